@@ -1,0 +1,1 @@
+"""Where each framework keeps its tensors: name tables, readers and writers."""

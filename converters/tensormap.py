@@ -1,0 +1,93 @@
+"""Conversions are tables: one `Entry` a parameter, one engine that applies a table in either direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from converters.layout import axis_sizes, convert_shape, rearrange
+from converters.weights import Array, Weights, all_finite
+from zoo.errors import WeightsError
+from zoo.layers import ModelSpec, Shape
+from zoo.shapes import parameter_shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Where one canonical parameter sits in a framework's file.
+
+    Attributes:
+        canonical: ``fc6.weight``.
+        native: ``alexnet_v2/fc6/weights``.
+        axes: canonical layout (see `converters.layout`); empty with an empty `native_axes` where both are alike.
+        native_axes: the framework's layout of the same axes.
+        sizes: sizes of merged axes that the shape alone does not tell.
+    """
+
+    canonical: str
+    native: str
+    axes: str = ""
+    native_axes: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def native_shape(self, shape: Shape) -> Shape:
+        """The framework's shape of a parameter whose canonical one is `shape`."""
+        return convert_shape(shape, self.axes, self.native_axes, self.sizes) if self.axes else shape
+
+
+def to_native(weights: Weights, table: Iterable[Entry]) -> dict[str, Array]:
+    """The framework's tensors, in the table's order; views where the layouts agree."""
+    return {
+        entry.native: rearrange(weights.tensors[entry.canonical], entry.axes, entry.native_axes, entry.sizes)
+        if entry.axes
+        else weights.tensors[entry.canonical]
+        for entry in table
+    }
+
+
+def to_canonical(
+    spec: ModelSpec,
+    table: Iterable[Entry],
+    tensors: Mapping[str, Array],
+    source: str,
+    ignored: Callable[[str], bool] = lambda name: False,
+) -> Weights:
+    """Canonical weights from a framework's tensors.
+
+    Args:
+        spec: the network the tensors are taken for.
+        table: an entry for every canonical parameter.
+        tensors: native name -> array.
+        source: the file, for messages.
+        ignored: names that are no weights by rule (optimizer slots, a step counter).
+
+    Raises:
+        WeightsError: lists every tensor that is missing, left over, misshapen, of another type or not finite.
+    """
+    shapes, problems, canonical = parameter_shapes(spec), list[str](), dict[str, Array]()
+    entries = {entry.canonical: entry for entry in table}
+    for name, shape in shapes.items():
+        entry = entries[name]
+        wanted = entry.native_shape(shape)
+        tensor = tensors.get(entry.native)
+        if tensor is None:
+            problems.append(f"{entry.native} is missing (expected {wanted})")
+        elif tensor.shape != wanted:
+            problems.append(f"{entry.native} has shape {tensor.shape}, expected {wanted}")
+        elif tensor.dtype.name != "float32":
+            problems.append(f"{entry.native} is {tensor.dtype}, expected float32")
+        elif not all_finite(tensor):
+            problems.append(f"{entry.native} holds NaN or Inf")
+        else:
+            canonical[name] = (
+                rearrange(tensor, entry.native_axes, entry.axes, axis_sizes(entry.axes, shape, entry.sizes))
+                if entry.axes
+                else tensor
+            )
+    used = {entries[name].native for name in shapes}
+    problems += [
+        f"{name} is not a parameter of this network" for name in tensors if name not in used and not ignored(name)
+    ]
+    if problems:
+        raise WeightsError(f"{source} as {spec.name}", problems)
+    return Weights(spec=spec, tensors=canonical, source=source)

@@ -1,0 +1,68 @@
+"""`Weights`: canonical named arrays, checked against the network they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import WeightsError
+from zoo.layers import ModelSpec, Shape
+from zoo.shapes import parameter_shapes
+
+Array: TypeAlias = NDArray[Any]
+
+# Arrays are scanned in pieces of this many numbers, so that a check never doubles the memory of a memory-mapped file.
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """The parameters of one network.
+
+    Attributes:
+        spec: the network; its ``preprocessing`` is how images were prepared for these very numbers.
+        tensors: canonical name (``conv1.weight``) -> float32 array, OIHW or OI, in the spec's order. Read only; often a
+            view into a memory-mapped file.
+        source: where they came from, for messages and reports.
+    """
+
+    spec: ModelSpec
+    tensors: Mapping[str, Array]
+    source: str
+
+    def __post_init__(self) -> None:
+        problems = list(tensor_problems(parameter_shapes(self.spec), self.tensors))
+        if problems:
+            raise WeightsError(f"{self.source} as {self.spec.name}", problems)
+
+    def with_spec(self, spec: ModelSpec) -> Weights:
+        """The same numbers for another spec of the same parameters."""
+        return replace(self, spec=spec)
+
+
+def tensor_problems(expected: Mapping[str, Shape], tensors: Mapping[str, Array]) -> Iterator[str]:
+    """Everything that is wrong with `tensors`: missing, unknown, misshapen, of another type, or not finite."""
+    for name, shape in expected.items():
+        if name not in tensors:
+            yield f"{name} is missing (expected {shape})"
+            continue
+        tensor = tensors[name]
+        if tensor.shape != shape:
+            yield f"{name} has shape {tensor.shape}, expected {shape}"
+        elif tensor.dtype != np.float32:
+            yield f"{name} is {tensor.dtype}, expected float32"
+        elif not all_finite(tensor):
+            yield f"{name} holds NaN or Inf"
+    for name in tensors:
+        if name not in expected:
+            yield f"{name} is not a parameter of this network"
+
+
+def all_finite(tensor: Array) -> bool:
+    """Whether a tensor holds neither NaN nor Inf."""
+    flat = tensor.reshape(-1)
+    return all(bool(np.isfinite(flat[i : i + _CHUNK]).all()) for i in range(0, flat.size, _CHUNK))

@@ -1,0 +1,62 @@
+"""The errors users meet. Every message says what, where, what was expected and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ZooError(Exception):
+    """Trouble the user can mend: printed as one line, exit status 2."""
+
+    exit_status = 2
+
+
+class SpecError(ZooError):
+    """An impossible network; the commonest cause is a size that does not fit its input."""
+
+    def __init__(self, layer: str, problem: str) -> None:
+        super().__init__(f"layer {layer!r}: {problem}")
+        self.layer = layer
+
+
+class UnknownNameError(ZooError):
+    """A name nobody has; the commonest cause is a typing slip, so the nearest names are offered."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = get_close_matches(name, names, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
+        super().__init__(f"unknown {what} {name!r}; {hint}")
+
+
+class FileFormatError(ZooError):
+    """A file that is missing, damaged, of another kind or of another network."""
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+
+
+class WeightsError(ZooError):
+    """Tensors that do not fit their network. Lists *every* problem of the file, in one line."""
+
+    def __init__(self, where: object, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"{where}: {'; '.join(self.problems)}")
+
+
+class UnsupportedError(ZooError):
+    """Something outside the layer vocabulary, or that one framework cannot express."""
+
+
+class MissingDependencyError(ZooError):
+    """A framework that is not installed; the message names the extra that brings it."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(f"{module} is not installed; run: pip install 'alexnet-zoo[{extra}]'")
+
+
+class CheckFailedError(ZooError):
+    """Numbers or hashes that differ: exit status 1."""
+
+    exit_status = 1

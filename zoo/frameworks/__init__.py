@@ -1,0 +1,1 @@
+"""One file, one framework; the file's name is the framework's name."""

@@ -1,0 +1,99 @@
+"""The directory is the registry: a model, framework or converter is found by its file's name, imported on request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+
+from zoo.errors import MissingDependencyError, UnknownNameError
+from zoo.layers import ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray: TypeAlias = NDArray[np.floating[Any]]
+
+# The import name of a package -> the extra of this project that installs it.
+_EXTRAS = {
+    "torch": "pytorch",
+    "tensorflow": "tf_slim",
+    "tf_slim": "tf_slim",
+    "tf2onnx": "tf_slim",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "pytorch",
+    "cv2": "caffe",
+    "caffe2onnx": "caffe",
+    "PIL": "images",
+    "sklearn": "demo",
+    "tqdm": "train",
+    "tensorboard": "train",
+    "matplotlib": "train",
+}
+
+
+def names(package: str) -> list[str]:
+    """The public modules in a package's folder, sorted; nothing is imported but the package itself."""
+    paths = import_module(package).__path__
+    return sorted(module.name for module in iter_modules(paths) if not module.name.startswith("_"))
+
+
+def load(package: str, name: str, what: str) -> ModuleType:
+    """Import ``package.name``; `what` is the word for it in messages.
+
+    Raises:
+        UnknownNameError: no such file; the nearest names are offered.
+        MissingDependencyError: the file is there but the framework it needs is not installed.
+    """
+    if name not in names(package):
+        raise UnknownNameError(what, name, names(package))
+    try:
+        return import_module(f"{package}.{name}")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRAS:
+            raise
+        raise MissingDependencyError(missing, _EXTRAS[missing]) from error
+
+
+def models() -> list[str]:
+    """The names of the family members."""
+    return names("zoo.specs")
+
+
+def model(name: str) -> ModelSpec:
+    """The spec of a family member."""
+    return cast(ModelSpec, cast(Any, load("zoo.specs", name, "model")).SPEC)
+
+
+class Framework(Protocol):
+    """What every file of ``zoo/frameworks`` offers (`reference`, the oracle, has `forward` alone)."""
+
+    def generate(self, spec: ModelSpec, directory: Path) -> list[Path]:
+        """Write standalone source of the network into `directory`; returns the files written."""
+        ...
+
+    def forward(
+        self, spec: ModelSpec, weights: Mapping[str, FloatArray], inputs: Mapping[str, FloatArray]
+    ) -> dict[str, FloatArray]:
+        """Run the native model at inference, in float32, on the CPU.
+
+        Args:
+            spec: the network.
+            weights: every canonical parameter, float32.
+            inputs: input name -> batch in canonical layout, N x shape.
+
+        Returns:
+            Every layer's activation under its name, canonical layout (N, C, H, W or N, C), taken right after the layer.
+        """
+        ...
+
+
+def framework(name: str) -> Framework:
+    """The adapter of a framework."""
+    return cast(Framework, load("zoo.frameworks", name, "framework"))

@@ -1,0 +1,313 @@
+"""Activation and parameter shapes, parameter counts and multiply-adds; an impossible spec is refused by layer name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import assert_never
+
+from zoo.errors import SpecError
+from zoo.layers import (
+    LRN,
+    BatchNorm,
+    Bias,
+    Concat,
+    Conv,
+    Dense,
+    Dropout,
+    Eltwise,
+    Flatten,
+    Layer,
+    ModelSpec,
+    Pair,
+    Pool,
+    Power,
+    ReLU,
+    Rounding,
+    Scale,
+    Shape,
+    Sigmoid,
+    Slice,
+    Softmax,
+    TanH,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """Where a sliding window goes: ``out`` positions, reading ``before`` and ``after`` pixels outside the image.
+
+    ``after`` is what the last window really reads, overhang of rounded-up sizes included; it is negative where the
+    last rows are not read at all. Pairs are (height, width).
+    """
+
+    kernel: Pair
+    stride: Pair
+    before: Pair
+    after: Pair
+    out: Pair
+
+
+def window(layer: Conv | Pool, shape: Shape) -> Window:
+    """The window of a convolution or pooling layer over a (C, H, W) input."""
+    if len(shape) != 3:
+        raise SpecError(layer.name, f"needs a C x H x W input, got {_text(shape)}")
+    if isinstance(layer, Pool) and layer.global_pool:
+        kernel, stride, pad, rounding = (shape[1], shape[2]), (1, 1), (0, 0), "floor"
+    else:
+        kernel, stride, pad, rounding = layer.kernel, layer.stride, layer.pad, layer.rounding
+    dilation = layer.dilation if isinstance(layer, Conv) else (1, 1)
+    if min(*kernel, *stride, *dilation) < 1 or min(pad) < 0:
+        raise SpecError(layer.name, "kernel, stride and dilation must be at least 1, pad at least 0")
+    reach = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
+    clip = isinstance(layer, Pool) and max(pad) > 0
+    if isinstance(layer, Pool) and (pad[0] >= kernel[0] or pad[1] >= kernel[1]):
+        raise SpecError(layer.name, f"pad {pad} must be smaller than the pooling kernel {kernel}")
+    out, after = [0, 0], [0, 0]
+    for i, side in enumerate("HW"):
+        size = shape[1 + i]
+        if reach[i] > size + 2 * pad[i]:
+            raise SpecError(
+                layer.name,
+                f"kernel reaches over {reach[i]} pixels, but its padded input has {side} = {size + 2 * pad[i]}",
+            )
+        out[i] = _positions(size + 2 * pad[i] - reach[i], stride[i], rounding)
+        # Caffe drops a last window that starts in the padding, on both axes, as soon as either has a pad.
+        if clip and (out[i] - 1) * stride[i] >= size + pad[i]:
+            out[i] -= 1
+        after[i] = (out[i] - 1) * stride[i] + reach[i] - size - pad[i]
+    return Window(kernel=kernel, stride=stride, before=pad, after=(after[0], after[1]), out=(out[0], out[1]))
+
+
+def _positions(free: int, stride: int, rounding: Rounding) -> int:
+    return (free + (stride - 1 if rounding == "ceil" else 0)) // stride + 1
+
+
+def axis_index(layer: str, axis: int, shape: Shape) -> int:
+    """An axis counted from the batch (0), made non-negative and checked against the rank."""
+    rank = len(shape) + 1
+    if not -rank <= axis < rank:
+        raise SpecError(layer, f"axis {axis} does not exist in a batch of {_text(shape)}")
+    return axis % rank
+
+
+def affine_shape(layer: Scale | Bias, shape: Shape) -> Shape:
+    """The shape of the parameter a one-input `Scale` or `Bias` broadcasts over its input."""
+    axis = axis_index(layer.name, layer.axis, shape)
+    if axis == 0:
+        raise SpecError(layer.name, "a parameter cannot span the batch axis; axis must be at least 1")
+    end = len(shape) if layer.num_axes == -1 else axis - 1 + layer.num_axes
+    if end > len(shape):
+        raise SpecError(layer.name, f"num_axes {layer.num_axes} from axis {axis} exceeds a batch of {_text(shape)}")
+    return shape[axis - 1 : end]
+
+
+def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
+    """Every input and layer of `spec` -> the shape of its activation, without the batch axis.
+
+    Raises:
+        SpecError: the network is impossible; names the first layer that is.
+    """
+    _check_wiring(spec)
+    shapes = {source.name: source.shape for source in spec.inputs}
+    for source in spec.inputs:
+        if min(source.shape, default=0) < 1:
+            raise SpecError(source.name, f"an input must have positive sizes, got {_text(source.shape)}")
+    wiring = spec.wiring()
+    for layer in spec.layers:
+        shapes[layer.name] = _output_shape(layer, [shapes[name] for name in wiring[layer.name]])
+    return shapes
+
+
+def _check_wiring(spec: ModelSpec) -> None:
+    if not spec.inputs:
+        raise SpecError(spec.name, "the network has no input")
+    names = [source.name for source in spec.inputs] + [layer.name for layer in spec.layers]
+    for name in names:
+        if not name:
+            raise SpecError(name, "a layer needs a name")
+        if names.count(name) > 1:
+            raise SpecError(name, "the name is used twice")
+    wiring, seen = spec.wiring(), {source.name for source in spec.inputs}
+    for layer in spec.layers:
+        for name in wiring[layer.name]:
+            if name not in names:
+                raise SpecError(layer.name, f"reads {name!r}, which is neither an input nor a layer")
+            if name not in seen:
+                cycle = _path(wiring, name, layer.name)
+                if cycle:
+                    raise SpecError(layer.name, f"is part of a cycle: {' -> '.join([layer.name, *cycle])}")
+                raise SpecError(layer.name, f"reads {name!r}, which is listed after it; list it before")
+        seen.add(layer.name)
+
+
+def _path(wiring: dict[str, tuple[str, ...]], start: str, goal: str) -> list[str] | None:
+    stack, visited = [[start]], set[str]()
+    while stack:
+        path = stack.pop()
+        if path[-1] == goal:
+            return path
+        if path[-1] not in visited:
+            visited.add(path[-1])
+            stack += [[*path, name] for name in wiring.get(path[-1], ())]
+    return None
+
+
+def _output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
+    many = isinstance(layer, Concat | Eltwise)
+    two = isinstance(layer, Scale | Bias) and len(inputs) == 2
+    if len(inputs) != 1 and not many and not two:
+        raise SpecError(layer.name, f"{type(layer).__name__} reads one activation, got {len(inputs)}")
+    shape = inputs[0]
+    match layer:
+        case Conv():
+            return _conv_shape(layer, shape)
+        case Dense():
+            axis = axis_index(layer.name, layer.axis, shape)
+            if axis == 0 or layer.out_features < 1:
+                raise SpecError(layer.name, "axis must be at least 1 and out_features positive")
+            return (*shape[: axis - 1], layer.out_features)
+        case Pool():
+            return (shape[0], *window(layer, shape).out) if len(shape) == 3 else window(layer, shape).out
+        case LRN():
+            _check_lrn(layer, shape)
+            return shape
+        case ReLU() | Sigmoid() | TanH() | Power():
+            return shape
+        case Dropout():
+            if not 0 <= layer.ratio < 1:
+                raise SpecError(layer.name, f"ratio must be in [0, 1), got {layer.ratio}")
+            return shape
+        case Softmax():
+            axis_index(layer.name, layer.axis, shape)
+            return shape
+        case Flatten():
+            first, last = axis_index(layer.name, layer.axis, shape), axis_index(layer.name, layer.end_axis, shape)
+            if not 1 <= first <= last:
+                raise SpecError(layer.name, f"cannot flatten axes {first} to {last}")
+            return (*shape[: first - 1], prod(shape[first - 1 : last]), *shape[last:])
+        case Concat():
+            return _concat_shape(layer, inputs)
+        case Slice():
+            axis = axis_index(layer.name, layer.axis, shape)
+            if axis == 0 or not 0 <= layer.start < layer.stop <= shape[axis - 1]:
+                raise SpecError(layer.name, f"cannot take {layer.start}:{layer.stop} of axis {axis} of {_text(shape)}")
+            return (*shape[: axis - 1], layer.stop - layer.start, *shape[axis:])
+        case Eltwise():
+            if any(other != shape for other in inputs):
+                raise SpecError(layer.name, f"inputs differ in shape: {', '.join(map(_text, inputs))}")
+            if layer.coeffs and (layer.operation != "sum" or len(layer.coeffs) != len(inputs)):
+                raise SpecError(
+                    layer.name, f"{len(layer.coeffs)} coefficients for a {layer.operation} of {len(inputs)}"
+                )
+            return shape
+        case Scale() | Bias():
+            if two and (layer.axis != 0 or inputs[1] != shape[: len(inputs[1])]):
+                raise SpecError(
+                    layer.name,
+                    f"a second input must start at axis 0 and match the first: {_text(inputs[1])} on {_text(shape)}",
+                )
+            if not two:
+                affine_shape(layer, shape)
+            return shape
+        case BatchNorm():
+            return shape
+        case _:
+            assert_never(layer)
+
+
+def _conv_shape(layer: Conv, shape: Shape) -> Shape:
+    place = window(layer, shape)
+    if layer.groups < 1 or shape[0] % layer.groups or layer.out_channels % layer.groups or layer.out_channels < 1:
+        raise SpecError(layer.name, f"{layer.groups} groups do not divide {shape[0]} -> {layer.out_channels} channels")
+    return (layer.out_channels, *place.out)
+
+
+def _check_lrn(layer: LRN, shape: Shape) -> None:
+    if layer.size < 1 or layer.size % 2 == 0:
+        raise SpecError(layer.name, f"the window must be odd, got size {layer.size}")
+    if layer.region == "within" and (len(shape) != 3 or layer.towers != 1):
+        raise SpecError(layer.name, f"a window within a map needs a C x H x W input and one tower, got {_text(shape)}")
+    if layer.towers < 1 or shape[0] % layer.towers:
+        raise SpecError(layer.name, f"{layer.towers} towers do not divide {shape[0]} channels")
+
+
+def _concat_shape(layer: Concat, inputs: list[Shape]) -> Shape:
+    shape = inputs[0]
+    axis = axis_index(layer.name, layer.axis, shape)
+
+    def rest(other: Shape) -> Shape:
+        return other if axis == 0 else (*other[: axis - 1], -1, *other[axis:])
+
+    if any(len(other) != len(shape) or rest(other) != rest(shape) for other in inputs):
+        raise SpecError(layer.name, f"inputs do not join along axis {axis}: {', '.join(map(_text, inputs))}")
+    return shape if axis == 0 else (*shape[: axis - 1], sum(other[axis - 1] for other in inputs), *shape[axis:])
+
+
+def layer_parameters(layer: Layer, inputs: list[Shape]) -> dict[str, Shape]:
+    """Parameter name (``weight``, ``bias``, ``mean``, ``variance``) -> canonical shape, for one layer."""
+    shape = inputs[0]
+    match layer:
+        case Conv():
+            weight = {"weight": (layer.out_channels, shape[0] // layer.groups, *layer.kernel)}
+            return weight | ({"bias": (layer.out_channels,)} if layer.bias else {})
+        case Dense():
+            axis = axis_index(layer.name, layer.axis, shape)
+            weight = {"weight": (layer.out_features, prod(shape[axis - 1 :]))}
+            return weight | ({"bias": (layer.out_features,)} if layer.bias else {})
+        case Scale():
+            if len(inputs) == 2:
+                return {"bias": inputs[1]} if layer.bias else {}
+            size = affine_shape(layer, shape)
+            return {"weight": size, "bias": size} if layer.bias else {"weight": size}
+        case Bias():
+            return {} if len(inputs) == 2 else {"bias": affine_shape(layer, shape)}
+        case BatchNorm():
+            return {"mean": shape[:1], "variance": shape[:1]}
+        case (
+            Pool()
+            | LRN()
+            | ReLU()
+            | Sigmoid()
+            | TanH()
+            | Power()
+            | Dropout()
+            | Softmax()
+            | Flatten()
+            | Concat()
+            | Slice()
+            | Eltwise()
+        ):
+            return {}
+        case _:
+            assert_never(layer)
+
+
+def parameter_shapes(spec: ModelSpec) -> dict[str, Shape]:
+    """Canonical parameter name (``<layer>.weight``, ``<layer>.bias``, ...) -> shape, in layer order."""
+    shapes, wiring = activation_shapes(spec), spec.wiring()
+    return {
+        f"{layer.name}.{kind}": size
+        for layer in spec.layers
+        for kind, size in layer_parameters(layer, [shapes[name] for name in wiring[layer.name]]).items()
+    }
+
+
+def parameter_count(spec: ModelSpec) -> int:
+    """How many numbers the network learns."""
+    return sum(prod(shape) for shape in parameter_shapes(spec).values())
+
+
+def multiply_adds(spec: ModelSpec) -> dict[str, int]:
+    """Layer -> multiply-adds of one image, for convolutions and dense layers (a FLOP count is twice this)."""
+    shapes, weights = activation_shapes(spec), parameter_shapes(spec)
+    counts = dict[str, int]()
+    for layer in spec.layers:
+        if isinstance(layer, Conv | Dense):
+            positions = prod(shapes[layer.name][1:]) if isinstance(layer, Conv) else prod(shapes[layer.name][:-1])
+            counts[layer.name] = prod(weights[f"{layer.name}.weight"]) * positions
+    return counts
+
+
+def _text(shape: Shape) -> str:
+    return " x ".join(map(str, shape)) or "nothing"

@@ -1,0 +1,1 @@
+"""One file, one family member; the file's name is the model's name."""
