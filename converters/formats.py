@@ -43,7 +43,7 @@ class WeightsFormat(Protocol):
     """The functions of a weights format."""
 
     def read(self, path: Path) -> NativeFile:
-        """All tensors of a file; raises `FileFormatError` in one line for anything damaged, and runs no code from it."""
+        """All tensors of a file; anything damaged is a `FileFormatError` of one line; no code of the file is run."""
         ...
 
     def entries(self, spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:

@@ -60,7 +60,7 @@ def _build(expected: Any, value: Any) -> Any:
             raise ValueError(f"expected one of {arguments}, got {value!r}")
         return value
     if is_dataclass(expected):
-        hints = typing.get_type_hints(expected, vars(layers))
+        hints = typing.get_type_hints(expected, dict(vars(layers)))
         return cast(Any, expected)(**{key: _build(hints[key], item) for key, item in dict(value).items()})
     if expected is float and type(value) is int:
         return float(value)
