@@ -14,7 +14,7 @@ Conventions, for every kind:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from zoo.errors import UnknownNameError
 
@@ -277,6 +277,25 @@ class ModelSpec:
         """This network with the layer of the same name exchanged."""
         self.layer(layer.name)
         return replace(self, layers=tuple(layer if old.name == layer.name else old for old in self.layers))
+
+    def change(self, name: str, **fields: Any) -> ModelSpec:
+        """This network with some fields of one layer changed: ``spec.change("norm1", k=1.0)``."""
+        return self.replace_layer(replace(self.layer(name), **fields))
+
+    def without(self, *names: str) -> ModelSpec:
+        """This chain with layers left out."""
+        for name in names:
+            self.layer(name)
+        return replace(self, layers=tuple(layer for layer in self.layers if layer.name not in names))
+
+    def insert(self, layer: Layer, *, after: str) -> ModelSpec:
+        """This chain with one more layer."""
+        at = self.layers.index(self.layer(after)) + 1
+        return replace(self, layers=(*self.layers[:at], layer, *self.layers[at:]))
+
+    def move(self, name: str, *, after: str) -> ModelSpec:
+        """This chain with a layer at another place."""
+        return self.without(name).insert(self.layer(name), after=after)
 
     def with_num_classes(self, num_classes: int) -> ModelSpec:
         """This network with another number of outputs in its `head`."""
