@@ -97,3 +97,8 @@ class Framework(Protocol):
 def framework(name: str) -> Framework:
     """The adapter of a framework."""
     return cast(Framework, load("zoo.frameworks", name, "framework"))
+
+
+def frameworks() -> list[str]:
+    """The names of the frameworks networks are generated for."""
+    return [name for name in names("zoo.frameworks") if name != "reference"]

@@ -1,0 +1,42 @@
+# Everything runs from .venv, made by the first target that needs it. PYTHON is the interpreter to make it from.
+PYTHON ?= python3.11
+BIN := .venv/bin
+# A test opens the HTML report in a real browser.
+CHROMIUM := { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
+  || echo "no browser: install chromium, or tests/test_report.py will fail" >&2
+
+.PHONY: demo test test-all lint bench fuzz setup clean
+
+demo: setup  ## set everything up, then the main job: train, convert, export, verify; leaves all in demo/
+	$(BIN)/zoo demo -o demo
+
+test: setup  ## set everything up, then the tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup  ## format, style, types, and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+bench: setup  ## measure everything beside its peers and renew the README's tables
+	$(BIN)/python -m benchmarks
+
+fuzz: setup  ## 10,000 damaged inputs for every reader
+	$(BIN)/python -m pytest -n 2 tests/test_fuzz.py --fuzz 10000
+
+setup: .venv/.ready
+
+# torch < 2.14 keeps pip on CPU builds where those are offered. caffe2onnx pins an onnx of 2019 and comes without its
+# dependencies; what it really needs is supplied by converters/exporters/caffe.py.
+.venv/.ready: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q 'torch<2.14'
+	$(BIN)/python -m pip install -q -e '.[all,dev]'
+	$(BIN)/python -m pip install -q --no-deps caffe2onnx==2.0.1
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(CHROMIUM)
+	touch $@
+
+clean:  ## remove what was built; .venv stays
+	rm -rf demo build dist *.egg-info

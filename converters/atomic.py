@@ -1,0 +1,104 @@
+"""What is written is written beside its target, checked there, then renamed: the target is absent, old or whole.
+
+Work goes on in a hidden folder beside the target, locked by the process that owns it. A killed process loses its lock,
+so the next run knows the folder for a leftover and removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+from zoo.errors import ZooError
+
+_MARK = ".zoo-staging-"
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Refuse an existing target unless `force`, and a folder that is not there, before any work is done."""
+    if not target.parent.is_dir():
+        raise ZooError(f"{target}: the folder {target.parent} does not exist; make it first")
+    if not force and (target.exists() or target.is_symlink()):
+        raise ZooError(f"{target}: already exists; choose another name or replace it with --force")
+
+
+@contextmanager
+def staging(target: Path) -> Iterator[Path]:
+    """A private empty folder on the target's own disk; removed at the end, whatever happens.
+
+    Raises:
+        ZooError: the disk is full or the folder cannot be written.
+    """
+    prefix = f".{target.name}{_MARK}"
+    for leftover in target.parent.glob(f"{prefix}*"):
+        _remove_if_abandoned(leftover)
+    try:
+        folder = Path(mkdtemp(prefix=prefix, dir=target.parent))
+    except OSError as error:
+        raise ZooError(f"{target}: cannot write to {target.parent}: {error.strerror}") from error
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+    except OSError as error:
+        raise ZooError(f"{target}: writing failed: {error.strerror or error}; nothing was changed") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # its owner is alive
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def publish(folder: Path, main: Path, *, force: bool) -> list[Path]:
+    """Move every file of a staging folder beside it, the `main` one last; returns where they lie now.
+
+    Several files cannot be renamed at once. So an old main file goes first and the new one comes last: whoever finds a
+    main file finds the files that belong to it.
+    """
+    names = sorted(path.name for path in folder.iterdir())
+    targets = [folder.parent / name for name in names]
+    for target in targets:
+        check_target(target, force=force)
+    for name in names:
+        _flush(folder / name)
+    if len(names) > 1:
+        (folder.parent / main.name).unlink(missing_ok=True)
+    for name in sorted(names, key=lambda name: name == main.name):
+        (folder / name).replace(folder.parent / name)
+    _flush(folder.parent)
+    return targets
+
+
+def publish_folder(folder: Path, target: Path) -> None:
+    """Make a staging folder's content the folder `target`, in place of one that may be there."""
+    fresh = folder / "new"
+    fresh.mkdir()
+    for path in [path for path in folder.iterdir() if path != fresh]:
+        path.rename(fresh / path.name)
+    if target.exists():
+        target.rename(folder / "old")
+    fresh.rename(target)
+    _flush(target.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

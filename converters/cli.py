@@ -1,0 +1,177 @@
+"""The command line: parse, call, exit code. What the commands do stands in `converters.commands`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+from zoo.errors import UnknownNameError, ZooError
+from zoo.registry import frameworks
+
+
+_COMMANDS = ("list", "show", "diff", "generate", "fetch", "convert", "export", "verify", "train", "eval", "demo")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, and only whole flags."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **options})  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        raise ZooError(f"{message}; see: {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="zoo", description="AlexNet is one network: specs, models, weights, and the proof.")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say more, and show tracebacks")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    add = commands.add_parser("list", help="the models, frameworks or weights there are")
+    add.add_argument("what", nargs="?", choices=("models", "frameworks", "weights"), default="models")
+    _json(add)
+
+    add = commands.add_parser("show", help="a network, layer by layer")
+    add.add_argument("model", metavar="MODEL")
+    _json(add)
+    add.add_argument("--svg", type=Path, metavar="FILE", help="draw it, as in the paper's figure")
+
+    add = commands.add_parser("diff", help="what tells two networks apart")
+    add.add_argument("model", metavar="MODEL")
+    add.add_argument("other", metavar="MODEL")
+
+    add = commands.add_parser("generate", help="write a network as standalone source of a framework")
+    add.add_argument("model", metavar="MODEL", nargs="?")
+    add.add_argument("--prototxt", type=Path, metavar="FILE", help="a Caffe network instead of a family member")
+    add.add_argument("--framework", required=True, type=_framework, metavar="F", help=", ".join(frameworks()))
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    add.add_argument("--num-classes", type=_positive, metavar="N")
+    _force(add)
+
+    add = commands.add_parser("fetch", help="download public weights, checked by their hash")
+    add.add_argument("weights_id", metavar="WEIGHTS_ID")
+    add.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to (default: the cache)")
+
+    add = commands.add_parser("convert", help="carry weights into another format")
+    _source(add)
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="DST")
+    add.add_argument("--from", dest="from_format", metavar="F", help="the source's format, if its suffix does not tell")
+    add.add_argument("--to", dest="to_format", metavar="F", help="the target's format, if its suffix does not tell")
+    add.add_argument("--num-classes", type=_positive, metavar="N", help="a new head for so many classes")
+    _force(add)
+
+    add = commands.add_parser("export", help="write a network with its weights for deployment, and verify it")
+    _source(add)
+    add.add_argument("-o", "--output", required=True, metavar="TARGET", help="FILE.onnx, FILE.pb or FOLDER/")
+    add.add_argument("--opset", type=_positive, metavar="N")
+    add.add_argument("--fast-lrn", action="store_true", help="LRN in the form that ONNX Runtime runs fastest")
+    add.add_argument("--fold-preprocessing", action="store_true", help="a network that takes RGB 0..1")
+    add.add_argument("--no-verify", action="store_true", help="do not run the result against the reference")
+    _force(add)
+
+    add = commands.add_parser("verify", help="prove that networks compute the same function, layer by layer")
+    add.add_argument("subjects", metavar="SUBJECT", nargs="+", help="one family member, or weights files")
+    _network(add)
+    add.add_argument("--weights", metavar="FILE", help="real weights instead of probe weights, for a family member")
+    add.add_argument("--frameworks", metavar="a,b", help="these subjects only")
+    add.add_argument("--image", dest="images", action="append", default=[], type=Path, metavar="FILE")
+    add.add_argument("--data", type=Path, metavar="DIR", help="a folder of images: top-1 and top-5 agreement")
+    add.add_argument("--seed", type=int, default=0, metavar="N")
+    add.add_argument("--budget", type=float, metavar="X", help="largest error allowed, relative to a layer's peak")
+    _json(add)
+    add.add_argument("--report", type=Path, metavar="FILE", help="the report as .html or .md")
+    _force(add)
+
+    add = commands.add_parser("train", help="train a network on one device or several")
+    add.add_argument("model", metavar="MODEL")
+    add.add_argument("--data", required=True, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or: digits")
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    add.add_argument("--framework", choices=("pytorch", "tf_slim"), default="pytorch")
+    add.add_argument("--devices", type=_positive, default=1, metavar="N")
+    add.add_argument("--parallel", choices=("towers", "data", "hybrid"))
+    length = add.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=_positive, metavar="N")
+    length.add_argument("--steps", type=_positive, metavar="N")
+    add.add_argument("--batch-size", type=_positive, metavar="N")
+    add.add_argument("--seed", type=int, default=0, metavar="N")
+    add.add_argument("--checkpoint-every", type=_positive, default=500, metavar="N", help="steps between checkpoints")
+    add.add_argument("--workers", type=int, default=2, metavar="N", help="processes that decode images")
+    add.add_argument("--on-broken-image", choices=("skip", "stop"), default="stop")
+    add.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
+
+    add = commands.add_parser("eval", help="top-1 and top-5 of weights on a folder of images")
+    _source(add)
+    add.add_argument("--data", required=True, metavar="DIR")
+    add.add_argument("--ten-crop", action="store_true")
+    _json(add)
+
+    add = commands.add_parser("demo", help="the main job: train, convert, export, verify")
+    add.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="DIR")
+    add.add_argument("--full", action="store_true", help="the full-size network with probe weights instead")
+    return parser
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="replace what is there")
+
+
+def _network(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--model", metavar="MODEL", help="the family member, where the file fits several")
+    group.add_argument("--prototxt", type=Path, metavar="FILE", help="any Caffe network of the layer vocabulary")
+
+
+def _source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SRC", help="a weights file, or an id of the manifest")
+    _network(parser)
+
+
+def _framework(text: str) -> str:
+    if text not in frameworks():
+        raise UnknownNameError("framework", text, frameworks())
+    return text
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status: 0 done, 1 a check failed, 2 trouble."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verbose = "-v" in arguments or "--verbose" in arguments
+    try:
+        command = next((argument for argument in arguments if not argument.startswith("-")), None)
+        if command is not None and command not in _COMMANDS:
+            raise UnknownNameError("command", command, _COMMANDS)
+        options = _parser().parse_args([a for a in arguments if a not in ("-v", "--verbose")])
+        logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
+        for noisy in ("PIL", "matplotlib", "torch", "onnxscript", "tensorflow", "tf2onnx", "h5py", "absl"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        # Imported here: `zoo --help` must not wait for numpy.
+        return import_module("converters.commands").COMMANDS[options.command](options)
+    except ZooError as error:
+        return _fail(error, error.exit_status, verbose)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 2
+    except KeyboardInterrupt as error:
+        return _fail(ZooError("interrupted; nothing half written was left"), 130, verbose and error is None)
+
+
+def _fail(error: Exception, status: int, verbose: bool) -> int:
+    if verbose:
+        logging.exception("")
+    sys.stderr.write(f"zoo: {' '.join(str(error).split())}\n")
+    return status

@@ -1,0 +1,183 @@
+"""Load and save: any weights file to canonical `Weights`, and back into any other format."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from converters.atomic import check_target, publish, staging
+from converters.formats import NativeFile, WeightsFormat, format_name, weights_format
+from converters.layout import convert_shape
+from converters.tensormap import to_canonical, to_native
+from converters.weights import Array, Weights
+from zoo import registry
+from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
+from zoo.layers import ModelSpec
+from zoo.shapes import parameter_shapes
+from zoo.show import first_difference
+
+_LOG = logging.getLogger(__name__)
+
+# Written files are compared with what was meant this many numbers at a time.
+_CHUNK = 1 << 20
+
+
+def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None = None) -> Weights:
+    """The canonical weights of a file.
+
+    Args:
+        path: any format of `converters.formats`.
+        spec: the network; left out, it is what the file itself says, or else the one family member that fits.
+        from_format: a format's name, where the suffix does not tell.
+
+    Raises:
+        FileFormatError: missing, damaged or not what its name says.
+        WeightsError: does not fit the network; lists every problem.
+        ZooError: another network than `spec`, or no single one that fits.
+    """
+    name = format_name(path, from_format)
+    form = weights_format(name)
+    if not form.main_file(path).is_file():
+        raise FileFormatError(form.main_file(path), "no such file")
+    native = form.read(path)
+    network = _network(path, native, form, spec)
+    return to_canonical(network, form.entries(network, native.tensors), native.tensors, str(path), form.ignored)
+
+
+def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelSpec | None) -> ModelSpec:
+    """The network a file is read as: what the user said, checked against what the file says, or the one that fits."""
+    said = native.spec
+    if wanted is None:
+        return said or _guess(path, native.tensors, form)
+    fitted = _with_classes_of(wanted, native.tensors, form)
+    if said is None:
+        return fitted
+    reason = first_difference(fitted, _with_classes_of(said, native.tensors, form))
+    if reason:
+        raise ZooError(f"{path} holds {said.name}, not {wanted.name}: {reason}; leave --model out, or name {said.name}")
+    return replace(fitted, preprocessing=said.preprocessing or fitted.preprocessing)
+
+
+def _guess(path: Path, tensors: Mapping[str, Array], form: WeightsFormat) -> ModelSpec:
+    fitting = list[ModelSpec]()
+    for name in registry.models():
+        spec = _with_classes_of(registry.model(name), tensors, form)
+        if _fits(spec, tensors, form):
+            fitting.append(spec)
+    if len(fitting) == 1:
+        _LOG.warning("%s: the tensors fit %s only; taken for it", path, fitting[0].name)
+        return fitting[0]
+    if fitting:
+        names = ", ".join(spec.name for spec in fitting)
+        raise ZooError(f"{path}: the tensors fit several networks ({names}); say which with --model")
+    raise ZooError(f"{path}: the tensors fit no network of the family; name one with --model, or give its --prototxt")
+
+
+def _fits(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> bool:
+    shapes = parameter_shapes(spec)
+    try:
+        entries = form.entries(spec, tensors)
+    except WeightsError:
+        return False
+    found = {entry.native: tensors.get(entry.native) for entry in entries}
+    left = [name for name in tensors if name not in found and not form.ignored(name)]
+    return not left and all(
+        (tensor := found[entry.native]) is not None and tensor.shape == entry.native_shape(shapes[entry.canonical])
+        for entry in entries
+    )
+
+
+def _with_classes_of(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> ModelSpec:
+    """`spec` with as many outputs as the file's own head has: a fine-tuned network keeps its classes."""
+    if spec.head is None:
+        return spec
+    try:
+        entries = {entry.canonical: entry for entry in form.entries(spec, tensors)}
+    except WeightsError:
+        return spec
+    entry = entries.get(f"{spec.head.name}.bias") or entries[f"{spec.head.name}.weight"]
+    tensor = tensors.get(entry.native)
+    if tensor is None or tensor.ndim == 0:
+        return spec
+    try:
+        shape = convert_shape(tensor.shape, entry.native_axes, entry.axes, {}) if entry.axes else tensor.shape
+    except ValueError:
+        return spec
+    if shape[0] == parameter_shapes(spec)[entry.canonical][0]:
+        return spec
+    _LOG.info("%s has %d outputs in this file, taken as the number of classes", spec.head.name, shape[0])
+    return spec.with_num_classes(shape[0])
+
+
+def with_num_classes(weights: Weights, num_classes: int, seed: int = 0) -> Weights:
+    """The same network with a new head: weights N(0, 0.01) (2012 paper, s5), biases 0; the old head is dropped.
+
+    Returns `weights` themselves where the number is the same already.
+    """
+    head, spec = weights.spec.head, weights.spec.with_num_classes(num_classes)
+    if head is None or spec == weights.spec:
+        return weights
+    generator, tensors = np.random.default_rng(seed), dict(weights.tensors)
+    for name, shape in parameter_shapes(spec).items():
+        if name == f"{head.name}.weight":
+            tensors[name] = generator.normal(0.0, 0.01, shape).astype(np.float32)
+        elif name == f"{head.name}.bias":
+            tensors[name] = np.zeros(shape, np.float32)
+    _LOG.warning("%s: dropped, and drawn anew for %d classes: N(0, 0.01), seed %d", head.name, num_classes, seed)
+    return Weights(spec=spec, tensors=tensors, source=weights.source)
+
+
+def save(weights: Weights, path: Path, *, to_format: str | None = None, force: bool = False) -> list[Path]:
+    """Write weights beside `path`, read them back, compare them bit for bit, then put them in place.
+
+    Returns:
+        The files written: `path`, and what belongs beside it (a prototxt, a checkpoint's data).
+
+    Raises:
+        ZooError: the target exists (without `force`), or the disk is full.
+        CheckFailedError: what was read back differs.
+    """
+    form = weights_format(format_name(path, to_format))
+    main = form.main_file(path)
+    check_target(main, force=force)
+    with staging(main) as folder:
+        form.write(folder / path.name, weights)
+        _check_written(form, folder / path.name, weights)
+        return publish(folder, main, force=force)
+
+
+def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
+    written = form.read(path)
+    entries = form.entries(weights.spec, written.tensors)
+    for name, meant in to_native(weights, entries).items():
+        if name not in written.tensors or not same_bits(written.tensors[name], meant):
+            raise CheckFailedError(f"{path}: {name} read back differently from what was written; nothing was changed")
+        _release(written.tensors[name])
+
+
+def same_bits(a: Array, b: Array) -> bool:
+    """Whether two float32 arrays are the same, NaN payloads and signs of zero included."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    rows = max(1, _CHUNK * len(a) // max(a.size, 1)) if a.ndim else 1
+    a, b = np.atleast_1d(a), np.atleast_1d(b)
+    return all(
+        np.array_equal(
+            np.ascontiguousarray(a[i : i + rows]).view(np.uint32), np.ascontiguousarray(b[i : i + rows]).view(np.uint32)
+        )
+        for i in range(0, len(a), rows)
+    )
+
+
+def _release(array: Array) -> None:
+    """Give the pages of a memory-mapped file back: they stay in the disk cache, but not in this process."""
+    base: object = array
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,83 @@
+"""The target is absent, the old one, or the whole new one."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from converters.atomic import check_target, publish, publish_folder, staging
+from zoo.errors import ZooError
+
+
+def test_a_finished_file_appears_and_the_staging_folder_is_gone(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    with staging(target) as folder:
+        (folder / "a.bin").write_bytes(b"new")
+        assert not target.exists()
+        publish(folder, target, force=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(b"old")
+    with pytest.raises(ZooError, match="No space left on device"), staging(target) as folder:
+        (folder / "a.bin").write_bytes(b"ne")
+        raise OSError(28, "No space left on device")
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_companions_are_refused_too_where_they_exist(tmp_path: Path) -> None:
+    (tmp_path / "a.prototxt").write_text("mine")
+    with pytest.raises(ZooError, match="already exists"), staging(tmp_path / "a.caffemodel") as folder:
+        (folder / "a.caffemodel").write_bytes(b"new")
+        (folder / "a.prototxt").write_bytes(b"new")
+        publish(folder, tmp_path / "a.caffemodel", force=False)
+    assert (tmp_path / "a.prototxt").read_text() == "mine"
+    assert not (tmp_path / "a.caffemodel").exists()
+
+
+def test_the_main_file_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.caffemodel").write_text("old")
+    order = list[str]()
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, to: (order.append(to.name), replace(self, to))[1])
+    with staging(tmp_path / "a.caffemodel") as folder:
+        for name in ("a.caffemodel", "a.prototxt", "b"):
+            (folder / name).write_text("new")
+        publish(folder, tmp_path / "a.caffemodel", force=True)
+    assert order == ["a.prototxt", "b", "a.caffemodel"]
+
+
+def test_leftovers_of_a_killed_run_go_and_those_of_a_living_one_stay(tmp_path: Path) -> None:
+    dead, alive = tmp_path / ".a.zoo-staging-dead", tmp_path / ".a.zoo-staging-alive"
+    dead.mkdir()
+    (dead / "a").write_text("half")
+    alive.mkdir()
+    lock = os.open(alive, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with staging(tmp_path / "a"):
+        assert not dead.exists()
+        assert alive.exists()
+    os.close(lock)
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for text in ("one", "two"):
+        with staging(target) as folder:
+            (folder / "f").write_text(text)
+            publish_folder(folder, target)
+        assert (target / "f").read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(ZooError, match="already exists"):
+        check_target(tmp_path / "a", force=False)
+    check_target(tmp_path / "a", force=True)
+    with pytest.raises(ZooError, match="does not exist"):
+        check_target(tmp_path / "nowhere" / "a", force=True)

@@ -1,0 +1,60 @@
+"""The algebra: derived conversions are right, and their inverses give back the same bits."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from converters.layout import axis_sizes, convert_shape, parse, rearrange
+
+
+def test_a_convolution_kernel_goes_where_tensorflow_wants_it() -> None:
+    w_OIHW = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    w_HWIO = rearrange(w_OIHW, "OIHW", "HWIO", {})
+    assert w_HWIO.shape == (4, 5, 3, 2)
+    assert w_HWIO[3, 1, 2, 0] == w_OIHW[0, 2, 3, 1]
+
+
+def test_a_dense_weight_after_an_image_changes_its_flatten_order() -> None:
+    w = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 60)
+    kernel = rearrange(w, "O(CHW)", "HWCO", {"H": 4, "W": 5})
+    rows = rearrange(w, "O(CHW)", "(HWC)O", {"H": 4, "W": 5})
+    assert kernel.shape == (4, 5, 3, 2)
+    np.testing.assert_array_equal(rows, kernel.reshape(60, 2))
+    assert rows[(3 * 5 + 4) * 3 + 1, 1] == w[1, 1 * 20 + 3 * 5 + 4]
+
+
+def test_what_is_in_order_already_stays_a_view() -> None:
+    w = np.zeros((6, 4), np.float32)
+    assert np.shares_memory(rearrange(w, "OI", "11OI", {}), w)
+
+
+@pytest.mark.parametrize("layout", ["O(I", "OI)", "OO", "O-I", "((O)I)"])
+def test_malformed_layouts_are_refused(layout: str) -> None:
+    with pytest.raises(ValueError, match="malformed"):
+        parse(layout)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot split 61"):
+        axis_sizes("O(CHW)", (2, 61), {"H": 4, "W": 5})
+    with pytest.raises(ValueError, match="dimensions"):
+        axis_sizes("OI", (2, 3, 4), {})
+    with pytest.raises(ValueError, match="is 1, the array has 2"):
+        axis_sizes("1OI", (2, 3, 4), {})
+    with pytest.raises(ValueError, match="different axes"):
+        rearrange(np.zeros((2, 3)), "OI", "OJ", {"J": 3})
+
+
+@given(st.permutations("OIHW"), st.permutations("OIHW"), st.tuples(*[st.integers(1, 4)] * 4), st.integers(0, 3))
+def test_every_conversion_has_its_inverse(
+    source: list[str], target: list[str], shape: tuple[int, ...], cut: int
+) -> None:
+    bits = np.random.default_rng(0).integers(0, 2**32, shape, dtype=np.uint32).view(np.float32)
+    a, b = "".join(source), "".join(target)
+    merged = f"{b[:cut]}({b[cut:]})"
+    sizes = axis_sizes(a, shape, {})
+    there = rearrange(bits, a, merged, {})
+    assert there.shape == convert_shape(shape, a, merged, {})
+    back = rearrange(there, merged, a, sizes)
+    np.testing.assert_array_equal(back.view(np.uint32), bits.view(np.uint32))
