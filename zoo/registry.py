@@ -52,8 +52,13 @@ def load(package: str, name: str, what: str) -> ModuleType:
     """
     if name not in names(package):
         raise UnknownNameError(what, name, names(package))
+    return imported(f"{package}.{name}")
+
+
+def imported(module: str) -> ModuleType:
+    """Import a module that needs a framework; raises `MissingDependencyError` where that is not installed."""
     try:
-        return import_module(f"{package}.{name}")
+        return import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRAS:
