@@ -1,0 +1,92 @@
+"""The metric: how far a subject's activations are from the reference's, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from converters._verdicts import LayerVerdict
+from converters.weights import Array
+from zoo.layers import ModelSpec, Softmax
+
+
+def error(y: Array, reference: Array, fallback: float = 0.0) -> tuple[float, float]:
+    """max|y - reference| / max|reference|, the worst sample's, and that sample's peak max|reference|.
+
+    Args:
+        y: N x shape, finite.
+        reference: likewise, of the same shape.
+        fallback: what to divide by where a sample of the reference is zero throughout (the peak of what the layer
+            reads). If that is zero too, only an equal answer is right: any other has the error infinity.
+    """
+    rows = len(reference)
+    difference = np.abs(np.subtract(y, reference, dtype=np.float64)).reshape(rows, -1).max(axis=1, initial=0.0)
+    peaks = np.abs(reference).reshape(rows, -1).max(axis=1, initial=0.0)
+    scale = np.where(peaks > 0, peaks, fallback)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors = np.where(difference > 0, difference / scale, 0.0)
+    worst = int(errors.argmax()) if rows else 0
+    return (float(errors[worst]), float(peaks[worst])) if rows else (0.0, 0.0)
+
+
+def compare(
+    spec: ModelSpec,
+    activations: Mapping[str, Array],
+    reference: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    budget: float,
+) -> tuple[LayerVerdict, ...]:
+    """Every layer of `spec`; one that is missing, misshapen or not finite fails, whatever its kind."""
+    wiring, everything = spec.wiring(), {**inputs, **reference}
+    verdicts = list[LayerVerdict]()
+    for layer in spec.layers:
+        reads = [everything[name] for name in wiring[layer.name]]
+        fallback = max((float(np.abs(x).max(initial=0.0)) for x in reads), default=0.0)
+        gated = not (isinstance(layer, Softmax) and layer.name in spec.outputs)
+        verdicts.append(judge(layer.name, activations.get(layer.name), reference[layer.name], budget, fallback, gated))
+    return tuple(verdicts)
+
+
+def judge(
+    name: str, y: Array | None, reference: Array, budget: float, fallback: float = 0.0, gated: bool = True
+) -> LayerVerdict:
+    """The verdict on one activation; `y` is None where the subject does not have it."""
+    reason = defect(y, reference)
+    if y is None or reason:
+        peak = float(np.abs(reference).max(initial=0.0))
+        finite = peak if np.isfinite(peak) else 0.0
+        return LayerVerdict(name=name, error=None, peak=finite, ok=False, gated=gated, reason=reason)
+    value, peak = error(y, reference, fallback)
+    if not np.isfinite(value):
+        return LayerVerdict(
+            name=name, error=None, peak=peak, ok=False, gated=gated, reason="not zero, where the reference is"
+        )
+    return LayerVerdict(name=name, error=value, peak=peak, ok=value <= budget or not gated, gated=gated)
+
+
+def defect(y: Array | None, reference: Array) -> str | None:
+    """Why `y` cannot be compared with `reference` at all, if it cannot."""
+    if y is None:
+        return "the subject has no such activation"
+    if y.shape != reference.shape:
+        return f"shape {_text(y)}, expected {_text(reference)}"
+    if not np.isfinite(reference).all():
+        return "the reference itself is not finite here: the network overflows or divides by zero on these inputs"
+    if not np.isfinite(y).all():
+        return "NaN or Inf"
+    return None
+
+
+def _text(array: Array) -> str:
+    return " x ".join(map(str, array.shape))
+
+
+def top1(spec: ModelSpec, activations: Mapping[str, Array], reference: Mapping[str, Array]) -> float | None:
+    """The share of samples whose best class is the reference's; None where logits are missing or misshapen."""
+    if spec.head is None:
+        return None
+    ours, theirs = reference[spec.head.name], activations.get(spec.head.name)
+    if theirs is None or theirs.shape != ours.shape or ours.ndim < 2:
+        return None
+    return float(np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1)))

@@ -1,0 +1,64 @@
+"""What the proof feeds its subjects: seeded weights and inputs that make every known mistake visible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Any, cast
+from zlib import crc32
+
+import numpy as np
+
+from converters.weights import Array, Weights
+from zoo.layers import ModelSpec, Shape
+from zoo.registry import load
+from zoo.shapes import parameter_shapes
+
+# Standard deviations of the two probes. With small activations every LRN looks like the identity, so one is as large as
+# real pictures less their mean; with large ones a lost bias hides, so the other is not.
+PROBE_DEVIATIONS = (60.0, 1.0)
+
+# Biases of about the size of the small probe's activations.
+_BIAS_DEVIATION = 0.5
+
+
+def probe_weights(spec: ModelSpec, seed: int = 0) -> Weights:
+    """Weights that keep activations at the size of the input and no parameter without effect.
+
+    He-scaled kernels, N(0, 2 / fan in); biases N(0, 0.25); means N(0, 0.25); variances and scales U(0.5, 1.5). Each
+    tensor has a generator of its own (seed and name), so that equal layers of two networks get equal numbers.
+    """
+    shapes = parameter_shapes(spec)
+    tensors = {name: _probe(name, shape, seed) for name, shape in shapes.items()}
+    return Weights(spec=spec, tensors=tensors, source=f"probe weights, seed {seed}")
+
+
+def _probe(name: str, shape: Shape, seed: int) -> Array:
+    generator = np.random.default_rng((seed, crc32(name.encode())))
+    kind = name.rpartition(".")[2]
+    if kind == "variance" or (kind == "weight" and len(shape) < 2):
+        return generator.uniform(0.5, 1.5, shape).astype(np.float32)
+    drawn = generator.standard_normal(shape, np.float32)
+    deviation = (2.0 / prod(shape[1:])) ** 0.5 if kind == "weight" else _BIAS_DEVIATION
+    drawn *= np.float32(deviation)
+    return drawn
+
+
+def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """A batch for every input of `spec`, float32, one sample a probe, and what each sample is."""
+    inputs = dict[str, Array]()
+    for source in spec.inputs:
+        generator = np.random.default_rng((seed, crc32(source.name.encode()), 1))
+        drawn = generator.standard_normal((len(PROBE_DEVIATIONS), *source.shape), np.float32)
+        scale = np.asarray(PROBE_DEVIATIONS, np.float32).reshape(-1, *[1] * len(source.shape))
+        inputs[source.name] = drawn * scale
+    return inputs, tuple(f"probe N(0, {deviation:g}^2)" for deviation in PROBE_DEVIATIONS)
+
+
+def image_inputs(spec: ModelSpec, images: Sequence[Path]) -> dict[str, Array]:
+    """Pictures, prepared as the network's preprocessing says: a batch for its only input, N x C x H x W, float32."""
+    # Pillow is needed for pictures only.
+    preprocess = cast(Any, load("zoo", "preprocess", "module"))
+    batch = np.stack([cast(Array, preprocess.canonical_input(path, spec)) for path in images])
+    return {spec.inputs[0].name: batch}

@@ -1,0 +1,224 @@
+"""What a proof found, as pure data: it can be stored, compared and rendered where no framework is installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+Status: TypeAlias = Literal["passed", "failed", "unavailable"]
+
+# The fault of a difference that no known mistake explains.
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """What an error may be, beside what it is when nothing is wrong.
+
+    Attributes:
+        limit: the largest error that passes.
+        floor_low: the smallest noise measured in any layer of a right model.
+        floor_high: the largest.
+    """
+
+    limit: float
+    floor_low: float
+    floor_high: float
+
+
+# Errors are relative to the layer's peak. Floors: NumPy, ONNX Runtime, PyTorch, TensorFlow and real Caffe against the
+# float64 reference, every layer of AlexNet up to the logits. A budget is not widened by the change that breaks it.
+BUDGETS = {"float32 on the CPU": Budget(limit=1e-5, floor_low=3e-7, floor_high=2e-6)}
+DEFAULT_BUDGET = BUDGETS["float32 on the CPU"].limit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerVerdict:
+    """One layer of one subject.
+
+    Attributes:
+        name: the layer.
+        error: max|y - ref| / max|ref| of the worst sample; None where no number can be given (see `reason`).
+        peak: max|ref| of that sample.
+        ok: within the budget, or not gated and sound.
+        gated: whether its error decides; softmax outputs are shown only.
+        reason: why it failed, where a number does not say it.
+    """
+
+    name: str
+    error: float | None
+    peak: float
+    ok: bool
+    gated: bool = True
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        shown = {"name": self.name, "error": self.error, "peak": self.peak, "ok": self.ok}
+        return shown | ({} if self.gated else {"gated": False}) | ({"reason": self.reason} if self.reason else {})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosis:
+    """Why a subject differs: a fault of the catalogue (`converters.faults`), or "unknown".
+
+    Attributes:
+        fault: its name.
+        layer: where it is.
+        message: what is wrong, in one plain sentence that starts with the layer.
+        remedy: what to do.
+        error: what is left unexplained, as an error of the layer; None where the fault is unknown.
+    """
+
+    fault: str
+    layer: str
+    message: str
+    remedy: str
+    error: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"fault": self.fault, "layer": self.layer, "message": self.message, "remedy": self.remedy}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """How often two networks name the same class; shown, never a gate."""
+
+    images: int
+    top1: float
+    top5: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"images": self.images, "top1": self.top1} | ({} if self.top5 is None else {"top5": self.top5})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubjectVerdict:
+    """One way to run the network, against the reference.
+
+    Attributes:
+        name: the subject.
+        status: ``unavailable`` means that it could not be run, and so proves nothing.
+        reason: why it is unavailable.
+        layers: in the order of the spec.
+        diagnosis: of the first failure.
+        further: diagnoses of later layers that are wrong by themselves, not by what they were fed.
+        top1: share of the probes and images with the same best class; None without logits.
+        agreement: the same over a folder of images.
+        notes: what the reader must know, such as layers that could not be compared.
+        seconds: how long the subject took to build and run.
+    """
+
+    name: str
+    status: Status
+    reason: str | None = None
+    layers: tuple[LayerVerdict, ...] = ()
+    diagnosis: Diagnosis | None = None
+    further: tuple[Diagnosis, ...] = ()
+    top1: float | None = None
+    agreement: Agreement | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def first_failure(self) -> str | None:
+        """The first layer that is not in order."""
+        return next((layer.name for layer in self.layers if not layer.ok), None)
+
+    @property
+    def max_error(self) -> float | None:
+        """The worst error of the gated layers, which is also the budget that would have passed.
+
+        None where a layer has no error to give: nothing would have passed.
+        """
+        errors = [layer.error for layer in self.layers if layer.gated]
+        known = [error for error in errors if error is not None]
+        return max(known) if known and len(known) == len(errors) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        told: dict[str, Any] = {
+            "name": self.name,
+            "status": self.status,
+            "max_error": self.max_error,
+            "first_failure": self.first_failure,
+            "diagnosis": self.diagnosis.to_dict() if self.diagnosis else None,
+            "layers": [layer.to_dict() for layer in self.layers],
+            "top1": self.top1,
+            "notes": list(self.notes),
+            "seconds": round(self.seconds, 3),
+        }
+        told |= {"reason": self.reason} if self.reason else {}
+        told |= {"further": [item.to_dict() for item in self.further]} if self.further else {}
+        return told | ({"agreement": self.agreement.to_dict()} if self.agreement else {})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileFact:
+    """A file that took part, by its content."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """A whole proof.
+
+    Attributes:
+        model: the spec's name.
+        budget: the largest error that passes.
+        noise: the noise of a right model, lowest and highest.
+        subjects: in the order they were run.
+        weights: where the reference's weights came from.
+        samples: what was fed, one description a sample of the batch.
+        seed: of the probes.
+        versions: package -> version.
+        files: every file that took part.
+        command: what reproduces the report.
+        seconds: wall time of the whole.
+    """
+
+    model: str
+    budget: float
+    noise: tuple[float, float]
+    subjects: tuple[SubjectVerdict, ...]
+    weights: str = ""
+    samples: tuple[str, ...] = ()
+    seed: int = 0
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+    files: tuple[FileFact, ...] = ()
+    command: str = ""
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether every subject could be run and is within the budget."""
+        return bool(self.subjects) and all(subject.status == "passed" for subject in self.subjects)
+
+    @property
+    def exit_status(self) -> int:
+        """0 passed, 1 a subject failed, 2 none failed but one could not be run."""
+        if any(subject.status == "failed" for subject in self.subjects):
+            return 1
+        return 0 if self.passed else 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, schema 1."""
+        return {
+            "schema": 1,
+            "model": self.model,
+            "passed": self.passed,
+            "budget": self.budget,
+            "subjects": [subject.to_dict() for subject in self.subjects],
+            "noise_floor": list(self.noise),
+            "weights": self.weights,
+            "samples": list(self.samples),
+            "seed": self.seed,
+            "versions": self.versions,
+            "files": [{"path": fact.path, "sha256": fact.sha256} for fact in self.files],
+            "command": self.command,
+            "seconds": round(self.seconds, 3),
+        }
