@@ -3,18 +3,36 @@
 Three kinds of files here are protobuf (caffemodel, ONNX, the index of a TensorFlow checkpoint). Walking the wire form
 keeps a 244 MB payload where it is, in a memory map. Encoding: protobuf.dev/programming-guides/encoding.
 
+Reading is here; writing, which the models need too, is `zoo.protowire`, offered again from here.
+
 Every reader raises `ValueError` for damaged bytes; callers turn it into the error that names their file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-VARINT: Final = 0
-FIXED64: Final = 1
-BYTES: Final = 2
-FIXED32: Final = 5
+from zoo.protowire import BYTES, FIXED32, FIXED64, VARINT, integer, message, tag, text, varint
+
+__all__ = [
+    "BYTES",
+    "FIXED32",
+    "FIXED64",
+    "VARINT",
+    "Field",
+    "Value",
+    "field_at",
+    "fields",
+    "integer",
+    "message",
+    "read_varint",
+    "signed",
+    "tag",
+    "text",
+    "varint",
+    "varints",
+]
 
 Value: TypeAlias = int | memoryview
 Field: TypeAlias = tuple[int, int, Value]
@@ -85,33 +103,3 @@ def varints(number_or_list: Value) -> list[int]:
 def signed(value: int) -> int:
     """A varint of a signed field (int32, int64, enum) from its unsigned reading."""
     return value - (1 << 64) if value >> 63 else value
-
-
-def varint(value: int) -> bytes:
-    """`value` as a varint; negative ones as 64-bit two's complement."""
-    rest, encoded = value & 0xFFFF_FFFF_FFFF_FFFF, bytearray()
-    while rest > 0x7F:
-        encoded.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    encoded.append(rest)
-    return bytes(encoded)
-
-
-def tag(number: int, wire_type: int) -> bytes:
-    """The key that precedes a field."""
-    return varint(number << 3 | wire_type)
-
-
-def message(number: int, payload: bytes) -> bytes:
-    """A length-delimited field: a sub-message, a string or packed numbers."""
-    return tag(number, BYTES) + varint(len(payload)) + payload
-
-
-def integer(number: int, value: int) -> bytes:
-    """A varint field: int, enum or bool."""
-    return tag(number, VARINT) + varint(value)
-
-
-def text(number: int, value: str) -> bytes:
-    """A string field."""
-    return message(number, value.encode())
