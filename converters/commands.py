@@ -1,0 +1,214 @@
+"""What each command of the command line does; every function returns the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from converters.atomic import check_target, publish, staging
+from zoo import registry
+from zoo.errors import FileFormatError, UnknownNameError, ZooError
+from zoo.layers import ModelSpec
+
+_LOG = logging.getLogger(__name__)
+
+# Framework -> the distribution whose version says whether it is there.
+_DISTRIBUTIONS = {"pytorch": "torch", "tf_slim": "tensorflow", "caffe": "opencv-python-headless", "onnx": "onnxruntime"}
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
+    _print(json.dumps({"schema": 1, **value}, indent=2, sort_keys=False))
+
+
+def _list(options: argparse.Namespace) -> int:
+    rows = {"models": _models, "frameworks": _frameworks, "weights": _weights}[options.what]()
+    if options.json:
+        _print_json({options.what: rows})
+        return 0
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        _print(f"{row['name']:{width}}  {row['summary']}")
+    return 0
+
+
+def _models() -> list[dict[str, Any]]:
+    from zoo.shapes import parameter_count
+
+    specs = [registry.model(name) for name in registry.models()]
+    return [
+        {"name": spec.name, "summary": f"{parameter_count(spec):>11,} parameters  {spec.title}", "title": spec.title}
+        | {"parameters": parameter_count(spec), "input": list(spec.inputs[0].shape)}
+        for spec in specs
+    ]
+
+
+def _frameworks() -> list[dict[str, Any]]:
+    rows = list[dict[str, Any]]()
+    for name in registry.frameworks():
+        try:
+            version = metadata.version(_DISTRIBUTIONS[name])
+            summary = f"{_DISTRIBUTIONS[name]} {version}"
+        except metadata.PackageNotFoundError:
+            version, summary = None, f"not installed; run: pip install 'alexnet-zoo[{name}]'"
+        rows.append({"name": name, "summary": summary, "version": version})
+    return rows
+
+
+def _weights() -> list[dict[str, Any]]:
+    from converters import manifest
+
+    return [
+        {
+            "name": entry.id,
+            "summary": f"{entry.model:18} {entry.format:14} {entry.size / 1e6:6.1f} MB  "
+            f"{'cached' if manifest.is_cached(entry) else '-':6}  {entry.licence}",
+            "model": entry.model,
+            "format": entry.format,
+            "size": entry.size,
+            "cached": manifest.is_cached(entry),
+        }
+        for entry in manifest.entries()
+    ]
+
+
+def _show(options: argparse.Namespace) -> int:
+    from zoo import show
+
+    spec = registry.model(options.model)
+    if options.svg:
+        from zoo.svg import svg
+
+        _write_text(options.svg, svg(spec), force=options.force)
+        _LOG.info("%s", options.svg)
+    if options.json:
+        _print_json(show.show_dict(spec))
+    elif not options.svg:
+        _print(show.show_text(spec))
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from zoo.show import diff_text
+
+    _print(diff_text(registry.model(options.model), registry.model(options.other)))
+    return 0
+
+
+def _write_text(path: Path, text: str, *, force: bool) -> None:
+    check_target(path, force=force)
+    with staging(path) as folder:
+        (folder / path.name).write_text(text, encoding="utf-8")
+        publish(folder, path, force=force)
+
+
+def _generate(options: argparse.Namespace) -> int:
+    if (options.model is None) == (options.prototxt is None):
+        raise ZooError("name a family member, or give --prototxt FILE; one of the two; see: zoo generate --help")
+    spec = registry.model(options.model) if options.model else _read_prototxt(options.prototxt)
+    if options.num_classes:
+        spec = spec.with_num_classes(options.num_classes)
+    framework = registry.framework(options.framework)
+    options.output.mkdir(parents=True, exist_ok=True)
+    with staging(options.output / spec.name) as folder:
+        main = framework.generate(spec, folder)[0]
+        for path in publish(folder, options.output / main.name, force=options.force):
+            _print(str(path))
+    return 0
+
+
+def _read_prototxt(path: Path) -> ModelSpec:
+    from zoo.caffe_text import read_prototxt
+
+    net = read_prototxt(path)
+    for name in net.omitted:
+        _LOG.warning("%s: %s is for training only, left out", path, name)
+    return net.spec
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from converters import manifest
+    from converters.fetch import fetch
+
+    _print(str(fetch(manifest.entry(options.weights_id), options.output)))
+    return 0
+
+
+def _find(source: str) -> tuple[Path, ModelSpec | None]:
+    """The file of a SRC, fetched if it is an id of the manifest, and the network the manifest says it holds."""
+    from converters import manifest
+
+    path = Path(source)
+    if path.exists() or path.with_name(path.name + ".index").exists():
+        return path, None
+    if path.suffix or path.parent != Path():
+        raise FileFormatError(path, "no such file")
+    from converters.fetch import fetch
+
+    try:
+        entry = manifest.entry(source)
+    except UnknownNameError as error:
+        raise ZooError(f"{source}: no such file, and {error}") from error
+    return fetch(entry), entry.spec()
+
+
+def _load(options: argparse.Namespace, source: str) -> Any:
+    from converters.convert import load
+
+    path, said = _find(source)
+    if options.prototxt:
+        said = _read_prototxt(options.prototxt)
+    elif options.model:
+        said = registry.model(options.model)
+    return load(path, spec=said, from_format=getattr(options, "from_format", None))
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from converters.convert import save, with_num_classes
+    from converters.formats import format_name, weights_format
+
+    to_format = format_name(options.output, options.to_format)
+    check_target(weights_format(to_format).main_file(options.output), force=options.force)
+    weights = _load(options, options.source)
+    if options.num_classes:
+        weights = with_num_classes(weights, options.num_classes)
+    for path in save(weights, options.output, to_format=to_format, force=options.force):
+        _print(str(path))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from converters.export import ExportOptions, check_export, export
+
+    how = ExportOptions(
+        opset=options.opset,
+        fast_lrn=options.fast_lrn,
+        fold_preprocessing=options.fold_preprocessing,
+        verify=not options.no_verify,
+        force=options.force,
+    )
+    check_export(options.output, how)
+    for path in export(_load(options, options.source), options.output, how):
+        _print(str(path))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "list": _list,
+    "show": _show,
+    "diff": _diff,
+    "generate": _generate,
+    "fetch": _fetch,
+    "convert": _convert,
+    "export": _export,
+}

@@ -1,0 +1,96 @@
+"""The main job from end to end: a network, its four models, its weights around the loop, its ONNX, and the proof."""
+
+from __future__ import annotations
+
+import filecmp
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from converters.atomic import publish, staging
+from converters.convert import load, save
+from converters.export import ExportOptions, export
+from converters.parity import Report, probe_weights, verify_model
+from converters.report import write_report
+from converters.weights import Weights
+from zoo import registry
+from zoo.errors import CheckFailedError
+from zoo.layers import ModelSpec
+
+_LOG = logging.getLogger(__name__)
+
+# Through every format and home again; each step reads what the step before it wrote.
+_LOOP = ("pytorch.pt", "tf_slim.ckpt", "caffe.caffemodel", "onnx.onnx", "back.safetensors")
+
+
+def photographs() -> list[Path]:
+    """The two photographs that scikit-learn carries: a temple and a flower."""
+    folder = Path(str(files("sklearn.datasets").joinpath("images")))
+    return [folder / "china.jpg", folder / "flower.jpg"]
+
+
+def demo_full(folder: Path) -> Report:
+    """The canonical network at full size, with seeded probe weights, on two photographs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _step("probe weights of the full-size alexnet"):
+        weights = probe_weights(registry.model("alexnet"))
+        save(weights, folder / "alexnet.safetensors", force=True)
+    return _road(weights, folder / "alexnet.safetensors", folder, photographs())
+
+
+def demo_trained(folder: Path) -> Report:
+    """A small canonical network, trained here and now on two processes, then taken down the same road."""
+    from zoo.training.launch import train
+    from zoo.training.loop import TrainOptions
+
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = registry.model("alexnet_mini")
+    with _step("training alexnet_mini on the digits, its two towers on two processes"):
+        trained = train(TrainOptions(model=spec, data="digits", out=folder / "training", devices=2, parallel="towers"))
+    return _road(load(trained), trained, folder, [])
+
+
+def _road(weights: Weights, source: Path, folder: Path, images: list[Path]) -> Report:
+    with _step("models as standalone source"):
+        for framework in registry.frameworks():
+            _generate(weights.spec, framework, folder / "models" / framework)
+    with _step("weights around the loop: " + " -> ".join(name.partition(".")[0] for name in _LOOP)):
+        _check_loop(source, folder / "weights", weights.spec)
+    with _step("ONNX for deployment"):
+        export(weights, str(folder / f"{weights.spec.name}.onnx"), ExportOptions(force=True))
+    with _step("the proof"):
+        report = verify_model(weights.spec, weights, images=images, progress=_LOG.info, command="zoo demo")
+    write_report(report, folder / "report.html", force=True)
+    write_report(report, folder / "report.md", force=True)
+    return report
+
+
+def _generate(spec: ModelSpec, framework: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with staging(folder / spec.name) as fresh:
+        main = registry.framework(framework).generate(spec, fresh)[0]
+        publish(fresh, folder / main.name, force=True)
+
+
+def _check_loop(source: Path, folder: Path, spec: ModelSpec) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    previous = source
+    for name in _LOOP:
+        save(load(previous, spec=spec), folder / name, force=True)
+        previous = folder / name
+    again = folder / "again.safetensors"
+    save(load(source, spec=spec), again, force=True)
+    if not filecmp.cmp(again, previous, shallow=False):
+        raise CheckFailedError(f"{previous}: differs from {again} after the loop through all formats")
+    again.unlink()
+
+
+@contextmanager
+def _step(title: str) -> Iterator[None]:
+    _LOG.info("== %s", title)
+    started = time.perf_counter()
+    yield
+    _LOG.info("   done in %.1f s", time.perf_counter() - started)

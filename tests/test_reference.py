@@ -1,0 +1,83 @@
+"""The oracle against its own definitions, written out number by number. Real Caffe's answers are in test_ops."""
+
+import numpy as np
+import pytest
+
+from zoo.frameworks.reference import LOWEST, apply, forward
+from zoo.layers import LRN, BatchNorm, Conv, Dense, Input, ModelSpec, Pool, ReLU, Sigmoid, Softmax
+
+RNG = np.random.default_rng(0)
+
+
+def test_grouped_strided_dilated_convolution_number_by_number() -> None:
+    layer = Conv(name="c", out_channels=4, kernel=(3, 2), stride=(2, 1), pad=(1, 0), dilation=(1, 2), groups=2)
+    x, w, b = RNG.normal(size=(2, 6, 7, 5)), RNG.normal(size=(4, 3, 3, 2)), RNG.normal(size=4)
+    y = apply(layer, [x], {"weight": w, "bias": b})
+    padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (0, 0)])
+    assert y.shape == (2, 4, 4, 3)
+    for n, o, i, j in np.ndindex(*y.shape):
+        group = o // 2
+        total = b[o] + sum(
+            padded[n, group * 3 + c, 2 * i + u, j + 2 * v] * w[o, c, u, v] for c, u, v in np.ndindex(3, 3, 2)
+        )
+        assert y[n, o, i, j] == pytest.approx(total)
+
+
+def test_a_convolution_that_rounds_up_reads_zeros_past_the_edge() -> None:
+    layer = Conv(name="c", out_channels=1, kernel=(3, 3), stride=(2, 2), bias=False, rounding="ceil")
+    x, w = RNG.normal(size=(1, 1, 6, 6)), RNG.normal(size=(1, 1, 3, 3))
+    y = apply(layer, [x], {"weight": w})
+    assert y.shape == (1, 1, 3, 3)
+    assert y[0, 0, 2, 2] == pytest.approx((x[0, 0, 4:6, 4:6] * w[0, 0, :2, :2]).sum())
+
+
+def test_the_window_of_lrn_stops_at_the_tower_boundary() -> None:
+    x = RNG.normal(size=(1, 8, 1, 1)) * 60
+    both, alone = (LRN(name="n", size=5, alpha=1e-4, beta=0.75, k=2.0, towers=t) for t in (1, 2))
+    whole, towers = apply(both, [x], {}), apply(alone, [x], {})
+    halves = np.concatenate([apply(both, [half], {}) for half in np.split(x, 2, axis=1)], axis=1)
+    np.testing.assert_array_equal(towers, halves)
+    assert abs(whole - towers)[0, 2:6].min() > 0
+    squares = (x[0, 1:6, 0, 0] ** 2).sum()
+    assert whole[0, 3, 0, 0] == pytest.approx(x[0, 3, 0, 0] * (2 + 1e-4 / 5 * squares) ** -0.75)
+
+
+def test_pooling_padding_never_wins_and_overhang_is_not_counted() -> None:
+    x = -np.ones((1, 1, 4, 4))
+    top = apply(Pool(name="p", mode="max", kernel=(3, 3), stride=(2, 2), pad=(1, 1)), [x], {})
+    assert top.max() == -1
+    ave = apply(Pool(name="p", mode="ave", kernel=(3, 3), stride=(2, 2)), [x], {})
+    np.testing.assert_allclose(ave, -1)  # the last windows hold fewer pixels, and divide by as many
+    padded = apply(Pool(name="p", mode="ave", kernel=(3, 3), stride=(2, 2), pad=(1, 1)), [x], {})
+    assert padded[0, 0, 0, 0] == pytest.approx(-4 / 9)
+    empty = apply(Pool(name="p", mode="max", kernel=(1, 1), stride=(2, 2)), [x], {})
+    assert empty.shape[-1] == 3
+    assert empty[0, 0, 2, 2] == LOWEST
+
+
+def test_dense_flattens_in_channel_row_column_order() -> None:
+    x, w = RNG.normal(size=(2, 3, 4, 5)), RNG.normal(size=(700, 60))
+    y = apply(Dense(name="f", out_features=700, bias=False), [x], {"weight": w})
+    np.testing.assert_allclose(y, np.einsum("nchw,ochw->no", x, w.reshape(700, 3, 4, 5)))
+
+
+def test_extremes_do_not_overflow() -> None:
+    x = np.array([[-1e4, 0.0, 1e4]])
+    with np.errstate(over="raise", invalid="raise"):
+        np.testing.assert_allclose(apply(Sigmoid(name="s"), [x], {}), [[0, 0.5, 1]], atol=1e-12)
+        np.testing.assert_allclose(apply(Softmax(name="s"), [x], {}), [[0, 0, 1]], atol=1e-12)
+
+
+def test_batch_statistics_are_the_batch_s_own() -> None:
+    x = RNG.normal(3, 2, size=(8, 2, 4, 4))
+    y = apply(BatchNorm(name="b", eps=0, batch_stats=True), [x], {})
+    np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), 0, atol=1e-12)
+    np.testing.assert_allclose(y.var(axis=(0, 2, 3)), 1)
+
+
+def test_a_network_gives_every_activation_under_its_name() -> None:
+    layers = (Dense(name="a", out_features=2), ReLU(name="b"), ReLU(name="c", inputs=("a",), negative_slope=0.5))
+    spec = ModelSpec(name="m", title="", inputs=(Input(shape=(3,)),), layers=layers)
+    w = np.array([[1, 0, 0], [0, -1, 0]], np.float32)
+    out = forward(spec, {"a.weight": w, "a.bias": np.zeros(2, np.float32)}, {"data": np.ones((1, 3), np.float32)})
+    assert {name: y.tolist() for name, y in out.items()} == {"a": [[1, -1]], "b": [[1, 0]], "c": [[1, -0.5]]}

@@ -1,0 +1,75 @@
+"""Things are found by their file's name, and what is missing is said with what to do."""
+
+import subprocess
+import sys
+
+import pytest
+
+from zoo import registry, spec_json
+from zoo.errors import MissingDependencyError, UnknownNameError, ZooError
+
+
+def test_every_model_is_found_and_named_as_its_file() -> None:
+    assert {"alexnet", "bvlc_alexnet", "caffenet", "alexnet_v2", "alexnet_owt"} <= set(registry.models())
+    for name in registry.models():
+        assert registry.model(name).name == name
+        assert registry.model(name).title
+
+
+def test_every_framework_offers_the_same_functions() -> None:
+    assert registry.frameworks() == ["caffe", "onnx", "pytorch", "tf_slim"]
+    for name in registry.frameworks():
+        framework = registry.framework(name)
+        assert callable(framework.generate)
+        assert callable(framework.forward)
+
+
+def test_unknown_names_suggest_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="unknown model 'alexnt'; did you mean alexnet"):
+        registry.model("alexnt")
+
+
+def test_a_missing_framework_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "zoo.frameworks.pytorch", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        MissingDependencyError, match=r"torch is not installed; run: pip install 'alexnet-zoo\[pytorch\]'"
+    ):
+        registry.framework("pytorch")
+
+
+@pytest.mark.parametrize("command", [["--help"], ["show", "alexnet"], ["list"], ["diff", "alexnet", "caffenet"]])
+def test_looking_loads_no_framework(command: list[str]) -> None:
+    code = (
+        "import sys; from converters.cli import main\n"
+        f"try: main({command!r})\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'tensorflow', 'onnx', 'onnxruntime', 'cv2', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("name", registry.models())
+def test_a_spec_survives_its_json(name: str) -> None:
+    spec = registry.model(name)
+    text = spec_json.dumps(spec)
+    assert spec_json.loads(text) == spec
+    assert spec_json.dumps(spec_json.loads(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"name": 1}',
+        '{"name":"a","title":"","inputs":[],"layers":[{"kind":"Nope","name":"x"}]}',
+        "[" * 9999,
+    ],
+)
+def test_text_that_is_no_spec_is_refused(text: str) -> None:
+    with pytest.raises(ZooError, match="damaged"):
+        spec_json.loads(text)
