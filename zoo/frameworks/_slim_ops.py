@@ -1,0 +1,84 @@
+"""What slim has no layer for. Each function stands alone: a network's source carries those that it calls."""
+
+# pyright: basic, reportMissingImports=false
+
+import tensorflow.compat.v1 as tf
+import tf_slim as slim
+
+
+@slim.add_arg_scope
+def grouped_conv2d(
+    inputs,
+    num_outputs,
+    kernel_size,
+    groups,
+    stride=1,
+    padding="SAME",
+    rate=1,
+    weights_initializer=None,
+    weights_regularizer=None,
+    biases_initializer=tf.zeros_initializer,
+    scope=None,
+):
+    """A convolution in groups, from one variable of H x W x (C / groups) x O.
+
+    The channels are split and joined again, not left to the grouped form of tf.nn.conv2d, which has no gradient on
+    the CPU; and so the ops of group i lie in the name scope tower_i, by which they can be placed on a device.
+    """
+    with tf.variable_scope(scope, "GroupedConv"):
+        shape = [*kernel_size, inputs.shape.as_list()[3] // groups, num_outputs]
+        weights = slim.model_variable(
+            "weights", shape, initializer=weights_initializer, regularizer=weights_regularizer
+        )
+        parts = zip(tf.split(inputs, groups, 3), tf.split(weights, groups, 3), strict=True)
+        towers = []
+        for i, (tower, kernel) in enumerate(parts):
+            with tf.name_scope(f"tower_{i}"):
+                towers.append(tf.nn.conv2d(tower, kernel, stride, padding, dilations=rate))
+        net = tf.concat(towers, 3)
+        if biases_initializer is not None:
+            net = tf.nn.bias_add(net, slim.model_variable("biases", [num_outputs], initializer=biases_initializer))
+        return net
+
+
+def tower_lrn(inputs, towers, depth_radius, bias, alpha, beta, scope=None):
+    """Local response normalisation whose windows stop at the tower boundary; tower i in the name scope tower_i."""
+    with tf.name_scope(scope, "TowerLRN"):
+        normalised = []
+        for i, tower in enumerate(tf.split(inputs, towers, 3)):
+            with tf.name_scope(f"tower_{i}"):
+                normalised.append(
+                    tf.nn.local_response_normalization(
+                        tower, depth_radius=depth_radius, bias=bias, alpha=alpha, beta=beta
+                    )
+                )
+        return tf.concat(normalised, 3)
+
+
+def lrn_within_channel(inputs, size, alpha, beta, k, scope=None):
+    """x * (k + alpha / size^2 * sum(x^2))^-beta over windows of size x size pixels of the same map, zero padded."""
+    with tf.name_scope(scope, "LRNWithinChannel"):
+        border = [(size - 1) // 2] * 2
+        squares = tf.pad(tf.square(inputs), [[0, 0], border, border, [0, 0]])
+        mean = tf.nn.avg_pool2d(squares, [size, size], 1, "VALID")
+        return inputs * tf.pow(k + alpha * mean, -beta)
+
+
+def clipped_avg_pool2d(inputs, kernel_size, stride, pad, overhang, scope=None):
+    """Average pooling as Caffe does it: the border of zeros counts, what a window reads beyond it does not.
+
+    Args:
+        inputs: N x H x W x C.
+        kernel_size: rows, columns.
+        stride: one number, or rows and columns.
+        pad: rows above and below, columns left and right, that are zeros and count.
+        overhang: further rows below and columns to the right that do not count.
+        scope: the name of its ops.
+    """
+    with tf.name_scope(scope, "ClippedAvgPool"):
+        border = [[0, 0], [pad[0], pad[0]], [pad[1], pad[1]], [0, 0]]
+        beyond = [[0, 0], [0, overhang[0]], [0, overhang[1]], [0, 0]]
+        inside = tf.pad(tf.ones([1, *inputs.shape.as_list()[1:3], 1]), border, constant_values=1)
+        mean = tf.nn.avg_pool2d(tf.pad(tf.pad(inputs, border), beyond), kernel_size, stride, "VALID")
+        share = tf.nn.avg_pool2d(tf.pad(inside, beyond), kernel_size, stride, "VALID")
+        return mean / share
