@@ -1,0 +1,81 @@
+"""Full-size conversions as whole processes, beside `cp` of the same bytes and beside caffe2onnx."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import ZOO, Cost, compare, run, table
+
+# caffe2onnx does not run beside a modern onnx by itself; `converters.exporters.caffe` mends its imports and runs it.
+_CAFFE2ONNX = (
+    "import sys; from pathlib import Path; from converters.convert import load; from converters.exporters.caffe import "
+    "export_onnx; export_onnx(load(Path(sys.argv[1])), Path(sys.argv[2]), every_activation=False)"
+)
+
+
+def main() -> str:
+    with tempfile.TemporaryDirectory() as name:
+        return _measure(Path(name))
+
+
+def _measure(folder: Path) -> str:
+    seed = (
+        "import sys; from pathlib import Path; from zoo import registry; from converters.convert import save; "
+        "from converters.parity import probe_weights; save(probe_weights(registry.model('alexnet')), Path(sys.argv[1]))"
+    )
+    caffe, safe, ckpt, onnx = (folder / f"a.{kind}" for kind in ("caffemodel", "safetensors", "ckpt", "onnx"))
+    run([sys.executable, "-c", seed, str(caffe)])
+    for target in (safe, ckpt, onnx):
+        run([ZOO, "convert", str(caffe), "-o", str(target)])
+    out = folder / "out"
+    jobs = {
+        "caffemodel -> safetensors": (caffe, "safetensors", 4.0),
+        "caffemodel -> ONNX": (caffe, "onnx", 4.0),
+        "safetensors -> ONNX": (safe, "onnx", 4.0),
+        "safetensors -> caffemodel": (safe, "caffemodel", 4.0),
+        "ONNX -> safetensors": (onnx, "safetensors", 4.0),
+        "ONNX -> caffemodel": (onnx, "caffemodel", 4.0),
+        "safetensors -> TF checkpoint": (safe, "ckpt", 6.0),
+        "TF checkpoint -> safetensors": (ckpt, "safetensors", 6.0),
+    }
+    commands = {"start": [sys.executable, "-c", "pass"], "cp": ["cp", str(caffe), str(out / "b")]}
+    for title, (source, kind, _) in jobs.items():
+        commands[title] = [ZOO, "convert", str(source), "-o", str(out / f"b.{kind}")]
+    commands["caffe2onnx 2.0.1"] = [sys.executable, "-c", _CAFFE2ONNX, str(caffe), str(out / "b.onnx")]
+
+    def clear() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+
+    costs = compare(commands, runs=5, before=clear)
+    copy, start, peer = costs["cp"], costs["start"], costs["caffe2onnx 2.0.1"]
+    size = caffe.stat().st_size / 2**20
+
+    def row(title: str, cost: Cost, goal: str) -> list[str]:
+        ratio = (cost.seconds - start.seconds) / copy.seconds
+        return [title, f"{cost.seconds:.2f} s", f"{ratio:.1f} x", f"{peer.seconds / cost.seconds:.0f} x"] + [
+            f"{cost.megabytes:.0f} MB",
+            f"{cost.megabytes - size:+.0f} MB",
+            goal,
+        ]
+
+    rows = [row("`cp`", copy, "-")]
+    rows += [row(title, costs[title], f"{goal:.0f} x cp, file + 150 MB") for title, (_, _, goal) in jobs.items()]
+    rows.append(row("caffe2onnx 2.0.1, caffemodel -> ONNX", peer, "-"))
+    header = [
+        "whole process, 244 MB",
+        "wall",
+        "less start, against `cp`",
+        "caffe2onnx takes",
+        "peak",
+        "peak - file",
+        "goal",
+    ]
+    return table(header, rows)
+
+
+if __name__ == "__main__":
+    print(main())

@@ -1,0 +1,66 @@
+"""Whole processes, measured by the operating system: wall seconds and peak memory, medians over several runs."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+ZOO = str(BIN / "zoo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a command took: median wall seconds and the largest resident memory of any of its runs, in MB."""
+
+    seconds: float
+    megabytes: float
+
+
+def run(command: Sequence[str]) -> Cost:
+    """One run of a command that must succeed."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    told = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed: {told.decode(errors='replace')[-2000:]}")
+    return Cost(seconds=seconds, megabytes=usage.ru_maxrss / 1024)
+
+
+def compare(
+    commands: Mapping[str, Sequence[str]], runs: int = 5, before: Callable[[], None] = lambda: None
+) -> dict[str, Cost]:
+    """Every command in turn, A B C A B C ..., after one warm-up round, so that a drifting machine meets them all alike.
+
+    `before` is called ahead of each run, to take away what the last one wrote.
+    """
+    costs: dict[str, list[Cost]] = {name: [] for name in commands}
+    for turn in range(runs + 1):
+        for name, command in commands.items():
+            before()
+            cost = run(command)
+            if turn:
+                costs[name].append(cost)
+    return {
+        name: Cost(
+            seconds=statistics.median(cost.seconds for cost in taken),
+            megabytes=max(cost.megabytes for cost in taken),
+        )
+        for name, taken in costs.items()
+    }
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
