@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from converters._verdicts import LayerVerdict
 from converters.weights import Array
 from zoo.layers import ModelSpec, Softmax
+
+# Why a layer of somebody else's network has no error.
+UNMATCHED = "not matched: no tensor could be told to be this layer"
 
 
 def error(y: Array, reference: Array, fallback: float = 0.0) -> tuple[float, float]:
@@ -36,13 +39,29 @@ def compare(
     reference: Mapping[str, Array],
     inputs: Mapping[str, Array],
     budget: float,
+    unmatched: Collection[str] = (),
 ) -> tuple[LayerVerdict, ...]:
-    """Every layer of `spec`; one that is missing, misshapen or not finite fails, whatever its kind."""
+    """Every layer of `spec`; one that is missing, misshapen or not finite fails, whatever its kind.
+
+    Layers `unmatched` may be missing: the subject has no name for them. They are listed without a verdict of their own.
+    """
     wiring, everything = spec.wiring(), {**inputs, **reference}
     verdicts = list[LayerVerdict]()
     for layer in spec.layers:
+        if layer.name in unmatched and layer.name not in activations:
+            verdicts.append(
+                LayerVerdict(
+                    name=layer.name,
+                    error=None,
+                    peak=_peak(reference[layer.name]),
+                    ok=True,
+                    gated=False,
+                    reason=UNMATCHED,
+                )
+            )
+            continue
         reads = [everything[name] for name in wiring[layer.name]]
-        fallback = max((float(np.abs(x).max(initial=0.0)) for x in reads), default=0.0)
+        fallback = max(map(_peak, reads), default=0.0)
         gated = not (isinstance(layer, Softmax) and layer.name in spec.outputs)
         verdicts.append(judge(layer.name, activations.get(layer.name), reference[layer.name], budget, fallback, gated))
     return tuple(verdicts)
@@ -54,9 +73,7 @@ def judge(
     """The verdict on one activation; `y` is None where the subject does not have it."""
     reason = defect(y, reference)
     if y is None or reason:
-        peak = float(np.abs(reference).max(initial=0.0))
-        finite = peak if np.isfinite(peak) else 0.0
-        return LayerVerdict(name=name, error=None, peak=finite, ok=False, gated=gated, reason=reason)
+        return LayerVerdict(name=name, error=None, peak=_peak(reference), ok=False, gated=gated, reason=reason)
     value, peak = error(y, reference, fallback)
     if not np.isfinite(value):
         return LayerVerdict(
@@ -76,6 +93,11 @@ def defect(y: Array | None, reference: Array) -> str | None:
     if not np.isfinite(y).all():
         return "NaN or Inf"
     return None
+
+
+def _peak(array: Array) -> float:
+    peak = float(np.abs(array).max(initial=0.0))
+    return peak if np.isfinite(peak) else 0.0
 
 
 def _text(array: Array) -> str:

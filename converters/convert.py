@@ -40,13 +40,21 @@ def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None =
         WeightsError: does not fit the network; lists every problem.
         ZooError: another network than `spec`, or no single one that fits.
     """
-    name = format_name(path, from_format)
-    form = weights_format(name)
-    if not form.main_file(path).is_file():
-        raise FileFormatError(form.main_file(path), "no such file")
-    native = form.read(path)
+    form, native = _read(path, from_format)
     network = _network(path, native, form, spec)
     return to_canonical(network, form.entries(network, native.tensors), native.tensors, str(path), form.ignored)
+
+
+def described(path: Path, *, from_format: str | None = None) -> ModelSpec | None:
+    """The network that a file itself describes (embedded metadata, a prototxt beside it), if it does."""
+    return _read(path, from_format)[1].spec
+
+
+def _read(path: Path, from_format: str | None) -> tuple[WeightsFormat, NativeFile]:
+    form = weights_format(format_name(path, from_format))
+    if not form.main_file(path).is_file():
+        raise FileFormatError(form.main_file(path), "no such file")
+    return form, form.read(path)
 
 
 def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelSpec | None) -> ModelSpec:

@@ -8,20 +8,15 @@ the subject's own logits. What cannot be run or compared is said, never skipped.
 from __future__ import annotations
 
 import gc
-import hashlib
-import logging
-import platform
-import time
-from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
-import numpy as np
-
-from converters._metric import compare, error, top1
-from converters._probes import image_inputs, probe_inputs, probe_weights
+from converters._file_subjects import FileSubject, open_file
+from converters._metric import compare, error
+from converters._probes import probe_inputs, probe_weights
+from converters._proof import Activations, Progress, Proof, Run, silent
 from converters._verdicts import (
     BUDGETS,
     DEFAULT_BUDGET,
@@ -36,8 +31,7 @@ from converters._verdicts import (
 from converters.weights import Array, Weights
 from zoo import registry
 from zoo.errors import UnknownNameError, ZooError
-from zoo.frameworks import reference as oracle
-from zoo.layers import ModelSpec, Softmax
+from zoo.layers import ModelSpec
 
 __all__ = [
     "BUDGETS",
@@ -47,6 +41,7 @@ __all__ = [
     "Diagnosis",
     "FileFact",
     "LayerVerdict",
+    "Proof",
     "Report",
     "SubjectVerdict",
     "compare",
@@ -54,23 +49,9 @@ __all__ = [
     "probe_inputs",
     "probe_weights",
     "subject_names",
+    "verify_files",
     "verify_model",
 ]
-
-_LOG = logging.getLogger(__name__)
-
-Activations: TypeAlias = Mapping[str, Array]
-
-# Runs a network on a batch: every layer's activation under its name, canonical layout.
-Run: TypeAlias = Callable[[Weights, Mapping[str, Array]], Activations]
-
-Progress: TypeAlias = Callable[[str], None]
-
-# The packages whose versions a report gives, where they are installed.
-_PACKAGES = (
-    *("numpy", "torch", "tensorflow", "tf-slim", "tf2onnx", "caffe2onnx", "onnx", "onnxruntime", "onnxscript"),
-    *("opencv-python-headless", "opencv-python", "alexnet-zoo"),
-)
 
 
 class Exporter(Protocol):
@@ -81,14 +62,9 @@ class Exporter(Protocol):
         ...
 
 
-def _silent(_: str) -> None:
-    """Progress for nobody."""
-
-
 def subject_names() -> list[str]:
     """Every way to run a network: each framework natively, and through its own ONNX exporter."""
-    natives = [name for name in registry.names("zoo.frameworks") if name != "reference"]
-    return sorted([*natives, *(f"{name}-onnx" for name in registry.names("converters.exporters"))])
+    return sorted([*registry.frameworks(), *(f"{name}-onnx" for name in registry.names("converters.exporters"))])
 
 
 def subject(name: str) -> Run:
@@ -128,7 +104,7 @@ def verify_model(
     data: Path | None = None,
     seed: int = 0,
     budget: float = DEFAULT_BUDGET,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     command: str = "",
 ) -> Report:
     """Prove that a network computes the same function in every framework.
@@ -156,120 +132,40 @@ def verify_model(
         raise ZooError("no subject to verify; name one with --frameworks")
     weights = weights.with_spec(spec) if weights else probe_weights(spec, seed)
     proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
-    verdicts = tuple(proof.judge(name, run) for name, run in runs.items())
-    return proof.report(verdicts, command=command)
+    return proof.report([proof.judge(name, run) for name, run in runs.items()], command=command)
 
 
-class Proof:
-    """A reference computed once, and the subjects held against it, one after another."""
+def verify_files(
+    files: Sequence[Path],
+    spec: ModelSpec | None = None,
+    *,
+    images: Sequence[Path] = (),
+    data: Path | None = None,
+    seed: int = 0,
+    budget: float = DEFAULT_BUDGET,
+    progress: Progress = silent,
+    command: str = "",
+) -> Report:
+    """Prove that weights files hold one function.
 
-    def __init__(
-        self,
-        weights: Weights,
-        *,
-        images: Sequence[Path] = (),
-        data: Path | None = None,
-        seed: int = 0,
-        budget: float = DEFAULT_BUDGET,
-        progress: Progress = _silent,
-    ) -> None:
-        if not 0 < budget < float("inf"):
-            raise ZooError(f"the budget must be a positive number, got {budget}")
-        self.weights, self.spec = weights, weights.spec
-        self.seed, self.budget, self.progress, self.data = seed, budget, progress, data
-        self._started = time.perf_counter()
-        self.inputs, self.samples = probe_inputs(self.spec, seed)
-        if images:
-            pictures = image_inputs(self.spec, images)
-            self.inputs = {name: np.concatenate([probes, pictures[name]]) for name, probes in self.inputs.items()}
-            self.samples += tuple(str(image) for image in images)
-        progress("reference, float64")
-        self.reference = oracle.forward(self.spec, weights.tensors, self.inputs)
+    The reference computes in float64 with the first file's network and weights. Every file, the first among them, is
+    run by its own framework with its own weights: an ONNX file is run as it is, a checkpoint, caffemodel or state dict
+    in the network it belongs to; formats without a framework (safetensors, NumPy) by the reference itself.
 
-    def judge(self, name: str, run: Run, weights: Weights | None = None, notes: tuple[str, ...] = ()) -> SubjectVerdict:
-        """Run a subject, with its own `weights` where it has any, and compare all of it."""
-        self.progress(name)
-        started = time.perf_counter()
-        activations, reason = _attempt(name, run, weights or self.weights, self.inputs)
-        seconds = time.perf_counter() - started
-        gc.collect()
-        if activations is None:
-            return SubjectVerdict(name=name, status="unavailable", reason=reason, seconds=seconds)
-        layers = compare(self.spec, activations, self.reference, self.inputs, self.budget)
-        layers = tuple(self._check_softmax(layer, activations) for layer in layers)
-        return SubjectVerdict(
-            name=name,
-            status="passed" if all(layer.ok for layer in layers) else "failed",
-            layers=layers,
-            top1=top1(self.spec, activations, self.reference),
-            notes=notes,
-            seconds=seconds,
-        )
+    Args:
+        files: any format of `converters.formats`.
+        spec: the network; left out, it is what the first file says, or the one family member that fits.
+        images, data, seed, budget, progress, command: as for `verify_model`.
 
-    def _check_softmax(self, verdict: LayerVerdict, activations: Activations) -> LayerVerdict:
-        """An ungated softmax must still be the softmax of what the subject itself fed it."""
-        layer = self.spec.layer(verdict.name)
-        if verdict.gated or not verdict.ok or not isinstance(layer, Softmax):
-            return verdict
-        logits = activations.get(self.spec.wiring()[layer.name][0])
-        if logits is None or not np.isfinite(logits).all():
-            return verdict
-        own = oracle.apply(layer, [np.asarray(logits, np.float64)], {})
-        if own.shape == activations[layer.name].shape and error(activations[layer.name], own)[0] <= self.budget:
-            return verdict
-        return LayerVerdict(
-            name=verdict.name,
-            error=verdict.error,
-            peak=verdict.peak,
-            ok=False,
-            gated=False,
-            reason="not the softmax of the subject's own logits",
-        )
-
-    def report(self, subjects: tuple[SubjectVerdict, ...], files: Sequence[Path] = (), command: str = "") -> Report:
-        """The whole proof as data."""
-        floor = BUDGETS["float32 on the CPU"]
-        return Report(
-            model=self.spec.name,
-            budget=self.budget,
-            noise=(floor.floor_low, floor.floor_high),
-            subjects=subjects,
-            weights=self.weights.source,
-            samples=self.samples,
-            seed=self.seed,
-            versions=versions(),
-            files=tuple(FileFact(path=str(path), sha256=sha256(path)) for path in files),
-            command=command,
-            seconds=time.perf_counter() - self._started,
-        )
-
-
-def _attempt(
-    name: str, run: Run, weights: Weights, inputs: Mapping[str, Array]
-) -> tuple[Activations | None, str | None]:
-    """The activations, or why there are none."""
-    try:
-        return run(weights, inputs), None
-    except ZooError as trouble:
-        return None, str(trouble)
-    except Exception as trouble:  # noqa: BLE001 - frameworks raise anything; the other subjects must still be judged
-        _LOG.debug("%s could not be run", name, exc_info=True)
-        told = " ".join(str(trouble).split())
-        return None, f"{name} could not be run: {type(trouble).__name__}: {told[:300]}"
-
-
-def versions() -> dict[str, str]:
-    """Package -> version of everything installed that takes part."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    Raises:
+        ZooError: a file cannot be read, or does not fit the network.
+    """
+    if not files:
+        raise ZooError("no file to verify")
+    opened = list[FileSubject]()
+    for path in files:
+        progress(f"reading {path}")
+        opened.append(open_file(path, spec, first=opened[0].weights if opened else None))
+    proof = Proof(opened[0].weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
+    verdicts = [proof.judge_file(file) for file in opened]
+    return proof.report(verdicts, files=[part for file in opened for part in file.parts], command=command)

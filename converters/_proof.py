@@ -1,0 +1,158 @@
+"""A reference computed once, and the subjects held against it, one after another."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import logging
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from converters._file_subjects import FileSubject, Ran
+from converters._metric import compare, error, top1
+from converters._probes import image_inputs, probe_inputs
+from converters._verdicts import BUDGETS, DEFAULT_BUDGET, FileFact, LayerVerdict, Report, SubjectVerdict
+from converters.weights import Array, Weights
+from zoo.errors import ZooError
+from zoo.frameworks import reference as oracle
+from zoo.layers import Softmax
+
+_LOG = logging.getLogger(__name__)
+
+Activations: TypeAlias = Mapping[str, Array]
+
+# Runs a network on a batch: every layer's activation under its name, canonical layout.
+Run: TypeAlias = Callable[[Weights, Mapping[str, Array]], Activations]
+
+Progress: TypeAlias = Callable[[str], None]
+
+# The packages whose versions a report gives, where they are installed.
+_PACKAGES = (
+    *("numpy", "torch", "tensorflow", "tf-slim", "tf2onnx", "caffe2onnx", "onnx", "onnxruntime", "onnxscript"),
+    *("opencv-python-headless", "opencv-python", "alexnet-zoo"),
+)
+
+
+def silent(_: str) -> None:
+    """Progress for nobody."""
+
+
+class Proof:
+    """A reference computed once, and the subjects held against it, one after another."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        images: Sequence[Path] = (),
+        data: Path | None = None,
+        seed: int = 0,
+        budget: float = DEFAULT_BUDGET,
+        progress: Progress = silent,
+    ) -> None:
+        if not 0 < budget < float("inf"):
+            raise ZooError(f"the budget must be a positive number, got {budget}")
+        self.weights, self.spec = weights, weights.spec
+        self.seed, self.budget, self.progress, self.data = seed, budget, progress, data
+        self._started = time.perf_counter()
+        self.inputs, self.samples = probe_inputs(self.spec, seed)
+        if images:
+            pictures = image_inputs(self.spec, images)
+            self.inputs = {name: np.concatenate([probes, pictures[name]]) for name, probes in self.inputs.items()}
+            self.samples += tuple(str(image) for image in images)
+        progress("reference, float64")
+        self.reference = oracle.forward(self.spec, weights.tensors, self.inputs)
+
+    def judge(self, name: str, run: Run) -> SubjectVerdict:
+        """Run a subject with the reference's weights, and compare all of it."""
+        return self._judge(name, lambda: Ran(activations=run(self.weights, self.inputs)))
+
+    def judge_file(self, file: FileSubject) -> SubjectVerdict:
+        """Run a file with its own weights, and compare all of it."""
+        batches = {name: len(activation) for name, activation in self.reference.items()}
+        return self._judge(str(file.path), lambda: file.run(self.spec, self.inputs, batches))
+
+    def _judge(self, name: str, run: Callable[[], Ran]) -> SubjectVerdict:
+        self.progress(name)
+        started = time.perf_counter()
+        ran, reason = _attempt(name, run)
+        seconds = time.perf_counter() - started
+        gc.collect()
+        if ran is None:
+            return SubjectVerdict(name=name, status="unavailable", reason=reason, seconds=seconds)
+        layers = compare(self.spec, ran.activations, self.reference, self.inputs, self.budget, ran.unmatched)
+        layers = tuple(self._check_softmax(layer, ran.activations) for layer in layers)
+        return SubjectVerdict(
+            name=name,
+            status="passed" if all(layer.ok for layer in layers) else "failed",
+            layers=layers,
+            top1=top1(self.spec, ran.activations, self.reference),
+            notes=ran.notes,
+            seconds=seconds,
+        )
+
+    def _check_softmax(self, verdict: LayerVerdict, activations: Activations) -> LayerVerdict:
+        """An ungated softmax must still be the softmax of what the subject itself fed it."""
+        layer = self.spec.layer(verdict.name)
+        if verdict.gated or not verdict.ok or verdict.error is None or not isinstance(layer, Softmax):
+            return verdict
+        logits = activations.get(self.spec.wiring()[layer.name][0])
+        if logits is None or not np.isfinite(logits).all():
+            return verdict
+        own = oracle.apply(layer, [np.asarray(logits, np.float64)], {})
+        if own.shape == activations[layer.name].shape and error(activations[layer.name], own)[0] <= self.budget:
+            return verdict
+        return replace(verdict, ok=False, reason="not the softmax of the subject's own logits")
+
+    def report(self, subjects: Sequence[SubjectVerdict], files: Sequence[Path] = (), command: str = "") -> Report:
+        """The whole proof as data."""
+        floor = BUDGETS["float32 on the CPU"]
+        return Report(
+            model=self.spec.name,
+            budget=self.budget,
+            noise=(floor.floor_low, floor.floor_high),
+            subjects=tuple(subjects),
+            weights=self.weights.source,
+            samples=self.samples,
+            seed=self.seed,
+            versions=versions(),
+            files=tuple(FileFact(path=str(path), sha256=sha256(path)) for path in files),
+            command=command,
+            seconds=time.perf_counter() - self._started,
+        )
+
+
+def _attempt(name: str, run: Callable[[], Ran]) -> tuple[Ran | None, str | None]:
+    """What a subject gave, or why it gave nothing."""
+    try:
+        return run(), None
+    except ZooError as trouble:
+        return None, str(trouble)
+    except Exception as trouble:  # noqa: BLE001 - frameworks raise anything; the other subjects must still be judged
+        _LOG.debug("%s could not be run", name, exc_info=True)
+        told = " ".join(str(trouble).split())
+        return None, f"{name} could not be run: {type(trouble).__name__}: {told[:300]}"
+
+
+def versions() -> dict[str, str]:
+    """Package -> version of everything installed that takes part."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,52 @@
+"""The sentences that every form of a report shares."""
+
+from __future__ import annotations
+
+from converters._verdicts import Report, SubjectVerdict
+
+# Names longer than this are replaced by a letter in tables of the terminal.
+_NAME_WIDTH = 14
+
+
+def error_text(error: float | None) -> str:
+    """An error in a table; a dash where there is none to give."""
+    return "-" if error is None else "0" if error == 0 else f"{error:.1e}"
+
+
+def verdict_sentence(report: Report) -> str:
+    """The whole report in one sentence."""
+    total = len(report.subjects)
+    failed = [subject for subject in report.subjects if subject.status == "failed"]
+    absent = [subject.name for subject in report.subjects if subject.status == "unavailable"]
+    missing = f"; not run: {', '.join(absent)}" if absent else ""
+    if failed:
+        first = failed[0]
+        others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        return (
+            f"{report.model}: FAILED, {first.name}{others} of {total} differ, first in {first.first_failure}{missing}"
+        )
+    if absent:
+        return f"{report.model}: NOT PROVED, {len(absent)} of {total} subjects could not be run{missing}"
+    worst = max((subject.max_error or 0.0 for subject in report.subjects), default=0.0)
+    what = "the subject computes" if total == 1 else f"all {total} subjects compute"
+    return f"{report.model}: PASSED, {what} the same function, worst error {error_text(worst)}"
+
+
+def subject_line(subject: SubjectVerdict) -> str:
+    """What became of a subject that did not pass."""
+    if subject.status == "unavailable":
+        return f"{subject.name}: could not be run: {subject.reason}"
+    layer = next(layer for layer in subject.layers if not layer.ok)
+    wrong = layer.reason or f"error {error_text(layer.error)}"
+    passing = "" if subject.max_error is None else f"; a budget of {error_text(subject.max_error)} would have passed"
+    return f"{subject.name}: first differs in {layer.name} ({wrong}){passing}"
+
+
+def names_of(report: Report) -> tuple[list[str], list[str]]:
+    """Column heads for the subjects, and the lines that explain those that had to be shortened."""
+    heads, legend = list[str](), list[str]()
+    for i, subject in enumerate(report.subjects):
+        short = subject.name if len(subject.name) <= _NAME_WIDTH else f"({chr(ord('a') + i % 26)})"
+        heads.append(short)
+        legend += [f"{short} {subject.name}"] if short != subject.name else []
+    return heads, legend

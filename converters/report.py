@@ -1,0 +1,133 @@
+"""A `Report` for people: terminal table, Markdown, JSON and one self-contained HTML page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from converters._verdicts import UNKNOWN, Diagnosis, LayerVerdict, Report, SubjectVerdict
+from converters._wording import error_text, names_of, subject_line, verdict_sentence
+from zoo.errors import ZooError
+
+__all__ = ["json_text", "markdown", "render", "text", "verdict_sentence"]
+
+_RED, _GREEN, _YELLOW, _BOLD, _END = "\033[31m", "\033[32m", "\033[33m", "\033[1m", "\033[0m"
+
+
+def render(report: Report, path: Path) -> str:
+    """The report in the form that a file's suffix asks for: .html, .md or .json."""
+    forms: dict[str, Callable[[Report], str]] = {".md": markdown, ".json": json_text}
+    if path.suffix not in forms:
+        raise ZooError(f"{path}: a report is {', '.join(forms)}; choose one of these suffixes")
+    return forms[path.suffix](report)
+
+
+def json_text(report: Report) -> str:
+    """The report as one JSON object, schema 1."""
+    return json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n"
+
+
+def text(report: Report, *, colour: bool = False) -> str:
+    """The report for a terminal: the verdict, every layer of every subject, and why a subject differs.
+
+    Args:
+        report: the proof.
+        colour: with ANSI colours; for terminals only.
+    """
+
+    def paint(colours: str, words: str) -> str:
+        return f"{colours}{words}{_END}" if colour else words
+
+    lines = [paint(_BOLD + (_GREEN if report.passed else _RED), verdict_sentence(report)), ""]
+    lines += _layer_table(report, paint)
+    for subject in report.subjects:
+        lines += _why(subject, paint)
+    low, high = report.noise
+    lines += ["", f"error = max|y - ref| / max|ref|, the worst of {', '.join(report.samples) or 'the samples'}"]
+    lines += [f"budget {report.budget:g}; noise of a right model {low:g} to {high:g}; {report.seconds:.1f} s"]
+    return "\n".join(lines) + "\n"
+
+
+def _layer_table(report: Report, paint: Callable[[str, str], str]) -> list[str]:
+    heads, legend = names_of(report)
+    rows = [["", *heads]]
+    compared = next((subject.layers for subject in report.subjects if subject.layers), ())
+    for i, layer in enumerate(compared):
+        row = [layer.name + ("" if layer.gated else " *")]
+        rows.append(row + [_cell(subject.layers[i]) if subject.layers else "" for subject in report.subjects])
+    rows.append(["worst", *(error_text(s.max_error) if s.layers else "" for s in report.subjects)])
+    rows.append(["top-1 *", *("" if s.top1 is None else f"{s.top1:.0%}" for s in report.subjects)])
+    rows.append(["status", *(subject.status for subject in report.subjects)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = list[str]()
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        for cell, width in zip(row[1:], widths[1:], strict=True):
+            cells.append(_painted(cell.rjust(width), paint))
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    ungated = any(not layer.gated for subject in report.subjects for layer in subject.layers)
+    return lines + legend + (["* shown, not gated"] if ungated else [])
+
+
+def _painted(cell: str, paint: Callable[[str, str], str]) -> str:
+    word = cell.strip()
+    if word.endswith("!") or word == "failed":
+        return paint(_RED, cell)
+    return paint({"passed": _GREEN, "unavailable": _YELLOW}[word], cell) if word in ("passed", "unavailable") else cell
+
+
+def _cell(layer: LayerVerdict) -> str:
+    """An error, with an exclamation mark where it fails; a dash where there is none to give."""
+    return error_text(layer.error) + ("" if layer.ok else "!")
+
+
+def _why(subject: SubjectVerdict, paint: Callable[[str, str], str]) -> list[str]:
+    lines = list[str]()
+    if subject.status != "passed":
+        lines += ["", paint(_BOLD, subject_line(subject))]
+    for diagnosis in (subject.diagnosis, *subject.further):
+        if diagnosis:
+            lines += _diagnosis_lines(diagnosis)
+    if subject.agreement:
+        agreement = subject.agreement
+        more = "" if agreement.top5 is None else f", top-5 {agreement.top5:.1%}"
+        lines.append(f"  {subject.name}: top-1 agreement {agreement.top1:.1%}{more} of {agreement.images} images")
+    return lines + [f"  {subject.name}: {note}" for note in subject.notes]
+
+
+def _diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
+    mark = "?" if diagnosis.fault == UNKNOWN else ">"
+    return [f"  {mark} {diagnosis.message}", f"    {diagnosis.remedy}"]
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown, for a pull request."""
+    heads = [subject.name for subject in report.subjects]
+    compared = next((subject.layers for subject in report.subjects if subject.layers), ())
+    rows: list[Sequence[str]] = [["layer", *heads], ["---", *("---:" for _ in heads)]]
+    for i, layer in enumerate(compared):
+        cells = [_markdown_cell(subject.layers[i]) if subject.layers else "" for subject in report.subjects]
+        rows.append([layer.name + ("" if layer.gated else " (shown only)"), *cells])
+    rows.append(["**worst**", *(error_text(s.max_error) if s.layers else "" for s in report.subjects)])
+    rows.append(["top-1 (shown only)", *("" if s.top1 is None else f"{s.top1:.0%}" for s in report.subjects)])
+    rows.append(["**status**", *(f"**{s.status}**" for s in report.subjects)])
+    lines = [f"**{verdict_sentence(report)}**", ""]
+    lines += [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]
+    for subject in report.subjects:
+        why = [line for line in _why(subject, lambda _, words: words) if line]
+        lines += ["", *(f"- {_escaped(line.strip())}" for line in why)] if why else []
+    low, high = report.noise
+    lines += ["", f"Budget {report.budget:g} of each layer's peak; noise of a right model {low:g} to {high:g}."]
+    lines += ["", f"`{report.command}`"] if report.command else []
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_cell(layer: LayerVerdict) -> str:
+    value = error_text(layer.error)
+    return value if layer.ok else f"**{value}**"
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("<", "&lt;")
