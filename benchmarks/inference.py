@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.measure import table
-from converters.exporters.pytorch import export_onnx
 from converters.export import ExportOptions, export
+from converters.exporters.pytorch import export_onnx
 from converters.parity import probe_weights
 from zoo import registry
 
