@@ -264,7 +264,7 @@ def attribute_names(spec: ModelSpec) -> dict[str, str]:
     for name in sorted(wanted, key=lambda name: identifier(name) != name):
         python, number = identifier(name), 2
         while python in taken:
-            python, number = f"{identifier(name)}_{number}", number + 1
+            python, number = identifier(f"{identifier(name)}_{number}"), number + 1
         taken.add(python)
         names[name] = python
     return names
@@ -272,7 +272,8 @@ def attribute_names(spec: ModelSpec) -> dict[str, str]:
 
 def identifier(name: str) -> str:
     """The nearest Python identifier: ``conv1/7x7`` -> ``conv1_7x7``."""
-    python = re.sub(r"[^0-9A-Za-z_]", "_", name)
+    # Two leading underscores would be mangled within a class.
+    python = re.sub(r"^_+", "_", re.sub(r"[^0-9A-Za-z_]", "_", name))
     return f"_{python}" if not python or python[0].isdigit() or keyword.iskeyword(python) else python
 
 
