@@ -108,7 +108,8 @@ def apply(layer: Layer, inputs: Sequence[Float64], parameters: Mapping[str, Arra
             return _eltwise(layer, inputs)
         case Scale():
             scaled = x * _along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["weight"])
-            return scaled + _along(x, layer.axis, parameters["bias"]) if layer.bias else scaled
+            # The bias has no batch axis, wherever the factor comes from.
+            return scaled + _along(x, layer.axis % x.ndim or 1, parameters["bias"]) if layer.bias else scaled
         case Bias():
             return x + _along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["bias"])
         case BatchNorm():
