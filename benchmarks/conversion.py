@@ -56,7 +56,11 @@ def _measure(folder: Path) -> str:
 
     def row(title: str, cost: Cost, goal: str) -> list[str]:
         ratio = (cost.seconds - start.seconds) / copy.seconds
-        return [title, f"{cost.seconds:.2f} s", f"{ratio:.1f} x", f"{peer.seconds / cost.seconds:.0f} x"] + [
+        return [
+            title,
+            f"{cost.seconds:.2f} s",
+            f"{ratio:.1f} x",
+            f"{peer.seconds / cost.seconds:.0f} x",
             f"{cost.megabytes:.0f} MB",
             f"{cost.megabytes - size:+.0f} MB",
             goal,

@@ -1,0 +1,27 @@
+"""Family members with fewer channels: the same layers, names and wiring, in milliseconds."""
+
+from dataclasses import replace
+
+from converters.parity import probe_weights
+from converters.weights import Weights
+from zoo import registry
+from zoo.layers import Conv, Dense, ModelSpec
+
+
+def shrink(model: str, channels: int = 8, classes: int = 10) -> ModelSpec:
+    """A family member at its own input size, with `channels` times fewer maps and 32 hidden features.
+
+    The name stays: it is what files carry.
+    """
+    spec = registry.model(model)
+    for layer in spec.layers:
+        if isinstance(layer, Conv):
+            spec = spec.replace_layer(replace(layer, out_channels=layer.out_channels // channels))
+        elif isinstance(layer, Dense):
+            spec = spec.replace_layer(replace(layer, out_features=32))
+    return spec.with_num_classes(classes)
+
+
+def small_weights(model: str = "alexnet", seed: int = 0) -> Weights:
+    """Probe weights of a shrunken family member."""
+    return probe_weights(shrink(model), seed)
