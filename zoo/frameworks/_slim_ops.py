@@ -82,3 +82,21 @@ def clipped_avg_pool2d(inputs, kernel_size, stride, pad, overhang, scope=None):
         mean = tf.nn.avg_pool2d(tf.pad(tf.pad(inputs, border), beyond), kernel_size, stride, "VALID")
         share = tf.nn.avg_pool2d(tf.pad(inside, beyond), kernel_size, stride, "VALID")
         return mean / share
+
+
+def plain_batch_norm(inputs, epsilon, is_training, decay=0.999, scope=None):
+    """(x - mean) / sqrt(variance + epsilon) a channel, channels last, with neither scale nor shift.
+
+    In place of slim.batch_norm, which needs Keras 2, and whose fused kernel raises an epsilon below 1.001e-5 in
+    silence. In training the batch's own statistics count, and the moving ones follow by tf.GraphKeys.UPDATE_OPS.
+    """
+    with tf.variable_scope(scope, "BatchNorm"):
+        channels = inputs.shape.as_list()[-1:]
+        mean = slim.model_variable("moving_mean", channels, initializer=tf.zeros_initializer, trainable=False)
+        variance = slim.model_variable("moving_variance", channels, initializer=tf.ones_initializer, trainable=False)
+        if is_training:
+            batch = tf.nn.moments(inputs, list(range(len(inputs.shape) - 1)))
+            for moving, current in zip((mean, variance), batch, strict=True):
+                tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, moving.assign_sub((1 - decay) * (moving - current)))
+            mean, variance = batch
+        return tf.nn.batch_normalization(inputs, mean, variance, None, None, epsilon)

@@ -106,8 +106,7 @@ def build_for_inference(spec: ModelSpec, inputs: Mapping[str, Any]) -> dict[str,
     """The network over input tensors by name, at inference; its `end_points`."""
     with slim.arg_scope(arg_scope(0.0)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # slim calls what TensorFlow calls deprecated
-        given = inputs if len(spec.inputs) > 1 else inputs[spec.inputs[0].name]
-        return network(spec)(given, is_training=False)[1]
+        return network(spec)(inputs, is_training=False)[1]
 
 
 def session() -> Any:
@@ -131,7 +130,7 @@ def forward(
 
 def native_shape(shape: Shape) -> Shape:
     """(C, H, W) as (H, W, C); other shapes as they are."""
-    return (shape[1], shape[2], shape[0]) if len(shape) == 3 else shape
+    return (*shape[1:], *shape[:1]) if len(shape) == 3 else shape
 
 
 def to_native(array: NDArray[Any], shape: Shape) -> NDArray[Any]:

@@ -60,7 +60,9 @@ class Table:
         self._ratio = ratios[0] if ratios else 0.5
         self.keep_prob = 1 - self._ratio
         last = spec.layers[-1]
-        self.logits = self._wiring[last.name][0] if isinstance(last, Softmax) else last.name
+        read = self._wiring[last.name][0]
+        inputs = {source.name for source in spec.inputs}
+        self.logits = read if isinstance(last, Softmax) and read not in inputs else last.name
 
     def on_map(self, name: str) -> bool:
         """Whether a vector is an N x 1 x 1 x C tensor."""
@@ -112,7 +114,7 @@ class Table:
             case Scale() | Bias():
                 return self._affine(layer, x, shape, scope)
             case BatchNorm():
-                return self._batch_norm(layer, x, shape, scope)
+                return _batch_norm(layer, x, shape, scope)
             case _:
                 assert_never(layer)
 
@@ -168,19 +170,6 @@ class Table:
         if layer.bias:
             return call("tf.add", product, _parameter(f"{scope}/beta", 0.0, axis, size, shape), name=scope)
         return product
-
-    def _batch_norm(self, layer: BatchNorm, x: Expression, shape: Shape, scope: str) -> Expression:
-        # fused=False: the fused kernel raises an epsilon below 1.001e-5 in silence (tensorflow nn_impl.py).
-        made = call(
-            "slim.batch_norm",
-            _channels_last(x, shape),
-            center=False,
-            epsilon=layer.eps,
-            is_training=True if layer.batch_stats else Name("is_training"),
-            fused=False,
-            scope=scope,
-        )
-        return _channels_back(made, shape)
 
 
 def _pair(pair: Pair) -> Expression:
@@ -288,6 +277,12 @@ def _eltwise(layer: Eltwise, inputs: list[Expression], scope: str) -> Expression
     for other in inputs[1:]:
         made = call(function, made, other)
     return call("tf.identity", made, name=scope)
+
+
+def _batch_norm(layer: BatchNorm, x: Expression, shape: Shape, scope: str) -> Expression:
+    training = True if layer.batch_stats else Name("is_training")
+    made = call("plain_batch_norm", _channels_last(x, shape), layer.eps, training, scope=scope)
+    return _channels_back(made, shape)
 
 
 def _parameter(name: str, start: float, axis: int, size: Shape, shape: Shape) -> Expression:

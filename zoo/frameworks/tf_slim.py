@@ -157,10 +157,11 @@ def _image_size(spec: ModelSpec) -> str:
 
 
 def _inputs_text(spec: ModelSpec) -> str:
-    if len(spec.inputs) > 1:
+    first, *others = spec.inputs
+    if others:
         return "a dictionary of tensors, images N x H x W x C: " + ", ".join(_plain(i.name) for i in spec.inputs)
-    shape = spec.inputs[0].shape
-    sizes = (shape[1], shape[2], shape[0]) if len(shape) == 3 else shape
+    shape = first.shape
+    sizes = (*shape[1:], *shape[:1]) if len(shape) == 3 else shape
     return "a tensor of N x " + " x ".join(map(str, sizes))
 
 
