@@ -22,8 +22,8 @@ lint: setup  ## format, style, types, and the direction of imports
 bench: setup  ## measure everything beside its peers and renew the README's tables
 	$(BIN)/python -m benchmarks
 
-fuzz: setup  ## 10,000 damaged inputs for every reader
-	$(BIN)/python -m pytest -n 2 tests/test_fuzz.py --fuzz 10000
+fuzz: setup  ## 10,000 damaged inputs for every reader, 100 kills of every command
+	$(BIN)/python -m pytest -n 2 tests/test_fuzz.py tests/test_killed.py --fuzz 10000 --kills 100
 
 setup: .venv/.ready
 

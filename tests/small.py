@@ -9,14 +9,14 @@ from zoo.layers import Conv, Dense, ModelSpec
 
 
 def shrink(model: str, channels: int = 8, classes: int = 10) -> ModelSpec:
-    """A family member at its own input size, with `channels` times fewer maps and 32 hidden features.
+    """A family member at its own input size, with `channels` times fewer maps (at least four) and 32 hidden features.
 
     The name stays: it is what files carry.
     """
     spec = registry.model(model)
     for layer in spec.layers:
         if isinstance(layer, Conv):
-            spec = spec.replace_layer(replace(layer, out_channels=layer.out_channels // channels))
+            spec = spec.replace_layer(replace(layer, out_channels=max(4, layer.out_channels // channels)))
         elif isinstance(layer, Dense):
             spec = spec.replace_layer(replace(layer, out_features=32))
     return spec.with_num_classes(classes)
