@@ -1,0 +1,23 @@
+"""A file as one view of memory: its pages are read when they are looked at, and never copied."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+from zoo.errors import FileFormatError
+
+
+def mapped(path: Path) -> memoryview:
+    """The bytes of a file, read only, as a memory map that lives as long as any view of it.
+
+    Raises:
+        FileFormatError: the file is missing, empty or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except ValueError as error:  # what mmap says of a file without bytes
+        raise FileFormatError(path, "the file is empty") from error
+    except OSError as error:
+        raise FileFormatError(path, f"cannot be read: {error.strerror}") from error
