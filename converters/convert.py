@@ -163,6 +163,7 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
     written = form.read(path)
     entries = form.entries(weights.spec, written.tensors)
     for name, meant in to_native(weights, entries).items():
+        _release(meant)  # what was written is in the disk cache; holding both files would double the memory
         if name not in written.tensors or not same_bits(written.tensors[name], meant):
             raise CheckFailedError(f"{path}: {name} read back differently from what was written; nothing was changed")
         _release(written.tensors[name])
