@@ -1,0 +1,301 @@
+"""PyTorch's files: written, read in every form people have them, and refused without running anything."""
+
+import hashlib
+import pickle
+import zipfile
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from converters.convert import load, save
+from converters.frameworks import pytorch as files
+from converters.tensormap import to_canonical
+from converters.torchvision_names import native_names
+from converters.weights import Weights
+from zoo.errors import FileFormatError, WeightsError, ZooError
+from zoo.frameworks import pytorch
+from zoo.layers import BatchNorm, Conv, Dense, Input, Layer, ModelSpec, ReLU, Scale
+from zoo.registry import model
+from zoo.shapes import parameter_shapes
+
+SMALL = ModelSpec(
+    name="small",
+    title="",
+    inputs=(Input(shape=(2, 5, 5)),),
+    layers=(
+        Conv(name="conv/1", out_channels=3, kernel=(3, 3)),
+        BatchNorm(name="bn"),
+        Scale(name="scale", bias=True),
+        ReLU(name="relu"),
+        Dense(name="fc", out_features=4),
+    ),
+)
+
+
+def weights_of(spec: ModelSpec, seed: int = 0) -> Weights:
+    rng = np.random.default_rng(seed)
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in parameter_shapes(spec).items()}
+    return Weights(spec=spec, tensors=tensors, source="made here")
+
+
+def owt(features: int = 8) -> ModelSpec:
+    """torchvision's layers and numbering, in small."""
+    spec = model("alexnet_owt")
+    layers = list[Layer]()
+    for layer in spec.layers:
+        if isinstance(layer, Conv):
+            layers.append(replace(layer, out_channels=features))
+        elif isinstance(layer, Dense):
+            layers.append(replace(layer, out_features=features))
+        else:
+            layers.append(layer)
+    return replace(spec, layers=tuple(layers)).with_input_size(63)
+
+
+class TorchvisionAlexNet(torch.nn.Module):
+    """The module structure of torchvision/models/alexnet.py, for its keys."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        nn = torch.nn
+        self.features = nn.Sequential(
+            nn.Conv2d(3, width, 11, stride=4, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(width, width, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+        )
+        self.classifier = nn.Sequential(
+            nn.Dropout(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(torch.flatten(self.features(x), 1))
+
+
+def same(a: Weights, b: Weights) -> bool:
+    return list(a.tensors) == list(b.tensors) and all(
+        np.array_equal(a.tensors[name].view(np.uint32), b.tensors[name].view(np.uint32)) for name in a.tensors
+    )
+
+
+def test_what_is_written_loads_into_the_live_module_and_comes_back(tmp_path: Path) -> None:
+    weights = weights_of(SMALL)
+    weights.tensors["conv/1.weight"].flat[0] = -0.0
+    save(weights, tmp_path / "a.pt")
+    assert same(load(tmp_path / "a.pt", spec=SMALL), weights)
+    network = pytorch.build(SMALL)
+    network.load_state_dict(torch.load(tmp_path / "a.pt", weights_only=True))
+    assert network.state_dict()["conv_1.weight"].numpy().tobytes() == weights.tensors["conv/1.weight"].tobytes()
+    keys = [*pytorch.parameter_names(SMALL).values(), "bn.num_batches_tracked"]
+    assert list(torch.load(tmp_path / "a.pt")) == keys
+
+
+def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
+    weights = weights_of(SMALL)
+    swapped = {name: np.asfortranarray(tensor) for name, tensor in weights.tensors.items()}
+    save(weights, tmp_path / "a.pt")
+    save(replace(weights, tensors=swapped), tmp_path / "other.pth")
+    digests = {hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("a.pt", "other.pth")}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("checksums", [True, False])
+def test_both_formats_with_and_without_checksums(tmp_path: Path, zipped: bool, checksums: bool) -> None:
+    weights = weights_of(SMALL)
+    torch.serialization.set_crc32_options(checksums)
+    try:
+        state = pytorch.build(SMALL, weights.tensors).state_dict()
+        torch.save(state, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same(load(tmp_path / "a.pth", spec=SMALL), weights)
+
+
+WRAPPINGS = {
+    "plain": lambda state: state,
+    "parameters": lambda state: OrderedDict((k, torch.nn.Parameter(v)) for k, v in state.items()),
+    "data_parallel": lambda state: {f"module.{k}": v for k, v in state.items()},
+    "features_parallel": lambda state: {k.replace("features.", "features.module."): v for k, v in state.items()},
+    "compiled": lambda state: {f"_orig_mod.{k}": v for k, v in state.items()},
+    "script": lambda state: {"epoch": 3, "arch": "alexnet", "state_dict": state, "optimizer": {"state": {}}},
+    "model": lambda state: {"model": state},
+    "lightning": lambda state: {
+        "pytorch-lightning_version": "2.0",
+        "state_dict": {f"model.{k}": v for k, v in state.items()},
+    },
+    "all_at_once": lambda state: {"model": {"state_dict": {f"net.module.{k}": v for k, v in state.items()}}},
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_torchvision_s_and_our_own_keys_under_every_wrapper(wrapping: str, tmp_path: Path) -> None:
+    spec, theirs = owt(), TorchvisionAlexNet().eval()
+    torch.save(WRAPPINGS[wrapping](theirs.state_dict()), tmp_path / "tv.pth")
+    weights = load(tmp_path / "tv.pth", spec=spec)
+    x = np.random.default_rng(1).normal(size=(2, 3, 63, 63)).astype(np.float32)
+    logits = pytorch.forward(spec, weights.tensors, {"data": x})["fc8"]
+    np.testing.assert_array_equal(logits, theirs(torch.from_numpy(x)).detach().numpy())
+
+    torch.save(WRAPPINGS[wrapping](pytorch.build(spec, weights.tensors).state_dict()), tmp_path / "own.pth")
+    assert same(load(tmp_path / "own.pth", spec=spec), weights)
+
+
+def test_names_that_look_like_a_wrapper_are_kept() -> None:
+    own = {"module.weight": "module.weight", "module.bias": "module.bias"}
+    assert native_names(own, list(own.values())) == own
+    assert native_names(own, ["module.module.weight", "x"])["module.bias"] == "module.bias"
+
+
+def test_a_wrong_network_is_told_in_the_file_s_own_names(tmp_path: Path) -> None:
+    torch.save(TorchvisionAlexNet(width=6).state_dict(), tmp_path / "tv.pth")
+    with pytest.raises(
+        WeightsError, match=r"features\.0\.weight has shape \(6, 3, 11, 11\), expected \(8, 3, 11, 11\)"
+    ):
+        load(tmp_path / "tv.pth", spec=owt().with_num_classes(6))
+
+
+def test_everything_left_over_or_missing_is_listed(tmp_path: Path) -> None:
+    state = pytorch.build(SMALL, weights_of(SMALL).tensors).state_dict()
+    del state["fc.bias"]
+    state["extra"] = torch.zeros(2)
+    state["scale.weight"][0] = float("nan")
+    torch.save(state, tmp_path / "a.pt")
+    native = files.read(tmp_path / "a.pt")
+    with pytest.raises(WeightsError) as caught:
+        to_canonical(SMALL, files.entries(SMALL, native.tensors), native.tensors, "a.pt", files.ignored)
+    assert caught.value.problems == (
+        "scale.weight holds NaN or Inf",
+        "fc.bias is missing (expected (4,))",
+        "extra is not a parameter of this network",
+    )
+
+
+class Bomb:
+    """What a malicious file does when a plain unpickler meets it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_no_file_runs_code(tmp_path: Path, zipped: bool) -> None:
+    proof = tmp_path / "ran"
+    torch.save({"w": Bomb(proof)}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(FileFormatError) as caught:
+        files.read(tmp_path / "a.pt")
+    assert not proof.exists()
+    assert "would run code; load it where it was made" in str(caught.value)
+    with pytest.raises(FileFormatError):
+        (tmp_path / "b.pt").write_bytes(pickle.dumps(Bomb(proof)))
+        files.read(tmp_path / "b.pt")
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickled_module_is_refused_with_the_remedy(tmp_path: Path, zipped: bool) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(FileFormatError) as caught:
+        files.read(tmp_path / "a.pt")
+    message = str(caught.value)
+    assert "torch.nn.modules.linear.Linear" in message
+    assert "torch.save its model.state_dict()" in message
+    assert "\n" not in message
+
+
+def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "a.pt")
+    with pytest.raises(FileFormatError, match="TorchScript program"):
+        files.read(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ({"w": torch.zeros(2, dtype=torch.float64)}, r"w is float64, expected float32 \(convert it with model.float"),
+        ({"w": torch.zeros(2, dtype=torch.float16), "v": torch.zeros(2).bfloat16()}, "w is float16.*v is bfloat16"),
+        ({"w": torch.zeros(2).to_sparse()}, "w is sparse"),
+        ({"w": torch.zeros(1).expand(10**9)}, r"w has shape \(1000000000,\), which is more than its stored numbers"),
+        ({"w": torch.zeros(1), "epoch": 3}, "epoch is a int, expected a tensor"),
+        ({"w": torch.zeros((1,) * 70)}, "w has 70 axes"),
+        ({1: torch.zeros(1)}, "keys are not names"),
+        ({}, "empty state dict"),
+        ([torch.zeros(1)], "holds a list"),
+        (torch.zeros(1), "holds a Tensor"),
+        ({"w": np.float64(3)}, "would run code"),
+    ],
+)
+def test_what_is_no_float32_state_dict_is_refused(value: object, problem: str, tmp_path: Path) -> None:
+    torch.save(value, tmp_path / "a.pt")
+    with pytest.raises(FileFormatError, match=problem) as caught:
+        files.read(tmp_path / "a.pt")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_every_truncation_and_flip_is_read_or_refused_in_one_line(tmp_path: Path, zipped: bool) -> None:
+    state = pytorch.build(SMALL, weights_of(SMALL).tensors).state_dict()
+    torch.save(state, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    whole, path, rng = (tmp_path / "a.pt").read_bytes(), tmp_path / "b.pt", np.random.default_rng(3)
+    damaged = [whole[:size] for size in rng.integers(0, len(whole), 60)]
+    for at in rng.integers(0, len(whole), 150):
+        damaged.append(whole[:at] + bytes([whole[at] ^ (1 << rng.integers(8))]) + whole[at + 1 :])
+    refused = 0
+    for data in damaged:
+        path.write_bytes(data)
+        try:
+            weights = load(path, spec=SMALL)
+        except ZooError as error:
+            refused += 1
+            assert "\n" not in str(error)
+            assert len(str(error)) < 2000
+        else:
+            assert weights.spec is SMALL
+    assert refused >= 60
+    if zipped:
+        path.write_bytes(whole.replace(state["fc.weight"].numpy().tobytes()[:8], b"\0" * 8))
+        with pytest.raises(FileFormatError, match="Bad CRC-32"):
+            files.read(path)
+
+
+def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(10**6)}, tmp_path / "a.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as source,
+        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for record in source.namelist():
+            bomb.writestr(record, source.read(record))
+    with pytest.raises(FileFormatError, match="is compressed"):
+        files.read(tmp_path / "b.pt")
+
+
+def test_text_and_nothing_are_refused(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    for data in (b"", b"name: 'alexnet'\n", b"\x80\x04.", b"PK\x03\x04", bytes(4096)):
+        (tmp_path / "a.pt").write_bytes(data)
+        with pytest.raises(FileFormatError, match="damaged or no PyTorch file") as caught:
+            files.read(tmp_path / "a.pt")
+        assert "\n" not in str(caught.value)
+    assert not recwarn.list
