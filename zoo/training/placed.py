@@ -1,0 +1,200 @@
+"""The network of one device, as `zoo.training.towers` plans it, and the sum of gradients over several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.nn.parallel import DistributedDataParallel
+
+from zoo.frameworks.pytorch import Call, call
+from zoo.layers import LRN, Dropout, ModelSpec
+from zoo.training.collectives import cut, gather, halo, sent, spread
+from zoo.training.lrn import LocalResponseNorm
+from zoo.training.masks import keep_mask
+from zoo.training.towers import Arrangement, Placement, Step, plan, share, trunk
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
+    """What dropout masks are drawn from: the seed, the step, and which images of the global batch a row works on."""
+
+    seed: int
+    step: int
+    images: range
+
+
+class PlacedNetwork(nn.Module):
+    """The steps of one device; with one part, the plain network on one device.
+
+    Stops before closing softmaxes: the results are logits, the same on all devices of a row.
+
+    Args:
+        spec: the network; it has one input and one output.
+        arrangement: the grid of devices.
+        group: the devices of the own row; None where there is one.
+    """
+
+    def __init__(self, spec: ModelSpec, arrangement: Arrangement, group: dist.ProcessGroup | None = None) -> None:
+        super().__init__()
+        self.parts, self.group = arrangement.parts, group
+        self.rank = dist.get_rank(group) if group else 0
+        self.source = spec.inputs[0].name
+        self.steps = plan(trunk(spec), arrangement.parts, arrangement.source)
+        self.calls = [call(step.layer, step.input_shapes) for step in self.steps]
+        self.layers = nn.ModuleList(
+            LocalResponseNorm(step.layer) if isinstance(step.layer, LRN) else made.module()
+            for step, made in zip(self.steps, self.calls, strict=True)
+        )
+
+    def forward(self, x: Tensor, draw: Draw | None = None) -> Tensor:
+        """The logits, N x classes, of a row's images.
+
+        Args:
+            x: the images, N x input, all of the row's or the own share, as the arrangement says.
+            draw: the place of the dropout masks; None drops nothing.
+        """
+        values = {self.source: x}
+        # Two layers that read one activation in one way gather it once, and scatter its summed gradient once.
+        converted = dict[tuple[str, Placement, bool], Tensor]()
+        for step, made, module in zip(self.steps, self.calls, self.layers, strict=True):
+            for name, have in zip(step.inputs, step.have, strict=True):
+                if (name, step.want, step.shared) not in converted:
+                    value = self._convert(values[name], have, step.want, shared=step.shared)
+                    converted[name, step.want, step.shared] = value
+            read = [converted[name, step.want, step.shared] for name in step.inputs]
+            values[step.layer.name] = self._run(step, made, module, read, draw)
+        last = self.steps[-1]
+        return self._convert(values[last.layer.name], last.output, "whole", shared=False).flatten(1)
+
+    def _run(self, step: Step, made: Call, module: nn.Module, read: list[Tensor], draw: Draw | None) -> Tensor:
+        if isinstance(step.layer, Dropout):
+            return read[0] if draw is None else self._drop(step, step.layer, read[0], draw)
+        if isinstance(step.layer, LRN):
+            if not step.reach or self.group is None:
+                return module(read[0])
+            wide, start = halo(read[0], step.reach, self.group)
+            return module(wide).narrow(1, start, read[0].shape[1])
+        return made.apply(module, read)
+
+    def _drop(self, step: Step, layer: Dropout, x: Tensor, draw: Draw) -> Tensor:
+        images, channels = draw.images, None
+        if step.output == "batch":
+            images = share(images, self.rank, self.parts)
+        elif step.output == "channels":
+            channels = share(range(step.shape[0]), self.rank, self.parts)
+        kept = keep_mask(
+            step.shape, layer.ratio, seed=draw.seed, step=draw.step, layer=layer.name, images=images, channels=channels
+        )
+        return x * torch.from_numpy(kept).to(x.device).to(x.dtype).mul_(1.0 / (1.0 - layer.ratio))
+
+    def _convert(self, x: Tensor, have: Placement, want: Placement, *, shared: bool) -> Tensor:
+        if self.group is None:
+            return x
+        match have, want:
+            case "whole", "whole":
+                return spread(x, self.group) if shared else x
+            case "whole", "channels":
+                return cut(x, 1, self.group)
+            case "channels" | "batch", "whole":
+                return gather(x, 1 if have == "channels" else 0, self.group, shared=shared)
+            case "batch", "channels":
+                everything = gather(x, 0, self.group, shared=True)
+                return everything.chunk(self.parts, dim=1)[self.rank]
+            case _:  # nothing asks for images from an activation that is not dealt out by them
+                return x
+
+    def canonical_parameters(self) -> dict[str, nn.Parameter]:
+        """Canonical name -> this device's parameter, in layer order."""
+        return {
+            name: module.get_parameter(name.rpartition(".")[2])
+            for step, module in zip(self.steps, self.layers, strict=True)
+            for name in step.parameters
+        }
+
+    def cut_names(self) -> set[str]:
+        """The canonical parameters of which this device holds a part."""
+        return {name for step in self.steps if step.is_cut for name in step.parameters}
+
+    def own_part(self, name: str, whole: Tensor) -> Tensor:
+        """What this device holds of a canonical parameter (or of anything of its shape); a view."""
+        return whole.chunk(self.parts)[self.rank] if name in self.cut_names() else whole
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the own part of whole canonical parameters."""
+        with torch.no_grad():
+            for name, parameter in self.canonical_parameters().items():
+                parameter.copy_(self.own_part(name, weights[name]))
+
+    def collect(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Whole canonical tensors, on the CPU, from everybody's parts, on the first device of a row; {} on the others.
+
+        Called by all devices of a row, with the parameters or with anything of their shapes.
+        """
+        cut_names, whole = self.cut_names(), dict[str, Tensor]()
+        for name, part in parts.items():
+            part = part.detach().contiguous()
+            pieces = [part]
+            if self.group is not None and name in cut_names:
+                pieces = [torch.empty_like(part) for _ in range(self.parts)] if self.rank == 0 else []
+                root = dist.get_global_rank(self.group, 0)
+                dist.gather(part, pieces or None, dst=root, group=self.group)
+            if self.rank == 0:
+                whole[name] = torch.cat([piece.cpu() for piece in pieces])
+        return whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The own place in the grid of devices: the row's group (None: a row of one), and which row of how many."""
+
+    group: dist.ProcessGroup | None = None
+    replicas: dist.ProcessGroup | None = None
+    number: int = 0
+
+
+def own_row(arrangement: Arrangement, device_type: str) -> Row:
+    """The own row of the grid, and the group of all devices with the same part; called by every device."""
+    if arrangement.devices == 1:
+        return Row()
+    shape = (arrangement.replicas, arrangement.parts)
+    mesh = init_device_mesh(device_type, shape, mesh_dim_names=("replica", "part"))
+    return Row(
+        group=mesh.get_group("part") if arrangement.parts > 1 else None,
+        replicas=mesh.get_group("replica") if arrangement.replicas > 1 else None,
+        number=mesh.get_local_rank("replica"),
+    )
+
+
+def summing(network: PlacedNetwork, row: Row) -> nn.Module:
+    """The network with its gradients summed (not averaged) over all devices that work on other images.
+
+    That is DistributedDataParallel, which overlaps the sums with the backward pass: over the replicas, or, where images
+    are dealt out within a row, over the row, for the layers in front of the first dense one.
+    """
+    dealt = {name for step in network.steps if step.output == "batch" for name in step.parameters}
+    group = network.group if dealt else row.replicas
+    if group is None:
+        return network
+    if dealt:
+        names = {id(parameter): name for name, parameter in network.named_parameters()}
+        left_out = [names[id(p)] for name, p in network.canonical_parameters().items() if name not in dealt]
+        ignore = cast(Any, DistributedDataParallel)._set_params_and_buffers_to_ignore_for_model
+        ignore(network, left_out)
+    # Every device has loaded the same numbers: nothing needs to be sent at the start.
+    wrapped = DistributedDataParallel(network, process_group=group, gradient_as_bucket_view=True, init_sync=False)
+    # Annotations that are strings, as all in this file, are not recognised: a lambda has none.
+    wrapped.register_comm_hook(group, lambda group, bucket: _sum(group, bucket))
+    return wrapped
+
+
+def _sum(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    size, buffer = dist.get_world_size(group), bucket.buffer()
+    sent.add(buffer, 2 * (size - 1) / size)
+    work = cast(Any, dist.all_reduce(buffer, group=group, async_op=True))
+    return work.get_future().then(lambda done: done.value()[0])

@@ -1,0 +1,285 @@
+"""Where every layer of a network lies when it is trained on several devices: the only file that knows.
+
+Placement is derived from the spec, layer by layer (2012 paper, s3.2 and 3.5; Krizhevsky 2014 for `hybrid`):
+
+* a convolution whose groups can be dealt out, an LRN inside towers, and whatever works channel by channel stay local;
+* an ungrouped convolution or a dense layer first gathers the other devices' channels, then computes its own share of
+  the outputs;
+* an LRN across towers receives the ``size // 2`` channels next to its own;
+* what cannot be dealt out evenly is computed by every device.
+
+The plan is data: `zoo.training.placed` runs it, and the single-device model knows nothing of devices.
+
+Three modes: `towers` deals out channels, `data` images, `hybrid` images up to the first dense layer and channels after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal, TypeAlias, assert_never, get_args
+
+from zoo.errors import UnsupportedError, ZooError
+from zoo.layers import (
+    LRN,
+    BatchNorm,
+    Bias,
+    Concat,
+    Conv,
+    Dense,
+    Dropout,
+    Eltwise,
+    Flatten,
+    Layer,
+    ModelSpec,
+    Pool,
+    Power,
+    ReLU,
+    Scale,
+    Shape,
+    Sigmoid,
+    Slice,
+    Softmax,
+    TanH,
+)
+from zoo.shapes import activation_shapes, axis_index, layer_parameters
+
+Parallel: TypeAlias = Literal["towers", "data", "hybrid"]
+# How an activation lies on the devices that share a network: the same on all, by channels (axis 1), or by images.
+Placement: TypeAlias = Literal["whole", "channels", "batch"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arrangement:
+    """Devices as a grid: `replicas` rows, each a whole network on `parts` devices.
+
+    `source` is how a row receives its images: every device all of them, or each its share.
+    """
+
+    replicas: int = 1
+    parts: int = 1
+    source: Placement = "whole"
+
+    @property
+    def devices(self) -> int:
+        """How many devices there are."""
+        return self.replicas * self.parts
+
+
+def arrange(spec: ModelSpec, devices: int, parallel: str | None) -> Arrangement:
+    """The grid of a mode; without one, two devices per network where it has towers, and images dealt out otherwise.
+
+    Raises:
+        ZooError: a mode that does not exist, or a number of devices that does not suit it.
+    """
+    grouped = any(isinstance(layer, Conv) and layer.groups % 2 == 0 for layer in spec.layers)
+    if parallel is None:
+        parallel = "towers" if grouped and devices % 2 == 0 else "data"
+    match parallel:
+        case "towers":
+            if devices < 2 or devices % 2:
+                raise ZooError(
+                    f"the two towers need 2, 4, 6, ... devices, got {devices}; "
+                    "use --devices 2, or --parallel data for any number"
+                )
+            return Arrangement(replicas=devices // 2, parts=2)
+        case "data":
+            return Arrangement(replicas=devices)
+        case "hybrid":
+            if devices < 2:
+                raise ZooError(
+                    "hybrid training needs at least 2 devices, got 1; use --devices 2, or leave --parallel out"
+                )
+            return Arrangement(parts=devices, source="batch")
+        case _:
+            raise ZooError(f"unknown mode {parallel!r}; known: {', '.join(get_args(Parallel))}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One layer on one device.
+
+    Attributes:
+        layer: what this device computes; an equal share of the spec's layer where it is dealt out.
+        inputs: the activations read.
+        have: how each of them lies.
+        want: how this layer reads them.
+        shared: the layer makes parts from wholes, so that every device knows a share of the inputs' gradient only.
+        input_shapes: what this device reads of one image.
+        output: how the result lies; `shape` is its whole shape.
+        reach: channels to be received from each neighbour (LRN across towers).
+        parameters: canonical name -> whole shape.
+        is_cut: the parameters are dealt out along axis 0.
+    """
+
+    layer: Layer
+    inputs: tuple[str, ...]
+    have: tuple[Placement, ...]
+    want: Placement
+    shared: bool
+    input_shapes: tuple[Shape, ...]
+    output: Placement
+    shape: Shape
+    reach: int
+    parameters: Mapping[str, Shape]
+    is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """How a layer is dealt out: the part of it, how it reads its inputs and how its result lies."""
+
+    layer: Layer
+    want: Placement
+    output: Placement
+    reach: int = 0
+    is_cut: bool = False
+
+
+def plan(spec: ModelSpec, parts: int, source: Placement = "whole") -> tuple[Step, ...]:
+    """The steps of every device of a network dealt out over `parts` devices; alike on all but for the numbers.
+
+    Raises:
+        UnsupportedError: a layer that training does not know.
+    """
+    shapes, wiring = activation_shapes(spec), spec.wiring()
+    placements: dict[str, Placement] = {one.name: source if parts > 1 else "whole" for one in spec.inputs}
+    steps = list[Step]()
+    for layer in spec.layers:
+        inputs = wiring[layer.name]
+        have: tuple[Placement, ...] = tuple([placements[name] for name in inputs])
+        whole = [shapes[name] for name in inputs]
+        share = _share(layer, have, whole, parts)
+        steps.append(
+            Step(
+                layer=share.layer,
+                inputs=inputs,
+                have=have,
+                want=share.want,
+                shared=share.want == "whole" and share.output == "channels",
+                input_shapes=tuple(_part(shape, share.want, parts) for shape in whole),
+                output=share.output,
+                shape=shapes[layer.name],
+                reach=share.reach,
+                parameters={f"{layer.name}.{kind}": size for kind, size in layer_parameters(layer, whole).items()},
+                is_cut=share.is_cut,
+            )
+        )
+        placements[layer.name] = share.output
+    return tuple(steps)
+
+
+def _part(shape: Shape, placement: Placement, parts: int) -> Shape:
+    return (shape[0] // parts, *shape[1:]) if placement == "channels" else shape
+
+
+def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts: int) -> _Share:
+    everyone = _Share(layer, "whole", "whole")
+    if isinstance(layer, BatchNorm):
+        raise UnsupportedError(f"layer {layer.name!r}: training learns no BatchNorm statistics; train without it")
+    if parts == 1:
+        return everyone
+    same = have[0] if len(set(have)) == 1 else "whole"
+    local = _Share(layer, same, same)
+    match layer:
+        case Dense():
+            axis = axis_index(layer.name, layer.axis, shapes[0])
+            if axis > 1 or layer.out_features % parts:
+                return everyone
+            return _Share(replace(layer, out_features=layer.out_features // parts), "whole", "channels", is_cut=True)
+        case Conv():
+            return local if same == "batch" else _conv_share(layer, parts)
+        case LRN():
+            return _lrn_share(layer, shapes[0], parts) if same == "channels" else local
+        case Pool() | ReLU() | Sigmoid() | TanH() | Power() | Dropout() | Flatten():
+            return local
+        case Softmax() | Concat() | Slice():
+            # Along channels (or the batch) it needs all of them.
+            apart = axis_index(layer.name, layer.axis, shapes[0]) == {"channels": 1, "batch": 0, "whole": -1}[same]
+            return everyone if apart else local
+        case Eltwise():
+            return local
+        case Scale() | Bias():
+            if same != "channels":
+                return local
+            over_channels = len(have) == 1 and axis_index(layer.name, layer.axis, shapes[0]) == 1 and layer.num_axes
+            return _Share(layer, "channels", "channels", is_cut=True) if over_channels else everyone
+        case _:
+            assert_never(layer)
+
+
+def _conv_share(layer: Conv, parts: int) -> _Share:
+    mine = replace(layer, out_channels=layer.out_channels // parts, groups=max(1, layer.groups // parts))
+    if layer.groups % parts == 0:
+        return _Share(mine, "channels", "channels", is_cut=True)
+    if layer.groups == 1 and layer.out_channels % parts == 0:
+        return _Share(mine, "whole", "channels", is_cut=True)
+    return _Share(layer, "whole", "whole")
+
+
+def _lrn_share(layer: LRN, shape: Shape, parts: int) -> _Share:
+    if layer.region == "within":
+        return _Share(layer, "channels", "channels")
+    if layer.towers % parts == 0:
+        return _Share(replace(layer, towers=layer.towers // parts), "channels", "channels")
+    if layer.towers == 1 and shape[0] // parts >= layer.size // 2:
+        return _Share(layer, "channels", "channels", reach=layer.size // 2)
+    return _Share(layer, "whole", "whole")
+
+
+def trunk(spec: ModelSpec) -> ModelSpec:
+    """The network up to its logits: a closing softmax is computed together with the loss.
+
+    Raises:
+        UnsupportedError: there is not exactly one input and one output.
+    """
+    if len(spec.inputs) != 1 or len(spec.outputs) != 1:
+        raise UnsupportedError(
+            f"training needs a network with one input and one output; "
+            f"{spec.name} has {len(spec.inputs)} and {len(spec.outputs)}"
+        )
+    layers = spec.layers
+    while isinstance(layers[-1], Softmax) and len(layers) > 1:  # the last layer listed is the one nobody reads
+        layers = layers[:-1]
+    return replace(spec, layers=layers)
+
+
+def share(places: range, rank: int, parts: int) -> range:
+    """The equal part of a range that belongs to one of several devices."""
+    size = len(places) // parts
+    return places[rank * size : (rank + 1) * size]
+
+
+def least_bytes(spec: ModelSpec, arrangement: Arrangement, batch_size: int) -> int:
+    """The least any device must send to others in a step of training, in float32, over `batch_size` images in all.
+
+    An activation that its readers need whole: a device sends its part to the P - 1 others, and gets back a gradient for
+    it from each (the input of the network needs none). Summing gradients over P devices: 2 (P - 1) / P of them.
+    """
+    parts, numbers = arrangement.parts, 0.0
+    images = batch_size // arrangement.replicas
+    steps, seen = plan(trunk(spec), parts, arrangement.source), set[tuple[str, bool]]()
+    whole = activation_shapes(spec)
+    sources = {source.name for source in spec.inputs}
+    for step in steps:
+        for name, have in zip(step.inputs, step.have, strict=True):
+            size = images * prod(whole[name])
+            if have in ("channels", "batch") and step.want == "whole" and (name, step.shared) not in seen:
+                numbers += size * (parts - 1) / parts * (2 if step.shared and name not in sources else 1)
+                seen.add((name, step.shared))
+            elif have == step.want == "whole" and step.shared and name not in sources and (name, True) not in seen:
+                numbers += 2 * size * (parts - 1) / parts
+                seen.add((name, True))
+            elif have == "whole" and step.want == "channels" and name not in sources:
+                numbers += size * (parts - 1) / parts
+        if step.reach:
+            # A device has two neighbours at most; where there are two devices, one.
+            edge = images * step.reach * prod(step.shape[1:])
+            numbers += 2 * edge * min(2, parts - 1)
+        held = sum(map(prod, step.parameters.values())) / (parts if step.is_cut else 1)
+        summed = arrangement.devices if step.output == "batch" else arrangement.replicas
+        numbers += 2 * held * (summed - 1) / summed
+    if steps[-1].output != "whole":
+        numbers += images * prod(steps[-1].shape) * (parts - 1) / parts
+    return round(4 * numbers)
