@@ -1,0 +1,149 @@
+"""Caffe: prototxt in and out, and a forward pass through the Caffe runtime at hand.
+
+The runtimes (pycaffe, OpenCV) are imported when something is run; reading and writing needs neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias, cast
+
+from numpy.typing import NDArray
+
+from zoo import spec_json
+from zoo.errors import FileFormatError, ZooError
+from zoo.frameworks._caffe_lower import Lowered, Rule, for_caffe, rewrite_all, without_k
+from zoo.frameworks._caffe_model import Piece, caffemodel, layer_blobs
+from zoo.frameworks._caffe_reader import CaffeNet, read_net
+from zoo.frameworks._caffe_training import solver_text, train_val_text
+from zoo.frameworks._caffe_writer import SPEC_COMMENT, deploy_text, input_layer, net_layers
+from zoo.frameworks._prototxt import Message, PrototxtError, dumps, parse
+from zoo.layers import ModelSpec
+from zoo.registry import imported
+
+__all__ = [
+    "CaffeNet",
+    "Lowered",
+    "Message",
+    "Piece",
+    "Rule",
+    "caffemodel_pieces",
+    "deploy_text",
+    "dumps",
+    "for_caffe",
+    "forward",
+    "generate",
+    "input_layer",
+    "net_layers",
+    "parse_prototxt",
+    "read_prototxt",
+    "rewrite_all",
+    "runtime",
+    "solver_text",
+    "train_val_text",
+    "without_k",
+]
+
+Array: TypeAlias = NDArray[Any]
+
+# The largest prototxt of a published network has 0.3 MB; more is a caffemodel given by mistake.
+_MAX_BYTES = 4 << 20
+
+
+def read_prototxt(path: Path) -> CaffeNet:
+    """The network a prototxt describes, as Caffe would deploy it (TEST phase), under the user's own layer names.
+
+    Reads every dialect (``layer``, ``layers`` with enum types, the nested form of 2013) and both kinds of inputs. A
+    file that `generate` wrote gives back the very spec it was written from, preprocessing included, as long as the
+    network in it is unchanged.
+
+    Raises:
+        FileFormatError: not a prototxt, or a malformed one; names line and layer.
+        UnsupportedError: lists all layers outside the vocabulary by name and type.
+        SpecError: an impossible network.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise FileFormatError(path, f"larger than {_MAX_BYTES >> 20} MB: no prototxt (is it the caffemodel?)")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FileFormatError(path, error.strerror or "cannot be read") from error
+    except UnicodeDecodeError as error:
+        raise FileFormatError(path, f"no text, at byte {error.start} (is it the caffemodel?)") from error
+    return parse_prototxt(text, path)
+
+
+def parse_prototxt(text: str, path: Path) -> CaffeNet:
+    """`read_prototxt` of a text; `path` is for messages and names."""
+    try:
+        net = read_net(parse(text), path.stem, f"read from {path.name}")
+    except PrototxtError as error:
+        raise FileFormatError(path, str(error)) from error
+    comment = next((line for line in reversed(text.splitlines()) if line.startswith(SPEC_COMMENT)), None)
+    return net if comment is None else _described(net, comment.removeprefix(SPEC_COMMENT), path)
+
+
+def _described(net: CaffeNet, description: str, path: Path) -> CaffeNet:
+    """The spec of our own comment, where it says the same as the network it stands in."""
+    try:
+        spec = spec_json.loads(description)
+        written = read_net(parse(deploy_text(spec, described=False)), path.stem, net.spec.title)
+    except ZooError as error:
+        return replace(net, notes=(*net.notes, f"the {SPEC_COMMENT.strip('# :')} comment was not used: {error}"))
+    if (written.spec.inputs, written.spec.layers) == (net.spec.inputs, net.spec.layers):
+        return replace(net, spec=spec)
+    note = "the network was edited after it was written; of its description, the preprocessing alone was used"
+    return replace(net, spec=replace(net.spec, preprocessing=spec.preprocessing), notes=(*net.notes, note))
+
+
+def generate(spec: ModelSpec, directory: Path) -> list[Path]:
+    """Write ``deploy.prototxt``, ``train_val.prototxt`` and ``solver.prototxt``; see `zoo.registry.Framework`.
+
+    Raises:
+        UnsupportedError: a layer Caffe has no equal for, or nothing to train.
+    """
+    texts = {
+        "deploy.prototxt": deploy_text(spec),
+        "train_val.prototxt": train_val_text(spec),
+        "solver.prototxt": solver_text(spec),
+    }
+    for name, text in texts.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    return [directory / name for name in texts]
+
+
+def caffemodel_pieces(spec: ModelSpec, weights: Mapping[str, Array]) -> list[Piece]:
+    """The caffemodel of a network in pieces to be written one after the other; arrays are views, not copies."""
+    lowered = for_caffe(spec).spec
+    layers = [(input_layer(source.name, source.shape, batch=1), list[Array]()) for source in spec.inputs]
+    layers += [
+        (item.message, layer_blobs(item.layer, weights) if item.layer else [])
+        for item in net_layers(lowered, in_place=True)
+    ]
+    return list(caffemodel(spec.name, layers))
+
+
+def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Run the network in the Caffe runtime at hand (see `runtime`); see `zoo.registry.Framework`.
+
+    Raises:
+        UnsupportedError: the runtime cannot run this network; says why.
+        MissingDependencyError: there is no runtime.
+    """
+    return cast(Any, _runtime()).forward(spec, weights, inputs)
+
+
+def runtime() -> str:
+    """Which Caffe runtime `forward` uses, with its version: Caffe itself where it imports, else OpenCV's dnn."""
+    return cast(Any, _runtime()).VERSION
+
+
+def _runtime() -> ModuleType:
+    try:
+        return import_module("zoo.frameworks._caffe_pycaffe")
+    except ImportError:
+        return imported("zoo.frameworks._caffe_opencv")
