@@ -1,0 +1,268 @@
+"""The public weights of the family: ``weights_manifest.yaml``, typed and checked.
+
+The file lies in this package, not at the root of the repository, so that one copy serves both a checkout and a wheel.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
+
+from zoo import registry
+from zoo.errors import FileFormatError, UnknownNameError, ZooError
+from zoo.layers import ModelSpec
+from zoo.layers import Preprocessing as Images
+
+PATH = Path(__file__).with_name("weights_manifest.yaml")
+
+# Where downloads are kept, unless this variable names another folder.
+CACHE_VARIABLE = "ALEXNET_ZOO_CACHE"
+
+# The digits of each hash; MD5 and SHA-1 are all that some publishers of 2012-2017 gave.
+_HEX_DIGITS = {"sha384": 96, "sha256": 64, "sha1": 40, "md5": 32}
+_MAX_BYTES = 1 << 17
+
+# Lists in YAML are tuples here; every scalar must have its own type already.
+_Texts = Annotated[tuple[str, ...], Strict(False)]
+_Three = Annotated[tuple[float, float, float], Strict(False)]
+_Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Preprocessing(_Record):
+    """How the publisher fed images to these weights; the fields of `zoo.layers.Preprocessing`."""
+
+    channels: Literal["RGB", "BGR"]
+    scale: float = 1.0
+    mean: _Three
+    std: _Three = (1.0, 1.0, 1.0)
+    resize: int = Field(gt=0)
+
+
+class Accuracy(_Record):
+    """Top-1 and top-5 accuracy on the ILSVRC-2012 validation set, in percent, and who says so."""
+
+    top1: _Percent
+    top5: _Percent
+    by: str
+    how: str = ""
+
+
+class Entry(_Record):
+    """One public file.
+
+    Attributes:
+        id: what ``zoo fetch`` is given.
+        kind: weights, or what belongs to weights (a mean image, a topology).
+        model: the family member whose weights these are; None where the family has no such network.
+        framework: whose format it is.
+        file: the file's name.
+        urls: https or file addresses, tried in order.
+        hash: ``algorithm:hex``; None where nobody published one, and then it is not fetched.
+        other_hashes: further published ones, for whoever compares lists.
+        size: bytes.
+        input_size, num_classes: where they differ from the family member's.
+        precision: int8 weights are listed but are no weights of a float32 network.
+        parent: the id of the weights these were made from.
+        source: where all this was read.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    kind: Literal["weights", "mean", "topology"] = "weights"
+    model: str | None
+    framework: Literal["caffe", "pytorch", "tf_slim", "onnx", "matconvnet", "keras", "numpy"]
+    format: Literal["caffemodel", "prototxt", "npy", "pth", "ckpt", "onnx", "tar.gz", "mat", "h5"]
+    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    urls: _Texts
+    hash: str | None
+    other_hashes: _Texts = ()
+    size: Annotated[int, Field(gt=0)] | None
+    licence: str
+    input_size: Annotated[int, Field(gt=0)] | None = None
+    num_classes: Annotated[int, Field(gt=0)] | None = None
+    precision: Literal["float32", "int8"] = "float32"
+    preprocessing: Preprocessing | None = None
+    published: Accuracy | None = None
+    measured: Annotated[tuple[Accuracy, ...], Strict(False)] = ()
+    parent: str | None = None
+    source: str
+    notes: str = ""
+
+    @field_validator("model")
+    @classmethod
+    def _is_member(cls, model: str | None) -> str | None:
+        if model is not None and model not in registry.models():
+            raise ValueError(str(UnknownNameError("model", model, registry.models())))
+        return model
+
+    @field_validator("urls")
+    @classmethod
+    def _are_safe(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            parts = urlsplit(url)
+            local = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+            if not local and not (parts.scheme == "https" and parts.hostname):
+                raise ValueError(f"{url!r} is neither https://HOST/... nor file:///...")
+        return urls
+
+    @field_validator("hash", "other_hashes")
+    @classmethod
+    def _are_hashes(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for text in (value,) if isinstance(value, str) else value or ():
+            algorithm, _, digits = text.partition(":")
+            if not re.fullmatch(f"[0-9a-f]{{{_HEX_DIGITS.get(algorithm, 0)}}}", digits) or not digits:
+                raise ValueError(f"{text!r} is no lower-case ALGORITHM:HEX of {', '.join(_HEX_DIGITS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _can_be_checked(self) -> Entry:
+        if self.urls and self.hash and self.size is None:
+            raise ValueError("a file with an address and a hash needs its size")
+        return self
+
+    def spec(self) -> ModelSpec | None:
+        """The network these are the weights of, with their own preprocessing, image size and classes."""
+        if self.model is None:
+            return None
+        spec = registry.model(self.model)
+        if self.input_size:
+            spec = spec.with_input_size(self.input_size)
+        if self.num_classes:
+            spec = spec.with_num_classes(self.num_classes)
+        return replace(spec, preprocessing=Images(**self.preprocessing.model_dump()) if self.preprocessing else None)
+
+
+class _Manifest(_Record):
+    schema_version: Literal[1] = Field(alias="schema")
+    weights: Annotated[tuple[Entry, ...], Strict(False)]
+
+    @model_validator(mode="after")
+    def _are_consistent(self) -> _Manifest:
+        parents = dict[str, str | None]()
+        for entry in self.weights:
+            if entry.id in parents:
+                raise ValueError(f"the id {entry.id!r} is used twice")
+            parents[entry.id] = entry.parent
+        files = [entry.file for entry in self.weights]
+        for entry in self.weights:
+            if files.count(entry.file) > 1:
+                raise ValueError(
+                    f"entry {entry.id!r}, file: {entry.file!r} is used twice; the cache needs one name a file"
+                )
+        for start in parents:
+            name, seen = start, {start}
+            while (parent := parents[name]) is not None:
+                if parent not in parents:
+                    raise ValueError(f"entry {name!r}, parent: no entry has the id {parent!r}")
+                if parent in seen:
+                    raise ValueError(f"entry {start!r}, parent: descends from itself")
+                name = parent
+                seen.add(name)
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, which can make a small file endless, and without keys that replace each other."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases are not allowed (line {self.peek_event().start_mark.line + 1})")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if len({str(key) for key in keys}) != len(keys):
+            raise yaml.YAMLError(f"a key is given twice (line {node.start_mark.line + 1})")
+        return cast("dict[Any, Any]", super().construct_mapping(node, deep))
+
+
+def load(path: Path = PATH) -> tuple[Entry, ...]:
+    """Every entry of a manifest file, in its order.
+
+    Raises:
+        FileFormatError: one line with every fault, each by entry and field.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise FileFormatError(path, f"a manifest has at most {_MAX_BYTES:,} bytes")
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise FileFormatError(path, f"cannot be read: {error.strerror}") from error
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
+        raise FileFormatError(path, f"no YAML: {_one_line(error)}") from error
+    try:
+        return _Manifest.model_validate(data).weights
+    except ValidationError as error:
+        faults = "; ".join(_fault(data, cast("dict[str, Any]", item)) for item in error.errors(include_url=False))
+        raise FileFormatError(path, faults) from error
+
+
+def _fault(data: Any, error: dict[str, Any]) -> str:
+    """One pydantic error as ``entry 'x', field: what is wrong``."""
+    place = list(error["loc"])
+    message = _one_line(error["msg"]).removeprefix("Value error, ")
+    where = list[str]()
+    if place[:1] == ["weights"] and len(place) > 1:
+        item = data["weights"][place[1]]
+        name = cast("dict[str, Any]", item).get("id") if isinstance(item, dict) else None
+        where.append(f"entry {name!r}" if isinstance(name, str) else f"entry number {place[1] + 1}")
+        place = place[2:]
+    if place:
+        where.append(".".join(map(str, place)))
+    return f"{', '.join(where)}: {message}" if where else message
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+@cache
+def _packaged() -> dict[str, Entry]:
+    return {entry.id: entry for entry in load()}
+
+
+def entries() -> tuple[Entry, ...]:
+    """Every entry of the manifest that comes with this package."""
+    return tuple(_packaged().values())
+
+
+def entry(weights_id: str) -> Entry:
+    """The entry of that id; raises `UnknownNameError`, which offers the nearest ids."""
+    if weights_id not in _packaged():
+        raise UnknownNameError("weights id", weights_id, _packaged())
+    return _packaged()[weights_id]
+
+
+def cache_directory() -> Path:
+    """The folder of downloads: ``$ALEXNET_ZOO_CACHE``, else ``alexnet-zoo`` in the user's cache folder."""
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet-zoo"
+    except RuntimeError as error:
+        raise ZooError(f"there is no home folder; set {CACHE_VARIABLE} to a folder for downloads") from error
+
+
+def is_cached(entry: Entry) -> bool:
+    """Whether a file of the right name and size lies in the cache; its hash is checked when it is used."""
+    path = cache_directory() / entry.file
+    return path.is_file() and entry.size in (None, path.stat().st_size)
