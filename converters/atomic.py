@@ -84,15 +84,11 @@ def publish(folder: Path, main: Path, *, force: bool) -> list[Path]:
     return targets
 
 
-def publish_folder(folder: Path, target: Path) -> None:
-    """Make a staging folder's content the folder `target`, in place of one that may be there."""
-    fresh = folder / "new"
-    fresh.mkdir()
-    for path in [path for path in folder.iterdir() if path != fresh]:
-        path.rename(fresh / path.name)
+def publish_folder(written: Path, target: Path) -> None:
+    """Put a folder that was written in a staging folder in place of one that may be there."""
     if target.exists():
-        target.rename(folder / "old")
-    fresh.rename(target)
+        target.rename(written.with_name("old"))
+    written.rename(target)
     _flush(target.parent)
 
 

@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("model", metavar="MODEL")
     _json(add)
     add.add_argument("--svg", type=Path, metavar="FILE", help="draw it, as in the paper's figure")
+    _force(add)
 
     add = commands.add_parser("diff", help="what tells two networks apart")
     add.add_argument("model", metavar="MODEL")
@@ -156,6 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command is not None and command not in _COMMANDS:
             raise UnknownNameError("command", command, _COMMANDS)
         options = _parser().parse_args([a for a in arguments if a not in ("-v", "--verbose")])
+        options.arguments = arguments  # for reports: the command that reproduces them
         logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
         for noisy in ("PIL", "matplotlib", "torch", "onnxscript", "tensorflow", "tf2onnx", "h5py", "absl"):
             logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def _weights() -> list[dict[str, Any]]:
     return [
         {
             "name": entry.id,
-            "summary": f"{entry.model:18} {entry.format:14} {entry.size / 1e6:6.1f} MB  "
+            "summary": f"{entry.model or '-':18} {entry.format:14} {_megabytes(entry.size):>9}  "
             f"{'cached' if manifest.is_cached(entry) else '-':6}  {entry.licence}",
             "model": entry.model,
             "format": entry.format,
@@ -80,6 +80,10 @@ def _weights() -> list[dict[str, Any]]:
         }
         for entry in manifest.entries()
     ]
+
+
+def _megabytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1e6:.1f} MB"
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -128,7 +132,7 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _read_prototxt(path: Path) -> ModelSpec:
-    from zoo.caffe_text import read_prototxt
+    from zoo.frameworks.caffe import read_prototxt
 
     net = read_prototxt(path)
     for name in net.omitted:
@@ -203,6 +207,39 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from converters import report
+    from converters.parity import DEFAULT_BUDGET, verify_files, verify_model
+
+    if options.report:
+        check_target(options.report, force=options.force)
+        report.check_suffix(options.report)
+    how = {
+        "images": options.images,
+        "data": options.data,
+        "seed": options.seed,
+        "budget": options.budget or DEFAULT_BUDGET,
+        "progress": lambda what: _LOG.info("verify: %s", what),
+        "command": "zoo " + shlex.join(options.arguments),
+    }
+    spec = _read_prototxt(options.prototxt) if options.prototxt else None
+    one = options.subjects[0] if len(options.subjects) == 1 else None
+    if one in registry.models() and not Path(one).exists():
+        spec = registry.model(one)
+        weights = _load(argparse.Namespace(model=one, prototxt=None), options.weights) if options.weights else None
+        frameworks = options.frameworks.split(",") if options.frameworks else None
+        result = verify_model(weights.spec if weights else spec, weights, frameworks, **how)
+    elif options.weights or options.frameworks:
+        raise ZooError("--weights and --frameworks go with a family member, not with files; see: zoo verify --help")
+    else:
+        spec = spec or (registry.model(options.model) if options.model else None)
+        result = verify_files([_find(subject)[0] for subject in options.subjects], spec, **how)
+    if options.report:
+        _write_text(options.report, report.render(result, options.report), force=options.force)
+    _print(report.json_text(result) if options.json else report.text(result, colour=sys.stdout.isatty()))
+    return result.exit_status
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
     "show": _show,
@@ -211,4 +248,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "fetch": _fetch,
     "convert": _convert,
     "export": _export,
+    "verify": _verify,
 }

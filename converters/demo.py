@@ -14,7 +14,7 @@ from converters.atomic import publish, staging
 from converters.convert import load, save
 from converters.export import ExportOptions, export
 from converters.parity import Report, probe_weights, verify_model
-from converters.report import write_report
+from converters.report import render
 from converters.weights import Weights
 from zoo import registry
 from zoo.errors import CheckFailedError
@@ -63,8 +63,8 @@ def _road(weights: Weights, source: Path, folder: Path, images: list[Path]) -> R
         export(weights, str(folder / f"{weights.spec.name}.onnx"), ExportOptions(force=True))
     with _step("the proof"):
         report = verify_model(weights.spec, weights, images=images, progress=_LOG.info, command="zoo demo")
-    write_report(report, folder / "report.html", force=True)
-    write_report(report, folder / "report.md", force=True)
+    for name in ("report.html", "report.md", "report.json"):
+        (folder / name).write_text(render(report, folder / name), encoding="utf-8")
     return report
 
 

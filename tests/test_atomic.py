@@ -68,8 +68,9 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     target = tmp_path / "model"
     for text in ("one", "two"):
         with staging(target) as folder:
-            (folder / "f").write_text(text)
-            publish_folder(folder, target)
+            (folder / "model").mkdir()
+            (folder / "model" / "f").write_text(text)
+            publish_folder(folder / "model", target)
         assert (target / "f").read_text() == text
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

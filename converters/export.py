@@ -1,0 +1,104 @@
+"""Networks with their weights, written for deployment and held against the reference before they are put in place."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from converters._file_subjects import open_file
+from converters._proof import Proof
+from converters._verdicts import SubjectVerdict
+from converters.atomic import check_target, publish, publish_folder, staging
+from converters.fold import fold_preprocessing
+from converters.weights import Weights
+from zoo.errors import CheckFailedError, ZooError
+from zoo.frameworks import onnx
+from zoo.registry import load
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """How to export.
+
+    Attributes:
+        opset: of an ONNX file; None for the one the project is tested with.
+        fast_lrn: write LRN as the operations ONNX Runtime runs fastest.
+        fold_preprocessing: a network that takes RGB 0..1.
+        verify: run what was written against the float64 reference.
+        force: replace an existing target.
+    """
+
+    opset: int | None = None
+    fast_lrn: bool = False
+    fold_preprocessing: bool = False
+    verify: bool = True
+    force: bool = False
+
+
+def check_export(target: str, options: ExportOptions) -> None:
+    """Refuse what cannot be done before the weights are read."""
+    check_target(Path(target), force=options.force)
+    if _kind(target) != "onnx" and (options.opset or options.fast_lrn):
+        raise ZooError(f"{target}: --opset and --fast-lrn are for .onnx targets")
+
+
+def _kind(target: str) -> str:
+    """``onnx``, ``frozen graph`` or ``SavedModel``, by what the target looks like."""
+    suffix = Path(target).suffix
+    if suffix in (".onnx", ".pb") and not target.endswith("/"):
+        return {".onnx": "onnx", ".pb": "frozen graph"}[suffix]
+    if target.endswith("/") or not suffix or Path(target).is_dir():
+        return "SavedModel"
+    raise ZooError(f"{target}: unknown kind of target; known: FILE.onnx, FILE.pb (frozen graph), FOLDER/ (SavedModel)")
+
+
+def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
+    """Write `target`: ``FILE.onnx``, ``FILE.pb`` (a frozen graph) or ``FOLDER/`` (a SavedModel).
+
+    Raises:
+        ZooError: the target exists, its kind is unknown, or the preprocessing cannot be folded.
+        CheckFailedError: the written network differs from the reference; the target is untouched.
+    """
+    check_export(target, options)
+    if options.fold_preprocessing:
+        weights = fold_preprocessing(weights)
+    path, kind = Path(target), _kind(target)
+    with staging(path) as folder:
+        written = folder / path.name
+        if kind == "onnx":
+            form = {} if options.opset is None else {"opset": options.opset}
+            onnx.write(written, onnx.graph(weights.spec, fast_lrn=options.fast_lrn, **form), weights.tensors)
+        else:
+            exporter = cast(Any, load("converters.exporters", "tf_slim", "exporter"))
+            (exporter.export_frozen_graph if kind == "frozen graph" else exporter.export_saved_model)(weights, written)
+        if options.verify:
+            _check(weights, written, target, kind)
+        if written.is_dir():
+            publish_folder(written, path)
+            return [path]
+        return publish(folder, path, force=options.force)
+
+
+def _check(weights: Weights, written: Path, target: str, kind: str) -> None:
+    proof = Proof(weights)
+    if kind == "onnx":
+        verdict = proof.judge_file(open_file(written, None, weights))
+    else:
+        exporter = cast(Any, load("converters.exporters", "tf_slim", "exporter"))
+        run = exporter.run_frozen_graph if kind == "frozen graph" else exporter.run_saved_model
+        verdict = proof.judge(target, lambda w, inputs: run(written, w.spec, inputs))
+    _report(verdict, target, proof.budget)
+
+
+def _report(verdict: SubjectVerdict, target: str, budget: float) -> None:
+    if verdict.status == "unavailable":
+        raise ZooError(f"{target}: cannot be verified: {verdict.reason}; --no-verify writes it all the same")
+    if verdict.status == "failed":
+        wrong = next(layer for layer in verdict.layers if not layer.ok)
+        told = wrong.reason or f"error {wrong.error:.1e}, budget {budget:.0e}"
+        raise CheckFailedError(f"{target}: differs from the reference at {wrong.name}: {told}; nothing was written")
+    _LOG.info("%s: verified against the reference, largest error %.1e", target, verdict.max_error or 0.0)
