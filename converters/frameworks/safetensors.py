@@ -18,6 +18,7 @@ import numpy as np
 from converters.formats import NativeFile
 from converters.mapped import mapped
 from converters.tensormap import Entry
+from converters.torchvision_names import native_names
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
 from zoo.layers import ModelSpec
@@ -31,6 +32,8 @@ _MAX_HEADER = 100_000_000
 # The library pads the header to this, so that the numbers are aligned.
 _ALIGNMENT = 8
 _MAX_RANK = 32
+# Where torch.nn's names of a parameter are not the canonical ones.
+_STATE_NAMES = {"mean": "running_mean", "variance": "running_var"}
 _TYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -137,8 +140,18 @@ def _spec(metadata: object) -> ModelSpec | None:
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
-    """Canonical names as they are; a state dict that someone saved (torchvision's names) through PyTorch's table."""
-    return [Entry(canonical=name, native=name) for name in parameter_shapes(spec)]
+    """Canonical names as they are; somebody's state dict (torchvision's, say) through PyTorch's table."""
+    canonical = {name: name for name in parameter_shapes(spec)}
+    if tensors is None or all(name in tensors for name in canonical):
+        names = canonical
+    else:
+        names = native_names({name: _state_name(name) for name in canonical}, tensors)
+    return [Entry(canonical=name, native=native) for name, native in names.items()]
+
+
+def _state_name(canonical: str) -> str:
+    layer, _, kind = canonical.rpartition(".")
+    return f"{layer}.{_STATE_NAMES.get(kind, kind)}"
 
 
 def ignored(name: str) -> bool:
