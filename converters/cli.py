@@ -13,7 +13,6 @@ from typing import NoReturn
 from zoo.errors import UnknownNameError, ZooError
 from zoo.registry import frameworks
 
-
 _COMMANDS = ("list", "show", "diff", "generate", "fetch", "convert", "export", "verify", "train", "eval", "demo")
 
 

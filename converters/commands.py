@@ -213,7 +213,6 @@ def _verify(options: argparse.Namespace) -> int:
 
     if options.report:
         check_target(options.report, force=options.force)
-        report.check_suffix(options.report)
     how = {
         "images": options.images,
         "data": options.data,
