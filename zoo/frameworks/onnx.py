@@ -122,8 +122,10 @@ def _initial_weights(spec: ModelSpec) -> dict[str, Array]:
 def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run the graph at inference in float32; see `zoo.registry.Framework`. Nothing is written to disk."""
     model = graph(spec, every_activation=True)
-    skeleton = b"".join(chunks(model, None))
-    return cast(Any, imported("zoo.frameworks._onnx_runtime")).run(skeleton, inputs, None, weights)
+    # ONNX Runtime drops a weight no node reads (BatchNorm's, where the batch's own statistics count): it takes no loan.
+    read = {name for node in model.nodes for name in node.inputs}
+    lent = {name: weights[name] for name in model.parameters if name in read}
+    return cast(Any, imported("zoo.frameworks._onnx_runtime")).run(b"".join(chunks(model, None)), inputs, None, lent)
 
 
 def run(model: Path | bytes, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
