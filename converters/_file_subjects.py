@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from converters._diagnosis import Own
 from converters._matching import match_layers, match_tensors
 from converters.convert import described, load
+from converters.faults import own_layers
 from converters.formats import format_name
 from converters.weights import Array, Weights
 from zoo import registry
@@ -27,11 +29,13 @@ class Ran:
         activations: under the names of the reference's layers, canonical layout.
         unmatched: layers whose activation the subject may have, but nobody can say which it is.
         notes: what the reader must know.
+        theirs: its own layers and parameters, under the names of the reference's layers, where they are known.
     """
 
     activations: Mapping[str, Array]
     unmatched: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    theirs: Mapping[str, Own] = field(default_factory=dict[str, Own])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,17 +62,21 @@ class FileSubject:
             inputs: its input name -> batch.
             batches: layer -> how many rows the reference's activation has.
         """
-        if self.format == "onnx":
-            return _run_onnx(self.path, ours, inputs, batches)
         theirs = self.weights.spec
+        pairs, owned = match_layers(ours, theirs), own_layers(self.weights)
+        known = {name: owned[their] for name, their in pairs.items()}
+        if self.format == "onnx":
+            # What the file describes of itself may be wrong; its weights are what they are.
+            known = {name: replace(own, layer=ours.layer(name)) for name, own in known.items()}
+            return replace(_run_onnx(self.path, ours, inputs, batches), theirs=known)
         fed = _renamed(ours, theirs, inputs, self.path)
         if self.format in registry.frameworks():
             activations = registry.framework(self.format).forward(theirs, self.weights.tensors, fed)
         else:
             activations = oracle.forward(theirs, self.weights.tensors, fed)
-        pairs = match_layers(ours, theirs)
         by_order = any(ours_name != theirs_name for ours_name, theirs_name in pairs.items())
-        return _ran(ours, {name: activations[their] for name, their in pairs.items()}, by_order)
+        ran = _ran(ours, {name: activations[their] for name, their in pairs.items()}, by_order)
+        return replace(ran, theirs=known)
 
 
 def _ran(ours: ModelSpec, activations: Mapping[str, Array], by_order: bool) -> Ran:

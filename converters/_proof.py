@@ -15,10 +15,12 @@ from typing import TypeAlias
 
 import numpy as np
 
+from converters._diagnosis import inherited
 from converters._file_subjects import FileSubject, Ran
 from converters._metric import compare, error, top1
 from converters._probes import image_inputs, probe_inputs
-from converters._verdicts import BUDGETS, DEFAULT_BUDGET, FileFact, LayerVerdict, Report, SubjectVerdict
+from converters._verdicts import BUDGETS, DEFAULT_BUDGET, Diagnosis, FileFact, LayerVerdict, Report, SubjectVerdict
+from converters.faults import diagnose
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.frameworks import reference as oracle
@@ -89,14 +91,26 @@ class Proof:
             return SubjectVerdict(name=name, status="unavailable", reason=reason, seconds=seconds)
         layers = compare(self.spec, ran.activations, self.reference, self.inputs, self.budget, ran.unmatched)
         layers = tuple(self._check_softmax(layer, ran.activations) for layer in layers)
+        passed = all(layer.ok for layer in layers)
+        first, *further = (None,) if passed else self._diagnose(ran, next(layer for layer in layers if not layer.ok))
         return SubjectVerdict(
             name=name,
-            status="passed" if all(layer.ok for layer in layers) else "failed",
+            status="passed" if passed else "failed",
             layers=layers,
+            diagnosis=first,
+            further=tuple(item for item in further if item),
             top1=top1(self.spec, ran.activations, self.reference),
             notes=ran.notes,
             seconds=seconds,
         )
+
+    def _diagnose(self, ran: Ran, failed: LayerVerdict) -> tuple[Diagnosis, ...]:
+        """Why the first failure, and what else is wrong by itself."""
+        self.progress(f"looking for the reason in {failed.name}")
+        found = diagnose(
+            self.spec, self.weights.tensors, self.inputs, ran.activations, budget=self.budget, theirs=ran.theirs
+        )
+        return found or (inherited(failed.name, failed.reason),)
 
     def _check_softmax(self, verdict: LayerVerdict, activations: Activations) -> LayerVerdict:
         """An ungated softmax must still be the softmax of what the subject itself fed it."""

@@ -1,0 +1,401 @@
+"""Faults of what a layer computes: normalisation, pooling, rectifiers, dropout, and the order of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from converters._fault_types import Edit, Fault, Site, only
+from converters.weights import Array
+from zoo.layers import LRN, Dropout, Layer, ModelSpec, Pool, ReLU, Softmax
+from zoo.shapes import window
+
+
+def _lrn(change: Callable[[LRN], Iterator[LRN]]) -> Callable[[Site], Iterator[Edit]]:
+    def edits(_: Site, layer: LRN) -> Iterator[Edit]:
+        for other in change(layer):
+            if other != layer:
+                yield Edit(layers=(other,))
+
+    return only(LRN, edits)
+
+
+def _numbers(layer: LRN) -> int:
+    """How many numbers the window holds: what alpha is divided by."""
+    return layer.size if layer.region == "across" else layer.size**2
+
+
+def _alpha_not_divided(layer: LRN) -> Iterator[LRN]:
+    yield replace(layer, alpha=layer.alpha * _numbers(layer))
+
+
+def _alpha_divided_twice(layer: LRN) -> Iterator[LRN]:
+    yield replace(layer, alpha=layer.alpha / _numbers(layer))
+
+
+def _k_ignored(layer: LRN) -> Iterator[LRN]:
+    yield replace(layer, k=1.0)
+
+
+def _k_of_the_paper(layer: LRN) -> Iterator[LRN]:
+    if layer.k == 1.0:
+        yield replace(layer, k=2.0)
+
+
+def _radius_for_size(layer: LRN) -> Iterator[LRN]:
+    wide = replace(layer, size=2 * layer.size + 1)
+    yield replace(wide, alpha=layer.alpha * wide.size / layer.size)  # alpha was divided by the right size
+    yield replace(wide, alpha=layer.alpha * wide.size)  # alpha was not divided
+    yield wide  # alpha is divided by the wrong size
+
+
+def _across_towers(layer: LRN) -> Iterator[LRN]:
+    yield replace(layer, towers=1)
+
+
+def _inside_towers(layer: LRN) -> Iterator[LRN]:
+    if layer.towers == 1 and layer.region == "across":
+        yield replace(layer, towers=2)
+
+
+def _other_region(layer: LRN) -> Iterator[LRN]:
+    if layer.towers == 1:
+        yield replace(layer, region="within" if layer.region == "across" else "across")
+
+
+def _beta(layer: LRN) -> Iterator[LRN]:
+    yield replace(layer, beta=0.5)
+    yield replace(layer, beta=1.0)
+
+
+def _dropped(kind: type[Any]) -> Callable[[Site], Iterator[Edit]]:
+    def edits(_site: Site, _layer: Layer) -> Iterator[Edit]:
+        yield Edit(layers=())
+
+    return only(kind, edits)
+
+
+def _before(kind: type[Any], other: type[Any]) -> Callable[[Site], Iterator[Edit]]:
+    """A layer of `kind` that should come first and is run after the one of `other` that follows it."""
+
+    def edits(site: Site, layer: Layer) -> Iterator[Edit]:
+        follower = site.next()
+        if follower is not None and isinstance(follower, other):
+            yield Edit(layers=(follower, layer), spec=exchanged(site.spec, layer.name, follower.name))
+
+    return only(kind, edits)
+
+
+def exchanged(spec: ModelSpec, first: str, second: str) -> ModelSpec:
+    """`spec` with two neighbours of a chain in the other order, under their own names."""
+    wiring = spec.wiring()
+    source = wiring[first]
+    swap = {first: second, second: first}
+
+    def rewired(layer: Layer) -> Layer:
+        if layer.name == second:
+            return replace(layer, inputs=source)
+        if layer.name == first:
+            return replace(layer, inputs=(second,))
+        return replace(layer, inputs=tuple(first if name == second else name for name in wiring[layer.name]))
+
+    layers = {layer.name: rewired(layer) for layer in spec.layers}
+    return replace(spec, layers=tuple(layers[swap.get(layer.name, layer.name)] for layer in spec.layers))
+
+
+def _pool(change: Callable[[Pool], Iterator[Pool]]) -> Callable[[Site], Iterator[Edit]]:
+    def edits(_: Site, layer: Pool) -> Iterator[Edit]:
+        if not layer.global_pool:
+            for other in change(layer):
+                if other != layer:
+                    yield Edit(layers=(other,))
+
+    return only(Pool, edits)
+
+
+def _floor(layer: Pool) -> Iterator[Pool]:
+    yield replace(layer, rounding="floor")
+
+
+def _ceil(layer: Pool) -> Iterator[Pool]:
+    yield replace(layer, rounding="ceil")
+
+
+def _other_mode(layer: Pool) -> Iterator[Pool]:
+    yield replace(layer, mode="ave" if layer.mode == "max" else "max")
+
+
+def _pool_padding_lost(layer: Pool) -> Iterator[Pool]:
+    yield replace(layer, pad=(0, 0))
+
+
+def _zero_padding(site: Site, layer: Pool) -> Iterator[Edit]:
+    """A maximum that zeros take part in: the image is padded first, with what convolutions are padded with."""
+    at = window(layer, site.inputs[0].shape[1:])
+    if layer.mode == "max" and (max(at.before) > 0 or max(at.after) > 0):
+        inner = replace(layer, pad=(0, 0), rounding="floor", kernel=at.kernel, global_pool=False)
+        yield Edit(layers=(inner,), feed=_padded(at.before, at.after, 0.0))
+
+
+def _padded(before: tuple[int, int], after: tuple[int, int], fill: float) -> Callable[[Array], Array]:
+    widths = [(0, 0), (0, 0), *((max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True))]
+    return lambda x: np.pad(x, widths, constant_values=fill)
+
+
+def same_padding(
+    size: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """TensorFlow's SAME: as much padding as ceil(size / stride) positions need, the odd pixel at the end."""
+    total = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, kernel, stride, strict=True)]
+    return (total[0] // 2, total[1] // 2), (total[0] - total[0] // 2, total[1] - total[1] // 2)
+
+
+def _same_pool(site: Site, layer: Pool) -> Iterator[Edit]:
+    if not layer.global_pool and layer.mode == "max":
+        before, after = same_padding(site.inputs[0].shape[2:], layer.kernel, layer.stride)
+        inner = replace(layer, pad=(0, 0), rounding="floor")
+        yield Edit(layers=(inner,), feed=_padded(before, after, float(np.finfo(np.float32).min)))
+
+
+def _relu_slope(_: Site, layer: ReLU) -> Iterator[Edit]:
+    if layer.negative_slope:
+        yield Edit(layers=(replace(layer, negative_slope=0.0),))
+
+
+def _dropout_on(site: Site, layer: Dropout) -> Iterator[Edit]:
+    """Which numbers were dropped is read from the result itself: they are zero, and the rest is scaled, or is not."""
+    keep = 1.0 - layer.ratio
+    if site.observed is None:
+        mask = np.random.default_rng(0).random(site.inputs[0].shape) < keep
+    elif site.observed.shape == site.inputs[0].shape:
+        mask = site.observed != 0
+        candidates = int(np.count_nonzero(site.inputs[0]))
+        dropped = 1 - np.count_nonzero(mask) / candidates if candidates else 0.0
+        # Chance may drop somewhat more or less than the ratio, but not none or all.
+        if abs(dropped - layer.ratio) > 0.05 + 4 * (layer.ratio * keep / max(candidates, 1)) ** 0.5:
+            return
+    else:
+        return
+    yield Edit(layers=(layer,), feed=lambda x: np.where(mask, x / keep, 0.0))
+    yield Edit(layers=(layer,), feed=lambda x: np.where(mask, x, 0.0), also="without its scale of 1 / (1 - ratio)")
+
+
+def _dropout_scaled(_: Site, layer: Dropout) -> Iterator[Edit]:
+    if layer.ratio:
+        yield Edit(layers=(layer,), feed=lambda x: x * (1 - layer.ratio))
+        yield Edit(layers=(layer,), feed=lambda x: x / (1 - layer.ratio))
+        yield Edit(layers=(layer,), feed=lambda x: x * layer.ratio)
+
+
+def _softmax_axis(site: Site, layer: Softmax) -> Iterator[Edit]:
+    for axis in range(1, site.inputs[0].ndim):
+        if axis != layer.axis % site.inputs[0].ndim:
+            yield Edit(layers=(replace(layer, axis=axis),))
+
+
+FAULTS = (
+    Fault(
+        name="lrn_alpha_not_divided",
+        sentence="alpha was not divided by size (TensorFlow's convention)",
+        remedy="give TensorFlow alpha / size; Caffe, ONNX and PyTorch divide it themselves",
+        made_by="onnx2keras; hand-written TensorFlow ports; heuritech/convnets-keras before PR 6",
+        family="layer",
+        edits=_lrn(_alpha_not_divided),
+    ),
+    Fault(
+        name="lrn_alpha_divided_twice",
+        sentence="alpha was divided by size twice",
+        remedy="hand alpha over undivided: this framework divides it itself (only TensorFlow does not)",
+        made_by="weights of caffe-tensorflow (alpha 2e-05) put back into Caffe or PyTorch",
+        family="layer",
+        edits=_lrn(_alpha_divided_twice),
+    ),
+    Fault(
+        name="lrn_k_ignored",
+        sentence="k was ignored and taken as 1",
+        remedy="set k (ONNX and TensorFlow: bias); or remove it: k 1, alpha / k, and a scale of k^-beta after it",
+        made_by="OpenCV's Caffe importer, caffe-tensorflow, caffemodel2pytorch, caffe2onnx, OpenVINO before 2020",
+        family="layer",
+        edits=_lrn(_k_ignored),
+    ),
+    Fault(
+        name="lrn_k_of_the_paper",
+        sentence="k is 2, the paper's, where this network has 1, Caffe's default",
+        remedy="leave k at 1: BVLC's networks were trained with it",
+        made_by="ports of bvlc_alexnet that follow the paper",
+        family="layer",
+        edits=_lrn(_k_of_the_paper),
+    ),
+    Fault(
+        name="lrn_radius_for_size",
+        sentence="the size was taken for a radius, so that the window holds 2 * size + 1 channels",
+        remedy="give TensorFlow depth_radius = (size - 1) / 2",
+        made_by="onnx2keras; tensorflow/models PR 1536",
+        family="layer",
+        edits=_lrn(_radius_for_size),
+    ),
+    Fault(
+        name="lrn_dropped",
+        sentence="the normalisation is missing",
+        remedy="add it: a converter without LRN leaves the layer out in silence",
+        made_by="inisis/caffe2onnx, PytorchToCaffe, onnx2caffe, nobuco, MMdnn's PyTorch parser",
+        family="layer",
+        edits=_dropped(LRN),
+    ),
+    Fault(
+        name="lrn_across_towers",
+        sentence="the window runs across all channels instead of stopping at the tower boundary",
+        remedy="normalise each tower by itself: reshape to (N * towers, C / towers, H, W) around the LRN",
+        made_by="every replica that puts both towers into one tensor, Caffe's first of all",
+        family="layer",
+        edits=_lrn(_across_towers),
+    ),
+    Fault(
+        name="lrn_inside_towers",
+        sentence="the window stops at a tower boundary instead of running across all channels",
+        remedy="normalise all channels at once",
+        made_by="ports of Caffe's networks that follow the two-GPU code",
+        family="layer",
+        edits=_lrn(_inside_towers),
+    ),
+    Fault(
+        name="lrn_other_region",
+        sentence="the window runs over pixels where it should run over channels, or the reverse",
+        remedy="set norm_region (ACROSS_CHANNELS or WITHIN_CHANNEL) as the network has it",
+        made_by="importers that do not read norm_region",
+        family="layer",
+        edits=_lrn(_other_region),
+    ),
+    Fault(
+        name="lrn_beta",
+        sentence="beta is another: a framework's default (TensorFlow: 0.5), or 1",
+        remedy="set beta",
+        made_by="calls of tf.nn.local_response_normalization without beta",
+        family="layer",
+        edits=_lrn(_beta),
+    ),
+    Fault(
+        name="pool_before_norm",
+        sentence="pooling was run before the normalisation (CaffeNet's order)",
+        remedy="normalise first, then pool: this is AlexNet's order, CaffeNet has the other",
+        made_by="weights of bvlc_alexnet in CaffeNet's prototxt",
+        family="order",
+        edits=_before(LRN, Pool),
+    ),
+    Fault(
+        name="norm_before_pool",
+        sentence="the normalisation was run before pooling (AlexNet's order)",
+        remedy="pool first, then normalise: this is CaffeNet's order, AlexNet has the other",
+        made_by="weights of CaffeNet in bvlc_alexnet's prototxt",
+        family="order",
+        edits=_before(Pool, LRN),
+    ),
+    Fault(
+        name="norm_before_relu",
+        sentence="the normalisation was run before the ReLU",
+        remedy="rectify first, then normalise",
+        made_by="ports that follow conv1 of the 2012 code in every layer",
+        family="order",
+        edits=_before(ReLU, LRN),
+    ),
+    Fault(
+        name="pool_floor_for_ceil",
+        sentence="the output size was rounded down, Caffe rounds it up",
+        remedy="use ceil_mode=True (PyTorch), ceil_mode=1 (ONNX), or pad right and bottom with -inf",
+        made_by="PyTorch, TensorFlow and ONNX by default; nobuco, caffemodel2pytorch, onnx2caffe",
+        family="window",
+        edits=_pool(_floor),
+    ),
+    Fault(
+        name="pool_ceil_for_floor",
+        sentence="the output size was rounded up, as Caffe does, where this network rounds it down",
+        remedy="write round_mode: FLOOR in the prototxt, or crop the input so that both agree",
+        made_by="Caffe by default: PytorchToCaffe, onnx2caffe",
+        family="window",
+        edits=_pool(_ceil),
+    ),
+    Fault(
+        name="pool_zero_padding",
+        sentence="a maximum was taken over padding of 0 instead of -inf",
+        remedy="pad with -inf, or let the pooling layer itself pad; it matters where inputs are negative",
+        made_by="pytorch2keras (ZeroPadding before MaxPool), caffe2onnx's separate Pad",
+        family="window",
+        edits=only(Pool, _zero_padding),
+    ),
+    Fault(
+        name="pool_same_padding",
+        sentence="pooling was padded as TensorFlow's SAME does",
+        remedy="use VALID after explicit padding",
+        made_by="MMdnn, caffe-tensorflow: anything not VALID becomes SAME",
+        family="window",
+        edits=only(Pool, _same_pool),
+    ),
+    Fault(
+        name="pool_padding_lost",
+        sentence="the pooling's padding is missing",
+        remedy="carry pad_h and pad_w over",
+        made_by="importers that read pad for convolutions only",
+        family="window",
+        edits=_pool(_pool_padding_lost),
+    ),
+    Fault(
+        name="pool_other_mode",
+        sentence="averages where there should be maxima, or the reverse",
+        remedy="carry the pooling method over; MAX is 0, AVE is 1 in Caffe's enumeration",
+        made_by="importers that do not read pool",
+        family="layer",
+        edits=_pool(_other_mode),
+    ),
+    Fault(
+        name="relu_lost",
+        sentence="the ReLU is missing",
+        remedy="add it; in-place layers are easily lost when a graph is rebuilt by names",
+        made_by="importers that resolve Caffe's in-place tops by name",
+        family="layer",
+        edits=_dropped(ReLU),
+    ),
+    Fault(
+        name="relu_slope_ignored",
+        sentence="the negative slope was ignored",
+        remedy="use a leaky ReLU with this slope",
+        made_by="importers that read ReLU without relu_param",
+        family="layer",
+        edits=only(ReLU, _relu_slope),
+    ),
+    Fault(
+        name="dropout_left_on",
+        sentence="dropout was left on",
+        remedy="run the network for inference: eval() in PyTorch, is_training=False in slim, phase TEST in Caffe",
+        made_by="forgotten eval(); ONNX graphs exported in training mode",
+        family="layer",
+        edits=only(Dropout, _dropout_on),
+        needs_output=True,
+    ),
+    Fault(
+        name="dropout_scaled_at_test",
+        sentence="dropout scales at inference; today's frameworks scale while they train",
+        remedy="drop the layer at inference; only the 2012 code multiplied by 1 - ratio at test",
+        made_by="ports that follow the paper; MMdnn and caffe-tensorflow (keep_prob = dropout_ratio)",
+        family="layer",
+        edits=only(Dropout, _dropout_scaled),
+    ),
+    Fault(
+        name="softmax_lost",
+        sentence="the softmax is missing: these are the logits",
+        remedy="add it, or compare logits with logits",
+        made_by="exports of a classifier without its last layer (torchvision's alexnet has none)",
+        family="layer",
+        edits=_dropped(Softmax),
+    ),
+    Fault(
+        name="softmax_axis",
+        sentence="the softmax runs along another axis",
+        remedy="take it over the channels: axis 1 in NCHW, the last in NHWC",
+        made_by="NCHW graphs read as NHWC; ONNX below opset 13, whose softmax flattens",
+        family="layer",
+        edits=only(Softmax, _softmax_axis),
+    ),
+)
