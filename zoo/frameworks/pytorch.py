@@ -224,11 +224,15 @@ class Network(nn.Module):
 
     Ordinary in every other way: ``train()`` and ``eval()``, ``state_dict()`` and ``to()`` work, and nothing is done in
     place. A fresh one is in training mode, as every module of torch.
+
+    Args:
+        spec: the network.
+        outputs: the activations it answers with; the spec's outputs if left out.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, outputs: Sequence[str] | None = None) -> None:
         super().__init__()
-        self._spec, self._calls = spec, _calls(spec)
+        self._spec, self._calls, self._outputs = spec, _calls(spec), tuple(outputs or spec.outputs)
         self._attributes, self._wiring = attribute_names(spec), spec.wiring()
         for layer, made in self._calls.items():
             self.add_module(self._attributes[layer], made.module())
@@ -245,9 +249,9 @@ class Network(nn.Module):
         return {layer: values[layer] for layer in self._calls}
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """The spec's output, or a tuple of them where it has several."""
+        """The output, N x shape, or a tuple of them where there are several."""
         values = self.activations(*inputs)
-        outputs = tuple(values[name] for name in self._spec.outputs)
+        outputs = tuple(values[name] for name in self._outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
 
@@ -258,7 +262,7 @@ def _calls(spec: ModelSpec) -> dict[str, Call]:
 
 def attribute_names(spec: ModelSpec) -> dict[str, str]:
     """Input or layer -> its Python name: the same, but where it is no identifier or belongs to `torch.nn.Module`."""
-    taken = {*dir(nn.Module()), *dir(Network), "self", "_spec", "_calls", "_attributes", "_wiring"}
+    taken = {*dir(nn.Module()), *dir(Network), "self", "_spec", "_calls", "_outputs", "_attributes", "_wiring"}
     wanted, names = [source.name for source in spec.inputs] + [layer.name for layer in spec.layers], dict[str, str]()
     # Names that can stay come first, so that a mended name never drives one of them away.
     for name in sorted(wanted, key=lambda name: identifier(name) != name):
@@ -296,26 +300,29 @@ def counters(spec: ModelSpec) -> list[str]:
     ]
 
 
-def build(spec: ModelSpec, weights: Mapping[str, NDArray[Any]] | None = None) -> Network:
+def build(
+    spec: ModelSpec, weights: Mapping[str, NDArray[Any]] | None = None, *, outputs: Sequence[str] | None = None
+) -> Network:
     """A live module, in training mode, on the CPU or the device of a ``with torch.device(...)``.
 
     Args:
         spec: the network.
         weights: every canonical parameter, float32, copied; without them the modules' own initial values stay.
+        outputs: the activations it answers with (the logits, say); the spec's outputs if left out.
 
     Raises:
         WeightsError: `weights` do not fit the spec.
     """
-    network = Network(spec)
+    network = Network(spec, outputs)
     if weights is not None:
         network.load_state_dict(state_dict(spec, weights))
     return network
 
 
-def bind(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> Network:
-    """A module for inference alone whose parameters *are* the arrays: nothing is initialised and nothing copied."""
+def bind(spec: ModelSpec, weights: Mapping[str, NDArray[Any]], *, outputs: Sequence[str] | None = None) -> Network:
+    """`build` for inference alone: the parameters *are* the arrays, nothing is initialised and nothing copied."""
     with torch.device("meta"):
-        network = Network(spec)
+        network = Network(spec, outputs)
     network.load_state_dict(state_dict(spec, weights), assign=True)
     return network.eval().requires_grad_(False)
 

@@ -1,0 +1,1 @@
+"""One file a framework: its own exporter to ONNX, as people run it."""

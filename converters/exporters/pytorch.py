@@ -1,0 +1,83 @@
+"""PyTorch's own exporter, `torch.onnx.export`."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from converters.weights import Weights
+from zoo.errors import UnsupportedError
+from zoo.frameworks.pytorch import bind
+
+# torch.onnx's own operators are written for this opset; a newer one comes out of a converter that runs after them.
+OPSET = 18
+
+# What torch 2.13 writes and ONNX Runtime 1.32 runs. Asked for an older one, dynamo writes 18 and only logs that.
+_OPSETS = {"dynamo": range(18, 25), "torchscript": range(7, 24)}
+
+
+def export_onnx(
+    weights: Weights,
+    path: Path,
+    *,
+    every_activation: bool,
+    opset: int | None = None,
+    exporter: Literal["dynamo", "torchscript"] = "dynamo",
+) -> None:
+    """Write the network as `torch.onnx.export` sees it.
+
+    Graph inputs are named as the spec's, N x shape with a free N, and graph outputs as their layers. Parameters keep
+    the keys of the live module and sit inside the file.
+
+    Args:
+        weights: the network and its parameters.
+        path: the ``.onnx`` to write.
+        every_activation: every layer is a graph output, not the spec's outputs alone.
+        opset: the ONNX operator set; 18 if left out.
+        exporter: "dynamo", torch's default since 2.9, or "torchscript", the one before it.
+
+    Raises:
+        UnsupportedError: the exporter cannot write that opset.
+    """
+    spec, dynamo, opset = weights.spec, exporter == "dynamo", opset or OPSET
+    if opset not in _OPSETS[exporter]:
+        known = _OPSETS[exporter]
+        raise UnsupportedError(f"torch.onnx.export ({exporter}) writes opsets {known[0]} to {known[-1]}, not {opset}")
+    inputs = [source.name for source in spec.inputs]
+    outputs = [layer.name for layer in spec.layers] if every_activation else list(spec.outputs)
+    free = {0: "batch"}
+    batches = tuple(torch.zeros(2, *source.shape) for source in spec.inputs)  # a batch of 1 is taken for a constant
+    with _quiet():
+        torch.onnx.export(
+            bind(spec, weights.tensors, outputs=outputs),
+            batches,
+            path,
+            input_names=inputs,
+            output_names=outputs,
+            opset_version=opset,
+            dynamo=dynamo,
+            external_data=False,
+            verbose=False,
+            dynamic_shapes=((free,) * len(inputs),) if dynamo else None,
+            dynamic_axes=None if dynamo else dict.fromkeys([*inputs, *outputs], free),
+        )
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Without torch's remarks about itself: torchvision that is not there, constants it did not fold."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
