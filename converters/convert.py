@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import mmap
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 
 from converters.atomic import check_target, publish, staging
 from converters.formats import NativeFile, WeightsFormat, format_name, weights_format
-from converters.layout import convert_shape
+from converters.layout import contiguous, convert_shape
+from converters.mapped import release
 from converters.tensormap import to_canonical, to_native
 from converters.weights import Array, Weights
 from zoo import registry
@@ -163,10 +163,10 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
     written = form.read(path)
     entries = form.entries(weights.spec, written.tensors)
     for name, meant in to_native(weights, entries).items():
-        _release(meant)  # what was written is in the disk cache; holding both files would double the memory
+        release(meant)  # what was written is in the disk cache; holding both files would double the memory
         if name not in written.tensors or not same_bits(written.tensors[name], meant):
             raise CheckFailedError(f"{path}: {name} read back differently from what was written; nothing was changed")
-        _release(written.tensors[name])
+        release(written.tensors[name])
 
 
 def same_bits(a: Array, b: Array) -> bool:
@@ -176,17 +176,6 @@ def same_bits(a: Array, b: Array) -> bool:
     rows = max(1, _CHUNK * len(a) // max(a.size, 1)) if a.ndim else 1
     a, b = np.atleast_1d(a), np.atleast_1d(b)
     return all(
-        np.array_equal(
-            np.ascontiguousarray(a[i : i + rows]).view(np.uint32), np.ascontiguousarray(b[i : i + rows]).view(np.uint32)
-        )
+        np.array_equal(contiguous(a[i : i + rows]).view(np.uint32), contiguous(b[i : i + rows]).view(np.uint32))
         for i in range(0, len(a), rows)
     )
-
-
-def _release(array: Array) -> None:
-    """Give the pages of a memory-mapped file back: they stay in the disk cache, but not in this process."""
-    base: object = array
-    while isinstance(base, np.ndarray | memoryview):
-        base = base.base if isinstance(base, np.ndarray) else base.obj
-    if isinstance(base, mmap.mmap):
-        base.madvise(mmap.MADV_DONTNEED)

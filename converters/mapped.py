@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from zoo.errors import FileFormatError
 
@@ -21,3 +25,12 @@ def mapped(path: Path) -> memoryview:
         raise FileFormatError(path, "the file is empty") from error
     except OSError as error:
         raise FileFormatError(path, f"cannot be read: {error.strerror}") from error
+
+
+def release(array: NDArray[Any]) -> None:
+    """Give the pages of a memory-mapped file back: they stay in the disk cache, but not in this process."""
+    base: Any = array
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)

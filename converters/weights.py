@@ -64,5 +64,5 @@ def tensor_problems(expected: Mapping[str, Shape], tensors: Mapping[str, Array])
 
 def all_finite(tensor: Array) -> bool:
     """Whether a tensor holds neither NaN nor Inf."""
-    flat = tensor.reshape(-1)
+    flat = tensor.ravel(order="K")  # in the order of memory: a transposed view needs no copy
     return all(bool(np.isfinite(flat[i : i + _CHUNK]).all()) for i in range(0, flat.size, _CHUNK))

@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from converters.formats import NativeFile
+from converters.layout import contiguous
 from converters.mapped import mapped
 from converters.tensormap import Entry
 from converters.torchvision_names import native_names
@@ -173,7 +174,7 @@ def write(path: Path, weights: Weights) -> None:
     with path.open("wb") as file:
         file.write(_LENGTH.pack(len(text)) + text)
         for tensor in tensors.values():
-            file.write(np.ascontiguousarray(tensor, "<f4").reshape(-1).view(np.uint8).data)
+            file.write(contiguous(tensor).astype("<f4", copy=False).reshape(-1).view(np.uint8).data)
 
 
 def main_file(path: Path) -> Path:
