@@ -17,7 +17,7 @@ from converters.mapped import mapped
 from converters.protowire import FIXED32, VARINT, Value, fields, signed, varints
 from converters.weights import Array
 
-Attribute: TypeAlias = "int | float | str | tuple[int, ...] | tuple[float, ...] | Array | None"
+Attribute: TypeAlias = "int | float | str | tuple[int, ...] | Array | None"
 
 # TensorProto.DataType, as far as NumPy has the type.
 _TYPES = {
@@ -136,7 +136,7 @@ def _attribute(data: memoryview, folder: Path) -> tuple[str, Attribute]:
     if ints:
         return name, tuple(ints)
     if floats:
-        return name, tuple(float(item) for item in _numbers(floats, np.dtype("<f4")))
+        return name, _numbers(floats, np.dtype("<f4"))
     return name, found
 
 
