@@ -274,9 +274,9 @@ class _Walk:
 
 def _integers(node: Node, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
     value = node.attributes.get(name, default)
-    if not isinstance(value, tuple) or not all(isinstance(item, int) for item in value):
+    if not isinstance(value, tuple):
         raise ValueError(f"{node.op} {node.name!r}: {name} is no list of integers")
-    return tuple(int(item) for item in value)
+    return value
 
 
 def _listed(node: Node, name: str, arrays: list[Array]) -> tuple[int, ...]:
