@@ -152,7 +152,7 @@ def _attempt(name: str, run: Callable[[], Ran]) -> tuple[Ran | None, str | None]
     except Exception as trouble:  # noqa: BLE001 - frameworks raise anything; the other subjects must still be judged
         _LOG.debug("%s could not be run", name, exc_info=True)
         told = " ".join(str(trouble).split())
-        return None, f"{name} could not be run: {type(trouble).__name__}: {told[:300]}"
+        return None, f"{type(trouble).__name__}: {told[:300]}"
 
 
 def versions() -> dict[str, str]:

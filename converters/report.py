@@ -6,18 +6,19 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from converters._report_html import html
 from converters._verdicts import UNKNOWN, Diagnosis, LayerVerdict, Report, SubjectVerdict
 from converters._wording import error_text, names_of, subject_line, verdict_sentence
 from zoo.errors import ZooError
 
-__all__ = ["json_text", "markdown", "render", "text", "verdict_sentence"]
+__all__ = ["html", "json_text", "markdown", "render", "text", "verdict_sentence"]
 
 _RED, _GREEN, _YELLOW, _BOLD, _END = "\033[31m", "\033[32m", "\033[33m", "\033[1m", "\033[0m"
 
 
 def render(report: Report, path: Path) -> str:
     """The report in the form that a file's suffix asks for: .html, .md or .json."""
-    forms: dict[str, Callable[[Report], str]] = {".md": markdown, ".json": json_text}
+    forms: dict[str, Callable[[Report], str]] = {".html": html, ".md": markdown, ".json": json_text}
     if path.suffix not in forms:
         raise ZooError(f"{path}: a report is {', '.join(forms)}; choose one of these suffixes")
     return forms[path.suffix](report)

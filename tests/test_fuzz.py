@@ -82,8 +82,8 @@ def _image(suffix: str) -> Callable[[Path], tuple[Path, Callable[[], object]]]:
 
 def _manifest(folder: Path) -> tuple[Path, Callable[[], object]]:
     path = folder / "m.yaml"
-    path.write_text(manifest.PATH.read_text()[:6000].rpartition("\n- ")[0] + "\n")
-    return path, lambda: manifest.read(path)
+    path.write_text(manifest.PATH.read_text()[:6000].rpartition("\n  - id")[0] + "\n")
+    return path, lambda: manifest.load(path)
 
 
 READERS = {

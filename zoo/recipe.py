@@ -80,7 +80,8 @@ class Initialisation:
     """Weights from a normal distribution, constant biases.
 
     Attributes:
-        std: standard deviation of the weights; None is He's sqrt(2 / fan-in).
+        std: standard deviation of the weights; None is He's sqrt(2 / fan-in), with layers that read the network's
+            input divided by the input's own deviation.
         stds: deviations of single layers that part from it.
         bias: the constant of the biases.
         biases: constants of single layers that part from it.
@@ -298,16 +299,29 @@ def initial_values(recipe: Recipe, spec: ModelSpec) -> dict[str, tuple[Shape, fl
 
     Multipliers and variances start at one, shifts and means at zero: only convolutions and dense layers are drawn.
     """
-    init, kinds = recipe.initialisation, {layer.name: layer for layer in spec.layers}
-    values = dict[str, tuple[Shape, float, float]]()
+    init, kinds, wiring = recipe.initialisation, {layer.name: layer for layer in spec.layers}, spec.wiring()
+    values, sources = dict[str, tuple[Shape, float, float]](), {source.name for source in spec.inputs}
     for name, shape in parameter_shapes(spec).items():
         layer, _, kind = name.rpartition(".")
         drawn = isinstance(kinds[layer], Conv | Dense)
         if kind == "weight" and drawn:
-            default = (2.0 / prod(shape[1:])) ** 0.5 if init.std is None else init.std
+            he = (2.0 / prod(shape[1:])) ** 0.5 / (_input_deviation(spec) if wiring[layer][0] in sources else 1.0)
+            default = he if init.std is None else init.std
             values[name] = (shape, 0.0, init.stds.get(layer, default))
         elif kind == "bias" and drawn:
             values[name] = (shape, init.biases.get(layer, init.bias), 0.0)
         else:
             values[name] = (shape, 1.0 if kind in ("weight", "variance") else 0.0, 0.0)
     return values
+
+
+# Of pixels of natural images, 0..255, around their mean.
+_PIXEL_DEVIATION = 64.0
+
+
+def _input_deviation(spec: ModelSpec) -> float:
+    """About how far the numbers that a network reads lie from zero, after its preprocessing."""
+    if spec.preprocessing is None:
+        return 1.0
+    std = spec.preprocessing.std
+    return _PIXEL_DEVIATION * spec.preprocessing.scale / (sum(std) / len(std))

@@ -16,19 +16,23 @@ from numpy.typing import NDArray
 
 from zoo import spec_json
 from zoo.errors import FileFormatError, ZooError
-from zoo.frameworks._caffe_lower import Lowered, Rule, for_caffe, rewrite_all, without_k
+from zoo.frameworks._caffe_legacy import V1_TYPES
+from zoo.frameworks._caffe_lower import Lowered, Names, Rule, for_caffe, rewrite_all, without_k
 from zoo.frameworks._caffe_model import Piece, caffemodel, layer_blobs
 from zoo.frameworks._caffe_reader import CaffeNet, read_net
 from zoo.frameworks._caffe_training import solver_text, train_val_text
-from zoo.frameworks._caffe_writer import SPEC_COMMENT, deploy_text, input_layer, net_layers
+from zoo.frameworks._caffe_writer import SPEC_COMMENT, NetLayer, deploy_text, input_layer, net_layers
 from zoo.frameworks._prototxt import Message, PrototxtError, dumps, parse
 from zoo.layers import ModelSpec
 from zoo.registry import imported
 
 __all__ = [
+    "V1_TYPES",
     "CaffeNet",
     "Lowered",
     "Message",
+    "Names",
+    "NetLayer",
     "Piece",
     "Rule",
     "caffemodel_pieces",
@@ -38,6 +42,7 @@ __all__ = [
     "forward",
     "generate",
     "input_layer",
+    "layer_blobs",
     "net_layers",
     "parse_prototxt",
     "read_prototxt",
