@@ -1,0 +1,121 @@
+"""What a run leaves to look at: metrics.csv, TensorBoard events, curves.png, and a progress bar while it goes on."""
+
+from __future__ import annotations
+
+import csv
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import matplotlib
+
+matplotlib.use("Agg")  # no screen is needed, nor asked for
+
+from matplotlib.figure import Figure
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.summary.writer.record_writer import RecordWriter
+from tqdm import tqdm
+
+# The classes of these modules are made at run time, from messages.
+Event: Any = cast(Any, event_pb2).Event
+SessionLog: Any = cast(Any, event_pb2).SessionLog
+Summary: Any = cast(Any, summary_pb2).Summary
+
+COLUMNS: tuple[str, ...] = ("step", "epoch", "loss", "rate", "images_per_second", "val_loss", "val_top1", "val_top5")
+
+
+class Journal:
+    """Writes the records of one run; only the first device has one.
+
+    Args:
+        out: the run's folder.
+        done: steps done before; what was recorded after them (by a run that broke off) is dropped.
+        steps: the length of the whole run.
+        batch_size: images a step.
+        title: the progress bar's.
+    """
+
+    def __init__(self, out: Path, *, done: int, steps: int, batch_size: int, title: str) -> None:
+        self.out, self.batch_size = out, batch_size
+        out.mkdir(parents=True, exist_ok=True)
+        rows = [row for row in read_metrics(out) if int(row["step"]) <= done] if done else []
+        self._table = (out / "metrics.csv").open("w", newline="", encoding="utf-8")
+        self._rows: csv.DictWriter[str] = csv.DictWriter(self._table, COLUMNS)
+        self._rows.writeheader()
+        self._rows.writerows(rows)
+        self._table.flush()
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        self._events = RecordWriter((out / name).open("wb"))
+        self._event(Event(file_version="brain.Event:2"))
+        # TensorBoard then forgets what it has seen of later steps.
+        self._event(Event(step=done, session_log=SessionLog(status=SessionLog.START)))
+        self.bar: Any = tqdm(total=steps, initial=done, desc=title, unit="step", smoothing=0.1)
+        self._before = time.perf_counter()
+
+    def _event(self, event: Any) -> None:
+        event.wall_time = time.time()
+        self._events.write(event.SerializeToString())
+
+    def step(self, step: int, epoch: float, loss: float, rate: float, scores: dict[str, float] | None) -> None:
+        """Record a step (counted from 1), with the validation's scores if there was one."""
+        now = time.perf_counter()
+        speed, self._before = self.batch_size / (now - self._before), now
+        numbers: dict[str, float] = {"loss": loss, "rate": rate, "images_per_second": speed}
+        numbers |= {f"val_{name}": scores[name] for name in ("loss", "top1", "top5")} if scores else {}
+        self._rows.writerow({"step": step, "epoch": f"{epoch:.4f}"} | {k: repr(v) for k, v in numbers.items()})
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        self._event(Event(step=step, summary=Summary(value=values)))
+        self.bar.set_postfix_str(
+            f"loss {loss:.4f}, {speed:.1f} images/s" + (f", val {scores['top1']:.2%}" if scores else ""), refresh=False
+        )
+        self.bar.update()
+
+    def say(self, message: str) -> None:
+        """A line on standard error, above the bar."""
+        self.bar.write(message, file=self.bar.fp)
+
+    def flush(self) -> None:
+        """Hand everything recorded to the operating system, before a checkpoint says that it happened."""
+        self._table.flush()
+        self._events.flush()
+
+    def close(self) -> None:
+        """End the records and draw the curves."""
+        self.bar.close()
+        self._table.close()
+        self._events.close()
+
+
+def read_metrics(out: Path) -> list[dict[str, str]]:
+    """The rows of a run's ``metrics.csv``, oldest first; a last line that was cut off is left out."""
+    path = out / "metrics.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as table:
+        return [row for row in csv.DictReader(table) if None not in row.values()]
+
+
+def draw_curves(out: Path) -> Path:
+    """``curves.png``: the loss of every step and of the validations, and the accuracies, over the steps."""
+    rows = read_metrics(out)
+    judged = [row for row in rows if row["val_loss"]]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    loss.plot(_column(rows, "step"), _column(rows, "loss"), linewidth=0.7, label="training")
+    loss.plot(_column(judged, "step"), _column(judged, "val_loss"), marker=".", label="validation")
+    loss.set(xlabel="step", ylabel="cross-entropy (nats)", ylim=(0, None))
+    for name, label in (("val_top1", "top-1"), ("val_top5", "top-5")):
+        accuracy.plot(_column(judged, "step"), _column(judged, name), marker=".", label=label)
+    accuracy.set(xlabel="step", ylabel="validation accuracy", ylim=(0, 1.02))
+    for axes in (loss, accuracy):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    path = out / "curves.png"
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def _column(rows: list[dict[str, str]], name: str) -> list[float]:
+    return [float(row[name]) for row in rows]
