@@ -103,12 +103,18 @@ def test_postscript_is_not_run(tmp_path: Path) -> None:
         preprocess.load_image(path)
 
 
-@pytest.mark.parametrize("side", [10_000, 20_000])
+@pytest.mark.parametrize("side", [2_500, 10_000, 20_000])
 def test_decompression_bombs_are_refused(tmp_path: Path, side: int) -> None:
     path = tmp_path / "bomb.png"
     Image.new("1", (side, side)).save(path)
     with pytest.raises(FileFormatError, match="bomb"):
         preprocess.load_image(path)
+
+
+def test_large_photographs_are_no_bombs(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(np.kron(_noise(60, 80), np.ones((40, 40, 1), np.uint8))).save(path, quality=50)
+    assert preprocess.load_image(path).shape == (2400, 3200, 3)
 
 
 def test_elongated_images_do_not_explode() -> None:

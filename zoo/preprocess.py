@@ -28,6 +28,11 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 # Pillow's own threshold of suspicion; a decoded image may take three bytes a pixel.
 MAX_PIXELS = 89_478_485
 
+# Beyond this many pixels a file must bring a byte for every hundred of them, as every photograph does: a few damaged or
+# forged bytes of a header cannot ask for hundreds of megabytes.
+_FREE_PIXELS = 4_000_000
+_PIXELS_A_BYTE = 100
+
 # What Pillow's decoders raise on damaged files, besides the documented OSError.
 _DAMAGE = (
     OSError,
@@ -51,7 +56,8 @@ def load_image(path: Path) -> RGBImage:
     The pixels are taken as stored: an EXIF orientation is not applied, as in Caffe's and torchvision's readers.
 
     Raises:
-        FileFormatError: missing, damaged, no image, or more than `MAX_PIXELS`; the message names the file.
+        FileFormatError: missing, damaged, no image, more than `MAX_PIXELS`, or many more than its bytes can hold; the
+            message names the file.
     """
     if not path.is_file():
         raise FileFormatError(path, "no such image file")
@@ -61,8 +67,11 @@ def load_image(path: Path) -> RGBImage:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
+                pixels, bytes_there = image.width * image.height, path.stat().st_size
+                if pixels > max(_FREE_PIXELS, _PIXELS_A_BYTE * bytes_there):
+                    raise FileFormatError(
+                        path, f"declares {pixels:,} pixels in {bytes_there:,} bytes; refused as a decompression bomb"
+                    )
                 return _as_rgb(image, path)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise FileFormatError(path, f"more than {MAX_PIXELS:,} pixels; refused as a decompression bomb") from error
@@ -79,7 +88,7 @@ def _as_rgb(image: Image.Image, path: Path) -> RGBImage:
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise FileFormatError(path, f"pixels of mode {image.mode!r} have no fixed range; save it with 8 bits a channel")
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _one_line(error: BaseException) -> str:
