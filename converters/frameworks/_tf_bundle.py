@@ -73,15 +73,8 @@ def read_v2(prefix: Path) -> dict[str, Array]:
         FileFormatError: a file is missing, cut short or damaged; or a variable is stored in slices.
     """
     path = index_path(prefix)
-    shards, found = 1, dict[str, _Entry]()
     try:
-        for key, value in read_table(mapped(path)):
-            if key == b"":
-                shards = _header(value)
-            else:
-                name = key.decode()
-                found[name] = _entry(name, value)
-        _check_spans(found, shards)
+        shards, found = _index(mapped(path))
     except (ValueError, struct.error) as error:
         raise FileFormatError(path, f"no sound checkpoint index: {error}") from error
     data = {shard: _shard(prefix, shard, shards) for shard in sorted({entry.shard for entry in found.values()})}
@@ -97,6 +90,22 @@ def read_v2(prefix: Path) -> dict[str, Array]:
         tensors[name] = _array(entry, content)
         release(tensors[name])
     return tensors
+
+
+def _index(data: memoryview) -> tuple[int, dict[str, _Entry]]:
+    shards, slices, found = 1, 0, dict[str, _Entry]()
+    for key, value in read_table(data):
+        if key == b"":
+            shards = _header(value)
+        elif key[0] == 0:  # where a slice of a variable lies; the variable's own entry, which names it, comes later
+            slices += 1
+        else:
+            name = key.decode()
+            found[name] = _entry(name, value)
+    if slices:
+        raise ValueError(f"it holds {slices} slices of variables that it does not declare")
+    _check_spans(found, shards)
+    return shards, found
 
 
 def _header(value: memoryview) -> int:

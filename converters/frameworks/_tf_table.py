@@ -137,8 +137,8 @@ class _Block:
 
     @property
     def size(self) -> int:
-        """The bytes of the entries."""
-        return len(self._bytes)
+        """The bytes it takes, without its trailer; 0 while it is empty."""
+        return len(self._bytes) and len(self._bytes) + _UINT32.size * (len(self._restarts) + 1)
 
     def add(self, key: bytes, value: bytes) -> None:
         if self._count == self._every:

@@ -1,0 +1,403 @@
+"""Checkpoints without TensorFlow: our reader and writer against each other, against TensorFlow, and against damage."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from converters.convert import load, save
+from converters.frameworks import _tf_bundle, tf_slim
+from converters.frameworks._tf_table import crc32c, masked, read_table, write_table
+from converters.tensormap import to_canonical
+from converters.weights import Weights
+from zoo.errors import FileFormatError, WeightsError, ZooError
+from zoo.layers import BatchNorm, Conv, Dense, Input, ModelSpec, Pool, ReLU, Scale, Softmax
+from zoo.registry import model
+from zoo.shapes import parameter_shapes
+
+SPEC = ModelSpec(
+    name="tiny",
+    title="tiny",
+    inputs=(Input(name="data", shape=(4, 9, 9)),),
+    layers=(
+        Conv(name="conv1", out_channels=6, kernel=(3, 2), groups=2),
+        BatchNorm(name="norm"),
+        Scale(name="scale", bias=True),
+        Pool(name="pool", mode="max", kernel=(3, 3), stride=(2, 2)),
+        Dense(name="fc6", out_features=8),
+        ReLU(name="relu6"),
+        Dense(name="fc7", out_features=8),
+        Dense(name="fc8", out_features=5),
+        Softmax(name="prob"),
+    ),
+)
+HEAD = ModelSpec(name="head", title="head", inputs=(Input(shape=(8,)),), layers=(Dense(name="fc", out_features=8),))
+
+
+def probe(spec=SPEC, seed=0):
+    rng = np.random.default_rng(seed)
+    tensors = {name: rng.normal(size=shape).astype("f") for name, shape in parameter_shapes(spec).items()}
+    return Weights(spec=spec, tensors=tensors, source="probe")
+
+
+def same(a, b):
+    assert list(a) == list(b)
+    for name in a:
+        np.testing.assert_array_equal(
+            np.ascontiguousarray(a[name]).view("u4"), np.ascontiguousarray(b[name]).view("u4")
+        )
+
+
+@pytest.fixture(scope="module")
+def tf():
+    return pytest.importorskip("tensorflow.compat.v1")
+
+
+def saved_by_tensorflow(tf, prefix, tensors, version=2, **options):
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, value in tensors.items():
+            variable = tf.get_variable(name, initializer=tf.zeros_initializer, shape=value.shape, dtype=value.dtype)
+            session.run(variable.initializer, {variable.initializer.inputs[1]: value})
+        saver = tf.train.Saver(write_version=version, **options)
+        return saver.save(session, str(prefix), write_meta_graph=False, write_state=False)
+
+
+def test_checksum():
+    # RFC 3720, B.4: 32 bytes of zeros; crc32c.h: the mask.
+    assert crc32c(b"\0" * 32) == 0x8A9136AA
+    assert crc32c(b"56789", crc32c(b"1234")) == crc32c(b"123456789") == 0xE3069283
+    assert masked(0) == 0xA282EAD8
+
+
+def test_round_trip_gives_the_same_bits(tmp_path):
+    weights = probe()
+    odd = np.array([0.0, -0.0, 1e-45, 3.4028235e38, -1.5], "f")
+    weights.tensors["fc8.bias"][:] = odd
+    files = save(weights, tmp_path / "tiny.ckpt")
+    assert sorted(path.name for path in files) == ["tiny.ckpt.data-00000-of-00001", "tiny.ckpt.index"]
+    same(load(tmp_path / "tiny.ckpt", spec=SPEC).tensors, weights.tensors)
+    same(load(tmp_path / "tiny.ckpt.index", spec=SPEC).tensors, weights.tensors)
+    first = [path.read_bytes() for path in files]
+    assert first == [path.read_bytes() for path in save(weights, tmp_path / "tiny.ckpt", force=True)]
+
+
+def test_tensorflow_reads_every_bit(tf, tmp_path):
+    weights = probe()
+    save(weights, tmp_path / "tiny.ckpt")
+    reader = tf.train.load_checkpoint(str(tmp_path / "tiny.ckpt"))
+    kernel = weights.tensors["fc6.weight"].reshape(8, 6, 3, 4).transpose(2, 3, 1, 0)
+    expected = {
+        "tiny/conv1/weights": weights.tensors["conv1.weight"].transpose(2, 3, 1, 0),
+        "tiny/conv1/biases": weights.tensors["conv1.bias"],
+        "tiny/norm/moving_mean": weights.tensors["norm.mean"],
+        "tiny/norm/moving_variance": weights.tensors["norm.variance"],
+        "tiny/scale/gamma": weights.tensors["scale.weight"],
+        "tiny/scale/beta": weights.tensors["scale.bias"],
+        "tiny/fc6/weights": kernel,
+        "tiny/fc6/biases": weights.tensors["fc6.bias"],
+        "tiny/fc7/weights": weights.tensors["fc7.weight"].T[None, None],
+        "tiny/fc7/biases": weights.tensors["fc7.bias"],
+        "tiny/fc8/weights": weights.tensors["fc8.weight"].T[None, None],
+        "tiny/fc8/biases": weights.tensors["fc8.bias"],
+    }
+    assert set(reader.get_variable_to_shape_map()) == set(expected)
+    same({name: reader.get_tensor(name) for name in expected}, expected)
+
+
+def test_the_bytes_are_those_of_tensorflows_saver(tf, tmp_path):
+    rng = np.random.default_rng(1)
+    values = [rng.normal(size=shape).astype("f") for shape in ((), (3,), (1, 2))]
+    tensors = {f"scope_{i % 7}/{i:04d}{'x' * 250}/weights": values[i % 3] for i in range(1200)}
+    _tf_bundle.write_v2(tmp_path / "ours", tensors)
+    ops = tf.raw_ops
+    names = sorted(tensors)
+    with tf.Graph().as_default(), tf.Session() as session:
+        constants = {id(value): tf.constant(value) for value in values}
+        session.run(
+            ops.SaveV2(
+                prefix=str(tmp_path / "theirs"),
+                tensor_names=names,
+                shape_and_slices=[""] * len(names),
+                tensors=[constants[id(tensors[name])] for name in names],
+            )
+        )
+    assert (tmp_path / "ours.index").stat().st_size > 262144, "more than one block"
+    for suffix in (".index", ".data-00000-of-00001"):
+        assert (tmp_path / f"ours{suffix}").read_bytes() == (tmp_path / f"theirs{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_we_read_what_tensorflow_writes(tf, tmp_path, version):
+    rng = np.random.default_rng(2)
+    tensors = {
+        "a/weights": rng.normal(size=(3, 3, 2, 40)).astype("f"),
+        "a/biases": rng.normal(size=40).astype("f"),
+        "b/scalar": np.array(2.5, "f"),
+        "b/double": rng.normal(size=(2, 3)),
+        "global_step": np.array(123, "i8"),
+    }
+    saved_by_tensorflow(tf, tmp_path / "model.ckpt", tensors, version)
+    read = tf_slim.read(tmp_path / "model.ckpt").tensors
+    assert set(read) == set(tensors)
+    for name in ("a/weights", "a/biases", "b/scalar", "b/double"):
+        assert read[name].dtype == tensors[name].dtype
+        np.testing.assert_array_equal(read[name], tensors[name])
+    if version == 2:
+        assert read["global_step"] == 123
+
+
+def test_several_shards(tf, tmp_path):
+    tensors = {f"v{i}": np.full((5,), i, "f") for i in range(4)}
+    with tf.Graph().as_default(), tf.Session() as session:
+        for shard in range(2):
+            names = [f"v{2 * shard}", f"v{2 * shard + 1}"]
+            session.run(
+                tf.raw_ops.SaveV2(
+                    prefix=str(tmp_path / f"part{shard}"),
+                    tensor_names=names,
+                    shape_and_slices=["", ""],
+                    tensors=[tf.constant(tensors[name]) for name in names],
+                )
+            )
+        parts = [str(tmp_path / f"part{shard}") for shard in range(2)]
+        session.run(tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=str(tmp_path / "all")))
+    assert (tmp_path / "all.data-00001-of-00002").exists()
+    same(dict(sorted(tf_slim.read(tmp_path / "all").tensors.items())), tensors)
+    (tmp_path / "all.data-00001-of-00002").unlink()
+    with pytest.raises(FileFormatError, match="data-00001-of-00002: no such file"):
+        tf_slim.read(tmp_path / "all")
+
+
+def test_a_partitioned_variable_is_refused(tf, tmp_path):
+    for version in (1, 2):
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.get_variable("w", [8, 4], partitioner=tf.fixed_size_partitioner(2))
+            session.run(tf.global_variables_initializer())
+            saver = tf.train.Saver(write_version=version)
+            saver.save(session, str(tmp_path / f"v{version}"), write_meta_graph=False, write_state=False)
+        with pytest.raises(FileFormatError, match=r"w is stored in .*slices"):
+            tf_slim.read(tmp_path / f"v{version}")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("scope", ["alexnet_v2/", "my/own/scope/", ""])
+def test_slims_own_network_in_any_scope_with_its_slots(tf, tmp_path, version, scope):
+    spec = shrunk(model("alexnet_v2"))
+    weights = probe(spec)
+    native = {}
+    for entry in tf_slim.entries(spec, None):
+        canonical = weights.tensors[entry.canonical]
+        name = scope + entry.native.partition("/")[2]
+        native[name] = canonical
+        if "fc6/weights" in name:
+            native[name] = canonical.reshape(-1, *[entry.sizes[axis] for axis in "CHW"]).transpose(2, 3, 1, 0)
+        elif "fc" in name and canonical.ndim == 2:
+            native[name] = canonical.T[None, None]
+        elif canonical.ndim == 4:
+            native[name] = canonical.transpose(2, 3, 1, 0)
+    slots = {f"{name}/{slot}": value + 1 for name, value in native.items() for slot in ("Momentum", "RMSProp_1")}
+    slots |= {"global_step": np.array(7, "i8"), f"{scope}conv1/biases/ExponentialMovingAverage": np.ones(4, "f")}
+    saved_by_tensorflow(tf, tmp_path / "model.ckpt", native | slots, version)
+    same(load(tmp_path / "model.ckpt", spec=spec).tensors, weights.tensors)
+
+
+def shrunk(spec):
+    layers = []
+    for layer in spec.layers:
+        if isinstance(layer, Conv):
+            layer = replace(layer, out_channels=layer.out_channels // 16)
+        if isinstance(layer, Dense):
+            layer = replace(layer, out_features=20)
+        layers.append(layer)
+    return replace(spec, layers=tuple(layers))
+
+
+def test_matrices_and_the_names_of_tf_layers(tmp_path):
+    weights = probe()
+    tensors = {name: value for name, value in weights.tensors.items() if not name.startswith(("fc", "conv1"))}
+    native = {
+        "conv1/kernel": weights.tensors["conv1.weight"].transpose(2, 3, 1, 0),
+        "conv1/bias": weights.tensors["conv1.bias"],
+        # rows run over H, W, C
+        "fc6/kernel": weights.tensors["fc6.weight"].reshape(8, 6, 3, 4).transpose(2, 3, 1, 0).reshape(-1, 8),
+        "fc6/bias": weights.tensors["fc6.bias"],
+        "fc7/weights": weights.tensors["fc7.weight"].T,
+        "fc7/biases": weights.tensors["fc7.bias"],
+        "fc8/weights": weights.tensors["fc8.weight"].T,
+        "fc8/biases": weights.tensors["fc8.bias"],
+        "norm/moving_mean": tensors["norm.mean"],
+        "norm/moving_variance": tensors["norm.variance"],
+        "scale/gamma": tensors["scale.weight"],
+        "scale/beta": tensors["scale.bias"],
+    }
+    _tf_bundle.write_v2(tmp_path / "m", native)
+    same(load(tmp_path / "m", spec=SPEC).tensors, weights.tensors)
+    weights = probe(HEAD)
+    _tf_bundle.write_v2(
+        tmp_path / "h",
+        {"x/fc/weights": weights.tensors["fc.weight"].T[None, None], "x/fc/biases": weights.tensors["fc.bias"]},
+    )
+    same(load(tmp_path / "h", spec=HEAD).tensors, weights.tensors)
+
+
+def test_everything_wrong_is_said_at_once(tmp_path):
+    tensors = dict(tf_slim.to_native(probe(), tf_slim.entries(SPEC, None)))
+    del tensors["tiny/conv1/biases"]
+    tensors["tiny/extra"] = np.ones(3, "f")
+    tensors["tiny/fc8/biases"] = np.ones(4, "f")
+    _tf_bundle.write_v2(tmp_path / "bad", tensors)
+    native = tf_slim.read(tmp_path / "bad")
+    with pytest.raises(WeightsError) as caught:
+        to_canonical(SPEC, tf_slim.entries(SPEC, native.tensors), native.tensors, "bad", tf_slim.ignored)
+    message = str(caught.value)
+    for part in ("tiny/conv1/biases is missing", "tiny/extra is not a parameter", "tiny/fc8/biases has shape (4,)"):
+        assert part in message
+
+
+def test_the_scope_tells_the_member_only_where_all_of_it_fits(tmp_path):
+    spec = model("alexnet").with_num_classes(3)
+    shapes = parameter_shapes(spec)
+    zeros = {
+        e.native: np.broadcast_to(np.float32(0), e.native_shape(shapes[e.canonical]))
+        for e in tf_slim.entries(spec, None)
+    }
+    assert tf_slim._spec(zeros) == spec
+    assert tf_slim._spec({**zeros, "global_step": np.zeros(())}) == spec
+    assert tf_slim._spec({**zeros, "alexnet/more": np.zeros(())}) is None
+    assert tf_slim._spec({name.replace("alexnet/", "net/"): value for name, value in zeros.items()}) is None
+    matrix = {**zeros, "alexnet/fc7/weights": np.broadcast_to(np.float32(0), (4096, 4096))}
+    assert tf_slim._spec(matrix) is None, "someone else's alexnet may be any kind of alexnet"
+
+
+@pytest.mark.parametrize(
+    ("name", "slot"),
+    [
+        ("global_step", True),
+        ("alexnet/conv1/weights/Momentum", True),
+        ("conv1/weights/Adam_1", True),
+        ("net/conv1/biases/ExponentialMovingAverage", True),
+        ("beta1_power", True),
+        ("train/beta2_power_1", True),
+        ("_CHECKPOINTABLE_OBJECT_GRAPH", True),
+        ("conv1/weights", False),
+        ("Momentum", False),
+        ("conv1/Momentum/weights", False),
+        ("conv1/steps", False),
+    ],
+)
+def test_what_is_ignored(name, slot):
+    assert tf_slim.ignored(name) == slot
+
+
+def test_tables_of_every_size():
+    rng = random.Random(0)
+    for count in (0, 1, 15, 16, 17, 300, 5000):
+        keys = sorted({bytes(rng.choices(b"ab\xff", k=rng.randrange(1, 12))) for _ in range(count)})
+        items = [(key, rng.randbytes(rng.randrange(200))) for key in keys]
+        assert [(key, bytes(value)) for key, value in read_table(memoryview(write_table(items)))] == items
+
+
+@pytest.fixture
+def sound(tmp_path):
+    save(probe(), tmp_path / "m.ckpt")
+    return tmp_path / "m.ckpt"
+
+
+def test_damage_is_refused_in_one_line(sound):
+    index, data = sound.with_name("m.ckpt.index"), sound.with_name("m.ckpt.data-00000-of-00001")
+    good = index.read_bytes(), data.read_bytes()
+    rng = random.Random(0)
+    for target, other in ((index, data), (data, index)):
+        original = target.read_bytes()
+        for attempt in range(300):
+            damaged = bytearray(original)
+            if attempt % 3 == 0:
+                del damaged[rng.randrange(len(damaged)) :]
+            elif attempt % 3 == 1:
+                damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+            else:
+                start = rng.randrange(len(damaged))
+                damaged[start : start + 8] = rng.randbytes(8)
+            target.write_bytes(damaged)
+            if bytes(damaged) == original:
+                continue
+            try:
+                tensors = tf_slim.read(sound).tensors
+            except FileFormatError as error:
+                assert "\n" not in str(error)
+            else:
+                # Bytes that nothing points to: the footer's padding.
+                assert target == index
+                same(dict(tensors), dict(_read(good, sound.parent)))
+        target.write_bytes(original)
+        assert other.exists()
+
+
+def _read(good, folder):
+    (folder / "good.index").write_bytes(good[0])
+    (folder / "good.data-00000-of-00001").write_bytes(good[1])
+    return tf_slim.read(folder / "good").tensors
+
+
+def rewrite(sound, change):
+    """The index with its entries changed, and sound checksums."""
+    index = sound.with_name("m.ckpt.index")
+    items = [(key, bytes(value)) for key, value in read_table(memoryview(index.read_bytes()))]
+    index.write_bytes(write_table([change(key, value) for key, value in items]))
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("shape", "is not its shape"),
+        ("shard", "lies in shard 3 of 1"),
+        ("overlap", "overlaps another tensor"),
+        ("offset", "cut short"),
+        ("header", "big-endian"),
+    ],
+)
+def test_a_lying_index_is_refused(sound, field, message):
+    lies = {
+        "shape": b"\x08\x01\x12\x0a\x12\x08\x08\xff\xff\xff\xff\xff\xff\x0f\x28\x10",
+        "shard": b"\x08\x01\x12\x04\x12\x02\x08\x04\x18\x03\x28\x10",
+        "overlap": b"\x08\x01\x12\x04\x12\x02\x08\x04\x20\x04\x28\x10",
+        "offset": b"\x08\x01\x12\x04\x12\x02\x08\x04\x20\xff\xff\xff\x7f\x28\x10",
+    }
+
+    def change(key, value):
+        if field == "header":
+            return key, value + b"\x10\x01" if key == b"" else value
+        return key, lies[field] if key == b"tiny/norm/moving_mean" else value
+
+    rewrite(sound, change)
+    with pytest.raises(FileFormatError, match=message):
+        tf_slim.read(sound)
+
+
+def test_shards_may_not_leave_the_folder(sound, tmp_path):
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    data = sound.with_name("m.ckpt.data-00000-of-00001")
+    data.rename(outside / "secret")
+    data.symlink_to(outside / "secret")
+    with pytest.raises(FileFormatError, match="leads out of the checkpoint's folder"):
+        tf_slim.read(sound)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ZooError, match=r"nothing\.ckpt\.index: no such file"):
+        load(tmp_path / "nothing.ckpt", spec=SPEC)
+    (tmp_path / "text.ckpt").write_text("no checkpoint at all, but long enough to hold a footer of 48 bytes")
+    with pytest.raises(FileFormatError, match="does not end as a checkpoint"):
+        load(tmp_path / "text.ckpt", spec=SPEC)
+
+
+def test_no_tensorflow_is_needed():
+    loaded = "{'tensorflow', 'tf_slim', 'google.protobuf'} & set(sys.modules)"
+    code = f"import sys, converters.frameworks.tf_slim, zoo.frameworks.tf_slim; assert not {loaded}"
+    subprocess.run([sys.executable, "-c", code], check=True)
