@@ -137,6 +137,8 @@ def _read_prototxt(path: Path) -> ModelSpec:
     net = read_prototxt(path)
     for name in net.omitted:
         _LOG.warning("%s: %s is for training only, left out", path, name)
+    for note in net.notes:
+        _LOG.warning("%s: %s", path, note)
     return net.spec
 
 

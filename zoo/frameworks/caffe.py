@@ -97,7 +97,7 @@ def _described(net: CaffeNet, description: str, path: Path) -> CaffeNet:
     try:
         spec = spec_json.loads(description)
         written = read_net(parse(deploy_text(spec, described=False)), path.stem, net.spec.title)
-    except ZooError as error:
+    except (ZooError, PrototxtError) as error:
         return replace(net, notes=(*net.notes, f"the {SPEC_COMMENT.strip('# :')} comment was not used: {error}"))
     if (written.spec.inputs, written.spec.layers) == (net.spec.inputs, net.spec.layers):
         return replace(net, spec=spec)
