@@ -1,6 +1,20 @@
+import tarfile
+from pathlib import Path
+
 import pytest
+
+VECTORS = Path(__file__).parent / "vectors"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, default=150, help="damaged inputs a reader (make fuzz: 10,000)")
     parser.addoption("--kills", type=int, default=6, help="random moments a command is killed at (make fuzz: 100)")
+
+
+@pytest.fixture(scope="session")
+def mini_alexnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a network that real Caffe trained, with its answers (see vectors/README.md)."""
+    folder = tmp_path_factory.mktemp("mini_alexnet")
+    with tarfile.open(VECTORS / "mini_alexnet.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder

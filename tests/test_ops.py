@@ -1,0 +1,78 @@
+"""Every layer of the vocabulary in every framework against real Caffe's answers (see vectors/README.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from converters.convert import load
+from converters.exporters.caffe import export_onnx
+from converters.weights import Weights
+from zoo import registry
+from zoo.errors import UnsupportedError
+from zoo.frameworks.caffe import read_prototxt
+from zoo.frameworks.onnx import run
+
+OPS = Path(__file__).parent / "vectors" / "ops"
+REFUSED = {"pool_max_mask_2tops"}
+NAMES = sorted(path.stem for path in OPS.glob("*.prototxt") if path.stem not in REFUSED)
+BUDGET = 1e-5
+LOWEST = np.finfo(np.float32).min
+
+# What caffe2onnx has no equal for, and says so.
+NOT_IN_CAFFE2ONNX = {
+    *("batchnorm_batchstats", "eltwise_max", "flatten_axis", "ip_axis2", "pool_ave_k1s2_emptywindow"),
+    *("pool_ave_pad_clip", "pool_max_hw", "pool_max_k1s2_emptywindow", "pool_max_pad_clip", "scale_2bottoms"),
+    *("softmax_4d", "softmax_axis2"),
+}
+
+Array = NDArray[Any]
+
+
+def case(name: str) -> tuple[Weights, dict[str, Array], list[Array]]:
+    """Network and weights as our readers see them, inputs, and Caffe's answers in the order of the layers."""
+    path = OPS / f"{name}.caffemodel"
+    spec = read_prototxt(path.with_suffix(".prototxt")).spec
+    weights = load(path) if path.exists() else Weights(spec=spec, tensors={}, source=name)
+    with np.load(path.with_suffix(".npz")) as arrays:
+        inputs = {source.name: arrays[source.name] for source in spec.inputs}
+        return weights, inputs, [arrays[f"out{i}"] for i in range(len(spec.layers))]
+
+
+def check(outputs: Mapping[str, Array], expected: list[Array]) -> None:
+    for (name, got), want in zip(outputs.items(), expected, strict=True):
+        assert got.shape == want.shape, name
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+        ordinary = np.isfinite(want) & (want > LOWEST)
+        np.testing.assert_array_equal(got[want == LOWEST], LOWEST)
+        peak = np.abs(want[ordinary]).max()
+        assert np.abs(got[ordinary] - want[ordinary]).max() <= BUDGET * peak, name
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("framework", ["reference", "pytorch", "tf_slim", "onnx", "caffe"])
+def test_every_framework_answers_as_caffe_does(framework: str, name: str) -> None:
+    weights, inputs, expected = case(name)
+    check(registry.framework(framework).forward(weights.spec, weights.tensors, inputs), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_caffe2onnx_answers_as_caffe_does_or_refuses(name: str, tmp_path: Path) -> None:
+    weights, inputs, expected = case(name)
+    if name in NOT_IN_CAFFE2ONNX:
+        with pytest.raises(UnsupportedError, match="layer 'op'"):
+            export_onnx(weights, tmp_path / "op.onnx", every_activation=True)
+    else:
+        export_onnx(weights, tmp_path / "op.onnx", every_activation=True)
+        check(run(tmp_path / "op.onnx", inputs, None), expected)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_is_outside_the_vocabulary_is_refused_by_name_and_type(name: str) -> None:
+    with pytest.raises(UnsupportedError, match=r"layer 'op' \(Pooling\)"):
+        read_prototxt(OPS / f"{name}.prototxt")
