@@ -241,6 +241,67 @@ def _verify(options: argparse.Namespace) -> int:
     return result.exit_status
 
 
+def _train(options: argparse.Namespace) -> int:
+    from zoo.training.launch import train
+    from zoo.training.loop import TrainOptions
+
+    _print(
+        str(
+            train(
+                TrainOptions(
+                    model=registry.model(options.model),
+                    data=options.data,
+                    out=options.output,
+                    framework=options.framework,
+                    devices=options.devices,
+                    parallel=options.parallel,
+                    epochs=options.epochs,
+                    steps=options.steps,
+                    batch_size=options.batch_size,
+                    seed=options.seed,
+                    resume=options.resume,
+                    checkpoint_every=options.checkpoint_every,
+                    workers=options.workers,
+                    on_broken_image=options.on_broken_image,
+                )
+            )
+        )
+    )
+    return 0
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from zoo.frameworks.pytorch import bind
+    from zoo.training.data import open_folder, open_images
+    from zoo.training.evaluate import evaluate
+
+    split = options.data == "digits" or (Path(options.data) / "val").is_dir()
+    images = open_images(options.data, "val") if split else open_folder(Path(options.data))
+    weights = _load(options, options.source)
+    spec = weights.spec
+    if spec.head is None:
+        raise ZooError(f"{spec.name}: has no convolution or dense layer, so no logits to judge by")
+    network = bind(spec, weights.tensors, outputs=(spec.head.name,))
+    means = evaluate(network, images, spec, ten_crop=options.ten_crop).means()
+    if options.json:
+        _print_json({"model": spec.name, **means})
+    else:
+        _print(
+            f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  images {means['images']}"
+        )
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from converters import report
+    from converters.demo import demo_full, demo_trained
+
+    result = (demo_full if options.full else demo_trained)(options.output)
+    _print(report.text(result, colour=sys.stdout.isatty()))
+    _print(f"everything is in {options.output}/, the proof in {options.output / 'report.html'}")
+    return result.exit_status
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
     "show": _show,
@@ -250,4 +311,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "convert": _convert,
     "export": _export,
     "verify": _verify,
+    "train": _train,
+    "eval": _eval,
+    "demo": _demo,
 }
