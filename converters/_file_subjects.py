@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -38,6 +39,23 @@ class Ran:
     theirs: Mapping[str, Own] = field(default_factory=dict[str, Own])
 
 
+# Runs a batch: the reference's input name -> array, and layer -> how many rows its activation has.
+Feed: TypeAlias = Callable[[Mapping[str, Array], Mapping[str, int]], Ran]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One way to run a network.
+
+    Attributes:
+        name: in reports.
+        open: gets it ready (exports it, say) for as many batches as are wanted.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[Feed]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileSubject:
     """A file, opened.
@@ -54,21 +72,23 @@ class FileSubject:
     weights: Weights
     parts: tuple[Path, ...]
 
-    def run(self, ours: ModelSpec, inputs: Mapping[str, Array], batches: dict[str, int]) -> Ran:
-        """Run it on a batch made for our network.
+    def subject(self, ours: ModelSpec) -> Subject:
+        """It, as a subject held against the network `ours`."""
 
-        Args:
-            ours: the reference's network.
-            inputs: its input name -> batch.
-            batches: layer -> how many rows the reference's activation has.
-        """
+        @contextmanager
+        def opened() -> Generator[Feed, None, None]:
+            yield lambda inputs, rows: self._run(ours, inputs, rows)
+
+        return Subject(name=str(self.path), open=opened)
+
+    def _run(self, ours: ModelSpec, inputs: Mapping[str, Array], rows: Mapping[str, int]) -> Ran:
         theirs = self.weights.spec
         pairs, owned = match_layers(ours, theirs), own_layers(self.weights)
         known = {name: owned[their] for name, their in pairs.items()}
         if self.format == "onnx":
             # What the file describes of itself may be wrong; its weights are what they are.
             known = {name: replace(own, layer=ours.layer(name)) for name, own in known.items()}
-            return replace(_run_onnx(self.path, ours, inputs, batches), theirs=known)
+            return replace(_run_onnx(self.path, ours, inputs, rows), theirs=known)
         fed = _renamed(ours, theirs, inputs, self.path)
         if self.format in registry.frameworks():
             activations = registry.framework(self.format).forward(theirs, self.weights.tensors, fed)
@@ -124,28 +144,28 @@ def _renamed(ours: ModelSpec, theirs: ModelSpec, inputs: Mapping[str, Array], pa
     return {their.name: inputs[our.name] for our, their in zip(ours.inputs, theirs.inputs, strict=True)}
 
 
-def _run_onnx(path: Path, ours: ModelSpec, inputs: Mapping[str, Array], batches: dict[str, int]) -> Ran:
+def _run_onnx(path: Path, ours: ModelSpec, inputs: Mapping[str, Array], rows: Mapping[str, int]) -> Ran:
     runtime = cast(Any, registry.framework("onnx"))
     model = cast(Any, registry.imported("converters._onnx_trace")).Traced(path)
-    batches_fed = model.feed([inputs[source.name] for source in ours.inputs])
-    rows = len(inputs[ours.inputs[0].name])
+    batches = model.feed([inputs[source.name] for source in ours.inputs])
+    size = len(inputs[ours.inputs[0].name])
     # The file as it is decides about its outputs; the copy that shows every node's result, about the rest.
-    plain = _joined([runtime.run(path, batch, None) for batch in batches_fed], batches_fed, rows)
-    shown = _joined([runtime.run(model.every_result, batch, None) for batch in batches_fed], batches_fed, rows)
+    plain = _joined([runtime.run(path, batch, None) for batch in batches], batches, size)
+    shown = _joined([runtime.run(model.every_result, batch, None) for batch in batches], batches, size)
     values = {**shown, **plain}
     tensors = [(name, op, values[name]) for name, op in model.results if name in values]
-    activations = match_tensors(ours, tensors, batches)
+    activations = match_tensors(ours, tensors, rows)
     names = {name for name, _, _ in tensors}
     return _ran(ours, activations, by_order=not any(layer.name in names for layer in ours.layers))
 
 
-def _joined(parts: Sequence[Mapping[str, Array]], fed: Sequence[Mapping[str, Array]], rows: int) -> dict[str, Array]:
-    """The results of several batches as one, less what the last batch was filled up with."""
-    size, joined = len(next(iter(fed[0].values()))), dict[str, Array]()
+def _joined(parts: Sequence[Mapping[str, Array]], fed: Sequence[Mapping[str, Array]], size: int) -> dict[str, Array]:
+    """The results of several batches as one of `size` samples, less what the last batch was filled up with."""
+    each, joined = len(next(iter(fed[0].values()))), dict[str, Array]()
     for name, value in parts[0].items():
-        if value.ndim and len(value) and len(value) % size == 0:
+        if value.ndim and len(value) and len(value) % each == 0:
             whole = np.concatenate([part[name] for part in parts])
-            joined[name] = whole[: len(whole) * rows // (size * len(parts))]
+            joined[name] = whole[: len(whole) * size // (each * len(parts))]
         else:
             joined[name] = value  # no batch axis: a constant of the graph
     return joined

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TypeVar
 
@@ -93,14 +93,14 @@ _OPERATORS = {
 
 
 def match_tensors(
-    ours: ModelSpec, tensors: Sequence[tuple[str, str, Array]], batches: dict[str, int]
+    ours: ModelSpec, tensors: Sequence[tuple[str, str, Array]], rows: Mapping[str, int]
 ) -> dict[str, Array]:
     """Our layer -> a tensor of an ONNX graph, in canonical layout; what has no counterpart is left out.
 
     Args:
         ours: the network looked for.
         tensors: name, operator and value of every node's result, in graph order.
-        batches: layer -> how many rows its activation has.
+        rows: layer -> how many rows its activation has.
     """
     values = {name: value for name, _, value in tensors}
     shapes = activation_shapes(ours)
@@ -110,13 +110,13 @@ def match_tensors(
 
     def alike(layer: Layer, tensor: tuple[str, str, Array]) -> bool:
         kinds = _OPERATORS.get(tensor[1], ())
-        wanted = (batches[layer.name], *shapes[layer.name])
+        wanted = (rows[layer.name], *shapes[layer.name])
         return type(layer).__name__ in kinds and canonical_view(tensor[2], wanted) is not None
 
     found = dict[str, Array]()
     for i, j in align(ours.layers, tensors, alike):
         layer = ours.layers[i]
-        view = canonical_view(tensors[j][2], (batches[layer.name], *shapes[layer.name]))
+        view = canonical_view(tensors[j][2], (rows[layer.name], *shapes[layer.name]))
         if view is not None:
             found[layer.name] = view
     return found
@@ -131,11 +131,11 @@ def canonical_view(value: Array, wanted: Shape) -> Array | None:
     if value.shape == wanted:
         return value
     if len(wanted) == 4 and value.ndim == 4:
-        rows, channels, height, width = wanted
-        if value.shape == (rows, height, width, channels):
+        samples, channels, height, width = wanted
+        if value.shape == (samples, height, width, channels):
             return value.transpose(0, 3, 1, 2)
-        towers = value.shape[0] // rows if rows else 0
-        if towers and value.shape == (rows * towers, channels // towers, height, width):
+        towers = value.shape[0] // samples if samples else 0
+        if towers and value.shape == (samples * towers, channels // towers, height, width):
             return value.reshape(wanted)
     squeezed = tuple(size for size in value.shape[1:] if size != 1)
     if len(wanted) == 2 and value.shape[:1] == wanted[:1] and squeezed == tuple(s for s in wanted[1:] if s != 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from zoo.layers import ModelSpec, Softmax
 
 # Why a layer of somebody else's network has no error.
 UNMATCHED = "not matched: no tensor could be told to be this layer"
+
+
+# Why the error of a softmax is not that of its numbers.
+_BY_LOGITS = "judged by its logarithm: the subject shows no logits"
 
 
 def error(y: Array, reference: Array, fallback: float = 0.0) -> tuple[float, float]:
@@ -31,6 +36,17 @@ def error(y: Array, reference: Array, fallback: float = 0.0) -> tuple[float, flo
         errors = np.where(difference > 0, difference / scale, 0.0)
     worst = int(errors.argmax()) if rows else 0
     return (float(errors[worst]), float(peaks[worst])) if rows else (0.0, 0.0)
+
+
+def log_error(y: Array, reference: Array) -> float:
+    """The error of probabilities as if of the logits behind them: of log y, relative to the largest |log reference|.
+
+    A probability says nothing of the noise of its logits: near 0 and 1 it hides it, in between it magnifies it.
+    Probabilities below 1e-30 are left out; there float32 loses digits.
+    """
+    shown = reference > 1e-30
+    ours = np.log(np.where(shown, np.maximum(np.asarray(y, np.float64), 1e-45), 1.0))
+    return error(ours, np.log(np.where(shown, reference, 1.0)), fallback=1.0)[0]
 
 
 def compare(
@@ -64,7 +80,28 @@ def compare(
         fallback = max(map(_peak, reads), default=0.0)
         gated = not (isinstance(layer, Softmax) and layer.name in spec.outputs)
         verdicts.append(judge(layer.name, activations.get(layer.name), reference[layer.name], budget, fallback, gated))
-    return tuple(verdicts)
+    return _something_gated(spec, verdicts, activations, reference, budget)
+
+
+def _something_gated(
+    spec: ModelSpec,
+    verdicts: list[LayerVerdict],
+    activations: Mapping[str, Array],
+    reference: Mapping[str, Array],
+    budget: float,
+) -> tuple[LayerVerdict, ...]:
+    """Where a softmax is all there is to compare, it is gated after all, by the logits it comes from."""
+    if any(verdict.gated for verdict in verdicts):
+        return tuple(verdicts)
+    judged = list[LayerVerdict]()
+    for verdict in verdicts:
+        if verdict.error is not None and isinstance(spec.layer(verdict.name), Softmax):
+            value = log_error(activations[verdict.name], reference[verdict.name])
+            verdict = replace(verdict, error=value, ok=value <= budget, gated=True, reason=_BY_LOGITS)
+        judged.append(verdict)
+    if not any(verdict.gated for verdict in judged):
+        judged = [replace(verdict, ok=False, reason="nothing of the subject could be compared") for verdict in judged]
+    return tuple(judged)
 
 
 def judge(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from converters.weights import Array, Weights
+from zoo.errors import ZooError
 from zoo.layers import ModelSpec, Shape
 from zoo.registry import load
 from zoo.shapes import parameter_shapes
@@ -62,3 +63,21 @@ def image_inputs(spec: ModelSpec, images: Sequence[Path]) -> dict[str, Array]:
     preprocess = cast(Any, load("zoo", "preprocess", "module"))
     batch = np.stack([cast(Array, preprocess.canonical_input(path, spec)) for path in images])
     return {spec.inputs[0].name: batch}
+
+
+def given_inputs(spec: ModelSpec, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Somebody's own batch, checked against the network and made float32, and what each sample is."""
+    wanted = {source.name: source.shape for source in spec.inputs}
+    problems = [f"{name} is missing" for name in wanted if name not in inputs]
+    problems += [f"{name} is no input" for name in inputs if name not in wanted]
+    fed = {name: np.asarray(inputs[name], np.float32) for name in wanted if name in inputs}
+    problems += [
+        f"{name} is {array.shape}, expected (N, {', '.join(map(str, wanted[name]))})"
+        for name, array in fed.items()
+        if array.shape[1:] != wanted[name] or not len(array)
+    ]
+    if not problems and len({len(array) for array in fed.values()}) > 1:
+        problems = ["the inputs' batches differ in size"]
+    if problems:
+        raise ZooError(f"{spec.name} cannot be fed: {'; '.join(problems)}")
+    return fed, tuple(f"sample {i}" for i in range(len(next(iter(fed.values())))))

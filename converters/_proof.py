@@ -7,7 +7,7 @@ import hashlib
 import logging
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from converters._agreement import Pictures, Progress, rows_of
 from converters._diagnosis import inherited
-from converters._file_subjects import FileSubject, Ran
+from converters._file_subjects import Ran, Subject
 from converters._metric import compare, error, top1
-from converters._probes import image_inputs, probe_inputs
+from converters._probes import given_inputs, image_inputs, probe_inputs
 from converters._verdicts import BUDGETS, DEFAULT_BUDGET, Diagnosis, FileFact, LayerVerdict, Report, SubjectVerdict
 from converters.faults import diagnose
 from converters.weights import Array, Weights
@@ -29,11 +30,6 @@ from zoo.layers import Softmax
 _LOG = logging.getLogger(__name__)
 
 Activations: TypeAlias = Mapping[str, Array]
-
-# Runs a network on a batch: every layer's activation under its name, canonical layout.
-Run: TypeAlias = Callable[[Weights, Mapping[str, Array]], Activations]
-
-Progress: TypeAlias = Callable[[str], None]
 
 # The packages whose versions a report gives, where they are installed.
 _PACKAGES = (
@@ -47,12 +43,19 @@ def silent(_: str) -> None:
 
 
 class Proof:
-    """A reference computed once, and the subjects held against it, one after another."""
+    """A reference computed once, and the subjects held against it, one after another.
+
+    Args:
+        weights: the right network and its parameters.
+        inputs: what to feed instead of the probes, input name -> batch.
+        images, data, seed, budget, progress: as for `converters.parity.verify_model`.
+    """
 
     def __init__(
         self,
         weights: Weights,
         *,
+        inputs: Mapping[str, Array] | None = None,
         images: Sequence[Path] = (),
         data: Path | None = None,
         seed: int = 0,
@@ -62,33 +65,37 @@ class Proof:
         if not 0 < budget < float("inf"):
             raise ZooError(f"the budget must be a positive number, got {budget}")
         self.weights, self.spec = weights, weights.spec
-        self.seed, self.budget, self.progress, self.data = seed, budget, progress, data
+        self.seed, self.budget, self.progress = seed, budget, progress
         self._started = time.perf_counter()
-        self.inputs, self.samples = probe_inputs(self.spec, seed)
+        self.inputs, self.samples = given_inputs(self.spec, inputs) if inputs else probe_inputs(self.spec, seed)
         if images:
             pictures = image_inputs(self.spec, images)
             self.inputs = {name: np.concatenate([probes, pictures[name]]) for name, probes in self.inputs.items()}
             self.samples += tuple(str(image) for image in images)
         progress("reference, float64")
         self.reference = oracle.forward(self.spec, weights.tensors, self.inputs)
+        self.pictures = Pictures(weights, data, progress) if data else None
 
-    def judge(self, name: str, run: Run) -> SubjectVerdict:
-        """Run a subject with the reference's weights, and compare all of it."""
-        return self._judge(name, lambda: Ran(activations=run(self.weights, self.inputs)))
-
-    def judge_file(self, file: FileSubject) -> SubjectVerdict:
-        """Run a file with its own weights, and compare all of it."""
-        batches = {name: len(activation) for name, activation in self.reference.items()}
-        return self._judge(str(file.path), lambda: file.run(self.spec, self.inputs, batches))
-
-    def _judge(self, name: str, run: Callable[[], Ran]) -> SubjectVerdict:
-        self.progress(name)
+    def judge(self, subject: Subject) -> SubjectVerdict:
+        """Run a subject, and compare all of it."""
+        self.progress(subject.name)
         started = time.perf_counter()
-        ran, reason = _attempt(name, run)
-        seconds = time.perf_counter() - started
-        gc.collect()
-        if ran is None:
-            return SubjectVerdict(name=name, status="unavailable", reason=reason, seconds=seconds)
+        try:
+            with subject.open() as feed:
+                ran = feed(self.inputs, rows_of(self.reference))
+                agreement = self.pictures.agreement(feed, self.progress) if self.pictures else None
+        except ZooError as trouble:
+            return _unavailable(subject.name, str(trouble), started)
+        except Exception as trouble:  # noqa: BLE001 - frameworks raise anything; the others must still be judged
+            _LOG.debug("%s could not be run", subject.name, exc_info=True)
+            told = " ".join(str(trouble).split())
+            return _unavailable(subject.name, f"{type(trouble).__name__}: {told[:300]}", started)
+        finally:
+            gc.collect()
+        verdict = self._compared(subject.name, ran)
+        return replace(verdict, agreement=agreement, seconds=time.perf_counter() - started)
+
+    def _compared(self, name: str, ran: Ran) -> SubjectVerdict:
         layers = compare(self.spec, ran.activations, self.reference, self.inputs, self.budget, ran.unmatched)
         layers = tuple(self._check_softmax(layer, ran.activations) for layer in layers)
         passed = all(layer.ok for layer in layers)
@@ -101,7 +108,6 @@ class Proof:
             further=tuple(item for item in further if item),
             top1=top1(self.spec, ran.activations, self.reference),
             notes=ran.notes,
-            seconds=seconds,
         )
 
     def _diagnose(self, ran: Ran, failed: LayerVerdict) -> tuple[Diagnosis, ...]:
@@ -143,16 +149,8 @@ class Proof:
         )
 
 
-def _attempt(name: str, run: Callable[[], Ran]) -> tuple[Ran | None, str | None]:
-    """What a subject gave, or why it gave nothing."""
-    try:
-        return run(), None
-    except ZooError as trouble:
-        return None, str(trouble)
-    except Exception as trouble:  # noqa: BLE001 - frameworks raise anything; the other subjects must still be judged
-        _LOG.debug("%s could not be run", name, exc_info=True)
-        told = " ".join(str(trouble).split())
-        return None, f"{type(trouble).__name__}: {told[:300]}"
+def _unavailable(name: str, reason: str, started: float) -> SubjectVerdict:
+    return SubjectVerdict(name=name, status="unavailable", reason=reason, seconds=time.perf_counter() - started)
 
 
 def versions() -> dict[str, str]:

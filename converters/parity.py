@@ -8,15 +8,16 @@ the subject's own logits. What cannot be run or compared is said, never skipped.
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol, cast
 
-from converters._file_subjects import FileSubject, open_file
+from converters._file_subjects import Feed, FileSubject, Ran, Subject, open_file
 from converters._metric import compare, error
 from converters._probes import probe_inputs, probe_weights
-from converters._proof import Activations, Progress, Proof, Run, silent
+from converters._proof import Progress, Proof, silent
 from converters._verdicts import (
     BUDGETS,
     DEFAULT_BUDGET,
@@ -28,7 +29,7 @@ from converters._verdicts import (
     Report,
     SubjectVerdict,
 )
-from converters.weights import Array, Weights
+from converters.weights import Weights
 from zoo import registry
 from zoo.errors import UnknownNameError, ZooError
 from zoo.layers import ModelSpec
@@ -67,32 +68,30 @@ def subject_names() -> list[str]:
     return sorted([*registry.frameworks(), *(f"{name}-onnx" for name in registry.names("converters.exporters"))])
 
 
-def subject(name: str) -> Run:
-    """The function that runs a subject; raises `UnknownNameError`, or `MissingDependencyError` when it is run."""
+def subject(name: str, weights: Weights) -> Subject:
+    """A way to run a network; raises `UnknownNameError` now, `MissingDependencyError` when it is opened."""
     if name not in subject_names():
         raise UnknownNameError("subject", name, subject_names())
     framework = name.removesuffix("-onnx")
-    return _native(framework) if framework == name else _exported(framework)
+    ready = _native if framework == name else _exported
+    return Subject(name=name, open=lambda: ready(framework, weights))
 
 
-def _native(framework: str) -> Run:
-    def run(weights: Weights, inputs: Mapping[str, Array]) -> Activations:
-        return registry.framework(framework).forward(weights.spec, weights.tensors, inputs)
+@contextmanager
+def _native(framework: str, weights: Weights) -> Generator[Feed, None, None]:
+    adapter = registry.framework(framework)
+    yield lambda inputs, _: Ran(activations=adapter.forward(weights.spec, weights.tensors, inputs))
 
-    return run
 
-
-def _exported(framework: str) -> Run:
-    def run(weights: Weights, inputs: Mapping[str, Array]) -> Activations:
-        runtime = cast(Any, registry.framework("onnx"))
-        exporter = cast(Exporter, registry.load("converters.exporters", framework, "exporter"))
-        with TemporaryDirectory(prefix="zoo-verify-") as folder:
-            path = Path(folder) / "model.onnx"
-            exporter.export_onnx(weights, path, every_activation=True)
-            gc.collect()  # the exporter's copies go before the runtime makes its own
-            return runtime.run(path, inputs, None)
-
-    return run
+@contextmanager
+def _exported(framework: str, weights: Weights) -> Generator[Feed, None, None]:
+    runtime = cast(Any, registry.framework("onnx"))
+    exporter = cast(Exporter, registry.load("converters.exporters", framework, "exporter"))
+    with TemporaryDirectory(prefix="zoo-verify-") as folder:
+        path = Path(folder) / "model.onnx"
+        exporter.export_onnx(weights, path, every_activation=True)
+        gc.collect()  # the exporter's copies go before the runtime makes its own
+        yield lambda inputs, _: Ran(activations=runtime.run(path, inputs, None))
 
 
 def verify_model(
@@ -127,12 +126,15 @@ def verify_model(
         UnknownNameError: no subject of that name.
         ZooError: a picture cannot be read, or the budget is not a positive number.
     """
-    runs = {name: subject(name) for name in (subject_names() if frameworks is None else frameworks)}
-    if not runs:
+    names = subject_names() if frameworks is None else frameworks
+    if not names:
         raise ZooError("no subject to verify; name one with --frameworks")
+    unknown = [name for name in names if name not in subject_names()]
+    if unknown:
+        raise UnknownNameError("subject", unknown[0], subject_names())
     weights = weights.with_spec(spec) if weights else probe_weights(spec, seed)
     proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
-    return proof.report([proof.judge(name, run) for name, run in runs.items()], command=command)
+    return proof.report([proof.judge(subject(name, weights)) for name in names], command=command)
 
 
 def verify_files(
@@ -167,5 +169,5 @@ def verify_files(
         progress(f"reading {path}")
         opened.append(open_file(path, spec, first=opened[0].weights if opened else None))
     proof = Proof(opened[0].weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
-    verdicts = [proof.judge_file(file) for file in opened]
+    verdicts = [proof.judge(file.subject(proof.spec)) for file in opened]
     return proof.report(verdicts, files=[part for file in opened for part in file.parts], command=command)

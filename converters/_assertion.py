@@ -1,0 +1,145 @@
+"""Two networks of any form held against each other, for `assert_parity`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+
+from converters._file_subjects import FileSubject, Ran, Subject, open_file
+from converters._metric import judge
+from converters._proof import Proof, versions
+from converters._verdicts import BUDGETS, FileFact, Report, SubjectVerdict
+from converters.weights import Array, Weights
+from zoo.errors import ZooError
+from zoo.layers import ModelSpec, Softmax
+
+# The name of the activation of a function that returns one array.
+_OUTPUT = "output"
+
+Inputs: TypeAlias = "Mapping[str, Array] | Array | None"
+
+
+def parity_report(a: Any, b: Any, inputs: Inputs, *, budget: float, spec: ModelSpec | None) -> Report:
+    """See `converters.pytest_plugin.assert_parity`."""
+    if isinstance(a, str | PathLike | Weights):
+        return _against_weights(_opened(a, spec, None), b, inputs, budget, spec)
+    if isinstance(b, str | PathLike | Weights):
+        raise TypeError("put the file or Weights first: the first argument is what the other is held against")
+    return _activations_report(_shown(a, inputs), _shown(b, inputs), budget)
+
+
+def _opened(source: str | PathLike[str] | Weights, spec: ModelSpec | None, first: Weights | None) -> FileSubject:
+    if isinstance(source, Weights):
+        return FileSubject(path=Path(source.source), format="canonical", weights=source, parts=())
+    return open_file(Path(source), spec, first)
+
+
+def _against_weights(first: FileSubject, b: Any, inputs: Inputs, budget: float, spec: ModelSpec | None) -> Report:
+    network = first.weights.spec
+    fed = None if inputs is None else _named(inputs, [source.name for source in network.inputs])
+    proof = Proof(first.weights, inputs=fed, budget=budget)
+    subjects, files = [first.subject(network)], list(first.parts)
+    if isinstance(b, str | PathLike | Weights):
+        second = _opened(b, spec, first.weights)
+        subjects.append(second.subject(network))
+        files += second.parts
+    else:
+        subjects.append(_live(b, network))
+    return proof.report([proof.judge(subject) for subject in subjects], files=files, command="assert_parity")
+
+
+def _live(b: Any, network: ModelSpec) -> Subject:
+    """A mapping, module or function as a subject; layers that it does not show are not held against it."""
+
+    def feed(inputs: Mapping[str, Array], _: Mapping[str, int]) -> Ran:
+        shown = _shown(b, inputs if len(inputs) > 1 else next(iter(inputs.values())))
+        if set(shown) == {_OUTPUT}:
+            shown = {_answer(network, shown[_OUTPUT]): shown[_OUTPUT]}
+        strange = [name for name in shown if name not in {layer.name for layer in network.layers}]
+        if strange:
+            raise ZooError(f"{network.name} has no layer {', '.join(strange)}")
+        hidden = [layer.name for layer in network.layers if layer.name not in shown]
+        notes = (f"shows {', '.join(shown)} only",) if hidden else ()
+        return Ran(activations=shown, unmatched=frozenset(hidden), notes=notes)
+
+    return Subject(name=getattr(b, "__name__", type(b).__name__), open=lambda: nullcontext(feed))
+
+
+def _answer(network: ModelSpec, array: Array) -> str:
+    """The layer that a network's one answer stands for: its softmax, if rows add up to 1, else what that reads."""
+    last = network.layer(network.outputs[0])
+    if isinstance(last, Softmax) and not np.allclose(array.sum(axis=last.axis), 1.0, atol=1e-3):
+        return network.wiring()[last.name][0]
+    return last.name
+
+
+def _named(inputs: Mapping[str, Array] | Array, names: list[str]) -> dict[str, Array]:
+    if isinstance(inputs, Mapping):
+        return {name: _array(value) for name, value in inputs.items()}
+    if len(names) != 1:
+        raise TypeError(f"the network reads {', '.join(names)}; give inputs as a mapping of these names")
+    return {names[0]: _array(inputs)}
+
+
+def _shown(source: Any, inputs: Inputs) -> dict[str, Array]:
+    """Activations: as given, or as a module or function gives them for the inputs."""
+    if isinstance(source, Mapping):
+        return {str(name): _array(value) for name, value in cast("Mapping[Any, Any]", source).items()}
+    if not callable(source):
+        raise TypeError(
+            f"cannot compare {type(source).__name__}: give a path, Weights, a mapping, a module or a function"
+        )
+    if inputs is None:
+        raise TypeError("a module or function needs inputs to be run on")
+    result = _called(cast("Callable[..., Any]", source), inputs)
+    return _shown(result, None) if isinstance(result, Mapping) else {_OUTPUT: _array(result)}
+
+
+def _called(source: Callable[..., Any], inputs: Mapping[str, Array] | Array) -> Any:
+    torch = cast(Any, sys.modules.get("torch"))
+    if torch is None or not isinstance(source, torch.nn.Module):
+        return source(inputs)
+    module, training = cast(Any, source), cast(Any, source).training
+    arrays = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+    module.eval()
+    try:
+        with torch.no_grad():
+            return module(*(torch.as_tensor(np.asarray(array, np.float32)) for array in arrays))
+    finally:
+        module.train(training)
+
+
+def _array(value: Any) -> Array:
+    """An array, also from a PyTorch tensor that asks for gradients or lies on another device."""
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
+def _activations_report(a: Mapping[str, Array], b: Mapping[str, Array], budget: float) -> Report:
+    """Two sets of activations compared by name, all of them gated; what one of them lacks fails."""
+    if not a:
+        raise TypeError("the first mapping holds no activation to compare with")
+    layers = [judge(name, b.get(name), np.asarray(right, np.float64), budget) for name, right in a.items()]
+    extra = [name for name in b if name not in a]
+    verdict = SubjectVerdict(
+        name="b",
+        status="passed" if all(layer.ok for layer in layers) else "failed",
+        layers=tuple(layers),
+        notes=(f"not in the first, and so not compared: {', '.join(extra)}",) if extra else (),
+    )
+    noise = BUDGETS["float32 on the CPU"]
+    return Report(
+        model="activations",
+        budget=budget,
+        noise=(noise.floor_low, noise.floor_high),
+        subjects=(verdict,),
+        weights="the first mapping",
+        versions=versions(),
+        files=tuple[FileFact, ...](),
+        command="assert_parity",
+    )
