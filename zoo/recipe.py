@@ -80,8 +80,8 @@ class Initialisation:
     """Weights from a normal distribution, constant biases.
 
     Attributes:
-        std: standard deviation of the weights; None is He's sqrt(2 / fan-in), with layers that read the network's
-            input divided by the input's own deviation.
+        std: standard deviation of the weights; None is He's sqrt(2 / fan-in). A layer that reads the network's input
+            then starts, and learns, as if that had a deviation of one (see `rates_at`).
         stds: deviations of single layers that part from it.
         bias: the constant of the biases.
         biases: constants of single layers that part from it.
@@ -211,7 +211,7 @@ SMALL = Recipe(
     name="small",
     source="this project: for images of less than 100 pixels",
     batch_size=64,
-    epochs=30,
+    epochs=15,
     rate=0.01,
     schedule=Shares(at=(0.6, 0.85)),
     initialisation=Initialisation(std=None),
@@ -261,11 +261,13 @@ class Rates:
         return self.bias if kind == "bias" else self.layers.get(layer, self.weight)
 
 
-def rates_at(recipe: Recipe, *, step: int, steps: int, epoch: int, drops: int) -> Rates:
+def rates_at(recipe: Recipe, spec: ModelSpec, *, step: int, steps: int, epoch: int, drops: int) -> Rates:
     """The rates of a step.
 
     Args:
         recipe: the recipe.
+        spec: the network. Where weights are He's, a layer that reads its input has the rate divided by the square of
+            the input's deviation: weights that are smaller by a factor have gradients larger by it.
         step: the step, from 0.
         steps: the length of the run.
         epoch: the epoch the step is in, from 0.
@@ -286,7 +288,8 @@ def rates_at(recipe: Recipe, *, step: int, steps: int, epoch: int, drops: int) -
         case _:
             assert_never(recipe.schedule)
     rate = recipe.rate * scale
-    return Rates(weight=rate, bias=rate * recipe.bias_factor)
+    layers = {name: rate / deviation**2 for name, deviation in _input_deviations(recipe, spec).items()}
+    return Rates(weight=rate, bias=rate * recipe.bias_factor, layers=layers)
 
 
 def decay_of(recipe: Recipe, parameter: str) -> float:
@@ -299,13 +302,13 @@ def initial_values(recipe: Recipe, spec: ModelSpec) -> dict[str, tuple[Shape, fl
 
     Multipliers and variances start at one, shifts and means at zero: only convolutions and dense layers are drawn.
     """
-    init, kinds, wiring = recipe.initialisation, {layer.name: layer for layer in spec.layers}, spec.wiring()
-    values, sources = dict[str, tuple[Shape, float, float]](), {source.name for source in spec.inputs}
+    init, kinds = recipe.initialisation, {layer.name: layer for layer in spec.layers}
+    values, readers = dict[str, tuple[Shape, float, float]](), _input_deviations(recipe, spec)
     for name, shape in parameter_shapes(spec).items():
         layer, _, kind = name.rpartition(".")
         drawn = isinstance(kinds[layer], Conv | Dense)
         if kind == "weight" and drawn:
-            he = (2.0 / prod(shape[1:])) ** 0.5 / (_input_deviation(spec) if wiring[layer][0] in sources else 1.0)
+            he = (2.0 / prod(shape[1:])) ** 0.5 / readers.get(layer, 1.0)
             default = he if init.std is None else init.std
             values[name] = (shape, 0.0, init.stds.get(layer, default))
         elif kind == "bias" and drawn:
@@ -319,9 +322,10 @@ def initial_values(recipe: Recipe, spec: ModelSpec) -> dict[str, tuple[Shape, fl
 _PIXEL_DEVIATION = 64.0
 
 
-def _input_deviation(spec: ModelSpec) -> float:
-    """About how far the numbers that a network reads lie from zero, after its preprocessing."""
-    if spec.preprocessing is None:
-        return 1.0
-    std = spec.preprocessing.std
-    return _PIXEL_DEVIATION * spec.preprocessing.scale / (sum(std) / len(std))
+def _input_deviations(recipe: Recipe, spec: ModelSpec) -> dict[str, float]:
+    """Layers that read the network's input -> how far its numbers lie from zero; none where weights are not He's."""
+    if recipe.initialisation.std is not None or spec.preprocessing is None:
+        return {}
+    std, sources = spec.preprocessing.std, {source.name for source in spec.inputs}
+    deviation = _PIXEL_DEVIATION * spec.preprocessing.scale / (sum(std) / len(std))
+    return {name: deviation for name, read in spec.wiring().items() if sources & set(read)}

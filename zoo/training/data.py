@@ -186,7 +186,7 @@ class TrainingStream(Dataset[_Sample]):
 
     def __init__(self, images: Images, spec: ModelSpec, recipe: Recipe, seed: int) -> None:
         assert spec.preprocessing is not None
-        self.images, self.recipe, self.seed = images, recipe, seed
+        self.images, self.spec, self.recipe, self.seed = images, spec, recipe, seed
         self.preprocessing: Preprocessing = spec.preprocessing
         self.size: Pair = (spec.inputs[0].shape[1], spec.inputs[0].shape[2])
         self.colours = principal_colours(images, self.preprocessing.resize) if self._recolours() else None
@@ -224,11 +224,13 @@ class TrainingStream(Dataset[_Sample]):
         if augmentation.flip and self.images.natural and mirror < 0.5:
             window = window[:, ::-1]
         x_CHW = normalise(window, self.preprocessing)
-        epoch = position // len(self.images)
-        if self.colours is not None and rates_at(self.recipe, step=0, steps=1, epoch=epoch, drops=0).colour_noise:
+        if self.colours is not None and self._recolours_at(position // len(self.images)):
             shift = self.colours @ (rng.standard_normal(3) * augmentation.colour_noise)
             x_CHW += self._in_network_units(shift)
         return x_CHW
+
+    def _recolours_at(self, epoch: int) -> bool:
+        return rates_at(self.recipe, self.spec, step=0, steps=1, epoch=epoch, drops=0).colour_noise
 
     def _in_network_units(self, rgb: NDArray[np.float64]) -> FloatArray:
         ordered = rgb[::-1] if self.preprocessing.channels == "BGR" else rgb

@@ -51,7 +51,7 @@ class Journal:
         self._event(Event(file_version="brain.Event:2"))
         # TensorBoard then forgets what it has seen of later steps.
         self._event(Event(step=done, session_log=SessionLog(status=SessionLog.START)))
-        self.bar: Any = tqdm(total=steps, initial=done, desc=title, unit="step", smoothing=0.1)
+        self.bar: Any = tqdm(total=steps, initial=done, desc=title, unit="step", smoothing=0.1, mininterval=0.5)
         self._before = time.perf_counter()
 
     def _event(self, event: Any) -> None:

@@ -104,7 +104,7 @@ class Job:
 
     def rates(self, step: int, drops: int) -> Rates:
         """The rates of a step."""
-        return rates_at(self.recipe, step=step, steps=self.steps, epoch=self.epoch(step), drops=drops)
+        return rates_at(self.recipe, self.spec, step=step, steps=self.steps, epoch=self.epoch(step), drops=drops)
 
 
 def prepare(options: TrainOptions) -> Job:
