@@ -36,6 +36,7 @@ from zoo.frameworks.caffe import (
     Message,
     Names,
     NetLayer,
+    as_scales,
     dumps,
     for_caffe,
     input_layer,
@@ -116,10 +117,10 @@ class _Network:
 def _prepared(weights: Weights) -> _Network:
     caffe = for_caffe(weights.spec)
     lowered = rewrite_all(caffe.spec, _within, without_k, _pairs)
-    problems = list(_problems(lowered.spec))
+    spec, tensors = as_scales(lowered.spec, weights.tensors, batch_norms=True)
+    problems = list(_problems(spec))
     if problems:
         raise UnsupportedError(f"{weights.spec.name}: caffe2onnx cannot express {'; '.join(problems)}")
-    spec, tensors = _affine_as_scale(lowered.spec, dict(weights.tensors))
     free, layers = Names(activation_shapes(spec)), list[NetLayer]()
     for item in net_layers(spec, in_place=False):
         if isinstance(item.layer, Eltwise) and item.layer.operation == "prod":
@@ -197,12 +198,10 @@ def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
         case Eltwise():
             return "maximum" if layer.operation == "max" else ""
         case Scale() | Bias():
-            plain = len(inputs) == 1 and len(shape) == 3 and layer.axis in (1, -3) and layer.num_axes == 1
+            plain = len(inputs) == 1 and len(shape) == 3 and (layer.axis, layer.num_axes) == (1, 1)
             return "" if plain else "anything but one number a channel of N x C x H x W"
         case BatchNorm():
-            if layer.batch_stats:
-                return "statistics of the batch"
-            return "" if len(shape) == 3 else "needs N x C x H x W"
+            return "statistics of the batch"  # with given ones, it is a Scale by now
         case LRN() | ReLU() | Sigmoid() | TanH() | Power() | Dropout() | Concat():
             return ""
         case _:
@@ -221,22 +220,6 @@ def _pool_problem(layer: Pool, shape: Shape) -> str:
         if place.out[i] != full or (full - 1) * layer.stride[i] >= shape[1 + i] + layer.pad[i]:
             return "a last window that starts outside the image"
     return ""
-
-
-def _affine_as_scale(spec: ModelSpec, tensors: dict[str, Array]) -> tuple[ModelSpec, dict[str, Array]]:
-    """BatchNorm and Bias as the Scale that computes the same."""
-    for layer in spec.layers:
-        if isinstance(layer, BatchNorm):
-            mean, variance = tensors.pop(f"{layer.name}.mean"), tensors.pop(f"{layer.name}.variance")
-            weight = 1 / np.sqrt(variance.astype(np.float64) + layer.eps)
-            tensors[f"{layer.name}.weight"] = weight.astype(np.float32)
-            tensors[f"{layer.name}.bias"] = (-mean * weight).astype(np.float32)
-        elif isinstance(layer, Bias):
-            tensors[f"{layer.name}.weight"] = np.ones_like(tensors[f"{layer.name}.bias"])
-        else:
-            continue
-        spec = spec.replace_layer(Scale(name=layer.name, inputs=layer.inputs, bias=True))
-    return spec, tensors
 
 
 @cache

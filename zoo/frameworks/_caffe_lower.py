@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from zoo.errors import UnsupportedError
-from zoo.layers import LRN, Concat, Conv, Layer, ModelSpec, Power, Shape, Slice
-from zoo.shapes import activation_shapes, window
+from zoo.layers import LRN, BatchNorm, Bias, Concat, Conv, Layer, ModelSpec, Power, Scale, Shape, Slice
+from zoo.shapes import activation_shapes, axis_index, window
+
+Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,15 @@ def for_caffe(spec: ModelSpec) -> Lowered:
         UnsupportedError: a layer Caffe has no equal for.
         SpecError: an impossible network.
     """
-    return rewrite_all(spec, split_towers, floor_convolutions, within_k)
+    return rewrite_all(spec, _checked, split_towers, floor_convolutions, within_k)
+
+
+def _checked(layer: Layer, inputs: Sequence[Shape], free: Names) -> None:
+    """Refuse what Caffe's own checks refuse."""
+    if isinstance(layer, LRN) and len(inputs[0]) != 3:
+        raise UnsupportedError(f"layer {layer.name!r} (LRN): Caffe normalises N x C x H x W only")
+    if isinstance(layer, Scale) and layer.bias and len(inputs) == 2:
+        raise UnsupportedError(f"layer {layer.name!r} (Scale): Caffe's bias beside a second input spans the batch")
 
 
 def split_towers(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
@@ -125,6 +138,34 @@ def without_k(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer]
         raise UnsupportedError(f"layer {layer.name!r} (LRN): k must be positive here, got {layer.k:g}")
     unit = replace(layer, name=free.fresh(f"{layer.name}_unit"), k=1.0, alpha=layer.alpha / layer.k)
     return [unit, Power(name=layer.name, inputs=(unit.name,), scale=layer.k**-layer.beta)]
+
+
+def as_scales(
+    spec: ModelSpec, weights: Mapping[str, Array], *, batch_norms: bool
+) -> tuple[ModelSpec, dict[str, Array]]:
+    """Every `Bias` (and, if asked, every `BatchNorm` with given statistics) as the `Scale` that computes the same.
+
+    Scales get an axis counted from the front, and at least one axis. Returns the network and its parameters.
+    """
+    shapes, wiring, tensors = activation_shapes(spec), spec.wiring(), dict(weights)
+    for layer in spec.layers:
+        sources, shape = wiring[layer.name], shapes[layer.name]
+        weight, bias = f"{layer.name}.weight", f"{layer.name}.bias"
+        if isinstance(layer, BatchNorm) and batch_norms and not layer.batch_stats:
+            mean, variance = tensors.pop(f"{layer.name}.mean"), tensors.pop(f"{layer.name}.variance")
+            factor = 1 / np.sqrt(variance.astype(np.float64) + layer.eps)
+            tensors[weight], tensors[bias] = factor.astype(np.float32), (-mean * factor).astype(np.float32)
+            spec = spec.replace_layer(Scale(name=layer.name, inputs=sources, bias=True))
+        elif isinstance(layer, Scale | Bias) and len(sources) == 1:
+            if isinstance(layer, Bias):
+                tensors[weight] = np.ones_like(tensors[bias])
+            axis, num_axes = axis_index(layer.name, layer.axis, shape), layer.num_axes
+            if num_axes == 0:  # one number for all
+                axis, num_axes = 1, 1
+                tensors |= {name: np.full(shape[:1], tensors[name]) for name in (weight, bias) if name in tensors}
+            scale = Scale(name=layer.name, inputs=sources, axis=axis, num_axes=num_axes, bias=bias in tensors)
+            spec = spec.replace_layer(scale)
+    return spec, tensors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ tests; seen with 4.14):
   on both as soon as one has a pad -> the input is cut. A maximum over no pixel is 0, not -FLT_MAX -> it is joined on.
 * BatchNorm with the statistics of the batch: refused for more than one image -> axes exchanged, MVN, and back.
 * Slice: only the first top can be read by name -> an identity after each.
+* Bias is unknown -> a Scale by one; a second input is spread over a tensor of ones and added. Scale needs its axis
+  counted from the front, and at least one.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import UnsupportedError
-from zoo.frameworks._caffe_lower import Names, for_caffe, rewrite_all, without_k
+from zoo.frameworks._caffe_lower import Names, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks._caffe_model import caffemodel, layer_blobs
 from zoo.frameworks._caffe_writer import NetLayer, input_layer, net_layers
 from zoo.frameworks._prototxt import Message, Word, dumps
-from zoo.layers import BatchNorm, Concat, Layer, ModelSpec, Pool, Power, Shape, Slice
+from zoo.layers import BatchNorm, Bias, Concat, Eltwise, Layer, ModelSpec, Pool, Power, Scale, Shape, Slice
 from zoo.shapes import activation_shapes, window
 
 Array: TypeAlias = NDArray[Any]
@@ -38,8 +40,10 @@ _LOWEST = float(np.finfo(np.float32).min)
 def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
     """See `zoo.registry.Framework.forward`; raises `UnsupportedError` for what OpenCV cannot do."""
     caffe = for_caffe(spec)
-    lowered = rewrite_all(caffe.spec, without_k, _pool)
-    text, model = _network(lowered.spec, weights, {name: len(batch) for name, batch in inputs.items()})
+    lowered = rewrite_all(caffe.spec, without_k, _pool, _bias)
+    text, model = _network(
+        *as_scales(lowered.spec, weights, batch_norms=False), {name: len(batch) for name, batch in inputs.items()}
+    )
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its errors reach the user as ours
     names = [lowered.names[caffe.names[layer.name]] for layer in spec.layers]
     try:
@@ -101,6 +105,15 @@ def _pool(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | N
         if empty:
             result += _with_lowest(layer.name, result[-1].name, axis, free)
     return result
+
+
+def _bias(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
+    if not isinstance(layer, Bias) or len(inputs) == 1:
+        return None
+    source, second = layer.inputs
+    ones = Power(name=free.fresh(f"{layer.name}_ones"), inputs=(source,), scale=0.0, shift=1.0)
+    spread = Scale(name=free.fresh(f"{layer.name}_spread"), inputs=(ones.name, second), axis=0)
+    return [ones, spread, Eltwise(name=layer.name, inputs=(source, spread.name))]
 
 
 def _with_lowest(name: str, source: str, axis: int, free: Names) -> list[Layer]:

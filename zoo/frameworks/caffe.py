@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zoo import spec_json
 from zoo.errors import FileFormatError, ZooError
 from zoo.frameworks._caffe_legacy import V1_TYPES
-from zoo.frameworks._caffe_lower import Lowered, Names, Rule, for_caffe, rewrite_all, without_k
+from zoo.frameworks._caffe_lower import Lowered, Names, Rule, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks._caffe_model import Piece, caffemodel, layer_blobs
 from zoo.frameworks._caffe_reader import CaffeNet, read_net
 from zoo.frameworks._caffe_training import solver_text, train_val_text
@@ -35,6 +35,7 @@ __all__ = [
     "NetLayer",
     "Piece",
     "Rule",
+    "as_scales",
     "caffemodel_pieces",
     "deploy_text",
     "dumps",
