@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--batch-size", type=_positive, metavar="N")
     add.add_argument("--seed", type=int, default=0, metavar="N")
     add.add_argument("--checkpoint-every", type=_positive, default=500, metavar="N", help="steps between checkpoints")
-    add.add_argument("--workers", type=int, default=2, metavar="N", help="processes that decode images")
+    add.add_argument("--workers", type=int, metavar="N", help="processes a device that decode images (2; digits: 0)")
     add.add_argument("--on-broken-image", choices=("skip", "stop"), default="stop")
     add.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
 

@@ -245,6 +245,8 @@ def _train(options: argparse.Namespace) -> int:
     from zoo.training.launch import train
     from zoo.training.loop import TrainOptions
 
+    # The digits are in memory already; processes to read them would take longer to start than to be of use.
+    workers = (0 if options.data == "digits" else 2) if options.workers is None else options.workers
     _print(
         str(
             train(
@@ -261,7 +263,7 @@ def _train(options: argparse.Namespace) -> int:
                     seed=options.seed,
                     resume=options.resume,
                     checkpoint_every=options.checkpoint_every,
-                    workers=options.workers,
+                    workers=workers,
                     on_broken_image=options.on_broken_image,
                 )
             )
