@@ -152,13 +152,12 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def _find(source: str) -> tuple[Path, ModelSpec | None]:
     """The file of a SRC, fetched if it is an id of the manifest, and the network the manifest says it holds."""
-    from converters import manifest
-
     path = Path(source)
     if path.exists() or path.with_name(path.name + ".index").exists():
         return path, None
     if path.suffix or path.parent != Path():
         raise FileFormatError(path, "no such file")
+    from converters import manifest
     from converters.fetch import fetch
 
     try:
