@@ -38,7 +38,7 @@ _MESSAGES = {
         " stride* uint32 6, pad_h uint32 9 =0, pad_w uint32 10 =0, kernel_h uint32 11, kernel_w uint32 12,"
         " stride_h uint32 13, stride_w uint32 14, dilation* uint32 18"
     ),
-    "InnerProductParameter": "num_output uint32 1, bias_term bool 2 =true",
+    "InnerProductParameter": "num_output uint32 1, bias_term bool 2 =true, axis int32 5 =1",
     "PoolingParameter": (
         "pool PoolMethod 1 =MAX, kernel_size uint32 2, stride uint32 3 =1, pad uint32 4 =0, kernel_h uint32 5,"
         " kernel_w uint32 6, stride_h uint32 7, stride_w uint32 8, pad_h uint32 9 =0, pad_w uint32 10 =0,"

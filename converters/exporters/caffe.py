@@ -292,9 +292,9 @@ _FIRST = "caffe2onnx_first"
 
 
 def _all_inputs(network: _Network) -> Message | None:
-    """caffe2onnx's first node always reads every input; with several, that is one made for it and dropped later."""
+    """caffe2onnx's first node always reads every input once; where ours does not, one is made and dropped later."""
     inputs = [source.name for source in network.spec.inputs]
-    if len(inputs) == 1:
+    if network.layers[0].message.strings("bottom") == inputs:
         return None
     return Message().add("name", _FIRST).add("type", "Concat").add("bottom", *inputs).add("top", _FIRST)
 
