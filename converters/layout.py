@@ -78,8 +78,9 @@ def rearrange(array: NDArray[Any], source: str, target: str, known: Mapping[str,
         raise ValueError(f"{source!r} and {target!r} have different axes")
     split = array.reshape([sizes[axis] for axis in before])
     moved = np.transpose(split, [before.index(axis) for axis in after])
-    shape = [prod(sizes[axis] for axis in group) for group in parse(target)]
-    return moved.reshape(shape) if len(shape) == moved.ndim else contiguous(moved).reshape(shape)
+    groups = parse(target)
+    merged = contiguous(moved) if any(len(group) > 1 for group in groups) else moved
+    return merged.reshape([prod(sizes[axis] for axis in group) for group in groups])
 
 
 # A row of this many float32 numbers fills a cache line, or a few.
@@ -93,6 +94,8 @@ def contiguous(array: NDArray[Any]) -> NDArray[Any]:
     NumPy walks a transposed weight with strides of kilobytes, so that every number costs a cache line. Here the axis
     that is innermost on one side and outermost on the other is cut into blocks that are turned around in the cache.
     """
+    if 1 in array.shape:
+        return contiguous(array.squeeze()).reshape(array.shape)
     order = sorted(range(array.ndim), key=lambda axis: (-abs(array.strides[axis]), axis))
     turned = [order.index(axis) for axis in range(array.ndim)]
     if array.flags.c_contiguous or order == sorted(order) or array.size < 1 << 16:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from converters.layout import axis_sizes, convert_shape, rearrange
+from converters.mapped import release
 from converters.weights import Array, Weights, all_finite
 from zoo.errors import WeightsError
 from zoo.layers import ModelSpec, Shape
@@ -84,6 +85,7 @@ def to_canonical(
                 if entry.axes
                 else tensor
             )
+            release(tensor)  # it was read to the last number, and may have been copied: hold its pages no longer
     used = {entries[name].native for name in shapes}
     problems += [
         f"{name} is not a parameter of this network" for name in tensors if name not in used and not ignored(name)

@@ -1,11 +1,13 @@
 """The algebra: derived conversions are right, and their inverses give back the same bits."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.layout import axis_sizes, convert_shape, parse, rearrange
+from converters.layout import axis_sizes, contiguous, convert_shape, parse, rearrange
 
 
 def test_a_convolution_kernel_goes_where_tensorflow_wants_it() -> None:
@@ -58,3 +60,13 @@ def test_every_conversion_has_its_inverse(
     assert there.shape == convert_shape(shape, a, merged, {})
     back = rearrange(there, merged, a, sizes)
     np.testing.assert_array_equal(back.view(np.uint32), bits.view(np.uint32))
+
+
+@pytest.mark.parametrize("shape", [(70, 80, 5, 5), (33, 3000), (7, 40, 30, 11), (1, 1, 300, 400), (300, 1, 1, 400)])
+def test_contiguous_gives_the_same_numbers_in_order(shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).normal(size=shape).astype("f")
+    for axes in permutations(range(len(shape))):
+        for view in (array.transpose(axes), array[len(array) // 3 :].transpose(axes)):
+            made = contiguous(view)
+            assert made.flags.c_contiguous
+            np.testing.assert_array_equal(made, view)
