@@ -1,0 +1,256 @@
+"""Whole runs: bits, resumption, other numbers of devices, a killed device, a full disk, bad options."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from zoo import registry, spec_json
+from zoo.errors import ZooError
+from zoo.layers import ModelSpec
+from zoo.recipe import SMALL, recipe_for
+from zoo.training.checkpoint import checkpoints
+from zoo.training.journal import Journal, read_metrics
+from zoo.training.launch import train
+from zoo.training.loop import TrainOptions, prepare
+
+MINI = registry.model("alexnet_mini")
+TINY: ModelSpec = replace(
+    MINI.change("conv1", out_channels=8)
+    .change("conv2", out_channels=16)
+    .change("conv3", out_channels=16)
+    .change("conv4", out_channels=16)
+    .change("conv5", out_channels=16)
+    .change("fc6", out_features=32)
+    .change("fc7", out_features=32),
+    name="tiny",
+)
+STEPS = 20
+
+
+def _options(out: Path, **changes: Any) -> TrainOptions:
+    return TrainOptions(
+        **(
+            {"model": TINY, "data": "digits", "out": out, "steps": STEPS, "batch_size": 16, "checkpoint_every": 5}
+            | changes
+        )
+    )
+
+
+def _losses(out: Path) -> list[str]:
+    return [row["loss"] for row in read_metrics(out)]
+
+
+def _stop_at(step: int, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """The next run breaks off when it has recorded a step."""
+    record = Journal.step
+
+    def broken(self: Journal, at: int, *args: Any) -> None:
+        record(self, at, *args)
+        if at == step:
+            raise error
+
+    monkeypatch.setattr(Journal, "step", broken)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run on one device."""
+    out = tmp_path_factory.mktemp("alone")
+    train(_options(out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, interrupted at step 8: its last checkpoint is that of step 5."""
+    out = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        _stop_at(8, patch, KeyboardInterrupt())
+        with pytest.raises(ZooError, match=r"interrupted; go on from step-00000005.*--resume"):
+            train(_options(out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run of the two towers on two devices."""
+    out = tmp_path_factory.mktemp("pair")
+    train(_options(out, devices=2, parallel="towers"))
+    return out
+
+
+def test_a_run_leaves_model_metrics_events_curves_and_checkpoints(alone: Path) -> None:
+    with safe_open(alone / "model.safetensors", "numpy") as file:
+        metadata = file.metadata()
+    assert spec_json.loads(metadata[spec_json.METADATA_KEY]) == TINY
+    assert metadata["model"] == "tiny"
+    rows = read_metrics(alone)
+    assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
+    assert float(rows[-1]["val_top1"]) <= float(rows[-1]["val_top5"]) <= 1.0
+    assert [path.name for path in checkpoints(alone)] == ["step-00000015.safetensors", "step-00000020.safetensors"]
+    with Image.open(alone / "curves.png") as image:
+        assert np.asarray(image.convert("L")).std() > 1
+    (events,) = alone.glob("events.out.tfevents.*")
+    logged = [value.tag for event in EventFileLoader(str(events)).Load() for value in event.summary.value]
+    assert logged.count("loss") == STEPS
+    assert logged.count("val_top1") == 1
+    assert not list(alone.rglob("*.part"))
+
+
+def test_the_same_seed_gives_the_same_bits(alone: Path, tmp_path: Path) -> None:
+    train(_options(tmp_path))
+    assert _losses(tmp_path) == _losses(alone)
+    ours, theirs = (load_file(out / "model.safetensors") for out in (tmp_path, alone))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_resumed_run_goes_on_bit_for_bit(alone: Path, stopped: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    train(_options(tmp_path, resume=True))
+    assert _losses(tmp_path) == _losses(alone)
+    ours, theirs = (load_file(checkpoints(out)[-1]) for out in (tmp_path, alone))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_two_devices_follow_the_curve_of_one(alone: Path, pair: Path) -> None:
+    one, two = (np.array(_losses(out), dtype=float) for out in (alone, pair))
+    assert np.abs(one / two - 1).max() < 1e-4
+    assert one[-1] < one[0]
+
+
+def test_one_two_and_one_device_again(alone: Path, stopped: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    _run_until_killed(_options(tmp_path, resume=True, devices=2, parallel="towers"), after="step-00000010")
+    train(_options(tmp_path, resume=True))
+    one, mixed = (np.array(_losses(out), dtype=float) for out in (alone, tmp_path))
+    assert np.abs(one / mixed - 1).max() < 1e-4
+
+
+def _run_until_killed(options: TrainOptions, after: str) -> float:
+    """Kill the second device once a checkpoint is there; returns the seconds until the run has ended."""
+    killed = list[float]()
+
+    def kill() -> None:
+        while not any(after in path.name for path in checkpoints(options.out)):
+            time.sleep(0.01)
+        os.kill(max(child.pid or 0 for child in multiprocessing.active_children()), signal.SIGKILL)
+        killed.append(time.monotonic())
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    with pytest.raises(ZooError, match=r"device \d was ended by SIGKILL; go on from step-\d+.safetensors .*--resume"):
+        train(options)
+    thread.join()
+    assert not multiprocessing.active_children()
+    return time.monotonic() - killed[0]
+
+
+def test_when_a_device_is_killed_the_other_ends_and_the_pair_goes_on_bit_for_bit(pair: Path, tmp_path: Path) -> None:
+    towers = {"devices": 2, "parallel": "towers"}
+    assert _run_until_killed(_options(tmp_path, **towers), after="step-00000005") < 30
+    train(_options(tmp_path, **towers, resume=True))
+    assert _losses(tmp_path) == _losses(pair)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    record = Journal.flush
+
+    def fill(self: Journal) -> None:
+        record(self)
+        if len(checkpoints(tmp_path)) == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+
+    monkeypatch.setattr(Journal, "flush", fill)
+    try:
+        with pytest.raises(ZooError, match=r"step-00000015.*cannot be written.*step-00000010.safetensors, is whole"):
+            train(_options(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    monkeypatch.undo()
+    assert not list(tmp_path.rglob("*.part"))
+    train(_options(tmp_path, resume=True))
+    assert _losses(tmp_path) == _losses(alone)
+
+
+def test_a_broken_image_stops_the_run_or_is_skipped_as_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for part in ("train", "val"):
+        for name in ("a", "b"):
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for i in range(4):
+                pixels = rng.integers(0, 256, (80, 80, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / part / name / f"{i}.png")
+    (tmp_path / "data" / "train" / "a" / "2.png").write_bytes(b"nothing")
+    options = _options(tmp_path / "out", data=tmp_path / "data", batch_size=4, steps=4, workers=2)
+    with pytest.raises(ZooError, match=r"2\.png: no image .*--on-broken-image skip"):
+        train(options)
+    train(replace(options, on_broken_image="skip"))
+    assert "2.png" in capfd.readouterr().err
+    with safe_open(tmp_path / "out" / "model.safetensors", "numpy") as file:
+        assert file.get_slice("fc8.weight").get_shape() == [2, 32]  # as many outputs as there are classes
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ZooError, match=r"the loss is .* the rate is too high"):
+        train(_options(tmp_path, recipe=replace(SMALL, rate=1e6)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"devices": 1, "parallel": "towers"}, "the two towers need 2, 4, 6"),
+        ({"devices": 4, "batch_size": 3}, "a batch of 3 images is smaller than 4 devices"),
+        ({"devices": 2, "parallel": "data", "batch_size": 15}, "cannot be dealt out evenly over 2 devices"),
+        ({"data": "/nowhere"}, "/nowhere: no train folder"),
+        ({"resume": True}, "no checkpoint to go on from"),
+        ({"model": replace(TINY, preprocessing=None)}, "does not say how its images are prepared"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ZooError, match=message) as caught:
+        train(_options(tmp_path, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_is_not_overwritten_nor_continued_with_other_numbers(alone: Path) -> None:
+    with pytest.raises(ZooError, match="holds a run already"):
+        train(_options(alone))
+    with pytest.raises(ZooError, match=r"was made with batch size 16 \(now 32\)"):
+        train(_options(alone, resume=True, batch_size=32))
+    with pytest.raises(ZooError, match=r"is of another network \(tiny\), not of this alexnet_mini"):
+        train(_options(alone, resume=True, model=MINI))
+
+
+def test_a_damaged_checkpoint_is_named(stopped: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    (path,) = checkpoints(tmp_path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ZooError, match=r"step-00000005.safetensors: damaged checkpoint"):
+        train(_options(tmp_path, resume=True))
+
+
+def test_the_length_follows_from_epochs_and_the_recipe(tmp_path: Path) -> None:
+    options = _options(tmp_path, steps=None, batch_size=None, epochs=2)
+    job = prepare(options)
+    assert (job.batch_size, job.steps) == (64, 45)  # 2 x 1437 images
+    assert [step for step in range(job.steps) if job.ends_epoch(step)] == [22, 44]
+    assert prepare(replace(options, epochs=None)).steps == -(-recipe_for(TINY).epochs * 1437 // 64)
