@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from converters._file_subjects import open_file
+from converters._file_subjects import Ran, Subject, open_file
 from converters._proof import Proof
 from converters._verdicts import SubjectVerdict
 from converters.atomic import check_target, publish, publish_folder, staging
 from converters.fold import fold_preprocessing
-from converters.weights import Weights
+from converters.weights import Array, Weights
 from zoo.errors import CheckFailedError, ZooError
 from zoo.frameworks import onnx
 from zoo.registry import load
@@ -70,8 +72,8 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
     with staging(path) as folder:
         written = folder / path.name
         if kind == "onnx":
-            form = {} if options.opset is None else {"opset": options.opset}
-            onnx.write(written, onnx.graph(weights.spec, fast_lrn=options.fast_lrn, **form), weights.tensors)
+            form = onnx.graph(weights.spec, opset=options.opset or onnx.OPSET, fast_lrn=options.fast_lrn)
+            onnx.write(written, form, weights.tensors)
         else:
             exporter = cast(Any, load("converters.exporters", "tf_slim", "exporter"))
             (exporter.export_frozen_graph if kind == "frozen graph" else exporter.export_saved_model)(weights, written)
@@ -86,12 +88,16 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
 def _check(weights: Weights, written: Path, target: str, kind: str) -> None:
     proof = Proof(weights)
     if kind == "onnx":
-        verdict = proof.judge_file(open_file(written, None, weights))
+        subject = open_file(written, None, weights).subject(weights.spec)
     else:
         exporter = cast(Any, load("converters.exporters", "tf_slim", "exporter"))
         run = exporter.run_frozen_graph if kind == "frozen graph" else exporter.run_saved_model
-        verdict = proof.judge(target, lambda w, inputs: run(written, w.spec, inputs))
-    _report(verdict, target, proof.budget)
+
+        def feed(inputs: Mapping[str, Array], _: Mapping[str, int]) -> Ran:
+            return Ran(activations=run(written, weights.spec, inputs))
+
+        subject = Subject(name=target, open=lambda: nullcontext(feed))
+    _report(proof.judge(subject), target, proof.budget)
 
 
 def _report(verdict: SubjectVerdict, target: str, budget: float) -> None:
