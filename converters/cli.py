@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parser().parse_args([a for a in arguments if a not in ("-v", "--verbose")])
         options.arguments = arguments  # for reports: the command that reproduces them
         logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
-        for noisy in ("PIL", "matplotlib", "torch", "onnxscript", "tensorflow", "tf2onnx", "h5py", "absl"):
+        for noisy in ("PIL", "matplotlib", "torch", "onnxscript", "onnx_ir", "tensorflow", "tf2onnx", "h5py", "absl"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         # Imported here: `zoo --help` must not wait for numpy.
         return import_module("converters.commands").COMMANDS[options.command](options)
