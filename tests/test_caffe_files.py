@@ -1,0 +1,217 @@
+"""caffemodel files of every generation; golden ones are in test_mini_alexnet and test_ops."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converters.convert import load, same_bits, save
+from converters.frameworks import caffe
+from converters.parity import probe_weights
+from converters.protowire import FIXED32, FIXED64, integer, message, tag, text, varint
+from tests.small import shrink, small_weights
+from zoo import registry
+from zoo.errors import FileFormatError, WeightsError
+from zoo.layers import BatchNorm, Bias, Conv, Dense, Input, ModelSpec, Scale, Slice
+from zoo.shapes import parameter_shapes
+
+RNG = np.random.default_rng(0)
+SPEC = ModelSpec(
+    name="net",
+    title="a convolution and a dense layer",
+    inputs=(Input(shape=(2, 3, 3)),),
+    layers=(Conv(name="conv", out_channels=3, kernel=(2, 2)), Dense(name="fc", out_features=4)),
+)
+WEIGHTS = {name: RNG.normal(size=shape).astype(np.float32) for name, shape in parameter_shapes(SPEC).items()}
+
+
+def blob(array: np.ndarray, *, legacy: bool = False, packed: bool = True, double: bool = False) -> bytes:
+    """A BlobProto, in each of the forms that files have."""
+    if legacy:
+        shape = (1,) * (4 - array.ndim) + array.shape
+        head = b"".join(integer(i + 1, size) for i, size in enumerate(shape))
+    else:
+        head = message(7, message(1, b"".join(varint(size) for size in array.shape)))
+    number, kind, dtype = (8, FIXED64, "<f8") if double else (5, FIXED32, "<f4")
+    values = array.reshape(-1).astype(dtype)
+    if packed:
+        return head + message(number, values.tobytes())
+    return head + b"".join(tag(number, kind) + value.tobytes() for value in values)
+
+
+def current(name: str, kind: str, *blobs: bytes, extra: bytes = b"") -> bytes:
+    return message(100, text(1, name) + text(2, kind) + b"".join(message(7, b) for b in blobs) + extra)
+
+
+def v1(name: str, kind: int, *blobs: bytes) -> bytes:
+    return message(2, text(4, name) + integer(5, kind) + b"".join(message(6, b) for b in blobs))
+
+
+def v0(name: str, kind: str, *blobs: bytes) -> bytes:
+    return message(2, message(1, text(1, name) + text(2, kind) + b"".join(message(50, b) for b in blobs)))
+
+
+def arrays(layer: str) -> list[np.ndarray]:
+    return [WEIGHTS[f"{layer}.weight"], WEIGHTS[f"{layer}.bias"]]
+
+
+def blobs(layer: str, **form: bool) -> list[bytes]:
+    return [blob(array, **form) for array in arrays(layer)]
+
+
+NOISE = current("data", "MemoryData") + current("loss", "SoftmaxWithLoss")
+CONV, FC = current("conv", "Convolution", *blobs("conv")), current("fc", "InnerProduct", *blobs("fc"))
+TRANSPOSED = [blob(arrays("fc")[0].T), blob(arrays("fc")[1])]
+FORMS = {
+    "current": text(1, "net") + NOISE + CONV + FC,
+    "unpacked": current("conv", "Convolution", *blobs("conv", packed=False)) + FC,
+    "double": current("conv", "Convolution", *blobs("conv", double=True)) + FC,
+    "v1": v1("conv", 4, *blobs("conv", legacy=True)) + v1("fc", 14, *blobs("fc", legacy=True)),
+    "v0": v0("conv", "conv", *blobs("conv", legacy=True)) + v0("fc", "innerproduct", *blobs("fc", legacy=True)),
+    "legacy sizes": CONV + current("fc", "InnerProduct", *blobs("fc", legacy=True)),
+    "transposed": CONV + current("fc", "InnerProduct", *TRANSPOSED, extra=message(117, integer(6, 1))),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_generation_gives_the_same_bits(form: str, tmp_path: Path) -> None:
+    (tmp_path / "w.caffemodel").write_bytes(FORMS[form])
+    weights = load(tmp_path / "w.caffemodel", spec=SPEC)
+    assert list(weights.tensors) == list(WEIGHTS)
+    assert all(same_bits(weights.tensors[name], WEIGHTS[name]) for name in WEIGHTS)
+
+
+def test_doubles_win_and_are_rounded_as_caffe_does_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fine = np.array([1 / 3, 0.5], np.float64)
+    both = blob(fine, double=True) + message(5, np.zeros(2, "<f4").tobytes())
+    (tmp_path / "w.caffemodel").write_bytes(current("a", "Bias", both))
+    with caplog.at_level(logging.WARNING):
+        read = caffe.read(tmp_path / "w.caffemodel").tensors["a.0"]
+    np.testing.assert_array_equal(read, fine.astype(np.float32))
+    assert "a.0 holds doubles: 1 of 2 numbers are rounded" in caplog.text
+
+
+def test_a_transpose_that_only_the_prototxt_beside_tells(tmp_path: Path) -> None:
+    weight = RNG.normal(size=(6, 4)).astype(np.float32)
+    (tmp_path / "w.caffemodel").write_bytes(current("fc", "InnerProduct", blob(weight)))
+    (tmp_path / "w.prototxt").write_text(
+        'input: "x" input_shape { dim: 1 dim: 6 } layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc"'
+        " inner_product_param { num_output: 4 bias_term: false transpose: true } }"
+    )
+    np.testing.assert_array_equal(load(tmp_path / "w.caffemodel").tensors["fc.weight"], weight.T)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.5, 0.0])
+def test_batch_norm_statistics_are_divided_by_their_factor(factor: float, tmp_path: Path) -> None:
+    mean, variance = RNG.normal(size=3).astype(np.float32), RNG.uniform(1, 2, 3).astype(np.float32)
+    parts = [blob(array) for array in (mean, variance, np.array([factor], np.float32))]
+    (tmp_path / "w.caffemodel").write_bytes(current("bn", "BatchNorm", *parts))
+    tensors = caffe.read(tmp_path / "w.caffemodel").tensors
+    scale = np.float32(1) / np.float32(factor) if factor else np.float32(0)
+    assert list(tensors) == ["bn.0", "bn.1"]
+    np.testing.assert_array_equal(tensors["bn.0"], mean * scale)
+    np.testing.assert_array_equal(tensors["bn.1"], variance * scale)
+
+
+DAMAGED = {
+    "both dialects": (FORMS["v1"] + FORMS["current"], "'layer' and 'layers'"),
+    "cut": (FORMS["current"][:-3], "cut short"),
+    "empty": (b"", "empty"),
+    "text": (b'name: "alexnet"\nlayer {}', "no protobuf|no caffemodel"),
+    "no layers": (text(1, "net"), "there are no layers"),
+    "too few numbers": (
+        current("conv", "Convolution", message(7, message(1, varint(5))) + message(5, b"\0" * 16)),
+        r"blob 0 of layer 'conv': its shape \(5,\) holds 5 numbers, the file has 4",
+    ),
+    "an enormous shape": (
+        current("conv", "Convolution", message(7, message(1, varint(1 << 40) * 4)) + message(5, b"\0" * 16)),
+        "the file has 4",
+    ),
+    "a negative size": (current("c", "Convolution", integer(1, -1) + message(5, b"\0" * 16)), "impossible shape"),
+    "half a number": (current("c", "Convolution", message(5, b"\0" * 15)), "blob 0 of layer 'c'"),
+    "two of one name": (FORMS["current"] + current("fc", "InnerProduct", *blobs("fc")), "two layers named 'fc'"),
+    "a name that is no text": (message(100, message(1, b"\xff\xff")), "utf-8"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_files_are_refused_in_one_line(damage: str, tmp_path: Path) -> None:
+    data, problem = DAMAGED[damage]
+    (tmp_path / "w.caffemodel").write_bytes(data)
+    with pytest.raises(FileFormatError, match=problem) as caught:
+        load(tmp_path / "w.caffemodel", spec=SPEC)
+    assert "\n" not in str(caught.value)
+
+
+def test_blobs_that_are_missing_left_over_or_misshapen_are_all_named(tmp_path: Path) -> None:
+    short = blob(WEIGHTS["conv.weight"][..., :1])
+    data = current("conv", "Convolution", short) + current("new", "PReLU", blob(np.ones(3)))
+    (tmp_path / "w.caffemodel").write_bytes(data)
+    with pytest.raises(WeightsError) as caught:
+        load(tmp_path / "w.caffemodel", spec=SPEC)
+    for words in ("conv.0 has shape (3, 2, 2, 1)", "conv.1 is missing", "fc.0 is missing", "new.0 is not a parameter"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("model", registry.models())
+def test_every_member_comes_back_with_its_very_spec_and_bits(model: str, tmp_path: Path) -> None:
+    weights = small_weights(model)
+    save(weights, tmp_path / "w.caffemodel")
+    again = load(tmp_path / "w.caffemodel")
+    assert again.spec == weights.spec
+    assert all(same_bits(again.tensors[name], weights.tensors[name]) for name in weights.tensors)
+
+
+def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(small_weights(), tmp_path / f"{name}.caffemodel")
+    assert (tmp_path / "a.caffemodel").read_bytes() == (tmp_path / "b.caffemodel").read_bytes()
+    assert (tmp_path / "a.prototxt").read_bytes() == (tmp_path / "b.prototxt").read_bytes()
+
+
+def test_parameters_of_every_kind_come_back(tmp_path: Path) -> None:
+    spec = ModelSpec(
+        name="all",
+        title="every kind with parameters",
+        inputs=(Input(shape=(4, 5, 6)),),
+        layers=(
+            Conv(name="c", out_channels=4, kernel=(3, 2), groups=2, bias=False),
+            BatchNorm(name="bn", eps=1e-3),
+            Scale(name="s", axis=2, num_axes=-1, bias=True),
+            Bias(name="b", num_axes=0),
+            Slice(name="half", start=1, stop=3),
+            Dense(name="f", out_features=3, axis=2),
+        ),
+    )
+    weights = probe_weights(spec)
+    save(weights, tmp_path / "w.caffemodel")
+    again = load(tmp_path / "w.caffemodel")
+    assert again.spec == spec
+    assert all(same_bits(again.tensors[name], weights.tensors[name]) for name in weights.tensors)
+
+
+def test_an_edited_network_is_read_as_it_stands_but_keeps_its_preprocessing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(small_weights(), tmp_path / "w.caffemodel")
+    beside = tmp_path / "w.prototxt"
+    beside.write_text(beside.read_text().replace("dropout_ratio: 0.5", "dropout_ratio: 0.25"))
+    again = load(tmp_path / "w.caffemodel")
+    assert again.spec.layer("drop6") != shrink("alexnet").layer("drop6")
+    assert again.spec.preprocessing == shrink("alexnet").preprocessing
+    assert "was edited" in caplog.text
+
+
+def test_a_mean_image_in_both_forms(tmp_path: Path) -> None:
+    mean = RNG.normal(size=(3, 4, 5)).astype(np.float32)
+    for name, form in {"a": {"legacy": True}, "b": {}}.items():
+        (tmp_path / name).write_bytes(blob(mean, **form))
+        np.testing.assert_array_equal(caffe.read_mean(tmp_path / name), mean)
+    (tmp_path / "c").write_bytes(blob(mean[0]))
+    with pytest.raises(FileFormatError, match="expected C x H x W"):
+        caffe.read_mean(tmp_path / "c")

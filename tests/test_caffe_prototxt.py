@@ -1,0 +1,313 @@
+"""Prototxts of every dialect in; errors that name line and layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zoo.errors import FileFormatError, SpecError, UnsupportedError, ZooError
+from zoo.frameworks._prototxt import Message, PrototxtError, Word, dumps, parse
+from zoo.frameworks.caffe import CaffeNet, parse_prototxt, read_prototxt
+from zoo.layers import LRN, BatchNorm, Concat, Conv, Dense, Dropout, Input, Pool, ReLU, Slice, Softmax
+
+INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 dim: 12 dim: 12 } } }\n'
+
+
+def read(text: str) -> CaffeNet:
+    return parse_prototxt(text, Path("net.prototxt"))
+
+
+def layers(*texts: str) -> CaffeNet:
+    return read(INPUT + "".join(f"layer {{ {text} }}\n" for text in texts))
+
+
+def test_text_format_in_all_its_forms() -> None:
+    message = parse("""
+        # a comment
+        a: 1, b: -2.5e1; c: "x\\n\\"y\\"" 'z' d: WORD e: [1, 2, 0x10] e: 010
+        f { g: true } f < g: f >  h: { i: .5f } j: inf k: [] l: "\\101\\x42"
+    """)
+    assert message.integer("a", 0) == 1
+    assert message.number("b", 0) == -25.0
+    assert message.string("c") == 'x\n"y"z'
+    assert message.fields["d"] == [Word("WORD")]
+    assert message.integers("e") == [1, 2, 16, 8]
+    assert [block.flag("g", False) for block in message.messages("f")] == [True, False]
+    assert message.message("h").number("i", 0) == 0.5
+    assert message.number("j", 0) == float("inf")
+    assert message.integers("k") == []
+    assert message.string("l") == "AB"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("a: 1\nb 2", "line 2: expected ':' or '{' after b, got 2"),
+        ("a {\n b: 1\n", "line 3: expected a field name, got the end of the file"),
+        ("a: \n\n}", "line 3: expected a value, got }"),
+        ('a: "b\n"', "line 1: cannot read '\"b\\n\"'"),
+        ("a: [1 2]", "line 1: expected ',' or ']', got 2"),
+        ("}", "line 1: expected a field name, got }"),
+        ("a { > }", "line 1: expected a field name, got >"),
+        ("a{" * 100, "line 1: blocks are nested deeper than 32"),
+        (f"a: {'9' * 5000}", "line 1: a number of more than 64 digits"),
+    ],
+)
+def test_malformed_text_is_refused_with_its_line(text: str, error: str) -> None:
+    with pytest.raises(PrototxtError) as caught:
+        parse(text)
+    assert str(caught.value) == error
+
+
+@given(st.text(alphabet='ab: {}<>[],;"\\#0.9e-\n', max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        again = parse(dumps(parse(text)))
+    except PrototxtError as error:
+        assert str(error).startswith("line ")
+    else:
+        assert dumps(again) == dumps(parse(text))
+
+
+def test_printing_is_the_inverse_of_parsing() -> None:
+    message = Message().add("name", 'a "b" \\ c\n').add("x", 0.1, 2, 1e-5, -3.0).add("e", Word("MAX"))
+    message.add("long", Message().add("value", *range(60))).add("empty", Message())
+    again = parse(dumps(message))
+    assert dumps(again) == dumps(message)
+    assert again.string("name") == 'a "b" \\ c\n' and again.numbers("x") == [0.1, 2, 1e-5, -3]
+
+
+def test_layers_in_place_have_activations_of_their_own() -> None:
+    net = layers(
+        'name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 kernel_size: 3 }',
+        'name: "r" type: "ReLU" bottom: "c" top: "c" relu_param { negative_slope: 0.1 }',
+        'name: "d" type: "Dropout" bottom: "c" top: "c"',
+        'name: "s" type: "Split" bottom: "c" top: "c_0" top: "c_1"',
+        'name: "j" type: "Concat" bottom: "c_0" bottom: "c_1" top: "j" concat_param { concat_dim: 2 }',
+    )
+    assert net.spec.layers == (
+        Conv(name="c", out_channels=2, kernel=(3, 3)),
+        ReLU(name="r", negative_slope=0.1),
+        Dropout(name="d"),
+        Concat(name="j", inputs=("d", "d"), axis=2),
+    )
+
+
+def test_every_way_to_write_a_window() -> None:
+    net = layers(
+        'name: "a" type: "Convolution" bottom: "data" top: "a"'
+        " convolution_param { num_output: 4 kernel_h: 3 kernel_w: 1 stride_h: 1 stride_w: 2 pad_h: 1 group: 2"
+        " dilation: 2 dilation: 1 bias_term: false weight_filler { type: 'xavier' } engine: CAFFE }",
+        'name: "b" type: "Convolution" bottom: "a" top: "b"'
+        " convolution_param { num_output: 4 kernel_size: 3 kernel_size: 1 stride: 1 pad: 1 pad: 0 }",
+        'name: "p" type: "Pooling" bottom: "b" top: "p" pooling_param { pool: AVE kernel_size: 2 round_mode: FLOOR }',
+        'name: "g" type: "Pooling" bottom: "p" top: "g" pooling_param { pool: MAX global_pooling: true }',
+    )
+    assert net.spec.layers == (
+        Conv(name="a", out_channels=4, kernel=(3, 1), stride=(1, 2), pad=(1, 0), dilation=(2, 1), groups=2, bias=False),
+        Conv(name="b", out_channels=4, kernel=(3, 1), pad=(1, 0)),
+        Pool(name="p", mode="ave", kernel=(2, 2), rounding="floor"),
+        Pool(name="g", mode="max", global_pool=True),
+    )
+
+
+def test_slices_are_named_after_their_tops_and_silence_drops_them() -> None:
+    net = layers(
+        'name: "s" type: "Slice" bottom: "data" top: "x" top: "y" top: "z"'
+        " slice_param { slice_point: 1 slice_point: 3 }",
+        'name: "quiet" type: "Silence" bottom: "x"',
+        'name: "n" type: "LRN" bottom: "y" top: "n" lrn_param { norm_region: WITHIN_CHANNEL k: 5 local_size: 3 }',
+        'name: "b" type: "BatchNorm" bottom: "z" top: "b" batch_norm_param { use_global_stats: false eps: 0.1 }',
+    )
+    assert net.spec.layers == (
+        Slice(name="y", start=1, stop=3),
+        Slice(name="z", inputs=("data",), start=3, stop=4),
+        LRN(name="n", inputs=("y",), size=3, alpha=1.0, beta=0.75, k=1.0, region="within"),
+        BatchNorm(name="b", inputs=("z",), eps=0.1, batch_stats=True),
+    )
+    assert net.omitted == ()
+
+
+V1 = """
+name: "old"
+input: "a" input: "b"
+input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
+input_dim: 1 input_dim: 2 input_dim: 8 input_dim: 8
+layers { name: "join" type: CONCAT bottom: "a" bottom: "b" top: "join" concat_param { concat_dim: 1 } }
+layers { name: "ip" type: INNER_PRODUCT bottom: "join" top: "ip" blobs_lr: 1 inner_product_param { num_output: 5 } }
+layers { name: "prob" type: SOFTMAX bottom: "ip" top: "prob" include { phase: TEST } }
+layers { name: "loss" type: SOFTMAX_LOSS bottom: "ip" bottom: "label" include { phase: TRAIN } }
+"""
+V0 = """
+name: "older"
+layers { layer { name: "data" type: "data" source: "x" batchsize: 5 cropsize: 20 mirror: true }
+  top: "data" top: "label" }
+layers { layer { name: "pad1" type: "padding" pad: 2 } bottom: "data" top: "pad1" }
+layers { layer { name: "conv1" type: "conv" num_output: 4 kernelsize: 5 stride: 2 group: 1 biasterm: false
+  weight_filler { type: "gaussian" std: 0.01 } blobs_lr: 1. weight_decay: 1. } bottom: "pad1" top: "conv1" }
+layers { layer { name: "relu1" type: "relu" } bottom: "conv1" top: "conv1" }
+layers { layer { name: "norm1" type: "lrn" local_size: 3 alpha: 0.0001 beta: 0.75 } bottom: "conv1" top: "norm1" }
+layers { layer { name: "pool1" type: "pool" pool: MAX kernelsize: 3 stride: 2 } bottom: "norm1" top: "pool1" }
+layers { layer { name: "fc" type: "innerproduct" num_output: 7 } bottom: "pool1" top: "fc" }
+layers { layer { name: "drop" type: "dropout" dropout_ratio: 0.3 } bottom: "fc" top: "fc" }
+layers { layer { name: "loss" type: "softmax_loss" } bottom: "fc" bottom: "label" }
+"""
+
+
+def test_the_dialect_of_2014() -> None:
+    net = read(V1)
+    assert net.spec.name == "old"
+    assert net.spec.inputs == (Input(name="a", shape=(3, 8, 8)), Input(name="b", shape=(2, 8, 8)))
+    assert net.spec.layers == (
+        Concat(name="join", inputs=("a", "b")),
+        Dense(name="ip", out_features=5),
+        Softmax(name="prob"),
+    )
+
+
+def test_the_dialect_of_2013() -> None:
+    net = read(V0)
+    assert net.spec.inputs == (Input(name="data", shape=(3, 20, 20)),)
+    assert net.spec.layers == (
+        Conv(name="conv1", out_channels=4, kernel=(5, 5), stride=(2, 2), pad=(2, 2), bias=False),
+        ReLU(name="relu1"),
+        LRN(name="norm1", size=3, alpha=1e-4, beta=0.75),
+        Pool(name="pool1", mode="max", kernel=(3, 3), stride=(2, 2)),
+        Dense(name="fc", out_features=7),
+        Dropout(name="drop", ratio=0.3),
+    )
+    assert net.omitted == ("loss (SoftmaxWithLoss)",)
+    assert "3 assumed" in net.notes[0]
+
+
+def test_phases_stages_and_levels() -> None:
+    def relu(name: str, rule: str) -> str:
+        return f'name: "{name}" type: "ReLU" bottom: "data" top: "{name}" {rule}'
+
+    kept = layers(
+        relu("a", "include { phase: TEST }"),
+        relu("b", "include { phase: TRAIN }"),
+        relu("c", "exclude { phase: TRAIN }"),
+        relu("d", "exclude { phase: TEST }"),
+        relu("e", "include { phase: TRAIN } include { min_level: 0 not_stage: 'x' }"),
+        relu("f", "include { stage: 'x' }"),
+        relu("g", "include { min_level: 1 }"),
+    )
+    assert [layer.name for layer in kept.spec.layers] == ["a", "c", "e"]
+    staged = relu("f", "include { stage: 'x' }")
+    with_state = read(f"state {{ level: 1 stage: 'x' }} {INPUT} layer {{ {staged} }}")
+    assert [layer.name for layer in with_state.spec.layers] == ["f"]
+
+
+@pytest.mark.parametrize(
+    ("data", "shape"),
+    [
+        ('type: "MemoryData" memory_data_param { batch_size: 5 channels: 2 height: 9 width: 8 }', (2, 9, 8)),
+        ('type: "DummyData" dummy_data_param { shape { dim: 5 dim: 2 dim: 9 dim: 8 } }', (2, 9, 8)),
+        ('type: "DummyData" dummy_data_param { num: 5 channels: 2 height: 9 width: 8 }', (2, 9, 8)),
+        ('type: "Data" data_param { source: "x" } transform_param { crop_size: 9 }', (3, 9, 9)),
+        ('type: "Data" data_param { crop_size: 9 }', (3, 9, 9)),
+        ('type: "ImageData" image_data_param { is_color: false } transform_param { crop_size: 9 }', (1, 9, 9)),
+    ],
+)
+def test_data_layers_become_inputs(data: str, shape: tuple[int, ...]) -> None:
+    relu = 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }'
+    net = read(f'layer {{ name: "d" {data} top: "data" top: "label" }} {relu}')
+    assert net.spec.inputs == (Input(name="data", shape=shape),)
+    assert "became the input 'data'" in net.notes[0]
+
+
+def test_everything_outside_the_vocabulary_is_named_at_once() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        layers(
+            'name: "a" type: "PReLU" bottom: "data" top: "a"',
+            'name: "b" type: "Pooling" bottom: "a" top: "b" pooling_param { pool: STOCHASTIC kernel_size: 2 }',
+            'name: "c" type: "Deconvolution" bottom: "b" top: "c"',
+        )
+    for words in ("layer 'a' (PReLU)", "layer 'b' (Pooling): STOCHASTIC", "layer 'c' (Deconvolution)"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            'name: "c" type: "Convolution" bottom: "data" top: "c"\nconvolution_param { num_output: 4 kernal_size: 3 }',
+            "layer 'c' (Convolution): line 3: unknown field kernal_size in convolution_param",
+        ),
+        (
+            'name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 }',
+            "kernel_size is missing",
+        ),
+        (
+            'name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_h: 3 }',
+            "kernel_h and kernel_w belong together",
+        ),
+        (
+            'name: "p" type: "Pooling" bottom: "data" top: "p"'
+            " pooling_param { kernel_size: 2 kernel_h: 3 kernel_w: 3 }",
+            "either kernel_size or kernel_h and kernel_w, not both",
+        ),
+        (
+            'name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { pool: MIN kernel_size: 2 }',
+            "one of MAX, AVE",
+        ),
+        (
+            'name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { global_pooling: true pad: 1 }',
+            "no kernel",
+        ),
+        ('name: "r" type: "ReLU" bottom: "dada" top: "r"', "reads 'dada', which nothing before it makes"),
+        ('name: "r" type: "ReLU" bottom: "data" top: "r" colour: 3', "unknown field colour"),
+        (
+            'name: "i" type: "InnerProduct" bottom: "data" top: "i" inner_product_param { num_output: 2.5 }',
+            "whole number",
+        ),
+        ('name: "d" type: "HDF5Data" top: "d"', "does not say the size of its images"),
+        ('name: "s" type: "Slice" bottom: "data" top: "x" top: "y" slice_param { axis: 7 }', "cannot slice axis 7"),
+        (
+            'name: "e" type: "Eltwise" bottom: "data" top: "e" eltwise_param { coeff: 1 coeff: 2 }',
+            "coeff belongs to SUM",
+        ),
+        ('name: "r" type: "ReLU" bottom: "data" top: "r" include { phase: TEST } exclude { phase: TRAIN }', "not both"),
+    ],
+)
+def test_a_malformed_layer_is_refused_by_line_or_name(text: str, error: str) -> None:
+    with pytest.raises(FileFormatError) as caught:
+        layers(text)
+    assert error in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "no network here"),
+        ('net: "train_val.prototxt" base_lr: 0.01', "no network here"),
+        (INPUT, "no network here"),
+        (INPUT + "layers { name: 'r' type: RELU bottom: 'data' top: 'r' }", "'layer' and 'layers' in one file"),
+        ('input: "data" input_dim: 1 layer { name: "r" type: "ReLU" bottom: "data" top: "r" }', "4 input_dim each"),
+        (INPUT + 'layer { bottom: "data" }', "a layer needs a name and a type"),
+        (INPUT + 'layer { name: "r" type: "ReLU" bottom: "data" top: "data" } layer: 3', "must be a { } block"),
+    ],
+)
+def test_what_is_no_network_is_refused(text: str, error: str) -> None:
+    with pytest.raises(FileFormatError, match=error.replace("{ }", "..*")):
+        read(text)
+
+
+def test_an_impossible_network_is_refused_by_layer() -> None:
+    with pytest.raises(SpecError, match="layer 'c'"):
+        layers(
+            'name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_size: 99 }'
+        )
+
+
+def test_files_that_are_no_prototxt(tmp_path: Path) -> None:
+    for name, content in {"binary": b"\xff\xfe\x00", "large": b" " * (5 << 20)}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FileFormatError, match="is it the caffemodel"):
+            read_prototxt(tmp_path / name)
+    with pytest.raises(ZooError, match="No such file"):
+        read_prototxt(tmp_path / "missing")
