@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from math import prod
 from typing import assert_never
@@ -115,18 +116,18 @@ def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
             raise SpecError(source.name, f"an input must have positive sizes, got {_text(source.shape)}")
     wiring = spec.wiring()
     for layer in spec.layers:
-        shapes[layer.name] = _output_shape(layer, [shapes[name] for name in wiring[layer.name]])
+        shapes[layer.name] = output_shape(layer, [shapes[name] for name in wiring[layer.name]])
     return shapes
 
 
 def _check_wiring(spec: ModelSpec) -> None:
     if not spec.inputs:
         raise SpecError(spec.name, "the network has no input")
-    names = [source.name for source in spec.inputs] + [layer.name for layer in spec.layers]
-    for name in names:
+    names = Counter([source.name for source in spec.inputs] + [layer.name for layer in spec.layers])
+    for name, times in names.items():
         if not name:
             raise SpecError(name, "a layer needs a name")
-        if names.count(name) > 1:
+        if times > 1:
             raise SpecError(name, "the name is used twice")
     wiring, seen = spec.wiring(), {source.name for source in spec.inputs}
     for layer in spec.layers:
@@ -153,7 +154,8 @@ def _path(wiring: dict[str, tuple[str, ...]], start: str, goal: str) -> list[str
     return None
 
 
-def _output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
+def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
+    """The shape of a layer's activation from those it reads; raises `SpecError` where it cannot read them."""
     many = isinstance(layer, Concat | Eltwise)
     two = isinstance(layer, Scale | Bias) and len(inputs) == 2
     if len(inputs) != 1 and not many and not two:

@@ -10,7 +10,7 @@ from zoo.frameworks._caffe_layers import IGNORED_PARAMS, VOCABULARY, build_layer
 from zoo.frameworks._caffe_legacy import current_layers
 from zoo.frameworks._prototxt import Message, PrototxtError
 from zoo.layers import Input, Layer, ModelSpec, Shape, Slice
-from zoo.shapes import activation_shapes
+from zoo.shapes import activation_shapes, output_shape
 
 # Layers that only serve training, testing or bookkeeping; they are left out, and named.
 _OMITTED = {
@@ -72,10 +72,15 @@ class _Walk:
     transposed: set[str] = field(default_factory=set[str])
     # Blob -> the activation it holds at this point; None for labels and what omitted layers make.
     blobs: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
+    # Activation -> its shape, without the batch.
+    shapes: dict[str, Shape] = field(default_factory=dict[str, Shape])
     silenced: set[str] = field(default_factory=set[str])
 
-    def spec(self, name: str, title: str) -> ModelSpec:
-        return ModelSpec(name=name, title=title, inputs=tuple(self.inputs), layers=tuple(self.layers))
+    def add(self, layer: Layer, top: str) -> None:
+        """A layer and the blob it fills; an impossible one raises `SpecError`."""
+        self.shapes[layer.name] = output_shape(layer, [self.shapes[name] for name in layer.inputs])
+        self.layers.append(layer)
+        self.blobs[top] = layer.name
 
 
 def read_net(net: Message, name: str, title: str) -> CaffeNet:
@@ -101,8 +106,8 @@ def read_net(net: Message, name: str, title: str) -> CaffeNet:
     if not walk.inputs or not walk.layers:
         raise PrototxtError(1, "no network here: it needs an input and at least one layer (is this a solver?)")
     _drop_silenced(walk)
-    walk.layers = _chained(walk.layers, walk.inputs[0].name)
-    spec = walk.spec(net.string("name") or name, title)
+    layers = _chained(walk.layers, walk.inputs[0].name)
+    spec = ModelSpec(name=net.string("name") or name, title=title, inputs=tuple(walk.inputs), layers=tuple(layers))
     activation_shapes(spec)  # refuses an impossible network by layer name
     return CaffeNet(
         spec=spec,
@@ -161,7 +166,7 @@ def _add_input(walk: _Walk, top: str, shape: Shape) -> None:
     if top in walk.blobs:
         raise PrototxtError(0, f"the blob {top!r} is made twice")
     walk.inputs.append(Input(name=top, shape=shape))
-    walk.blobs[top] = top
+    walk.blobs[top], walk.shapes[top] = top, shape
 
 
 def _visit(walk: _Walk, node: _Node) -> None:
@@ -256,8 +261,7 @@ def _visit_layer(walk: _Walk, node: _Node) -> None:
     if node.type == "Slice":
         _visit_slice(walk, node, sources)
         return
-    walk.layers.append(build_layer(node.type, node.message, node.name, tuple(sources)))
-    walk.blobs[node.tops[0]] = node.name
+    walk.add(build_layer(node.type, node.message, node.name, tuple(sources)), node.tops[0])
     if node.type == "InnerProduct" and node.message.message("inner_product_param").flag("transpose", False):
         walk.transposed.add(node.name)
 
@@ -268,7 +272,7 @@ def _visit_slice(walk: _Walk, node: _Node, sources: list[str]) -> None:
     check_fields(block, {"axis", "slice_dim", "slice_point"}, "slice_param")
     axis = block.integer("slice_dim", block.integer("axis", 1))
     points, pieces = block.integers("slice_point"), len(node.tops)
-    shape = activation_shapes(walk.spec(node.name, node.name))[sources[0]]
+    shape = walk.shapes[sources[0]]
     if not -len(shape) <= axis <= len(shape) or axis % (len(shape) + 1) == 0:
         raise PrototxtError(node.message.line, f"cannot slice axis {axis}")
     size = shape[axis % (len(shape) + 1) - 1]
@@ -279,10 +283,8 @@ def _visit_slice(walk: _Walk, node: _Node, sources: list[str]) -> None:
     bounds = [0, *points, size] if points else list(range(0, size + 1, size // pieces))
     for i, top in enumerate(node.tops):
         name = top if pieces > 1 else node.name
-        walk.layers.append(
-            Slice(name=name, inputs=(sources[0],), start=bounds[i], stop=bounds[i + 1], axis=axis),
-        )
-        walk.blobs[top] = name
+        piece = Slice(name=name, inputs=(sources[0],), start=bounds[i], stop=bounds[i + 1], axis=axis)
+        walk.add(piece, top)
 
 
 def _drop_silenced(walk: _Walk) -> None:

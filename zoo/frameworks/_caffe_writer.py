@@ -32,7 +32,6 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
-from zoo.shapes import parameter_shapes
 
 # The last line of a deploy.prototxt: a comment to Caffe, the canonical spec (with its preprocessing) to us.
 SPEC_COMMENT = f"# {spec_json.METADATA_KEY}: "
@@ -255,14 +254,3 @@ def _pool_parameters(layer: Pool) -> Message:
     _pair(block, "stride", "stride", layer.stride, 1)
     _pair(block, "pad", "pad", layer.pad, 0)
     return block.add("round_mode", Word("FLOOR")) if layer.rounding == "floor" else block
-
-
-def blob_shapes(spec: ModelSpec) -> dict[str, list[Shape]]:
-    """Layer -> the shapes of its blobs in Caffe's order; BatchNorm's third is the factor of the first two."""
-    shapes = dict[str, list[Shape]]()
-    for name, shape in parameter_shapes(spec).items():
-        shapes.setdefault(name.rpartition(".")[0], []).append(shape)
-    for layer in spec.layers:
-        if isinstance(layer, BatchNorm):
-            shapes[layer.name].append((1,))
-    return shapes

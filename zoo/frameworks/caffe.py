@@ -5,6 +5,7 @@ The runtimes (pycaffe, OpenCV) are imported when something is run; reading and w
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -56,8 +57,10 @@ __all__ = [
 
 Array: TypeAlias = NDArray[Any]
 
+_LOG = logging.getLogger(__name__)
+
 # The largest prototxt of a published network has 0.3 MB; more is a caffemodel given by mistake.
-_MAX_BYTES = 4 << 20
+_MAX_BYTES = 2 << 20
 
 
 def read_prototxt(path: Path) -> CaffeNet:
@@ -151,5 +154,7 @@ def runtime() -> str:
 def _runtime() -> ModuleType:
     try:
         return import_module("zoo.frameworks._caffe_pycaffe")
-    except ImportError:
+    except ImportError as error:
+        if not isinstance(error, ModuleNotFoundError) or error.name != "caffe":
+            _LOG.warning("Caffe is installed but does not import (%s); OpenCV is used", error)
         return imported("zoo.frameworks._caffe_opencv")
