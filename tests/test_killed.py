@@ -84,3 +84,25 @@ def test_export_killed(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     target.unlink()
     _kill_at_random(command, check, request.config.getoption("--kills"))
     assert [p.name for p in target.parent.iterdir()] == ["w.onnx"]
+
+
+def test_train_killed(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Whenever it dies, what is there is whole, and --resume goes on from it."""
+    out = tmp_path / "run"
+    command = [*ZOO, "train", "alexnet_mini", "--data", "digits", "-o", str(out), "--steps", "6", "--batch-size", "8"]
+    command += ["--checkpoint-every", "1"]
+    rng = random.Random(0)
+    for _ in range(max(2, request.config.getoption("--kills") // 3)):
+        process = subprocess.Popen([*command, "--resume"] if (out / "checkpoints").exists() else command)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and not list(out.glob("checkpoints/*")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 1.5))
+        process.kill()
+        process.wait()
+        if (out / "model.safetensors").exists():
+            assert load(out / "model.safetensors").spec.name == "alexnet_mini"
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert load(out / "model.safetensors").spec.name == "alexnet_mini"
+    assert not [path for path in out.rglob("*") if ".tmp" in path.name or "staging" in path.name]
