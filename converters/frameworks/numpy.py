@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, cast
 
 import numpy as np
@@ -51,6 +52,12 @@ _LOCAL_HEADER, _LOCAL_LENGTHS = 30, struct.Struct("<HH")
 _MAX_COMMENT = 65535
 _SPEC = f"{METADATA_KEY}=".encode()
 
+# What NumPy's header reader (it tokenizes headers of Python 2) and zipfile raise for damaged bytes.
+_DAMAGED = (
+    *(ValueError, EOFError, KeyError, OverflowError, SyntaxError, TypeError, NotImplementedError, RuntimeError),
+    *(TokenError, struct.error, zlib.error, zipfile.BadZipFile, ZooError),
+)
+
 
 def read(path: Path) -> NativeFile:
     """Every array of an ``.npy`` dictionary (as ``layer/name``) or of an ``.npz`` (under its own name).
@@ -65,9 +72,7 @@ def read(path: Path) -> NativeFile:
         if bytes(data[:4]) == b"PK\x03\x04":
             return _read_archive(path, data)
         return NativeFile(tensors=_read_dictionary(data))
-    except (ValueError, EOFError, KeyError, OverflowError, SyntaxError, NotImplementedError, RuntimeError) as error:
-        raise FileFormatError(path, f"no sound NumPy file: {_line(error)}") from error
-    except (struct.error, zlib.error, zipfile.BadZipFile, ZooError) as error:
+    except _DAMAGED as error:
         raise FileFormatError(path, f"no sound NumPy file: {_line(error)}") from error
 
 
