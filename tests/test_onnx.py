@@ -90,6 +90,8 @@ KINDS = {
     "lrn other beta": net(LRN(name="op", size=3, alpha=0.5, beta=0.6, k=2.0, towers=4)),
     "lrn wider than the image": net(LRN(name="op", size=9, alpha=1.0, beta=0.5), (3, 2, 2)),
     "lrn within": net(LRN(name="op", size=3, alpha=0.5, beta=0.75, region="within")),
+    "lrn many channels": net(LRN(name="op", size=5, alpha=0.5, beta=0.75, k=2.0), (70, 2, 3)),
+    "lrn two wide towers": net(LRN(name="op", size=5, alpha=0.5, beta=0.7, towers=2), (130, 47, 47)),
     "lrn vector": net(LRN(name="op", size=3, alpha=0.5, beta=0.75, towers=2), VECTOR),
     "lrn sequence": net(LRN(name="op", size=3, alpha=0.5, beta=0.75), SEQUENCE),
     "lrn volume": net(LRN(name="op", size=3, alpha=0.5, beta=0.75, towers=2), (4, 2, 3, 2)),
