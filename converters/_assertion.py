@@ -15,6 +15,7 @@ from converters._file_subjects import FileSubject, Ran, Subject, open_file
 from converters._metric import judge
 from converters._proof import Proof, versions
 from converters._verdicts import BUDGETS, FileFact, Report, SubjectVerdict
+from converters.convert import load
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec, Softmax
@@ -28,29 +29,27 @@ Inputs: TypeAlias = "Mapping[str, Array] | Array | None"
 def parity_report(a: Any, b: Any, inputs: Inputs, *, budget: float, spec: ModelSpec | None) -> Report:
     """See `converters.pytest_plugin.assert_parity`."""
     if isinstance(a, str | PathLike | Weights):
-        return _against_weights(_opened(a, spec, None), b, inputs, budget, spec)
+        weights = a if isinstance(a, Weights) else load(Path(a), spec=spec)
+        return _against_weights(weights, None if isinstance(a, Weights) else Path(a), b, inputs, budget)
     if isinstance(b, str | PathLike | Weights):
         raise TypeError("put the file or Weights first: the first argument is what the other is held against")
     return _activations_report(_shown(a, inputs), _shown(b, inputs), budget)
 
 
-def _opened(source: str | PathLike[str] | Weights, spec: ModelSpec | None, first: Weights | None) -> FileSubject:
-    if isinstance(source, Weights):
-        return FileSubject(path=Path(source.source), format="canonical", weights=source, parts=())
-    return open_file(Path(source), spec, first)
-
-
-def _against_weights(first: FileSubject, b: Any, inputs: Inputs, budget: float, spec: ModelSpec | None) -> Report:
-    network = first.weights.spec
+def _against_weights(right: Weights, path: Path | None, b: Any, inputs: Inputs, budget: float) -> Report:
+    network, subjects, files = right.spec, list[Subject](), list[Path]()
     fed = None if inputs is None else _named(inputs, [source.name for source in network.inputs])
-    proof = Proof(first.weights, inputs=fed, budget=budget)
-    subjects, files = [first.subject(network)], list(first.parts)
-    if isinstance(b, str | PathLike | Weights):
-        second = _opened(b, spec, first.weights)
-        subjects.append(second.subject(network))
-        files += second.parts
-    else:
-        subjects.append(_live(b, network))
+    proof = Proof(right, inputs=fed, budget=budget)
+    for source in (path, b):
+        if isinstance(source, Weights):
+            file = FileSubject(path=Path(source.source), format="canonical", weights=source, parts=())
+            subjects.append(file.subject(network))
+        elif isinstance(source, str | PathLike):
+            file = open_file(Path(source), None, right)
+            subjects.append(file.subject(network))
+            files += file.parts
+        elif source is not None:
+            subjects.append(_live(source, network))
     return proof.report([proof.judge(subject) for subject in subjects], files=files, command="assert_parity")
 
 

@@ -41,6 +41,7 @@ class _Case:
         chain: the layers between the last activations that the subject shows and the wrong one, itself included.
         known: every activation up to it: the subject's, or recomputed from the subject's.
         observed: what the subject gave.
+        shown: everything else it gave.
         error: of the observed against the right answer to the subject's own input; infinite for another shape.
     """
 
@@ -49,6 +50,7 @@ class _Case:
     chain: tuple[Layer, ...]
     known: Mapping[str, Array]
     observed: Array
+    shown: Mapping[str, Array]
     error: float
     budget: float
     theirs: Mapping[str, Own]
@@ -102,6 +104,7 @@ def diagnose_layers(
             chain=chain,
             known={name: value for name, value in known.items() if name != layer.name},
             observed=known[layer.name],
+            shown=activations,
             error=wrong,
             budget=budget,
             theirs=theirs,
@@ -147,9 +150,33 @@ def _explained(faults: Sequence[Fault], case: _Case) -> Diagnosis:
     matches = sorted(_matches(faults, case), key=lambda match: match.error)
     if matches:
         best = matches[0]
+        if not best.edit.layers and len(case.chain) > 1:
+            later = _run_later(faults, case, best)
+            if later:
+                return later
         rivals = [match for match in matches[1:] if match.error <= _CLEARLY * best.error]
         return _named(best, rivals)
     return _by_pair(faults, case) or _by_definition(case) or _by_wiring(case) or _unknown(case)
+
+
+def _run_later(faults: Sequence[Fault], case: _Case, missing: _Match) -> Diagnosis | None:
+    """A hidden layer that seems to be missing may only be run later: then it is in what the next layer reads."""
+    place = case.spec.layer(missing.layer)
+    known = {**case.known, case.layer.name: case.observed}
+    site = Site(spec=case.spec, weights=case.weights, layer=place, inputs=(case.observed,))
+    moved = evaluate(site, Edit(layers=(place,)))
+    orders = [fault for fault in faults if fault.family == "order" and any(True for _ in fault.edits(site))]
+    for reader in case.spec.layers:
+        shown = case.shown.get(reader.name)
+        if moved is None or shown is None or case.layer.name not in case.spec.wiring()[reader.name]:
+            continue
+        expected = _recomputed(case.spec, case.weights, reader, {**known, case.layer.name: moved})
+        if expected is None or defect(shown, expected) or not orders:
+            continue
+        left = error(shown, expected)[0]
+        if left <= case.budget:
+            return _named(_Match(fault=orders[0], edit=Edit(layers=(place,)), layer=place.name, error=left), ())
+    return None
 
 
 def _matches(faults: Sequence[Fault], case: _Case) -> Iterator[_Match]:

@@ -11,15 +11,15 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from converters._diagnosis import Own
-from converters._matching import match_layers, match_tensors
-from converters.convert import described, load
-from converters.faults import own_layers
+from converters._matching import NodeResult, match_layers, match_tensors
+from converters.convert import described, load, load_as
+from converters.faults import own_layers, possible_forward
 from converters.formats import format_name
 from converters.weights import Array, Weights
 from zoo import registry
-from zoo.errors import ZooError
+from zoo.errors import SpecError, WeightsError, ZooError
 from zoo.frameworks import reference as oracle
-from zoo.layers import ModelSpec
+from zoo.layers import Dropout, ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +63,19 @@ class FileSubject:
     Attributes:
         path: as the user gave it.
         format: its format's name.
-        weights: what it holds, in the network it belongs to.
+        weights: what it holds, in the network it belongs to; None where an ONNX graph computes what no weights of the
+            network could be found in.
         parts: every file that belongs to it.
+        network: the network it describes, where its weights do not fit that one but the first file's.
+        note: what the reader must know.
     """
 
     path: Path
     format: str
-    weights: Weights
+    weights: Weights | None
     parts: tuple[Path, ...]
+    network: ModelSpec | None = None
+    note: str = ""
 
     def subject(self, ours: ModelSpec) -> Subject:
         """It, as a subject held against the network `ours`."""
@@ -82,31 +87,46 @@ class FileSubject:
         return Subject(name=str(self.path), open=opened)
 
     def _run(self, ours: ModelSpec, inputs: Mapping[str, Array], rows: Mapping[str, int]) -> Ran:
-        theirs = self.weights.spec
-        pairs, owned = match_layers(ours, theirs), own_layers(self.weights)
+        ran = _run_onnx(self.path, ours, inputs, rows) if self.format == "onnx" else self._run_weights(ours, inputs)
+        known = self._own(ours)
+        return replace(ran, theirs=known, notes=((self.note,) if self.note else ()) + ran.notes)
+
+    def _own(self, ours: ModelSpec) -> dict[str, Own]:
+        """Its own layers and parameters, under our names."""
+        if self.weights is None:
+            return {}
+        pairs, owned = match_layers(ours, self.weights.spec), own_layers(self.weights)
         known = {name: owned[their] for name, their in pairs.items()}
         if self.format == "onnx":
             # What the file describes of itself may be wrong; its weights are what they are.
             known = {name: replace(own, layer=ours.layer(name)) for name, own in known.items()}
-            return replace(_run_onnx(self.path, ours, inputs, rows), theirs=known)
+        return known
+
+    def _run_weights(self, ours: ModelSpec, inputs: Mapping[str, Array]) -> Ran:
+        if self.weights is None:
+            raise ZooError(f"{self.path}: no weights to run")
+        theirs = self.network or self.weights.spec
         fed = _renamed(ours, theirs, inputs, self.path)
-        if self.format in registry.frameworks():
+        if self.network:
+            activations = possible_forward(theirs, self.weights.tensors, fed)
+        elif self.format in registry.frameworks():
             activations = registry.framework(self.format).forward(theirs, self.weights.tensors, fed)
         else:
             activations = oracle.forward(theirs, self.weights.tensors, fed)
+        pairs = {name: their for name, their in match_layers(ours, theirs).items() if their in activations}
         by_order = any(ours_name != theirs_name for ours_name, theirs_name in pairs.items())
-        ran = _ran(ours, {name: activations[their] for name, their in pairs.items()}, by_order)
-        return replace(ran, theirs=known)
+        return _ran(ours, {name: activations[their] for name, their in pairs.items()}, by_order)
 
 
 def _ran(ours: ModelSpec, activations: Mapping[str, Array], by_order: bool) -> Ran:
     """Layers without a counterpart are faults of a network that shares our names, and unknown in one that does not."""
     if not by_order:
         return Ran(activations=activations)
-    lost = [layer.name for layer in ours.layers if layer.name not in activations]
+    lost = {layer.name: layer for layer in ours.layers if layer.name not in activations}
     notes = ["its layers have other names; matched by graph order, kind and shape"]
-    if lost:
-        notes.append(f"no tensor of it could be told to be {', '.join(lost)}; proved by the layers after them alone")
+    told = [name for name, layer in lost.items() if not isinstance(layer, Dropout)]
+    if told:
+        notes.append(f"no tensor of it could be told to be {', '.join(told)}; held against the layers after them alone")
     return Ran(activations=activations, unmatched=frozenset(lost) - {*ours.outputs}, notes=tuple(notes))
 
 
@@ -122,8 +142,21 @@ def open_file(path: Path, spec: ModelSpec | None, first: Weights | None) -> File
         ZooError: it cannot be read, or does not fit its network.
     """
     name = format_name(path)
-    weights = load(path, spec=spec) if first is None else load(path, spec=described(path) or first.spec)
-    return FileSubject(path=path, format=name, weights=weights, parts=_parts(path, name))
+    if first is None:
+        return FileSubject(path=path, format=name, weights=load(path, spec=spec), parts=_parts(path, name))
+    said, opened = described(path), FileSubject(path=path, format=name, weights=None, parts=_parts(path, name))
+    try:
+        return replace(opened, weights=load(path, spec=said or first.spec))
+    except (WeightsError, SpecError) as misfit:
+        # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.
+        # The first layer where that shows is what the user wants to know.
+        if name == "onnx":
+            return replace(opened, note=f"its weights are not those of {first.spec.name} ({misfit}); run as it is")
+        if said is None or said == first.spec:
+            raise
+        weights = load_as(path, first.spec)
+        note = f"the network it describes does not fit its weights ({misfit}); run by the reference as far as it goes"
+        return replace(opened, weights=weights, network=said, note=note)
 
 
 def _parts(path: Path, form: str) -> tuple[Path, ...]:
@@ -145,18 +178,42 @@ def _renamed(ours: ModelSpec, theirs: ModelSpec, inputs: Mapping[str, Array], pa
 
 
 def _run_onnx(path: Path, ours: ModelSpec, inputs: Mapping[str, Array], rows: Mapping[str, int]) -> Ran:
-    runtime = cast(Any, registry.framework("onnx"))
     model = cast(Any, registry.imported("converters._onnx_trace")).Traced(path)
+    run = cast(Any, registry.framework("onnx")).run
     batches = model.feed([inputs[source.name] for source in ours.inputs])
-    size = len(inputs[ours.inputs[0].name])
-    # The file as it is decides about its outputs; the copy that shows every node's result, about the rest.
-    plain = _joined([runtime.run(path, batch, None) for batch in batches], batches, size)
-    shown = _joined([runtime.run(model.every_result, batch, None) for batch in batches], batches, size)
-    values = {**shown, **plain}
-    tensors = [(name, op, values[name]) for name, op in model.results if name in values]
-    activations = match_tensors(ours, tensors, rows)
-    names = {name for name, _, _ in tensors}
-    return _ran(ours, activations, by_order=not any(layer.name in names for layer in ours.layers))
+    size, notes = len(inputs[ours.inputs[0].name]), tuple[str, ...]()
+
+    def results(source: Path | bytes) -> dict[str, Array]:
+        return _joined([run(source, batch, None) for batch in batches], batches, size)
+
+    try:
+        # The file as it is decides about its outputs; the copy that shows every node's result, about the rest.
+        values = {**results(model.every_result()), **results(path)}
+    except ZooError as trouble:
+        values = _as_far_as_it_goes(model, results)
+        if not values:
+            raise
+        notes = (f"it cannot be run to its end ({trouble}); compared as far as it goes",)
+    nodes = [
+        NodeResult(name=name, operator=operator, reads=reads, value=values.get(name))
+        for name, operator, reads in model.nodes
+    ]
+    names = {layer.name for layer in ours.layers}
+    by_order = not any(node.name in names and node.value is not None for node in nodes)
+    ran = _ran(ours, match_tensors(ours, nodes, rows), by_order)
+    return replace(ran, unmatched=frozenset() if notes else ran.unmatched, notes=(*notes, *ran.notes))
+
+
+def _as_far_as_it_goes(model: Any, results: Callable[[bytes], dict[str, Array]]) -> dict[str, Array]:
+    """The results of the longest run of nodes, from the first on, that can be run; empty where not even one can."""
+    good, bad, values = 0, len(model.nodes), dict[str, Array]()
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            values, good = results(model.every_result(middle)), middle
+        except ZooError:
+            bad = middle
+    return values
 
 
 def _joined(parts: Sequence[Mapping[str, Array]], fed: Sequence[Mapping[str, Array]], size: int) -> dict[str, Array]:

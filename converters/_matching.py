@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import TypeVar
 
 import numpy as np
 
 from converters.weights import Array
-from zoo.layers import Layer, ModelSpec, Shape
+from zoo.layers import Layer, ModelSpec, Pool, Shape
 from zoo.shapes import activation_shapes
 
 Ours = TypeVar("Ours")
@@ -56,19 +58,12 @@ def match_layers(ours: ModelSpec, theirs: ModelSpec) -> dict[str, str]:
     return {ours.layers[i].name: theirs.layers[j].name for i, j in pairs}
 
 
-# ONNX operator -> the layer kinds whose result it may be. An LRN may end in the division it is made of, or, in towers,
-# in the concatenation of its parts; a dense layer in a 1 x 1 convolution or in the addition of its bias.
+# ONNX operator -> the layer kinds whose result it is. Whatever is made of several operators (an LRN often is) is found
+# by what the next layer reads.
 _OPERATORS = {
     "Conv": ("Conv", "Dense"),
     "Gemm": ("Dense",),
     "MatMul": ("Dense",),
-    "Add": ("Dense", "Conv", "Eltwise", "Bias", "Scale", "Power"),
-    "Sum": ("Eltwise",),
-    "Sub": ("Power", "Bias"),
-    "Mul": ("Eltwise", "Scale", "Power", "LRN"),
-    "Div": ("LRN", "BatchNorm", "Power"),
-    "Max": ("Eltwise", "ReLU"),
-    "Clip": ("ReLU",),
     "Relu": ("ReLU",),
     "LeakyRelu": ("ReLU",),
     "PRelu": ("ReLU",),
@@ -77,49 +72,118 @@ _OPERATORS = {
     "GlobalMaxPool": ("Pool",),
     "GlobalAveragePool": ("Pool",),
     "LRN": ("LRN",),
-    "Concat": ("Concat", "LRN"),
-    "Reshape": ("Flatten", "LRN"),
-    "Flatten": ("Flatten",),
     "Dropout": ("Dropout",),
-    "Identity": ("Dropout",),
     "Softmax": ("Softmax",),
     "BatchNormalization": ("BatchNorm",),
     "Sigmoid": ("Sigmoid",),
     "Tanh": ("TanH",),
-    "Pow": ("Power",),
-    "Slice": ("Slice",),
-    "Split": ("Slice",),
+    "Flatten": ("Flatten",),
 }
 
+# Operators that hand numbers on, moved about or padded: a layer's input is looked for behind them.
+_CARRIERS = {"Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Pad", "Cast", "Dropout"}
 
-def match_tensors(
-    ours: ModelSpec, tensors: Sequence[tuple[str, str, Array]], rows: Mapping[str, int]
-) -> dict[str, Array]:
+
+@dataclass(frozen=True, kw_only=True)
+class NodeResult:
+    """One node of somebody's ONNX graph.
+
+    Attributes:
+        name: of its first result.
+        operator: what it does.
+        reads: the names of what it reads.
+        value: what it gave; None for what is no float tensor.
+    """
+
+    name: str
+    operator: str
+    reads: tuple[str, ...]
+    value: Array | None
+
+
+def match_tensors(ours: ModelSpec, nodes: Sequence[NodeResult], rows: Mapping[str, int]) -> dict[str, Array]:
     """Our layer -> a tensor of an ONNX graph, in canonical layout; what has no counterpart is left out.
+
+    By name, where names are shared; else nodes that are a layer by themselves are matched by order, kind and shape, and
+    any other layer is what the node of the next one reads.
 
     Args:
         ours: the network looked for.
-        tensors: name, operator and value of every node's result, in graph order.
+        nodes: in graph order.
         rows: layer -> how many rows its activation has.
     """
-    values = {name: value for name, _, value in tensors}
-    shapes = activation_shapes(ours)
+    values = {node.name: node.value for node in nodes if node.value is not None}
     named = {layer.name: values[layer.name] for layer in ours.layers if layer.name in values}
     if named:
         return named
+    shapes = {name: (rows[name], *shape) for name, shape in activation_shapes(ours).items() if name in rows}
+    strong = [node for node in nodes if node.operator in _OPERATORS and node.value is not None]
 
-    def alike(layer: Layer, tensor: tuple[str, str, Array]) -> bool:
-        kinds = _OPERATORS.get(tensor[1], ())
-        wanted = (rows[layer.name], *shapes[layer.name])
-        return type(layer).__name__ in kinds and canonical_view(tensor[2], wanted) is not None
+    def fits(layer: Layer, node: NodeResult) -> bool:
+        shaped = node.value is not None and canonical_view(node.value, shapes[layer.name]) is not None
+        return shaped and _one_kind(layer, node)
 
+    pairs = align(ours.layers, strong, fits)
+    matched = {ours.layers[i].name: strong[j] for i, j in pairs}
+    # Between two matches, a layer and a node of one kind are one, whatever the shape: a size rounded otherwise is a
+    # fault to be found there.
+    bounds = [(-1, -1), *pairs, (len(ours.layers), len(strong))]
+    for (i, j), (end_i, end_j) in pairwise(bounds):
+        layers, others = ours.layers[i + 1 : end_i], strong[j + 1 : end_j]
+        matched |= {layers[m].name: others[n] for m, n in align(layers, others, _one_kind)}
+    tensors = _with_bias(nodes, {name: node.name for name, node in matched.items()})
+    _fill(ours, nodes, matched, tensors, shapes)
     found = dict[str, Array]()
-    for i, j in align(ours.layers, tensors, alike):
-        layer = ours.layers[i]
-        view = canonical_view(tensors[j][2], (rows[layer.name], *shapes[layer.name]))
-        if view is not None:
-            found[layer.name] = view
+    for layer in ours.layers:
+        if layer.name in tensors:
+            view = canonical_view(values[tensors[layer.name]], shapes[layer.name])
+            found[layer.name] = values[tensors[layer.name]] if view is None else view
     return found
+
+
+def _one_kind(layer: Layer, node: NodeResult) -> bool:
+    if isinstance(layer, Pool) and (layer.mode == "ave") != node.operator.endswith("AveragePool"):
+        return False
+    return type(layer).__name__ in _OPERATORS[node.operator]
+
+
+def _with_bias(nodes: Sequence[NodeResult], tensors: dict[str, str]) -> dict[str, str]:
+    """A bias that is added by a node of its own belongs to the layer: its result is the layer's."""
+    produced = {node.name for node in nodes}
+    moved = dict(tensors)
+    by_tensor = {tensor: name for name, tensor in tensors.items()}
+    operators = {node.name: node.operator for node in nodes}
+    for node in nodes:
+        inner = [name for name in node.reads if name in produced]
+        biased = node.operator == "Add" and len(node.reads) == 2 and len(inner) == 1 and inner[0] in by_tensor
+        if biased and operators[inner[0]] in ("MatMul", "Conv", "Gemm"):
+            moved[by_tensor[inner[0]]] = node.name
+    return moved
+
+
+def _fill(
+    ours: ModelSpec,
+    nodes: Sequence[NodeResult],
+    matched: Mapping[str, NodeResult],
+    tensors: dict[str, str],
+    shapes: Mapping[str, Shape],
+) -> None:
+    """Layers without a node of their own: what the node of their only reader reads, if no layer is that already."""
+    by_name, wiring = {node.name: node for node in nodes}, ours.wiring()
+    for layer in reversed(ours.layers):
+        readers = [name for name, sources in wiring.items() if layer.name in sources]
+        if layer.name in tensors or len(readers) != 1 or readers[0] not in matched or not matched[readers[0]].reads:
+            continue
+        place = wiring[readers[0]].index(layer.name)
+        source = by_name.get(matched[readers[0]].reads[min(place, len(matched[readers[0]].reads) - 1)])
+        while source is not None and source.operator in _CARRIERS and source.name not in tensors.values():
+            if source.value is not None and source.value.shape == shapes[layer.name]:
+                break
+            source = by_name.get(source.reads[0]) if source.reads else None
+        if source is None or source.value is None or source.name in tensors.values():
+            continue
+        if canonical_view(source.value, shapes[layer.name]) is not None:
+            tensors[layer.name] = source.name
 
 
 def canonical_view(value: Array, wanted: Shape) -> Array | None:

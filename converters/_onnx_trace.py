@@ -16,8 +16,7 @@ class Traced:
     """An ONNX file, parsed.
 
     Attributes:
-        results: name and operator of each node's first result, in graph order.
-        every_result: the same model with all of these as outputs.
+        nodes: name of the first result, operator and inputs of each node, in graph order.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,13 +25,22 @@ class Traced:
         except Exception as error:
             raise FileFormatError(path, f"no ONNX model: {' '.join(str(error).split())[:200]}") from error
         self.path = path
-        graph = model.graph
+        self._model, graph = model, model.graph
         stored = {tensor.name for tensor in graph.initializer}
         self._inputs = [value for value in graph.input if value.name not in stored]
-        self.results = [(node.output[0], node.op_type) for node in graph.node if node.output and node.output[0]]
-        shown = {value.name for value in graph.output}
-        graph.output.extend(onnx.ValueInfoProto(name=name) for name, _ in self.results if name not in shown)
-        self.every_result: bytes = model.SerializeToString()
+        self.nodes = [(n.output[0], n.op_type, tuple(n.input)) for n in graph.node if n.output and n.output[0]]
+
+    def every_result(self, count: int | None = None) -> bytes:
+        """The same model with every node's first result as an output; of the first `count` nodes alone, if given."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        if count is not None:
+            del model.graph.node[count:]
+            del model.graph.output[:]
+        shown = {value.name for value in model.graph.output}
+        made = [node.output[0] for node in model.graph.node if node.output and node.output[0]]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made if name not in shown)
+        return model.SerializeToString()
 
     def feed(self, arrays: Sequence[Array]) -> list[dict[str, Array]]:
         """Canonical batches, by position, as the file wants them: its names, its layout, its batch size.

@@ -9,8 +9,8 @@ from math import log10
 
 from converters._report_curve import curve, legend
 from converters._report_style import STYLE
-from converters._verdicts import UNKNOWN, Diagnosis, LayerVerdict, Report, SubjectVerdict
-from converters._wording import error_text, subject_line, verdict_sentence
+from converters._verdicts import Diagnosis, LayerVerdict, Report, SubjectVerdict
+from converters._wording import error_text, reasons, subject_line, verdict_sentence
 
 # The page may show its own style, and nothing else whatever.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -66,15 +66,15 @@ def _reasons(report: Report) -> str:
     for subject in report.subjects:
         if subject.status == "passed":
             continue
-        told = "".join(_diagnosis(d) for d in (subject.diagnosis, *subject.further) if d)
+        told = "".join(_diagnosis(diagnosis, others) for diagnosis, others in reasons(subject))
         parts.append(f'<article class="{subject.status}"><h3>{escape(subject_line(subject))}</h3>{told}</article>')
     return _section("Why", "".join(parts))
 
 
-def _diagnosis(diagnosis: Diagnosis) -> str:
-    kind = "unknown" if diagnosis.fault == UNKNOWN else "known"
+def _diagnosis(diagnosis: Diagnosis, others: Sequence[str]) -> str:
+    also = f"; likewise {', '.join(others)}" if others else ""
     return (
-        f'<p class="reason {kind}"><strong>{escape(diagnosis.message)}</strong></p>'
+        f'<p class="reason"><strong>{escape(diagnosis.message)}</strong>{escape(also)}</p>'
         f'<p class="remedy">What to do: {escape(diagnosis.remedy)}. <code>{escape(diagnosis.fault)}</code></p>'
     )
 
@@ -189,15 +189,15 @@ def _method(report: Report) -> str:
     samples = "".join(f"<li>{escape(sample)}</li>" for sample in report.samples)
     parts = [
         "<p>error = max|y - ref| / max|ref| of the worst sample, against a float64 reference with "
-        f"{escape(report.weights)} (seed {report.seed}), in {report.seconds:.1f} s.</p><ul>{samples}</ul>"
+        f"{escape(report.weights)}, in {report.seconds:.1f} s.</p><ul>{samples}</ul>"
     ]
     if report.command:
         parts.append(f"<h3>To reproduce</h3><pre><code>{escape(report.command)}</code></pre>")
     if report.files:
         rows = [_row(fact.path, fact.sha256, "hash") for fact in report.files]
-        parts.append("<h3>Files</h3>" + _table("Files", ["file", "SHA-256"], rows))
+        parts.append("<h3>Files</h3>" + _table("Files", ["file", "SHA-256"], rows, "facts"))
     rows = [_row(name, version, "text") for name, version in report.versions.items()]
-    parts.append("<h3>Versions</h3>" + _table("Versions", ["package", "version"], rows))
+    parts.append("<h3>Versions</h3>" + _table("Versions", ["package", "version"], rows, "facts"))
     return _section("How it was done", "".join(parts))
 
 

@@ -49,7 +49,7 @@ th, td { padding: .2rem .55rem; text-align: right; border-bottom: 1px solid var(
 th { font-weight: 600; }
 tbody th, thead th:first-child { text-align: left; }
 thead th { vertical-align: bottom; max-width: 11rem; overflow-wrap: anywhere; }
-td.text, td.hash { text-align: left; overflow-wrap: anywhere; }
+td.text, td.hash, .facts thead th { text-align: left; overflow-wrap: anywhere; }
 .map { border-collapse: separate; border-spacing: 2px; }
 .map th, .map td { border: 0; }
 .map thead th { font-size: .85rem; }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from converters._verdicts import Report, SubjectVerdict
+from converters._verdicts import UNKNOWN, Diagnosis, Report, SubjectVerdict
 
 # Names longer than this are replaced by a letter in tables of the terminal.
 _NAME_WIDTH = 14
@@ -40,6 +40,20 @@ def subject_line(subject: SubjectVerdict) -> str:
     wrong = layer.reason or f"error {error_text(layer.error)}"
     passing = "" if subject.max_error is None else f"; a budget of {error_text(subject.max_error)} would have passed"
     return f"{subject.name}: first differs in {layer.name} ({wrong}){passing}"
+
+
+def reasons(subject: SubjectVerdict) -> list[tuple[Diagnosis, list[str]]]:
+    """Its diagnoses, a fault that several layers share told once: the first one's, and the other layers."""
+    told = list[tuple[Diagnosis, list[str]]]()
+    for diagnosis in (subject.diagnosis, *subject.further):
+        if diagnosis is None:
+            continue
+        same = next((others for first, others in told if first.fault == diagnosis.fault != UNKNOWN), None)
+        if same is None:
+            told.append((diagnosis, []))
+        else:
+            same.append(diagnosis.layer)
+    return told
 
 
 def names_of(report: Report) -> tuple[list[str], list[str]]:

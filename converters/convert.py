@@ -45,6 +45,12 @@ def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None =
     return to_canonical(network, form.entries(network, native.tensors), native.tensors, str(path), form.ignored)
 
 
+def load_as(path: Path, spec: ModelSpec, *, from_format: str | None = None) -> Weights:
+    """A file's tensors as the parameters of `spec`, whatever network the file says it holds; errors as for `load`."""
+    form, native = _read(path, from_format)
+    return to_canonical(spec, form.entries(spec, native.tensors), native.tensors, str(path), form.ignored)
+
+
 def described(path: Path, *, from_format: str | None = None) -> ModelSpec | None:
     """The network that a file itself describes (embedded metadata, a prototxt beside it), if it does."""
     return _read(path, from_format)[1].spec
@@ -52,8 +58,9 @@ def described(path: Path, *, from_format: str | None = None) -> ModelSpec | None
 
 def _read(path: Path, from_format: str | None) -> tuple[WeightsFormat, NativeFile]:
     form = weights_format(format_name(path, from_format))
-    if not form.main_file(path).is_file():
-        raise FileFormatError(form.main_file(path), "no such file")
+    main = form.main_file(path)
+    if not main.is_file():
+        raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
     return form, form.read(path)
 
 

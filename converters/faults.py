@@ -80,18 +80,8 @@ class Planted:
 
     def forward(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run it in float32 precision: every layer up to the first that the fault makes impossible."""
-        spec = self.edit.spec or self.right.spec
-        wiring = spec.wiring()
-        known: dict[str, Array] = {name: np.asarray(x, np.float32) for name, x in inputs.items()}
-        for layer in spec.layers:
-            reads = tuple(np.asarray(known[name], np.float64) for name in wiring[layer.name])
-            site = Site(spec=spec, weights=self.right.tensors, layer=layer, inputs=reads)
-            edited = layer.name == self.layer and not self.edit.spec
-            y = evaluate(site, self.edit if edited else Edit(layers=(layer,)))
-            if y is None:
-                break
-            known[layer.name] = y.astype(np.float32)
-        return {layer.name: known[layer.name] for layer in spec.layers if layer.name in known}
+        edits = {} if self.edit.spec else {self.layer: self.edit}
+        return possible_forward(self.edit.spec or self.right.spec, self.right.tensors, inputs, edits)
 
     def weights(self) -> Weights:
         """The faulty network as spec and weights, to be written to a file.
@@ -125,6 +115,32 @@ class Planted:
         except ZooError:
             return {}  # a size that no longer fits: such a file could not be loaded either
         return own_layers(weights)
+
+
+def possible_forward(
+    spec: ModelSpec,
+    weights: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    edits: Mapping[str, Edit] | None = None,
+) -> dict[str, Array]:
+    """Run a network up to the first layer that is impossible with these weights, rounding to float32 after each layer.
+
+    Args:
+        spec: the network; its sizes need not fit.
+        weights: canonical name -> array.
+        inputs: input name -> batch.
+        edits: layer -> what is computed in its place.
+    """
+    wiring = spec.wiring()
+    known: dict[str, Array] = {name: np.asarray(x, np.float32) for name, x in inputs.items()}
+    for layer in spec.layers:
+        reads = tuple(np.asarray(known[name], np.float64) for name in wiring[layer.name])
+        site = Site(spec=spec, weights=weights, layer=layer, inputs=reads)
+        y = evaluate(site, (edits or {}).get(layer.name, Edit(layers=(layer,))))
+        if y is None:
+            break
+        known[layer.name] = y.astype(np.float32)
+    return {layer.name: known[layer.name] for layer in spec.layers if layer.name in known}
 
 
 def own_layers(weights: Weights) -> dict[str, Own]:

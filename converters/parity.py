@@ -31,7 +31,7 @@ from converters._verdicts import (
 )
 from converters.weights import Weights
 from zoo import registry
-from zoo.errors import UnknownNameError, ZooError
+from zoo.errors import UnknownNameError, WeightsError, ZooError
 from zoo.layers import ModelSpec
 
 __all__ = [
@@ -167,7 +167,10 @@ def verify_files(
     opened = list[FileSubject]()
     for path in files:
         progress(f"reading {path}")
-        opened.append(open_file(path, spec, first=opened[0].weights if opened else None))
-    proof = Proof(opened[0].weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
+        opened.append(open_file(path, spec, opened[0].weights if opened else None))
+    first = opened[0].weights
+    if first is None:
+        raise WeightsError(files[0], ["no weights of the network could be found in it"])
+    proof = Proof(first, images=images, data=data, seed=seed, budget=budget, progress=progress)
     verdicts = [proof.judge(file.subject(proof.spec)) for file in opened]
     return proof.report(verdicts, files=[part for file in opened for part in file.parts], command=command)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from converters._report_html import html
 from converters._verdicts import UNKNOWN, Diagnosis, LayerVerdict, Report, SubjectVerdict
-from converters._wording import error_text, names_of, subject_line, verdict_sentence
+from converters._wording import error_text, names_of, reasons, subject_line, verdict_sentence
 from zoo.errors import ZooError
 
 __all__ = ["html", "json_text", "markdown", "render", "text", "verdict_sentence"]
@@ -88,9 +88,8 @@ def _why(subject: SubjectVerdict, paint: Callable[[str, str], str]) -> list[str]
     lines = list[str]()
     if subject.status != "passed":
         lines += ["", paint(_BOLD, subject_line(subject))]
-    for diagnosis in (subject.diagnosis, *subject.further):
-        if diagnosis:
-            lines += _diagnosis_lines(diagnosis)
+    for diagnosis, layers in reasons(subject):
+        lines += _diagnosis_lines(diagnosis, layers)
     if subject.agreement:
         agreement = subject.agreement
         more = "" if agreement.top5 is None else f", top-5 {agreement.top5:.1%}"
@@ -98,9 +97,10 @@ def _why(subject: SubjectVerdict, paint: Callable[[str, str], str]) -> list[str]
     return lines + [f"  {subject.name}: {note}" for note in subject.notes]
 
 
-def _diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
+def _diagnosis_lines(diagnosis: Diagnosis, others: Sequence[str]) -> list[str]:
     mark = "?" if diagnosis.fault == UNKNOWN else ">"
-    return [f"  {mark} {diagnosis.message}", f"    {diagnosis.remedy}"]
+    also = f"; likewise {', '.join(others)}" if others else ""
+    return [f"  {mark} {diagnosis.message}{also}", f"    {diagnosis.remedy}"]
 
 
 def markdown(report: Report) -> str:
