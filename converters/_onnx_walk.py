@@ -9,6 +9,8 @@ import numpy as np
 from converters._onnx_model import Model, Node
 from converters.weights import Array
 
+# Marks the name of a bias that the graph does not have.
+NO_BIAS = ": no bias, so zeros"
 # Nodes that only rearrange what they read.
 _MOVES = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Dropout"}
 # Nodes that keep channels apart, as far back as their convolution; the first input is the data.
@@ -53,6 +55,7 @@ class Linear:
 def tensors(model: Model) -> dict[str, Array]:
     """Native name -> array, OIHW and OI, in the order of the graph: weight, its bias, the next weight.
 
+    A layer without a bias gets one of zeros, its name marked with `NO_BIAS`: exporters leave zeros out (torch's does).
     Whatever else the graph computes with (a mean to subtract, a normalisation) follows at the end under its own name,
     to be refused by who expects weights alone.
 
@@ -68,6 +71,8 @@ def tensors(model: Model) -> dict[str, Array]:
             found[_unused(linear.name, found)] = linear.weight
             if linear.bias is not None:
                 found[_unused(linear.bias_name, found)] = linear.bias
+            else:
+                found[_unused(f"{linear.name}{NO_BIAS}", found)] = np.zeros(len(linear.weight), np.float32)
     if not found:
         raise ValueError("the graph has no Conv, Gemm or MatMul with weights")
     used = {name for node in model.nodes for name in node.inputs}

@@ -45,7 +45,6 @@ def test_our_own_files_come_back_as_views_with_their_network(tmp_path: Path) -> 
     assert all(not tensor.flags.owndata and not tensor.flags.writeable for tensor in native.tensors.values())
     assert_same(path, weights)
     assert ours.main_file(path) == path
-    assert not ours.ignored("anything")
 
 
 def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
@@ -356,7 +355,25 @@ def test_what_else_may_be_learnt_is_not_dropped(tmp_path: Path) -> None:
 def test_a_weight_that_two_nodes_share_is_found_twice(tmp_path: Path) -> None:
     again = make.make_node("Conv", ["c", "w"], ["c2"])
     names = list(ours.read(save(tmp_path, [CONV, again], {"w": W, "b": B})).tensors)
-    assert names == ["w", "b", "w (again)"]
+    assert names == ["w", "b", "w (again)", "w: no bias, so zeros"]
+
+
+def test_a_bias_the_exporter_left_out_is_zeros_where_the_network_has_one(tmp_path: Path) -> None:
+    path = save(tmp_path, [make.make_node("Conv", ["x", "w"], ["c"]), RELU, FLAT, GEMM], {"w": W, "d": D, "e": E})
+    read = load(path, spec=NET)
+    np.testing.assert_array_equal(read.tensors["c.bias"], np.zeros(3))
+    np.testing.assert_array_equal(read.tensors["c.weight"], W)
+    without = NET.replace_layer(Conv(name="c", out_channels=3, kernel=(2, 2), bias=False))
+    assert list(load(path, spec=without).tensors) == ["c.weight", "d.weight", "d.bias"]
+
+
+def test_torch_leaves_zero_biases_out(tmp_path: Path) -> None:
+    weights = small_weights("alexnet_cifar10")
+    zeros = {name: np.zeros_like(w) if name.endswith("bias") else w for name, w in weights.tensors.items()}
+    silent = Weights(spec=weights.spec, tensors=zeros, source="silent")
+    exporter = cast(Any, registry.load("converters.exporters", "pytorch", "exporter"))
+    exporter.export_onnx(silent, tmp_path / "w.onnx", every_activation=False)
+    assert_same(tmp_path / "w.onnx", silent)
 
 
 def test_other_number_types_are_named(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ than the file. The ``onnx`` package is not needed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from converters._onnx_model import Model, parse
-from converters._onnx_walk import looks_like_weight
+from converters._onnx_walk import NO_BIAS, looks_like_weight
 from converters._onnx_walk import tensors as graph_tensors
 from converters.formats import NativeFile
 from converters.mapped import mapped
@@ -22,6 +23,8 @@ from zoo.frameworks.onnx import write as write_graph
 from zoo.layers import Conv, Dense, ModelSpec, Shape
 from zoo.shapes import activation_shapes, parameter_shapes
 from zoo.spec_json import METADATA_KEY, loads
+
+_LOG = logging.getLogger(__name__)
 
 
 def read(path: Path) -> NativeFile:
@@ -36,12 +39,15 @@ def read(path: Path) -> NativeFile:
     try:
         model = parse(mapped(path), path.parent)
         spec = _spec(model)
-        own = None if spec is None else _own(model, spec)
-        return NativeFile(tensors=own or graph_tensors(model), spec=spec)
+        tensors = (None if spec is None else _own(model, spec)) or graph_tensors(model)
     except FileFormatError:
         raise
     except (ValueError, IndexError, OverflowError, ZooError) as error:
         raise FileFormatError(path, f"no ONNX file that can be read: {error}") from error
+    silent = [name for name in tensors if ignored(name)]
+    if silent:
+        _LOG.info("%s: %s", path, "; ".join(silent))
+    return NativeFile(tensors=tensors, spec=spec)
 
 
 def _spec(model: Model) -> ModelSpec | None:
@@ -97,8 +103,8 @@ def _weight(layer: Conv | Dense, native: str, tensor: Array | None, source: Shap
 
 
 def ignored(name: str) -> bool:
-    """Nothing in a graph is a weight and yet none."""
-    return False
+    """The zeros that stand for a bias the graph does not have, where the network wants none either."""
+    return NO_BIAS in name
 
 
 def write(path: Path, weights: Weights) -> None:
