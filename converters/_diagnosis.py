@@ -226,6 +226,7 @@ def _named(best: _Match, rivals: Sequence[_Match]) -> Diagnosis:
         message=f"{best.layer}: {best.fault.sentence}{also}{other}",
         remedy=best.fault.remedy,
         error=best.error,
+        rivals=tuple(rival.fault.name for rival in rivals),
     )
 
 

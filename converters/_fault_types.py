@@ -91,9 +91,11 @@ def evaluate(site: Site, edit: Edit) -> Array | None:
     parameters = {**site.parameters, **edit.parameters}
     y: Array = np.asarray(inputs[0], np.float64)
     try:
-        for i, layer in enumerate(edit.layers):
-            y = oracle.apply(layer, [np.asarray(x, np.float64) for x in inputs] if i == 0 else [y], parameters)
-        return edit.result(y) if edit.result else y
+        # A wrong network may overflow; what comes of it is compared like anything else.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            for i, layer in enumerate(edit.layers):
+                y = oracle.apply(layer, [np.asarray(x, np.float64) for x in inputs] if i == 0 else [y], parameters)
+            return edit.result(y) if edit.result else y
     except (ValueError, SpecError):
         return None
 

@@ -68,6 +68,7 @@ class Diagnosis:
         message: what is wrong, in one plain sentence that starts with the layer.
         remedy: what to do.
         error: what is left unexplained, as an error of the layer; None where the fault is unknown.
+        rivals: other faults that give the very same numbers here, so that nobody could tell which it is.
     """
 
     fault: str
@@ -75,10 +76,12 @@ class Diagnosis:
     message: str
     remedy: str
     error: float | None = None
+    rivals: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return {"fault": self.fault, "layer": self.layer, "message": self.message, "remedy": self.remedy}
+        told: dict[str, Any] = {"fault": self.fault, "layer": self.layer, "message": self.message}
+        return told | {"remedy": self.remedy} | ({"or": list(self.rivals)} if self.rivals else {})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

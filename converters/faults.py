@@ -139,7 +139,8 @@ def possible_forward(
         y = evaluate(site, (edits or {}).get(layer.name, Edit(layers=(layer,))))
         if y is None:
             break
-        known[layer.name] = y.astype(np.float32)
+        with np.errstate(over="ignore"):
+            known[layer.name] = y.astype(np.float32)
     return {layer.name: known[layer.name] for layer in spec.layers if layer.name in known}
 
 
