@@ -47,6 +47,12 @@ def test_our_own_files_come_back_as_views_with_their_network(tmp_path: Path) -> 
     assert ours.main_file(path) == path
 
 
+def test_a_network_without_weights_is_one_too(tmp_path: Path) -> None:
+    spec = ModelSpec(name="m", title="", inputs=(Input(shape=(2,)),), layers=(ReLU(name="r"),))
+    ours.write(tmp_path / "w.onnx", Weights(spec=spec, tensors={}, source="nothing"))
+    assert load(tmp_path / "w.onnx").spec == spec
+
+
 def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         ours.write(tmp_path / name, small_weights())

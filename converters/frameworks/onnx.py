@@ -39,7 +39,8 @@ def read(path: Path) -> NativeFile:
     try:
         model = parse(mapped(path), path.parent)
         spec = _spec(model)
-        tensors = (None if spec is None else _own(model, spec)) or graph_tensors(model)
+        own = None if spec is None else _own(model, spec)
+        tensors = graph_tensors(model) if own is None else own
     except FileFormatError:
         raise
     except (ValueError, IndexError, OverflowError, ZooError) as error:
@@ -55,11 +56,11 @@ def _spec(model: Model) -> ModelSpec | None:
     return None if text is None else loads(text)
 
 
-def _own(model: Model, spec: ModelSpec) -> dict[str, Array]:
+def _own(model: Model, spec: ModelSpec) -> dict[str, Array] | None:
     """The initializers under their own names, where those are the parameters of the network the file describes."""
     names = parameter_shapes(spec)
     if not all(name in model.initializers for name in names):
-        return {}
+        return None
     return {name: array for name, array in model.initializers.items() if name in names or looks_like_weight(array)}
 
 
