@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from zoo.errors import UnknownNameError, ZooError
-from zoo.registry import frameworks
-
-_COMMANDS = ("list", "show", "diff", "generate", "fetch", "convert", "export", "verify", "train", "eval", "demo")
+from zoo.registry import frameworks, missing
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line, and only whole flags."""
+    """Errors in one line, only whole flags, and the nearest name for an unknown one."""
 
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **options})  # type: ignore[arg-type]
@@ -25,14 +24,47 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ZooError(f"{message}; see: {self.prog} --help")
 
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  # its overloads, in one
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        options, unknown = super().parse_known_args(args, namespace)
+        for argument in unknown:
+            if argument.startswith("-"):
+                raise UnknownNameError("flag", argument.partition("=")[0], self._option_string_actions)
+            self.error(f"unexpected argument {argument!r}")
+        return options, unknown
 
-def _parser() -> argparse.ArgumentParser:
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise UnknownNameError(
+                action.option_strings[-1] if action.option_strings else action.dest, value, action.choices
+            )
+
+
+class _Completion(argparse.Action):
+    """Prints the completion script of a shell, and ends."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        # Imported here: shtab is an extra, and only this flag needs it.
+        sys.stdout.write(import_module("converters.completion").script(parser, values))
+        parser.exit()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     parser = _Parser(prog="zoo", description="AlexNet is one network: specs, models, weights, and the proof.")
     parser.add_argument("-v", "--verbose", action="store_true", help="say more, and show tracebacks")
+    parser.add_argument(
+        "--print-completion",
+        action=_Completion,
+        choices=("bash", "zsh", "fish"),
+        metavar="SHELL",
+        help="bash, zsh or fish",
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
 
     add = commands.add_parser("list", help="the models, frameworks or weights there are")
-    add.add_argument("what", nargs="?", choices=("models", "frameworks", "weights"), default="models")
+    add.add_argument("kind", nargs="?", choices=("models", "frameworks", "weights"), default="models")
     _json(add)
 
     add = commands.add_parser("show", help="a network, layer by layer")
@@ -48,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser("generate", help="write a network as standalone source of a framework")
     add.add_argument("model", metavar="MODEL", nargs="?")
     add.add_argument("--prototxt", type=Path, metavar="FILE", help="a Caffe network instead of a family member")
-    add.add_argument("--framework", required=True, type=_framework, metavar="F", help=", ".join(frameworks()))
+    add.add_argument("--framework", required=True, choices=frameworks(), metavar="F", help=", ".join(frameworks()))
     add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     add.add_argument("--num-classes", type=_positive, metavar="N")
     _force(add)
@@ -81,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--frameworks", metavar="a,b", help="these subjects only")
     add.add_argument("--image", dest="images", action="append", default=[], type=Path, metavar="FILE")
     add.add_argument("--data", type=Path, metavar="DIR", help="a folder of images: top-1 and top-5 agreement")
-    add.add_argument("--seed", type=int, default=0, metavar="N")
+    add.add_argument("--seed", type=_natural, default=0, metavar="N")
     add.add_argument("--budget", type=float, metavar="X", help="largest error allowed, relative to a layer's peak")
     _json(add)
     add.add_argument("--report", type=Path, metavar="FILE", help="the report as .html or .md")
@@ -98,9 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     length.add_argument("--epochs", type=_positive, metavar="N")
     length.add_argument("--steps", type=_positive, metavar="N")
     add.add_argument("--batch-size", type=_positive, metavar="N")
-    add.add_argument("--seed", type=int, default=0, metavar="N")
+    add.add_argument("--seed", type=_natural, default=0, metavar="N")
     add.add_argument("--checkpoint-every", type=_positive, default=500, metavar="N", help="steps between checkpoints")
-    add.add_argument("--workers", type=int, metavar="N", help="processes a device that decode images (2; digits: 0)")
+    add.add_argument(
+        "--workers", type=_natural, metavar="N", help="processes a device that decode images (2; digits: 0)"
+    )
     add.add_argument("--on-broken-image", choices=("skip", "stop"), default="stop")
     add.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
 
@@ -135,16 +169,14 @@ def _source(parser: argparse.ArgumentParser) -> None:
     _network(parser)
 
 
-def _framework(text: str) -> str:
-    if text not in frameworks():
-        raise UnknownNameError("framework", text, frameworks())
-    return text
-
-
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _natural(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -152,27 +184,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
-        command = next((argument for argument in arguments if not argument.startswith("-")), None)
-        if command is not None and command not in _COMMANDS:
-            raise UnknownNameError("command", command, _COMMANDS)
-        options = _parser().parse_args([a for a in arguments if a not in ("-v", "--verbose")])
-        options.arguments = arguments  # for reports: the command that reproduces them
-        logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
-        for noisy in ("PIL", "matplotlib", "torch", "onnxscript", "onnx_ir", "tensorflow", "tf2onnx", "h5py", "absl"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        # Imported here: `zoo --help` must not wait for numpy.
-        return import_module("converters.commands").COMMANDS[options.command](options)
+        status = _run(arguments, verbose)
+        sys.stdout.flush()
     except ZooError as error:
-        return _fail(error, error.exit_status, verbose)
+        return _fail(str(error), error.exit_status, verbose)
+    except ModuleNotFoundError as error:
+        return _fail(str(missing(error)), 2, verbose)
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever read the result has left; the interpreter must not complain of it when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
-    except KeyboardInterrupt as error:
-        return _fail(ZooError("interrupted; nothing half written was left"), 130, verbose and error is None)
+    except OSError as error:
+        return _fail(f"{error.filename or 'system'}: {error.strerror or error}", 2, verbose)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing half written was left", 130, verbose=False)
+    except Exception as error:  # noqa: BLE001 - also of what nobody foresaw, one line and exit status 2
+        told = f"{type(error).__name__}: {error}"
+        return _fail(f"internal error, please report it with the traceback that -v shows: {told}", 2, verbose)
+    return status
 
 
-def _fail(error: Exception, status: int, verbose: bool) -> int:
+def _run(arguments: Sequence[str], verbose: bool) -> int:
+    options = build_parser().parse_args([a for a in arguments if a not in ("-v", "--verbose")])
+    options.arguments = arguments  # for reports: the command that reproduces them
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("PIL", "matplotlib", "torch", "onnxscript", "onnx_ir", "tensorflow", "tf2onnx", "h5py", "absl"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    # Imported here: `zoo --help` must not wait for numpy.
+    return import_module("converters.commands").COMMANDS[options.command](options)
+
+
+def _fail(message: str, status: int, verbose: bool) -> int:
     if verbose:
         logging.exception("")
-    sys.stderr.write(f"zoo: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"zoo: {' '.join(message.split())}\n")
     return status

@@ -32,9 +32,9 @@ def _print_json(value: Mapping[str, Any]) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    rows = {"models": _models, "frameworks": _frameworks, "weights": _weights}[options.what]()
+    rows = {"models": _models, "frameworks": _frameworks, "weights": _weights}[options.kind]()
     if options.json:
-        _print_json({options.what: rows})
+        _print_json({options.kind: rows})
         return 0
     width = max(len(row["name"]) for row in rows)
     for row in rows:
@@ -214,11 +214,11 @@ def _verify(options: argparse.Namespace) -> int:
 
     if options.report:
         check_target(options.report, force=options.force)
-    how = {
+    how: dict[str, Any] = {
         "images": options.images,
         "data": options.data,
         "seed": options.seed,
-        "budget": options.budget or DEFAULT_BUDGET,
+        "budget": DEFAULT_BUDGET if options.budget is None else options.budget,
         "progress": lambda what: _LOG.info("verify: %s", what),
         "command": "zoo " + shlex.join(options.arguments),
     }

@@ -50,10 +50,10 @@ class UnsupportedError(ZooError):
 
 
 class MissingDependencyError(ZooError):
-    """A framework that is not installed; the message names the extra that brings it."""
+    """A package that is not installed; the message says what brings it, in pip's words."""
 
-    def __init__(self, module: str, extra: str) -> None:
-        super().__init__(f"{module} is not installed; run: pip install 'alexnet-zoo[{extra}]'")
+    def __init__(self, module: str, pip: str) -> None:
+        super().__init__(f"{module} is not installed; run: pip install {pip}")
 
 
 class CheckFailedError(ZooError):

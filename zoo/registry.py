@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     FloatArray: TypeAlias = NDArray[np.floating[Any]]
 
 # The import name of a package -> the extra of this project that installs it.
-_EXTRAS = {
+EXTRAS = {
     "torch": "pytorch",
     "tensorflow": "tf_slim",
     "tf_slim": "tf_slim",
@@ -28,18 +28,23 @@ _EXTRAS = {
     "onnxruntime": "onnx",
     "onnxscript": "pytorch",
     "cv2": "caffe",
-    "caffe2onnx": "caffe",
+    "google": "caffe",  # protobuf
+    "google_crc32c": "tf_checkpoint",
     "PIL": "images",
     "pooch": "fetch",
     "requests": "fetch",
     "urllib3": "fetch",
     "yaml": "fetch",
     "pydantic": "fetch",
-    "sklearn": "demo",
+    "sklearn": "train",
     "tqdm": "train",
     "tensorboard": "train",
     "matplotlib": "train",
+    "shtab": "completion",
 }
+
+# No extra can name this one: it asks for an onnx of 2019, and works with today's.
+_BY_HAND = {"caffe2onnx": "--no-deps caffe2onnx==2.0.1"}
 
 
 def names(package: str) -> list[str]:
@@ -65,10 +70,14 @@ def imported(module: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in _EXTRAS:
-            raise
-        raise MissingDependencyError(missing, _EXTRAS[missing]) from error
+        raise missing(error) from error
+
+
+def missing(error: ModuleNotFoundError) -> MissingDependencyError | ModuleNotFoundError:
+    """What to tell of a module that was not found: what to install, if it is a package this project can do without."""
+    package = (error.name or "").partition(".")[0]
+    pip = f"'alexnet-zoo[{EXTRAS[package]}]'" if package in EXTRAS else _BY_HAND.get(package)
+    return MissingDependencyError(package, pip) if pip else error
 
 
 def models() -> list[str]:
