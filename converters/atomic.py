@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -35,7 +36,7 @@ def staging(target: Path) -> Iterator[Path]:
         ZooError: the disk is full or the folder cannot be written.
     """
     prefix = f".{target.name}{_MARK}"
-    for leftover in target.parent.glob(f"{prefix}*"):
+    for leftover in target.parent.glob(f"{escape(prefix)}*"):
         _remove_if_abandoned(leftover)
     try:
         folder = Path(mkdtemp(prefix=prefix, dir=target.parent))

@@ -217,5 +217,7 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
 def _fail(message: str, status: int, verbose: bool) -> int:
     if verbose:
         logging.exception("")
-    sys.stderr.write(f"zoo: {' '.join(message.split())}\n")
+    # Names out of strangers' files must not steer the terminal.
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
+    sys.stderr.write(f"zoo: {line}\n")
     return status

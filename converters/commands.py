@@ -124,7 +124,7 @@ def _generate(options: argparse.Namespace) -> int:
         spec = spec.with_num_classes(options.num_classes)
     framework = registry.framework(options.framework)
     options.output.mkdir(parents=True, exist_ok=True)
-    with staging(options.output / spec.name) as folder:
+    with staging(options.output / spec.file_name) as folder:
         main = framework.generate(spec, folder)[0]
         for path in publish(folder, options.output / main.name, force=options.force):
             _print(str(path))

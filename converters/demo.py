@@ -60,7 +60,7 @@ def _road(weights: Weights, source: Path, folder: Path, images: list[Path]) -> R
     with _step("weights around the loop: " + " -> ".join(name.partition(".")[0] for name in _LOOP)):
         _check_loop(source, folder / "weights", weights.spec)
     with _step("ONNX for deployment"):
-        export(weights, str(folder / f"{weights.spec.name}.onnx"), ExportOptions(force=True))
+        export(weights, str(folder / f"{weights.spec.file_name}.onnx"), ExportOptions(force=True))
     with _step("the proof"):
         report = verify_model(weights.spec, weights, images=images, progress=_LOG.info, command="zoo demo")
     for name in ("report.html", "report.md", "report.json"):
@@ -70,7 +70,7 @@ def _road(weights: Weights, source: Path, folder: Path, images: list[Path]) -> R
 
 def _generate(spec: ModelSpec, framework: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with staging(folder / spec.name) as fresh:
+    with staging(folder / spec.file_name) as fresh:
         main = registry.framework(framework).generate(spec, fresh)[0]
         publish(fresh, folder / main.name, force=True)
 

@@ -13,6 +13,7 @@ Conventions, for every kind:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -261,6 +262,11 @@ class ModelSpec:
             wires[layer.name] = layer.inputs or (previous,)
             previous = layer.name
         return wires
+
+    @property
+    def file_name(self) -> str:
+        """The name as a file's, without a suffix: a stranger's network may be called ``../../x``."""
+        return re.sub(r"[^0-9A-Za-z._-]+", "_", self.name).lstrip(".")[:100] or "network"
 
     @property
     def outputs(self) -> tuple[str, ...]:

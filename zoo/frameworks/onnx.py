@@ -92,12 +92,12 @@ def write(path: Path, model: Graph, tensors: Mapping[str, Array]) -> None:
 
 
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
-    """Write ``<spec.name>.onnx``, ready to run or to be given weights.
+    """Write ``<spec.file_name>.onnx``, ready to run or to be given weights.
 
     ONNX has no untrained form, so the weights are He-initialised (K. He et al., 2015, arXiv:1502.01852) with a fixed
     seed; the entry ``weights`` of the file's metadata says so.
     """
-    path = directory / f"{spec.name}.onnx"
+    path = directory / f"{spec.file_name}.onnx"
     model = graph(spec)
     note = {"weights": f"untrained: He-initialised, seed {_SEED}"}
     write(path, replace(model, metadata={**model.metadata, **note}), _initial_weights(spec))
