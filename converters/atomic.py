@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -29,7 +29,7 @@ def check_target(target: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def staging(target: Path) -> Iterator[Path]:
+def staging(target: Path) -> Generator[Path]:
     """A private empty folder on the target's own disk; removed at the end, whatever happens.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -89,7 +89,7 @@ def _check_loop(source: Path, folder: Path, spec: ModelSpec) -> None:
 
 
 @contextmanager
-def _step(title: str) -> Iterator[None]:
+def _step(title: str) -> Generator[None]:
     _LOG.info("== %s", title)
     started = time.perf_counter()
     yield
