@@ -11,7 +11,7 @@ demo: setup  ## set everything up, then the main job: train, convert, export, ve
 	$(BIN)/zoo demo -o demo
 
 test: setup  ## set everything up, then the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: setup  ## format, style, types, and the direction of imports
 	$(BIN)/ruff format --check .
