@@ -1,7 +1,11 @@
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
+
+# Read as torch is first imported: tests run side by side on few cores, where threads that spin starve each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 VECTORS = Path(__file__).parent / "vectors"
 

@@ -140,11 +140,11 @@ def test_the_papers_biases_and_the_codes_deviations() -> None:
 
 def test_initial_weights_have_the_deviation_of_the_recipe() -> None:
     weights = initial_weights(MINI, SMALL, seed=3)
-    assert {name: tuple(w.shape) for name, w in weights.items()} == parameter_shapes(MINI)
-    assert weights["fc6.weight"].std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.02)
+    assert {name: w.shape for name, w in weights.items()} == parameter_shapes(MINI)
+    assert weights["fc6.weight"].std() == pytest.approx((2 / 256) ** 0.5, rel=0.02)
     # As if the pixels had a deviation of one.
-    assert weights["conv1.weight"].std().item() == pytest.approx((2 / 147) ** 0.5 / 64, rel=0.1)
-    assert torch.equal(weights["fc7.weight"], initial_weights(MINI, SMALL, seed=3)["fc7.weight"])
+    assert weights["conv1.weight"].std() == pytest.approx((2 / 147) ** 0.5 / 64, rel=0.1)
+    assert np.array_equal(weights["fc7.weight"], initial_weights(MINI, SMALL, seed=3)["fc7.weight"])
 
 
 def test_biases_learn_twice_as_fast_and_do_not_decay() -> None:

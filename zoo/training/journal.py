@@ -72,10 +72,6 @@ class Journal:
         )
         self.bar.update()
 
-    def say(self, message: str) -> None:
-        """A line on standard error, above the bar."""
-        self.bar.write(message, file=self.bar.fp)
-
     def flush(self) -> None:
         """Hand everything recorded to the operating system, before a checkpoint says that it happened."""
         self._table.flush()

@@ -28,9 +28,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from zoo import registry
 from zoo.errors import ZooError
 from zoo.training.checkpoint import checkpoints
 from zoo.training.loop import Job, TrainOptions, prepare, run
+from zoo.training.pytorch import PyTorchLearner
 
 # What is waited for at most: a partner that died is noticed at once, by its broken connection or by the parent. Nobody
 # is late by this much, but for a machine that vanished from the network.
@@ -45,15 +47,16 @@ def train(options: TrainOptions) -> Path:
         ZooError: options, data or output folder do not fit; a device died; the disk is full; an interrupt. One line,
             which says how to go on.
     """
-    if options.framework == "tf_slim":
-        from zoo.training.tf_slim import train as train_tf_slim  # noqa: PLC0415 - tensorflow is loaded where it is used
-
-        return train_tf_slim(options)
-    started = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    started = options.framework == "pytorch" and "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if started:
         options = replace(options, devices=int(os.environ["WORLD_SIZE"]))
     job = prepare(options)
-    if started or options.devices == 1:
+    if options.framework == "tf_slim":
+        # Its devices belong to one process. TensorFlow is loaded where it is used.
+        learner = cast(Any, registry.imported("zoo.training.tf_slim")).TFSlimLearner(job)
+        with _interruptible(options):
+            run(job, learner)
+    elif started or options.devices == 1:
         with _interruptible(options):
             _as_one_of(job, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0")))
     else:
@@ -102,7 +105,7 @@ def _backend(place: torch.device) -> str:
 
 def _run(job: Job, place: torch.device) -> None:
     try:
-        run(job, place)
+        run(job, PyTorchLearner(job, place))
     except RuntimeError as error:
         # Gloo and NCCL have no exception of their own for a partner that is gone.
         text = " ".join(str(error).split())

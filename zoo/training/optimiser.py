@@ -10,19 +10,20 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from zoo.layers import ModelSpec
+from zoo.preprocess import FloatArray
 from zoo.recipe import Plateau, Rates, Recipe, decay_of, initial_values
 from zoo.training.masks import generator
 
 
-def initial_weights(spec: ModelSpec, recipe: Recipe, seed: int) -> dict[str, Tensor]:
-    """Canonical name -> float32 tensor, drawn as the recipe says; the same on every device."""
-    weights = dict[str, Tensor]()
+def initial_weights(spec: ModelSpec, recipe: Recipe, seed: int) -> dict[str, FloatArray]:
+    """Canonical name -> float32 array, drawn as the recipe says; the same on every device."""
+    weights = dict[str, FloatArray]()
     for name, (shape, constant, std) in initial_values(recipe, spec).items():
         if std:
             values = generator(seed, f"weights {name}").standard_normal(shape, dtype=np.float32)
-            weights[name] = torch.from_numpy(values).mul_(std)
+            weights[name] = np.multiply(values, np.float32(std), out=values)
         else:
-            weights[name] = torch.full(shape, constant)
+            weights[name] = np.full(shape, constant, dtype=np.float32)
     return weights
 
 

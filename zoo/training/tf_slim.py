@@ -1,0 +1,281 @@
+"""Training by TF-slim: one session, the layers of each tower on a device of its own.
+
+The same plan as PyTorch's (`zoo.training.towers`), the same data, masks, rates and momentum. TensorFlow's session moves
+what a device needs from the other, and its gradients come back the same way: here a gather is a plain concatenation.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import ZooError
+from zoo.frameworks import _slim_runtime as slim_runtime
+from zoo.frameworks import tf_slim
+from zoo.frameworks._slim_variables import identifier, variables
+from zoo.layers import Dropout, Input, ModelSpec, Shape
+from zoo.preprocess import FloatArray
+from zoo.recipe import decay_of
+from zoo.shapes import activation_shapes
+from zoo.training.data import Batch
+from zoo.training.evaluate import Scores, evaluate
+from zoo.training.loop import Job, check_broken, take_up
+from zoo.training.masks import keep_mask
+from zoo.training.towers import Placement, Step, plan, trunk
+
+tf: Any = cast(Any, slim_runtime).tf
+
+# The variable scope of the velocities, around that of the network.
+_VELOCITY = "velocity/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Piece:
+    """The variables of one step on one device: a network of a single layer, in a variable scope of its own."""
+
+    spec: ModelSpec
+    scope: str
+    step: Step
+    part: int
+
+    def variables(self) -> list[tuple[str, Any]]:
+        """Canonical names and variables."""
+        found = {variable.op.name: variable for variable in tf.global_variables()}
+        return [(v.parameter, found[f"{self.scope}/{v.name}"]) for v in variables(self.spec)]
+
+    def own_part(self, whole: FloatArray, parts: int) -> FloatArray:
+        """What of a canonical parameter belongs here."""
+        return np.split(whole, parts)[self.part] if self.step.is_cut else whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Graph:
+    """What the session is fed and asked for."""
+
+    images: Any
+    labels: Any
+    masks: dict[str, Any]
+    logits: Any
+    loss: Any
+    rates: dict[str, Any]
+    update: Any
+    pieces: list[_Piece]
+
+
+class TFSlimLearner:
+    """One process for all devices; see `zoo.training.loop.Learner`.
+
+    Raises:
+        ZooError: a number of devices, or a mode, that this framework does not train on.
+    """
+
+    is_first = speaks = True
+
+    def __init__(self, job: Job) -> None:
+        if job.arrangement.replicas > 1 or job.arrangement.source == "batch":
+            raise ZooError(
+                "tf_slim trains on one device, or on two as --parallel towers; use --framework pytorch for other modes"
+            )
+        self.job = job
+        self._shapes = activation_shapes(job.spec)
+        with tf.Graph().as_default(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # slim calls what TensorFlow calls deprecated
+            self._graph = self._build()
+            self._session = tf.Session(config=_configuration(job.arrangement.parts))
+            self._session.run(tf.global_variables_initializer())
+        self.start, weights, velocities = take_up(job)
+        self._assign(weights, "")
+        if velocities:
+            self._assign(velocities, _VELOCITY)
+
+    def images_of(self, step: int) -> range:
+        """All images of a step."""
+        return range(step * self.job.batch_size, (step + 1) * self.job.batch_size)
+
+    def train_step(self, batch: Batch, step: int, drops: int) -> float:
+        """One step; returns the mean loss over the batch."""
+        graph, rates = self._graph, self.job.rates(step, drops)
+        feed: dict[Any, Any] = {graph.images: _native(batch.x.numpy()), graph.labels: batch.labels.numpy()}
+        feed |= {holder: rates.of(name) for name, holder in graph.rates.items()}
+        feed |= {holder: self._mask(name, step) for name, holder in graph.masks.items()}
+        loss, _ = self._session.run([graph.loss, graph.update], feed)
+        return float(loss)
+
+    def _mask(self, layer: str, step: int) -> FloatArray:
+        """A dropout's mask, laid out as its activation: 0, or 1 / (share kept)."""
+        dropout = self.job.spec.layer(layer)
+        assert isinstance(dropout, Dropout)
+        images = range(self.job.batch_size)
+        seed, shape = self.job.options.seed, self._shapes[layer]
+        kept = keep_mask(shape, dropout.ratio, seed=seed, step=step, layer=layer, images=images)
+        return _native(kept.astype(np.float32) * np.float32(1 / (1 - dropout.ratio)))
+
+    def validate(self) -> Scores:
+        """Scores on all validation images."""
+        scores = evaluate(
+            self.logits,
+            self.job.val,
+            self.job.spec,
+            batch_size=self.job.batch_size,
+            workers=self.job.options.workers,
+        )
+        check_broken(self.job, scores.broken)
+        return scores
+
+    def logits(self, x_NCHW: FloatArray) -> FloatArray:
+        """The network at inference."""
+        graph = self._graph
+        # A mask of ones drops nothing.
+        feed: dict[Any, Any] = {graph.images: _native(x_NCHW)}
+        feed |= {h: np.ones((1, *_native_shape(self._shapes[name])), np.float32) for name, h in graph.masks.items()}
+        return self._session.run(graph.logits, feed)
+
+    def whole_state(self) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+        """Canonical weights and velocities."""
+        return self._fetch(""), self._fetch(_VELOCITY)
+
+    def _build(self) -> _Graph:
+        job, source = self.job, self.job.spec.inputs[0]
+        images = tf.placeholder(tf.float32, [None, *_native_shape(source.shape)], name="images")
+        labels = tf.placeholder(tf.int64, [None], name="labels")
+        builder = _Builder(identifier(job.spec.name), _devices(job.arrangement.parts), {source.name: [images]})
+        steps = plan(trunk(job.spec), job.arrangement.parts)
+        for step in steps:
+            builder.add(step)
+        logits = builder.read(steps[-1].layer.name, "whole", 0)
+        logits = tf.reshape(logits, [tf.shape(logits)[0], -1])
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+        rates, update = self._momentum(builder.pieces, loss)
+        return _Graph(
+            images=images,
+            labels=labels,
+            masks=builder.masks,
+            logits=logits,
+            loss=loss,
+            rates=rates,
+            update=update,
+            pieces=builder.pieces,
+        )
+
+    def _momentum(self, pieces: list[_Piece], loss: Any) -> tuple[dict[str, Any], Any]:
+        """v = m v + rate (g + decay w); w = w - v: the rates' placeholders by canonical name, and the update."""
+        named = [(name, variable) for piece in pieces for name, variable in piece.variables()]
+        gradients = tf.gradients(loss, [variable for _, variable in named], colocate_gradients_with_ops=True)
+        rates = {name: tf.placeholder(tf.float32, [], name="rate") for name in dict(named)}
+        velocities, updates = [_velocity(variable) for _, variable in named], list[Any]()
+        # No weight moves before all gradients are there.
+        with tf.control_dependencies([loss, *gradients]):
+            for (name, variable), velocity, gradient in zip(named, velocities, gradients, strict=True):
+                with tf.device(variable.device):
+                    pull = gradient + decay_of(self.job.recipe, name) * variable
+                    moved = self.job.recipe.momentum * velocity + rates[name] * pull
+                    updates += [velocity.assign(moved), variable.assign_sub(moved)]
+        return rates, tf.group(*updates)
+
+    def _assign(self, tensors: Mapping[str, FloatArray], prefix: str) -> None:
+        for piece in self._graph.pieces:
+            own = {name: piece.own_part(tensors[name], self.job.arrangement.parts) for name in piece.step.parameters}
+            tf_slim.assign(self._session, piece.spec, own, prefix + piece.scope)
+
+    def _fetch(self, prefix: str) -> dict[str, FloatArray]:
+        found = dict[str, list[FloatArray]]()
+        for piece in self._graph.pieces:
+            for name, part in tf_slim.fetch(self._session, piece.spec, prefix + piece.scope).items():
+                found.setdefault(name, []).append(part)
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+class _Builder:
+    """Builds the steps of a plan, one after the other, on all devices.
+
+    `values` holds every activation so far: one tensor a device where it is dealt out by channels, or one for all.
+    """
+
+    def __init__(self, name: str, devices: list[str], values: dict[str, list[Any]]) -> None:
+        self.name, self.devices, self.values = name, devices, values
+        self.masks, self.pieces = dict[str, Any](), list[_Piece]()
+
+    def add(self, step: Step) -> None:
+        """Build one layer."""
+        shares = range(len(self.devices)) if step.output == "channels" else range(1)
+        results = list[Any]()
+        for part in shares:
+            with tf.device(self.devices[part]):
+                if isinstance(step.layer, Dropout):
+                    results.append(self._dropped(step, part))
+                else:
+                    results.append(self._computed(step, part))
+        self.values[step.layer.name] = results
+
+    def read(self, name: str, want: Placement, part: int) -> Any:
+        """An activation as a device wants it, from wherever it lies."""
+        tensors = self.values[name]
+        if want == "whole":
+            return tensors[0] if len(tensors) == 1 else tf.concat(tensors, _channels(tensors[0]))
+        if len(tensors) > 1:
+            return tensors[part]
+        return tf.split(tensors[0], len(self.devices), _channels(tensors[0]))[part]
+
+    def _dropped(self, step: Step, part: int) -> Any:
+        name = step.layer.name
+        if name not in self.masks:
+            self.masks[name] = tf.placeholder(tf.float32, [None, *_native_shape(step.shape)], name="mask")
+        mask = self.masks[name]
+        if step.output == "channels":
+            mask = tf.split(mask, len(self.devices), _channels(mask))[part]
+        return self.read(step.inputs[0], step.want, part) * mask
+
+    def _computed(self, step: Step, part: int) -> Any:
+        read = {name: self.read(name, step.want, part) for name in step.inputs}
+        shapes, begin = dict(zip(step.inputs, step.input_shapes, strict=True)), 0
+        if step.reach:
+            (name,), tensors = step.inputs, self.values[step.inputs[0]]
+            below = [tensors[part - 1][..., -step.reach :]] if part else []
+            above = [tensors[part + 1][..., : step.reach]] if part + 1 < len(tensors) else []
+            begin, read[name] = step.reach * len(below), tf.concat([*below, read[name], *above], 3)
+            shapes[name] = (read[name].shape.as_list()[3], *shapes[name][1:])
+        spec = ModelSpec(
+            name=self.name,
+            title="one layer on one device",
+            inputs=tuple(Input(name=name, shape=shape) for name, shape in shapes.items()),
+            layers=(replace(step.layer, inputs=step.inputs),),
+        )
+        scope = f"{self.name}/tower_{part}"
+        with slim_runtime.slim.arg_scope(tf_slim.arg_scope(0.0)):
+            made = tf_slim.network(spec)(read, is_training=False, scope=scope)[1][step.layer.name]
+        if step.parameters:
+            self.pieces.append(_Piece(spec=spec, scope=scope, step=step, part=part))
+        return made[..., begin : begin + step.input_shapes[0][0]] if step.reach else made
+
+
+def _velocity(variable: Any) -> Any:
+    with tf.device(variable.device):
+        return tf.Variable(tf.zeros(variable.shape), trainable=False, name=f"{_VELOCITY}{variable.op.name}")
+
+
+def _channels(tensor: Any) -> int:
+    """The axis of the channels: images are N x H x W x C, whatever else lies as in the canonical form."""
+    return 3 if len(tensor.shape) == 4 else 1
+
+
+def _native(x: NDArray[Any]) -> NDArray[Any]:
+    return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
+
+
+def _native_shape(shape: Shape) -> Shape:
+    return slim_runtime.native_shape(shape)
+
+
+def _devices(parts: int) -> list[str]:
+    """Accelerators where there are enough, else logical devices of the CPU."""
+    enough = len(tf.config.list_physical_devices("GPU")) >= parts
+    return [f"/{'GPU' if enough else 'CPU'}:{part}" for part in range(parts)]
+
+
+def _configuration(parts: int) -> Any:
+    return tf.ConfigProto(device_count={"CPU": parts}, allow_soft_placement=True)
