@@ -86,8 +86,8 @@ def _compared(report: Report) -> tuple[list[SubjectVerdict], list[LayerVerdict]]
 
 
 def _table(label: str, heads: Sequence[str], rows: Sequence[str], style: str = "") -> str:
-    """A table that scrolls by itself on a narrow screen; a long path in its head may break after a separator."""
-    head = "".join(f'<th scope="col">{escape(name).replace("/", "/<wbr>")}</th>' for name in heads)
+    """A table that scrolls by itself on a narrow screen; of a path its head shows the file's name."""
+    head = "".join(f'<th scope="col" title="{escape(name)}">{escape(name.rpartition("/")[2])}</th>' for name in heads)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}"><table class="{style}">'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"

@@ -11,7 +11,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #12151c; --card: #1a1f29; --ink: #e8eaf0; --soft: #a3abbb; --rule: #323a49; --good: #5fd0ac; --bad: #ff8b93;
-    --warn: #e6b450; --noise: #22364a; --h0: #5a9bd4; --h1: #3f77a8; --h2: #2d587e; --h3: #26435d; --h4: #5b4a22;
+    --warn: #e6b450; --noise: #22364a; --h0: #5a9bd4; --h1: #386d9b; --h2: #2d587e; --h3: #26435d; --h4: #5b4a22;
     --h5: #a34a35; --h6: #ff8b93; --c0: #7ab8f0; --c1: #ffa860; --c2: #5fd0ac; --c3: #d99adf; --c4: #d9c75a;
     --c5: #b6c0d2; --c6: #ff8fb8;
   }
@@ -48,8 +48,9 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .2rem .55rem; text-align: right; border-bottom: 1px solid var(--rule); }
 th { font-weight: 600; }
 tbody th, thead th:first-child { text-align: left; }
-thead th { vertical-align: bottom; max-width: 11rem; overflow-wrap: anywhere; }
-td.text, td.hash, .facts thead th { text-align: left; overflow-wrap: anywhere; }
+thead th { vertical-align: bottom; min-width: 4.6rem; max-width: 11rem; overflow-wrap: anywhere; }
+td { white-space: nowrap; }
+td.text, td.hash, .facts thead th { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .map { border-collapse: separate; border-spacing: 2px; }
 .map th, .map td { border: 0; }
 .map thead th { font-size: .85rem; }
@@ -77,6 +78,7 @@ td.text, td.hash, .facts thead th { text-align: left; overflow-wrap: anywhere; }
 .cross { stroke: var(--bad); stroke-width: 2; fill: none; }
 .c0 { stroke: var(--c0); } .c1 { stroke: var(--c1); } .c2 { stroke: var(--c2); } .c3 { stroke: var(--c3); }
 .c4 { stroke: var(--c4); } .c5 { stroke: var(--c5); } .c6 { stroke: var(--c6); }
+.legend li { overflow-wrap: anywhere; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; font-size: .9rem; }
 .legend svg { width: 30px; height: 8px; margin-right: .4rem; vertical-align: middle; }
 summary { cursor: pointer; margin: .5rem 0; }

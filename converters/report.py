@@ -114,7 +114,7 @@ def markdown(report: Report) -> str:
     rows.append(["**worst**", *(error_text(s.max_error) if s.layers else "" for s in report.subjects)])
     rows.append(["top-1 (shown only)", *("" if s.top1 is None else f"{s.top1:.0%}" for s in report.subjects)])
     rows.append(["**status**", *(f"**{s.status}**" for s in report.subjects)])
-    lines = [f"**{verdict_sentence(report)}**", ""]
+    lines = [f"**{_escaped(verdict_sentence(report))}**", ""]
     lines += [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]
     for subject in report.subjects:
         why = [line for line in _why(subject, lambda _, words: words) if line]
