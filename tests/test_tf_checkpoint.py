@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from converters.frameworks import _tf_bundle, tf_slim
 from converters.frameworks._tf_table import crc32c, masked, read_table, write_table
 from converters.tensormap import to_canonical
 from converters.weights import Weights
+from tests.small import shrink
 from zoo.errors import FileFormatError, WeightsError, ZooError
 from zoo.layers import BatchNorm, Conv, Dense, Input, ModelSpec, Pool, ReLU, Scale, Softmax
 from zoo.registry import model
@@ -187,7 +187,7 @@ def test_a_partitioned_variable_is_refused(tf, tmp_path):
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("scope", ["alexnet_v2/", "my/own/scope/", ""])
 def test_slims_own_network_in_any_scope_with_its_slots(tf, tmp_path, version, scope):
-    spec = shrunk(model("alexnet_v2"))
+    spec = shrink("alexnet_v2")
     weights = probe(spec)
     native = {}
     for entry in tf_slim.entries(spec, None):
@@ -204,17 +204,6 @@ def test_slims_own_network_in_any_scope_with_its_slots(tf, tmp_path, version, sc
     slots |= {"global_step": np.array(7, "i8"), f"{scope}conv1/biases/ExponentialMovingAverage": np.ones(4, "f")}
     saved_by_tensorflow(tf, tmp_path / "model.ckpt", native | slots, version)
     same(load(tmp_path / "model.ckpt", spec=spec).tensors, weights.tensors)
-
-
-def shrunk(spec):
-    layers = []
-    for layer in spec.layers:
-        if isinstance(layer, Conv):
-            layer = replace(layer, out_channels=layer.out_channels // 16)
-        if isinstance(layer, Dense):
-            layer = replace(layer, out_features=20)
-        layers.append(layer)
-    return replace(spec, layers=tuple(layers))
 
 
 def test_matrices_and_the_names_of_tf_layers(tmp_path):

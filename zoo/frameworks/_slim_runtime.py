@@ -110,8 +110,11 @@ def build_for_inference(spec: ModelSpec, inputs: Mapping[str, Any]) -> dict[str,
 
 
 def session() -> Any:
-    """A session on the CPU."""
-    return tf.Session(config=tf.ConfigProto(device_count={"GPU": 0}))
+    """A session on the CPU, which runs a graph as it is: folding constants costs more than one run gives back."""
+    config = tf.ConfigProto(device_count={"GPU": 0})
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
+    return tf.Session(config=config)
 
 
 def forward(
@@ -150,7 +153,7 @@ def assign(running: Any, spec: ModelSpec, weights: Mapping[str, NDArray[Any]], s
     found, prefix = _by_name(running), scope or identifier(spec.name)
     for variable in variables(spec):
         target = found[f"{prefix}/{variable.name}"]
-        value = _variable_value(weights[variable.parameter], variable)
+        value = variable_value(weights[variable.parameter], variable)
         # Fed in place of the initial value: a constant would put a copy of the weights into the graph.
         running.run(target.initializer, {target.initializer.inputs[1]: value})
 
@@ -171,7 +174,7 @@ def _by_name(running: Any) -> dict[str, Any]:
         return {variable.op.name: variable for variable in tf.global_variables()}
 
 
-def _variable_value(parameter: NDArray[Any], variable: Variable) -> NDArray[Any]:
+def variable_value(parameter: NDArray[Any], variable: Variable) -> NDArray[Any]:
     """A canonical parameter, laid out as its variable."""
     match variable.layout:
         case "HWIO":

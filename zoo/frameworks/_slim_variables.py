@@ -56,11 +56,16 @@ def identifier(name: str) -> str:
     return word if word[:1].isalpha() or word[:1] == "_" else f"net_{word}"
 
 
+def sanitized(name: str) -> str:
+    """A name with what TensorFlow forbids in an operation's name replaced by ``_``."""
+    return re.sub(r"[^A-Za-z0-9_.\-/]", "_", name).strip("/") or "_"
+
+
 def scopes(spec: ModelSpec) -> dict[str, str]:
-    """Layer -> variable scope: its name, with what TensorFlow forbids in a scope replaced by ``_``; no two alike."""
+    """Layer -> variable scope: its `sanitized` name; no two alike."""
     taken, found = set[str](), dict[str, str]()
     for layer in spec.layers:
-        plain = re.sub(r"[^A-Za-z0-9_.\-/]", "_", layer.name).strip("/") or "_"
+        plain = sanitized(layer.name)
         scope, count = plain, 1
         while scope in taken:
             count += 1

@@ -1,0 +1,283 @@
+"""TensorFlow's own ways out: tf2onnx, the frozen graph (``.pb``) and the SavedModel folder.
+
+The two TensorFlow targets take N x H x W x C images, as everything does there: inputs have the spec's names; outputs
+are what the spec puts out and, where a softmax closes it, the logits too. An ONNX file is N x C x H x W, as everything
+is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from converters.layout import contiguous
+from converters.weights import Array, Weights
+from zoo.errors import FileFormatError, UnsupportedError
+from zoo.frameworks._slim_runtime import (
+    assign,
+    build_for_inference,
+    native_shape,
+    session,
+    tf,
+    to_canonical,
+    to_native,
+    variable_value,
+)
+from zoo.frameworks._slim_table import Table
+from zoo.frameworks._slim_variables import identifier, sanitized, variables
+from zoo.layers import ModelSpec
+from zoo.shapes import activation_shapes
+
+import tf2onnx.convert  # isort: skip - after TensorFlow, which is quiet only if _slim_runtime loads it
+
+# What tf2onnx 1.17 writes at most is 18; LRN, Conv and pooling are the same in 17, which every runtime of 2022 reads.
+OPSET = 17
+_OPSETS = range(9, 19)
+_SIGNATURE = "serving_default"
+
+
+def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: int | None = None) -> None:
+    """Write the network as tf2onnx sees it.
+
+    Graph inputs and outputs are named as the spec's, N x shape with a free N; the transpositions to and from
+    N x H x W x C are part of the graph that tf2onnx is given.
+
+    Args:
+        weights: the network and its parameters.
+        path: the ``.onnx`` to write.
+        every_activation: every layer is a graph output, not the spec's outputs alone.
+        opset: the ONNX operator set; 17 if left out.
+
+    Raises:
+        UnsupportedError: the exporter cannot write that opset.
+    """
+    spec, opset = weights.spec, opset or OPSET
+    if opset not in _OPSETS:
+        raise UnsupportedError(f"tf2onnx writes opsets {_OPSETS[0]} to {_OPSETS[-1]}, not {opset}")
+    outputs = [layer.name for layer in spec.layers] if every_activation else list(spec.outputs)
+    with tf.Graph().as_default() as graph, _quiet():
+        built = _build(spec, outputs, canonical=True)
+        definition, reads = _opened(graph, built.outputs)
+    parameters = {f"{identifier(spec.name)}/{variable.name}": variable for variable in variables(spec)}
+    with _quiet():
+        model, _ = tf2onnx.convert.from_graph_def(
+            definition,
+            name=spec.name,
+            input_names=[*built.inputs.values(), *reads],
+            output_names=list(built.outputs.values()),
+            opset=opset,
+            tensors_to_rename={tensor: name for name, tensor in (built.inputs | built.outputs).items()},
+        )
+    _close(
+        model.graph,
+        {
+            read: variable_value(weights.tensors[parameters[name].parameter], parameters[name])
+            for read, name in reads.items()
+        },
+    )
+    onnx.save_model(model, str(path))
+
+
+def _opened(graph: Any, outputs: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
+    """The graph that leads to the outputs, where variables are read replaced by placeholders: tensor -> variable.
+
+    tf2onnx copies constants dozens of times: 13 GB and two minutes for AlexNet's. So it sees the network without them.
+    """
+    definition, reads = graph.as_graph_def(), dict[str, str]()
+    handles = {node.name: node for node in definition.node if node.op == "VarHandleOp"}
+    for node in definition.node:
+        if node.op == "ReadVariableOp":
+            handle = handles[node.input[0]]
+            reads[f"{node.name}:0"] = handle.name
+            node.op = "Placeholder"
+            del node.input[:]
+            for name in list(node.attr):
+                if name != "dtype":
+                    del node.attr[name]
+            node.attr["shape"].CopyFrom(handle.attr["shape"])
+    definition = tf.graph_util.extract_sub_graph(definition, _nodes(outputs))
+    left = {f"{node.name}:0" for node in definition.node}
+    return definition, {tensor: variable for tensor, variable in reads.items() if tensor in left}
+
+
+def _close(graph: Any, values: dict[str, Array]) -> None:
+    """Put the weights in the place of the graph inputs that stood for them, and fold what is done to them alone."""
+    kept = list[Any]()
+    for node in graph.node:
+        value = values.get(node.input[0]) if node.input else None
+        if value is not None and node.op_type in ("Identity", "Transpose"):
+            axes = next((list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), None)
+            values[node.output[0]] = value if node.op_type == "Identity" else np.transpose(value, axes)
+        elif value is not None and node.op_type == "Split":
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+            values.update(zip(node.output, np.split(value, len(node.output), axis), strict=True))
+        else:
+            kept.append(node)
+    read = {name for node in kept for name in node.input} | {output.name for output in graph.output}
+    real = [given for given in graph.input if given.name not in values]
+    del graph.node[:], graph.input[:]
+    graph.node.extend(kept)
+    graph.input.extend(real)
+    for name in sorted(read & values.keys()):
+        array = contiguous(values[name])
+        tensor = graph.initializer.add(name=name, data_type=onnx.TensorProto.FLOAT, dims=array.shape)
+        tensor.raw_data = array.astype("<f4", copy=False).tobytes()
+
+
+def export_frozen_graph(weights: Weights, path: Path) -> None:
+    """Write a frozen graph: a GraphDef whose variables are constants; placeholders and outputs have the spec's names.
+
+    Args:
+        weights: the network and its parameters.
+        path: the ``.pb`` to write.
+    """
+    with tf.Graph().as_default(), session() as running, _quiet():
+        built = _build(weights.spec, _deployed(weights.spec))
+        assign(running, weights.spec, weights.tensors, None)
+        path.write_bytes(_frozen(running, built.outputs).SerializeToString(deterministic=True))
+
+
+def export_saved_model(weights: Weights, folder: Path) -> None:
+    """Write a SavedModel with one signature, ``serving_default``, whose inputs and outputs have the spec's names.
+
+    Args:
+        weights: the network and its parameters.
+        folder: made by this call; it must not exist.
+    """
+    with tf.Graph().as_default() as graph, session() as running, _quiet():
+        built = _build(weights.spec, _deployed(weights.spec))
+        assign(running, weights.spec, weights.tensors, None)
+        inputs, outputs = (
+            {name: graph.get_tensor_by_name(tensor) for name, tensor in side.items()}
+            for side in (built.inputs, built.outputs)
+        )
+        builder = tf.saved_model.builder.SavedModelBuilder(str(folder))
+        signature = tf.saved_model.predict_signature_def(inputs=inputs, outputs=outputs)
+        builder.add_meta_graph_and_variables(
+            running, [tf.saved_model.tag_constants.SERVING], {_SIGNATURE: signature}, strip_default_attrs=True
+        )
+        builder.save()
+
+
+def run_frozen_graph(path: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Run a frozen graph that this project wrote.
+
+    Args:
+        path: the ``.pb``.
+        spec: its network.
+        inputs: input name -> batch in canonical layout.
+
+    Returns:
+        Every layer's activation, canonical layout.
+
+    Raises:
+        FileFormatError: the file holds no graph of this network.
+    """
+    definition = tf.GraphDef()
+    try:
+        definition.ParseFromString(path.read_bytes())
+        with tf.Graph().as_default(), session() as running, _quiet():
+            tf.import_graph_def(definition, name="")
+            return _run(running, spec, inputs)
+    except (KeyError, ValueError, OSError, DecodeError, tf.errors.OpError) as error:
+        raise FileFormatError(path, f"no frozen graph of {spec.name}: {_line(error)}") from error
+
+
+def run_saved_model(folder: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Run a SavedModel that this project wrote; see `run_frozen_graph`."""
+    try:
+        with tf.Graph().as_default(), session() as running, _quiet():
+            tf.saved_model.loader.load(running, [tf.saved_model.tag_constants.SERVING], str(folder))
+            return _run(running, spec, inputs)
+    except (KeyError, ValueError, OSError, tf.errors.OpError) as error:
+        raise FileFormatError(folder, f"no SavedModel of {spec.name}: {_line(error)}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Built:
+    """The tensors of a network just built, by the spec's names: what goes in, comes out, and lies between."""
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    layers: dict[str, str]
+
+
+def _build(spec: ModelSpec, outputs: Sequence[str], *, canonical: bool = False) -> _Built:
+    """Build the network for inference in the current graph, the same names in every call."""
+    shapes = activation_shapes(spec)
+    given, inputs = dict[str, Any](), dict[str, Any]()
+    for source in spec.inputs:
+        shape = source.shape if canonical else native_shape(source.shape)
+        fed = given[source.name] = tf.placeholder(tf.float32, [None, *shape], name=_top(source.name))
+        inputs[source.name] = tf.transpose(fed, [0, 2, 3, 1]) if canonical and len(shape) == 3 else fed
+    layers = build_for_inference(spec, inputs)
+    out = dict[str, Any]()
+    for name in outputs:
+        found = layers[name]
+        if canonical and len(shapes[name]) == 3:
+            found = tf.transpose(found, [0, 3, 1, 2])
+        elif len(shapes[name]) == 1 and len(found.shape) == 4:
+            found = tf.squeeze(found, [1, 2])
+        out[name] = tf.identity(found, name=_top(name))
+    sides = ({name: tensor.name for name, tensor in side.items()} for side in (given, out, layers))
+    return _Built(**dict(zip(("inputs", "outputs", "layers"), sides, strict=True)))
+
+
+def _top(name: str) -> str:
+    """A name for an operation outside all scopes, which may not begin with ``_`` and the like."""
+    return sanitized(name).lstrip("_-") or "tensor"
+
+
+def _deployed(spec: ModelSpec) -> list[str]:
+    logits = Table(spec).logits
+    return [*([logits] if logits not in spec.outputs else []), *spec.outputs]
+
+
+def _frozen(running: Any, outputs: Mapping[str, str]) -> Any:
+    """The graph that leads to the outputs, its variables turned into constants."""
+    return tf.graph_util.convert_variables_to_constants(running, running.graph.as_graph_def(), _nodes(outputs))
+
+
+def _nodes(outputs: Mapping[str, str]) -> list[str]:
+    return [tensor.partition(":")[0] for tensor in outputs.values()]
+
+
+def _run(running: Any, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    with tf.Graph().as_default():
+        built = _build(spec, _deployed(spec))
+    shapes, tensor = activation_shapes(spec), running.graph.get_tensor_by_name
+    feed = {
+        tensor(built.inputs[name]): to_native(np.asarray(array, np.float32), shapes[name])
+        for name, array in inputs.items()
+    }
+    found = running.run({name: tensor(built.layers[name]) for name in built.layers}, feed)
+    return {layer.name: to_canonical(found[layer.name], shapes[layer.name]) for layer in spec.layers}
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Without the remarks of TensorFlow and tf2onnx about deprecated functions and their own optimisers."""
+    loggers = [logging.getLogger(name) for name in ("tf2onnx", "tensorflow")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

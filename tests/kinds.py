@@ -1,0 +1,135 @@
+"""One-layer networks of every kind, on images, vectors and sequences, with probe weights and the proof's budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from zoo.layers import (
+    LRN,
+    BatchNorm,
+    Bias,
+    Concat,
+    Conv,
+    Dense,
+    Dropout,
+    Eltwise,
+    Flatten,
+    Input,
+    ModelSpec,
+    Pool,
+    Power,
+    ReLU,
+    Scale,
+    Sigmoid,
+    Slice,
+    Softmax,
+    TanH,
+)
+from zoo.shapes import parameter_shapes
+
+# The float32 floor of a layer against the float64 oracle is 0.3e-6 to 2e-6; the budget of the proof is 1e-5.
+BUDGET = 1e-5
+
+IMAGE, VECTOR, SEQUENCE, PIXELS = (8, 7, 6), (8,), (4, 5), (3, 9, 9)
+
+
+def net(*layers, shapes=(IMAGE,), name="net"):
+    inputs = tuple(Input(name=f"in{i}", shape=shape) for i, shape in enumerate(shapes))
+    return ModelSpec(name=name, title=name, inputs=inputs, layers=layers)
+
+
+def two(layer, first=IMAGE, second=IMAGE):
+    return net(replace(layer, inputs=("in0", "in1")), shapes=(first, second))
+
+
+KINDS = {
+    "conv same": net(Conv(name="op", out_channels=4, kernel=(3, 3), pad=(1, 1))),
+    "conv hw": net(Conv(name="op", out_channels=4, kernel=(3, 2), stride=(2, 1), pad=(1, 0))),
+    "conv groups": net(Conv(name="op", out_channels=6, kernel=(3, 3), stride=(2, 2), pad=(2, 2), groups=2)),
+    "conv no bias": net(Conv(name="op", out_channels=6, kernel=(1, 1), groups=2, bias=False)),
+    "conv dilated": net(Conv(name="op", out_channels=4, kernel=(3, 3), pad=(2, 2), dilation=(2, 2))),
+    "conv dilated stride": net(Conv(name="op", out_channels=4, kernel=(3, 3), stride=(2, 2), dilation=(2, 2))),
+    "conv ceil": net(Conv(name="op", out_channels=4, kernel=(3, 3), stride=(3, 3), rounding="ceil")),
+    "dense image": net(Dense(name="op", out_features=5)),
+    "dense vector": net(Dense(name="op", out_features=5, bias=False), shapes=(VECTOR,)),
+    "dense axis 2": net(Dense(name="op", out_features=5, axis=2)),
+    "dense axis 3": net(Dense(name="op", out_features=5, axis=-1)),
+    "dense sequence": net(Dense(name="op", out_features=5), shapes=(SEQUENCE,)),
+    "max ceil": net(Pool(name="op", mode="max", kernel=(3, 3), stride=(2, 2))),
+    "max floor": net(Pool(name="op", mode="max", kernel=(2, 3), stride=(2, 1), rounding="floor")),
+    "max pad": net(Pool(name="op", mode="max", kernel=(3, 3), stride=(2, 2), pad=(1, 1))),
+    "max pad clip": net(Pool(name="op", mode="max", kernel=(3, 2), stride=(3, 2), pad=(1, 0)), shapes=(PIXELS,)),
+    "max empty": net(Pool(name="op", mode="max", kernel=(1, 1), stride=(2, 2))),
+    "ave ceil": net(Pool(name="op", mode="ave", kernel=(3, 3), stride=(2, 2))),
+    "ave pad": net(Pool(name="op", mode="ave", kernel=(3, 3), stride=(2, 2), pad=(1, 1))),
+    "ave pad clip": net(Pool(name="op", mode="ave", kernel=(3, 3), stride=(3, 3), pad=(1, 2)), shapes=(PIXELS,)),
+    "ave empty": net(Pool(name="op", mode="ave", kernel=(1, 1), stride=(2, 2))),
+    "ave global": net(Pool(name="op", mode="ave", global_pool=True)),
+    "max global": net(Pool(name="op", mode="max", global_pool=True)),
+    "lrn": net(LRN(name="op", size=5, alpha=0.5, beta=0.75, k=2.0)),
+    "lrn towers": net(LRN(name="op", size=3, alpha=0.5, beta=0.75, k=2.0, towers=2)),
+    "lrn wider than the image": net(LRN(name="op", size=9, alpha=1.0, beta=0.5), shapes=((3, 2, 2),)),
+    "lrn within": net(LRN(name="op", size=3, alpha=0.5, beta=0.75, region="within")),
+    "lrn vector": net(LRN(name="op", size=3, alpha=0.5, beta=0.75, towers=2), shapes=(VECTOR,)),
+    "lrn sequence": net(LRN(name="op", size=3, alpha=0.5, beta=0.75), shapes=(SEQUENCE,)),
+    "relu": net(ReLU(name="op")),
+    "relu slope": net(ReLU(name="op", negative_slope=0.1)),
+    "relu steep": net(ReLU(name="op", negative_slope=1.5)),
+    "sigmoid": net(Sigmoid(name="op")),
+    "tanh": net(TanH(name="op")),
+    "power": net(Power(name="op", power=2.0, scale=0.5, shift=1.0)),
+    "power 1": net(Power(name="op")),
+    "dropout": net(Dropout(name="op", ratio=0.3)),
+    "softmax": net(Softmax(name="op")),
+    "softmax axis 2": net(Softmax(name="op", axis=2)),
+    "softmax vector": net(Softmax(name="op"), shapes=(VECTOR,)),
+    "flatten": net(Flatten(name="op")),
+    "flatten some": net(Flatten(name="op", axis=2)),
+    "flatten nothing": net(Flatten(name="op", axis=1, end_axis=1)),
+    "concat": two(Concat(name="op"), second=(3, 7, 6)),
+    "concat rows": two(Concat(name="op", axis=-2), second=(8, 2, 6)),
+    "concat batch": two(Concat(name="op", axis=0)),
+    "slice": net(Slice(name="op", start=2, stop=5)),
+    "slice columns": net(Slice(name="op", start=1, stop=4, axis=3)),
+    "sum": two(Eltwise(name="op")),
+    "weighted sum": two(Eltwise(name="op", coeffs=(1.0, -0.5))),
+    "product": two(Eltwise(name="op", operation="prod")),
+    "maximum": two(Eltwise(name="op", operation="max")),
+    "scale": net(Scale(name="op", bias=True)),
+    "scale rows": net(Scale(name="op", axis=2, num_axes=2)),
+    "scale all": net(Scale(name="op", axis=1, num_axes=-1, bias=True)),
+    "scale vector": net(Scale(name="op", bias=True), shapes=(VECTOR,)),
+    "scale by image": two(Scale(name="op", axis=0)),
+    "scale by vector": two(Scale(name="op", axis=0, bias=True), second=VECTOR),
+    "scale by sequence": two(Scale(name="op", axis=0), second=(8, 7)),
+    "bias": net(Bias(name="op", axis=2)),
+    "bias by vector": two(Bias(name="op", axis=0), second=VECTOR),
+    "batch norm": net(BatchNorm(name="op", eps=1e-6)),
+    "batch norm vector": net(BatchNorm(name="op"), shapes=(VECTOR,)),
+    "batch norm sequence": net(BatchNorm(name="op"), shapes=(SEQUENCE,)),
+    "batch statistics": net(BatchNorm(name="op", batch_stats=True)),
+}
+
+
+def probe(spec, seed=0):
+    rng = np.random.default_rng(seed)
+    weights = {
+        name: (np.abs(rng.normal(size=shape)) + 0.5 if name.endswith("variance") else rng.normal(size=shape)).astype(
+            "f"
+        )
+        for name, shape in parameter_shapes(spec).items()
+    }
+    return weights, {i.name: rng.normal(scale=3, size=(2, *i.shape)).astype("f") for i in spec.inputs}
+
+
+def assert_same(found, expected):
+    """Layer by layer; a softmax after other layers shows their errors magnified, up to 10 times here."""
+    assert list(found) == list(expected)
+    for name, wanted in expected.items():
+        assert found[name].shape == wanted.shape, name
+        peak = np.nanmax(np.abs(wanted))
+        np.testing.assert_allclose(
+            found[name], wanted, rtol=0, atol=(10 * BUDGET if name == "prob" else BUDGET) * peak, err_msg=name
+        )

@@ -1,0 +1,125 @@
+"""TensorFlow's ways out: tf2onnx, the frozen graph and the SavedModel hold the network that went in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow.compat.v1")
+tf2 = pytest.importorskip("tensorflow")
+onnx = pytest.importorskip("onnx")
+
+from converters.exporters import tf_slim as exporter  # noqa: E402
+from converters.weights import Weights  # noqa: E402
+from tests.kinds import KINDS, assert_same, net, probe  # noqa: E402
+from tests.small import small_weights  # noqa: E402
+from zoo.errors import FileFormatError, UnsupportedError  # noqa: E402
+from zoo.frameworks import onnx as runtime  # noqa: E402
+from zoo.frameworks import reference  # noqa: E402
+from zoo.layers import Conv, ReLU, Softmax  # noqa: E402
+
+
+def weights_of(spec):
+    tensors, inputs = probe(spec)
+    return Weights(spec=spec, tensors=tensors, source="probe"), inputs
+
+
+@pytest.mark.parametrize("spec", KINDS.values(), ids=KINDS.keys())
+def test_tf2onnx_says_the_same_of_every_kind(spec, tmp_path):
+    weights, inputs = weights_of(spec)
+    path = tmp_path / "net.onnx"
+    exporter.export_onnx(weights, path, every_activation=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = reference.forward(spec, weights.tensors, inputs)
+    assert_same(runtime.run(path, inputs, ["op"]), expected)
+
+
+def images(spec, batch=2):
+    return {"data": np.random.default_rng(1).normal(scale=60, size=(batch, *spec.inputs[0].shape)).astype("f")}
+
+
+@pytest.mark.parametrize("name", ["alexnet", "bvlc_alexnet", "alexnet_v2"])
+def test_tf2onnx_names_inputs_and_outputs_as_the_spec(name, tmp_path):
+    weights = small_weights(name)
+    spec, inputs = weights.spec, images(weights.spec, 3)
+    expected = reference.forward(spec, weights.tensors, inputs)
+    for every, wanted in ((True, [layer.name for layer in spec.layers]), (False, list(spec.outputs))):
+        path = tmp_path / f"{every}.onnx"
+        exporter.export_onnx(weights, path, every_activation=every)
+        graph = onnx.load(path).graph
+        assert [value.name for value in graph.input] == ["data"]
+        assert [value.name for value in graph.output] == wanted
+        assert_same(runtime.run(path, inputs, wanted), {layer: expected[layer] for layer in wanted})
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    assert sum(np.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type == 1) == sum(
+        tensor.size for tensor in weights.tensors.values()
+    ), "each weight once, and nothing but weights"
+
+
+def test_opsets(tmp_path):
+    weights, inputs = small_weights(), images(small_weights().spec)
+    expected = reference.forward(weights.spec, weights.tensors, inputs)
+    for opset in (11, 13, 18):
+        exporter.export_onnx(weights, tmp_path / "net.onnx", every_activation=False, opset=opset)
+        assert onnx.load(tmp_path / "net.onnx").opset_import[0].version == opset
+        assert_same(runtime.run(tmp_path / "net.onnx", inputs, ["prob"]), {"prob": expected["prob"]})
+    with pytest.raises(UnsupportedError, match="opsets 9 to 18, not 99"):
+        exporter.export_onnx(weights, tmp_path / "net.onnx", every_activation=False, opset=99)
+
+
+def test_a_frozen_graph(tmp_path):
+    weights = small_weights()
+    spec, inputs = weights.spec, images(weights.spec)
+    expected = reference.forward(spec, weights.tensors, inputs)
+    exporter.export_frozen_graph(weights, tmp_path / "net.pb")
+    assert_same(exporter.run_frozen_graph(tmp_path / "net.pb", spec, inputs), expected)
+    definition = tf.GraphDef.FromString((tmp_path / "net.pb").read_bytes())
+    assert {node.name for node in definition.node} >= {"data", "fc8", "prob"}
+    assert not any("Variable" in node.op or "VarHandle" in node.op for node in definition.node)
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.import_graph_def(definition, name="")
+        found = session.run("fc8:0", {"data:0": inputs["data"].transpose(0, 2, 3, 1)})
+    assert_same({"fc8": found}, {"fc8": expected["fc8"]})
+    exporter.export_frozen_graph(weights, tmp_path / "again.pb")
+    assert (tmp_path / "again.pb").read_bytes() == (tmp_path / "net.pb").read_bytes()
+
+
+def test_a_saved_model(tmp_path):
+    weights = small_weights("bvlc_alexnet")
+    spec, inputs = weights.spec, images(weights.spec)
+    expected = reference.forward(spec, weights.tensors, inputs)
+    exporter.export_saved_model(weights, tmp_path / "net")
+    assert_same(exporter.run_saved_model(tmp_path / "net", spec, inputs), expected)
+    loaded = tf2.saved_model.load(str(tmp_path / "net")).signatures["serving_default"]
+    found = loaded(data=tf2.constant(inputs["data"].transpose(0, 2, 3, 1)))
+    assert set(found) == {"fc8", "prob"}
+    assert_same({"fc8": found["fc8"].numpy()}, {"fc8": expected["fc8"]})
+    exporter.export_saved_model(weights, tmp_path / "again")
+    for path in sorted((tmp_path / "net").rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "net")).read_bytes(), path
+
+
+def test_odd_names_survive(tmp_path):
+    spec = net(Conv(name="_größe 1", out_channels=4, kernel=(1, 1)), ReLU(name="a b"), Softmax(name="a_b"))
+    weights, inputs = weights_of(spec)
+    expected = reference.forward(spec, weights.tensors, inputs)
+    exporter.export_onnx(weights, tmp_path / "net.onnx", every_activation=True)
+    assert_same(runtime.run(tmp_path / "net.onnx", inputs, [layer.name for layer in spec.layers]), expected)
+    exporter.export_frozen_graph(weights, tmp_path / "net.pb")
+    assert_same(exporter.run_frozen_graph(tmp_path / "net.pb", spec, inputs), expected)
+
+
+def test_other_files_are_refused_in_one_line(tmp_path):
+    spec = small_weights().spec
+    (tmp_path / "text.pb").write_text("no graph")
+    (tmp_path / "empty.pb").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for run, name in (
+        (exporter.run_frozen_graph, "text.pb"),
+        (exporter.run_frozen_graph, "empty.pb"),
+        (exporter.run_saved_model, "folder"),
+    ):
+        with pytest.raises(FileFormatError) as caught:
+            run(tmp_path / name, spec, images(spec))
+        assert "\n" not in str(caught.value)
