@@ -106,7 +106,7 @@ def _check_zip(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    foreign = re.search(r"Unsupported (?:global|class): ?(?:GLOBAL )?(\S+)", str(error))
+    foreign = re.search(r"[Uu]nsupported (?:global:|class:|GLOBAL) ?(?:GLOBAL )?(\S+)", str(error))
     if foreign:
         return (
             f"holds Python objects ({foreign[1]}), not a state dict, and loading those would run code; load it where "

@@ -1,0 +1,357 @@
+"""Files made to do harm: each is refused in one line, runs nothing, reads and writes nothing outside its folder."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import pickle
+import struct
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from safetensors.numpy import save_file
+
+from converters import manifest
+from converters.cli import main
+from converters.convert import load, save
+from tests.small import small_weights
+from zoo.errors import ZooError
+from zoo.frameworks.caffe import read_prototxt
+from zoo.spec_json import METADATA_KEY
+
+SENTINEL = "executed"
+
+
+class Bomb:
+    """Unpickled, it runs a command."""
+
+    def __init__(self, sentinel: Path) -> None:
+        self.command = f"touch {sentinel}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (self.command,)
+
+
+class PickledModule(torch.nn.Module):
+    pass
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The folder of the evil file; beside it, not in it, lies a secret."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(np.arange(64, dtype=np.float32).tobytes())
+    return folder
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def refused(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: object) -> str:
+    """Run a command that must fail in one line and leave everything as it was; returns the line."""
+    before = tree(folder)
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("zoo: ") and said.err.count("\n") == 1
+    assert "internal error" not in said.err, said.err
+    assert len(said.err) < 1000
+    assert tree(folder) == before
+    assert not (folder / SENTINEL).exists()
+    return said.err
+
+
+def every_way(capsys: pytest.CaptureFixture[str], home: Path, source: Path, model: str = "alexnet_mini") -> str:
+    """A weights file, through every command that opens one."""
+    refused(capsys, home.parent, "export", source, "--model", model, "-o", home / "out.onnx")
+    refused(capsys, home.parent, "verify", source, "--model", model)
+    return refused(capsys, home.parent, "convert", source, "--model", model, "-o", home / "out.safetensors")
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.npy", "w.npz"])
+def test_a_bare_pickle(home: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / name).write_bytes(pickle.dumps(Bomb(home.parent / SENTINEL)))
+    every_way(capsys, home, home / name)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_pickle_inside_an_array_of_objects(
+    home: Path, protocol: int, inside: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bomb = Bomb(home.parent / SENTINEL)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": ()})
+    content = pickle.dumps({"conv1": {"weights": bomb}} if inside else bomb, protocol)
+    (home / "w.npy").write_bytes(header.getvalue() + content)
+    every_way(capsys, home, home / "w.npy")
+    with zipfile.ZipFile(home / "w.npz", "w") as archive:
+        archive.writestr("conv1.weight.npy", header.getvalue() + content)
+    every_way(capsys, home, home / "w.npz")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_command_in_a_state_dict(home: Path, legacy: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    state = {"features.0.weight": torch.zeros(3), "bomb": Bomb(home.parent / SENTINEL)}
+    torch.save(state, home / "w.pth", _use_new_zipfile_serialization=not legacy)
+    assert "run code" in every_way(capsys, home, home / "w.pth")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickled_module(home: Path, legacy: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(PickledModule(), home / "w.pt", _use_new_zipfile_serialization=not legacy)
+    assert "state_dict()" in every_way(capsys, home, home / "w.pt")
+
+
+def test_a_torchscript_program(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(home / "w.pt"))
+    assert "TorchScript" in every_way(capsys, home, home / "w.pt")
+
+
+def onnx_with_external(path: Path, location: str) -> None:
+    weight = TensorProto(name="w", dims=[8, 8], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", location), ("offset", "0"), ("length", "256")):
+        weight.external_data.add(key=key, value=value)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["y"])],
+        "g",
+        [value("x", TensorProto.FLOAT, ["N", 8])],
+        [value("y", TensorProto.FLOAT, ["N", 8])],
+        [weight],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+@pytest.mark.parametrize("way", ["..", "absolute", "symlink", "through a folder", "hidden in dots"])
+def test_onnx_tensors_kept_elsewhere(home: Path, way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = home.parent / "secret.bin"
+    (home / "link.bin").symlink_to(secret)
+    (home / "sub").symlink_to(home.parent)
+    location = {
+        "..": "../secret.bin",
+        "absolute": str(secret),
+        "symlink": "link.bin",
+        "through a folder": "sub/secret.bin",
+        "hidden in dots": "./x/../../secret.bin",
+    }[way]
+    onnx_with_external(home / "w.onnx", location)
+    assert "outside the folder" in every_way(capsys, home, home / "w.onnx")
+
+
+def test_checkpoint_shards_kept_elsewhere(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(small_weights(), home / "w.ckpt")
+    data = home / "w.ckpt.data-00000-of-00001"
+    data.rename(home.parent / "stolen")
+    data.symlink_to(home.parent / "stolen")
+    assert "leads out of" in every_way(capsys, home, home / "w.ckpt")
+
+
+MANIFEST = """schema: 1
+weights:
+  - id: evil
+    model: alexnet
+    framework: caffe
+    format: caffemodel
+    file: FILE
+    urls: ["URL"]
+    hash: sha256:{hash}
+    size: 1
+    licence: none
+    source: a test
+""".replace("{hash}", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("file", "url"),
+    [
+        ("w.caffemodel", "http://example.org/w"),
+        ("w.caffemodel", "ftp://example.org/w"),
+        ("w.caffemodel", "file://host/share/w"),
+        ("w.caffemodel", "file:w"),
+        ("../w.caffemodel", "https://example.org/w"),
+        ("/etc/w.caffemodel", "https://example.org/w"),
+        (".bashrc", "https://example.org/w"),
+    ],
+)
+def test_a_manifest_that_leads_astray(tmp_path: Path, file: str, url: str) -> None:
+    good = MANIFEST.replace("FILE", "w.caffemodel").replace("URL", "https://example.org/w")
+    (tmp_path / "m.yaml").write_text(good)
+    assert manifest.load(tmp_path / "m.yaml")[0].id == "evil"
+    (tmp_path / "m.yaml").write_text(MANIFEST.replace("FILE", file).replace("URL", url))
+    with pytest.raises(ZooError, match="entry 'evil'"):
+        manifest.load(tmp_path / "m.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "schema: 1\nweights: !!python/object/apply:os.system ['touch SENTINEL']\n",
+        "schema: 1\nweights: [!!python/name:os.system ]\n",
+        "a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+        "[" * 50_000,
+        "- " * 50_000,
+        "? " * 20_000,
+    ],
+    ids=["command", "name", "billion laughs", "brackets", "dashes", "keys"],
+)
+def test_yaml_that_runs_or_grows(tmp_path: Path, text: str) -> None:
+    (tmp_path / "m.yaml").write_text(text.replace("SENTINEL", str(tmp_path / SENTINEL)))
+    with pytest.raises(ZooError, match=r"m\.yaml") as caught:
+        manifest.load(tmp_path / "m.yaml")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / SENTINEL).exists()
+
+
+@pytest.mark.parametrize("name", ["w.npz", "w.pth"])
+@pytest.mark.parametrize("member", ["../evil", "/tmp/zoo-evil", "a/../../evil"])
+def test_archives_that_slip_out(home: Path, name: str, member: str, capsys: pytest.CaptureFixture[str]) -> None:
+    array = io.BytesIO()
+    np.save(array, np.zeros(3, np.float32))
+    with zipfile.ZipFile(home / name, "w") as archive:
+        archive.writestr(f"{member}.npy", array.getvalue())
+        archive.writestr(f"{member}/data.pkl", pickle.dumps({}))
+    every_way(capsys, home, home / name)
+    assert not Path("/tmp/zoo-evil").exists() and not Path("/tmp/zoo-evil.npy").exists()
+
+
+@pytest.mark.parametrize("name", ["w.npz", "w.pth"])
+def test_archives_that_unfold_without_end(home: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    member = {"w.npz": "conv1.weight.npy", "w.pth": "archive/data/0"}[name]
+    with zipfile.ZipFile(home / name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with archive.open(member, "w") as stream:
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": "<f4", "fortran_order": False, "shape": (160 << 18,)}
+            )
+            for _ in range(160):
+                stream.write(bytes(1 << 20))
+        archive.writestr("archive/data.pkl", pickle.dumps({}))
+    assert (home / name).stat().st_size < 1 << 20
+    assert "unfold" in (line := every_way(capsys, home, home / name)) or "compressed" in line
+
+
+@pytest.mark.parametrize("length", [0, 1, 2**32, 2**62, 2**63, 2**64 - 1])
+def test_a_safetensors_header_larger_than_anything(home: Path, length: int, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "w.safetensors").write_bytes(struct.pack("<Q", length) + b"{}")
+    every_way(capsys, home, home / "w.safetensors")
+
+
+def test_a_safetensors_description_that_is_deep_or_huge(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("[" * 100_000, '{"name":' * 50_000, '{"name": "x", "layers": ' + "9" * 10_000 + "}"):
+        save_file({"w": np.zeros(3, np.float32)}, home / "w.safetensors", {METADATA_KEY: text})
+        every_way(capsys, home, home / "w.safetensors")
+
+
+@pytest.mark.parametrize("size", [(60_000, 60_000), (2**31 - 1, 2**31 - 1), (9_000, 9_000)])
+def test_a_picture_that_unfolds_without_end(
+    home: Path, size: tuple[int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1 << 20))
+    (home / "i.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+    line = refused(capsys, home.parent, "verify", "alexnet_mini", "--frameworks", "onnx", "--image", home / "i.png")
+    assert "i.png" in line and ("bomb" in line or "damaged" in line)
+
+
+def test_an_image_that_is_a_program(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pillow hands Encapsulated PostScript to Ghostscript."""
+    program = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch {home.parent / SENTINEL}) (w) file\n"
+    (home / "i.png").write_text(program)
+    refused(capsys, home.parent, "verify", "alexnet_mini", "--frameworks", "onnx", "--image", home / "i.png")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "layer {" * 100_000,
+        "layer { a {" * 20_000 + "}" * 40_000,
+        'name: "x"\n' * 100_000 + "layer {",
+        "input: 'x' input_dim: 999999999999999999999 input_dim: 1 input_dim: 1 input_dim: 1",
+        "layer { name: 'd' type: 'Input' top: 'd' input_param { shape { "
+        + "dim: 4000000000 " * 4
+        + "} } } layer { name: 'f' type: 'InnerProduct' bottom: 'd' top: 'f' "
+        + "inner_product_param { num_output: 2147483647 } }",
+    ],
+    ids=["open", "closed", "long", "huge", "large"],
+)
+def test_a_prototxt_without_bottom(home: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "deploy.prototxt").write_text(text)
+    save(small_weights(), home / "w.safetensors")
+    refused(
+        capsys,
+        home.parent,
+        *("convert", home / "w.safetensors", "--prototxt", home / "deploy.prototxt", "-o", home / "out.npz"),
+    )
+    refused(
+        capsys,
+        home.parent,
+        *("generate", "--prototxt", home / "deploy.prototxt", "--framework", "onnx", "-o", home),
+    )
+
+
+EVIL_NAMES = (
+    "../../evil",
+    "/tmp/zoo-evil",
+    '"""; import os; os.system("touch SENTINEL"); """',
+    "x'); __import__('os').system('touch SENTINEL') #",
+    'x\n__import__("os").system("touch SENTINEL")\n#',
+    "\\",
+)
+PROTOTXT = """name: "NAME"
+layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 1 dim: 3 dim: 8 dim: 8 }} }} }}
+layer {{ name: "NAME" type: "Convolution" bottom: "data" top: "NAME"
+  convolution_param {{ num_output: 4 kernel_size: 3 }} }}
+layer {{ name: "fc" type: "InnerProduct" bottom: "NAME" top: "fc" inner_product_param {{ num_output: 2 }} }}
+""".replace("{{", "{").replace("}}", "}")
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "tf_slim", "caffe", "onnx"])
+@pytest.mark.parametrize("name", EVIL_NAMES)
+def test_names_that_want_to_be_paths_or_code(
+    home: Path, framework: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network's and a layer's name end up in file names and in printed source."""
+    name = name.replace("SENTINEL", str(home.parent / SENTINEL))
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    (home / "deploy.prototxt").write_text(PROTOTXT.replace("NAME", quoted))
+    assert read_prototxt(home / "deploy.prototxt").spec.layers[0].name == name
+    before, out = tree(home.parent), home / "deep" / "out"
+    command = ["generate", "--prototxt", home / "deploy.prototxt", "--framework", framework, "-o", out]
+    assert main([str(argument) for argument in command]) in (0, 2)
+    written = sorted(path for path in out.rglob("*") if path.is_file())
+    assert tree(home.parent) - before <= {"home/deep", "home/deep/out", *(f"home/deep/out/{p.name}" for p in written)}
+    for path in written:
+        if path.suffix == ".py":
+            words = {getattr(node, "id", getattr(node, "attr", None)) for node in ast.walk(ast.parse(path.read_text()))}
+            assert not words & {"os", "__import__", "system"}
+        elif path.suffix == ".prototxt" and path.name == "deploy.prototxt":
+            assert read_prototxt(path).spec.layers[0].name == name
+    assert not (home.parent / SENTINEL).exists()
+    assert not list(Path("/tmp").glob("zoo-evil*"))
+
+
+def test_a_caffemodel_s_own_name_is_no_path(home: Path) -> None:
+    """Where the network is called is not where its files are written."""
+    weights = small_weights()
+    renamed = replace(weights, spec=replace(weights.spec, name="../../evil"))
+    for name in ("w.caffemodel", "w.ckpt", "w.onnx", "w.pt", "w.safetensors", "w.npz"):
+        save(renamed, home / name)
+    assert {path.name for path in home.parent.iterdir()} == {"home", "secret.bin"}
+    assert load(home / "w.safetensors").spec.name == "../../evil"
