@@ -241,6 +241,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    registry.imported("zoo.training.launch", "train")
     from zoo.training.launch import train
     from zoo.training.loop import TrainOptions
 
@@ -272,6 +273,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _eval(options: argparse.Namespace) -> int:
+    registry.imported("zoo.training.evaluate", "train")
     from zoo.frameworks.pytorch import bind
     from zoo.training.data import open_folder, open_images
     from zoo.training.evaluate import evaluate

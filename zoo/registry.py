@@ -65,19 +65,28 @@ def load(package: str, name: str, what: str) -> ModuleType:
     return imported(f"{package}.{name}")
 
 
-def imported(module: str) -> ModuleType:
-    """Import a module that needs a framework; raises `MissingDependencyError` where that is not installed."""
+def imported(module: str, extra: str | None = None) -> ModuleType:
+    """Import a module that needs packages which may be missing.
+
+    Args:
+        module: its name.
+        extra: what brings all that it needs; left out, the extra of the first package that is missing.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise missing(error) from error
+        raise missing(error, extra) from error
 
 
-def missing(error: ModuleNotFoundError) -> MissingDependencyError | ModuleNotFoundError:
+def missing(error: ModuleNotFoundError, extra: str | None = None) -> MissingDependencyError | ModuleNotFoundError:
     """What to tell of a module that was not found: what to install, if it is a package this project can do without."""
     package = (error.name or "").partition(".")[0]
-    pip = f"'alexnet-zoo[{EXTRAS[package]}]'" if package in EXTRAS else _BY_HAND.get(package)
-    return MissingDependencyError(package, pip) if pip else error
+    if package in EXTRAS:
+        return MissingDependencyError(package, f"'alexnet-zoo[{extra or EXTRAS[package]}]'")
+    return MissingDependencyError(package, _BY_HAND[package]) if package in _BY_HAND else error
 
 
 def models() -> list[str]:
