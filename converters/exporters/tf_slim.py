@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,7 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
     with tf.Graph().as_default() as graph, _quiet():
         built = _build(spec, outputs, canonical=True)
         definition, reads = _opened(graph, built.outputs)
-    parameters = {f"{identifier(spec.name)}/{variable.name}": variable for variable in variables(spec)}
+    values = _values(weights)
     with _quiet():
         model, _ = tf2onnx.convert.from_graph_def(
             definition,
@@ -77,36 +77,42 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
             opset=opset,
             tensors_to_rename={tensor: name for name, tensor in (built.inputs | built.outputs).items()},
         )
-    _close(
-        model.graph,
-        {
-            read: variable_value(weights.tensors[parameters[name].parameter], parameters[name])
-            for read, name in reads.items()
-        },
-    )
+    _close(model.graph, {tensor: values[variable] for tensor, variable in reads.items()})
     onnx.save_model(model, str(path))
 
 
-def _opened(graph: Any, outputs: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
-    """The graph that leads to the outputs, where variables are read replaced by placeholders: tensor -> variable.
-
-    tf2onnx copies constants dozens of times: 13 GB and two minutes for AlexNet's. So it sees the network without them.
-    """
-    definition, reads = graph.as_graph_def(), dict[str, str]()
+def _without_variables(graph: Any, outputs: Mapping[str, str], replace: Callable[[Any, Any], None]) -> Any:
+    """The GraphDef that leads to the outputs; `replace` rewrites each node that reads a variable, given its handle."""
+    definition = tf.graph_util.extract_sub_graph(
+        graph.as_graph_def(), [tensor.partition(":")[0] for tensor in outputs.values()]
+    )
     handles = {node.name: node for node in definition.node if node.op == "VarHandleOp"}
     for node in definition.node:
         if node.op == "ReadVariableOp":
             handle = handles[node.input[0]]
-            reads[f"{node.name}:0"] = handle.name
-            node.op = "Placeholder"
-            del node.input[:]
-            for name in list(node.attr):
-                if name != "dtype":
-                    del node.attr[name]
-            node.attr["shape"].CopyFrom(handle.attr["shape"])
-    definition = tf.graph_util.extract_sub_graph(definition, _nodes(outputs))
-    left = {f"{node.name}:0" for node in definition.node}
-    return definition, {tensor: variable for tensor, variable in reads.items() if tensor in left}
+            node.ClearField("input")
+            replace(node, handle)
+    for i, node in reversed(list(enumerate(definition.node))):
+        if node.name in handles:
+            del definition.node[i]
+    return definition
+
+
+def _opened(graph: Any, outputs: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
+    """The graph with placeholders in the place of its variables, and which stands for which: tensor -> variable.
+
+    tf2onnx copies constants dozens of times: 13 GB and two minutes for AlexNet's. So it sees the network without them.
+    """
+    reads = dict[str, str]()
+
+    def placeholder(node: Any, handle: Any) -> None:
+        reads[f"{node.name}:0"] = handle.name
+        node.op = "Placeholder"
+        node.ClearField("attr")
+        for name in ("dtype", "shape"):
+            node.attr[name].CopyFrom(handle.attr[name])
+
+    return _without_variables(graph, outputs, placeholder), reads
 
 
 def _close(graph: Any, values: dict[str, Array]) -> None:
@@ -140,10 +146,18 @@ def export_frozen_graph(weights: Weights, path: Path) -> None:
         weights: the network and its parameters.
         path: the ``.pb`` to write.
     """
-    with tf.Graph().as_default(), session() as running, _quiet():
+    values = _values(weights)
+
+    def constant(node: Any, handle: Any) -> None:
+        node.op = "Const"
+        node.ClearField("attr")
+        node.attr["dtype"].CopyFrom(handle.attr["dtype"])
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(contiguous(values[handle.name])))
+
+    with tf.Graph().as_default() as graph, _quiet():
         built = _build(weights.spec, _deployed(weights.spec))
-        assign(running, weights.spec, weights.tensors, None)
-        path.write_bytes(_frozen(running, built.outputs).SerializeToString(deterministic=True))
+        definition = _without_variables(graph, built.outputs, constant)
+    path.write_bytes(definition.SerializeToString(deterministic=True))
 
 
 def export_saved_model(weights: Weights, folder: Path) -> None:
@@ -242,13 +256,13 @@ def _deployed(spec: ModelSpec) -> list[str]:
     return [*([logits] if logits not in spec.outputs else []), *spec.outputs]
 
 
-def _frozen(running: Any, outputs: Mapping[str, str]) -> Any:
-    """The graph that leads to the outputs, its variables turned into constants."""
-    return tf.graph_util.convert_variables_to_constants(running, running.graph.as_graph_def(), _nodes(outputs))
-
-
-def _nodes(outputs: Mapping[str, str]) -> list[str]:
-    return [tensor.partition(":")[0] for tensor in outputs.values()]
+def _values(weights: Weights) -> dict[str, Array]:
+    """Variable, scope included -> its value, a view of the canonical parameter."""
+    scope = identifier(weights.spec.name)
+    return {
+        f"{scope}/{variable.name}": variable_value(weights.tensors[variable.parameter], variable)
+        for variable in variables(weights.spec)
+    }
 
 
 def _run(running: Any, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
