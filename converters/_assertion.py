@@ -12,13 +12,14 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from converters._file_subjects import FileSubject, Ran, Subject, open_file
+from converters._matching import answer
 from converters._metric import judge
 from converters._proof import Proof, versions
 from converters._verdicts import BUDGETS, FileFact, Report, SubjectVerdict
 from converters.convert import load
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
-from zoo.layers import ModelSpec, Softmax
+from zoo.layers import ModelSpec
 
 # The name of the activation of a function that returns one array.
 _OUTPUT = "output"
@@ -59,7 +60,7 @@ def _live(b: Any, network: ModelSpec) -> Subject:
     def feed(inputs: Mapping[str, Array], _: Mapping[str, int]) -> Ran:
         shown = _shown(b, inputs if len(inputs) > 1 else next(iter(inputs.values())))
         if set(shown) == {_OUTPUT}:
-            shown = {_answer(network, shown[_OUTPUT]): shown[_OUTPUT]}
+            shown = {answer(network, shown[_OUTPUT]): shown[_OUTPUT]}
         strange = [name for name in shown if name not in {layer.name for layer in network.layers}]
         if strange:
             raise ZooError(f"{network.name} has no layer {', '.join(strange)}")
@@ -68,14 +69,6 @@ def _live(b: Any, network: ModelSpec) -> Subject:
         return Ran(activations=shown, unmatched=frozenset(hidden), notes=notes)
 
     return Subject(name=getattr(b, "__name__", type(b).__name__), open=lambda: nullcontext(feed))
-
-
-def _answer(network: ModelSpec, array: Array) -> str:
-    """The layer that a network's one answer stands for: its softmax, if rows add up to 1, else what that reads."""
-    last = network.layer(network.outputs[0])
-    if isinstance(last, Softmax) and not np.allclose(array.sum(axis=last.axis), 1.0, atol=1e-3):
-        return network.wiring()[last.name][0]
-    return last.name
 
 
 def _named(inputs: Mapping[str, Array] | Array, names: list[str]) -> dict[str, Array]:

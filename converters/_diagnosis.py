@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from converters._fault_types import Edit, Fault, Site, evaluate, parameters_of
-from converters._metric import defect, error
+from converters._metric import defect, error, log_error
 from converters._verdicts import UNKNOWN, Diagnosis
 from converters.weights import Array
-from zoo.layers import LRN, Layer, ModelSpec
+from zoo.layers import LRN, Layer, ModelSpec, Softmax
 
 # A fault that explains a difference must bring the error down by this factor at least, and be this much better than
 # the next one to be named alone.
@@ -132,7 +132,11 @@ def _recomputed(
 
 def _error(observed: Array, right: Array, known: Mapping[str, Array], layer: Layer, spec: ModelSpec) -> float:
     fallback = max(float(np.abs(known[name]).max(initial=0.0)) for name in spec.wiring()[layer.name])
-    return error(observed, right, fallback)[0]
+    value = error(observed, right, fallback)[0]
+    # Probabilities near 0 and 1 hide what happened to their logits; that must be explained as well.
+    if isinstance(layer, Softmax) and (right >= 0).all() and (right <= 1).all():
+        value = max(value, log_error(observed, right))
+    return value
 
 
 def _upstream(spec: ModelSpec, wiring: Mapping[str, tuple[str, ...]], name: str, hidden: set[str]) -> Iterator[Layer]:
@@ -219,7 +223,9 @@ def _left(case: _Case, site: Site, edit: Edit) -> float | None:
 
 def _named(best: _Match, rivals: Sequence[_Match]) -> Diagnosis:
     also = f" ({best.edit.also})" if best.edit.also else ""
-    other = "".join(f"; or, with the same numbers here, {rival.fault.sentence}" for rival in rivals)
+    places = ["" if rival.layer == best.layer else f"in {rival.layer} " for rival in rivals]
+    told = [place + rival.fault.sentence for place, rival in zip(places, rivals, strict=True)]
+    other = "".join(f"; or, with the same numbers here, {sentence}" for sentence in told)
     return Diagnosis(
         fault=best.fault.name,
         layer=best.layer,

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from converters.weights import Array
-from zoo.layers import Layer, ModelSpec, Pool, Shape
+from zoo.layers import Layer, ModelSpec, Pool, Shape, Softmax
 from zoo.shapes import activation_shapes
 
 Ours = TypeVar("Ours")
@@ -184,6 +184,14 @@ def _fill(
             continue
         if canonical_view(source.value, shapes[layer.name]) is not None:
             tensors[layer.name] = source.name
+
+
+def answer(network: ModelSpec, array: Array) -> str:
+    """The layer that a network's one answer stands for: its softmax, if rows add up to 1, else what that reads."""
+    last = network.layer(network.outputs[0])
+    if isinstance(last, Softmax) and not np.allclose(array.sum(axis=last.axis), 1.0, atol=1e-3):
+        return network.wiring()[last.name][0]
+    return last.name
 
 
 def canonical_view(value: Array, wanted: Shape) -> Array | None:

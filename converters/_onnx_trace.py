@@ -16,6 +16,7 @@ class Traced:
     """An ONNX file, parsed.
 
     Attributes:
+        outputs: names of the graph's own outputs.
         nodes: name of the first result, operator and inputs of each node, in graph order.
     """
 
@@ -28,6 +29,7 @@ class Traced:
         self._model, graph = model, model.graph
         stored = {tensor.name for tensor in graph.initializer}
         self._inputs = [value for value in graph.input if value.name not in stored]
+        self.outputs = [value.name for value in graph.output]
         self.nodes = [(n.output[0], n.op_type, tuple(n.input)) for n in graph.node if n.output and n.output[0]]
 
     def every_result(self, count: int | None = None) -> bytes:

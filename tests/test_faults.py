@@ -251,6 +251,19 @@ def test_a_fault_in_layers_that_are_not_shown_is_named_at_the_next_one(
     assert (first.fault, first.layer) == (name, layer)
 
 
+@pytest.mark.parametrize("shown", ["prob", "fc8"])
+def test_a_fault_is_found_even_where_the_answer_alone_is_shown(shown: str) -> None:
+    weights, inputs = _mini()
+    for name, layer in (("kernel_flipped", "conv2"), ("lrn_k_ignored", "norm1"), ("bias_lost", "fc6")):
+        activations = plant(name, weights, layer).forward(inputs)
+        (diagnosis,) = diagnose(weights.spec, weights.tensors, inputs, {shown: activations[shown]})
+        assert (diagnosis.fault, diagnosis.layer) == (name, layer)
+    tensor = weights.tensors["conv2.weight"] * np.float32(1.01)
+    wrong = Proof(replace(weights, tensors={**weights.tensors, "conv2.weight": tensor})).reference
+    (diagnosis,) = diagnose(weights.spec, weights.tensors, inputs, {shown: wrong[shown]})
+    assert diagnosis.fault == UNKNOWN
+
+
 def test_a_layer_that_gives_nan_is_told() -> None:
     weights, inputs = _mini()
     activations = dict(Proof(weights).reference)

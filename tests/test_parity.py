@@ -411,6 +411,28 @@ def test_a_graph_made_by_others_is_matched_and_its_fault_named(
     assert unmatched <= {"drop6", "drop7", "norm1", "relu3"}
 
 
+def test_a_graph_of_unknown_operators_is_judged_by_its_answer(tmp_path: Path) -> None:
+    weights = probe_weights(small("bvlc_alexnet"))
+    save(weights, tmp_path / "a.caffemodel")
+    save(weights, tmp_path / "plain.onnx")
+
+    def opaque(graph: Any) -> None:
+        """Hide every node in the branch of an If, where no operator can be seen."""
+        body = onnx.helper.make_graph(list(graph.node), "body", [], [onnx.ValueInfoProto(name=graph.output[0].name)])
+        del graph.node[:]
+        graph.initializer.append(onnx.helper.make_tensor("yes", onnx.TensorProto.BOOL, [], [True]))
+        answer = graph.output[0].name
+        graph.output[0].name = "answer"
+        graph.node.append(onnx.helper.make_node("If", ["yes"], ["answer"], then_branch=body, else_branch=body))
+        assert body.output[0].name == answer
+
+    edited = _edited(tmp_path / "plain.onnx", tmp_path / "b.onnx", opaque)
+    subject = verify_files([tmp_path / "a.caffemodel", edited]).subjects[1]
+    assert subject.status == "passed", subject.to_dict()
+    assert [verdict.name for verdict in subject.layers if verdict.gated] == ["prob"]
+    assert any("no tensor of it could be told to be conv1" in note for note in subject.notes)
+
+
 def test_a_file_that_is_missing_or_of_another_network_is_refused(tmp_path: Path, weights: Weights) -> None:
     save(weights, tmp_path / "a.safetensors")
     with pytest.raises(FileFormatError, match="no such file"):
