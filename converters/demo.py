@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import logging
+import shutil
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -17,10 +18,13 @@ from converters.parity import Report, probe_weights, verify_model
 from converters.report import render
 from converters.weights import Weights
 from zoo import registry
-from zoo.errors import CheckFailedError
+from zoo.errors import CheckFailedError, ZooError
 from zoo.layers import ModelSpec
 
 _LOG = logging.getLogger(__name__)
+
+# Says that a folder is a demo's own, to be emptied by the next one.
+_MARK = ".zoo-demo"
 
 # Through every format and home again; each step reads what the step before it wrote.
 _LOOP = ("pytorch.pt", "tf_slim.ckpt", "caffe.caffemodel", "onnx.onnx", "back.safetensors")
@@ -34,7 +38,7 @@ def photographs() -> list[Path]:
 
 def demo_full(folder: Path) -> Report:
     """The canonical network at full size, with seeded probe weights, on two photographs."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _clear(folder)
     with _step("probe weights of the full-size alexnet"):
         weights = probe_weights(registry.model("alexnet"))
         save(weights, folder / "alexnet.safetensors", force=True)
@@ -46,11 +50,22 @@ def demo_trained(folder: Path) -> Report:
     from zoo.training.launch import train
     from zoo.training.loop import TrainOptions
 
-    folder.mkdir(parents=True, exist_ok=True)
+    _clear(folder)
     spec = registry.model("alexnet_mini")
     with _step("training alexnet_mini on the digits, its two towers on two processes"):
         trained = train(TrainOptions(model=spec, data="digits", out=folder / "training", devices=2, parallel="towers"))
     return _road(load(trained), trained, folder, [])
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder, or empty that of an earlier demo; anybody else's is refused."""
+    mark = folder / _MARK
+    if folder.exists() and not mark.is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ZooError(f"{folder}: is there, and no earlier demo's; choose another folder with -o")
+    if mark.is_file():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def _road(weights: Weights, source: Path, folder: Path, images: list[Path]) -> Report:
