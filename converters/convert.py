@@ -180,8 +180,10 @@ def same_bits(a: Array, b: Array) -> bool:
     """Whether two float32 arrays are the same, NaN payloads and signs of zero included."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    rows = max(1, _CHUNK * len(a) // max(a.size, 1)) if a.ndim else 1
-    a, b = np.atleast_1d(a), np.atleast_1d(b)
+    # Walked in the order of the second one's memory: small pieces of it lie together, though it be transposed.
+    order = np.argsort([-abs(stride) for stride in b.strides], kind="stable")
+    a, b = np.atleast_1d(a.transpose(order)), np.atleast_1d(b.transpose(order))
+    rows = max(1, _CHUNK * len(a) // max(a.size, 1))
     return all(
         np.array_equal(contiguous(a[i : i + rows]).view(np.uint32), contiguous(b[i : i + rows]).view(np.uint32))
         for i in range(0, len(a), rows)

@@ -43,8 +43,8 @@ _TYPES = {
     23: "<u8",
 }
 _MAX_RANK = 32
-# Tensors are laid out anew, checksummed and written in pieces of about this many bytes.
-_SLAB = 1 << 26
+# Tensors are laid out anew, checksummed and written in pieces of about this many bytes: AlexNet's fc6 is one.
+_SLAB = 160_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +189,7 @@ def write_v2(prefix: Path, tensors: Mapping[str, Array]) -> None:
         for key, name in sorted((name.encode(), name) for name in tensors):
             tensor = tensors[name]
             crc = _write_tensor(file, tensor)
+            release(tensor)
             shape = b"".join(message(2, integer(1, size)) for size in tensor.shape)
             where = (integer(4, offset) if offset else b"") + (integer(5, tensor.nbytes) if tensor.nbytes else b"")
             checksum = tag(6, FIXED32) + _UINT32.pack(masked(crc))
