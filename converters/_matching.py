@@ -123,14 +123,19 @@ def match_tensors(ours: ModelSpec, nodes: Sequence[NodeResult], rows: Mapping[st
         shaped = node.value is not None and canonical_view(node.value, shapes[layer.name]) is not None
         return shaped and _one_kind(layer, node)
 
+    def resized(layer: Layer, node: NodeResult) -> bool:
+        value, wanted = node.value, shapes[layer.name]
+        channels = value is not None and value.ndim == len(wanted) and value.shape[1] == wanted[1]
+        return channels and _one_kind(layer, node)
+
     pairs = align(ours.layers, strong, fits)
     matched = {ours.layers[i].name: strong[j] for i, j in pairs}
-    # Between two matches, a layer and a node of one kind are one, whatever the shape: a size rounded otherwise is a
-    # fault to be found there.
+    # Between two matches, a layer and a node of one kind and as many channels are one, whatever height and width: a
+    # size rounded otherwise is a fault to be found there. (One of two towers, split by hand, has fewer channels.)
     bounds = [(-1, -1), *pairs, (len(ours.layers), len(strong))]
     for (i, j), (end_i, end_j) in pairwise(bounds):
         layers, others = ours.layers[i + 1 : end_i], strong[j + 1 : end_j]
-        matched |= {layers[m].name: others[n] for m, n in align(layers, others, _one_kind)}
+        matched |= {layers[m].name: others[n] for m, n in align(layers, others, resized)}
     tensors = _with_bias(nodes, {name: node.name for name, node in matched.items()})
     _fill(ours, nodes, matched, tensors, shapes)
     found = dict[str, Array]()

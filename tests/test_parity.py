@@ -340,12 +340,25 @@ def test_an_onnx_graph_that_was_edited_is_found_out(tmp_path: Path, weights: Wei
     assert any("cannot be run to its end" in note for note in subject.notes)
 
 
+class ByHand(nn.Module):
+    """A convolution in two groups as it was written before frameworks had them: split, two convolutions, joined."""
+
+    def __init__(self, whole: nn.Conv2d) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        halves = zip(x.chunk(2, 1), self.whole.weight.chunk(2), strict=True)
+        done = [nn.functional.conv2d(half, kernels, padding=self.whole.padding) for half, kernels in halves]
+        return torch.cat(done, 1) + self.whole.bias[:, None, None]
+
+
 class Foreign(nn.Module):
     """The same network as somebody else would write it, with a mistake if one is asked for."""
 
     def __init__(self, weights: Weights, mistake: str) -> None:
         super().__init__()
-        spec, convs, denses = weights.spec, list[nn.Module](), list[nn.Module]()
+        spec, convs, denses = weights.spec, list[Any](), list[Any]()
         for name in ("conv1", "conv2", "conv3", "conv4", "conv5"):
             layer: Any = spec.layer(name)
             tensor = weights.tensors[f"{name}.weight"]
@@ -362,6 +375,8 @@ class Foreign(nn.Module):
             module.bias.data = torch.from_numpy(weights.tensors[f"{name}.bias"].copy())
         if mistake == "half":
             convs[2].weight.data = convs[2].weight.data.half().float()
+        if mistake == "split by hand":  # which is none
+            convs = [ByHand(conv) if conv.groups == 2 else conv for conv in convs]
         norm: Any = spec.layer("norm1")
         lrn = nn.LocalResponseNorm(norm.size, norm.alpha * (norm.size if mistake == "alpha" else 1), norm.beta, norm.k)
         pool = nn.MaxPool2d(3, 2, ceil_mode=True)
@@ -385,6 +400,7 @@ class Foreign(nn.Module):
     ("mistake", "fault", "layer"),
     [
         ("", None, None),
+        ("split by hand", None, None),
         ("alpha", "lrn_alpha_not_divided", "norm1"),
         ("order", "pool_before_norm", "norm1"),
         ("no norm", "lrn_dropped", "norm1"),
