@@ -296,6 +296,7 @@ def _eval(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    registry.imported("zoo.training.launch", "all")
     from converters import report
     from converters.demo import demo_full, demo_trained
 

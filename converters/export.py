@@ -17,7 +17,7 @@ from converters.fold import fold_preprocessing
 from converters.weights import Array, Weights
 from zoo.errors import CheckFailedError, ZooError
 from zoo.frameworks import onnx
-from zoo.registry import load
+from zoo.registry import imported
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
             form = onnx.graph(weights.spec, opset=options.opset or onnx.OPSET, fast_lrn=options.fast_lrn)
             onnx.write(written, form, weights.tensors)
         else:
-            exporter = cast(Any, load("converters.exporters", "tf_slim", "exporter"))
+            exporter = cast(Any, imported("converters.exporters.tf_slim", "tf_slim"))
             (exporter.export_frozen_graph if kind == "frozen graph" else exporter.export_saved_model)(weights, written)
         if options.verify:
             _check(weights, written, target, kind)
@@ -90,7 +90,7 @@ def _check(weights: Weights, written: Path, target: str, kind: str) -> None:
     if kind == "onnx":
         subject = open_file(written, None, weights).subject(weights.spec)
     else:
-        exporter = cast(Any, load("converters.exporters", "tf_slim", "exporter"))
+        exporter = cast(Any, imported("converters.exporters.tf_slim", "tf_slim"))
         run = exporter.run_frozen_graph if kind == "frozen graph" else exporter.run_saved_model
 
         def feed(inputs: Mapping[str, Array], _: Mapping[str, int]) -> Ran:

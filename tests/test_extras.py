@@ -1,0 +1,152 @@
+"""Each extra alone, in an environment that holds nothing else: its job works; another job names the extra it needs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from converters.convert import save
+from tests.environments import Done, build_wheel, environment, python, zoo
+from tests.small import small_weights
+from zoo.registry import EXTRAS
+
+# What only comes with a framework that no index has, by hand, or with the tests.
+_ELSEWHERE = {"caffe", "caffe2onnx", "pytest"}
+
+_IMPORT_ALL = """
+import importlib, pkgutil, zoo, converters
+for package in (zoo, converters):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as error:
+                print(module.name, error.name.partition(".")[0])
+"""
+
+# Extra -> commands that work with it alone. MINE is a caffemodel with its prototxt.
+WORKS = {
+    "": [
+        "list",
+        "list frameworks",
+        "show alexnet",
+        "diff alexnet caffenet",
+        "convert MINE -o a.safetensors",
+        "convert MINE -o a.onnx",
+        "convert MINE -o a.npz",
+        "convert MINE -o a.npy",
+        "convert a.safetensors -o again.caffemodel",
+        "convert a.onnx -o again.npz",
+        "convert a.npy --prototxt deploy.prototxt -o npy.safetensors",
+        "generate --prototxt deploy.prototxt --framework caffe -o source",
+        "generate --prototxt deploy.prototxt --framework onnx -o source",
+        "generate --prototxt deploy.prototxt --framework tf_slim -o source",
+        "export MINE -o b.onnx --no-verify",
+        "verify a.safetensors a.npz --prototxt deploy.prototxt --report proof.html",
+    ],
+    "caffe": ["verify MINE", "convert MINE -o a.onnx"],
+    "onnx": ["export MINE -o a.onnx", "verify a.onnx", "convert MINE -o a.safetensors", "verify a.onnx a.safetensors"],
+    "pytorch": [
+        "convert MINE -o again.npz",
+        "convert MINE -o a.pt",
+        "convert a.pt --prototxt deploy.prototxt -o again.caffemodel",
+        "generate --prototxt deploy.prototxt --framework pytorch -o source",
+        "verify a.pt again.npz --prototxt deploy.prototxt",
+        "verify alexnet_mini --frameworks pytorch",
+    ],
+    "tf_checkpoint": [
+        "convert MINE -o a.ckpt",
+        "convert a.ckpt --prototxt deploy.prototxt -o again.caffemodel",
+        "convert a.ckpt --prototxt deploy.prototxt -o again.onnx",
+    ],
+    "tf_slim": ["convert MINE -o a.ckpt", "verify a.ckpt --prototxt deploy.prototxt", "export MINE -o a.pb"],
+    "fetch": ["list weights"],
+    "images": ["verify small.safetensors --image flower.png"],
+    "train": [
+        "train alexnet_mini --data digits -o run --steps 2 --batch-size 8",
+        "eval run/model.safetensors --data digits",
+    ],
+    "completion": ["--print-completion bash"],
+}
+
+# Commands that need more than nothing -> the extra they must name.
+NEEDS = {
+    "convert MINE -o a.pt": "pytorch",
+    "convert MINE -o a.ckpt": "tf_checkpoint",
+    "convert x.ckpt --model alexnet_v2 -o a.npz": "tf_checkpoint",
+    "generate alexnet --framework pytorch -o source": "pytorch",
+    "export MINE -o c.onnx": "onnx",
+    "export MINE -o c.pb": "tf_slim",
+    "export MINE -o c/": "tf_slim",
+    "verify alexnet_mini --frameworks pytorch": "pytorch",
+    "verify alexnet_mini --frameworks tf_slim": "tf_slim",
+    "verify alexnet_mini --frameworks caffe": "caffe",
+    "verify alexnet_mini --frameworks onnx": "onnx",
+    "verify small.safetensors --image flower.png": "images",
+    "list weights": "fetch",
+    "fetch bvlc_alexnet": "fetch",
+    "convert bvlc_alexnet -o x.npz": "fetch",
+    "train alexnet_mini --data digits -o run --steps 1": "train",
+    "eval small.safetensors --data digits": "train",
+    "demo": "all",
+    "--print-completion bash": "completion",
+}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture
+def files(tmp_path: Path, mini_alexnet: Path) -> Path:
+    """A folder with what the commands read."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    shutil.copy(mini_alexnet / "mini_alexnet.caffemodel", folder / "mine.caffemodel")
+    shutil.copy(mini_alexnet / "deploy.prototxt", folder)
+    save(small_weights(), folder / "small.safetensors")
+    Image.new("RGB", (300, 260), (200, 100, 50)).save(folder / "flower.png")
+    return folder
+
+
+def run(site: Path, folder: Path, commands: Iterable[str]) -> list[Done]:
+    mine = "mine.caffemodel --prototxt deploy.prototxt"
+    done = zoo(site, folder, *(command.replace("MINE", mine) for command in commands))
+    assert all("Traceback" not in answer.stderr and "internal error" not in answer.stderr for answer in done)
+    return done
+
+
+@pytest.mark.parametrize("extra", WORKS)
+def test_the_job_of_an_extra_works_with_it_alone(extra: str, wheel: Path, files: Path) -> None:
+    done = run(environment(files.parent, wheel, extra or None), files, WORKS[extra])
+    for command, answer in zip(WORKS[extra], done, strict=True):
+        assert answer.status == 0, f"{command}: {answer.stderr}"
+        assert answer.stdout
+
+
+def test_what_does_not_work_says_what_to_install(wheel: Path, files: Path) -> None:
+    (files / "x.ckpt.index").write_bytes(b"x")
+    before, told = {path.name for path in files.iterdir()}, dict[str, str]()
+    for command, answer in zip(NEEDS, run(environment(files.parent, wheel, None), files, NEEDS), strict=True):
+        assert answer.status == 2, command
+        told[command] = (answer.stdout + answer.stderr).partition("alexnet-zoo[")[2].partition("]")[0]
+        if not command.startswith("verify alexnet_mini --frameworks"):  # a report, with a line for each subject
+            assert answer.stdout == "", command
+            assert answer.stderr.splitlines()[-1].startswith("zoo: "), command
+    assert told == NEEDS
+    assert {path.name for path in files.iterdir()} == before
+
+
+@pytest.mark.parametrize("extra", ["", "caffe", "onnx", "tf_checkpoint", "images", "fetch", "all"])
+def test_every_module_imports_or_misses_a_declared_package(extra: str, wheel: Path, tmp_path: Path) -> None:
+    said = python(environment(tmp_path, wheel, extra or None), _IMPORT_ALL, tmp_path)
+    missing = {package for _, package in map(str.split, said.splitlines())}
+    own = {package for package, brought_by in EXTRAS.items() if brought_by == extra}
+    assert missing <= {*EXTRAS, *_ELSEWHERE}
+    assert not missing & own
+    assert extra != "all" or missing == _ELSEWHERE
