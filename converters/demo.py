@@ -42,7 +42,7 @@ def demo_full(folder: Path) -> Report:
     with _step("probe weights of the full-size alexnet"):
         weights = probe_weights(registry.model("alexnet"))
         save(weights, folder / "alexnet.safetensors", force=True)
-    return _road(weights, folder / "alexnet.safetensors", folder, photographs())
+    return _road(weights, folder / "alexnet.safetensors", folder, photographs(), "zoo demo --full")
 
 
 def demo_trained(folder: Path) -> Report:
@@ -54,7 +54,7 @@ def demo_trained(folder: Path) -> Report:
     spec = registry.model("alexnet_mini")
     with _step("training alexnet_mini on the digits, its two towers on two processes"):
         trained = train(TrainOptions(model=spec, data="digits", out=folder / "training", devices=2, parallel="towers"))
-    return _road(load(trained), trained, folder, [])
+    return _road(load(trained), trained, folder, [], "zoo demo")
 
 
 def _clear(folder: Path) -> None:
@@ -68,7 +68,7 @@ def _clear(folder: Path) -> None:
     mark.touch()
 
 
-def _road(weights: Weights, source: Path, folder: Path, images: list[Path]) -> Report:
+def _road(weights: Weights, source: Path, folder: Path, images: list[Path], command: str) -> Report:
     with _step("models as standalone source"):
         for framework in registry.frameworks():
             _generate(weights.spec, framework, folder / "models" / framework)
@@ -77,7 +77,7 @@ def _road(weights: Weights, source: Path, folder: Path, images: list[Path]) -> R
     with _step("ONNX for deployment"):
         export(weights, str(folder / f"{weights.spec.file_name}.onnx"), ExportOptions(force=True))
     with _step("the proof"):
-        report = verify_model(weights.spec, weights, images=images, progress=_LOG.info, command="zoo demo")
+        report = verify_model(weights.spec, weights, images=images, progress=_LOG.info, command=command)
     for name in ("report.html", "report.md", "report.json"):
         (folder / name).write_text(render(report, folder / name), encoding="utf-8")
     return report
