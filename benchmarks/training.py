@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as zoo.training does; read when torch is first imported
+import zoo.training  # noqa: F401  # isort: skip - sets what torch reads when it is first imported
 
 import torch
 import torch.distributed as dist

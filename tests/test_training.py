@@ -120,6 +120,21 @@ def test_the_same_seed_gives_the_same_bits(alone: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_termination_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Journal.step
+
+    def terminated(self: Journal, at: int, *args: Any) -> None:
+        record(self, at, *args)
+        if at == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Journal, "step", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ZooError, match=r"interrupted; go on from step-00000005"):
+        train(_options(tmp_path))
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_resumed_run_goes_on_bit_for_bit(alone: Path, stopped: Path, tmp_path: Path) -> None:
     shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     train(_options(tmp_path, resume=True))

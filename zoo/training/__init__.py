@@ -5,3 +5,7 @@ import os
 # Threads that wait for each other give their core away instead of spinning: beside any other busy process, spinning
 # makes a step of training ten to fifty times slower. OpenMP reads this once, as torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Memory comes in pages of 2 MB where the system has them: a batch of activations is tens of megabytes, and asking for
+# them 4 kB at a time took longer than a ReLU's arithmetic.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -4,7 +4,7 @@
 with the same command after its own arguments::
 
     torchrun --nnodes 2 --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \\
-        -m converters.cli train alexnet --data DIR -o DIR --parallel towers
+        --no-python zoo train alexnet --data DIR -o DIR --parallel towers
 
 A pair of towers is made of devices next to each other in torchrun's order, so that it stays within a machine. The
 output folder must be one that the first machine can write and, for ``--resume``, all can read.
@@ -16,6 +16,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Generator
 from dataclasses import replace
 from datetime import timedelta
@@ -51,25 +52,33 @@ def train(options: TrainOptions) -> Path:
     if started:
         options = replace(options, devices=int(os.environ["WORLD_SIZE"]))
     job = prepare(options)
-    if options.framework == "tf_slim":
-        # Its devices belong to one process. TensorFlow is loaded where it is used.
-        learner = cast(Any, registry.imported("zoo.training.tf_slim")).TFSlimLearner(job)
-        with _interruptible(options):
-            run(job, learner)
-    elif started or options.devices == 1:
-        with _interruptible(options):
+    with _interruptible(options):
+        if options.framework == "tf_slim":
+            # Its devices belong to one process. TensorFlow is loaded where it is used.
+            run(job, cast(Any, registry.imported("zoo.training.tf_slim")).TFSlimLearner(job))
+        elif started or options.devices == 1:
             _as_one_of(job, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0")))
-    else:
-        _start_all(options)
+        else:
+            _start_all(options)
     return options.out / "model.safetensors"
 
 
 @contextlib.contextmanager
 def _interruptible(options: TrainOptions) -> Generator[None]:
+    """Ctrl-C, and the SIGTERM of job managers and of torchrun, end a run in one line."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _interrupt) if main else None
     try:
         yield
     except KeyboardInterrupt as error:
         raise ZooError(f"interrupted; {_how_to_go_on(options)}") from error
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _how_to_go_on(options: TrainOptions) -> str:
@@ -82,7 +91,7 @@ def _how_to_go_on(options: TrainOptions) -> str:
 def _as_one_of(job: Job, local_size: int, local_rank: int) -> None:
     """Run a job as one of torchrun's processes, or alone."""
     place = _place(local_size, local_rank)
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_size))
+    torch.set_num_threads(max(1, _cores() // local_size))
     if job.arrangement.devices > 1:
         dist.init_process_group(_backend(place), timeout=_PATIENCE)
     try:
@@ -97,6 +106,11 @@ def _place(local_size: int, local_rank: int) -> torch.device:
         torch.cuda.set_device(local_rank)
         return torch.device("cuda", local_rank)
     return torch.device("cpu")
+
+
+def _cores() -> int:
+    # The cores this process may use; not every system says.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _backend(place: torch.device) -> str:
@@ -133,8 +147,6 @@ def _start_all(options: TrainOptions) -> None:
         if any(process.exitcode for process in processes):
             _let_the_others_end(processes)
             raise ZooError(_cause(processes, reports, options))
-    except KeyboardInterrupt as error:
-        raise ZooError(f"interrupted; {_how_to_go_on(options)}") from error
     finally:
         for process in processes:
             if process.exitcode is None:
@@ -177,7 +189,7 @@ def _device_process(rank: int, options: TrainOptions, port: int, reports: Any) -
     try:
         job = prepare(options)
         place = _place(options.devices, rank)
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // options.devices))
+        torch.set_num_threads(max(1, _cores() // options.devices))
         store = dist.TCPStore("127.0.0.1", port, is_master=False)
         dist.init_process_group(_backend(place), store=store, rank=rank, world_size=options.devices, timeout=_PATIENCE)
         _run(job, place)
