@@ -23,8 +23,8 @@ from converters import manifest
 from converters.convert import load, save
 from converters.parity import probe_weights
 from converters.weights import Weights
-from zoo.frameworks.caffe import read_prototxt
 from zoo.errors import ZooError
+from zoo.frameworks.caffe import read_prototxt
 from zoo.layers import LRN, Conv, Dense, Input, ModelSpec, Pool, ReLU
 from zoo.preprocess import load_image
 

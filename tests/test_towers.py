@@ -58,7 +58,7 @@ def _code_style(spec: ModelSpec) -> ModelSpec:
     return replace(spec.insert(within, after="norm2").with_num_classes(7), name="code_style")
 
 
-# A DAG of everything else: branches, odd channels, three groups, parameters of their own, two readers of one activation.
+# A DAG of everything else: branches, odd channels, three groups, own parameters, two readers of one activation.
 ODD = ModelSpec(
     name="odd",
     title="every other kind of layer",
