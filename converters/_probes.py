@@ -46,15 +46,28 @@ def _probe(name: str, shape: Shape, seed: int) -> Array:
     return drawn
 
 
+def probe_deviations(spec: ModelSpec) -> tuple[float, float]:
+    """`PROBE_DEVIATIONS`, made smaller for a network whose pixels are: one with its preprocessing folded in reads 0..1.
+
+    Fed with what is hundreds of pixels to it, such a network would be judged where float32 itself runs out.
+    """
+    images = spec.preprocessing
+    if images is None:
+        return PROBE_DEVIATIONS
+    a_pixel = images.scale / min(images.std)
+    large, small = PROBE_DEVIATIONS
+    return (large, small) if large * a_pixel >= small else (large * a_pixel, small * a_pixel)
+
+
 def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple[str, ...]]:
     """A batch for every input of `spec`, float32, one sample a probe, and what each sample is."""
-    inputs = dict[str, Array]()
+    inputs, deviations = dict[str, Array](), probe_deviations(spec)
     for source in spec.inputs:
         generator = np.random.default_rng((seed, crc32(source.name.encode()), 1))
-        drawn = generator.standard_normal((len(PROBE_DEVIATIONS), *source.shape), np.float32)
-        scale = np.asarray(PROBE_DEVIATIONS, np.float32).reshape(-1, *[1] * len(source.shape))
+        drawn = generator.standard_normal((len(deviations), *source.shape), np.float32)
+        scale = np.asarray(deviations, np.float32).reshape(-1, *[1] * len(source.shape))
         inputs[source.name] = drawn * scale
-    return inputs, tuple(f"probe N(0, {deviation:g}^2)" for deviation in PROBE_DEVIATIONS)
+    return inputs, tuple(f"probe N(0, {deviation:g}^2)" for deviation in deviations)
 
 
 def image_inputs(spec: ModelSpec, images: Sequence[Path]) -> dict[str, Array]:

@@ -28,7 +28,9 @@ def fold_preprocessing(weights: Weights) -> Weights:
     """
     spec, done = weights.spec, weights.spec.preprocessing
     if done is None:
-        raise UnsupportedError(f"{spec.name}: its preprocessing is not known, so there is nothing to fold")
+        raise UnsupportedError(
+            f"{spec.name}: nothing to fold: its preprocessing is not known; name the family member with --model"
+        )
     channels, order = _channels(spec), [2, 1, 0] if done.channels == "BGR" else [0, 1, 2]
     if channels != 3 or len(done.mean) not in (1, 3) or len(done.std) not in (1, 3):
         raise UnsupportedError(f"{spec.name}: folding needs one RGB input; it has {len(spec.inputs)} of {channels}")

@@ -1,14 +1,16 @@
 """Folding: the same answer for RGB 0..1 as for the prepared image."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from converters.convert import save
 from converters.fold import fold_preprocessing
-from converters.parity import probe_weights
+from converters.parity import probe_inputs, probe_weights, verify_files
 from converters.weights import Weights
-from tests.small import shrink
+from tests.small import shrink, small_weights
 from zoo.errors import UnsupportedError
 from zoo.frameworks import reference
 from zoo.layers import Conv, Input, ModelSpec, Pool, Preprocessing
@@ -83,3 +85,12 @@ def test_other_nets_are_refused(layer: Conv | Pool, shape: tuple[int, ...], reas
 def test_unknown_preprocessing_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="not known"):
         fold_preprocessing(prepared("alexnet", None))
+
+
+def test_a_folded_network_is_proved_with_pixels_of_its_own_size(tmp_path: Path) -> None:
+    folded = fold_preprocessing(small_weights("bvlc_alexnet"))
+    inputs, samples = probe_inputs(folded.spec)
+    assert samples == ("probe N(0, 0.235294^2)", "probe N(0, 0.00392157^2)")
+    assert [float(x.std()) for x in inputs["data"]] == pytest.approx([60 / 255, 1 / 255], rel=0.05)
+    save(folded, tmp_path / "folded.onnx")
+    assert verify_files([tmp_path / "folded.onnx"]).passed
