@@ -1,0 +1,103 @@
+"""Every command and every Python block of the pages is run, in a folder with small files of the names they use."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from converters.cli import main
+from converters.convert import save
+from tests.small import shrink, small_weights
+from zoo import registry
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# Commands that set things up, which the tests of `make` and of the wheel do, or which only a shell can run.
+NOT_RUN = re.compile(r"make |pip install |python -m benchmarks|eval \"\$\(zoo --print-completion")
+
+# What would take minutes: the same command with a smaller amount of the same work.
+SHORTER = {"--steps 20": "--steps 2"}
+
+# The files of the user's folder that belong to a family member.
+FILES = {
+    "owt.pth": "alexnet_owt",
+    "model.ckpt": "alexnet_v2",
+    "bvlc.caffemodel": "bvlc_alexnet",
+    "weights.safetensors": "alexnet",
+    "export.onnx": "alexnet",
+}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, mini_alexnet: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder; the big members of the family are shrunk, but for their names."""
+    shutil.copy(mini_alexnet / "mini_alexnet.caffemodel", tmp_path / "mine.caffemodel")
+    shutil.copy(mini_alexnet / "deploy.prototxt", tmp_path)
+    for name, model in FILES.items():
+        save(small_weights(model), tmp_path / name)
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 280, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "cat.jpg")
+    monkeypatch.chdir(tmp_path)
+    original: Callable[[str], Any] = registry.model
+    small = {name: shrink(name) for name in registry.models() if name != "alexnet_mini"}
+    monkeypatch.setattr(registry, "model", lambda name: small.get(name) or original(name))
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page(page: Path, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in commands(page):
+        if NOT_RUN.match(command):
+            continue
+        for long, short in SHORTER.items():
+            command = command.replace(long, short)
+        program, *arguments = shlex.split(command, comments=True)
+        assert program == "zoo", f"{page.name}: {command}"
+        status = main(arguments)
+        said = capsys.readouterr()
+        assert status == 0, f"{page.name}: {command}\n{said.err}\n{said.out}"
+        assert said.out, command
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+def test_every_python_block_of_a_page(page: Path, desk: Path) -> None:
+    for code in blocks(page, "python"):
+        names = dict[str, Any]()
+        exec(compile(code, page.name, "exec"), names)
+        for name, function in names.items():
+            if name.startswith("test_"):
+                function()
+
+
+def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:
+    linked = set[Path]()
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            linked.add((page.parent / target).resolve())
+    assert set(PAGES[1:]) <= linked
+
+
+def test_commands_are_all_in_blocks_that_are_run() -> None:
+    """A command that stands in another kind of block would not be noticed when it breaks."""
+    for page in PAGES:
+        for text in blocks(page, "text"):
+            assert not re.search(r"^(\$ )?zoo ", text, re.MULTILINE), page.name
