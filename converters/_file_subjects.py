@@ -120,17 +120,25 @@ class FileSubject:
 
 def _ran(ours: ModelSpec, activations: Mapping[str, Array], by_order: bool) -> Ran:
     """Layers without a counterpart are faults of a network that shares our names, and unknown in one that does not."""
+    lost, wiring = {layer.name: layer for layer in ours.layers if layer.name not in activations}, ours.wiring()
+    # An answer must be there, but a network may stop at its logits: they are what is gated.
+    closing = {
+        name
+        for name in ours.outputs
+        if name in lost and isinstance(lost[name], Softmax) and wiring[name][0] not in lost
+    }
     if not by_order:
-        return Ran(activations=activations)
-    lost = {layer.name: layer for layer in ours.layers if layer.name not in activations}
-    wiring = ours.wiring()
+        notes = [
+            f"it stops at {wiring[name][0]}: {name}, the softmax of that, is not in it" for name in sorted(closing)
+        ]
+        return Ran(activations=activations, unmatched=frozenset(closing), notes=tuple(notes))
     notes = ["its layers have other names; matched by graph order, kind and shape"]
     told = [name for name, layer in lost.items() if not isinstance(layer, Dropout)]
     if told:
         notes.append(f"no tensor of it could be told to be {', '.join(told)}; held against the layers after them alone")
-    # An answer must be there, but a network may stop at its logits: they are what is gated.
-    answers = {name for name in ours.outputs if not isinstance(ours.layer(name), Softmax) or wiring[name][0] in lost}
-    return Ran(activations=activations, unmatched=frozenset(lost) - answers, notes=tuple(notes))
+    return Ran(
+        activations=activations, unmatched=frozenset(lost) - {*ours.outputs} | frozenset(closing), notes=tuple(notes)
+    )
 
 
 def open_file(path: Path, spec: ModelSpec | None, first: Weights | None) -> FileSubject:

@@ -24,7 +24,7 @@ from converters.convert import save
 from converters.faults import plant
 from converters.parity import Proof, SubjectVerdict, probe_inputs, probe_weights, verify_files, verify_model
 from converters.weights import Array, Weights
-from tests.small import shrink
+from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, MissingDependencyError, UnknownNameError, WeightsError, ZooError
 from zoo.frameworks import reference
@@ -495,3 +495,15 @@ def test_the_full_size_network_passes_in_every_framework() -> None:
     report = verify_model(registry.model("alexnet"))
     assert report.passed, report.to_dict()
     assert report.seconds < 120
+
+
+def test_a_file_that_stops_at_the_logits_passes_and_says_so(tmp_path: Path) -> None:
+    whole = small_weights("alexnet")
+    logits = whole.with_spec(whole.spec.without("prob"))
+    save(whole, tmp_path / "whole.safetensors")
+    save(logits, tmp_path / "logits.onnx")
+    report = verify_files([tmp_path / "whole.safetensors", tmp_path / "logits.onnx"])
+    assert report.passed
+    assert report.subjects[1].notes == ("it stops at fc8: prob, the softmax of that, is not in it",)
+    save(whole.with_spec(whole.spec.without("relu7")), tmp_path / "faulty.onnx")
+    assert not verify_files([tmp_path / "whole.safetensors", tmp_path / "faulty.onnx"]).passed
