@@ -11,7 +11,7 @@ from zoo.frameworks._caffe_lower import for_caffe
 from zoo.frameworks._caffe_writer import NetLayer, net_layers
 from zoo.frameworks._prototxt import Message, Word, dumps
 from zoo.layers import BatchNorm, Conv, Dense, ModelSpec, Shape, Softmax
-from zoo.recipe import Every, Phases, Plateau, Recipe, Shares, initial_values, recipe_for
+from zoo.recipe import Every, Phases, Plateau, Recipe, Shares, initial_values, rates_at, recipe_for
 from zoo.shapes import activation_shapes
 
 _IMAGENET = (1_281_167, 50_000)  # training and validation images of ILSVRC-2012
@@ -31,12 +31,14 @@ def train_val_text(spec: ModelSpec) -> str:
     initial = initial_values(recipe, spec)
     if not initial:
         raise UnsupportedError(f"{spec.name}: there is nothing to train")
+    rates = rates_at(recipe, spec, step=0, steps=1, epoch=0, drops=0)
+    multipliers = {name: rates.of(name) / recipe.rate for name in initial}
     layers = net_layers(trained, in_place=True)
     blob = {item.layer.name: str(item.message.fields["top"][0]) for item in layers if item.layer}.get(scores, scores)
     net = Message().add("name", spec.name)
     for phase in ("TRAIN", "TEST"):
         net.add("layer", _data_layer(spec, recipe, phase))
-    net.add("layer", *(_trainable(item, initial, recipe) for item in layers))
+    net.add("layer", *(_trainable(item, initial, multipliers) for item in layers))
     net.add("layer", _accuracy("accuracy", blob, 1))
     if activation_shapes(trained)[scores][0] > 5:
         net.add("layer", _accuracy("accuracy_top5", blob, 5))
@@ -80,7 +82,9 @@ def _data_layer(spec: ModelSpec, recipe: Recipe, phase: str) -> Message:
     return layer.add("transform_param", transform).add("data_param", block)
 
 
-def _trainable(item: NetLayer, initial: Mapping[str, tuple[Shape, float, float]], recipe: Recipe) -> Message:
+def _trainable(
+    item: NetLayer, initial: Mapping[str, tuple[Shape, float, float]], multipliers: Mapping[str, float]
+) -> Message:
     """A layer with its rates and initial values."""
     layer, message = item.layer, item.message
     if layer is None:
@@ -95,11 +99,11 @@ def _trainable(item: NetLayer, initial: Mapping[str, tuple[Shape, float, float]]
     if not isinstance(layer, Conv | Dense):
         return message
     block = message.message("convolution_param" if isinstance(layer, Conv) else "inner_product_param")
-    message.add("param", Message().add("lr_mult", 1).add("decay_mult", 1))
+    message.add("param", Message().add("lr_mult", multipliers[f"{layer.name}.weight"]).add("decay_mult", 1))
     _, _, std = initial[f"{layer.name}.weight"]
     block.add("weight_filler", Message().add("type", "gaussian").add("std", float(f"{std:.6g}")))
     if layer.bias:
-        message.add("param", Message().add("lr_mult", recipe.bias_factor).add("decay_mult", 0))
+        message.add("param", Message().add("lr_mult", multipliers[f"{layer.name}.bias"]).add("decay_mult", 0))
         _, value, _ = initial[f"{layer.name}.bias"]
         block.add("bias_filler", Message().add("type", "constant").add("value", value))
     return _block_last(message)
