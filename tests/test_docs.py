@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,20 @@ def test_every_python_block_of_a_page(page: Path, desk: Path) -> None:
         for name, function in names.items():
             if name.startswith("test_"):
                 function()
+
+
+def test_the_api_page_is_what_the_sources_say() -> None:
+    spec = spec_from_file_location("api", ROOT / "docs" / "api.py")
+    assert spec and spec.loader
+    api = module_from_spec(spec)
+    spec.loader.exec_module(api)
+    assert api.PAGE.read_text() == api.page(), "renew it: python docs/api.py"
+    listed = {module for modules in api.MODULES.values() for module in modules}
+    assert {
+        "converters.convert",
+        "zoo.registry",
+        *(f"zoo.frameworks.{name}" for name in registry.frameworks()),
+    } <= listed
 
 
 def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:
