@@ -186,6 +186,15 @@ def test_probabilities_of_ten_crops_are_averaged(folder: Path) -> None:
     assert means["top1"] == 0.5
 
 
+def test_digits_are_not_mirrored() -> None:
+    digits = open_images(DIGITS, "val")
+    views, label, _ = ValidationImages(digits, MINI, crops=True)[7]
+    assert views.shape == (5, 3, 67, 67)
+    assert label == digits.label(7)
+    plain = ValidationImages(digits, MINI)[7][0]
+    assert np.array_equal(views[4], plain)
+
+
 def test_a_module_is_judged_at_inference(folder: Path) -> None:
     images, module = open_images(folder, "val"), torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.9))
     module.append(torch.nn.Linear(3 * 67 * 67, 2))

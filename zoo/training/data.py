@@ -165,7 +165,7 @@ class Batch:
     """Images and labels; `broken` says what could not be read.
 
     Attributes:
-        x: N x 3 x H x W float32; with ten crops, N x 10 x 3 x H x W.
+        x: N x 3 x H x W float32; with ten (or five) crops, N x 10 x 3 x H x W.
         labels: N, int64; -1 where there is no image.
         broken: messages, one a file.
     """
@@ -264,20 +264,24 @@ def principal_colours(images: Images, side: int) -> NDArray[np.float64]:
 
 
 class ValidationImages(Dataset[_Sample]):
-    """Every image once, prepared as the network's preprocessing says, or in ten crops; label -1 where it is broken."""
+    """Every image once, prepared as the network's preprocessing says, or in ten crops; label -1 where it is broken.
+
+    Images whose mirror image means something else have five crops: the ten without the mirrored ones.
+    """
 
     def __init__(self, images: Images, spec: ModelSpec, *, crops: bool = False) -> None:
         self.images, self.spec, self.crops = images, spec, crops
 
     def __getitem__(self, index: int) -> _Sample:
         """The prepared image, its label, and a message if it is broken."""
+        views = 10 if self.images.natural else 5
         try:
             pixels = self.images.pixels(index)
         except FileFormatError as error:
             shape = self.spec.inputs[0].shape
-            return np.zeros((10, *shape) if self.crops else shape, np.float32), -1, (str(error),)
-        prepare = ten_crop if self.crops else canonical_input
-        return prepare(pixels, self.spec), self.images.label(index), ()
+            return np.zeros((views, *shape) if self.crops else shape, np.float32), -1, (str(error),)
+        x = ten_crop(pixels, self.spec)[:views] if self.crops else canonical_input(pixels, self.spec)
+        return x, self.images.label(index), ()
 
 
 def batches(dataset: Dataset[_Sample], places: Iterable[range], workers: int) -> Iterator[Batch]:
