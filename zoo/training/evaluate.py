@@ -59,7 +59,8 @@ def score(batch: Batch, logits: NDArray[Any], *, probabilities: bool = False) ->
 
     Args:
         batch: the images and labels.
-        logits: N x classes; with ten crops, 10 N x classes (five of digits: 5 N), whose probabilities are averaged (paper, s4.1).
+        logits: N x classes; with ten crops 10 N x classes (five of digits: 5 N), whose probabilities are averaged
+            (paper, s4.1).
         probabilities: the numbers are probabilities already.
     """
     values = np.asarray(logits, dtype=np.float64)
