@@ -9,11 +9,18 @@ from pathlib import Path
 
 from benchmarks.measure import ZOO, Cost, compare, run, table
 
-# caffe2onnx does not run beside a modern onnx by itself; `converters.exporters.caffe` mends its imports and runs it.
-_CAFFE2ONNX = (
-    "import sys; from pathlib import Path; from converters.convert import load; from converters.exporters.caffe import "
-    "export_onnx; export_onnx(load(Path(sys.argv[1])), Path(sys.argv[2]), every_activation=False)"
-)
+# caffe2onnx as its users run it, reading prototxt and caffemodel by itself; beside a modern protobuf it needs a module
+# of its schema, and nothing else is mended here. It ignores LRN's k, so the network is one with k 1.
+_MODEL = "bvlc_alexnet"
+_CAFFE2ONNX = """
+import sys
+from types import SimpleNamespace
+from converters.exporters._caffe_schema import caffe_module
+name = "caffe2onnx.proto.caffe_upsample_pb2"
+sys.modules[name] = caffe_module(name)
+from caffe2onnx.convert import main
+main(SimpleNamespace(prototxt=sys.argv[1], caffemodel=sys.argv[2], onnx=sys.argv[3], frozen=False))
+"""
 
 
 def main() -> str:
@@ -24,10 +31,10 @@ def main() -> str:
 def _measure(folder: Path) -> str:
     seed = (
         "import sys; from pathlib import Path; from zoo import registry; from converters.convert import save; "
-        "from converters.parity import probe_weights; save(probe_weights(registry.model('alexnet')), Path(sys.argv[1]))"
+        "from converters.parity import probe_weights; save(probe_weights(registry.model(sys.argv[2])), Path(sys.argv[1]))"
     )
     caffe, safe, ckpt, onnx = (folder / f"a.{kind}" for kind in ("caffemodel", "safetensors", "ckpt", "onnx"))
-    run([sys.executable, "-c", seed, str(caffe)])
+    run([sys.executable, "-c", seed, str(caffe), _MODEL])
     for target in (safe, ckpt, onnx):
         run([ZOO, "convert", str(caffe), "-o", str(target)])
     out = folder / "out"
@@ -43,8 +50,9 @@ def _measure(folder: Path) -> str:
     }
     commands = {"start": [sys.executable, "-c", "pass"], "cp": ["cp", str(caffe), str(out / "b")]}
     for title, (source, kind, _) in jobs.items():
-        commands[title] = [ZOO, "convert", str(source), "-o", str(out / f"b.{kind}")]
-    commands["caffe2onnx 2.0.1"] = [sys.executable, "-c", _CAFFE2ONNX, str(caffe), str(out / "b.onnx")]
+        commands[title] = [ZOO, "convert", str(source), "--model", _MODEL, "-o", str(out / f"b.{kind}")]
+    commands["caffe2onnx 2.0.1"] = [sys.executable, "-c", _CAFFE2ONNX, str(caffe.with_suffix(".prototxt")), str(caffe)]
+    commands["caffe2onnx 2.0.1"].append(str(out / "b.onnx"))
 
     def clear() -> None:
         shutil.rmtree(out, ignore_errors=True)

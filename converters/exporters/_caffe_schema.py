@@ -32,6 +32,7 @@ _ENUMS = {
 # Message -> its fields: name, * where repeated, type, number, = default.
 _MESSAGES = {
     "BlobShape": "dim* int64 1",
+    "BlobProto": "shape BlobShape 7, data* float 5",
     "InputParameter": "shape* BlobShape 1",
     "ConvolutionParameter": (
         "num_output uint32 1, bias_term bool 2 =true, pad* uint32 3, kernel_size* uint32 4, group uint32 5 =1,"
@@ -58,7 +59,8 @@ _MESSAGES = {
     "PowerParameter": "power float 1 =1, scale float 2 =1, shift float 3 =0",
     "ScaleParameter": "axis int32 1 =1, num_axes int32 2 =1, bias_term bool 4 =false",
     "LayerParameter": (
-        "name string 1, type string 2, bottom* string 3, top* string 4, concat_param ConcatParameter 104,"
+        "name string 1, type string 2, bottom* string 3, top* string 4, blobs* BlobProto 7,"
+        " concat_param ConcatParameter 104,"
         " convolution_param ConvolutionParameter 106, dropout_param DropoutParameter 108,"
         " eltwise_param EltwiseParameter 110, flatten_param FlattenParameter 135,"
         " inner_product_param InnerProductParameter 117, input_param InputParameter 143, lrn_param LRNParameter 118,"
