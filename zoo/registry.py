@@ -10,11 +10,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from zoo.errors import MissingDependencyError, UnknownNameError
-from zoo.layers import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from zoo.layers import ModelSpec
 
     FloatArray: TypeAlias = NDArray[np.floating[Any]]
 
@@ -96,7 +97,7 @@ def models() -> list[str]:
 
 def model(name: str) -> ModelSpec:
     """The spec of a family member."""
-    return cast(ModelSpec, cast(Any, load("zoo.specs", name, "model")).SPEC)
+    return cast("ModelSpec", cast(Any, load("zoo.specs", name, "model")).SPEC)
 
 
 class Framework(Protocol):
