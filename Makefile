@@ -5,7 +5,7 @@ BIN := .venv/bin
 CHROMIUM := { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
   || echo "no browser: install chromium, or tests/test_report.py will fail" >&2
 
-.PHONY: demo test test-all lint bench fuzz setup clean
+.PHONY: demo test lint bench fuzz setup clean
 
 demo: setup  ## set everything up, then the main job: train, convert, export, verify; leaves all in demo/
 	$(BIN)/zoo demo -o demo

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from converters.layout import axis_sizes, convert_shape, rearrange
 from converters.mapped import release
-from converters.weights import Array, Weights, all_finite
+from converters.weights import Array, Weights, tensor_problem
 from zoo.errors import WeightsError
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import parameter_shapes
@@ -69,16 +69,10 @@ def to_canonical(
     entries = {entry.canonical: entry for entry in table}
     for name, shape in shapes.items():
         entry = entries[name]
-        wanted = entry.native_shape(shape)
         tensor = tensors.get(entry.native)
-        if tensor is None:
-            problems.append(f"{entry.native} is missing (expected {wanted})")
-        elif tensor.shape != wanted:
-            problems.append(f"{entry.native} has shape {tensor.shape}, expected {wanted}")
-        elif tensor.dtype.name != "float32":
-            problems.append(f"{entry.native} is {tensor.dtype}, expected float32")
-        elif not all_finite(tensor):
-            problems.append(f"{entry.native} holds NaN or Inf")
+        problem = tensor_problem(entry.native, tensor, entry.native_shape(shape))
+        if tensor is None or problem:
+            problems.append(str(problem))
         else:
             canonical[name] = (
                 rearrange(tensor, entry.native_axes, entry.axes, axis_sizes(entry.axes, shape, entry.sizes))

@@ -47,19 +47,23 @@ class Weights:
 def tensor_problems(expected: Mapping[str, Shape], tensors: Mapping[str, Array]) -> Iterator[str]:
     """Everything that is wrong with `tensors`: missing, unknown, misshapen, of another type, or not finite."""
     for name, shape in expected.items():
-        if name not in tensors:
-            yield f"{name} is missing (expected {shape})"
-            continue
-        tensor = tensors[name]
-        if tensor.shape != shape:
-            yield f"{name} has shape {tensor.shape}, expected {shape}"
-        elif tensor.dtype != np.float32:
-            yield f"{name} is {tensor.dtype}, expected float32"
-        elif not all_finite(tensor):
-            yield f"{name} holds NaN or Inf"
+        problem = tensor_problem(name, tensors.get(name), shape)
+        if problem:
+            yield problem
     for name in tensors:
         if name not in expected:
             yield f"{name} is not a parameter of this network"
+
+
+def tensor_problem(name: str, tensor: Array | None, shape: Shape) -> str | None:
+    """What is wrong with one tensor, if anything is."""
+    if tensor is None:
+        return f"{name} is missing (expected {shape})"
+    if tensor.shape != shape:
+        return f"{name} has shape {tensor.shape}, expected {shape}"
+    if tensor.dtype != np.float32:
+        return f"{name} is {tensor.dtype}, expected float32"
+    return None if all_finite(tensor) else f"{name} holds NaN or Inf"
 
 
 def all_finite(tensor: Array) -> bool:
