@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from converters._file_subjects import Ran, Subject, open_file
-from converters._proof import Proof
-from converters._verdicts import SubjectVerdict
 from converters.atomic import check_target, publish, publish_folder, staging
 from converters.fold import fold_preprocessing
+from converters.parity.file_subjects import Ran, Subject, open_file
+from converters.parity.proof import Proof
+from converters.verdicts import SubjectVerdict
 from converters.weights import Array, Weights
 from zoo.errors import CheckFailedError, ZooError
 from zoo.frameworks import onnx

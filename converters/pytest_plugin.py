@@ -38,7 +38,7 @@ def assert_parity(a: Any, b: Any, inputs: Any = None, *, budget: float = 1e-5, s
     """
     __tracebackhide__ = True
     # Imported here: every pytest run of every project in this environment loads the plugin.
-    from converters._assertion import parity_report  # noqa: PLC0415
+    from converters.parity.assertion import parity_report  # noqa: PLC0415
     from converters.report import text  # noqa: PLC0415
 
     report = parity_report(a, b, inputs, budget=budget, spec=spec)

@@ -80,7 +80,8 @@ def definitions(module: str) -> Iterator[Definition]:
 
 
 def _tree(module: str) -> ast.Module:
-    return ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    path = ROOT / module.replace(".", "/")
+    return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8"))
 
 
 def _assigns(node: ast.stmt, name: str) -> bool:

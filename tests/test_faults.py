@@ -10,10 +10,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from converters._initial import initialiser
-from converters._verdicts import UNKNOWN, Diagnosis
-from converters.faults import FAULTS, Own, diagnose, fault, own_layers, plant, sites
+from converters.faults import FAULTS, Own, diagnose, fault, plant, sites
+from converters.faults.catalogue import own_layers
+from converters.faults.initial import initialiser
 from converters.parity import Proof, compare, probe_inputs, probe_weights
+from converters.verdicts import UNKNOWN, Diagnosis
 from converters.weights import Array, Weights
 from tests.small import shrink
 from zoo import registry

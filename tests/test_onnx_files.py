@@ -13,10 +13,10 @@ import onnx.helper as make
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from converters._onnx_model import Model, Node, parse
-from converters._onnx_walk import tensors as graph_tensors
 from converters.convert import load, same_bits
 from converters.frameworks import onnx as ours
+from converters.frameworks._onnx_model import Model, Node, parse
+from converters.frameworks._onnx_walk import tensors as graph_tensors
 from converters.parity import probe_weights
 from converters.weights import Array, Weights
 from tests.small import shrink, small_weights

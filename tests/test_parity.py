@@ -17,12 +17,12 @@ from PIL import Image
 from torch import nn
 
 from converters import parity
-from converters._file_subjects import Ran, Subject
-from converters._matching import align, canonical_view, match_layers
-from converters._metric import UNMATCHED, compare, error, judge, log_error
 from converters.convert import save
 from converters.faults import plant
+from converters.metric import UNMATCHED, compare, error, judge, log_error
 from converters.parity import Proof, SubjectVerdict, probe_inputs, probe_weights, verify_files, verify_model
+from converters.parity.file_subjects import Ran, Subject
+from converters.parity.matching import align, canonical_view, match_layers
 from converters.weights import Array, Weights
 from tests.small import shrink, small_weights
 from zoo import registry

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from converters._verdicts import Agreement, Diagnosis, FileFact, LayerVerdict, Report, SubjectVerdict
 from converters.report import html, json_text, markdown, render, text, verdict_sentence
+from converters.verdicts import Agreement, Diagnosis, FileFact, LayerVerdict, Report, SubjectVerdict
 from zoo.errors import ZooError
 
 EVIL = '<script>alert(1)</script>|"&'

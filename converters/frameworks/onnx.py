@@ -10,10 +10,10 @@ import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from converters._onnx_model import Model, parse
-from converters._onnx_walk import NO_BIAS, looks_like_weight
-from converters._onnx_walk import tensors as graph_tensors
 from converters.formats import NativeFile
+from converters.frameworks._onnx_model import Model, parse
+from converters.frameworks._onnx_walk import NO_BIAS, looks_like_weight
+from converters.frameworks._onnx_walk import tensors as graph_tensors
 from converters.mapped import mapped
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
@@ -31,7 +31,7 @@ def read(path: Path) -> NativeFile:
     """The weights of an ONNX file, in canonical orientation, in the order of the graph.
 
     In a file of this project they have canonical names. In any other they keep the names of its initializers; see
-    `converters._onnx_walk` for what is understood. Tensors kept in files of their own must lie in the same folder.
+    `_onnx_walk` for what is understood. Tensors kept in files of their own must lie in the same folder.
 
     Raises:
         FileFormatError: the file is missing, cut short or damaged, or computes its weights.

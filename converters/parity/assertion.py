@@ -11,12 +11,12 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from converters._file_subjects import FileSubject, Ran, Subject, open_file
-from converters._matching import answer
-from converters._metric import judge
-from converters._proof import Proof, versions
-from converters._verdicts import BUDGETS, FileFact, Report, SubjectVerdict
 from converters.convert import load
+from converters.metric import judge
+from converters.parity.file_subjects import FileSubject, Ran, Subject, open_file
+from converters.parity.matching import answer
+from converters.parity.proof import Proof, versions
+from converters.verdicts import BUDGETS, FileFact, Report, SubjectVerdict
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters._onnx_model import Model, Node
+from converters.frameworks._onnx_model import Model, Node
 from converters.weights import Array
 
 # Marks the name of a bias that the graph does not have.

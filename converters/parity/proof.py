@@ -15,13 +15,13 @@ from typing import TypeAlias
 
 import numpy as np
 
-from converters._agreement import Pictures, Progress, rows_of
-from converters._diagnosis import inherited
-from converters._file_subjects import Ran, Subject
-from converters._metric import compare, error, top1
-from converters._probes import given_inputs, image_inputs, probe_inputs
-from converters._verdicts import BUDGETS, DEFAULT_BUDGET, Diagnosis, FileFact, LayerVerdict, Report, SubjectVerdict
-from converters.faults import diagnose
+from converters.faults.catalogue import diagnose
+from converters.faults.diagnosis import inherited
+from converters.metric import compare, error, top1
+from converters.parity.agreement import Pictures, Progress, rows_of
+from converters.parity.file_subjects import Ran, Subject
+from converters.parity.probes import given_inputs, image_inputs, probe_inputs
+from converters.verdicts import BUDGETS, DEFAULT_BUDGET, Diagnosis, FileFact, LayerVerdict, Report, SubjectVerdict
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.frameworks import reference as oracle

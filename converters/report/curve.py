@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from math import floor, log10
 
-from converters._verdicts import LayerVerdict, Report
+from converters.verdicts import LayerVerdict, Report
 
 _WIDTH, _HEIGHT = 920, 390
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 16, 18, 74

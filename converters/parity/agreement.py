@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from converters._file_subjects import Feed
-from converters._probes import image_inputs
-from converters._verdicts import Agreement
+from converters.parity.file_subjects import Feed
+from converters.parity.probes import image_inputs
+from converters.verdicts import Agreement
 from converters.weights import Array, Weights
 from zoo.errors import UnsupportedError, ZooError
 from zoo.frameworks import reference as oracle

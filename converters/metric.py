@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from converters._verdicts import LayerVerdict
+from converters.verdicts import LayerVerdict
 from converters.weights import Array
 from zoo.layers import ModelSpec, Softmax
 

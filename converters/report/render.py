@@ -1,4 +1,4 @@
-"""A `Report` for people: terminal table, Markdown, JSON and one self-contained HTML page."""
+"""The report as text, Markdown and JSON, and in the form that a file's suffix asks for."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from converters._report_html import html
-from converters._verdicts import UNKNOWN, Diagnosis, LayerVerdict, Report, SubjectVerdict
-from converters._wording import error_text, names_of, reasons, subject_line, verdict_sentence
+from converters.report.html_page import html
+from converters.report.wording import error_text, names_of, reasons, subject_line, verdict_sentence
+from converters.verdicts import UNKNOWN, Diagnosis, LayerVerdict, Report, SubjectVerdict
 from zoo.errors import ZooError
-
-__all__ = ["html", "json_text", "markdown", "render", "text", "verdict_sentence"]
 
 _RED, _GREEN, _YELLOW, _BOLD, _END = "\033[31m", "\033[32m", "\033[33m", "\033[1m", "\033[0m"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from converters._fault_types import Edit, Fault, Site, evaluate, parameters_of
-from converters._metric import defect, error, log_error
-from converters._verdicts import UNKNOWN, Diagnosis
+from converters.faults.types import Edit, Fault, Site, evaluate, parameters_of
+from converters.metric import defect, error, log_error
+from converters.verdicts import UNKNOWN, Diagnosis
 from converters.weights import Array
 from zoo.layers import LRN, Layer, ModelSpec, Softmax
 

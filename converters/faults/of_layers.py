@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from converters._fault_types import Edit, Fault, Site, only
+from converters.faults.types import Edit, Fault, Site, only
 from converters.weights import Array
 from zoo.layers import LRN, Dropout, Layer, ModelSpec, Pool, ReLU, Softmax
 from zoo.shapes import window

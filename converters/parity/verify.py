@@ -1,9 +1,4 @@
-"""The proof: every way to run a network against the float64 reference, layer by layer, as a `Report`.
-
-error(layer) = max|y - ref| / max|ref|, the worst sample's; the budget and the noise it leaves room for stand in
-`BUDGETS`. Every activation and the logits are gated; a final softmax is shown, not gated, but must be the softmax of
-the subject's own logits. What cannot be run or compared is said, never skipped.
-"""
+"""What `zoo verify` calls: a network in every framework, or files that ought to hold one function."""
 
 from __future__ import annotations
 
@@ -14,45 +9,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol, cast
 
-from converters._file_subjects import Feed, FileSubject, Ran, Subject, open_file
-from converters._metric import compare, error
-from converters._probes import probe_inputs, probe_weights
-from converters._proof import Progress, Proof, silent
-from converters._verdicts import (
-    BUDGETS,
+from converters.parity.file_subjects import Feed, FileSubject, Ran, Subject, open_file
+from converters.parity.probes import probe_weights
+from converters.parity.proof import Progress, Proof, silent
+from converters.verdicts import (
     DEFAULT_BUDGET,
-    Agreement,
-    Budget,
-    Diagnosis,
-    FileFact,
-    LayerVerdict,
     Report,
-    SubjectVerdict,
 )
 from converters.weights import Weights
 from zoo import registry
 from zoo.errors import UnknownNameError, WeightsError, ZooError
 from zoo.layers import ModelSpec
-
-__all__ = [
-    "BUDGETS",
-    "DEFAULT_BUDGET",
-    "Agreement",
-    "Budget",
-    "Diagnosis",
-    "FileFact",
-    "LayerVerdict",
-    "Proof",
-    "Report",
-    "SubjectVerdict",
-    "compare",
-    "error",
-    "probe_inputs",
-    "probe_weights",
-    "subject_names",
-    "verify_files",
-    "verify_model",
-]
 
 
 class Exporter(Protocol):

@@ -1,9 +1,4 @@
-"""The known conversion faults: plant one, or recognise one.
-
-`FAULTS` is the catalogue. A fault says what a layer computes under it (`Edit`), so that the same line of the catalogue
-plants it and recognises it: the subject's own input of the layer is taken, the layer is recomputed by the float64
-reference under every fault that can be there, and the one that gives the subject's output is named.
-"""
+"""The catalogue of faults, and what is done with it: plant one, or recognise one."""
 
 from __future__ import annotations
 
@@ -12,18 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from converters import _faults_layers, _faults_weights
-from converters._diagnosis import Own, diagnose_layers
-from converters._fault_types import Edit, Family, Fault, Site, evaluate
-from converters._verdicts import DEFAULT_BUDGET, Diagnosis
+from converters.faults import of_layers, of_weights
+from converters.faults.diagnosis import Own, diagnose_layers
+from converters.faults.types import Edit, Fault, Site, evaluate
+from converters.verdicts import DEFAULT_BUDGET, Diagnosis
 from converters.weights import Array, Weights
 from zoo.errors import UnknownNameError, UnsupportedError, ZooError
 from zoo.frameworks import reference as oracle
 from zoo.layers import Layer, ModelSpec, Power
 
-__all__ = ["FAULTS", "Edit", "Family", "Fault", "Own", "Planted", "Site", "diagnose", "fault", "plant", "sites"]
-
-FAULTS: tuple[Fault, ...] = (*_faults_layers.FAULTS, *_faults_weights.FAULTS)
+FAULTS: tuple[Fault, ...] = (*of_layers.FAULTS, *of_weights.FAULTS)
 
 
 def fault(name: str) -> Fault:

@@ -10,11 +10,11 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from converters._diagnosis import Own
-from converters._matching import NodeResult, answer, match_layers, match_tensors
 from converters.convert import described, load, load_as
-from converters.faults import own_layers, possible_forward
+from converters.faults.catalogue import own_layers, possible_forward
+from converters.faults.diagnosis import Own
 from converters.formats import format_name
+from converters.parity.matching import NodeResult, answer, match_layers, match_tensors
 from converters.weights import Array, Weights
 from zoo import registry
 from zoo.errors import SpecError, WeightsError, ZooError
@@ -189,7 +189,7 @@ def _renamed(ours: ModelSpec, theirs: ModelSpec, inputs: Mapping[str, Array], pa
 
 
 def _run_onnx(path: Path, ours: ModelSpec, inputs: Mapping[str, Array], rows: Mapping[str, int]) -> Ran:
-    model = cast(Any, registry.imported("converters._onnx_trace")).Traced(path)
+    model = cast(Any, registry.imported("converters.parity.onnx_trace")).Traced(path)
     run = cast(Any, registry.framework("onnx")).run
     batches = model.feed([inputs[source.name] for source in ours.inputs])
     size, notes = len(inputs[ours.inputs[0].name]), tuple[str, ...]()

@@ -7,10 +7,10 @@ from html import escape
 from itertools import pairwise
 from math import log10
 
-from converters._report_curve import curve, legend
-from converters._report_style import STYLE
-from converters._verdicts import Diagnosis, LayerVerdict, Report, SubjectVerdict
-from converters._wording import error_text, reasons, subject_line, verdict_sentence
+from converters.report.curve import curve, legend
+from converters.report.style import STYLE
+from converters.report.wording import error_text, reasons, subject_line, verdict_sentence
+from converters.verdicts import Diagnosis, LayerVerdict, Report, SubjectVerdict
 
 # The page may show its own style, and nothing else whatever.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"

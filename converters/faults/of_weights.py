@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from converters._fault_types import Edit, Fault, Site, evaluate, only, parameters_of
-from converters._faults_layers import same_padding
-from converters._initial import initialiser
+from converters.faults.initial import initialiser
+from converters.faults.of_layers import same_padding
+from converters.faults.types import Edit, Fault, Site, evaluate, only, parameters_of
 from converters.weights import Array
 from zoo.layers import Conv, Dense, Layer, Preprocessing
 from zoo.shapes import layer_parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from converters._verdicts import UNKNOWN, Diagnosis, Report, SubjectVerdict
+from converters.verdicts import UNKNOWN, Diagnosis, Report, SubjectVerdict
 
 # Names longer than this are replaced by a letter in tables of the terminal.
 _NAME_WIDTH = 14
