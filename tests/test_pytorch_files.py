@@ -299,3 +299,16 @@ def test_text_and_nothing_are_refused(tmp_path: Path, recwarn: pytest.WarningsRe
             files.read(tmp_path / "a.pt")
         assert "\n" not in str(caught.value)
     assert not recwarn.list
+
+
+def test_the_old_format_may_not_declare_more_numbers_than_it_holds(tmp_path: Path) -> None:
+    """torch.load would make room for them first: 8 GB here, for a file of a few hundred bytes."""
+    path = tmp_path / "a.pt"
+    torch.save({"w": torch.arange(300.0)}, path, _use_new_zipfile_serialization=False)
+    good = path.read_bytes()
+    assert files.read(path).tensors["w"].shape == (300,)
+    assert good.count(b"M\x2c\x01") == 2, "the size of the storage and that of the tensor, as BININT2"
+    at = good.index(b"M\x2c\x01")
+    path.write_bytes(good[:at] + b"J\xff\xff\xff\x7f" + good[at + 3 :])
+    with pytest.raises(FileFormatError, match=r"declares 8,589,934,588 bytes of numbers, 1,\d+ are left"):
+        files.read(path)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from converters.formats import NativeFile
+from converters.frameworks import _pth_legacy
 from converters.tensormap import Entry
 from converters.torchvision_names import native_names
 from converters.weights import Array, Weights
@@ -77,6 +78,8 @@ def _load(path: Path) -> object:
         packed = zipfile.is_zipfile(path)
         if packed:
             _check_zip(path)
+        else:
+            _pth_legacy.check(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on a damaged file come before its error, and say less
             return torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
