@@ -256,3 +256,25 @@ def test_damage_is_read_or_refused(tmp_path, suffix):
             npy.read(path)
         except FileFormatError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compression_that_unfolds_beyond_what_is_declared_is_refused(tmp_path, method):
+    """zipfile unpacks these whole, whatever size the archive declares: 300 MB here, behind 9 kB and a lie."""
+    with zipfile.ZipFile(tmp_path / "w.npz", "w", method) as archive, archive.open("conv1.weight.npy", "w") as member:
+        for _ in range(300):
+            member.write(bytes(1_000_000))
+    data = (tmp_path / "w.npz").read_bytes()
+    (tmp_path / "w.npz").write_bytes(data.replace((300_000_000).to_bytes(4, "little"), (400).to_bytes(4, "little")))
+    with pytest.raises(FileFormatError, match="in a way that NumPy does not write"):
+        npy.read(tmp_path / "w.npz")
+
+
+def test_an_archive_that_points_before_its_beginning_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "w.npz", **{"conv1.weight": np.zeros(3, "f")})
+    data = bytearray((tmp_path / "w.npz").read_bytes())
+    at = data.index(b"PK\x01\x02") + 42
+    data[at : at + 4] = b"\xff" * 4
+    (tmp_path / "w.npz").write_bytes(data)
+    with pytest.raises(FileFormatError, match=r"w\.npz"):
+        npy.read(tmp_path / "w.npz")

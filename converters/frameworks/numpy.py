@@ -55,7 +55,7 @@ _SPEC = f"{METADATA_KEY}=".encode()
 # What NumPy's header reader (it tokenizes headers of Python 2) and zipfile raise for damaged bytes.
 _DAMAGED = (
     *(ValueError, EOFError, KeyError, OverflowError, SyntaxError, TypeError, NotImplementedError, RuntimeError),
-    *(TokenError, struct.error, zlib.error, zipfile.BadZipFile, ZooError),
+    *(OSError, TokenError, struct.error, zlib.error, zipfile.BadZipFile, ZooError),
 )
 
 
@@ -101,6 +101,9 @@ def _header(data: memoryview) -> tuple[tuple[int, ...], bool, np.dtype[Any], int
 def _read_archive(path: Path, data: memoryview) -> NativeFile:
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         members = archive.infolist()
+        if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
+            # Unlike deflate, those that NumPy never writes are unpacked by zipfile without a limit.
+            raise ValueError("it is compressed in a way that NumPy does not write")
         stored = sum(member.file_size for member in members if member.compress_type == zipfile.ZIP_STORED)
         unfolded = sum(member.file_size for member in members) - stored
         if stored > len(data):
