@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from zoo.errors import UnknownNameError, ZooError
+from zoo.errors import UnknownNameError, ZooError, one_line
 from zoo.registry import frameworks, missing
 
 
@@ -207,17 +207,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str], verbose: bool) -> int:
     options = build_parser().parse_args([a for a in arguments if a not in ("-v", "--verbose")])
     options.arguments = arguments  # for reports: the command that reproduces them
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Log())
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     for noisy in ("PIL", "matplotlib", "torch", "onnxscript", "onnx_ir", "tensorflow", "tf2onnx", "h5py", "absl"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     # Imported here: `zoo --help` must not wait for numpy.
     return import_module("converters.commands").COMMANDS[options.command](options)
 
 
+class _Log(logging.Formatter):
+    """Remarks in one line each, whatever names a file has; a traceback in many."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).split("\n") if record.exc_info else [one_line(record.getMessage())]
+        return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+
+
 def _fail(message: str, status: int, verbose: bool) -> int:
     if verbose:
         logging.exception("")
-    # Names out of strangers' files must not steer the terminal.
-    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
-    sys.stderr.write(f"zoo: {line}\n")
+    sys.stderr.write(f"zoo: {one_line(message)}\n")
     return status

@@ -138,3 +138,12 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
 
 def test_the_format_is_in_the_registry() -> None:
     assert "safetensors" in registry.names("converters.frameworks")
+
+
+@pytest.mark.parametrize("kind", [[], {}, None, 1, "a\nb", "\x1b[2J", "x" * 70_000])
+def test_a_number_type_that_is_none_is_refused_in_a_printable_line(tmp_path: Path, kind: object) -> None:
+    header = json.dumps({"w": {"dtype": kind, "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(FileFormatError, match="expected F32") as caught:
+        ours.read(tmp_path / "w.safetensors")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1000

@@ -5,11 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# Names out of strangers' files stand in messages: none may fill the screen.
+_LONGEST_WORD = 500
+_LONGEST_MESSAGE = 20_000
+
 
 class ZooError(Exception):
-    """Trouble the user can mend: printed as one line, exit status 2."""
+    """Trouble the user can mend: one printable line, exit status 2."""
 
     exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """`text` in one line without what would steer a terminal; what is endlessly long is cut in its middle."""
+    words = (_cut(word, _LONGEST_WORD) for word in text.split())
+    return _cut("".join(letter if letter.isprintable() else "?" for letter in " ".join(words)), _LONGEST_MESSAGE)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
 
 
 class SpecError(ZooError):

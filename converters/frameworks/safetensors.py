@@ -112,7 +112,7 @@ def _entry(name: str, entry: object) -> tuple[str, tuple[int, ...], tuple[int, i
     if not isinstance(entry, dict):
         raise ValueError(f"the header's entry for {name} is no object")
     fields = cast("dict[str, Any]", entry)
-    kind, shape, offsets = fields.get("dtype"), _sizes(fields.get("shape")), _sizes(fields.get("data_offsets"))
+    kind, shape, offsets = str(fields.get("dtype")), _sizes(fields.get("shape")), _sizes(fields.get("data_offsets"))
     if kind not in _TYPES:
         raise ValueError(f"{name} is {kind}, expected F32; convert it where it was made")
     if shape is None or len(shape) > _MAX_RANK or 0 in shape:
