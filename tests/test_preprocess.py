@@ -168,3 +168,16 @@ def test_damaged_images_are_read_or_refused(
         assert preprocess.load_image(path).shape[2] == 3
     except FileFormatError as error:
         assert "\n" not in str(error)
+
+
+def test_a_compressed_tiff_is_refused_and_libtiff_says_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """libtiff writes its own remarks on a damaged file to stderr, beside the one line."""
+    Image.new("RGB", (20, 24)).save(tmp_path / "i.tif", compression="tiff_lzw")
+    data = (tmp_path / "i.tif").read_bytes()
+    for content in (data, data[:8] + b"\xff" * 40 + data[48:]):
+        (tmp_path / "i.tif").write_bytes(content)
+        with pytest.raises(FileFormatError, match="compressed TIFF"):
+            preprocess.load_image(tmp_path / "i.tif")
+    assert capfd.readouterr() == ("", "")

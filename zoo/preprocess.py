@@ -72,6 +72,9 @@ def load_image(path: Path) -> RGBImage:
                     raise FileFormatError(
                         path, f"declares {pixels:,} pixels in {bytes_there:,} bytes; refused as a decompression bomb"
                     )
+                if any(tile.codec_name == "libtiff" for tile in getattr(image, "tile", ())):
+                    # libtiff writes remarks of its own to stderr, and would decode more formats than are meant here.
+                    raise FileFormatError(path, "a compressed TIFF is not read; save it as PNG, or uncompressed")
                 return _as_rgb(image, path)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise FileFormatError(path, f"more than {MAX_PIXELS:,} pixels; refused as a decompression bomb") from error
