@@ -128,14 +128,28 @@ def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
     shapes = parameter_shapes(spec)
     if {name: tensors[name].shape for name in tensors} != shapes | {_VELOCITY + n: s for n, s in shapes.items()}:
         raise FileFormatError(path, "damaged checkpoint: its tensors are not those of its network")
-    state: dict[str, Any] = json.loads(metadata["training"])
-    best = state["progress"].pop("best")
+    try:
+        progress, setting = _state(metadata["training"])
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise FileFormatError(path, f"damaged checkpoint: its state of training is none ({error})") from error
     return Checkpoint(
         weights={name: tensors[name] for name in shapes},
         velocities={name: tensors[_VELOCITY + name] for name in shapes},
-        progress=Progress(**state["progress"], best=None if best is None else (best[0], best[1])),
-        setting=Setting(**state["setting"]),
+        progress=progress,
+        setting=setting,
     )
+
+
+def _state(text: str) -> tuple[Progress, Setting]:
+    """The state of training; raises `ValueError`, `TypeError` or `LookupError` where it is none."""
+    state = json.loads(text)
+    counts, best = {**state["progress"]}, state["progress"]["best"]
+    counts["best"] = None if best is None else (float(best[0]), float(best[1]))
+    progress, setting = Progress(**counts), Setting(**state["setting"])
+    for number in (progress.step, progress.waited, progress.drops):
+        if type(number) is not int or number < 0:
+            raise ValueError(f"{number!r} is no count")
+    return progress, setting
 
 
 def newest(out: Path, spec: ModelSpec, setting: Setting) -> Checkpoint:

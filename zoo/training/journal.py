@@ -18,12 +18,16 @@ from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
+from zoo.errors import FileFormatError
+
 # The classes of these modules are made at run time, from messages.
 Event: Any = cast(Any, event_pb2).Event
 SessionLog: Any = cast(Any, event_pb2).SessionLog
 Summary: Any = cast(Any, summary_pb2).Summary
 
 COLUMNS: tuple[str, ...] = ("step", "epoch", "loss", "rate", "images_per_second", "val_loss", "val_top1", "val_top5")
+# Of a step's number.
+_DIGITS = 12
 
 
 class Journal:
@@ -41,11 +45,14 @@ class Journal:
         self.out, self.batch_size = out, batch_size
         out.mkdir(parents=True, exist_ok=True)
         rows = [row for row in read_metrics(out) if int(row["step"]) <= done] if done else []
-        self._table = (out / "metrics.csv").open("w", newline="", encoding="utf-8")
+        # Begun beside its place: a run that dies here must not lose what an earlier one recorded.
+        begun = out / ".metrics.csv.part"
+        self._table = begun.open("w", newline="", encoding="utf-8")
         self._rows: csv.DictWriter[str] = csv.DictWriter(self._table, COLUMNS)
         self._rows.writeheader()
         self._rows.writerows(rows)
         self._table.flush()
+        begun.replace(out / "metrics.csv")
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         self._events = RecordWriter((out / name).open("wb"))
         self._event(Event(file_version="brain.Event:2"))
@@ -85,12 +92,28 @@ class Journal:
 
 
 def read_metrics(out: Path) -> list[dict[str, str]]:
-    """The rows of a run's ``metrics.csv``, oldest first; a last line that was cut off is left out."""
+    """The rows of a run's ``metrics.csv``, oldest first; a last line that was cut off is left out.
+
+    Raises:
+        FileFormatError: it is damaged, or another table.
+    """
     path = out / "metrics.csv"
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as table:
-        return [row for row in csv.DictReader(table) if None not in row.values()]
+    try:
+        whole = path.read_bytes().decode().rpartition("\n")[0]
+        reader = csv.DictReader(whole.splitlines())
+        rows = [row for row in reader if None not in row.values()]
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+        for row in rows:
+            if None in row or not row["step"].isdecimal() or len(row["step"]) > _DIGITS:
+                raise ValueError(f"{row['step']!r} is no step")
+            for name in COLUMNS[1:]:
+                float(row[name] or 0)
+    except (OSError, ValueError, csv.Error) as error:
+        raise FileFormatError(path, f"damaged ({error}); move it away to go on without it") from error
+    return rows
 
 
 def draw_curves(out: Path) -> Path:
@@ -108,8 +131,9 @@ def draw_curves(out: Path) -> Path:
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
         axes.legend()
-    path = out / "curves.png"
-    figure.savefig(path, dpi=120)
+    path, drawn = out / "curves.png", out / ".curves.png.part"
+    figure.savefig(drawn, format="png", dpi=120)
+    drawn.replace(path)
     return path
 
 

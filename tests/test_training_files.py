@@ -1,0 +1,83 @@
+"""The files of a run, read again: what a kill cut short goes on, what is damaged is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo import registry
+from zoo.errors import FileFormatError
+from zoo.shapes import parameter_shapes
+from zoo.spec_json import METADATA_KEY, dumps
+from zoo.training.checkpoint import Setting, load_checkpoint, write_safetensors
+from zoo.training.journal import COLUMNS, Journal, read_metrics
+
+_SETTING = Setting(seed=1, batch_size=2, steps=3, recipe="r", images=4, framework="pytorch")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "[]",
+            "{}",
+            "[" * 5000,
+            '"x"',
+            '{"progress": "x", "setting": {}}',
+            '{"progress": {"best": [1]}, "setting": {}}',
+        ),
+        *('{"progress": {"best": null, "layers": 1}, "setting": {}}', '{"progress": {"best": null, "step": "x"}}'),
+        '{"progress": {"best": null, "step": -1}, "setting": SETTING}',
+        '{"progress": {"best": ["a", 1]}, "setting": SETTING}',
+    ],
+)
+def test_a_checkpoint_whose_state_is_none_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    spec = registry.model("alexnet_mini")
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(spec).items()}
+    state = text.replace("SETTING", json.dumps(asdict(_SETTING)))
+    path = tmp_path / "c.safetensors"
+    both = tensors | {f"velocity/{name}": tensor for name, tensor in tensors.items()}
+    write_safetensors(path, both, {METADATA_KEY: dumps(spec), "training": state})
+    with pytest.raises(FileFormatError, match="its state of training is none"):
+        load_checkpoint(path, spec)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe", b"a,b\n1,2\n", b"x" * 200_000 + b"\n", b"ROW0,0,0,0,0,,,\n-1,0,0,0,0,,,\n", b"ROW1,x,0,0,0,,,\n"],
+)
+def test_a_damaged_table_of_metrics_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    head = ",".join(COLUMNS).encode() + b"\n"
+    (tmp_path / "metrics.csv").write_bytes(content.replace(b"ROW", head))
+    with pytest.raises(FileFormatError, match=r"metrics\.csv: damaged"):
+        read_metrics(tmp_path)
+
+
+def test_a_table_of_metrics_without_its_end_is_read_without_its_last_line(tmp_path: Path) -> None:
+    head = ",".join(COLUMNS)
+    for end in ("2,0.1,0.2,0.3,4.0,5.0,0.5,1e-", "2,0.1", "2,0.1,0.2,0.3,4.0,5.0,0.5,0.5"):
+        (tmp_path / "metrics.csv").write_text(f"{head}\r\n1,0.1,0.2,0.3,4.0,,,\r\n{end}")
+        assert [row["step"] for row in read_metrics(tmp_path)] == ["1"]
+
+
+def test_a_run_that_goes_on_never_leaves_less_metrics_than_there_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed as it begins, it has not yet touched what the run before it recorded."""
+    text = ",".join(COLUMNS) + "\r\n1,0.1,0.2,0.3,4.0,,,\r\n"
+    (tmp_path / "metrics.csv").write_bytes(text.encode())
+
+    def killed(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", killed)
+        Journal(tmp_path, done=1, steps=2, batch_size=1, title="x")
+    assert (tmp_path / "metrics.csv").read_bytes() == text.encode()
+    Journal(tmp_path, done=1, steps=2, batch_size=1, title="x").close()
+    assert [row["step"] for row in read_metrics(tmp_path)] == ["1"]
+    assert not list(tmp_path.glob(".*"))
