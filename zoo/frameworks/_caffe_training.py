@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import ceil
 from typing import assert_never
 
 from zoo.errors import UnsupportedError
@@ -171,7 +172,7 @@ def _add_schedule(solver: Message, recipe: Recipe, epoch: int, length: int) -> l
             solver.add("lr_policy", "step").add("gamma", schedule.factor).add("stepsize", size)
             return []
         case Shares():
-            steps = [round(share * length) for share in schedule.at]
+            steps = [ceil(share * length) for share in schedule.at]  # the first step of which the share is done
             solver.add("lr_policy", "multistep").add("gamma", schedule.factor).add("stepvalue", *steps)
             return []
         case Phases():
