@@ -92,6 +92,7 @@ def fetch(
         if target.exists():
             problem = _mismatch(target, entry)
             if problem is None:
+                _clear(target)
                 return target
             if directory is not None:
                 raise ZooError(f"{target}: already exists and is not {entry.id} ({problem}); choose another folder")
@@ -130,7 +131,7 @@ def _mismatch(path: Path, entry: Entry) -> str | None:
 @contextmanager
 def _workplace(target: Path) -> Generator[Path, None, None]:
     """A hidden folder beside the target, of one process at a time; a partial download stays in it for the next run."""
-    folder = target.with_name(f".{target.name}.zoo-download")
+    folder = _work_folder(target)
     folder.mkdir(exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
     try:
@@ -146,6 +147,17 @@ def _workplace(target: Path) -> Generator[Path, None, None]:
         if not (folder / _PART).exists():
             shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _clear(target: Path) -> None:
+    """Remove what a run that was killed at its very end left beside a whole target."""
+    if _work_folder(target).exists():
+        with _workplace(target) as work:
+            (work / _PART).unlink(missing_ok=True)
+
+
+def _work_folder(target: Path) -> Path:
+    return target.with_name(f".{target.name}.zoo-download")
 
 
 def _from_mirrors(entry: Entry, work: Path, progress: Progress, line: Line) -> None:

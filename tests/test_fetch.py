@@ -370,6 +370,16 @@ def test_killed_in_the_middle(server: Server, tmp_path: Path) -> None:
     assert leftovers(tmp_path) == ["test.caffemodel"]
 
 
+@pytest.mark.parametrize("left", ["part", "other", None])
+def test_a_run_that_was_killed_at_its_very_end_is_cleaned_up_after(server: Server, tmp_path: Path, left: str) -> None:
+    (tmp_path / "test.caffemodel").write_bytes(DATA)
+    (tmp_path / ".test.caffemodel.zoo-download").mkdir()
+    if left:
+        (tmp_path / ".test.caffemodel.zoo-download" / left).write_bytes(b"half")
+    get(make_entry(server.root + "/good"), tmp_path)
+    assert leftovers(tmp_path) == ["test.caffemodel"] and not server.requests
+
+
 def test_two_at_once(server: Server, tmp_path: Path) -> None:
     process = _child(server.root + "/drips", tmp_path)
     _wait_for(lambda: bool(server.requests))
