@@ -1,108 +1,274 @@
-"""SIGKILL at random moments: the target is absent, the old one or the whole new one, and the next run cleans up."""
+"""SIGKILL at random moments: the target is absent, the old one or the whole new one, and the next run cleans up.
+
+A third of the moments lies anywhere in a run, the rest after the first file was begun. `make fuzz` kills each command a
+hundred times and prints how many kills found work half done.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from converters.convert import load, save
-from tests.small import shrink, small_weights
+from converters.parity import probe_weights
+from converters.weights import Weights
+from tests.small import shrink
+from tests.test_fetch import DATA, Server, get, make_entry
+from zoo import registry
+from zoo.layers import Dense
+from zoo.training.checkpoint import checkpoints, load_checkpoint
+from zoo.training.journal import read_metrics
 
 ZOO = [sys.executable, "-m", "converters"]
+_TESTS = Path(__file__).parent
+# The hidden files and folders that work goes on in.
+_UNFINISHED = (".zoo-staging-", ".zoo-download", ".part")
 
 
-def _digest(folder: Path, names: list[str]) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+def _weights(seed: int) -> Weights:
+    """13 MB of weights: writing takes long enough to be hit."""
+    spec = shrink("alexnet", channels=4)
+    for name in ("fc6", "fc7"):
+        layer = spec.layer(name)
+        assert isinstance(layer, Dense)
+        spec = spec.replace_layer(replace(layer, out_features=1024))
+    return probe_weights(spec, seed)
 
 
-def _kill_at_random(command: list[str], check: Callable[[], None], kills: int) -> None:
-    started = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    usual = time.perf_counter() - started
-    check()
-    rng = random.Random(str(command))
-    interrupted = 0
-    for _ in range(kills):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _digests(folder: Path, names: set[str]) -> dict[str, str]:
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    found = {name: path for name, path in files.items() if name.partition("/")[0] in names}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
+
+
+def _hidden(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob(".*") if any(mark in path.name for mark in _UNFINISHED))
+
+
+def _work(folder: Path) -> set[tuple[str, int, int]]:
+    """Every unfinished file there is, and of which moment."""
+    found = set[tuple[str, int, int]]()
+    for path in [inner for outer in _hidden(folder) for inner in (outer, *outer.rglob("*"))]:
         try:
-            process.wait(timeout=rng.uniform(0.3, 1.1) * usual)
+            status = path.stat()
+        except FileNotFoundError:  # put in place meanwhile
+            continue
+        if path.is_file():
+            found.add((str(path), status.st_ino, status.st_mtime_ns))
+    return found
+
+
+@dataclass
+class _Killer:
+    """Runs a command and kills it."""
+
+    out: Path
+    kills: int
+    killed: int = 0
+    writing: int = 0
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
+    before: float = 0.0
+    during: float = 0.0
+
+    def usual(self, command: list[str]) -> None:
+        """Measures an undisturbed run: the time until its first file, and from there until all is in its place."""
+        started = time.perf_counter()
+        process, _ = self._begin(command)
+        self.before = time.perf_counter() - started
+        while process.poll() is None and _work(self.out):
+            time.sleep(0.001)
+        self.during = time.perf_counter() - started - self.before
+        assert process.wait() == 0
+
+    def kill(self, command: list[str]) -> int | None:
+        """Runs the command and kills it at a random moment; returns its exit status if it ended before."""
+        anywhere = self.rng.random() < 1 / 3
+        process, left = self._begin(command, watch=not anywhere)
+        wait = self.rng.uniform(0, self.before + self.during if anywhere else 1.1 * self.during)
+        try:
+            return process.wait(timeout=wait)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            interrupted += 1
+        self.killed += 1
+        self.writing += bool(_work(self.out) - left)
+        return None
+
+    def _begin(self, command: list[str], *, watch: bool = True) -> tuple[subprocess.Popen[bytes], set[Any]]:
+        """Starts the command, and waits for its first file; what earlier ones left is not it."""
+        left = _work(self.out)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while watch and process.poll() is None and not _work(self.out) - left:
+            time.sleep(0.001)
+        return process, left
+
+    def tell(self, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.killed > 0
+        if self.kills > 20:
+            with capsys.disabled():
+                sys.stdout.write(f"\n{what}: {self.kills} runs, {self.killed} killed, {self.writing} half done\n")
+
+
+def _kill_at_random(
+    command: list[str], out: Path, check: Callable[[], None], kills: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killer = _Killer(out, kills)
+    killer.usual(command)
+    check()
+    for _ in range(kills):
+        killer.kill(command)
         check()
-    assert interrupted > 0
     subprocess.run(command, check=True, capture_output=True)
     check()
+    assert not list(_hidden(out)), "the next run cleans up"
+    killer.tell(" ".join(Path(word).name for word in command[3:]), capsys)
 
 
-@pytest.mark.parametrize("name", ["new.safetensors", "new.caffemodel", "new.ckpt", "new.onnx", "new.pt", "new.npz"])
-def test_convert_killed(tmp_path: Path, name: str, request: pytest.FixtureRequest) -> None:
-    spec = shrink("alexnet")
-    old, new = tmp_path / "old.safetensors", tmp_path / "newer.safetensors"
-    save(small_weights(seed=1), old)
-    save(small_weights(seed=2), new)
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--kills") or 0)
+
+
+@pytest.mark.parametrize(
+    "name", ["new.safetensors", "new.caffemodel", "new.ckpt", "new.onnx", "new.pt", "new.npz", "new.npy"]
+)
+def test_convert_killed(tmp_path: Path, name: str, kills: int, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = _weights(1), _weights(2)
+    save(new, tmp_path / "new.safetensors")
     target = tmp_path / "out" / name
     target.parent.mkdir()
-    save(load(old, spec=spec), target)
-    names = [path.name for path in target.parent.iterdir()]
-    whole_old = _digest(target.parent, names)
-    save(load(new, spec=spec), target, force=True)
-    whole_new = _digest(target.parent, names)
+    save(new, target)
+    names = {path.name for path in target.parent.iterdir()}
+    whole_new = _digests(target.parent, names)
+    save(old, target, force=True)
+    whole_old = _digests(target.parent, names)
     main = name + ".index" if name.endswith(".ckpt") else name
 
     def check() -> None:
-        there = _digest(target.parent, names)
+        there = _digests(target.parent, names)
         # Without its main file a target is absent, whatever lies beside.
         assert main not in there or there in (whole_old, whole_new)
-        unknown = {p.name for p in target.parent.iterdir()} - set(names)
-        assert all(".zoo-staging-" in other and other.startswith(".") for other in unknown), unknown
+        unknown = {path for path in target.parent.iterdir() if path.name not in names}
+        assert unknown <= set(_hidden(target.parent)), unknown
 
-    save(load(old, spec=spec), target, force=True)
-    command = [*ZOO, "convert", str(new), "-o", str(target), "--force"]
-    _kill_at_random(command, check, request.config.getoption("--kills"))
-    assert sorted(p.name for p in target.parent.iterdir()) == sorted(names)
+    command = [*ZOO, "convert", str(tmp_path / "new.safetensors"), "-o", str(target), "--force"]
+    _kill_at_random(command, target.parent, check, kills, capsys)
+    assert {path.name for path in target.parent.iterdir()} == names
 
 
-def test_export_killed(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    save(small_weights(), tmp_path / "w.safetensors")
-    target = tmp_path / "out" / "w.onnx"
+@pytest.mark.parametrize(
+    "name", ["w.onnx", pytest.param("w.pb", marks=pytest.mark.slow), pytest.param("folder/", marks=pytest.mark.slow)]
+)
+def test_export_killed(tmp_path: Path, name: str, kills: int, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "out" / name
     target.parent.mkdir()
-    command = [*ZOO, "export", str(tmp_path / "w.safetensors"), "-o", str(target), "--force", "--no-verify"]
-    subprocess.run(command, check=True, capture_output=True)
-    whole = target.read_bytes()
+    whole = list[dict[str, str]]()
+    for seed in (1, 2):
+        save(_weights(seed), tmp_path / "w.safetensors", force=True)
+        command = [*ZOO, "export", str(tmp_path / "w.safetensors"), "-o", f"{tmp_path}/out/{name}", "--force"]
+        subprocess.run([*command, "--no-verify"], check=True, capture_output=True)
+        whole.append(_digests(target.parent, {target.name}))
 
     def check() -> None:
-        assert not target.exists() or target.read_bytes() == whole
+        assert _digests(target.parent, {target.name}) in ({}, *whole)
 
-    target.unlink()
-    _kill_at_random(command, check, request.config.getoption("--kills"))
-    assert [p.name for p in target.parent.iterdir()] == ["w.onnx"]
+    _kill_at_random([*command, "--no-verify"], target.parent, check, kills, capsys)
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-def test_train_killed(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+_FETCH = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_fetch
+entry = test_fetch.make_entry({url!r}, hash={hash!r}, size={size})
+from converters import cli, fetch, manifest
+manifest.entry = lambda _: entry
+fetch.Line.__init__.__kwdefaults__["loopback"] = True
+sys.exit(cli.main(["fetch", "test", "-o", {folder!r}]))
+"""
+
+
+@pytest.mark.parametrize("way", ["slow", "file"])
+def test_fetch_killed(tmp_path: Path, way: str, kills: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a server that takes its time, and from a file."""
+    content = DATA if way == "slow" else DATA * 40
+    (tmp_path / "source").write_bytes(content)
+    out, server = tmp_path / "out", _SlowServer()
+    out.mkdir()
+    target = out / "test.caffemodel"
+    url = f"{server.root}/slow" if way == "slow" else (tmp_path / "source").as_uri()
+    what: dict[str, Any] = {"hash": "sha256:" + hashlib.sha256(content).hexdigest(), "size": len(content)}
+    command = [sys.executable, "-c", _FETCH.format(tests=str(_TESTS), url=url, folder=str(out), **what)]
+
+    def check() -> None:
+        assert not target.exists() or target.read_bytes() == content
+        assert {path.name for path in out.iterdir()} <= {target.name, ".test.caffemodel.zoo-download"}
+
+    killer = _Killer(out, kills)
+    killer.usual(command)
+    for _ in range(kills):
+        target.unlink(missing_ok=True)
+        killer.kill(command)
+        check()
+    # What is there already is not fetched again, but cleaned up after.
+    assert get(make_entry(url, **what), out).read_bytes() == content
+    assert [path.name for path in out.iterdir()] == [target.name]
+    killer.tell(f"fetch ({way})", capsys)
+    server.http.shutdown()
+    server.http.server_close()
+
+
+class _SlowServer(Server):
+    def do_slow(self, handler: BaseHTTPRequestHandler) -> None:
+        """A fifth of a second for all of it, in eighty pieces."""
+        asked = handler.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        content = {"Content_Range": f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"} if asked else {}
+        self.head(handler, 206 if asked else 200, len(DATA) - start, **content)
+        piece = len(DATA) // 80
+        try:
+            for at in range(start, len(DATA), piece):
+                handler.wfile.write(DATA[at : at + piece])
+                time.sleep(0.0025)
+        except OSError:  # whoever asked was killed
+            handler.close_connection = True
+
+
+def test_train_killed(tmp_path: Path, kills: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Whenever it dies, what is there is whole, and --resume goes on from it."""
-    out = tmp_path / "run"
-    command = [*ZOO, "train", "alexnet_mini", "--data", "digits", "-o", str(out), "--steps", "6", "--batch-size", "8"]
-    command += ["--checkpoint-every", "1"]
-    rng = random.Random(0)
-    for _ in range(max(2, request.config.getoption("--kills") // 3)):
-        process = subprocess.Popen([*command, "--resume"] if (out / "checkpoints").exists() else command)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and not list(out.glob("checkpoints/*")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 1.5))
-        process.kill()
-        process.wait()
+    spec, runs, out = registry.model("alexnet_mini"), 0, tmp_path / "run0"
+    options = ["--data", "digits", "--steps", "12", "--batch-size", "8", "--checkpoint-every", "1"]
+    killer = _Killer(tmp_path, kills, during=2.0)
+    for _ in range(kills):
+        command = [*ZOO, "train", "alexnet_mini", *options, "-o", str(out)]
+        resumed = bool(checkpoints(out))
+        ended = killer.kill([*command, "--resume"] if resumed else command)
+        assert ended in (None, 0), "what a kill left can be gone on from"
+        for path in checkpoints(out):
+            load_checkpoint(path, spec)
+        if (out / "metrics.csv").exists():
+            steps = [int(row["step"]) for row in read_metrics(out)]
+            assert steps == list(range(1, len(steps) + 1))
         if (out / "model.safetensors").exists():
-            assert load(out / "model.safetensors").spec.name == "alexnet_mini"
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+            assert load(out / "model.safetensors").spec.name == spec.name
+        if ended == 0:
+            runs += 1
+            assert not list(_hidden(out))
+            out = tmp_path / f"run{runs}"
+    command = [*ZOO, "train", "alexnet_mini", *options, "-o", str(out)]
+    done = subprocess.run([*command, "--resume"] if checkpoints(out) else command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert load(out / "model.safetensors").spec.name == "alexnet_mini"
-    assert not [path for path in out.rglob("*") if ".tmp" in path.name or "staging" in path.name]
+    assert load(out / "model.safetensors").spec.name == spec.name
+    assert not list(_hidden(tmp_path))
+    killer.tell("train", capsys)
