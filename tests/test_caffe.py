@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from converters.weights import Weights
 from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import UnsupportedError, ZooError
-from zoo.frameworks import caffe, reference
+from zoo.frameworks import _caffe_opencv, caffe, reference
 from zoo.frameworks._caffe_lower import as_scales, for_caffe, slice_groups
 from zoo.frameworks._prototxt import parse
 from zoo.frameworks.caffe import deploy_text, parse_prototxt, read_prototxt, solver_text, train_val_text
@@ -43,6 +43,7 @@ from zoo.layers import (
 )
 
 BUDGET = 1e-5
+ADAPTER = "zoo.frameworks._caffe_pycaffe"
 
 
 def network(*layers: Layer, shape: tuple[int, ...] = (4, 9, 10)) -> ModelSpec:
@@ -242,42 +243,76 @@ def test_the_runtime_says_what_it_is() -> None:
 def test_what_the_runtime_cannot_do_is_refused_with_its_reason() -> None:
     spec = network(LRN(name="n", size=3, alpha=1.0, beta=0.75, k=0.0))  # Caffe can; OpenCV needs k to divide by
     with pytest.raises(UnsupportedError, match=r"layer 'n' \(LRN\): k must be positive"):
-        caffe.forward(spec, {}, images(spec))
+        _caffe_opencv.forward(spec, {}, images(spec))
 
 
-class FakeNet:
-    """What pycaffe's Net offers to us, computed by the reference."""
+# What pycaffe offers to us, computed by the reference.
+FAKE_CAFFE = """
+import numpy as np
+from pathlib import Path
+from types import SimpleNamespace
+from zoo.frameworks import reference
+from zoo.frameworks._prototxt import parse
+from zoo.frameworks.caffe import read_prototxt
+from converters.convert import load_as
 
-    def __init__(self, path: str, phase: int) -> None:
+__version__, TEST, set_mode_cpu = "1.0.0", 1, lambda: None
+
+
+class Net:
+    def __init__(self, path, phase):
         self.spec = read_prototxt(Path(path)).spec
-        weights = probe_weights(self.spec).tensors
-        self.params: dict[str, list[SimpleNamespace]] = {}
-        for name, tensor in weights.items():
-            self.params.setdefault(name.rpartition(".")[0], []).append(SimpleNamespace(data=np.zeros_like(tensor)))
-        self.names = list(weights)
         batch = parse(Path(path).read_text()).messages("layer")[0].message("input_param").message("shape")
-        shape = tuple(batch.integers("dim"))
-        self.blobs = {source.name: SimpleNamespace(data=np.zeros(shape)) for source in self.spec.inputs}
+        self.inputs = {source.name: np.zeros(batch.integers("dim")) for source in self.spec.inputs}
+        self.blobs = {name: SimpleNamespace(data=data) for name, data in self.inputs.items()}
 
-    def forward(self) -> None:
-        blobs = {layer: iter(values) for layer, values in self.params.items()}
-        weights = {name: next(blobs[name.rpartition(".")[0]]).data for name in self.names}
-        inputs = {name: blob.data for name, blob in self.blobs.items()}
-        outputs = reference.forward(self.spec, weights, inputs)
+    def copy_from(self, path):
+        self.weights = load_as(Path(path), self.spec).tensors
+
+    def forward(self):
+        outputs = reference.forward(self.spec, self.weights, self.inputs)
         self.blobs |= {name: SimpleNamespace(data=output) for name, output in outputs.items()}
+"""
 
 
-def test_caffe_itself_is_used_where_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("caffe")
-    module.__dict__.update(Net=FakeNet, TEST=1, set_mode_cpu=lambda: None, __version__="1.0.0")
-    monkeypatch.setitem(sys.modules, "caffe", module)
-    monkeypatch.delitem(sys.modules, "zoo.frameworks._caffe_pycaffe", raising=False)
+@pytest.fixture
+def pycaffe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
+    """A file that ``import caffe`` finds, to be written; what was imported for it is forgotten afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, ADAPTER, raising=False)
+    yield tmp_path / "caffe.py"
+    sys.modules.pop(ADAPTER, None)
+
+
+def test_caffe_itself_is_used_where_it_imports(pycaffe: Path) -> None:
+    pycaffe.write_text(FAKE_CAFFE)
     weights = small_weights("alexnet_2012_code")
     inputs = images(weights.spec, batch=2)
     assert caffe.runtime() == "Caffe 1.0.0"
     got = caffe.forward(weights.spec, weights.tensors, inputs)
     assert_close(got, reference.forward(weights.spec, weights.tensors, inputs))
-    monkeypatch.delitem(sys.modules, "zoo.frameworks._caffe_pycaffe")
+
+
+def test_a_check_of_caffes_that_ends_its_process_is_one_line_here(pycaffe: Path) -> None:
+    log = "F1124 22:28:27.8 42 lrn_layer.cpp:13] Check failed: size_ % 2 == 1 (0 vs. 1) odd values only"
+    dies = f"import os, sys\n\ndef Net(path, phase):\n    print({log!r}, file=sys.stderr, flush=True)\n    os.abort()\n"
+    pycaffe.write_text(f"TEST, set_mode_cpu = 1, lambda: None\n{dies}")
+    spec = network(TanH(name="t"))
+    with pytest.raises(
+        UnsupportedError, match=r"^net: Caffe of unknown version cannot run this network: Check failed: size_ % 2"
+    ):
+        caffe.forward(spec, {}, images(spec))
+
+
+@pytest.mark.parametrize("text", ["raise ImportError('libcaffe.so is not there')", "no_net = 1"])
+def test_a_caffe_that_does_not_import_is_said_and_opencv_used(
+    text: str, pycaffe: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pycaffe.write_text(text)
+    assert caffe.runtime().startswith("OpenCV 4.")
+    (message,) = caplog.messages
+    assert "Caffe is installed but does not import" in message
+    assert "libcaffe.so is not there" in message or "has no attribute 'Net'" in message
 
 
 def test_caffe2onnx_leaves_stdout_alone_and_writes_one_operator_set(
