@@ -24,6 +24,8 @@ def check_target(target: Path, *, force: bool) -> None:
     """Refuse an existing target unless `force`, and a folder that is not there, before any work is done."""
     if not target.parent.is_dir():
         raise ZooError(f"{target}: the folder {target.parent} does not exist; make it first")
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise ZooError(f"{target}: is a device, pipe or socket, which is never replaced; give the name of a file")
     if not force and (target.exists() or target.is_symlink()):
         raise ZooError(f"{target}: already exists; choose another name or replace it with --force")
 
@@ -39,12 +41,10 @@ def staging(target: Path) -> Generator[Path]:
     for leftover in target.parent.glob(f"{escape(prefix)}*"):
         _remove_if_abandoned(leftover)
     try:
-        folder = Path(mkdtemp(prefix=prefix, dir=target.parent))
+        folder, lock = _locked_folder(prefix, target.parent)
     except OSError as error:
         raise ZooError(f"{target}: cannot write to {target.parent}: {error.strerror}") from error
-    lock = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     except OSError as error:
         raise ZooError(f"{target}: writing failed: {error.strerror or error}; nothing was changed") from error
@@ -53,8 +53,25 @@ def staging(target: Path) -> Generator[Path]:
         os.close(lock)
 
 
+def _locked_folder(prefix: str, parent: Path) -> tuple[Path, int]:
+    """A new folder, and the descriptor that holds its lock."""
+    while True:
+        folder = Path(mkdtemp(prefix=prefix, dir=parent))
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # another run, begun at the same moment, took it for a leftover
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.is_dir():
+            return folder, lock
+        os.close(lock)
+
+
 def _remove_if_abandoned(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return  # its owner has just ended
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

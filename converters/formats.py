@@ -68,6 +68,8 @@ class WeightsFormat(Protocol):
 
 def format_name(path: Path, explicit: str | None = None) -> str:
     """The format of a file by its suffix, or as the user said."""
+    if not path.name:
+        raise ZooError(f"{path}: is a folder, expected the name of a file")
     if explicit:
         return explicit
     if path.with_name(path.name + ".index").exists() or path.suffix == ".index":

@@ -82,3 +82,54 @@ def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
     check_target(tmp_path / "a", force=True)
     with pytest.raises(ZooError, match="does not exist"):
         check_target(tmp_path / "nowhere" / "a", force=True)
+
+
+def test_a_pipe_or_device_is_never_replaced(tmp_path: Path) -> None:
+    """Root could put a file in the place of /dev/full."""
+    os.mkfifo(tmp_path / "pipe")
+    for target in (tmp_path / "pipe", Path("/dev/full")):
+        with pytest.raises(ZooError, match="never replaced"):
+            check_target(target, force=True)
+
+
+def test_a_folder_that_another_run_took_for_a_leftover_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its making and its locking, it looks like one."""
+    taken, opened = list[Path](), os.open
+
+    def late(path: Path, flags: int, **how: int) -> int:
+        if len(taken) == 1:  # before it is opened
+            path.rmdir()
+        descriptor = opened(path, flags, **how)
+        if len(taken) == 2:  # before it is locked
+            path.rmdir()
+        return descriptor
+
+    def made(prefix: str, dir: Path) -> str:
+        taken.append(dir / f"{prefix}{len(taken)}")
+        taken[-1].mkdir()
+        return str(taken[-1])
+
+    monkeypatch.setattr("converters.atomic.mkdtemp", made)
+    monkeypatch.setattr(os, "open", late)
+    with staging(tmp_path / "a") as folder:
+        assert folder == taken[2] and folder.is_dir()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_leftover_whose_owner_has_just_ended_is_no_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".a.zoo-staging-1").mkdir()
+    found = Path.glob
+
+    def glob(self: Path, pattern: str) -> list[Path]:
+        there = list(found(self, pattern))
+        for path in there:
+            path.rmdir()
+        return there
+
+    monkeypatch.setattr(Path, "glob", glob)
+    with staging(tmp_path / "a"):
+        pass
+    monkeypatch.undo()
+    assert not list(tmp_path.iterdir())
