@@ -7,7 +7,9 @@ is there.
 
 from __future__ import annotations
 
+import errno
 import logging
+import re
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -160,14 +162,29 @@ def export_frozen_graph(weights: Weights, path: Path) -> None:
     path.write_bytes(definition.SerializeToString(deterministic=True))
 
 
+@contextmanager
+def _file_errors() -> Generator[None]:
+    """TensorFlow tells of a full disk in a page, one line of which ends in what the system said."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        said = re.search(r"; ([^;\n]+)$", error.message, re.MULTILINE)
+        if said is None:
+            raise
+        raise OSError(errno.EIO, said[1]) from error
+
+
 def export_saved_model(weights: Weights, folder: Path) -> None:
     """Write a SavedModel with one signature, ``serving_default``, whose inputs and outputs have the spec's names.
 
     Args:
         weights: the network and its parameters.
         folder: made by this call; it must not exist.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
     """
-    with tf.Graph().as_default() as graph, session() as running, _quiet():
+    with _file_errors(), tf.Graph().as_default() as graph, session() as running, _quiet():
         built = _build(weights.spec, _deployed(weights.spec))
         assign(running, weights.spec, weights.tensors, None)
         inputs, outputs = (

@@ -65,7 +65,11 @@ def write(path: Path, weights: Weights) -> None:
     """The ``state_dict()`` of `zoo.frameworks.pytorch.build`; see `WeightsFormat.write`."""
     # Given a path, torch.save would write the file's name into its records, and equal weights would differ.
     with path.open("wb") as file:
-        torch.save(state_dict(weights.spec, weights.tensors), file)
+        try:
+            torch.save(state_dict(weights.spec, weights.tensors), file)
+        except RuntimeError as error:
+            # torch ends its archive even where the disk is full, and what then goes wrong hides why.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def main_file(path: Path) -> Path:
