@@ -8,6 +8,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -124,10 +125,16 @@ def _generate(options: argparse.Namespace) -> int:
         spec = spec.with_num_classes(options.num_classes)
     framework = registry.framework(options.framework)
     options.output.mkdir(parents=True, exist_ok=True)
-    with staging(options.output / spec.file_name) as folder:
-        main = framework.generate(spec, folder)[0]
-        for path in publish(folder, options.output / main.name, force=options.force):
-            _print(str(path))
+    try:
+        with staging(options.output / spec.file_name) as folder:
+            main = framework.generate(spec, folder)[0]
+            written = publish(folder, options.output / main.name, force=options.force)
+    except ZooError:
+        with suppress(OSError):  # one that holds other things stays
+            options.output.rmdir()
+        raise
+    for path in written:
+        _print(str(path))
     return 0
 
 
