@@ -184,6 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
+        _check_streams()
         status = _run(arguments, verbose)
         sys.stdout.flush()
     except ZooError as error:
@@ -202,6 +203,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = f"{type(error).__name__}: {error}"
         return _fail(f"internal error, please report it with the traceback that -v shows: {told}", 2, verbose)
     return status
+
+
+def _check_streams() -> None:
+    """A stream that was closed is None in Python, and the next file that is opened would take its place."""
+    closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
+    for name in closed:
+        setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
+    if "stdout" in closed:
+        raise ZooError("stdout is closed, so there is no place for the result; give it one, be it /dev/null")
 
 
 def _run(arguments: Sequence[str], verbose: bool) -> int:

@@ -43,7 +43,10 @@ class ExportOptions:
 
 def check_export(target: str, options: ExportOptions) -> None:
     """Refuse what cannot be done before the weights are read."""
-    check_target(Path(target), force=options.force)
+    path = Path(target)
+    check_target(path, force=options.force)
+    if path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").is_file():
+        raise ZooError(f"{target}: is a folder of other things than a SavedModel, which is never replaced")
     if _kind(target) != "onnx" and (options.opset or options.fast_lrn):
         raise ZooError(f"{target}: --opset and --fast-lrn are for .onnx targets")
 
