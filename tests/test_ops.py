@@ -28,7 +28,8 @@ LOWEST = np.finfo(np.float32).min
 NOT_IN_CAFFE2ONNX = {
     *("batchnorm_batchstats", "eltwise_max", "flatten_axis", "ip_axis2", "pool_ave_k1s2_emptywindow"),
     *("pool_ave_pad_clip", "pool_max_hw", "pool_max_k1s2_emptywindow", "pool_max_pad_clip", "scale_2bottoms"),
-    *("softmax_4d", "softmax_axis2"),
+    *("softmax_4d", "softmax_axis2", "eltwise_max_coeff_ignored", "lrn_alpha0", "lrn_beta_negative"),
+    *("pool_ave_edge_and_past", "pool_ave_past_corner", "pool_ave_past_edge", "scale_2bottoms_negative_axis"),
 }
 
 Array = NDArray[Any]

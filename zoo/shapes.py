@@ -67,7 +67,9 @@ def window(layer: Conv | Pool, shape: Shape) -> Window:
     out, after = [0, 0], [0, 0]
     for i, side in enumerate("HW"):
         size = shape[1 + i]
-        if reach[i] > size + 2 * pad[i]:
+        # Caffe's rounding up makes one position of a window that reaches past the edge by less than a stride.
+        beyond = stride[i] - 1 if isinstance(layer, Pool) and rounding == "ceil" else 0
+        if reach[i] > size + 2 * pad[i] + beyond:
             raise SpecError(
                 layer.name,
                 f"kernel reaches over {reach[i]} pixels, but its padded input has {side} = {size + 2 * pad[i]}",
@@ -204,7 +206,7 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
                 )
             return shape
         case Scale() | Bias():
-            if two and (layer.axis != 0 or inputs[1] != shape[: len(inputs[1])]):
+            if two and (axis_index(layer.name, layer.axis, shape) != 0 or inputs[1] != shape[: len(inputs[1])]):
                 raise SpecError(
                     layer.name,
                     f"a second input must start at axis 0 and match the first: {_text(inputs[1])} on {_text(shape)}",

@@ -202,7 +202,9 @@ def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
             return "" if plain else "anything but one number a channel of N x C x H x W"
         case BatchNorm():
             return "statistics of the batch"  # with given ones, it is a Scale by now
-        case LRN() | ReLU() | Sigmoid() | TanH() | Power() | Dropout() | Concat():
+        case LRN():
+            return "alpha or beta that ONNX Runtime's LRN refuses" if min(layer.alpha, layer.beta) <= 0 else ""
+        case ReLU() | Sigmoid() | TanH() | Power() | Dropout() | Concat():
             return ""
         case _:
             assert_never(layer)

@@ -29,6 +29,12 @@ from zoo.layers import (
     TanH,
 )
 
+# Enum values in the order of their numbers, by which a prototxt may call them, too.
+_POOL_METHODS = ("MAX", "AVE", "STOCHASTIC")
+_ROUND_MODES = ("CEIL", "FLOOR")
+_NORM_REGIONS = ("ACROSS_CHANNELS", "WITHIN_CHANNEL")
+_ELTWISE_OPERATIONS = ("PROD", "SUM", "MAX")
+
 _SPATIAL = {f"{word}_{side}" for word in ("kernel", "stride", "pad") for side in "hw"}
 
 # Type -> its parameter block and the fields that block may have.
@@ -87,7 +93,7 @@ def check_fields(block: Message, known: set[str], name: str) -> None:
 def refusal(kind: str, message: Message, tops: int) -> str:
     """Why a layer of the vocabulary cannot be taken after all; empty where it can."""
     if kind == "Pooling":
-        if message.message("pooling_param").string("pool", "MAX") == "STOCHASTIC":
+        if message.message("pooling_param").enum("pool", "MAX", _POOL_METHODS) == "STOCHASTIC":
             return "STOCHASTIC pooling is not supported"
         if tops > 1:
             return "a second top (the mask of the maxima) is not supported"
@@ -133,8 +139,8 @@ def _dense(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
 
 
 def _pool(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
-    mode = "ave" if block.choice("pool", "MAX", "AVE") == "AVE" else "max"
-    rounding = "floor" if block.choice("round_mode", "CEIL", "FLOOR") == "FLOOR" else "ceil"
+    mode = "ave" if block.enum("pool", "MAX", _POOL_METHODS) == "AVE" else "max"
+    rounding = "floor" if block.enum("round_mode", "CEIL", _ROUND_MODES) == "FLOOR" else "ceil"
     stride, pad = _repeated_pair(block, "stride", "stride", 1), _repeated_pair(block, "pad", "pad", 0)
     if not block.flag("global_pooling", False):
         kernel = _repeated_pair(block, "kernel_size", "kernel", None)
@@ -145,7 +151,7 @@ def _pool(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
 
 
 def _lrn(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
-    region = "within" if block.choice("norm_region", "ACROSS_CHANNELS", "WITHIN_CHANNEL") != "ACROSS_CHANNELS" else None
+    within = block.enum("norm_region", "ACROSS_CHANNELS", _NORM_REGIONS) == "WITHIN_CHANNEL"
     return LRN(
         name=name,
         inputs=inputs,
@@ -153,8 +159,8 @@ def _lrn(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
         alpha=block.number("alpha", 1.0),
         beta=block.number("beta", 0.75),
         # lrn_layer.cpp builds the within-channel form from Power layers with a shift of 1: k is never read there.
-        k=1.0 if region else block.number("k", 1.0),
-        region=region or "across",
+        k=1.0 if within else block.number("k", 1.0),
+        region="within" if within else "across",
     )
 
 
@@ -165,9 +171,10 @@ def _concat(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
 
 
 def _eltwise(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
-    operation = block.choice("operation", "SUM", "PROD", "MAX")
+    operation = block.enum("operation", "SUM", _ELTWISE_OPERATIONS)
     coeffs = tuple(block.numbers("coeff"))
-    if coeffs and (operation != "SUM" or len(coeffs) != len(inputs)):
+    # eltwise_layer.cpp passes over the coefficients of a MAX.
+    if coeffs and (operation == "PROD" or len(coeffs) != len(inputs)):
         raise PrototxtError(block.line, "coeff belongs to SUM, one for each bottom")
     match operation:
         case "PROD":

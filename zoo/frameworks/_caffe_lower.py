@@ -165,6 +165,8 @@ def as_scales(
                 tensors |= {name: np.full(shape[:1], tensors[name]) for name in (weight, bias) if name in tensors}
             scale = Scale(name=layer.name, inputs=sources, axis=axis, num_axes=num_axes, bias=bias in tensors)
             spec = spec.replace_layer(scale)
+        elif isinstance(layer, Scale | Bias):
+            spec = spec.replace_layer(replace(layer, axis=0))
     return spec, tensors
 
 

@@ -4,10 +4,12 @@ Where OpenCV parts from Caffe, it gets another network that computes exactly the
 tests; seen with 4.14):
 
 * LRN: `k` is ignored -> k 1 and a Power.
-* Pooling: `round_mode` is unknown -> rounded up, the surplus cut off. The last window is clipped an axis at a time, not
+* Pooling: `round_mode` is unknown -> rounded up, the surplus cut off. A window larger than the padded image is
+  refused -> it is cut. The last window is clipped an axis at a time, not
   on both as soon as one has a pad -> the input is cut. A maximum over no pixel is 0, not -FLT_MAX -> it is joined on.
 * BatchNorm with the statistics of the batch: refused for more than one image -> axes exchanged, MVN, and back.
 * Slice: only the first top can be read by name -> an identity after each.
+* Concat of one input along the batch, or of one that is no image: numbers of nowhere -> an identity.
 * Bias is unknown -> a Scale by one; a second input is spread over a tensor of ones and added. Scale needs its axis
   counted from the front, and at least one.
 """
@@ -69,6 +71,8 @@ def _network(spec: ModelSpec, weights: Mapping[str, Array], batches: Mapping[str
             layers += _named_slices(item.message, free)
         elif isinstance(item.layer, BatchNorm) and item.layer.batch_stats:
             layers += _batch_statistics(item.layer, wiring[item.layer.name][0], shapes[item.layer.name], free)
+        elif isinstance(item.layer, Concat) and len(item.message.strings("bottom")) == 1:
+            layers.append(_helper(item.layer.name, "Dropout", item.message.string("bottom")))
         elif kind != "Silence":
             layers.append(item)
     net = Message().add("name", spec.name)
@@ -84,6 +88,8 @@ def _pool(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | N
     if not isinstance(layer, Pool) or layer.global_pool:
         return None
     wanted, shape, result = window(layer, inputs[0]).out, list(inputs[0]), list[Layer]()
+    reach = (min(layer.kernel[i], shape[1 + i] + 2 * layer.pad[i]) for i in range(2))
+    layer = replace(layer, kernel=(next(reach), next(reach)))
     source = layer.inputs[0]
     for i in range(2):
         # The axis without a pad, where the other has one: cut what lies before a last window over no pixel.

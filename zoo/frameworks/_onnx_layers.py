@@ -215,14 +215,17 @@ def _pool(g: Builder, layer: Pool, x: str, source: Shape) -> None:
 
 
 def _divisor_correction(at: Window, source: Shape) -> Array:
-    """Cells of a window / those of them inside the padded image, (H, W); infinite for a window outside it."""
+    """Cells of a window / those of them inside the padded image, (H, W); infinite for a window that begins at its edge.
+
+    Past the edge Caffe's count is negative (pooling_layer.cpp): zeros stay zeros there.
+    """
 
     def inside(i: int) -> Array:
         start = np.arange(at.out[i]) * at.stride[i]
         return np.minimum(start + at.kernel[i], source[1 + i] + 2 * at.before[i]) - start
 
     with np.errstate(divide="ignore"):  # times the zeros in such a window it gives NaN, as in Caffe
-        return prod(at.kernel) / np.maximum(np.outer(inside(0), inside(1)), 0).astype(np.float32)
+        return prod(at.kernel) / np.outer(inside(0), inside(1)).astype(np.float32)
 
 
 def _lrn(g: Builder, layer: LRN, x: str, shape: Shape) -> None:
@@ -242,7 +245,8 @@ def _lrn(g: Builder, layer: LRN, x: str, shape: Shape) -> None:
         base = g.step(layer, "base", "Add", scaled, g.floats(layer, "k", layer.k))
         g.last(layer, "Div", x, _power_of_base(g, layer, base))
         return
-    if g.fast_lrn and len(shape) == 3:
+    # ONNX Runtime's own operator wants alpha and beta positive.
+    if (g.fast_lrn or min(layer.alpha, layer.beta) <= 0) and len(shape) == 3:
         _fast_lrn(g, layer, x, shape)
         return
     attributes = {"size": layer.size, "alpha": float(layer.alpha), "beta": float(layer.beta), "bias": float(layer.k)}

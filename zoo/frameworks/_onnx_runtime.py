@@ -49,7 +49,7 @@ def run(
     options, lent = ort.SessionOptions(), list[Any]()
     options.log_severity_level = _ERROR
     if weights:
-        lent = [ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in weights.values()]
+        lent = [ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C")) for array in weights.values()]
         options.add_external_initializers(list(weights), lent)
     where = model if isinstance(model, Path) else "the ONNX graph"
     try:

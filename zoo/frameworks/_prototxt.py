@@ -117,6 +117,14 @@ class Message:
             raise PrototxtError(self.line, f"{name} must be one of {', '.join((default, *others))}, got {value!r}")
         return value
 
+    def enum(self, name: str, default: str, names: tuple[str, ...]) -> str:
+        """An enum value, written as its name or as its number, the place in `names`; returned as its name."""
+        values = self.fields.get(name, [])
+        numbered = [names[value] if isinstance(value, int) and 0 <= value < len(names) else value for value in values]
+        return Message(line=self.line, fields={name: numbered}).choice(
+            name, default, *(other for other in names if other != default)
+        )
+
     def flag(self, name: str, default: bool) -> bool:
         """A boolean, written ``true``/``false``, ``t``/``f`` or 1/0."""
         values = self.fields.get(name, [])

@@ -50,7 +50,7 @@ class PaddedMaxPool2d(nn.Module):
 class PaddedAvgPool2d(nn.Module):
     """Average pooling over explicit zero pads, divided by the part of the window inside the image and its `margin`.
 
-    As in Caffe, that part may be empty: 0 / 0 is NaN there.
+    As in Caffe, that part may be empty: 0 / 0 is NaN there, and 0 where the window starts past the edge.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class PaddedAvgPool2d(nn.Module):
         return mean * (self.kernel[0] * self.kernel[1] / (rows[:, None] * columns))
 
     def counted(self, x: Tensor, mean: Tensor, axis: int) -> Tensor:
-        """How many pixels of each window count, along the rows (axis 0) or the columns (1)."""
+        """How many pixels of each window count, along the rows (axis 0) or the columns (1); negative past the edge."""
         start = torch.arange(mean.shape[2 + axis], device=x.device) * self.stride[axis]
         end = (start + self.kernel[axis]).clamp(max=x.shape[2 + axis] + 2 * self.margin[axis])
-        return (end - start).clamp(min=0).to(x.dtype)
+        return (end - start).to(x.dtype)
 
 
 class TowerLocalResponseNorm(nn.LocalResponseNorm):

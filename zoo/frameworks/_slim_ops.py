@@ -76,12 +76,17 @@ def clipped_avg_pool2d(inputs, kernel_size, stride, pad, overhang, scope=None):
         scope: the name of its ops.
     """
     with tf.name_scope(scope, "ClippedAvgPool"):
-        border = [[0, 0], [pad[0], pad[0]], [pad[1], pad[1]], [0, 0]]
-        beyond = [[0, 0], [0, overhang[0]], [0, overhang[1]], [0, 0]]
-        inside = tf.pad(tf.ones([1, *inputs.shape.as_list()[1:3], 1]), border, constant_values=1)
-        mean = tf.nn.avg_pool2d(tf.pad(tf.pad(inputs, border), beyond), kernel_size, stride, "VALID")
-        share = tf.nn.avg_pool2d(tf.pad(inside, beyond), kernel_size, stride, "VALID")
-        return mean / share
+        border = [[0, 0], *([before, before + after] for before, after in zip(pad, overhang, strict=True)), [0, 0]]
+        mean = tf.nn.avg_pool2d(tf.pad(inputs, border), kernel_size, stride, "VALID")
+        stride = [stride, stride] if isinstance(stride, int) else stride
+
+        def counted(i):  # along an axis; past the edge Caffe's count is negative
+            start = tf.range(mean.shape.as_list()[1 + i]) * stride[i]
+            end = tf.minimum(start + kernel_size[i], inputs.shape.as_list()[1 + i] + 2 * pad[i])
+            return tf.cast(end - start, inputs.dtype)
+
+        share = counted(0)[:, tf.newaxis] * counted(1) / (kernel_size[0] * kernel_size[1])
+        return mean / share[:, :, tf.newaxis]
 
 
 def plain_batch_norm(inputs, epsilon, is_training, decay=0.999, scope=None):

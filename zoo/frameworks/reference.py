@@ -172,12 +172,15 @@ def _pool(layer: Pool, x: Float64) -> Float64:
 
     if layer.mode == "max":
         return np.maximum.reduce(cells(_place(x, at.before, at.after, LOWEST)))
+
     # The divisor counts padding, but not the overhang of a rounded-up size.
-    inside = np.ones((1, 1, x.shape[2] + 2 * at.before[0], x.shape[3] + 2 * at.before[1]))
-    overhang = [after - before for before, after in zip(at.before, at.after, strict=True)]
-    count = np.add.reduce(cells(_place(inside, (0, 0), overhang, 0.0)))
-    with np.errstate(invalid="ignore"):  # 0 / 0: a window that holds no pixel averages to NaN, as in Caffe
-        return np.add.reduce(cells(_place(x, at.before, at.after, 0.0))) / count
+    def inside(i: int) -> Array:
+        start = np.arange(at.out[i]) * at.stride[i]
+        return np.minimum(start + at.kernel[i], x.shape[2 + i] + 2 * at.before[i]) - start
+
+    # A window that begins at the edge holds nothing and averages to NaN, 0 / 0; past it Caffe's count is negative.
+    with np.errstate(invalid="ignore"):
+        return np.add.reduce(cells(_place(x, at.before, at.after, 0.0))) / np.outer(inside(0), inside(1))
 
 
 def _lrn(layer: LRN, x: Float64) -> Float64:
