@@ -26,6 +26,7 @@ from zoo.recipe import (
     recipe_for,
 )
 from zoo.shapes import parameter_shapes
+from zoo.training import lrn
 from zoo.training.lrn import LocalResponseNorm
 from zoo.training.masks import generator, keep_mask
 from zoo.training.optimiser import Momentum, Progress, initial_weights
@@ -57,6 +58,39 @@ def test_the_closed_form_is_the_lrn_of_torch_and_so_is_its_gradient(layer: LRN, 
     assert stock.grad is not None
     assert (y - expected).abs().max() < 1e-6 * expected.abs().max()
     assert (fast.grad - stock.grad).abs().max() < 2e-6 * stock.grad.abs().max()
+
+
+@pytest.mark.parametrize("layer", NORMS, ids=lambda layer: f"{layer.region}-{layer.size}-{layer.towers}")
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_lrn_does_not_depend_on_how_it_is_cut_into_pieces(
+    layer: LRN, channels_last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.randn(5, 8, 6, 7, generator=torch.Generator().manual_seed(0)) * 30
+    x = x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format).requires_grad_()
+
+    def both() -> tuple[torch.Tensor, torch.Tensor]:
+        y = LocalResponseNorm(layer)(x)
+        return y.detach(), torch.autograd.grad(y, x, torch.ones(5, 8, 6, 7))[0]
+
+    y, grad = both()
+    monkeypatch.setattr(lrn, "_PIECE", 100)
+    # Not bit for bit: s^b of another beta is another routine where a vector register is not filled.
+    assert torch.allclose(both()[0], y, rtol=1e-6)
+    assert torch.allclose(both()[1], grad, rtol=1e-5, atol=1e-6)
+    assert y.stride() == grad.stride() == x.stride()
+
+
+@pytest.mark.parametrize("shape", [(4, 8), (4, 8, 1, 1), (0, 8, 3, 3), (4, 2, 3, 3)])
+def test_lrn_takes_flat_empty_and_narrow_activations_in_any_order_in_memory(shape: tuple[int, ...]) -> None:
+    layer = LRN(name="n", size=5, alpha=0.2, beta=0.75)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 5
+    for one in (x, x.mT.contiguous().mT, x.flip(1)):
+        one.requires_grad_()
+        y, wide = LocalResponseNorm(layer)(one), one.double() if one.dim() > 2 else one.double()[..., None]
+        expected = functional.local_response_norm(wide, 5, 0.2, 0.75, 1.0).reshape(shape)
+        assert torch.allclose(y.double(), expected, rtol=1e-6)
+        (ours,), (stock,) = torch.autograd.grad(y.sum(), one), torch.autograd.grad(expected.sum(), one)
+        assert torch.allclose(ours, stock, rtol=1e-5, atol=1e-6)
 
 
 def test_lrn_in_half_precision_is_worked_in_single() -> None:
@@ -186,20 +220,3 @@ def test_a_plateau_is_waited_for_and_reached_three_times_at_most() -> None:
         drops.append(progress.drops)
     assert drops == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
     assert progress.best == (0.3, 1.0)
-
-
-def test_lrn_takes_a_small_part_of_the_time_of_torchs() -> None:
-    import time  # noqa: PLC0415
-
-    x, layer = torch.randn(8, 48, 27, 27, requires_grad=True), NORMS[0]
-
-    def seconds(function: object) -> float:
-        best = 1e9
-        for _ in range(5):
-            start = time.perf_counter()
-            torch.autograd.grad(function(x).sum(), x)  # type: ignore[operator]
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    stock = seconds(lambda x: functional.local_response_norm(x, 5, 1e-4, 0.75, 2.0))
-    assert seconds(LocalResponseNorm(layer)) < 0.7 * stock

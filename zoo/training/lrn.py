@@ -3,11 +3,16 @@
 ``y = x s^-b`` with ``s = k + a W(x^2)``, where ``W`` sums over a window and ``a = alpha / n``. Since the window is
 symmetric, ``dL/dx = g s^-b - 2 a b x W(g x s^-b / s)``. `torch.nn.functional.local_response_norm` pads, pools in three
 dimensions and records every step; this takes about a tenth of its time, on one core and on two.
+
+Everything here works on numbers as they lie in memory, channels first or last: neighbours along an axis are a fixed
+distance apart, so that a window over any axis is a sum of shifted copies of one long row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
 from typing import Any, cast
 
 import torch
@@ -15,31 +20,97 @@ from torch import Tensor, nn
 
 from zoo.layers import LRN
 
-# Numbers a piece: its few temporaries stay in a core's cache (a whole batch of conv1 would go to memory ten times).
+# Numbers a piece: its few temporaries stay in a core's cache (a whole batch of conv1 would go to memory ten times), and
+# it is large enough that two threads do not spend their time on waking each other.
 _PIECE = 1 << 18
 
 
-def window_sum(x_NC: Tensor, size: int, *, within: bool) -> Tensor:
-    """The sum over `size` channels (axis 1), or over `size` x `size` pixels of the same map; zeros outside."""
-    for axis in (2, 3) if within else (1,):
-        x_NC = _sum_along(x_NC, axis, size // 2)
-    return x_NC
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Where an axis lies: `length` numbers, each `apart` from the next; the window reaches `reach` to either side."""
+
+    length: int
+    apart: int
+    reach: int
+
+    @property
+    def block(self) -> int:
+        """How many numbers in a row belong to one run through the axis (and to those beside it)."""
+        return self.length * self.apart
+
+    def window_sum(self, a: Tensor, b: Tensor | None) -> Tensor:
+        """The sum of a b (or a) over the window around every number of some whole blocks; zeros outside.
+
+        Returns a view, blocks x block, of something wider.
+        """
+        rows = a.reshape(-1, self.block)
+        # Zeros behind each block, as many as the window reaches: no sum needs to know where a block ends.
+        gap, wide = self.reach * self.apart, self.block + self.reach * self.apart
+        line = a.new_zeros(len(rows) * wide + 2 * gap)
+        place = line[gap : gap + len(rows) * wide].view(-1, wide)[:, : self.block]
+        if b is None:
+            place.copy_(rows)
+        else:
+            torch.mul(rows, b.reshape(-1, self.block), out=place)
+        total, width = line, 1
+        for bit in f"{2 * self.reach + 1:b}"[1:]:  # a window of 2 m is two of m; one more number makes it odd
+            total, width = total[: -width * self.apart] + total[width * self.apart :], 2 * width
+            if bit == "1":
+                total, width = total[: -self.apart].add_(line[width * self.apart :]), width + 1
+        return total.view(-1, wide)[:, : self.block]
 
 
-def _sum_along(x: Tensor, axis: int, reach: int) -> Tensor:
-    total, length = x.clone(), x.shape[axis]
-    for shift in range(1, min(reach, length - 1) + 1):
-        total.narrow(axis, shift, length - shift).add_(x.narrow(axis, 0, length - shift))
-        total.narrow(axis, 0, length - shift).add_(x.narrow(axis, shift, length - shift))
-    return total
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A layer's formula, for activations that lie in memory in one way."""
+
+    layer: LRN
+    axes: tuple[_Axis, ...]
+
+    @staticmethod
+    def of(layer: LRN, x: Tensor) -> _Form:
+        """The form for activations that lie as `x` does."""
+        reach, last = layer.size // 2, _is_channels_last(x)
+        if layer.region == "within":
+            _, channels, height, width = x.shape
+            apart = channels if last else 1
+            return _Form(layer, (_Axis(height, width * apart, reach), _Axis(width, apart, reach)))
+        return _Form(layer, (_Axis(x.shape[1] // layer.towers, 1 if last else prod(x.shape[2:]), reach),))
+
+    @property
+    def alpha(self) -> float:
+        """`a`: alpha over how many numbers a whole window holds."""
+        return self.layer.alpha / self.layer.size ** len(self.axes)
+
+    @property
+    def slope(self) -> float:
+        """`-2 a b`."""
+        return -2.0 * self.alpha * self.layer.beta
+
+    def window_sum(self, a: Tensor, b: Tensor) -> Tensor:
+        """`W(a b)`, as long as `a`, in rows."""
+        first, *others = self.axes
+        total = first.window_sum(a, b)
+        for axis in others:
+            total = axis.window_sum(total, None)
+        return total
+
+    def scale_and_power(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`s` and `s^b`, in rows; the paper's 0.75 needs no logarithm."""
+        s = torch.add(x.new_tensor(self.layer.k), self.window_sum(x, x), alpha=self.alpha)
+        return s, s.sqrt().mul_(s).sqrt_() if self.layer.beta == 0.75 else s.pow(self.layer.beta)
+
+    def pieces(self, x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Matching pieces of whole blocks, flat; on an accelerator, all at once."""
+        block = max(axis.block for axis in self.axes)
+        numbers = max(1, _PIECE // block) * block if x.device.type == "cpu" else max(1, x.numel())
+        last = _is_channels_last(x)
+        flat = [(y.permute(0, 2, 3, 1) if last else y).reshape(-1) for y in (x, *others)]
+        return zip(*(y.split(numbers) for y in flat), strict=True)
 
 
-def _power(s: Tensor, beta: float) -> Tensor:
-    """s^-beta; the paper's 0.75 needs no logarithm: r sqrt(r), r = 1 / sqrt(s)."""
-    if beta != 0.75:
-        return s.pow(-beta)
-    r = s.rsqrt()
-    return r.sqrt().mul_(r)
+def _is_channels_last(x: Tensor) -> bool:
+    return x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 class _Normalise(torch.autograd.Function):
@@ -47,43 +118,26 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: LRN) -> Tensor:
+        x = x if _is_channels_last(x) else x.contiguous()
         ctx.save_for_backward(x)
-        ctx.layer = layer
-        y = torch.empty_like(x)
-        for part, result in _pieces(layer.towers, x, y):
+        ctx.form, y = _Form.of(layer, x), torch.empty_like(x)
+        for part, out in ctx.form.pieces(x, y):
             wide = part.to(torch.promote_types(x.dtype, torch.float32))
-            _, power = _scale_and_power(wide, layer)
-            result.copy_(power.mul_(wide))
+            _, power = ctx.form.scale_and_power(wide)
+            torch.div(wide.view_as(power), power, out=out.view_as(power))
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (x,), layer = ctx.saved_tensors, ctx.layer
+        (x,), form = ctx.saved_tensors, ctx.form
         result = torch.empty_like(x)
-        for part, grad, out in _pieces(layer.towers, x, grads[0], result):
+        for part, grad, out in form.pieces(x, grads[0], result):
             wide = part.to(torch.promote_types(x.dtype, torch.float32))
-            s, power = _scale_and_power(wide, layer)
-            direct = power.mul_(grad)
-            spread = window_sum((direct * wide).div_(s), layer.size, within=layer.region == "within")
-            out.copy_(torch.addcmul(direct, spread, wide, value=-2.0 * _alpha(layer) * layer.beta))
+            s, power = form.scale_and_power(wide)
+            direct = torch.div(grad.view_as(s), power, out=power)
+            spread = form.window_sum(torch.div(direct, s, out=s), wide)
+            torch.addcmul(direct, spread, wide.view_as(s), value=form.slope, out=out.view_as(s))
         return result, None
-
-
-def _alpha(layer: LRN) -> float:
-    return layer.alpha / (layer.size**2 if layer.region == "within" else layer.size)
-
-
-def _scale_and_power(x: Tensor, layer: LRN) -> tuple[Tensor, Tensor]:
-    s = window_sum(x * x, layer.size, within=layer.region == "within").mul_(_alpha(layer)).add_(layer.k)
-    return s, _power(s, layer.beta)
-
-
-def _pieces(towers: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Matching pieces: some images of one tower each; on an accelerator all images at once."""
-    first = tensors[0]
-    images = max(1, _PIECE * len(first) // max(1, first.numel())) if first.device.type == "cpu" else max(1, len(first))
-    for pieces in zip(*(tensor.split(images) for tensor in tensors), strict=True):
-        yield from zip(*(piece.chunk(towers, dim=1) for piece in pieces), strict=True)
 
 
 class LocalResponseNorm(nn.Module):
