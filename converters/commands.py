@@ -23,6 +23,9 @@ _LOG = logging.getLogger(__name__)
 # Framework -> the distribution whose version says whether it is there.
 _DISTRIBUTIONS = {"pytorch": "torch", "tf_slim": "tensorflow", "caffe": "opencv-python-headless", "onnx": "onnxruntime"}
 
+# Formats of tensors alone; in the others the network and its preprocessing travel along.
+_WITHOUT_IMAGES = {"pytorch", "tf_slim"}
+
 
 def _print(text: str) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")
@@ -139,9 +142,9 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _read_prototxt(path: Path) -> ModelSpec:
-    from zoo.frameworks.caffe import read_prototxt
+    from converters.frameworks.caffe import read_network
 
-    net = read_prototxt(path)
+    net = read_network(path)
     for name in net.omitted:
         _LOG.warning("%s: %s is for training only, left out", path, name)
     for note in net.notes:
@@ -196,6 +199,10 @@ def _convert(options: argparse.Namespace) -> int:
         weights = with_num_classes(weights, options.num_classes)
     for path in save(weights, options.output, to_format=to_format, force=options.force):
         _print(str(path))
+    if weights.spec.preprocessing and (to_format in _WITHOUT_IMAGES or options.output.suffix == ".npy"):
+        from zoo.show import images_text
+
+        _LOG.info("%s: this format cannot carry the preprocessing; %s", options.output, images_text(weights.spec))
     return 0
 
 

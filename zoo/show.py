@@ -77,7 +77,7 @@ def show_text(spec: ModelSpec) -> str:
         )
         previous = layer.name
     rows.append(("total", "", "", "", "", "", "", f"{sum(counts.values()):,}", f"{sum(operations.values()):,}", ""))
-    parts = [f"{spec.name}: {spec.title}", _images_text(spec), _table(rows, right={7, 8}, rule_before_last=True)]
+    parts = [f"{spec.name}: {spec.title}", images_text(spec), _table(rows, right={7, 8}, rule_before_last=True)]
     if tower_count(spec) > 1:
         parts.append(_tower_table(spec))
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -194,7 +194,8 @@ def _pair(pair: tuple[int, int]) -> str:
     return str(pair[0]) if pair[0] == pair[1] else size_text(pair)
 
 
-def _images_text(spec: ModelSpec) -> str:
+def images_text(spec: ModelSpec) -> str:
+    """How images are prepared for a network, in one line."""
     images = spec.preprocessing
     if images is None:
         return "images: preprocessing unknown"

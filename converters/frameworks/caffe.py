@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 
@@ -21,7 +21,14 @@ from converters.protowire import BYTES, FIXED32, FIXED64, Value, field_at, field
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
-from zoo.frameworks.caffe import CaffeNet, caffemodel_pieces, deploy_text, read_prototxt
+from zoo.frameworks.caffe import (
+    CaffeNet,
+    caffemodel_pieces,
+    deploy_text,
+    images_beside,
+    read_prototxt,
+    with_images,
+)
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import parameter_shapes
 
@@ -90,12 +97,44 @@ def read(path: Path) -> NativeFile:
     return NativeFile(tensors=tensors, spec=net.spec if net else None)
 
 
+def read_network(path: Path) -> CaffeNet:
+    """The network of a prototxt, its images' mean from the ``.binaryproto`` it names, or that alone lies beside it.
+
+    Of a mean image the mean of each channel is taken, as Caffe's own C++ example does. A named one is looked for by its
+    file name in the prototxt's folder. What was taken, or was not there, is in the notes. Errors: `read_prototxt`'s.
+    """
+    net = read_prototxt(path)
+    if net.spec.preprocessing:
+        return net
+    named = net.images.mean_file.replace("\\", "/").rpartition("/")[2] if net.images else ""
+    images = net.images or images_beside(net.spec)
+    found = [path.parent / named] if named else sorted(path.parent.glob("*.binaryproto"))
+    if images is None or not found:
+        return net
+    if named and not found[0].is_file():
+        missing = f"the preprocessing is not known: {named}, the mean image it names, is not beside it"
+        return replace(net, notes=(*net.notes, missing))
+    if len(found) > 1:
+        several = f"several mean images beside it ({', '.join(mean.name for mean in found)}); none was taken"
+        return replace(net, notes=(*net.notes, several))
+    try:
+        mean_CHW = read_mean(found[0])
+    except ZooError as error:
+        return replace(net, notes=(*net.notes, f"the preprocessing is not known: {error}"))
+    if mean_CHW.shape[0] != 3:
+        return replace(net, notes=(*net.notes, f"{found[0].name}: {mean_CHW.shape[0]} channels, no mean of pictures"))
+    mean_BGR = tuple(float(value) for value in mean_CHW.mean(axis=(1, 2), dtype=np.float64))
+    height, width = mean_CHW.shape[1:]
+    source = f"{found[0].name}, {width} x {height}, of which the mean of each channel is used"
+    return with_images(net, images.with_mean(mean_BGR, min(height, width)), source)
+
+
 def _network_beside(path: Path) -> CaffeNet | None:
     beside = path.with_suffix(".prototxt")
     if not beside.is_file():
         return None
     try:
-        net = read_prototxt(beside)
+        net = read_network(beside)
     except ZooError as error:
         _LOG.warning("not used: %s", error)
         return None

@@ -12,7 +12,7 @@ import numpy as np
 
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
-from zoo.layers import ModelSpec, Shape
+from zoo.layers import ModelSpec, Shape, Sigmoid, TanH
 from zoo.registry import load
 from zoo.shapes import parameter_shapes
 
@@ -47,16 +47,19 @@ def _probe(name: str, shape: Shape, seed: int) -> Array:
 
 
 def probe_deviations(spec: ModelSpec) -> tuple[float, float]:
-    """`PROBE_DEVIATIONS`, made smaller for a network whose pixels are: one with its preprocessing folded in reads 0..1.
+    """`PROBE_DEVIATIONS`, made smaller for a network that would else be judged where float32 itself runs out.
 
-    Fed with what is hundreds of pixels to it, such a network would be judged where float32 itself runs out.
+    One with its preprocessing folded in reads pixels of 0..1. One with a TanH or Sigmoid is steepest at zero: behind
+    sums of hundreds, it shows their rounding in full, against a peak of one.
     """
+    large, small = PROBE_DEVIATIONS
+    if any(isinstance(layer, TanH | Sigmoid) for layer in spec.layers):
+        large, small = small, small * small / large
     images = spec.preprocessing
     if images is None:
-        return PROBE_DEVIATIONS
+        return large, small
     a_pixel = images.scale / min(images.std)
-    large, small = PROBE_DEVIATIONS
-    return (large, small) if large * a_pixel >= small else (large * a_pixel, small * a_pixel)
+    return (large, small) if PROBE_DEVIATIONS[0] * a_pixel >= 1 else (large * a_pixel, small * a_pixel)
 
 
 def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple[str, ...]]:

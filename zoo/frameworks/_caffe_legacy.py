@@ -79,10 +79,16 @@ _V0_TYPES = {
     "tanh": ("TanH", ""),
     "window_data": ("WindowData", "transform_param"),
 }
-_V0_FIELDS = {"biasterm": "bias_term", "kernelsize": "kernel_size", "cropsize": "crop_size"}
-# Fields of a V0 layer that say nothing about the deployed network.
+_V0_FIELDS = {
+    "biasterm": "bias_term",
+    "kernelsize": "kernel_size",
+    "cropsize": "crop_size",
+    "meanfile": "mean_file",
+}
+# Fields of a V0 layer that say nothing about the deployed network; the first two do, in a data layer.
+_V0_IMAGES = {"scale", "meanfile"}
 _V0_TRAINING = {
-    *("name", "type", "blobs", "blobs_lr", "weight_decay", "source", "scale", "meanfile", "batchsize", "mirror"),
+    *("name", "type", "blobs", "blobs_lr", "weight_decay", "source", "batchsize", "mirror"),
     *("rand_skip", "shuffle_images", "new_height", "new_width", "hdf5_output_param", "det_fg_threshold"),
     *("det_bg_threshold", "det_fg_fraction", "det_context_pad", "det_crop_mode"),
 }
@@ -111,7 +117,8 @@ def _from_v0(connection: Message) -> Message:
     current, block = _V0_TYPES.get(old.string("type"), (old.string("type"), ""))
     layer = Message(line=connection.line).add("name", old.string("name")).add("type", current)
     layer.add("bottom", *connection.strings("bottom")).add("top", *connection.strings("top"))
-    moved = {_V0_FIELDS.get(name, name): values for name, values in old.fields.items() if name not in _V0_TRAINING}
+    dropped = _V0_TRAINING if block == "transform_param" else _V0_TRAINING | _V0_IMAGES
+    moved = {_V0_FIELDS.get(name, name): values for name, values in old.fields.items() if name not in dropped}
     if moved and current == "padding":
         layer.fields.update(moved)
     elif moved and block:

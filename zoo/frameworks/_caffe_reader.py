@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from zoo.errors import UnsupportedError
+from zoo.frameworks._caffe_images import DataImages, images_of
 from zoo.frameworks._caffe_layers import IGNORED_PARAMS, VOCABULARY, build_layer, check_fields, refusal
 from zoo.frameworks._caffe_legacy import current_layers
 from zoo.frameworks._prototxt import Message, PrototxtError
@@ -41,12 +42,14 @@ class CaffeNet:
         omitted: what was left out of it, such as ``loss (SoftmaxWithLoss)``.
         notes: what was replaced or had to be assumed, one sentence each.
         transposed: InnerProduct layers whose weights are stored (in, out).
+        images: what its data layer says of the images; in the spec, but for a mean that is in a file.
     """
 
     spec: ModelSpec
     omitted: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     transposed: frozenset[str] = frozenset()
+    images: DataImages | None = None
 
 
 @dataclass
@@ -75,6 +78,7 @@ class _Walk:
     # Activation -> its shape, without the batch.
     shapes: dict[str, Shape] = field(default_factory=dict[str, Shape])
     silenced: set[str] = field(default_factory=set[str])
+    images: DataImages | None = None
 
     def add(self, layer: Layer, top: str) -> None:
         """A layer and the blob it fills; an impossible one raises `SpecError`."""
@@ -114,6 +118,7 @@ def read_net(net: Message, name: str, title: str) -> CaffeNet:
         omitted=tuple(walk.omitted),
         notes=tuple(walk.notes),
         transposed=frozenset(walk.transposed),
+        images=walk.images if len(walk.inputs) == 1 else None,
     )
 
 
@@ -206,6 +211,7 @@ def _visit_data(walk: _Walk, node: _Node) -> None:
     shape, note = _data_shape(node)
     _add_input(walk, node.tops[0], shape)
     walk.blobs.update(dict.fromkeys(node.tops[1:]))
+    walk.images = images_of(node.message, shape)
     size = " x ".join(map(str, shape))
     walk.notes.append(f"{node} became the input {node.tops[0]!r}, {size}{note}")
 

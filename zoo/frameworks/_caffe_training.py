@@ -7,9 +7,10 @@ from dataclasses import replace
 from math import ceil
 from typing import assert_never
 
+from zoo import spec_json
 from zoo.errors import UnsupportedError
 from zoo.frameworks._caffe_lower import for_caffe
-from zoo.frameworks._caffe_writer import NetLayer, net_layers
+from zoo.frameworks._caffe_writer import SPEC_COMMENT, NetLayer, net_layers
 from zoo.frameworks._prototxt import Message, Word, dumps
 from zoo.layers import BatchNorm, Conv, Dense, ModelSpec, Shape, Softmax
 from zoo.recipe import Every, Phases, Plateau, Recipe, Shares, initial_values, rates_at, recipe_for
@@ -44,7 +45,7 @@ def train_val_text(spec: ModelSpec) -> str:
     if activation_shapes(trained)[scores][0] > 5:
         net.add("layer", _accuracy("accuracy_top5", blob, 5))
     loss = Message().add("name", "loss").add("type", "SoftmaxWithLoss").add("bottom", blob, "label").add("top", "loss")
-    return _notes(spec, recipe) + dumps(net.add("layer", loss))
+    return f"{_notes(spec, recipe)}{dumps(net.add('layer', loss))}{SPEC_COMMENT}{spec_json.dumps(spec)}\n"
 
 
 def _without_softmax(spec: ModelSpec) -> tuple[ModelSpec, str]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from zoo import spec_json
 from zoo.errors import FileFormatError, ZooError
+from zoo.frameworks._caffe_images import DataImages, images_beside
 from zoo.frameworks._caffe_legacy import V1_TYPES
 from zoo.frameworks._caffe_lower import Lowered, Names, Rule, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks._caffe_model import Piece, caffemodel, layer_blobs
@@ -24,12 +25,13 @@ from zoo.frameworks._caffe_reader import CaffeNet, read_net
 from zoo.frameworks._caffe_training import solver_text, train_val_text
 from zoo.frameworks._caffe_writer import SPEC_COMMENT, NetLayer, deploy_text, input_layer, net_layers
 from zoo.frameworks._prototxt import Message, PrototxtError, dumps, parse
-from zoo.layers import ModelSpec
+from zoo.layers import Layer, ModelSpec, Softmax
 from zoo.registry import imported
 
 __all__ = [
     "V1_TYPES",
     "CaffeNet",
+    "DataImages",
     "Lowered",
     "Message",
     "Names",
@@ -43,6 +45,7 @@ __all__ = [
     "for_caffe",
     "forward",
     "generate",
+    "images_beside",
     "input_layer",
     "layer_blobs",
     "net_layers",
@@ -52,6 +55,7 @@ __all__ = [
     "runtime",
     "solver_text",
     "train_val_text",
+    "with_images",
     "without_k",
 ]
 
@@ -93,7 +97,17 @@ def parse_prototxt(text: str, path: Path) -> CaffeNet:
     except PrototxtError as error:
         raise FileFormatError(path, str(error)) from error
     comment = next((line for line in reversed(text.splitlines()) if line.startswith(SPEC_COMMENT)), None)
-    return net if comment is None else _described(net, comment.removeprefix(SPEC_COMMENT), path)
+    if comment is not None:
+        net = _described(net, comment.removeprefix(SPEC_COMMENT), path)
+    if net.images is None or net.images.mean_file or net.spec.preprocessing:
+        return net
+    return with_images(net, net.images, "its data layer")
+
+
+def with_images(net: CaffeNet, images: DataImages, source: str) -> CaffeNet:
+    """A network with the preprocessing that `source` says, and a note that tells of it."""
+    spec = replace(net.spec, preprocessing=images.preprocessing)
+    return replace(net, spec=spec, images=images, notes=(*net.notes, images.told(source)))
 
 
 def _described(net: CaffeNet, description: str, path: Path) -> CaffeNet:
@@ -105,8 +119,15 @@ def _described(net: CaffeNet, description: str, path: Path) -> CaffeNet:
         return replace(net, notes=(*net.notes, f"the {SPEC_COMMENT.strip('# :')} comment was not used: {error}"))
     if (written.spec.inputs, written.spec.layers) == (net.spec.inputs, net.spec.layers):
         return replace(net, spec=spec)
+    if (written.spec.inputs, _scores(written.spec)) == (net.spec.inputs, net.spec.layers):  # a train_val.prototxt
+        return replace(net, spec=replace(net.spec, preprocessing=spec.preprocessing))
     note = "the network was edited after it was written; of its description, the preprocessing alone was used"
     return replace(net, spec=replace(net.spec, preprocessing=spec.preprocessing), notes=(*net.notes, note))
+
+
+def _scores(spec: ModelSpec) -> tuple[Layer, ...]:
+    """The layers of a network in training, whose loss layer has the last softmax in it."""
+    return spec.layers[:-1] if isinstance(spec.layers[-1], Softmax) else spec.layers
 
 
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
