@@ -272,12 +272,40 @@ def test_everything_outside_the_vocabulary_is_named_at_once() -> None:
             "coeff belongs to SUM",
         ),
         ('name: "r" type: "ReLU" bottom: "data" top: "r" include { phase: TEST } exclude { phase: TRAIN }', "not both"),
+        ('name: "n" type: "LRN" bottom: "data" top: "data"', "layer 'n' (LRN): line 2: cannot work in place on 'data'"),
     ],
 )
 def test_a_malformed_layer_is_refused_by_line_or_name(text: str, error: str) -> None:
     with pytest.raises(FileFormatError) as caught:
         layers(text)
     assert error in str(caught.value) and "\n" not in str(caught.value)
+
+
+SHARED = """
+layer {{ name: "a" type: "Power" bottom: "data" top: "a" }}
+layer {{ name: "b" type: "{}" bottom: "a" top: "b" }}
+layer {{ name: "r" type: "ReLU" bottom: "b" top: "b" }}
+"""
+
+
+@pytest.mark.parametrize("kind", ["Flatten", "Split", "Concat", "Slice"])
+def test_what_a_layer_in_place_has_overwritten_cannot_be_read(kind: str) -> None:
+    """Caffe's `ShareData`: the ReLU changes `a` as well; nobody may want it afterwards."""
+    assert read(INPUT + SHARED.format(kind)).spec.outputs == ("r",)
+    with pytest.raises(FileFormatError, match=r"layer 'c' \(TanH\): line \d+: reads 'a' after layer 'r' has worked in"):
+        read(INPUT + SHARED.format(kind) + 'layer { name: "c" type: "TanH" bottom: "a" top: "c" }')
+
+
+def test_enum_values_may_be_numbers() -> None:
+    spec = layers(
+        'name: "train" type: "ReLU" bottom: "data" top: "data" include { phase: 0 }',
+        'name: "test" type: "TanH" bottom: "data" top: "o" include { phase: 1 }',
+    ).spec
+    assert [layer.name for layer in spec.layers] == ["test"]
+    with pytest.raises(UnsupportedError, match="STOCHASTIC"):
+        layers('name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { pool: 2 kernel_size: 2 }')
+    with pytest.raises(FileFormatError, match="round_mode must be text"):
+        layers('name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { kernel_size: 2 round_mode: 2 }')
 
 
 @pytest.mark.parametrize(

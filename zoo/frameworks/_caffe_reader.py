@@ -27,6 +27,8 @@ _OMITTED = {
     "SoftmaxWithLoss",
 }
 _DATA = {"Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"}
+# Layers that may overwrite what they read; of the others, Caffe's CPU code reads again what it has written.
+_IN_PLACE = {"BatchNorm", "Bias", "Dropout", "Power", "ReLU", "Scale", "Sigmoid", "Softmax", "TanH"}
 _LAYER_FIELDS = {
     *("name", "type", "bottom", "top", "phase", "loss_weight", "param", "blobs", "propagate_down"),
     *("include", "exclude", "blobs_lr", "weight_decay", "blob_share_mode", "share_mode"),
@@ -78,6 +80,9 @@ class _Walk:
     # Activation -> its shape, without the batch.
     shapes: dict[str, Shape] = field(default_factory=dict[str, Shape])
     silenced: set[str] = field(default_factory=set[str])
+    # Blob that shares its memory -> the one whose memory it is; blob -> the layer that overwrote it through another.
+    memory: dict[str, str] = field(default_factory=dict[str, str])
+    overwritten: dict[str, str] = field(default_factory=dict[str, str])
     images: DataImages | None = None
 
     def add(self, layer: Layer, top: str) -> None:
@@ -85,6 +90,15 @@ class _Walk:
         self.shapes[layer.name] = output_shape(layer, [self.shapes[name] for name in layer.inputs])
         self.layers.append(layer)
         self.blobs[top] = layer.name
+
+    def share(self, bottom: str, tops: list[str]) -> None:
+        """Blobs that are another in the same memory, as Caffe's `ShareData` makes them."""
+        self.memory.update(dict.fromkeys([bottom, *tops], self.memory.get(bottom, bottom)))
+
+    def overwrite(self, blob: str, layer: str) -> None:
+        """A layer works in place on a blob."""
+        whose = self.memory.get(blob, blob)
+        self.overwritten |= {name: layer for name, root in self.memory.items() if root == whose and name != blob}
 
 
 def read_net(net: Message, name: str, title: str) -> CaffeNet:
@@ -147,7 +161,7 @@ def _in_test_phase(layer: Message, state: Message) -> bool:
 
     def met(rule: Message) -> bool:
         return (
-            rule.choice("phase", "TEST", "TRAIN", "0", "1") == "TEST"
+            rule.enum("phase", "TEST", ("TRAIN", "TEST")) == "TEST"
             and rule.integer("min_level", level) <= level <= rule.integer("max_level", level)
             and stages.issuperset(rule.strings("stage"))
             and stages.isdisjoint(rule.strings("not_stage"))
@@ -191,6 +205,7 @@ def _visit(walk: _Walk, node: _Node) -> None:
     elif node.type == "Split":
         (source,) = _sources(walk, node)
         walk.blobs.update(dict.fromkeys(node.tops, source))
+        walk.share(node.bottoms[0], node.tops)
     else:
         _visit_layer(walk, node)
 
@@ -248,6 +263,12 @@ def _sources(walk: _Walk, node: _Node) -> list[str]:
     for bottom in node.bottoms:
         if bottom not in walk.blobs:
             raise PrototxtError(node.message.line, f"reads {bottom!r}, which nothing before it makes")
+        if bottom in walk.overwritten:
+            raise PrototxtError(
+                node.message.line,
+                f"reads {bottom!r} after layer {walk.overwritten[bottom]!r} has worked in place on a blob that shares"
+                " its memory; give that layer a top of its own",
+            )
         source = walk.blobs[bottom]
         if source is None:
             raise PrototxtError(
@@ -264,6 +285,12 @@ def _visit_layer(walk: _Walk, node: _Node) -> None:
     for top in node.tops:
         if top in walk.blobs and top not in node.bottoms:
             raise PrototxtError(node.message.line, f"makes {top!r}, which another layer makes already")
+        if top in node.bottoms and node.type not in _IN_PLACE:
+            raise PrototxtError(node.message.line, f"cannot work in place on {top!r}; give it a top of its own")
+        if top in node.bottoms:
+            walk.overwrite(top, node.name)
+    if node.type == "Flatten" or (node.type in {"Concat", "Slice"} and len(node.bottoms) == len(node.tops) == 1):
+        walk.share(node.bottoms[0], node.tops)
     if node.type == "Slice":
         _visit_slice(walk, node, sources)
         return
