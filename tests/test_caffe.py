@@ -193,6 +193,7 @@ def test_the_solver_has_the_recipe_of_its_network() -> None:
     assert solver.number("weight_decay", 0) == 5e-4
     assert len(solver.integers("stepvalue")) == 3 and solver.string("lr_policy") == "multistep"
     assert parse(solver_text(registry.model("bvlc_alexnet"))).integer("stepsize", 0) == 100_000
+    assert "needs solver_mode: CPU" in solver_text(registry.model("alexnet"))
 
 
 def test_training_values_are_those_of_the_paper() -> None:

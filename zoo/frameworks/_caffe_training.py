@@ -151,6 +151,7 @@ def solver_text(spec: ModelSpec) -> str:
     solver.add("test_iter", test_images // _TEST_BATCH).add("test_interval", epoch)
     solver.add("base_lr", recipe.rate)
     notes = [f"Recipe {recipe.name!r} ({recipe.source}); counted for {images:,} training images."]
+    notes.append("Run in this folder: caffe train -solver solver.prototxt. A Caffe without GPU needs solver_mode: CPU.")
     notes += _add_schedule(solver, recipe, epoch, length)
     solver.add("momentum", recipe.momentum).add("weight_decay", recipe.weight_decay).add("max_iter", length)
     solver.add("display", 20).add("snapshot", epoch).add("snapshot_prefix", spec.name).add("solver_mode", Word("GPU"))
