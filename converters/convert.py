@@ -10,21 +10,22 @@ from pathlib import Path
 import numpy as np
 
 from converters.atomic import check_target, publish, staging
+from converters.cores import spread
 from converters.formats import NativeFile, WeightsFormat, format_name, weights_format
-from converters.layout import contiguous, convert_shape
+from converters.layout import Block, blocks, convert_shape
 from converters.mapped import release
 from converters.tensormap import to_canonical, to_native
 from converters.weights import Array, Weights
 from zoo import registry
 from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
-from zoo.layers import ModelSpec
+from zoo.layers import Conv, Dense, ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.show import first_difference
 
 _LOG = logging.getLogger(__name__)
 
-# Written files are compared with what was meant this many numbers at a time.
-_CHUNK = 1 << 20
+# A written file is compared with what was meant so many numbers at a time, and then let go.
+_PART = 1 << 23
 
 
 def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None = None) -> Weights:
@@ -68,9 +69,10 @@ def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelS
     """The network a file is read as: what the user said, checked against what the file says, or the one that fits."""
     said = native.spec
     if wanted is None:
-        return said or _guess(path, native.tensors, form)
+        return said or _guess(path, native, form)
     fitted = _with_classes_of(wanted, native.tensors, form)
     if said is None:
+        _check_saved(path, native, fitted)
         return fitted
     reason = first_difference(fitted, _with_classes_of(said, native.tensors, form))
     if reason:
@@ -78,12 +80,50 @@ def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelS
     return replace(fitted, preprocessing=said.preprocessing or fitted.preprocessing)
 
 
-def _guess(path: Path, tensors: Mapping[str, Array], form: WeightsFormat) -> ModelSpec:
-    fitting = list[ModelSpec]()
+def _check_saved(path: Path, native: NativeFile, wanted: ModelSpec) -> None:
+    """Refuse a family member that another one's network saved; for a user's own network, only say what differs."""
+    reason = _saved_otherwise(native, wanted)
+    if reason is None:
+        return
+    is_member = wanted.name in registry.models() and not first_difference(wanted, _member_like(wanted))
+    if is_member:
+        raise ZooError(
+            f"{path} was saved by another network than {wanted.name}: {reason}; "
+            "leave --model out, or give its --prototxt"
+        )
+    _LOG.warning("%s was saved by a network that differs: %s; %s counts", path, reason, wanted.name)
+
+
+def _saved_otherwise(native: NativeFile, spec: ModelSpec) -> str | None:
+    """The first fact in which the network that saved a file differs from `spec`, as far as the file says."""
+    return first_difference(spec, replace(native.as_saved(spec), name="the file"))
+
+
+def _member_like(spec: ModelSpec) -> ModelSpec:
+    """The family member of a network's name, with its number of classes."""
+    member = registry.model(spec.name)
+    match spec.head:
+        case Conv() as head:
+            return member.with_num_classes(head.out_channels)
+        case Dense() as head:
+            return member.with_num_classes(head.out_features)
+        case None:
+            return member
+
+
+def _guess(path: Path, native: NativeFile, form: WeightsFormat) -> ModelSpec:
+    fitting, tensors = list[ModelSpec](), native.tensors
     for name in registry.models():
         spec = _with_classes_of(registry.model(name), tensors, form)
         if _fits(spec, tensors, form):
             fitting.append(spec)
+    otherwise = {spec.name: reason for spec in fitting if (reason := _saved_otherwise(native, spec))}
+    if fitting and len(otherwise) == len(fitting):
+        name, reason = next(iter(otherwise.items()))
+        raise ZooError(
+            f"{path}: the tensors fit {name}, but were saved by another network: {reason}; give its --prototxt"
+        )
+    fitting = [spec for spec in fitting if spec.name not in otherwise]
     if len(fitting) == 1:
         _LOG.warning("%s: the tensors fit %s only; taken for it", path, fitting[0].name)
         return fitting[0]
@@ -171,20 +211,28 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
     entries = form.entries(weights.spec, written.tensors)
     for name, meant in to_native(weights, entries).items():
         release(meant)  # what was written is in the disk cache; holding both files would double the memory
-        if name not in written.tensors or not same_bits(written.tensors[name], meant):
+        found = written.tensors.get(name)
+        if found is None or found.shape != meant.shape or not all(_same(found, meant, part) for part in _parts(meant)):
             raise CheckFailedError(f"{path}: {name} read back differently from what was written; nothing was changed")
-        release(written.tensors[name])
+
+
+def _parts(array: Array) -> list[Block]:
+    """Stretches of an array in C order; a transposed one in one piece."""
+    if array.ndim == 0 or not array.flags.c_contiguous:
+        return [(...,)]
+    rows = max(1, _PART * len(array) // max(array.size, 1))
+    return [(slice(start, start + rows),) for start in range(0, len(array), rows)]
+
+
+def _same(found: Array, meant: Array, part: Block) -> bool:
+    same = same_bits(found[part], meant[part])
+    release(found)
+    return same
 
 
 def same_bits(a: Array, b: Array) -> bool:
     """Whether two float32 arrays are the same, NaN payloads and signs of zero included."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    # Walked in the order of the second one's memory: small pieces of it lie together, though it be transposed.
-    order = np.argsort([-abs(stride) for stride in b.strides], kind="stable")
-    a, b = np.atleast_1d(a.transpose(order)), np.atleast_1d(b.transpose(order))
-    rows = max(1, _CHUNK * len(a) // max(a.size, 1))
-    return all(
-        np.array_equal(contiguous(a[i : i + rows]).view(np.uint32), contiguous(b[i : i + rows]).view(np.uint32))
-        for i in range(0, len(a), rows)
-    )
+    one, other = np.atleast_1d(a).view(np.uint32), np.atleast_1d(b).view(np.uint32)
+    return all(spread(lambda block: np.array_equal(one[block], other[block]), blocks(other)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -33,10 +33,13 @@ class NativeFile:
     Attributes:
         tensors: native name -> float32 array in the framework's own layout; views of a memory map where possible.
         spec: the network the file itself describes (embedded metadata, a prototxt beside it), if it does.
+        as_saved: where the file says something of a network without describing it: a network, with what the file says
+            otherwise.
     """
 
     tensors: Mapping[str, Array]
     spec: ModelSpec | None = None
+    as_saved: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
 
 
 class WeightsFormat(Protocol):

@@ -10,12 +10,13 @@ import pytest
 
 from converters.convert import load, same_bits, save
 from converters.frameworks import caffe
+from converters.frameworks.caffe import read_network
 from converters.parity import probe_weights
 from converters.protowire import FIXED32, FIXED64, integer, message, tag, text, varint
 from tests.small import shrink, small_weights
 from zoo import registry
-from zoo.errors import FileFormatError, WeightsError
-from zoo.layers import BatchNorm, Bias, Conv, Dense, Input, ModelSpec, Scale, Slice
+from zoo.errors import FileFormatError, WeightsError, ZooError
+from zoo.layers import LRN, BatchNorm, Bias, Conv, Dense, Input, ModelSpec, Scale, Slice
 from zoo.shapes import parameter_shapes
 
 RNG = np.random.default_rng(0)
@@ -215,3 +216,95 @@ def test_a_mean_image_in_both_forms(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(blob(mean[0]))
     with pytest.raises(FileFormatError, match="expected C x H x W"):
         caffe.read_mean(tmp_path / "c")
+
+
+# What a caffemodel says of the network that saved it.
+
+FAMILY = {name: shrink(name) for name in registry.models()}
+V1_NUMBERS = {"Conv": 4, "ReLU": 18, "LRN": 15, "Pool": 17, "Dense": 14, "Dropout": 6, "Softmax": 21}
+
+
+def snapshot(spec: ModelSpec, *, old: bool, parameters: bool = True) -> bytes:
+    """A caffemodel as Caffe's solver saves it: every layer in order, with its LRN parameters."""
+    tensors, layers = probe_weights(spec).tensors, list[bytes]()
+    for layer in spec.layers:
+        kind, blobs = type(layer).__name__, b""
+        for name in (f"{layer.name}.weight", f"{layer.name}.bias"):
+            if name in tensors:
+                blobs += message(6 if old else 7, blob(tensors[name], legacy=old))
+        if isinstance(layer, LRN) and parameters:
+            numbers = integer(1, layer.size) + b"".join(
+                tag(number, FIXED32) + np.float32(value).tobytes()
+                for number, value in ((2, layer.alpha), (3, layer.beta))
+            )
+            if layer.k != 1:
+                numbers += tag(5, FIXED32) + np.float32(layer.k).tobytes()
+            blobs += message(18 if old else 118, numbers)
+        if old:
+            layers.append(message(2, text(4, layer.name) + integer(5, V1_NUMBERS[kind]) + blobs))
+        else:
+            current_kind = {"Conv": "Convolution", "Pool": "Pooling", "Dense": "InnerProduct"}.get(kind, kind)
+            layers.append(message(100, text(1, layer.name) + text(2, current_kind) + blobs))
+    return text(1, "saved") + b"".join(layers)
+
+
+@pytest.fixture
+def small_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "model", FAMILY.__getitem__)
+
+
+@pytest.mark.usefixtures("small_family")
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize("model", ["bvlc_alexnet", "caffenet"])
+def test_members_of_equal_shapes_are_told_apart_by_what_caffe_saved(
+    model: str, old: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.caffemodel"
+    path.write_bytes(snapshot(FAMILY[model], old=old))
+    assert load(path).spec == FAMILY[model]
+    assert f"fit {model} only" in caplog.text
+    assert load(path, spec=FAMILY[model]).spec == FAMILY[model]
+    other = {"bvlc_alexnet": "caffenet", "caffenet": "bvlc_alexnet"}[model]
+    fact = {"bvlc_alexnet": "norm1: place after pool1 in caffenet", "caffenet": "pool1: place after norm1 in bvlc"}
+    for wrong, reason in (
+        (other, fact[model]),
+        ("alexnet", "norm1: "),
+        ("alexnet_2012_code", r"(relu1: place|norm1: )"),
+    ):
+        with pytest.raises(ZooError, match=f"saved by another network than {wrong}: {reason}"):
+            load(path, spec=FAMILY[wrong])
+
+
+@pytest.mark.usefixtures("small_family")
+def test_a_file_of_names_alone_contradicts_as_little_as_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.caffemodel"
+    path.write_bytes(snapshot(FAMILY["bvlc_alexnet"], old=False, parameters=False))
+    with pytest.raises(ZooError, match="saved by another network than alexnet: norm1: window"):
+        load(path, spec=FAMILY["alexnet"])
+    for model in registry.models():  # what we write says no more, and is read as what it is
+        save(probe_weights(FAMILY[model]), tmp_path / f"{model}.caffemodel")
+        (tmp_path / f"{model}.prototxt").unlink()
+        assert load(tmp_path / f"{model}.caffemodel", spec=FAMILY[model]).spec == FAMILY[model]
+
+
+@pytest.mark.parametrize("name", ["mini_alexnet.caffemodel", "mini_alexnet_v1.caffemodel"])
+def test_equal_shapes_are_no_proof(name: str, mini_alexnet: Path) -> None:
+    """Real Caffe's network has our small member's shapes, and another LRN."""
+    fact = r"norm1: .* in alexnet_mini, .* in the file"
+    with pytest.raises(ZooError, match=rf"fit alexnet_mini, but were saved by another network: {fact}"):
+        load(mini_alexnet / name)
+    with pytest.raises(ZooError, match=rf"another network than alexnet_mini: {fact}"):
+        load(mini_alexnet / name, spec=registry.model("alexnet_mini"))
+    assert (
+        load(mini_alexnet / name, spec=read_network(mini_alexnet / "deploy.prototxt").spec).spec.name == "mini_alexnet"
+    )
+
+
+def test_a_users_own_prototxt_counts_and_the_difference_is_said(
+    mini_alexnet: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = read_network(mini_alexnet / "deploy.prototxt").spec.change("norm1", k=1.0)
+    assert load(mini_alexnet / "mini_alexnet.caffemodel", spec=spec).spec == spec
+    assert (
+        "saved by a network that differs: norm1: k 1 in mini_alexnet, 2 in the file; mini_alexnet counts" in caplog.text
+    )

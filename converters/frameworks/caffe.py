@@ -10,18 +10,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from converters.formats import NativeFile
+from converters.frameworks._caffe_saved import SavedLayer, as_saved, lrn_numbers
 from converters.mapped import mapped
 from converters.protowire import BYTES, FIXED32, FIXED64, Value, field_at, fields, signed, varints
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
 from zoo.frameworks.caffe import (
+    V1_TYPES,
     CaffeNet,
     caffemodel_pieces,
     deploy_text,
@@ -43,7 +46,7 @@ _LEGACY_SIZES = (1, 2, 3, 4)
 _DATA, _SHAPE, _DOUBLE_DATA, _SHAPE_DIM = 5, 7, 8, 1
 _WIDTHS = {_DATA: (FIXED32, 4, "<f4"), _DOUBLE_DATA: (FIXED64, 8, "<f8")}
 _MAX_AXES = 32
-_V1_INNER_PRODUCT = 14
+_V1_NAMES = dict(V1_TYPES.values())
 # Canonical parameters in the order of Caffe's blobs.
 _ORDER = ("weight", "bias", "mean", "variance")
 
@@ -56,11 +59,12 @@ class _Dialect:
     type: int
     blobs: int
     inner_product: int
+    lrn: int
 
 
-_CURRENT = _Dialect(name=1, type=2, blobs=7, inner_product=117)
-_V1 = _Dialect(name=4, type=5, blobs=6, inner_product=17)
-_V0 = _Dialect(name=1, type=2, blobs=50, inner_product=0)
+_CURRENT = _Dialect(name=1, type=2, blobs=7, inner_product=117, lrn=118)
+_V1 = _Dialect(name=4, type=5, blobs=6, inner_product=17, lrn=18)
+_V0 = _Dialect(name=1, type=2, blobs=50, inner_product=0, lrn=0)
 
 
 @dataclass
@@ -69,6 +73,7 @@ class _Layer:
     type: str = ""
     blobs: list[Array] = field(default_factory=list["Array"])
     transposed: bool | None = None  # None: the file does not say
+    lrn: dict[int, float] | None = None
 
 
 def read(path: Path) -> NativeFile:
@@ -94,7 +99,8 @@ def read(path: Path) -> NativeFile:
         raise FileFormatError(path, f"no caffemodel that can be read: {error}") from error
     if not layers:
         raise FileFormatError(path, "no caffemodel: there are no layers in it")
-    return NativeFile(tensors=tensors, spec=net.spec if net else None)
+    saved = [SavedLayer(name=layer.name, type=layer.type, lrn=layer.lrn) for layer in layers]
+    return NativeFile(tensors=tensors, spec=net.spec if net else None, as_saved=partial(as_saved, saved))
 
 
 def read_network(path: Path) -> CaffeNet:
@@ -168,10 +174,11 @@ def _layer(view: memoryview, dialect: _Dialect) -> _Layer:
         if number == dialect.name:
             layer.name = str(_message(kind, value), "utf-8")
         elif number == dialect.type:
-            old_kind = {_V1_INNER_PRODUCT: "InnerProduct"}.get(value, "") if isinstance(value, int) else ""
-            layer.type = old_kind if isinstance(value, int) else str(value, "utf-8")
+            layer.type = _V1_NAMES.get(value, "") if isinstance(value, int) else str(value, "utf-8")
         elif number == dialect.blobs:
             blobs.append(_message(kind, value))
+        elif number == dialect.lrn:
+            layer.lrn = lrn_numbers(_message(kind, value))
         elif number == dialect.inner_product:
             flags = (bit for n, _, bit in fields(_message(kind, value)) if n == _IP_TRANSPOSE)
             layer.transposed = bool(next(flags, 0))
