@@ -10,6 +10,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from converters.formats import NativeFile
-from converters.frameworks import _pth_legacy
+from converters.frameworks import _pth_pickle
 from converters.tensormap import Entry
 from converters.torchvision_names import native_names
 from converters.weights import Array, Weights
@@ -83,7 +84,7 @@ def _load(path: Path) -> object:
         if packed:
             _check_zip(path)
         else:
-            _pth_legacy.check(path)
+            _pth_pickle.check_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on a damaged file come before its error, and say less
             return torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
@@ -106,6 +107,10 @@ def _check_zip(path: Path) -> None:
         if sum(record.file_size for record in records) > path.stat().st_size:
             raise FileFormatError(path, "is damaged: its records are larger than the file")
         for record in records:
+            if record.filename.endswith("/data.pkl"):
+                unchecked = copy(record)
+                cast(Any, unchecked).CRC = record.CRC or None  # zipfile's own word for no checksum
+                _pth_pickle.check_record(archive.read(unchecked))
             if record.CRC:  # torch.serialization.set_crc32_options(False) writes 0
                 with archive.open(record) as data:  # raises BadZipFile at the end of a record that is not what it was
                     while data.read(_CHUNK):

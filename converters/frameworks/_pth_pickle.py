@@ -1,0 +1,127 @@
+"""The pickles of PyTorch's files, gone through by an unpickler that makes nothing before `torch.load` reads them.
+
+`torch.load` runs no code of a file, but believes it: it makes every storage of the format before 1.6 as large as the
+pickle says, and hashes whatever is a key, be it a small pickle's tuple of tuples that would take years.
+
+Format: pytorch ``torch/serialization.py``. A zip holds one pickle. Before 1.6 (`_legacy_save`): five pickles (a magic
+number, the format's version, the writing machine, the object, the keys of its storages), then the storages.
+"""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+import struct
+from io import BytesIO
+from pathlib import Path
+from pickle import PickleError
+from typing import Any, cast
+
+# Bytes of a number, by the name of its storage's type; one that is not known here may be larger than is counted.
+_WIDTHS = {
+    **{"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "ComplexDouble": 16, "ComplexFloat": 8},
+    **{"Long": 8, "Int": 4, "Short": 2},
+}
+_PICKLES = 5
+# A tuple is walked through as often as it is referred to: sizes and strides are tuples of a few numbers.
+_MAX_TUPLE, _MAX_DEPTH = 100_000, 100
+_Python = cast(Any, pickle)._Unpickler
+
+
+class _Inert:
+    """Stands for whatever a file names: it takes anything, and does nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __call__(self, *_: object) -> _Inert:
+        return self
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+    def __setitem__(self, _: object, __: object) -> None:
+        pass
+
+    def append(self, _: object) -> None:
+        pass
+
+    extend = append
+
+
+class _Storages(_Python):
+    """Python's unpickler, in which no name leads anywhere; adds up the bytes of the storages."""
+
+    dispatch = dict(_Python.dispatch)  # noqa: RUF012
+
+    def __init__(self, data: BytesIO | mmap.mmap) -> None:
+        super().__init__(data, encoding="latin1")
+        self.declared = dict[str, int]()
+        # Every tuple, kept so that none gives its id to another: how many values it unfolds to, and how deep it is.
+        self._tuples = dict[int, tuple[object, int, int]]()
+
+    def find_class(self, module: str, name: str) -> type[_Inert]:
+        return type(name, (_Inert,), {}) if module == "torch" and name.endswith("Storage") else _Inert
+
+    def persistent_load(self, pid: object) -> _Inert | type[_Inert]:
+        parts: list[Any] = list(cast("tuple[Any, ...]", pid)) if isinstance(pid, tuple) else []
+        if parts[:1] == ["module"]:  # a pickled class with its source, which torch.load refuses by its name
+            return _Inert
+        shape = [type(part) for part in parts[:5]]
+        if len(parts) not in (5, 6) or parts[0] != "storage" or shape[1:] != [type, str, str, int]:
+            raise ValueError("it refers to what is no storage")
+        width = _WIDTHS.get(parts[1].__name__.removesuffix("Storage"), 1)
+        self.declared[parts[2]] = max(self.declared.get(parts[2], 0), parts[4] * width)
+        return _Inert()
+
+    def _weigh(self) -> None:
+        made = cast("tuple[object, ...]", self.stack[-1])
+        inner = [self._tuples.get(id(value), (value, 1, 0)) for value in made]
+        size, depth = 1 + sum(size for _, size, _ in inner), 1 + max((depth for _, _, depth in inner), default=0)
+        if size > _MAX_TUPLE or depth > _MAX_DEPTH:
+            raise ValueError("a tuple of tuples without end")
+        self._tuples[id(made)] = (made, size, depth)
+
+    def load_tuple(self) -> None:
+        super().load_tuple()
+        self._weigh()
+
+    def load_tuple1(self) -> None:
+        super().load_tuple1()
+        self._weigh()
+
+    def load_tuple2(self) -> None:
+        super().load_tuple2()
+        self._weigh()
+
+    def load_tuple3(self) -> None:
+        super().load_tuple3()
+        self._weigh()
+
+    dispatch[pickle.TUPLE[0]] = load_tuple
+    dispatch[pickle.TUPLE1[0]] = load_tuple1
+    dispatch[pickle.TUPLE2[0]] = load_tuple2
+    dispatch[pickle.TUPLE3[0]] = load_tuple3
+
+
+def _declared(data: BytesIO | mmap.mmap) -> int:
+    storages = _Storages(data)
+    try:
+        storages.load()
+    except (PickleError, EOFError, LookupError, TypeError, AttributeError, AssertionError, struct.error) as error:
+        raise ValueError(f"a damaged pickle: {error or type(error).__name__}") from error
+    return sum(storages.declared.values())
+
+
+def check_record(content: bytes) -> None:
+    """Refuse a pickle of a zip that `torch.load` would never be done with; raises `ValueError`."""
+    _declared(BytesIO(content))
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file of the old format that declares more than it holds; raises `ValueError`."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        declared = sum(_declared(data) for _ in range(_PICKLES))
+        left = len(data) - data.tell()
+    if declared > left:
+        raise ValueError(f"it declares {declared:,} bytes of numbers, {left:,} are left")
