@@ -70,6 +70,7 @@ def parse(data: memoryview, folder: Path) -> Model:
         data: the file's bytes.
         folder: where it lies; tensors kept in files of their own must lie there, too.
     """
+    _check_places(data, folder)
     model, graphs = Model(), 0
     for number, _, value in fields(data):
         if number == 7:
@@ -81,6 +82,39 @@ def parse(data: memoryview, folder: Path) -> Model:
     if graphs != 1:
         raise ValueError(f"an ONNX model has one graph, this file has {graphs}")
     return model
+
+
+# Which fields of which messages lead to tensors: those of subgraphs and functions, too, which a runtime reads.
+_LEADS = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+
+
+def _check_places(data: memoryview, folder: Path) -> None:
+    """Refuse a model any tensor of which, wherever it stands and of whatever type, is kept outside the folder."""
+    waiting = [("model", data)]
+    while waiting:
+        kind, message = waiting.pop()
+        if kind == "tensor":
+            pairs = [_pair(_message(value)) for number, _, value in fields(message) if number == _EXTERNAL_DATA]
+            for place in (value for key, value in pairs if key == "location"):
+                _inside(place, folder)
+            continue
+        leads = _LEADS[kind]
+        waiting += [(leads[number], _message(value)) for number, _, value in fields(message) if number in leads]
+
+
+def _inside(location: str, folder: Path) -> Path:
+    path = (folder / location).resolve()
+    if not location or not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"a tensor is kept in {location!r}, outside the folder of the file: refused")
+    return path
 
 
 def _graph(model: Model, data: memoryview, folder: Path) -> None:
@@ -195,10 +229,7 @@ def _numbers(parts: list[memoryview], dtype: np.dtype[np.generic]) -> Array:
 
 
 def _external(name: str, pairs: Mapping[str, str], folder: Path) -> memoryview:
-    location = pairs.get("location", "")
-    path, home = (folder / location).resolve(), folder.resolve()
-    if not location or not path.is_relative_to(home):
-        raise ValueError(f"the tensor {name!r} is kept in {location!r}, outside the folder of the file: refused")
+    path = _inside(pairs.get("location", ""), folder)
     data = mapped(path)
     start = _position(pairs.get("offset", "0"))
     size = _position(pairs["length"]) if "length" in pairs else len(data) - start
