@@ -18,6 +18,8 @@ def mapped(path: Path) -> memoryview:
     Raises:
         FileFormatError: the file is missing, empty or cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise FileFormatError(path, "is no regular file")  # a pipe would be waited for without end
     try:
         with path.open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

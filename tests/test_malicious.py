@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
+import json
 import os
 import pickle
 import struct
+import tarfile
 import zipfile
 import zlib
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,9 @@ from safetensors.numpy import save_file
 from converters import manifest
 from converters.cli import main
 from converters.convert import load, save
+from converters.fetch import fetch
+from converters.manifest import Entry
+from converters.parity import probe_weights
 from tests.small import small_weights
 from zoo.errors import ZooError
 from zoo.frameworks.caffe import read_prototxt
@@ -355,3 +362,140 @@ def test_a_caffemodel_s_own_name_is_no_path(home: Path) -> None:
         save(renamed, home / name)
     assert {path.name for path in home.parent.iterdir()} == {"home", "secret.bin"}
     assert load(home / "w.safetensors").spec.name == "../../evil"
+
+
+def graph_in(attribute_name: str, tensor: TensorProto) -> onnx.NodeProto:
+    """A node that holds a tensor where only a runtime would look for it."""
+    value = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)
+    inner = helper.make_graph([helper.make_node("Identity", ["w"], ["o"])], "inner", [], [value], [tensor])
+    return helper.make_node("If", ["c"], ["z"], **{attribute_name: inner}, else_branch=inner)
+
+
+@pytest.mark.parametrize("where", ["subgraph", "another type", "list of tensors", "function", "sparse"])
+def test_onnx_tensors_kept_elsewhere_where_only_a_runtime_looks(
+    home: Path, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(small_weights("alexnet_mini"), home / "w.onnx")
+    model = onnx.load(home / "w.onnx")
+    kind = TensorProto.BFLOAT16 if where == "another type" else TensorProto.FLOAT
+    stolen = TensorProto(name="stolen", dims=[4], data_type=kind, data_location=TensorProto.EXTERNAL)
+    stolen.external_data.add(key="location", value="../secret.bin")
+    listed = onnx.AttributeProto(name="all", type=onnx.AttributeProto.TENSORS, tensors=[stolen])
+    node = helper.make_node("Constant", [], ["z"])
+    node.attribute.append(listed)
+    match where:
+        case "subgraph":
+            model.graph.node.append(graph_in("then_branch", stolen))
+        case "another type":
+            model.graph.initializer.append(stolen)
+        case "list of tensors":
+            model.graph.node.append(node)
+        case "function":
+            model.functions.append(helper.make_function("d", "f", [], ["z"], [node], []))
+        case _:
+            sparse = onnx.SparseTensorProto(values=stolen, dims=[4])
+            node.attribute[0].CopyFrom(onnx.AttributeProto(name="s", sparse_tensor=sparse))
+            model.graph.node.append(node)
+    (home / "w.onnx").write_bytes(model.SerializeToString())
+    assert "outside the folder" in every_way(capsys, home, home / "w.onnx")
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(home / "data.bin")
+    onnx_with_external(home / "w.onnx", "data.bin")
+    assert "no regular file" in every_way(capsys, home, home / "w.onnx")
+    save(small_weights(), home / "w.caffemodel")
+    (home / "w.prototxt").unlink()
+    os.mkfifo(home / "w.prototxt")
+    refused(
+        capsys,
+        home.parent,
+        *("convert", home / "w.caffemodel", "--prototxt", home / "w.prototxt", "-o", home / "x.npz"),
+    )
+    for name in ("p.npz", "p.ckpt", "p.onnx", "p.pt", "p.safetensors", "p.caffemodel"):
+        os.mkfifo(home / name)
+        every_way(capsys, home, home / name)
+
+
+def endless_key(depth: int = 60) -> bytes:
+    """A pickled dictionary of one key: a tuple of twice a tuple of twice a tuple ... 2**60 numbers to hash."""
+    doubled = b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) + b"0" for i in range(depth))
+    return b"\x80\x02)q\x000" + doubled + b"}h" + bytes([depth]) + b"K\x01s."
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_whose_key_would_take_years_to_hash(
+    home: Path, zipped: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"w": torch.zeros(3)}, home / "w.pt", _use_new_zipfile_serialization=zipped)
+    if zipped:
+        with zipfile.ZipFile(home / "w.pt") as archive:
+            members = {info.filename: archive.read(info) for info in archive.infolist()}
+        with zipfile.ZipFile(home / "w.pt", "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, endless_key() if name.endswith("/data.pkl") else content)
+    else:
+        pickles = [pickle.dumps(number, 2) for number in (0x1950A86A20F9469CFC6C, 1001, {})]
+        (home / "w.pt").write_bytes(b"".join(pickles) + endless_key() + pickle.dumps([], 2))
+    assert "without end" in every_way(capsys, home, home / "w.pt")
+
+
+def test_a_pickle_nested_deeper_than_the_stack(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deep = b"\x80\x02)" + b"\x85" * 200_000 + b"}q\x00N0h\x00."
+    pickles = [pickle.dumps(number, 2) for number in (0x1950A86A20F9469CFC6C, 1001, {})]
+    (home / "w.pt").write_bytes(b"".join(pickles) + deep + pickle.dumps([], 2))
+    assert "without end" in every_way(capsys, home, home / "w.pt")
+
+
+STEERING = '\x1b[2J\x1b]0;own\x07\x9b"><script>alert(1)</script><img src=x>&\nrelu1 passed | `a` ``b`` \u202e'
+
+
+@pytest.mark.parametrize("suffix", [".html", ".md", ".json"])
+def test_names_that_want_to_steer_a_terminal_or_a_page(
+    home: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = small_weights("alexnet_mini").spec
+    first = spec.layers[0]
+    layers = (replace(first, name=STEERING), *spec.layers[1:])
+    renamed = replace(spec, name=STEERING, title=STEERING, layers=layers)
+    save(probe_weights(renamed), home / "w.safetensors")
+    save(probe_weights(renamed), home / f"{STEERING.replace('/', '')}.npz")
+    report = home / f"r{suffix}"
+    files = [str(home / "w.safetensors"), str(home / f"{STEERING.replace('/', '')}.npz")]
+    assert main(["verify", *files, "--report", str(report)]) == 0
+    said = capsys.readouterr()
+    page = report.read_text()
+    for text in (said.out, said.err, page):
+        assert all(letter.isprintable() or letter == "\n" for letter in text)
+    assert "\nrelu1 passed" not in said.out + said.err + page
+    assert main(["verify", *files, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == STEERING
+    if suffix == ".html":
+        tags = list[str]()
+        parser = HTMLParser()
+        parser.handle_starttag = lambda tag, attrs: tags.append(tag)  # type: ignore[method-assign]
+        parser.feed(page)
+        assert not {"script", "img", "iframe", "object", "link"} & set(tags)
+        assert "default-src 'none'" in page
+
+
+def test_a_fetched_archive_is_kept_as_it_is(home: Path) -> None:
+    """Nothing is unpacked, so nothing is unpacked elsewhere."""
+    with tarfile.open(home / "evil.tar.gz", "w:gz") as archive:
+        for name, link in (("../evil", ""), ("/tmp/zoo-evil", ""), ("link", "/etc")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = (tarfile.SYMTYPE, link) if link else (tarfile.REGTYPE, "")
+            archive.addfile(member)
+    data = (home / "evil.tar.gz").read_bytes()
+    entry = Entry.model_validate(
+        {
+            **{"id": "evil", "model": None, "framework": "tf_slim", "format": "tar.gz", "file": "w.tar.gz"},
+            **{"urls": [(home / "evil.tar.gz").as_uri()], "hash": "sha256:" + hashlib.sha256(data).hexdigest()},
+            **{"size": len(data), "licence": "none", "source": "a test"},
+        }
+    )
+    before = tree(home.parent)
+    assert fetch(entry, home / "out", progress=lambda *_: None).read_bytes() == data
+    assert tree(home.parent) - before == {"home/out", "home/out/w.tar.gz"}
+    with pytest.raises(ZooError, match="unknown format"):
+        load(home / "out" / "w.tar.gz")

@@ -9,7 +9,7 @@ from math import log10
 
 from converters.report.curve import curve, legend
 from converters.report.style import STYLE
-from converters.report.wording import error_text, reasons, subject_line, verdict_sentence
+from converters.report.wording import error_text, printable, reasons, subject_line, verdict_sentence
 from converters.verdicts import Diagnosis, LayerVerdict, Report, SubjectVerdict
 
 # The page may show its own style, and nothing else whatever.
@@ -21,6 +21,7 @@ _STEPS = (-2.0, -1.5, -1.0, -0.5, 0.0, 2.0)
 
 def html(report: Report) -> str:
     """The page."""
+    report = printable(report)
     sections = [
         _verdict(report),
         _reasons(report),

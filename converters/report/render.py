@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from converters.report.html_page import html
-from converters.report.wording import error_text, names_of, reasons, subject_line, verdict_sentence
+from converters.report.wording import error_text, names_of, printable, reasons, subject_line, verdict_sentence
 from converters.verdicts import UNKNOWN, Diagnosis, LayerVerdict, Report, SubjectVerdict
 from zoo.errors import ZooError
 
@@ -38,6 +38,7 @@ def text(report: Report, *, colour: bool = False) -> str:
     def paint(colours: str, words: str) -> str:
         return f"{colours}{words}{_END}" if colour else words
 
+    report = printable(report)
     lines = [paint(_BOLD + (_GREEN if report.passed else _RED), verdict_sentence(report)), ""]
     lines += _layer_table(report, paint)
     for subject in report.subjects:
@@ -103,6 +104,7 @@ def _diagnosis_lines(diagnosis: Diagnosis, others: Sequence[str]) -> list[str]:
 
 def markdown(report: Report) -> str:
     """The report as Markdown, for a pull request."""
+    report = printable(report)
     heads = [subject.name for subject in report.subjects]
     compared = next((subject.layers for subject in report.subjects if subject.layers), ())
     rows: list[Sequence[str]] = [["layer", *heads], ["---", *("---:" for _ in heads)]]
@@ -119,7 +121,8 @@ def markdown(report: Report) -> str:
         lines += ["", *(f"- {_escaped(line.strip())}" for line in why)] if why else []
     low, high = report.noise
     lines += ["", f"Budget {report.budget:g} of each layer's peak; noise of a right model {low:g} to {high:g}."]
-    lines += ["", f"`{report.command}`"] if report.command else []
+    fence = "``" if "`" in report.command else "`"
+    lines += ["", f"{fence}{report.command.replace('``', '?')}{fence}"] if report.command else []
     return "\n".join(lines) + "\n"
 
 

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
+
 from converters.verdicts import UNKNOWN, Diagnosis, Report, SubjectVerdict
+
+T = TypeVar("T")
 
 # Names longer than this are replaced by a letter in tables of the terminal.
 _NAME_WIDTH = 14
+
+
+def printable(value: T) -> T:
+    """A report whose names, which are strangers', neither steer a terminal nor begin a line of their own."""
+    found: Any = value
+    if isinstance(found, str):
+        found = "".join(letter if letter.isprintable() else "?" for letter in found)
+    elif isinstance(found, tuple):
+        found = tuple(printable(item) for item in cast("tuple[Any, ...]", found))
+    elif is_dataclass(found) and not isinstance(found, type):
+        found = replace(found, **{f.name: printable(getattr(found, f.name)) for f in fields(found) if f.init})
+    return cast(T, found)
 
 
 def error_text(error: float | None) -> str:

@@ -80,6 +80,8 @@ def read_prototxt(path: Path) -> CaffeNet:
         SpecError: an impossible network.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise FileFormatError(path, "is no regular file")  # a pipe would be waited for without end
         if path.stat().st_size > _MAX_BYTES:
             raise FileFormatError(path, f"larger than {_MAX_BYTES >> 20} MB: no prototxt (is it the caffemodel?)")
         text = path.read_text(encoding="utf-8")
