@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -181,6 +184,24 @@ def test_when_a_device_is_killed_the_other_ends_and_the_pair_goes_on_bit_for_bit
     assert _run_until_killed(_options(tmp_path, **towers), after="step-00000005") < 30
     train(_options(tmp_path, **towers, resume=True))
     assert _losses(tmp_path) == _losses(pair)
+
+
+def test_the_message_of_a_killed_device_is_the_last_word(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "converters", "train", "alexnet_mini", "--data", "digits", "-o", str(tmp_path)]
+    command += ["--devices", "2", "--batch-size", "16", "--steps", "2000", "--checkpoint-every", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not checkpoints(tmp_path) and process.poll() is None:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    device = max(int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(device, signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert re.fullmatch(
+        r"zoo: device 1 was ended by SIGKILL; go on from step-\d{8}\.safetensors with .* --resume", last
+    )
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(

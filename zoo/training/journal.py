@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,10 @@ from zoo.errors import FileFormatError
 Event: Any = cast(Any, event_pb2).Event
 SessionLog: Any = cast(Any, event_pb2).SessionLog
 Summary: Any = cast(Any, summary_pb2).Summary
+
+# One process draws the bar. The lock that tqdm makes by itself is a semaphore of the system: a device that is ended
+# leaves it behind, and Python warns of it under the message that says how to go on.
+cast(Any, tqdm).set_lock(threading.RLock())
 
 COLUMNS: tuple[str, ...] = ("step", "epoch", "loss", "rate", "images_per_second", "val_loss", "val_top1", "val_top5")
 # Of a step's number.
