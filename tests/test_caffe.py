@@ -103,6 +103,18 @@ def test_rewritten_networks_are_exactly_equal(name: str) -> None:
     assert set(written.outputs) == {lowered.names[output] for output in spec.outputs}
 
 
+@pytest.mark.parametrize(
+    "shared",
+    [Flatten(name="b"), Concat(name="b", inputs=("a",)), Slice(name="b", start=0, stop=4)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_nothing_works_in_place_on_memory_that_is_read_again(shared: Layer) -> None:
+    last = Power(name="c", inputs=("a",), scale=2.0)
+    text = deploy_text(network(Power(name="a", scale=3.0), shared, ReLU(name="r"), last), described=False)
+    assert parse_prototxt(text, Path("deploy.prototxt")).spec.outputs == ("r", "c")
+    assert 'bottom: "b" top: "r"' in text
+
+
 @pytest.mark.parametrize("name", AWKWARD)
 def test_the_runtime_and_caffe2onnx_run_them(name: str, tmp_path: Path) -> None:
     weights = probe_weights(AWKWARD[name])

@@ -94,6 +94,9 @@ def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
     wiring, groups, result = spec.wiring(), slice_groups(spec), list[NetLayer]()
     readers = Counter(name for names in wiring.values() for name in names)
     inputs = {source.name for source in spec.inputs}
+    # Whatever works in place on these, works on another blob as well: Caffe gives both the same memory.
+    kept = inputs | {layer.name for layer in spec.layers if isinstance(layer, Flatten | Slice)}
+    kept |= {layer.name for layer in spec.layers if isinstance(layer, Concat) and len(wiring[layer.name]) == 1}
     blobs = {name: name for name in inputs}
     for layer in spec.layers:
         sources = wiring[layer.name]
@@ -102,7 +105,7 @@ def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
             if layer.name in groups:
                 result += _slice_layers(groups[layer.name], blobs)
             continue
-        over = in_place and isinstance(layer, ReLU | Dropout) and sources[0] not in inputs and readers[sources[0]] == 1
+        over = in_place and isinstance(layer, ReLU | Dropout) and sources[0] not in kept and readers[sources[0]] == 1
         blobs[layer.name] = blobs[sources[0]] if over else layer.name
         message = Message().add("name", layer.name).add("type", _type(layer))
         message.add("bottom", *(blobs[name] for name in sources)).add("top", blobs[layer.name])
