@@ -7,6 +7,7 @@ hundred times and prints how many kills found work half done.
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import pytest
@@ -52,19 +54,23 @@ def _digests(folder: Path, names: set[str]) -> dict[str, str]:
 
 
 def _hidden(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob(".*") if any(mark in path.name for mark in _UNFINISHED))
+    # os.walk, unlike rglob, does not mind folders that vanish meanwhile.
+    for root, folders, files in os.walk(folder):
+        yield from (Path(root, name) for name in (*folders, *files) if any(mark in name for mark in _UNFINISHED))
 
 
 def _work(folder: Path) -> set[tuple[str, int, int]]:
     """Every unfinished file there is, and of which moment."""
     found = set[tuple[str, int, int]]()
-    for path in [inner for outer in _hidden(folder) for inner in (outer, *outer.rglob("*"))]:
-        try:
-            status = path.stat()
-        except FileNotFoundError:  # put in place meanwhile
-            continue
-        if path.is_file():
-            found.add((str(path), status.st_ino, status.st_mtime_ns))
+    for outer in _hidden(folder):
+        inner = [Path(root, name) for root, _, files in os.walk(outer) for name in files]
+        for path in inner or [outer]:
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # put in place meanwhile
+                continue
+            if S_ISREG(status.st_mode):
+                found.add((str(path), status.st_ino, status.st_mtime_ns))
     return found
 
 
