@@ -1,10 +1,11 @@
 """How fast training is: one process, data parallel, towers and hybrid, at full size, in one run.
 
-    python -m benchmarks.training [--model alexnet] [--batches 32 128] [--steps 3] [--rounds 3]
+    python -m benchmarks.training [--model alexnet] [--batches 32 128] [--steps 2] [--rounds 2]
+                                  [--modes "one process" towers] [--precision bf16] [--device cuda]
 
 Everything a step of `zoo train` does but reading images: forward with dropout, backward, sums over devices, momentum.
 Each process has its share of the machine's cores. Rounds alternate between the modes, so that a busy neighbour hits all
-of them; the best step of all rounds counts. "of sgemm" is the arithmetic of convolutions and dense layers over what the
+of them; the best step of all rounds counts. "of gemm" is the arithmetic of convolutions and dense layers over what the
 machine multiplies 2048 x 2048 matrices at, on all cores, measured in the same run. "least" is the analytic minimum of
 bytes that a device must send in a step, "sent" what it handed over, "on the wire" what left it through the loopback
 interface, headers and all.
@@ -17,7 +18,9 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import zoo.training  # noqa: F401  # isort: skip - sets what torch reads when it is first imported
 
@@ -44,6 +47,9 @@ MODES = {
     "hybrid": Arrangement(parts=2, source="batch"),
 }
 CORES = len(os.sched_getaffinity(0))
+# How far gradients in bfloat16 may lie from those in float32, as a multiple of the floor (see `check_gradients`), and
+# those of two devices from those of one in float32.
+TIMES_FLOOR, FP32_BUDGET = 5.0, 1e-5
 
 
 def best_time(function: Callable[[], object], times: int) -> float:
@@ -61,57 +67,125 @@ def loopback_bytes() -> int:
     return next((int(line.split(":")[1].split()[8]) for line in lines if line.strip().startswith("lo:")), 0)
 
 
-def train_steps(spec: ModelSpec, arrangement: Arrangement, batch: int, steps: int) -> tuple[float, int, int]:
-    """Seconds of the best step, bytes sent by this device and bytes through loopback, each a step."""
-    recipe, row = recipe_for(spec), own_row(arrangement, "cpu")
-    network = PlacedNetwork(spec, arrangement, row.group)
-    weights = initial_weights(spec, recipe, 0)
-    network.load({name: torch.from_numpy(value) for name, value in weights.items()})
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    momentum, runner = Momentum(network.canonical_parameters(), recipe), summing(network, row)
-    images = share(range(batch), row.number, arrangement.replicas)
-    own = share(images, network.rank, network.parts) if arrangement.source == "batch" else images
-    x = torch.randn(len(own), *spec.inputs[0].shape).mul_(60).contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(len(images)) % 1000
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one process is to do.
 
-    def step() -> None:
-        logits = runner(x, Draw(seed=0, step=0, images=images))
-        (functional.cross_entropy(logits, labels, reduction="sum") / batch).backward()
-        momentum.step(Rates(weight=1e-4, bias=2e-4))
-        if dist.is_initialized():
-            dist.barrier()
+    Attributes:
+        model: the network.
+        mode: one of `MODES`.
+        batch: images a step, over all devices.
+        steps: how many are timed, after one that is not.
+        device: ``cpu``, or ``cuda``: the ranks take the accelerators in turn and may share one.
+        precision: ``fp32``, or ``bf16``: convolutions and dense layers in bfloat16, by `torch.autocast`.
+        rounded: begin with weights that bfloat16 can hold.
+    """
 
-    step()
-    before, lo = sent.bytes, loopback_bytes()
-    seconds = best_time(step, steps)
-    return seconds, (sent.bytes - before) // steps, (loopback_bytes() - lo) // steps
+    model: str
+    mode: str
+    batch: int
+    steps: int = 1
+    device: str = "cpu"
+    precision: str = "fp32"
+    rounded: bool = False
+
+    @property
+    def arrangement(self) -> Arrangement:
+        return MODES[self.mode]
+
+    @property
+    def place(self) -> torch.device:
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        return torch.device("cuda", rank % torch.cuda.device_count()) if self.device == "cuda" else torch.device("cpu")
 
 
-def rank(number: int, port: int, model: str, batch: int, steps: int, mode: str, folder: str) -> None:
+class Trainer:
+    """The own share of a network, and images that are alike in all modes."""
+
+    def __init__(self, run: Run) -> None:
+        spec, place, arrangement = registry.model(run.model), run.place, run.arrangement
+        self.run, self.row = run, own_row(arrangement, "cpu")  # groups over gloo, which carries CUDA tensors as well
+        network, recipe = PlacedNetwork(spec, arrangement, self.row.group), recipe_for(spec)
+        network.load({name: torch.from_numpy(value) for name, value in initial_weights(spec, recipe, 0).items()})
+        self.network: PlacedNetwork = network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if run.rounded:
+            self.network.load({name: p.detach().bfloat16() for name, p in network.canonical_parameters().items()})
+        self.momentum = Momentum(self.network.canonical_parameters(), recipe)
+        self.runner = summing(self.network, self.row)
+        self.images = share(range(run.batch), self.row.number, arrangement.replicas)
+        own = share(self.images, network.rank, network.parts) if arrangement.source == "batch" else self.images
+        x = torch.randn(run.batch, *spec.inputs[0].shape, generator=torch.Generator().manual_seed(0)).mul_(60)
+        self.x = x[own.start : own.stop].to(place).contiguous(memory_format=torch.channels_last)
+        self.labels = torch.tensor(self.images, device=place)
+
+    def backward(self) -> None:
+        with torch.autocast(self.x.device.type, torch.bfloat16, enabled=self.run.precision == "bf16"):
+            logits = self.runner(self.x, Draw(seed=0, step=0, images=self.images))
+        loss = functional.cross_entropy(logits.float(), self.labels % logits.shape[1], reduction="sum") / self.run.batch
+        loss.backward()
+
+    def step(self) -> None:
+        self.backward()
+        self.momentum.step(Rates(weight=1e-4, bias=2e-4))
+        settle(self.x.device)
+
+    def timed(self) -> tuple[float, int, int]:
+        """Seconds of the best step, bytes sent by this device and bytes through loopback, each a step."""
+        self.step()
+        before, lo, steps = sent.bytes, loopback_bytes(), self.run.steps
+        seconds = best_time(self.step, steps)
+        return seconds, (sent.bytes - before) // steps, (loopback_bytes() - lo) // steps
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """Canonical name -> gradient, on the first device of a row."""
+        self.backward()
+        settle(self.x.device)
+        parameters = self.network.canonical_parameters()
+        return self.network.collect({name: p.grad for name, p in parameters.items() if p.grad is not None})
+
+
+def settle(place: torch.device) -> None:
+    """Wait until the accelerator, and every rank, is done."""
+    if place.type == "cuda":
+        torch.cuda.synchronize(place)
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def rank(number: int, port: int, run: Run, what: str, file: str) -> None:
     torch.set_num_threads(max(1, CORES // 2))
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
     dist.init_process_group("gloo", store=store, rank=number, world_size=2)
-    result = train_steps(registry.model(model), MODES[mode], batch, steps)
+    result = getattr(Trainer(run), what)()
     if number == 0:
-        torch.save(result, Path(folder) / "result.pt")
+        torch.save(result, file)
     dist.barrier()
     dist.destroy_process_group()
 
 
-def measure(model: str, mode: str, batch: int, steps: int, folder: Path) -> tuple[float, int, int]:
-    if MODES[mode].devices == 1:
+def measure(run: Run, what: str) -> Any:
+    """What a `Trainer` finds (``timed`` or ``gradients``), in this process or in two of its own."""
+    if run.arrangement.devices == 1:
         torch.set_num_threads(CORES)
-        return train_steps(registry.model(model), MODES[mode], batch, steps)
+        return getattr(Trainer(run), what)()
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    mp.start_processes(rank, (store.port, model, batch, steps, mode, str(folder)), nprocs=2, start_method="spawn")
-    return torch.load(folder / "result.pt")
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/result.pt"
+        mp.start_processes(rank, (store.port, run, what, file), nprocs=2, start_method="spawn")
+        return torch.load(file)
 
 
-def sgemm_rate() -> float:
-    """Multiply-adds a second of 2048 x 2048 matrices, on all cores."""
+def gemm_rate(device: str, precision: str) -> float:
+    """Multiply-adds a second of 2048 x 2048 matrices, on all cores or one accelerator."""
     torch.set_num_threads(CORES)
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    return 2048**3 / best_time(lambda: a @ b, 7)
+    dtype, place = torch.bfloat16 if precision == "bf16" else torch.float32, torch.device(device)
+    a, b = (torch.randn(2048, 2048, device=place).to(dtype) for _ in range(2))
+
+    def multiply() -> None:
+        torch.mm(a, b)
+        settle(place)
+
+    return 2048**3 / best_time(multiply, 7)
 
 
 def work(spec: ModelSpec) -> int:
@@ -121,45 +195,72 @@ def work(spec: ModelSpec) -> int:
     return sum(count * (2 if inputs & set(wiring[name]) else 3) for name, count in counts.items())
 
 
-def lrn_seconds(spec: ModelSpec, batch: int) -> float:
-    """Forward and backward of all LRN layers, on all cores."""
+def lrn_seconds(spec: ModelSpec, run: Run) -> float:
+    """Forward and backward of all LRN layers, on all cores or one accelerator."""
     torch.set_num_threads(CORES)
     shapes, wiring, total = activation_shapes(spec), spec.wiring(), 0.0
+    dtype = torch.bfloat16 if run.precision == "bf16" else torch.float32
     for layer in spec.layers:
         if isinstance(layer, LRN):
-            x = torch.randn(batch, *shapes[wiring[layer.name][0]]).contiguous(memory_format=torch.channels_last)
-            x, module = x.requires_grad_(), LocalResponseNorm(layer)
+            x = torch.randn(run.batch, *shapes[wiring[layer.name][0]], device=run.place, dtype=dtype)
+            x, module = x.contiguous(memory_format=torch.channels_last).requires_grad_(), LocalResponseNorm(layer)
             g = torch.ones_like(x)
 
             def both(module: LocalResponseNorm = module, x: torch.Tensor = x, g: torch.Tensor = g) -> None:
                 torch.autograd.grad(module(x), x, g)
+                settle(x.device)
 
             total += best_time(both, 5)
     return total
 
 
-def compare(spec: ModelSpec, batch: int, steps: int, rounds: int) -> tuple[list[list[str]], str]:
+def compare(run: Run, modes: Sequence[str], rounds: int) -> tuple[list[list[str]], str]:
     """The table's rows of one batch size, and a line about the machine and the LRN."""
-    best, gemm = dict[str, tuple[float, int, int]](), 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(rounds):
-            gemm = max(gemm, sgemm_rate())
-            for mode in MODES:
-                best[mode] = min(
-                    best.get(mode, (float("inf"), 0, 0)), measure(spec.name, mode, batch, steps, Path(folder))
-                )
-    alone, ddp = best["one process"][0], best["data (DDP)"][0]
+    spec, best, gemm = registry.model(run.model), dict[str, tuple[float, int, int]](), 0.0
+    for _ in range(rounds):
+        gemm = max(gemm, gemm_rate(run.device, run.precision))
+        for mode in modes:
+            now = measure(replace(run, mode=mode), "timed")
+            best[mode] = min(best.get(mode, now), now)
     rows = list[list[str]]()
     for mode, (seconds, sent_bytes, lo) in best.items():
-        least, rate = least_bytes(spec, MODES[mode], batch), batch / seconds
+        least = least_bytes(spec, MODES[mode], run.batch, activation=2 if run.precision == "bf16" else 4)
+        rate = run.batch / seconds
+        times = [f"{best[peer][0] / seconds:.2f}" if peer in best else "-" for peer in ("one process", "data (DDP)")]
         traffic = [f"{number / 1e6:.2f} MB" if least else "-" for number in (sent_bytes, least, lo / 2)]
-        share_of_gemm = f"{rate * work(spec) / gemm:.0%}"
         over = f"{sent_bytes / least:.3f}" if least else "-"
-        rows.append([str(batch), mode, f"{rate:.1f}", f"{alone / seconds:.2f}", f"{ddp / seconds:.2f}", share_of_gemm])
-        rows[-1] += [*traffic, over]
-    lrn = lrn_seconds(spec, batch)
-    note = f"Batch {batch}: sgemm {2 * gemm / 1e9:.0f} GFLOP/s; LRN {lrn * 1e3:.0f} ms, {lrn / alone:.1%} of a step."
-    return rows, note
+        rows.append([str(run.batch), mode, f"{rate:.1f}", *times, f"{rate * work(spec) / gemm:.0%}", *traffic, over])
+    lrn = lrn_seconds(spec, run)
+    of_step = f", {lrn / best['one process'][0]:.1%} of a step" if "one process" in best else ""
+    return rows, f"Batch {run.batch}: gemm {2 * gemm / 1e9:.0f} GFLOP/s; LRN {lrn * 1e3:.0f} ms{of_step}."
+
+
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], name: str) -> float:
+    return float((a[name] - b[name]).norm() / b[name].norm())
+
+
+def check_gradients(run: Run) -> str:
+    """bfloat16 against float32, and two devices against one, layer by layer; ends the program where they disagree.
+
+    The floor is what rounding the weights alone, once, does to gradients of float32: bfloat16, which rounds every
+    activation and every gradient as well, comes to a few times that.
+    """
+    one = replace(run, mode="one process", batch=8, precision="fp32")
+    variants = (one, replace(one, rounded=True), replace(one, precision="bf16"))
+    exact, floor, half = (measure(variant, "gradients") for variant in variants)
+    exact_2, half_2 = (measure(replace(one, mode="towers", precision=p), "gradients") for p in ("fp32", "bf16"))
+    rows, wrong = list[list[str]](), list[str]()
+    for name in exact:
+        least = distance(floor, exact, name)
+        found = (distance(half, exact, name), distance(half_2, half, name), distance(exact_2, exact, name))
+        rows.append([name, *(f"{number:.1e}" for number in (least, *found))])
+        if found[0] > TIMES_FLOOR * least or found[1] > least or found[2] > FP32_BUDGET:
+            wrong.append(name)
+    header = ["gradient", "floor", "bf16 to fp32", "two devices to one, bf16", "two to one, fp32"]
+    text = f"{table(header, rows)}\n\n|a - b| / |b|, batch 8; at most {TIMES_FLOOR} x floor, floor, {FP32_BUDGET}."
+    if wrong:
+        raise SystemExit(f"{text}\n\ntoo far apart: {', '.join(wrong)}")
+    return text
 
 
 HEADER = [
@@ -168,7 +269,7 @@ HEADER = [
     "images/s",
     "x one process",
     "x DDP",
-    "of sgemm",
+    "of gemm",
     "sent",
     "least",
     "on the wire",
@@ -176,19 +277,34 @@ HEADER = [
 ]
 
 
-def main(model: str = "alexnet", batches: Sequence[int] = (32, 128), steps: int = 3, rounds: int = 3) -> str:
-    spec, rows, notes = registry.model(model), list[list[str]](), list[str]()
+def main(
+    model: str = "alexnet",
+    batches: Sequence[int] = (32, 128),
+    steps: int = 2,
+    rounds: int = 2,
+    modes: Sequence[str] = tuple(MODES),
+    device: str = "cpu",
+    precision: str = "fp32",
+) -> str:
+    rows, notes, checked = list[list[str]](), list[str](), ""
+    run = Run(model=model, mode="one process", batch=0, steps=steps, device=device, precision=precision)
+    if precision == "bf16":
+        checked = f"\n\n{check_gradients(run)}"
     for batch in batches:
-        more, note = compare(spec, batch, steps, rounds)
+        more, note = compare(replace(run, batch=batch), modes, rounds)
         rows, notes = rows + more, [*notes, note]
-    machine = f"{spec.name}, {CORES} cores, torch {torch.__version__}; two devices are two processes over gloo."
-    return f"{table(HEADER, rows)}\n\n{' '.join([machine, *notes])}"
+    where = f"{CORES} cores" if device == "cpu" else torch.cuda.get_device_name()
+    machine = f"{model}, {precision}, {where}, torch {torch.__version__}; two devices are two processes over gloo."
+    return f"{table(HEADER, rows)}\n\n{' '.join([machine, *notes])}{checked}"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="How fast training is: one process, data parallel, towers, hybrid.")
     parser.add_argument("--model", default="alexnet")
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 128])
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     print(main(**vars(parser.parse_args())))

@@ -260,3 +260,12 @@ def test_a_network_that_cannot_be_trained_is_refused_by_layer() -> None:
     spec = MINI.insert(BatchNorm(name="bn1"), after="conv1")
     with pytest.raises(UnsupportedError, match="'bn1'"):
         plan(spec, 1)
+
+
+def test_half_precision_halves_what_activations_send_and_not_the_gradients_of_parameters() -> None:
+    def least(mode: str, activation: int) -> int:
+        return least_bytes(MINI, ARRANGEMENTS[mode], BATCH, activation=activation)
+
+    assert 2 * least("towers", 2) == least("towers", 4)
+    assert least("data", 2) == least("data", 4)
+    assert least("hybrid", 4) / 2 < least("hybrid", 2) < least("hybrid", 4)

@@ -251,13 +251,15 @@ def share(places: range, rank: int, parts: int) -> range:
     return places[rank * size : (rank + 1) * size]
 
 
-def least_bytes(spec: ModelSpec, arrangement: Arrangement, batch_size: int) -> int:
-    """The least any device must send to others in a step of training, in float32, over `batch_size` images in all.
+def least_bytes(spec: ModelSpec, arrangement: Arrangement, batch_size: int, *, activation: int = 4) -> int:
+    """The least any device must send to others in a step of training over `batch_size` images in all.
+
+    Gradients of parameters are float32, four bytes each; `activation` is the bytes of a number in an activation.
 
     An activation that its readers need whole: a device sends its part to the P - 1 others, and gets back a gradient for
     it from each (the input of the network needs none). Summing gradients over P devices: 2 (P - 1) / P of them.
     """
-    parts, numbers = arrangement.parts, 0.0
+    parts, numbers, gradients = arrangement.parts, 0.0, 0.0
     images = batch_size // arrangement.replicas
     steps, seen = plan(trunk(spec), parts, arrangement.source), set[tuple[str, bool]]()
     whole = activation_shapes(spec)
@@ -279,7 +281,7 @@ def least_bytes(spec: ModelSpec, arrangement: Arrangement, batch_size: int) -> i
             numbers += 2 * edge * min(2, parts - 1)
         held = sum(map(prod, step.parameters.values())) / (parts if step.is_cut else 1)
         summed = arrangement.devices if step.output == "batch" else arrangement.replicas
-        numbers += 2 * held * (summed - 1) / summed
+        gradients += 2 * held * (summed - 1) / summed
     if steps[-1].output != "whole":
         numbers += images * prod(steps[-1].shape) * (parts - 1) / parts
-    return round(4 * numbers)
+    return round(activation * numbers + 4 * gradients)
