@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from converters.atomic import check_target, publish, staging
+from converters.cores import spread
 from converters.formats import NativeFile, WeightsFormat, format_name, weights_format
-from converters.layout import contiguous, convert_shape
+from converters.layout import Block, blocks, convert_shape
 from converters.mapped import release
 from converters.tensormap import to_canonical, to_native
 from converters.weights import Array, Weights
@@ -23,8 +24,8 @@ from zoo.show import first_difference
 
 _LOG = logging.getLogger(__name__)
 
-# Written files are compared with what was meant this many numbers at a time.
-_CHUNK = 1 << 20
+# A written file is compared with what was meant so many numbers at a time, and then let go.
+_PART = 1 << 23
 
 
 def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None = None) -> Weights:
@@ -210,20 +211,28 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
     entries = form.entries(weights.spec, written.tensors)
     for name, meant in to_native(weights, entries).items():
         release(meant)  # what was written is in the disk cache; holding both files would double the memory
-        if name not in written.tensors or not same_bits(written.tensors[name], meant):
+        found = written.tensors.get(name)
+        if found is None or found.shape != meant.shape or not all(_same(found, meant, part) for part in _parts(meant)):
             raise CheckFailedError(f"{path}: {name} read back differently from what was written; nothing was changed")
-        release(written.tensors[name])
+
+
+def _parts(array: Array) -> list[Block]:
+    """Stretches of an array in C order; a transposed one in one piece."""
+    if array.ndim == 0 or not array.flags.c_contiguous:
+        return [(...,)]
+    rows = max(1, _PART * len(array) // max(array.size, 1))
+    return [(slice(start, start + rows),) for start in range(0, len(array), rows)]
+
+
+def _same(found: Array, meant: Array, part: Block) -> bool:
+    same = same_bits(found[part], meant[part])
+    release(found)
+    return same
 
 
 def same_bits(a: Array, b: Array) -> bool:
     """Whether two float32 arrays are the same, NaN payloads and signs of zero included."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    # Walked in the order of the second one's memory: small pieces of it lie together, though it be transposed.
-    order = np.argsort([-abs(stride) for stride in b.strides], kind="stable")
-    a, b = np.atleast_1d(a.transpose(order)), np.atleast_1d(b.transpose(order))
-    rows = max(1, _CHUNK * len(a) // max(a.size, 1))
-    return all(
-        np.array_equal(contiguous(a[i : i + rows]).view(np.uint32), contiguous(b[i : i + rows]).view(np.uint32))
-        for i in range(0, len(a), rows)
-    )
+    one, other = np.atleast_1d(a).view(np.uint32), np.atleast_1d(b).view(np.uint32)
+    return all(spread(lambda block: np.array_equal(one[block], other[block]), blocks(other)))

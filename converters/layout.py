@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from types import EllipsisType
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from converters.cores import spread
+
+# What cuts a block out of an array.
+Block: TypeAlias = "tuple[slice | EllipsisType, ...]"
 
 
 def parse(layout: str) -> list[str]:
@@ -83,34 +89,50 @@ def rearrange(array: NDArray[Any], source: str, target: str, known: Mapping[str,
     return merged.reshape([prod(sizes[axis] for axis in group) for group in groups])
 
 
-# A row of this many float32 numbers fills a cache line, or a few.
-_ACROSS = 16
-_DOWN = 32
+# So many float32 numbers in a row fill a cache line; a few lines where whole blocks are turned around.
+_LINE = 16
+_LINES = 32
+# Where nothing is turned around, a block holds about this many numbers.
+_BLOCK = 1 << 20
 
 
 def contiguous(array: NDArray[Any]) -> NDArray[Any]:
     """`array` in C order; what `numpy.ascontiguousarray` gives, several times faster where the axes are transposed.
 
-    NumPy walks a transposed weight with strides of kilobytes, so that every number costs a cache line. Here the axis
-    that is innermost on one side and outermost on the other is cut into blocks that are turned around in the cache.
+    NumPy walks a transposed weight with strides of kilobytes, so that every number costs a cache line. Here it is cut
+    into `blocks` that stay in the cache, and the cores share them.
     """
     if 1 in array.shape:
         return contiguous(array.squeeze()).reshape(array.shape)
-    order = sorted(range(array.ndim), key=lambda axis: (-abs(array.strides[axis]), axis))
-    turned = [order.index(axis) for axis in range(array.ndim)]
+    order = _memory_order(array)
     if array.flags.c_contiguous or order == sorted(order) or array.size < 1 << 16:
         return np.ascontiguousarray(array)
     out = np.empty(array.shape, array.dtype)
-    if order[0] == array.ndim - 1:  # the outermost axis becomes the innermost
-        for start in range(0, array.shape[-1], _ACROSS):
-            rows = array[..., start : start + _ACROSS].transpose(order)
-            columns = np.ascontiguousarray(rows.reshape(len(rows), -1).T)
-            inner = columns.reshape(*rows.shape[1:], len(rows))
-            out[..., start : start + _ACROSS] = np.moveaxis(inner, -1, 0).transpose(turned)
-    elif order[-1] == 0:  # the innermost axis becomes the outermost
-        for start in range(0, len(array), _DOWN):
-            block = np.ascontiguousarray(array[start : start + _DOWN].transpose(order))
-            out[start : start + _DOWN] = block.transpose(turned)
-    else:
-        out[...] = array
+    turned = [order.index(axis) for axis in range(array.ndim)]
+
+    def fill(block: Block) -> None:
+        part = array[block]
+        if order[-1] == 0:  # a block of few rows is scattered over memory: gathered first, then turned in the cache
+            part = np.ascontiguousarray(part.transpose(order)).transpose(turned)
+        out[block] = part
+
+    spread(fill, blocks(array))
     return out
+
+
+def blocks(array: NDArray[Any]) -> list[Block]:
+    """Indices that cut an array of at least one axis up, in such a way that a block's memory is in few cache lines.
+
+    They suit two arrays at once: `array`, and one of its shape in C order. The axis that is innermost in one of them
+    and outermost in the other is cut; where there is none, the first one.
+    """
+    order, last = _memory_order(array), array.ndim - 1
+    if last and order[0] == last:
+        return [(..., slice(start, start + _LINE)) for start in range(0, array.shape[last], _LINE)]
+    rows = _LINES if last and order[-1] == 0 else max(1, _BLOCK * len(array) // max(array.size, 1))
+    return [(slice(start, start + rows),) for start in range(0, len(array), rows)]
+
+
+def _memory_order(array: NDArray[Any]) -> list[int]:
+    """The axes, the one of the longest stride first."""
+    return sorted(range(array.ndim), key=lambda axis: (-abs(array.strides[axis]), axis))

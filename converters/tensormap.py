@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from converters.layout import axis_sizes, convert_shape, rearrange
+import numpy as np
+
+from converters.layout import axis_sizes, contiguous, convert_shape, rearrange
 from converters.mapped import release
 from converters.weights import Array, Weights, tensor_problem
 from zoo.errors import WeightsError
@@ -74,16 +76,22 @@ def to_canonical(
         if tensor is None or problem:
             problems.append(str(problem))
         else:
-            canonical[name] = (
-                rearrange(tensor, entry.native_axes, entry.axes, axis_sizes(entry.axes, shape, entry.sizes))
-                if entry.axes
-                else tensor
-            )
-            release(tensor)  # it was read to the last number, and may have been copied: hold its pages no longer
+            canonical[name] = _canonical(entry, tensor, shape)
     used = {entries[name].native for name in shapes}
     problems += [
         f"{name} is not a parameter of this network" for name in tensors if name not in used and not ignored(name)
     ]
     if problems:
         raise WeightsError(f"{source} as {spec.name}", problems)
-    return Weights(spec=spec, tensors=canonical, source=source)
+    return Weights(spec=spec, tensors=canonical, source=source, finite=True)
+
+
+def _canonical(entry: Entry, tensor: Array, shape: Shape) -> Array:
+    """One tensor in canonical layout, in C order: it is transposed once here, not by everyone who reads it."""
+    if not entry.axes:
+        return tensor
+    sizes = axis_sizes(entry.axes, shape, entry.sizes)
+    made = contiguous(rearrange(tensor, entry.native_axes, entry.axes, sizes))
+    if not np.shares_memory(made, tensor):
+        release(tensor)  # it was copied: hold the file's pages no longer
+    return made

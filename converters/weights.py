@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.cores import spread
 from zoo.errors import WeightsError
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import parameter_shapes
@@ -28,26 +29,33 @@ class Weights:
         tensors: canonical name (``conv1.weight``) -> float32 array, OIHW or OI, in the spec's order. Read only; often a
             view into a memory-mapped file.
         source: where they came from, for messages and reports.
+        finite: the caller has just looked at every number; they are not looked at again.
     """
 
     spec: ModelSpec
     tensors: Mapping[str, Array]
     source: str
+    finite: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
-        problems = list(tensor_problems(parameter_shapes(self.spec), self.tensors))
+    def __post_init__(self, finite: bool) -> None:
+        problems = list(tensor_problems(parameter_shapes(self.spec), self.tensors, finite=finite))
         if problems:
             raise WeightsError(f"{self.source} as {self.spec.name}", problems)
 
     def with_spec(self, spec: ModelSpec) -> Weights:
         """The same numbers for another spec of the same parameters."""
-        return replace(self, spec=spec)
+        return replace(self, spec=spec, finite=True)
 
 
-def tensor_problems(expected: Mapping[str, Shape], tensors: Mapping[str, Array]) -> Iterator[str]:
-    """Everything that is wrong with `tensors`: missing, unknown, misshapen, of another type, or not finite."""
+def tensor_problems(
+    expected: Mapping[str, Shape], tensors: Mapping[str, Array], *, finite: bool = False
+) -> Iterator[str]:
+    """Everything that is wrong with `tensors`: missing, unknown, misshapen, of another type, or not finite.
+
+    `finite` says that the numbers are known to be so.
+    """
     for name, shape in expected.items():
-        problem = tensor_problem(name, tensors.get(name), shape)
+        problem = tensor_problem(name, tensors.get(name), shape, finite=finite)
         if problem:
             yield problem
     for name in tensors:
@@ -55,18 +63,18 @@ def tensor_problems(expected: Mapping[str, Shape], tensors: Mapping[str, Array])
             yield f"{name} is not a parameter of this network"
 
 
-def tensor_problem(name: str, tensor: Array | None, shape: Shape) -> str | None:
-    """What is wrong with one tensor, if anything is."""
+def tensor_problem(name: str, tensor: Array | None, shape: Shape, *, finite: bool = False) -> str | None:
+    """What is wrong with one tensor, if anything is; `finite` as for `tensor_problems`."""
     if tensor is None:
         return f"{name} is missing (expected {shape})"
     if tensor.shape != shape:
         return f"{name} has shape {tensor.shape}, expected {shape}"
     if tensor.dtype != np.float32:
         return f"{name} is {tensor.dtype}, expected float32"
-    return None if all_finite(tensor) else f"{name} holds NaN or Inf"
+    return None if finite or all_finite(tensor) else f"{name} holds NaN or Inf"
 
 
 def all_finite(tensor: Array) -> bool:
     """Whether a tensor holds neither NaN nor Inf."""
     flat = tensor.ravel(order="K")  # in the order of memory: a transposed view needs no copy
-    return all(bool(np.isfinite(flat[i : i + _CHUNK]).all()) for i in range(0, flat.size, _CHUNK))
+    return all(spread(lambda i: bool(np.isfinite(flat[i : i + _CHUNK]).all()), range(0, flat.size, _CHUNK)))

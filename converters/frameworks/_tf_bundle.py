@@ -185,6 +185,8 @@ def write_v2(prefix: Path, tensors: Mapping[str, Array]) -> None:
         tensors: name -> float32 array; transposed views are laid out piece by piece.
     """
     items, offset = [(b"", integer(1, 1) + message(3, integer(1, 1)))], 0
+    for tensor in tensors.values():
+        release(tensor)  # the whole file and its largest tensor once more would be too much
     with _shard_path(prefix, 0, 1).open("wb") as file:
         for key, name in sorted((name.encode(), name) for name in tensors):
             tensor = tensors[name]
