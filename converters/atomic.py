@@ -2,6 +2,10 @@
 
 Work goes on in a hidden folder beside the target, locked by the process that owns it. A killed process loses its lock,
 so the next run knows the folder for a leftover and removes it.
+
+A kill needs no more than that: what was written is the system's, whoever wrote it. A power cut may take what is not on
+the disk yet, so where an old file is replaced, the new one is flushed to the disk first; else both could be lost. A new
+file can be made again from its source, so nobody waits for the disk then (`sync` does, for who wants it).
 """
 
 from __future__ import annotations
@@ -92,22 +96,29 @@ def publish(folder: Path, main: Path, *, force: bool) -> list[Path]:
     targets = [folder.parent / name for name in names]
     for target in targets:
         check_target(target, force=force)
-    for name in names:
-        _flush(folder / name)
+    replaces = any(target.exists() for target in targets)
+    if replaces:
+        for name in names:
+            _flush(folder / name)
     if len(names) > 1:
         (folder.parent / main.name).unlink(missing_ok=True)
     for name in sorted(names, key=lambda name: name == main.name):
         (folder / name).replace(folder.parent / name)
-    _flush(folder.parent)
+    if replaces:
+        _flush(folder.parent)
     return targets
 
 
 def publish_folder(written: Path, target: Path) -> None:
     """Put a folder that was written in a staging folder in place of one that may be there."""
-    if target.exists():
+    replaces = target.exists()
+    if replaces:
+        for path in written.rglob("*"):
+            _flush(path)
         target.rename(written.with_name("old"))
     written.rename(target)
-    _flush(target.parent)
+    if replaces:
+        _flush(target.parent)
 
 
 def _flush(path: Path) -> None:
