@@ -205,6 +205,10 @@ def _memory() -> dict[str, int]:
     return {words[0][:-1]: int(words[1]) // 1024 for words in lines if words[0].startswith("Vm")}
 
 
+class _LateError(BaseException):
+    """No `Exception`, which a reader might take for damage."""
+
+
 class _Limits:
     """Ends a test that hangs, and sees every flood of memory, not the first alone."""
 
@@ -214,7 +218,7 @@ class _Limits:
     @contextmanager
     def watch(self) -> Generator[None]:
         def late(*_: object) -> None:
-            raise TimeoutError(f"no answer within {_SECONDS} s")
+            raise _LateError(f"no answer within {_SECONDS} s")
 
         Path("/proc/self/clear_refs").write_text("5")  # the peak of what is resident begins anew
         before = _memory()
@@ -224,6 +228,9 @@ class _Limits:
             yield
         finally:
             signal.alarm(0)
+            self._check(before)
+
+    def _check(self, before: dict[str, int]) -> None:
         after = _memory()
         grown = after["VmHWM"] - before["VmRSS"]
         assert grown < _MEGABYTES, f"memory grew by {grown} MB"

@@ -312,3 +312,11 @@ def test_the_old_format_may_not_declare_more_numbers_than_it_holds(tmp_path: Pat
     path.write_bytes(good[:at] + b"J\xff\xff\xff\x7f" + good[at + 3 :])
     with pytest.raises(FileFormatError, match=r"declares 8,589,934,588 bytes of numbers, 1,\d+ are left"):
         files.read(path)
+
+
+def test_a_bytearray_of_four_gigabytes_is_not_made(tmp_path: Path) -> None:
+    huge = b"\x80\x05\x96" + (1 << 32).to_bytes(8, "little") + b"."
+    pickles = [pickle.dumps(number, 2) for number in (0x1950A86A20F9469CFC6C, 1001, {})]
+    (tmp_path / "a.pt").write_bytes(b"".join(pickles) + huge)
+    with pytest.raises(FileFormatError, match="damaged pickle"):
+        files.read(tmp_path / "a.pt")

@@ -52,7 +52,8 @@ class _Inert:
 class _Storages(_Python):
     """Python's unpickler, in which no name leads anywhere; adds up the bytes of the storages."""
 
-    dispatch = dict(_Python.dispatch)  # noqa: RUF012
+    # A bytearray is made as large as is declared before it is read; torch.save writes none.
+    dispatch = {code: load for code, load in _Python.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # noqa: RUF012
 
     def __init__(self, data: BytesIO | mmap.mmap) -> None:
         super().__init__(data, encoding="latin1")
