@@ -92,6 +92,8 @@ KINDS = {
     "lrn within": net(LRN(name="op", size=3, alpha=0.5, beta=0.75, region="within")),
     "lrn many channels": net(LRN(name="op", size=5, alpha=0.5, beta=0.75, k=2.0), (70, 2, 3)),
     "lrn two wide towers": net(LRN(name="op", size=5, alpha=0.5, beta=0.7, towers=2), (130, 47, 47)),
+    "lrn prime channels": net(LRN(name="op", size=5, alpha=0.5, beta=0.75, k=2.0), (19, 2, 3)),
+    "lrn wide window": net(LRN(name="op", size=21, alpha=0.5, beta=0.75, towers=2), (64, 2, 3)),
     "lrn vector": net(LRN(name="op", size=3, alpha=0.5, beta=0.75, towers=2), VECTOR),
     "lrn sequence": net(LRN(name="op", size=3, alpha=0.5, beta=0.75), SEQUENCE),
     "lrn volume": net(LRN(name="op", size=3, alpha=0.5, beta=0.75, towers=2), (4, 2, 3, 2)),
@@ -162,6 +164,19 @@ def test_the_fast_form_of_lrn_is_the_same_function(kind: str) -> None:
     weights, inputs = probe(KINDS[kind])
     data = b"".join(chunks(ours.graph(KINDS[kind], fast_lrn=True), weights))
     assert_parity(ours.run(data, inputs), reference.forward(KINDS[kind], weights, inputs))
+
+
+@pytest.mark.parametrize("opset", IR_VERSIONS)
+@pytest.mark.parametrize("kind", ["lrn towers", "lrn two wide towers"])
+def test_the_fast_form_of_lrn_is_valid_in_every_operator_set_at_any_batch(opset: int, kind: str) -> None:
+    spec = KINDS[kind]
+    graph = ours.graph(spec, opset=opset, fast_lrn=True)
+    for rows in (1, 3):
+        weights, inputs = probe(spec, rows)
+        data = b"".join(chunks(graph, weights))
+        onnx.checker.check_model(data, full_check=True)
+        assert onnx.load_from_string(data).SerializeToString(deterministic=True) == data
+        assert_parity(ours.run(data, inputs), reference.forward(spec, weights, inputs))
 
 
 @pytest.mark.parametrize("opset", IR_VERSIONS)
