@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from converters import manifest
+from converters.cli import main
 from converters.convert import load, save
 from converters.formats import weights_format
 from converters.frameworks._tf_table import write_table
@@ -263,3 +264,34 @@ def test_damaged_inputs_are_read_or_refused(tmp_path: Path, name: str, request: 
     assert {p.name for p in folder.rglob("*")} == around
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
     assert not list(Path("/tmp").glob("zoo-evil*"))
+
+
+@pytest.mark.parametrize("command", ["convert", "export", "verify"])
+@pytest.mark.parametrize("name", ["safetensors", "pth", "caffemodel", "checkpoint-index", "onnx", "npy", "npz"])
+def test_damaged_inputs_through_the_command_line(
+    tmp_path: Path, name: str, command: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slower sample: the exit status is 2, there is one line on stderr, and nothing new in any folder."""
+    folder, reader = tmp_path / "in", READERS[name]
+    folder.mkdir()
+    path, _ = reader.make(folder)
+    good, source = path.read_bytes(), folder / ("w.ckpt" if name.startswith("checkpoint") else path.name)
+    (tmp_path / "n.prototxt").write_text(deploy_text(SPEC))
+    target = tmp_path / f"x.{'onnx' if command == 'export' else 'npz'}"
+    arguments = [command, str(source), "--prototxt", str(tmp_path / "n.prototxt")]
+    arguments += {"convert": ["-o", str(target), "--force"], "verify": []}.get(
+        command, ["-o", str(target), "--force", "--no-verify"]
+    )
+    before = {p.name for p in folder.rglob("*")}
+    for seed in range(max(6, int(request.config.getoption("--fuzz") or 0) // 50)):
+        path.write_bytes(damaged(good, reader.structure, f"{name} {command} {seed}"))
+        target.unlink(missing_ok=True)
+        capsys.readouterr()
+        status = main(arguments)
+        said = capsys.readouterr()
+        assert "internal error" not in said.err and status in ((0, 1, 2) if command == "verify" else (0, 2)), seed
+        if status == 2 and said.err:
+            assert said.err.startswith("zoo: ") and said.err.count("\n") == 1 and not said.out, (seed, said.err)
+        assert target.exists() == (status == 0 and command != "verify"), seed
+        assert {p.name for p in folder.rglob("*")} == before
+        assert {p.name for p in tmp_path.iterdir()} <= {"in", "n.prototxt", target.name}
