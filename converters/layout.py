@@ -107,12 +107,12 @@ def contiguous(array: NDArray[Any]) -> NDArray[Any]:
     order = _memory_order(array)
     if array.flags.c_contiguous or order == sorted(order) or array.size < 1 << 16:
         return np.ascontiguousarray(array)
-    out = np.empty(array.shape, array.dtype)
+    out, last = np.empty(array.shape, array.dtype), array.ndim - 1
     turned = [order.index(axis) for axis in range(array.ndim)]
 
     def fill(block: Block) -> None:
         part = array[block]
-        if order[-1] == 0:  # a block of few rows is scattered over memory: gathered first, then turned in the cache
+        if order[0] != last and order[-1] == 0:  # rows scattered over memory: gathered, then turned in the cache
             part = np.ascontiguousarray(part.transpose(order)).transpose(turned)
         out[block] = part
 

@@ -1,5 +1,8 @@
 """Any format into any other, without one changed bit; and everything that can be wrong with a file, in one line."""
 
+import os
+import subprocess
+import sys
 from itertools import pairwise, permutations
 from pathlib import Path
 
@@ -66,6 +69,39 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path, kind: str) -> None:
     assert names
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_every_process_writes_the_same_bytes(tmp_path: Path) -> None:
+    """Neither the order of a set nor the time of day is in a file: two processes differ in both."""
+    save(small_weights(), tmp_path / "source.safetensors")
+    code = (
+        "import sys; from pathlib import Path; from converters.convert import load, save; w = load(Path(sys.argv[1])); "
+        "[save(w, Path(sys.argv[2]) / name) for name in sys.argv[3:]]"
+    )
+    for seed in ("1", "2"):
+        (tmp_path / seed).mkdir()
+        command = [sys.executable, "-c", code, str(tmp_path / "source.safetensors"), str(tmp_path / seed)]
+        subprocess.run([*command, *FILES.values()], check=True, env={**os.environ, "PYTHONHASHSEED": seed})
+    names = sorted(path.name for path in (tmp_path / "1").iterdir())
+    assert len(names) >= len(FILES)
+    for name in names:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_changed_bit_is_seen(part: str, turned: bool) -> None:
+    """At either end and in the middle, whatever the order in memory, of tensors of several blocks."""
+    shape = (300, 70, 3, 3) if part == "weight" else (1 << 21,)
+    meant = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    if turned:
+        meant = meant.T
+    found = np.array(meant, order="C")
+    assert same_bits(found, meant)
+    for at in (0, found.size // 2, found.size - 1):
+        found.view(np.uint32).reshape(-1)[at] ^= 1
+        assert not same_bits(found, meant)
+        found.view(np.uint32).reshape(-1)[at] ^= 1
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.layout import axis_sizes, contiguous, convert_shape, parse, rearrange
+from converters.layout import axis_sizes, blocks, contiguous, convert_shape, parse, rearrange
 
 
 def test_a_convolution_kernel_goes_where_tensorflow_wants_it() -> None:
@@ -70,3 +70,11 @@ def test_contiguous_gives_the_same_numbers_in_order(shape: tuple[int, ...]) -> N
             made = contiguous(view)
             assert made.flags.c_contiguous
             np.testing.assert_array_equal(made, view)
+
+
+@given(st.permutations(range(3)), st.tuples(*[st.integers(1, 70)] * 3))
+def test_blocks_cover_every_number_once(axes: list[int], shape: tuple[int, int, int]) -> None:
+    array = np.zeros(shape, np.float32).transpose(axes)
+    for block in blocks(array):
+        array[block] += 1
+    assert (array == 1).all()
