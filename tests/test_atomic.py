@@ -64,6 +64,22 @@ def test_leftovers_of_a_killed_run_go_and_those_of_a_living_one_stay(tmp_path: P
     os.close(lock)
 
 
+@pytest.mark.parametrize("old", [None, "a.prototxt", "a.caffemodel"])
+def test_what_replaces_a_file_is_on_the_disk_before(
+    old: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed, fsync = list[str](), os.fsync
+    opened = "/proc/self/fd"
+    monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(Path(opened, str(fd)).readlink().name), fsync(fd)))
+    if old:
+        (tmp_path / old).write_text("old")
+    with staging(tmp_path / "a.caffemodel") as folder:
+        for name in ("a.caffemodel", "a.prototxt"):
+            (folder / name).write_text("new")
+        publish(folder, tmp_path / "a.caffemodel", force=True)
+    assert flushed == (["a.caffemodel", "a.prototxt", tmp_path.name] if old else [])
+
+
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     target = tmp_path / "model"
     for text in ("one", "two"):
