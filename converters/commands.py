@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +57,8 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _frameworks() -> list[dict[str, Any]]:
+    from importlib import metadata
+
     rows = list[dict[str, Any]]()
     for name in registry.frameworks():
         try:
