@@ -222,6 +222,8 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     for noisy in ("PIL", "matplotlib", "torch", "onnxscript", "onnx_ir", "tensorflow", "tf2onnx", "h5py", "absl"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    if options.command == "convert":  # it moves numbers and multiplies none: BLAS's threads would only be in its way
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imported here: `zoo --help` must not wait for numpy.
     return import_module("converters.commands").COMMANDS[options.command](options)
 
