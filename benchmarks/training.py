@@ -6,9 +6,9 @@
 Everything a step of `zoo train` does but reading images: forward with dropout, backward, sums over devices, momentum.
 Each process has its share of the machine's cores. Rounds alternate between the modes, so that a busy neighbour hits all
 of them; the best step of all rounds counts. "of gemm" is the arithmetic of convolutions and dense layers over what the
-machine multiplies 2048 x 2048 matrices at, on all cores, measured in the same run. "least" is the analytic minimum of
-bytes that a device must send in a step, "sent" what it handed over, "on the wire" what left it through the loopback
-interface, headers and all.
+machine multiplies 2048 x 2048 matrices at, on all cores: the best of several times in the same run. "least" is the
+analytic minimum of bytes that a device must send in a step, "sent" what it handed over, "on the wire" what left it
+through the loopback interface, headers and all.
 """
 
 from __future__ import annotations
@@ -218,8 +218,8 @@ def compare(run: Run, modes: Sequence[str], rounds: int) -> tuple[list[list[str]
     """The table's rows of one batch size, and a line about the machine and the LRN."""
     spec, best, gemm = registry.model(run.model), dict[str, tuple[float, int, int]](), 0.0
     for _ in range(rounds):
-        gemm = max(gemm, gemm_rate(run.device, run.precision))
         for mode in modes:
+            gemm = max(gemm, gemm_rate(run.device, run.precision))
             now = measure(replace(run, mode=mode), "timed")
             best[mode] = min(best.get(mode, now), now)
     rows = list[list[str]]()

@@ -2,7 +2,7 @@
 
 ``y = x s^-b`` with ``s = k + a W(x^2)``, where ``W`` sums over a window and ``a = alpha / n``. Since the window is
 symmetric, ``dL/dx = g s^-b - 2 a b x W(g x s^-b / s)``. `torch.nn.functional.local_response_norm` pads, pools in three
-dimensions and records every step; this takes about a tenth of its time, on one core and on two.
+dimensions and records every step: several times as long.
 
 Everything here works on numbers as they lie in memory, channels first or last: neighbours along an axis are a fixed
 distance apart, so that a window over any axis is a sum of shifted copies of one long row.
