@@ -278,3 +278,12 @@ def test_an_archive_that_points_before_its_beginning_is_refused(tmp_path):
     (tmp_path / "w.npz").write_bytes(data)
     with pytest.raises(FileFormatError, match=r"w\.npz"):
         npy.read(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("nested", ["(" * 3000, "[" * 9000, "-" * 9000 + "1", "{'a':" * 900])
+def test_a_header_of_nested_brackets_is_refused(tmp_path, nested):
+    """Python's parser answers these with MemoryError or RecursionError."""
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("w.npy", b"\x93NUMPY\x01\x00" + len(nested).to_bytes(2, "little") + nested.encode())
+    with pytest.raises(FileFormatError, match="no sound NumPy file"):
+        npy.read(tmp_path / "w.npz")

@@ -55,6 +55,7 @@ _SPEC = f"{METADATA_KEY}=".encode()
 # What NumPy's header reader (it tokenizes headers of Python 2) and zipfile raise for damaged bytes.
 _DAMAGED = (
     *(ValueError, EOFError, KeyError, OverflowError, SyntaxError, TypeError, NotImplementedError, RuntimeError),
+    *(MemoryError, RecursionError),  # of Python's parser, for a header of nested brackets
     *(OSError, TokenError, struct.error, zlib.error, zipfile.BadZipFile, ZooError),
 )
 
