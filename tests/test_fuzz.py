@@ -181,7 +181,6 @@ READERS = {
     "bmp": _image("bmp", damage.wounds),
     "ppm": _image("ppm", damage.tokens),
     "tiff": _image("tiff", damage.tiff),
-    "webp": _image("webp", damage.wounds),
     "manifest": _bytes("m.yaml", _manifest, manifest.load, damage.tokens),
     "training-checkpoint": Reader(_checkpoint, damage.safetensors),
     "training-metrics": Reader(_metrics, damage.tokens),

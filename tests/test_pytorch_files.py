@@ -320,3 +320,23 @@ def test_a_bytearray_of_four_gigabytes_is_not_made(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(b"".join(pickles) + huge)
     with pytest.raises(FileFormatError, match="damaged pickle"):
         files.read(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_is_larger_than_any_state_dict_is_not_gone_through(tmp_path: Path, zipped: bool) -> None:
+    """What it makes of a few megabytes of opcodes takes hundreds."""
+    state = {"state_dict": {"w": torch.zeros(3)}, "history": list(range(1 << 19))}
+    torch.save(state, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(FileFormatError, match="save the state dict alone"):
+        files.read(tmp_path / "a.pt")
+
+
+def test_a_record_that_is_stored_in_four_gigabytes_is_refused(tmp_path: Path) -> None:
+    """torch's reader makes room for the stored size; zipfile looks at the other one alone."""
+    torch.save({"w": torch.zeros(300)}, tmp_path / "a.pt")
+    data = bytearray((tmp_path / "a.pt").read_bytes())
+    at = data.index(b"PK\x01\x02") + 20
+    data[at : at + 4] = b"\xf0\xff\xff\xff"
+    (tmp_path / "a.pt").write_bytes(data)
+    with pytest.raises(FileFormatError, match="two sizes"):
+        files.read(tmp_path / "a.pt")

@@ -22,8 +22,9 @@ from zoo.layers import ModelSpec, Pair, Preprocessing
 RGBImage: TypeAlias = NDArray[np.uint8]
 FloatArray: TypeAlias = NDArray[np.float32]
 
-# What cameras, scanners and data sets write. Others are refused by name: some of Pillow's readers (EPS) start programs.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+# What cameras, scanners and data sets of the time write. Others are refused by name: some of Pillow's readers start
+# programs (EPS), or make the picture as large as is declared before anyone can look at its size (WebP).
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF")
 
 # Pillow's own threshold of suspicion; a decoded image may take three bytes a pixel.
 MAX_PIXELS = 89_478_485

@@ -25,6 +25,8 @@ _WIDTHS = {
 _PICKLES = 5
 # A tuple is walked through as often as it is referred to: sizes and strides are tuples of a few numbers.
 _MAX_TUPLE, _MAX_DEPTH = 100_000, 100
+# A state dict of a thousand tensors takes a tenth of this; what a pickle makes takes a hundred times its bytes.
+_MAX_PICKLE = 1 << 20
 _Python = cast(Any, pickle)._Unpickler
 
 
@@ -49,6 +51,29 @@ class _Inert:
     extend = append
 
 
+class _Limited:
+    """A file for an unpickler, which ends where no state dict would go on."""
+
+    def __init__(self, data: BytesIO | mmap.mmap) -> None:
+        self._data, self._left = data, _MAX_PICKLE
+
+    def read(self, size: int) -> bytes:
+        self._spend(size)
+        return self._data.read(size)
+
+    def readline(self) -> bytes:
+        line = self._data.readline()
+        self._spend(len(line))
+        return line
+
+    def _spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(
+                f"a pickle of more than {_MAX_PICKLE:,} bytes beside its numbers; save the state dict alone"
+            )
+
+
 class _Storages(_Python):
     """Python's unpickler, in which no name leads anywhere; adds up the bytes of the storages."""
 
@@ -56,7 +81,7 @@ class _Storages(_Python):
     dispatch = {code: load for code, load in _Python.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # noqa: RUF012
 
     def __init__(self, data: BytesIO | mmap.mmap) -> None:
-        super().__init__(data, encoding="latin1")
+        super().__init__(_Limited(data), encoding="latin1")
         self.declared = dict[str, int]()
         # Every tuple, kept so that none gives its id to another: how many values it unfolds to, and how deep it is.
         self._tuples = dict[int, tuple[object, int, int]]()

@@ -104,6 +104,8 @@ def _check_zip(path: Path) -> None:
             )
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
             raise FileFormatError(path, "is compressed; torch.save stores its records as they are")
+        if any(record.compress_size != record.file_size for record in records):
+            raise FileFormatError(path, "is damaged: a record has two sizes, though it is stored as it is")
         if sum(record.file_size for record in records) > path.stat().st_size:
             raise FileFormatError(path, "is damaged: its records are larger than the file")
         for record in records:

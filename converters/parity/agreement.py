@@ -17,7 +17,7 @@ from zoo.frameworks import reference as oracle
 
 Progress: TypeAlias = Callable[[str], None]
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"}
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff"}
 
 # Images a batch: every activation of them is held at once.
 _BATCH = 16
