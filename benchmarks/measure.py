@@ -14,6 +14,9 @@ from pathlib import Path
 BIN = Path(sys.executable).parent
 ZOO = str(BIN / "zoo")
 
+# Everybody starts from compiled bytecode, as an installed package does, whatever this shell says of writing it.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -26,7 +29,7 @@ class Cost:
 def run(command: Sequence[str]) -> Cost:
     """One run of a command that must succeed."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=_ENVIRONMENT)
     assert process.stderr is not None
     told = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
@@ -340,3 +341,19 @@ def test_a_record_that_is_stored_in_four_gigabytes_is_refused(tmp_path: Path) ->
     (tmp_path / "a.pt").write_bytes(data)
     with pytest.raises(FileFormatError, match="two sizes"):
         files.read(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path: Path, zipped: bool) -> None:
+    """torch would make the storage larger: by 8 GB here."""
+    path = tmp_path / "a.pt"
+    torch.save({"w": torch.arange(9.0)[3:].reshape(2, 3)}, path, _use_new_zipfile_serialization=zipped)
+    assert files.read(path).tensors["w"].shape == (2, 3)
+    data = path.read_bytes()
+    if zipped:  # the checksum is not looked at where it says 0
+        crc = zlib.crc32(zipfile.ZipFile(path).read("a/data.pkl")).to_bytes(4, "little")
+        data = data.replace(crc, bytes(4))
+    assert data.count(b"K\x03K\x02K\x03") == 1, "offset 3, shape (2, 3)"
+    path.write_bytes(data.replace(b"K\x03K\x02K\x03", b"K\xffK\x02K\x03"))
+    with pytest.raises(FileFormatError, match="a tensor reaches number 260 of a storage of 9"):
+        files.read(path)

@@ -1,7 +1,8 @@
 """The pickles of PyTorch's files, gone through by an unpickler that makes nothing before `torch.load` reads them.
 
 `torch.load` runs no code of a file, but believes it: it makes every storage of the format before 1.6 as large as the
-pickle says, and hashes whatever is a key, be it a small pickle's tuple of tuples that would take years.
+pickle says, makes it larger where a tensor reaches beyond it, and hashes whatever is a key, be it a small pickle's tuple
+of tuples that would take years.
 
 Format: pytorch ``torch/serialization.py``. A zip holds one pickle. Before 1.6 (`_legacy_save`): five pickles (a magic
 number, the format's version, the writing machine, the object, the keys of its storages), then the storages.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import mmap
 import pickle
 import struct
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from pickle import PickleError
@@ -51,6 +53,34 @@ class _Inert:
     extend = append
 
 
+class _Storage(_Inert):
+    """A storage, of which nothing is made."""
+
+    def __init__(self, numbers: int) -> None:
+        self.numbers = numbers
+
+
+def _rebuilt(*parts: object) -> _Inert:
+    """In the place of torch's functions that make a tensor of (storage, offset, size, stride, ...)."""
+    if len(parts) < 4 or not isinstance(parts[0], _Storage):
+        raise ValueError("a tensor without a storage")
+    if not isinstance(parts[2], tuple) or not isinstance(parts[3], tuple):
+        raise ValueError("a tensor of no shape")
+    size, stride = cast("tuple[object, ...]", parts[2]), cast("tuple[object, ...]", parts[3])
+    numbers: list[Any] = [parts[1], *size, *stride]
+    if len(size) != len(stride) or not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("a tensor of impossible shape")
+    offset, *rest = cast("list[int]", numbers)
+    last = offset + sum((side - 1) * step for side, step in zip(rest, rest[len(size) :], strict=False))
+    if all(rest[: len(size)]) and last >= parts[0].numbers:
+        raise ValueError(f"a tensor reaches number {last:,} of a storage of {parts[0].numbers:,}")
+    return _Inert()
+
+
+# torch/_utils.py; they begin with the same four arguments.
+_REBUILD = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_qtensor"}
+
+
 class _Limited:
     """A file for an unpickler, which ends where no state dict would go on."""
 
@@ -86,7 +116,9 @@ class _Storages(_Python):
         # Every tuple, kept so that none gives its id to another: how many values it unfolds to, and how deep it is.
         self._tuples = dict[int, tuple[object, int, int]]()
 
-    def find_class(self, module: str, name: str) -> type[_Inert]:
+    def find_class(self, module: str, name: str) -> Callable[..., _Inert]:
+        if module == "torch._utils" and name in _REBUILD:
+            return _rebuilt
         return type(name, (_Inert,), {}) if module == "torch" and name.endswith("Storage") else _Inert
 
     def persistent_load(self, pid: object) -> _Inert | type[_Inert]:
@@ -98,7 +130,7 @@ class _Storages(_Python):
             raise ValueError("it refers to what is no storage")
         width = _WIDTHS.get(parts[1].__name__.removesuffix("Storage"), 1)
         self.declared[parts[2]] = max(self.declared.get(parts[2], 0), parts[4] * width)
-        return _Inert()
+        return _Storage(parts[4])
 
     def _weigh(self) -> None:
         made = cast("tuple[object, ...]", self.stack[-1])
