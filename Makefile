@@ -1,9 +1,10 @@
 # Everything runs from .venv, made by the first target that needs it. PYTHON is the interpreter to make it from.
 PYTHON ?= python3.11
 BIN := .venv/bin
-# A test opens the HTML report in a real browser.
-CHROMIUM := { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
-  || echo "no browser: install chromium, or tests/test_report.py will fail" >&2
+# Tests open the HTML report in a real browser, and ask real shells for completions.
+TOOLS := chromium zsh fish
+APT := { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(TOOLS) >/dev/null; } \
+  || echo "install $(TOOLS), or tests/test_report.py and tests/test_completion.py will fail" >&2
 
 .PHONY: demo test lint bench fuzz setup clean
 
@@ -35,7 +36,7 @@ setup: .venv/.ready
 	$(BIN)/python -m pip install -q 'torch<2.14'
 	$(BIN)/python -m pip install -q -e '.[all,dev]'
 	$(BIN)/python -m pip install -q --no-deps caffe2onnx==2.0.1
-	command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(CHROMIUM)
+	( for tool in $(TOOLS); do command -v $$tool >/dev/null || exit 1; done ) || $(APT)
 	touch $@
 
 clean:  ## remove what was built; .venv stays

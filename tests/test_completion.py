@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -38,15 +37,10 @@ def test_every_command_flag_and_model_is_in_the_script(shell: str) -> None:
 def test_the_shell_reads_its_script(shell: str, tmp_path: Path) -> None:
     text = script(build_parser(), shell)
     (tmp_path / "script").write_text(text)
-    if shutil.which(shell):
-        done = subprocess.run([shell, "-n", tmp_path / "script"], capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
-    else:  # what a parser would stumble over first: quotes and braces that are not closed
-        code = re.sub(r"\\.", "", text)
-        assert all(code.count(quote) % 2 == 0 for quote in '"`') and code.count("{") == code.count("}")
+    done = subprocess.run([shell, "-n", tmp_path / "script"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish (apt-get install fish)")
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
@@ -64,7 +58,6 @@ def test_what_fish_offers(line: str, offered: set[str], tmp_path: Path) -> None:
     assert {row.partition("\t")[0] for row in done.stdout.splitlines()} == offered
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh (apt-get install zsh)")
 def test_zsh_knows_whom_to_ask(tmp_path: Path) -> None:
     """As the README has it: through eval, after compinit."""
     (tmp_path / "script").write_text(script(build_parser(), "zsh"))

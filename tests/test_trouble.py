@@ -10,11 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from converters.cli import main
 from converters.convert import load, save
 from converters.fetch import fetch
 from tests.small import small_weights
@@ -23,6 +26,7 @@ from tests.test_killed import ZOO, _weights  # pyright: ignore[reportPrivateUsag
 from zoo.errors import ZooError
 
 _ROOM = 3_000_000
+_NOBODY = 65534
 
 
 @dataclass(frozen=True)
@@ -164,13 +168,37 @@ def test_a_folder_of_other_things_is_never_replaced_by_a_saved_model(tmp_path: P
     assert (tmp_path / "home" / "letter").read_text() == "dear"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
-def test_what_may_not_be_read_or_written(tmp_path: Path) -> None:
-    save(small_weights(), tmp_path / "w.safetensors")
-    (tmp_path / "closed").mkdir(mode=0o500)
-    one_line(zoo("convert", tmp_path / "w.safetensors", "-o", tmp_path / "closed" / "x.npz", cwd=tmp_path))
-    (tmp_path / "w.safetensors").chmod(0)
-    one_line(zoo("convert", tmp_path / "w.safetensors", "-o", tmp_path / "x.npz", cwd=tmp_path))
+@contextmanager
+def nobody() -> Iterator[None]:
+    """For as long as this lasts, root is a user like any other: root may read and write everything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_what_may_not_be_read_or_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder, closed = Path(name), Path(name) / "closed"
+        source = folder / "w.safetensors"
+        save(small_weights(), source)
+        main(["convert", str(source), "-o", str(folder / "warm.npz")])  # nobody may not be allowed to import, either
+        for path, mode in ((folder, 0o777), (source, 0o644)):
+            path.chmod(mode)
+        closed.mkdir()
+        closed.chmod(0o555)
+        capsys.readouterr()
+        for target, reason in ((closed / "x.npz", "Permission denied"), (folder / "x.npz", "cannot be read")):
+            with nobody():
+                assert main(["convert", str(source), "-o", str(target)]) == 2
+            told = capsys.readouterr()
+            assert reason in told.err and told.err.count("\n") == 1 and not told.out
+            source.chmod(0)
+        assert sorted(path.name for path in folder.iterdir()) == ["closed", "w.safetensors", "warm.npz"]
 
 
 @pytest.mark.parametrize("command", ["list models", "show alexnet", "diff alexnet alexnet_v2", "list weights --json"])

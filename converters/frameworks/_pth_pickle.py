@@ -1,8 +1,8 @@
 """The pickles of PyTorch's files, gone through by an unpickler that makes nothing before `torch.load` reads them.
 
 `torch.load` runs no code of a file, but believes it: it makes every storage of the format before 1.6 as large as the
-pickle says, makes it larger where a tensor reaches beyond it, and hashes whatever is a key, be it a small pickle's tuple
-of tuples that would take years.
+pickle says, makes it larger where a tensor reaches beyond it, and hashes whatever is a key, be it a small pickle's
+tuple of tuples that would take years.
 
 Format: pytorch ``torch/serialization.py``. A zip holds one pickle. Before 1.6 (`_legacy_save`): five pickles (a magic
 number, the format's version, the writing machine, the object, the keys of its storages), then the storages.
