@@ -76,7 +76,9 @@ def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelS
         return fitted
     reason = first_difference(fitted, _with_classes_of(said, native.tensors, form))
     if reason and said.name == wanted.name:
-        raise ZooError(f"{path} holds another {said.name} than the one given: {reason}; leave --model or --prototxt out")
+        raise ZooError(
+            f"{path} holds another {said.name} than the one given: {reason}; leave --model or --prototxt out"
+        )
     if reason:
         raise ZooError(f"{path} holds {said.name}, not {wanted.name}: {reason}; leave --model out, or name {said.name}")
     return replace(fitted, preprocessing=said.preprocessing or fitted.preprocessing)

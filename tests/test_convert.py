@@ -140,6 +140,12 @@ def test_one_member_s_weights_are_refused_for_another_with_the_reason(tmp_path: 
         load(tmp_path / "w.safetensors", spec=shrink("caffenet"))
 
 
+def test_a_network_that_shares_its_name_with_another_is_called_another(tmp_path: Path) -> None:
+    save(small_weights(), tmp_path / "w.safetensors")
+    with pytest.raises(ZooError, match=r"holds another alexnet than the one given: norm1.*leave --model or --prototxt"):
+        load(tmp_path / "w.safetensors", spec=shrink("alexnet").change("norm1", alpha=1.0))
+
+
 def test_a_fine_tuned_head_keeps_its_classes(tmp_path: Path) -> None:
     weights = with_num_classes(small_weights("bvlc_alexnet"), 7)
     for name in ("w.pt", "w.ckpt", "w.npz"):
