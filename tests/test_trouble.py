@@ -236,7 +236,7 @@ def test_generate_says_what_it_wrote_though_nobody_listens(tmp_path: Path) -> No
 def test_an_interruption_is_one_line_and_130(tmp_path: Path, command: str, request: pytest.FixtureRequest) -> None:
     save(_weights(1), tmp_path / "w.safetensors")
     rng, interrupted = random.Random(command), 0
-    for i in range(max(3, int(request.config.getoption("--kills") or 0) // 5)):
+    for i in range(max(4, int(request.config.getoption("--kills") or 0) // 5)):
         out = tmp_path / "out"
         out.mkdir(exist_ok=True)
         words = [word.replace("x.", f"x{i}.").replace("/r", f"/r{i}") for word in command.split()]
@@ -244,11 +244,14 @@ def test_an_interruption_is_one_line_and_130(tmp_path: Path, command: str, reque
         process = subprocess.Popen(
             [*ZOO, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )
-        time.sleep(0.15 + rng.uniform(0, 1.0))  # the interpreter's own start is not ours to answer for
+        # The interpreter's own start is not ours to answer for. Where a command is done sooner, the next one is met.
+        time.sleep(0.15 + rng.uniform(0, 1.0) / (1 + i))
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[1]
-        assert process.returncode in (0, 130), said
-        if process.returncode == 130:
+        # CPython ends itself by the signal where that came while it ran a string as code, though it was caught; a shell
+        # calls both 130.
+        assert process.returncode in (0, 130, -signal.SIGINT), said
+        if process.returncode:
             interrupted += 1
             assert "Traceback" not in said and said.rstrip().splitlines()[-1].startswith("zoo: interrupted"), said
         assert not [path for path in out.rglob(".*") if not path.name.endswith(".csv")]
