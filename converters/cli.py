@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -185,7 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
         _check_streams()
-        status = _run(arguments, verbose)
+        with _interruptible():
+            status = _run(arguments, verbose)
         sys.stdout.flush()
     except ZooError as error:
         return _fail(str(error), error.exit_status, verbose)
@@ -203,6 +207,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = f"{type(error).__name__}: {error}"
         return _fail(f"internal error, please report it with the traceback that -v shows: {told}", 2, verbose)
     return status
+
+
+@contextmanager
+def _interruptible() -> Generator[None]:
+    """Ctrl-C is a `KeyboardInterrupt`, whatever the import of a framework that it breaks into makes of it."""
+    came = False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    before, is_main = signal.getsignal(signal.SIGINT), threading.current_thread() is threading.main_thread()
+    if before is not signal.default_int_handler or not is_main:  # in a program that has said what is to happen
+        yield
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception:
+        if not came:
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:  # it may also have been taken for a framework that cannot be imported
+        raise KeyboardInterrupt
 
 
 def _check_streams() -> None:
