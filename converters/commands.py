@@ -128,14 +128,16 @@ def _generate(options: argparse.Namespace) -> int:
     if options.num_classes:
         spec = spec.with_num_classes(options.num_classes)
     framework = registry.framework(options.framework)
+    is_new = not options.output.exists()
     options.output.mkdir(parents=True, exist_ok=True)
     try:
         with staging(options.output / spec.file_name) as folder:
             main = framework.generate(spec, folder)[0]
             written = publish(folder, options.output / main.name, force=options.force)
     except ZooError:
-        with suppress(OSError):  # one that holds other things stays
-            options.output.rmdir()
+        if is_new:
+            with suppress(OSError):  # somebody else may have put something there meanwhile
+                options.output.rmdir()
         raise
     for path in written:
         _print(str(path))

@@ -23,6 +23,7 @@ from converters.parity import probe_weights
 from converters.weights import Weights
 from tests.small import small_weights
 from zoo import registry
+from zoo.errors import ZooError
 from zoo.frameworks import onnx as frameworks_onnx
 from zoo.layers import ModelSpec
 
@@ -488,3 +489,14 @@ def test_a_picture_takes_part(zoo: Run, desk: Path) -> None:
     Image.new("RGB", (100, 90), (9, 99, 199)).save(desk / "p.png")
     status, out, _ = zoo("verify", "alexnet_mini", "--frameworks", "onnx", "--image", "p.png")
     assert status == 0 and "p.png" in out
+
+
+def test_a_failed_generate_takes_away_its_own_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ZooError("refused")
+
+    monkeypatch.setattr("zoo.frameworks.caffe.generate", refuse)
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "new"):
+        assert main(["generate", "alexnet", "--framework", "caffe", "-o", str(tmp_path / name)]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
