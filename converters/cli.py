@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -252,8 +253,10 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     for noisy in ("PIL", "matplotlib", "torch", "onnxscript", "onnx_ir", "tensorflow", "tf2onnx", "h5py", "absl"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    if options.command == "convert":  # it moves numbers and multiplies none: BLAS's threads would only be in its way
+    if options.command == "convert":
+        # It moves numbers and multiplies none: BLAS's threads would only be in its way. Nor does it leave garbage.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        gc.disable()
     # Imported here: `zoo --help` must not wait for numpy.
     return import_module("converters.commands").COMMANDS[options.command](options)
 

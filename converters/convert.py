@@ -12,9 +12,9 @@ import numpy as np
 from converters.atomic import check_target, publish, staging
 from converters.cores import spread
 from converters.formats import NativeFile, WeightsFormat, format_name, weights_format
-from converters.layout import Block, blocks, convert_shape
+from converters.layout import blocks, convert_shape, packed
 from converters.mapped import release
-from converters.tensormap import to_canonical, to_native
+from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
 from zoo import registry
 from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
@@ -24,7 +24,8 @@ from zoo.show import first_difference
 
 _LOG = logging.getLogger(__name__)
 
-# A written file is compared with what was meant so many numbers at a time, and then let go.
+
+# A written file is compared with what was meant so many numbers at a time, then let go: the source is held, too.
 _PART = 1 << 23
 
 
@@ -211,27 +212,22 @@ def save(weights: Weights, path: Path, *, to_format: str | None = None, force: b
 
 
 def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
-    written = form.read(path)
-    entries = form.entries(weights.spec, written.tensors)
-    for name, meant in to_native(weights, entries).items():
-        release(meant)  # what was written is in the disk cache; holding both files would double the memory
-        found = written.tensors.get(name)
-        if found is None or found.shape != meant.shape or not all(_same(found, meant, part) for part in _parts(meant)):
-            raise CheckFailedError(f"{path}: {name} read back differently from what was written; nothing was changed")
+    written, shapes = form.read(path), parameter_shapes(weights.spec)
+    for entry in form.entries(weights.spec, written.tensors):
+        found, meant = written.tensors.get(entry.native), native_numbers(weights, entry)
+        if found is None or found.shape != entry.native_shape(shapes[entry.canonical]) or not _same(found, meant):
+            raise CheckFailedError(
+                f"{path}: {entry.native} read back differently from what was written; nothing was changed"
+            )
 
 
-def _parts(array: Array) -> list[Block]:
-    """Stretches of an array in C order; a transposed one in one piece."""
-    if array.ndim == 0 or not array.flags.c_contiguous:
-        return [(...,)]
-    rows = max(1, _PART * len(array) // max(array.size, 1))
-    return [(slice(start, start + rows),) for start in range(0, len(array), rows)]
-
-
-def _same(found: Array, meant: Array, part: Block) -> bool:
-    same = same_bits(found[part], meant[part])
-    release(found)
-    return same
+def _same(found: Array, meant: Array) -> bool:
+    found = found.reshape(meant.shape)
+    for part in blocks(meant, _PART) if meant.ndim else [()]:
+        if not same_bits(found[part], meant[part]):
+            return False
+        release(found)
+    return True
 
 
 def same_bits(a: Array, b: Array) -> bool:
@@ -240,4 +236,4 @@ def same_bits(a: Array, b: Array) -> bool:
         return False
     # An axis of one number says nothing of how the others lie in memory.
     one, other = (np.atleast_1d(array.squeeze()).view(np.uint32) for array in (a, b))
-    return all(spread(lambda block: np.array_equal(one[block], other[block]), blocks(other)))
+    return all(spread(lambda block: np.array_equal(one[block], packed(other[block])), blocks(other)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -16,5 +17,10 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result
     threads = min(len(os.sched_getaffinity(0)), len(items))
     if threads < 2:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, items))
+    return list(_pool(len(os.sched_getaffinity(0))).map(work, items))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Kept: it is asked for hundreds of times, and starting threads would take longer than some of the work."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="cores")

@@ -8,8 +8,8 @@ the same weight as the kernel of a convolution; ``"11OI"`` is a dense weight in 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from math import prod
-from types import EllipsisType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from converters.cores import spread
 
 # What cuts a block out of an array.
-Block: TypeAlias = "tuple[slice | EllipsisType, ...]"
+Block: TypeAlias = tuple[slice, ...]
 
 
 def parse(layout: str) -> list[str]:
@@ -78,22 +78,28 @@ def rearrange(array: NDArray[Any], source: str, target: str, known: Mapping[str,
         target: the layout wanted, of the same axes.
         known: sizes of axes that the shape alone does not tell, such as H and W of a merged ``(CHW)``.
     """
+    moved, groups = reordered(array, source, target, known), parse(target)
+    sizes = axis_sizes(source, array.shape, known)
+    merged = contiguous(moved) if any(len(group) > 1 for group in groups) else moved
+    return merged.reshape([prod(sizes[axis] for axis in group) for group in groups])
+
+
+def reordered(array: NDArray[Any], source: str, target: str, known: Mapping[str, int]) -> NDArray[Any]:
+    """A view of `array` whose numbers come in the order of `rearrange`, with every axis a dimension of its own."""
     sizes = axis_sizes(source, array.shape, known)
     before, after = "".join(parse(source)), "".join(parse(target))
     if set(before) != set(after):
         raise ValueError(f"{source!r} and {target!r} have different axes")
     split = array.reshape([sizes[axis] for axis in before])
-    moved = np.transpose(split, [before.index(axis) for axis in after])
-    groups = parse(target)
-    merged = contiguous(moved) if any(len(group) > 1 for group in groups) else moved
-    return merged.reshape([prod(sizes[axis] for axis in group) for group in groups])
+    return np.transpose(split, [before.index(axis) for axis in after])
 
 
-# So many float32 numbers in a row fill a cache line; a few lines where whole blocks are turned around.
-_LINE = 16
-_LINES = 32
-# Where nothing is turned around, a block holds about this many numbers.
+# A block of a tensor holds about this many numbers, which a core's cache has room for beside their source.
 _BLOCK = 1 << 20
+# So many float32 numbers in a row fill a cache line.
+_LINE = 16
+# No axis of a tile is longer.
+_TILE = 256
 
 
 def contiguous(array: NDArray[Any]) -> NDArray[Any]:
@@ -102,35 +108,57 @@ def contiguous(array: NDArray[Any]) -> NDArray[Any]:
     NumPy walks a transposed weight with strides of kilobytes, so that every number costs a cache line. Here it is cut
     into `blocks` that stay in the cache, and the cores share them.
     """
+    if array.flags.c_contiguous or array.size <= _BLOCK:
+        return packed(array)
     if 1 in array.shape:
         return contiguous(array.squeeze()).reshape(array.shape)
-    order = _memory_order(array)
-    if array.flags.c_contiguous or order == sorted(order) or array.size < 1 << 16:
-        return np.ascontiguousarray(array)
-    out, last = np.empty(array.shape, array.dtype), array.ndim - 1
-    turned = [order.index(axis) for axis in range(array.ndim)]
-
-    def fill(block: Block) -> None:
-        part = array[block]
-        if order[0] != last and order[-1] == 0:  # rows scattered over memory: gathered, then turned in the cache
-            part = np.ascontiguousarray(part.transpose(order)).transpose(turned)
-        out[block] = part
-
-    spread(fill, blocks(array))
+    out = np.empty(array.shape, array.dtype)
+    spread(lambda block: _lay(array[block], out[block]), blocks(array))
     return out
 
 
-def blocks(array: NDArray[Any]) -> list[Block]:
-    """Indices that cut an array of at least one axis up, in such a way that a block's memory is in few cache lines.
+def packed(array: NDArray[Any]) -> NDArray[Any]:
+    """One of an array's `blocks` in C order; itself, if it is so already."""
+    if array.flags.c_contiguous:
+        return array
+    if 1 in array.shape:
+        return packed(array.squeeze()).reshape(array.shape)
+    out = np.empty(array.shape, array.dtype)
+    _lay(array, out)
+    return out
 
-    They suit two arrays at once: `array`, and one of its shape in C order. The axis that is innermost in one of them
-    and outermost in the other is cut; where there is none, the first one.
+
+def blocks(array: NDArray[Any], size: int = _BLOCK) -> list[Block]:
+    """Indices that cut an array of at least one axis into blocks of about `size` numbers, in few and long rows.
+
+    The rows are long in the memory of `array`, and in that of an array of its shape in C order.
+    """
+    order = _memory_order(array)
+    axis = order[1] if order[0] == array.ndim - 1 > 0 else 0
+    step = max(size * array.shape[axis] // max(array.size, 1), 1)
+    step -= step % _LINE if step > _LINE else 0
+    return [(*[slice(None)] * axis, slice(start, start + step)) for start in range(0, array.shape[axis], step)]
+
+
+def _lay(array: NDArray[Any], out: NDArray[Any]) -> None:
+    """Copy a block of any strides, no axis of size one, into `out`, whose last axis is contiguous.
+
+    Tiles are gathered in the order of their memory and turned in the cache. There, numbers a power of two apart would
+    fall on the same few cache lines; a little room beside the axis within `out`'s last one keeps them apart.
     """
     order, last = _memory_order(array), array.ndim - 1
-    if last and order[0] == last:
-        return [(..., slice(start, start + _LINE)) for start in range(0, array.shape[last], _LINE)]
-    rows = _LINES if last and order[-1] == 0 else max(1, _BLOCK * len(array) // max(array.size, 1))
-    return [(slice(start, start + rows),) for start in range(0, len(array), rows)]
+    if order[-1] == last:
+        out[...] = array
+        return
+    turned, tile = [order.index(axis) for axis in range(array.ndim)], [min(size, _TILE) for size in array.shape]
+    within = order[order.index(last) + 1]
+    room = np.empty([tile[axis] + (axis == within) for axis in order], array.dtype)
+    for starts in product(*(range(0, size, step) for size, step in zip(array.shape, tile, strict=True))):
+        where = tuple(slice(start, start + step) for start, step in zip(starts, tile, strict=True))
+        part = array[where].transpose(order)
+        gathered = room[tuple(slice(size) for size in part.shape)]
+        gathered[...] = part
+        out[where] = gathered.transpose(turned)
 
 
 def _memory_order(array: NDArray[Any]) -> list[int]:

@@ -29,7 +29,7 @@ def mapped(path: Path) -> memoryview:
         raise FileFormatError(path, f"cannot be read: {error.strerror}") from error
 
 
-def release(array: NDArray[Any]) -> None:
+def release(array: NDArray[Any] | memoryview) -> None:
     """Give the pages of a memory-mapped file back: they stay in the disk cache, but not in this process."""
     base: Any = array
     while isinstance(base, np.ndarray | memoryview):

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from converters.layout import axis_sizes, contiguous, convert_shape, rearrange
-from converters.mapped import release
-from converters.weights import Array, Weights, tensor_problem
+from converters.layout import axis_sizes, convert_shape, rearrange, reordered
+from converters.weights import Arranged, Array, Weights, tensor_problem
 from zoo.errors import WeightsError
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import parameter_shapes
@@ -48,6 +45,13 @@ def to_native(weights: Weights, table: Iterable[Entry]) -> dict[str, Array]:
     }
 
 
+def native_numbers(weights: Weights, entry: Entry) -> Array:
+    """The numbers of one of the framework's tensors for who passes over them once, as for `Weights.numbers`."""
+    if not entry.axes:
+        return weights.numbers(entry.canonical)
+    return reordered(weights.tensors[entry.canonical], entry.axes, entry.native_axes, entry.sizes)
+
+
 def to_canonical(
     spec: ModelSpec,
     table: Iterable[Entry],
@@ -76,22 +80,18 @@ def to_canonical(
         if tensor is None or problem:
             problems.append(str(problem))
         else:
-            canonical[name] = _canonical(entry, tensor, shape)
+            canonical[name] = _in_order(entry, tensor, shape)
     used = {entries[name].native for name in shapes}
     problems += [
         f"{name} is not a parameter of this network" for name in tensors if name not in used and not ignored(name)
     ]
     if problems:
         raise WeightsError(f"{source} as {spec.name}", problems)
-    return Weights(spec=spec, tensors=canonical, source=source, finite=True)
+    return Weights(spec=spec, tensors=Arranged(canonical, shapes), source=source)
 
 
-def _canonical(entry: Entry, tensor: Array, shape: Shape) -> Array:
-    """One tensor in canonical layout, in C order: it is transposed once here, not by everyone who reads it."""
+def _in_order(entry: Entry, tensor: Array, shape: Shape) -> Array:
+    """A view of one tensor whose numbers come in canonical order."""
     if not entry.axes:
         return tensor
-    sizes = axis_sizes(entry.axes, shape, entry.sizes)
-    made = contiguous(rearrange(tensor, entry.native_axes, entry.axes, sizes))
-    if not np.shares_memory(made, tensor):
-        release(tensor)  # it was copied: hold the file's pages no longer
-    return made
+    return reordered(tensor, entry.native_axes, entry.axes, axis_sizes(entry.axes, shape, entry.sizes))

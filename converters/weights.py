@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.cores import spread
+from converters.layout import contiguous
+from converters.mapped import release
 from zoo.errors import WeightsError
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import parameter_shapes
@@ -18,6 +20,36 @@ Array: TypeAlias = NDArray[Any]
 
 # Arrays are scanned in pieces of this many numbers, so that a check never doubles the memory of a memory-mapped file.
 _CHUNK = 1 << 20
+
+
+class Arranged(Mapping[str, Array]):
+    """Tensors that a file holds in another order: each is laid out when it is first asked for.
+
+    Args:
+        numbers: name -> a view of the file, strided so that its numbers come in the tensor's order; axes that the
+            tensor merges may be apart. Finite float32.
+        shapes: of the tensors, in the same order.
+    """
+
+    def __init__(self, numbers: dict[str, Array], shapes: Mapping[str, Shape]) -> None:
+        self._numbers, self.shapes = numbers, shapes
+
+    def __getitem__(self, name: str) -> Array:
+        numbers = self._numbers[name]
+        if not numbers.flags.c_contiguous:
+            self._numbers[name] = contiguous(numbers)
+            release(numbers)  # it was copied: hold the file's pages no longer
+        return self._numbers[name].reshape(self.shapes[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def numbers(self, name: str) -> Array:
+        """The numbers of one tensor, as they lie in memory."""
+        return self._numbers[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +70,15 @@ class Weights:
     finite: InitVar[bool] = False
 
     def __post_init__(self, finite: bool) -> None:
+        if isinstance(self.tensors, Arranged) and self.tensors.shapes == parameter_shapes(self.spec):
+            return
         problems = list(tensor_problems(parameter_shapes(self.spec), self.tensors, finite=finite))
         if problems:
             raise WeightsError(f"{self.source} as {self.spec.name}", problems)
+
+    def numbers(self, name: str) -> Array:
+        """One tensor's numbers for who passes over them once: in its order, but not of its shape or in one piece."""
+        return self.tensors.numbers(name) if isinstance(self.tensors, Arranged) else self.tensors[name]
 
     def with_spec(self, spec: ModelSpec) -> Weights:
         """The same numbers for another spec of the same parameters."""

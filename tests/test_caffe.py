@@ -17,8 +17,9 @@ from zoo import registry
 from zoo.errors import UnsupportedError, ZooError
 from zoo.frameworks import _caffe_opencv, caffe, reference
 from zoo.frameworks._caffe_lower import as_scales, for_caffe, slice_groups
+from zoo.frameworks._caffe_training import solver_text, train_val_text
 from zoo.frameworks._prototxt import parse
-from zoo.frameworks.caffe import deploy_text, parse_prototxt, read_prototxt, solver_text, train_val_text
+from zoo.frameworks.caffe import deploy_text, parse_prototxt, read_prototxt
 from zoo.frameworks.onnx import run
 from zoo.layers import (
     LRN,

@@ -8,16 +8,15 @@ numbers lie in ``X.data-?????-of-?????``; V1 is one table that holds the numbers
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
+from converters.arrayfile import write_numbers
 from converters.frameworks._tf_table import crc32c, masked, read_table, write_table
-from converters.layout import contiguous
 from converters.mapped import mapped, release
 from converters.protowire import FIXED32, Value, fields, integer, message, signed, tag
 from converters.weights import Array
@@ -43,8 +42,7 @@ _TYPES = {
     23: "<u8",
 }
 _MAX_RANK = 32
-# Tensors are laid out anew, checksummed and written in pieces of about this many bytes: AlexNet's fc6 is one.
-_SLAB = 160_000_000
+_PART = 1 << 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +83,19 @@ def read_v2(prefix: Path) -> dict[str, Array]:
         if len(content) != entry.size:
             raise FileFormatError(source, f"cut short: {name} needs {entry.offset + entry.size:,} bytes")
         # The checksum of strings is one of their decoded form; they are no weights.
-        if entry.dtype in _TYPES and masked(crc32c(content)) != entry.crc:
+        if entry.dtype in _TYPES and _checksum(content) != entry.crc:
             raise FileFormatError(source, f"the checksum of {name} differs: the file is damaged")
         tensors[name] = _array(entry, content)
-        release(tensors[name])
     return tensors
+
+
+def _checksum(content: memoryview) -> int:
+    """As it is stored; what was looked at is let go, because another file may be held at the same time."""
+    crc = 0
+    for start in range(0, len(content), _PART):
+        crc = crc32c(content[start : start + _PART], crc)
+        release(content)
+    return masked(crc)
 
 
 def _index(data: memoryview) -> tuple[int, dict[str, _Entry]]:
@@ -182,40 +188,21 @@ def write_v2(prefix: Path, tensors: Mapping[str, Array]) -> None:
 
     Args:
         prefix: ``X``.
-        tensors: name -> float32 array; transposed views are laid out piece by piece.
+        tensors: name -> float32 array; transposed views are laid out block by block.
     """
-    items, offset = [(b"", integer(1, 1) + message(3, integer(1, 1)))], 0
-    for tensor in tensors.values():
-        release(tensor)  # the whole file and its largest tensor once more would be too much
+    names = sorted(tensors, key=str.encode)
     with _shard_path(prefix, 0, 1).open("wb") as file:
-        for key, name in sorted((name.encode(), name) for name in tensors):
-            tensor = tensors[name]
-            crc = _write_tensor(file, tensor)
-            release(tensor)
-            shape = b"".join(message(2, integer(1, size)) for size in tensor.shape)
-            where = (integer(4, offset) if offset else b"") + (integer(5, tensor.nbytes) if tensor.nbytes else b"")
-            checksum = tag(6, FIXED32) + _UINT32.pack(masked(crc))
-            items.append((key, integer(1, _FLOAT) + message(2, shape) + where + checksum))
-            offset += tensor.nbytes
+        for name in names:
+            write_numbers(file, tensors[name])
+    items, offset, written = [(b"", integer(1, 1) + message(3, integer(1, 1)))], 0, _shard(prefix, 0, 1)
+    for name in names:
+        shape, size = tensors[name].shape, tensors[name].nbytes
+        crc = _checksum(written[offset : offset + size])
+        entry = integer(1, _FLOAT) + message(2, b"".join(message(2, integer(1, size)) for size in shape))
+        entry += (integer(4, offset) if offset else b"") + (integer(5, size) if size else b"")
+        items.append((name.encode(), entry + tag(6, FIXED32) + _UINT32.pack(crc)))
+        offset += size
     index_path(prefix).write_bytes(write_table(items))
-
-
-def _write_tensor(file: BinaryIO, tensor: Array) -> int:
-    crc = 0
-    for slab in _slabs(tensor):
-        piece = contiguous(slab).astype("<f4", copy=False)
-        crc = crc32c(piece, crc)
-        file.write(piece.data)
-    return crc
-
-
-def _slabs(tensor: Array) -> Iterator[Array]:
-    if tensor.ndim == 0 or tensor.flags.c_contiguous:
-        yield tensor
-        return
-    rows = max(1, _SLAB * len(tensor) // max(tensor.nbytes, 1))
-    for start in range(0, len(tensor), rows):
-        yield tensor[start : start + rows]
 
 
 def read_v1(path: Path) -> dict[str, Array]:

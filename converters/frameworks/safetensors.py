@@ -15,8 +15,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from converters.arrayfile import write_numbers
 from converters.formats import NativeFile
-from converters.layout import contiguous
 from converters.mapped import mapped
 from converters.tensormap import Entry
 from converters.torchvision_names import native_names
@@ -164,17 +164,17 @@ def write(path: Path, weights: Weights) -> None:
     """Write the canonical tensors in the network's order, and the network itself into the metadata."""
     metadata = {METADATA_KEY: dumps(weights.spec), "format": "pt", "model": weights.spec.name}
     header, position = dict[str, Any]({_METADATA: metadata}), 0
-    tensors = {name: weights.tensors[name] for name in parameter_shapes(weights.spec)}
-    for name, tensor in tensors.items():
-        end = position + tensor.nbytes
-        header[name] = {"dtype": "F32", "shape": tensor.shape, "data_offsets": (position, end)}
+    shapes = parameter_shapes(weights.spec)
+    for name, shape in shapes.items():
+        end = position + weights.numbers(name).nbytes
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": (position, end)}
         position = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     with path.open("wb") as file:
         file.write(_LENGTH.pack(len(text)) + text)
-        for tensor in tensors.values():
-            file.write(contiguous(tensor).astype("<f4", copy=False).reshape(-1).view(np.uint8).data)
+        for name in shapes:
+            write_numbers(file, weights.numbers(name))
 
 
 def main_file(path: Path) -> Path:

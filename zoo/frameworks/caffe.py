@@ -22,7 +22,6 @@ from zoo.frameworks._caffe_legacy import V1_TYPES
 from zoo.frameworks._caffe_lower import Lowered, Names, Rule, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks._caffe_model import Piece, caffemodel, layer_blobs
 from zoo.frameworks._caffe_reader import CaffeNet, read_net
-from zoo.frameworks._caffe_training import solver_text, train_val_text
 from zoo.frameworks._caffe_writer import SPEC_COMMENT, NetLayer, deploy_text, input_layer, net_layers
 from zoo.frameworks._prototxt import Message, PrototxtError, dumps, parse
 from zoo.layers import Layer, ModelSpec, Softmax
@@ -53,8 +52,6 @@ __all__ = [
     "read_prototxt",
     "rewrite_all",
     "runtime",
-    "solver_text",
-    "train_val_text",
     "with_images",
     "without_k",
 ]
@@ -138,10 +135,12 @@ def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     Raises:
         UnsupportedError: a layer Caffe has no equal for, or nothing to train.
     """
+    # Imported here: a conversion, which takes a third of a second, needs no training recipes.
+    training = import_module("zoo.frameworks._caffe_training")
     texts = {
         "deploy.prototxt": deploy_text(spec),
-        "train_val.prototxt": train_val_text(spec),
-        "solver.prototxt": solver_text(spec),
+        "train_val.prototxt": training.train_val_text(spec),
+        "solver.prototxt": training.solver_text(spec),
     }
     for name, text in texts.items():
         (directory / name).write_text(text, encoding="utf-8")
