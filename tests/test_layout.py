@@ -1,12 +1,15 @@
 """The algebra: derived conversions are right, and their inverses give back the same bits."""
 
+import os
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from converters.arrayfile import write_numbers
 from converters.layout import axis_sizes, blocks, contiguous, convert_shape, parse, rearrange
 
 
@@ -72,9 +75,30 @@ def test_contiguous_gives_the_same_numbers_in_order(shape: tuple[int, ...]) -> N
             np.testing.assert_array_equal(made, view)
 
 
-@given(st.permutations(range(3)), st.tuples(*[st.integers(1, 70)] * 3))
-def test_blocks_cover_every_number_once(axes: list[int], shape: tuple[int, int, int]) -> None:
+@given(st.permutations(range(3)), st.tuples(*[st.integers(1, 70)] * 3), st.integers(1, 20_000))
+def test_blocks_cover_every_number_once(axes: list[int], shape: tuple[int, int, int], size: int) -> None:
     array = np.zeros(shape, np.float32).transpose(axes)
-    for block in blocks(array):
+    for block in blocks(array, size):
         array[block] += 1
     assert (array == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(70, 80, 20, 15), (1300, 1100), (1, 1, 1300, 1100), (5,), (), (3, 1, 2)])
+def test_numbers_are_written_in_order_where_the_file_stands(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).normal(size=shape).astype("f")
+    for i, axes in enumerate(permutations(range(len(shape)))):
+        view = array.transpose(axes)
+        with (tmp_path / f"{i}").open("wb") as file:
+            file.write(b"before")
+            write_numbers(file, view)
+            file.write(b"after")
+        assert (tmp_path / f"{i}").read_bytes() == b"before" + view.tobytes() + b"after"
+
+
+def test_a_disk_that_takes_a_part_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, content, at: whole(descriptor, content[:1000], at))
+    array = np.random.default_rng(0).normal(size=(1500, 1400)).astype("f").T
+    with (tmp_path / "x").open("wb") as file:
+        write_numbers(file, array)
+    assert (tmp_path / "x").read_bytes() == array.tobytes()

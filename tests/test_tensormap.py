@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from converters.tensormap import Entry, to_canonical, to_native
+from converters.tensormap import Entry, native_numbers, to_canonical, to_native
 from converters.weights import Weights, all_finite
 from zoo.errors import WeightsError
 from zoo.layers import Conv, Dense, Input, ModelSpec
@@ -39,6 +39,36 @@ def test_there_and_back_is_the_same_bits() -> None:
     back = to_canonical(SPEC, TABLE, native, "file")
     for name, tensor in weights.tensors.items():
         np.testing.assert_array_equal(back.tensors[name].view(np.uint32), tensor.view(np.uint32))
+
+
+def test_tensors_are_laid_out_when_they_are_asked_for() -> None:
+    weights = _weights()
+    native = to_native(weights, TABLE)
+    back = to_canonical(SPEC, TABLE, native, "file")
+    for name, tensor in weights.tensors.items():
+        numbers = back.numbers(name)
+        np.testing.assert_array_equal(numbers.reshape(tensor.shape), tensor)
+        assert any(np.shares_memory(numbers, array) for array in native.values())
+    assert back.tensors["fc.weight"].shape == (3, 96)
+    assert back.tensors["fc.weight"] is not weights.tensors["fc.weight"]
+    assert back.tensors["fc.weight"].flags.c_contiguous
+    assert np.shares_memory(back.tensors["fc.weight"], back.numbers("fc.weight")), "laid out once, not each time"
+    assert list(back.tensors) == list(weights.tensors) and len(back.tensors) == len(weights.tensors)
+
+
+def test_numbers_of_a_framework_come_in_its_order() -> None:
+    weights = _weights()
+    back = to_canonical(SPEC, TABLE, to_native(weights, TABLE), "file")
+    for source in (weights, back):
+        for entry in TABLE:
+            meant = to_native(weights, [entry])[entry.native]
+            np.testing.assert_array_equal(native_numbers(source, entry).reshape(meant.shape), meant)
+
+
+def test_tensors_of_another_network_are_refused_before_they_are_laid_out() -> None:
+    back = to_canonical(SPEC, TABLE, to_native(_weights(), TABLE), "file")
+    with pytest.raises(WeightsError, match=r"fc.weight has shape \(3, 96\), expected \(4, 96\)"):
+        back.with_spec(SPEC.with_num_classes(4))
 
 
 def test_all_faults_of_a_file_are_told_at_once() -> None:

@@ -241,9 +241,7 @@ def _lrn(g: Builder, layer: LRN, x: str, shape: Shape) -> None:
             pads=(reach,) * 4,
             count_include_pad=1,
         )
-        scaled = g.step(layer, "scaled", "Mul", mean, g.floats(layer, "alpha", layer.alpha))
-        base = g.step(layer, "base", "Add", scaled, g.floats(layer, "k", layer.k))
-        g.last(layer, "Div", x, _power_of_base(g, layer, base))
+        g.last(layer, "Div", x, _power_of_base(g, layer, _base_of_mean(g, layer, mean)))
         return
     # ONNX Runtime's own operator wants alpha and beta positive.
     if (g.fast_lrn or min(layer.alpha, layer.beta) <= 0) and len(shape) == 3:
@@ -264,7 +262,11 @@ def _fast_lrn(g: Builder, layer: LRN, x: str, shape: Shape) -> None:
     """LRN in elementary operators; which ones is a matter of what ONNX Runtime 1.32 was measured to run fastest."""
     if shape[0] // layer.towers <= _NARROW_TOWER:
         squares = g.step(layer, "squares", "Mul", x, x)
-        g.last(layer, "Div", x, _power_of_base(g, layer, _base_by_convolution(g, layer, squares, shape[0])))
+        power = _power_of_base(g, layer, _base_by_convolution(g, layer, squares, shape[0]))
+        # Multiplied rather than divided, and past a pool that pools nothing: products of what convolutions and pools
+        # wrote stay in the blocked layout that these work in, and the maps are not laid out anew for them.
+        inverse = g.step(layer, "inverse", "Reciprocal", power)
+        g.last(layer, "Mul", x, g.step(layer, "factor", "MaxPool", inverse, kernel_shape=(1, 1)))
         return
     # Channels become an axis to pool over, a tower at a time; the pixels of a map stand in rows as long as pay off.
     pixels = prod(shape[1:])
@@ -272,8 +274,9 @@ def _fast_lrn(g: Builder, layer: LRN, x: str, shape: Shape) -> None:
     area = (row,) if row == pixels else (pixels // row, row)
     towers = g.reshape(layer, "towers", x, -1, 1, shape[0] // layer.towers, *area)
     squares = g.step(layer, "squares", "Mul", towers, towers)
-    base = _base_by_pooling(g, layer, squares, len(area))
-    normed = g.step(layer, "normed", "Div", towers, _power_of_base(g, layer, base))
+    kernel, pads = (layer.size, *[1] * len(area)), (layer.size // 2, *[0] * len(area))
+    mean = g.step(layer, "mean", "AveragePool", squares, kernel_shape=kernel, pads=pads * 2, count_include_pad=1)
+    normed = g.step(layer, "normed", "Div", towers, _power_of_base(g, layer, _base_of_mean(g, layer, mean)))
     g.last(layer, "Reshape", normed, g.integers(layer, "shape", -1, *shape))
 
 
@@ -287,13 +290,10 @@ def _base_by_convolution(g: Builder, layer: LRN, squares: str, channels: int) ->
     return g.step(layer, "base", "Conv", squares, kernel, bias, kernel_shape=(1, 1), group=layer.towers)
 
 
-def _base_by_pooling(g: Builder, layer: LRN, squares: str, axes: int) -> str:
-    """``k + alpha * mean``: an average over the channel axis, then scale and shift in one pass."""
-    kernel, pads = (layer.size, *[1] * axes), (layer.size // 2, *[0] * axes)
-    mean = g.step(layer, "mean", "AveragePool", squares, kernel_shape=kernel, pads=pads * 2, count_include_pad=1)
-    values = [("alpha", layer.alpha), ("k", layer.k), ("zero", 0.0), ("one", 1.0)]
-    constants = [g.floats(layer, what, np.full(1, value)) for what, value in values]
-    return g.step(layer, "base", "BatchNormalization", mean, *constants, epsilon=0.0)
+def _base_of_mean(g: Builder, layer: LRN, mean: str) -> str:
+    """``k + alpha * mean``."""
+    scaled = g.step(layer, "scaled", "Mul", mean, g.floats(layer, "alpha", layer.alpha))
+    return g.step(layer, "base", "Add", scaled, g.floats(layer, "k", layer.k))
 
 
 def _power_of_base(g: Builder, layer: LRN, base: str) -> str:
