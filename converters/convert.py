@@ -24,7 +24,6 @@ from zoo.show import first_difference
 
 _LOG = logging.getLogger(__name__)
 
-
 # A written file is compared with what was meant so many numbers at a time, then let go: the source is held, too.
 _PART = 1 << 23
 

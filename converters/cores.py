@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -13,14 +13,24 @@ Result = TypeVar("Result")
 
 
 def spread(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`work` of every item, in their order, on as many threads as this process may use cores."""
-    threads = min(len(os.sched_getaffinity(0)), len(items))
-    if threads < 2:
+    """`work` of every item, in their order, on as many threads as the process may use cores; `work` spreads nothing."""
+    threads = len(os.sched_getaffinity(0))
+    if min(threads, len(items)) < 2:
         return [work(item) for item in items]
-    return list(_pool(len(os.sched_getaffinity(0))).map(work, items))
+    futures = [_pool(threads).submit(work, item) for item in items]
+    try:
+        return [future.result() for future in futures]
+    finally:  # after an error or Ctrl-C nobody may work on, on arrays and files that are not held any more
+        for future in futures:
+            future.cancel()
+        wait(futures)
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Kept: it is asked for hundreds of times, and starting threads would take longer than some of the work."""
     return ThreadPoolExecutor(threads, thread_name_prefix="cores")
+
+
+# A forked process, such as a worker that loads images, has none of its parent's threads.
+os.register_at_fork(after_in_child=_pool.cache_clear)

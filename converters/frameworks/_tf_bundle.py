@@ -42,6 +42,7 @@ _TYPES = {
     23: "<u8",
 }
 _MAX_RANK = 32
+# So many bytes are looked at before their pages are given back.
 _PART = 1 << 25
 
 
@@ -90,7 +91,7 @@ def read_v2(prefix: Path) -> dict[str, Array]:
 
 
 def _checksum(content: memoryview) -> int:
-    """As it is stored; what was looked at is let go, because another file may be held at the same time."""
+    """As it is stored; pages are given back on the way, because another file may be held at the same time."""
     crc = 0
     for start in range(0, len(content), _PART):
         crc = crc32c(content[start : start + _PART], crc)
