@@ -1,6 +1,6 @@
 """How fast training is: one process, data parallel, towers and hybrid, at full size, in one run.
 
-    python -m benchmarks.training [--model alexnet] [--batches 32 128] [--steps 2] [--rounds 2]
+    python -m benchmarks.training [--model alexnet] [--batches 32 128] [--steps 4] [--rounds 3]
                                   [--modes "one process" towers] [--precision bf16] [--device cuda]
 
 Everything a step of `zoo train` does but reading images: forward with dropout, backward, sums over devices, momentum.
@@ -280,8 +280,8 @@ HEADER = [
 def main(
     model: str = "alexnet",
     batches: Sequence[int] = (32, 128),
-    steps: int = 2,
-    rounds: int = 2,
+    steps: int = 4,
+    rounds: int = 3,
     modes: Sequence[str] = tuple(MODES),
     device: str = "cpu",
     precision: str = "fp32",
@@ -302,8 +302,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="How fast training is: one process, data parallel, towers, hybrid.")
     parser.add_argument("--model", default="alexnet")
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 128])
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from math import prod
 from threading import Lock
 from typing import Any, BinaryIO
@@ -13,31 +14,37 @@ from numpy.typing import NDArray
 from converters.cores import spread
 from converters.layout import Block, blocks, packed
 
-_NUMBER = np.dtype("<f4")
 
-
-def write_numbers(file: BinaryIO, array: NDArray[Any]) -> None:
-    """Write the numbers of a float32 array of any strides where `file` stands, in C order and little endian.
+def write_numbers(file: BinaryIO, arrays: Iterable[NDArray[Any]]) -> None:
+    """Write the numbers of float32 arrays of any strides where `file` stands, in C order and little endian.
 
     A transposed array is never laid out whole: next to its source and what was written that would be a third copy.
     """
-    if array.flags.c_contiguous:
-        file.write(array.astype(_NUMBER, copy=False).reshape(-1).view(np.uint8).data)
-        return
     file.flush()
-    begin, flat = file.tell(), np.atleast_1d(array.squeeze())  # axes of one number move nothing
+    descriptor, position, turned = file.fileno(), file.tell(), list[tuple[NDArray[Any], Block, int]]()
+    for array in arrays:
+        if array.flags.c_contiguous:
+            _write_at(descriptor, _bytes(array), position)
+        else:
+            flat = np.atleast_1d(array.squeeze())  # axes of one number move nothing
+            turned += [(flat, block, position) for block in blocks(flat)]
+        position += array.nbytes
     one_writes = Lock()  # the system lets one write to a file at a time, and would keep the other's core busy waiting
 
-    def write(block: Block) -> None:
-        piece, axis = packed(flat[block]).astype(_NUMBER, copy=False), len(block) - 1
-        rows = piece.reshape(prod(piece.shape[:axis]), -1)
-        first, step = prod(flat.shape[axis + 1 :]) * block[-1].start, prod(flat.shape[axis:])
+    def write(work: tuple[NDArray[Any], Block, int]) -> None:
+        array, block, begin = work
+        piece, axis = packed(array[block]), len(block) - 1
+        first, step = prod(array.shape[axis + 1 :]) * block[-1].start, prod(array.shape[axis:])
         with one_writes:
-            for i, row in enumerate(rows):
-                _write_at(file.fileno(), row.view(np.uint8).data, begin + _NUMBER.itemsize * (first + i * step))
+            for i, row in enumerate(piece.reshape(prod(piece.shape[:axis]), -1)):
+                _write_at(descriptor, _bytes(row), begin + array.itemsize * (first + i * step))
 
-    spread(write, blocks(flat))
-    file.seek(begin + array.nbytes)
+    spread(write, turned)
+    file.seek(position)
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return array.astype("<f4", copy=False).reshape(-1).view(np.uint8).data
 
 
 def _write_at(descriptor: int, content: memoryview, position: int) -> None:

@@ -90,9 +90,10 @@ def test_numbers_are_written_in_order_where_the_file_stands(tmp_path: Path, shap
         view = array.transpose(axes)
         with (tmp_path / f"{i}").open("wb") as file:
             file.write(b"before")
-            write_numbers(file, view)
+            write_numbers(file, [view, array, view[..., ::2] if shape else view])
             file.write(b"after")
-        assert (tmp_path / f"{i}").read_bytes() == b"before" + view.tobytes() + b"after"
+        numbers = view.tobytes() + array.tobytes() + (view[..., ::2] if shape else view).tobytes()
+        assert (tmp_path / f"{i}").read_bytes() == b"before" + numbers + b"after"
 
 
 def test_a_disk_that_takes_a_part_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,5 +101,5 @@ def test_a_disk_that_takes_a_part_is_asked_again(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "pwrite", lambda descriptor, content, at: whole(descriptor, content[:1000], at))
     array = np.random.default_rng(0).normal(size=(1500, 1400)).astype("f").T
     with (tmp_path / "x").open("wb") as file:
-        write_numbers(file, array)
+        write_numbers(file, [array])
     assert (tmp_path / "x").read_bytes() == array.tobytes()

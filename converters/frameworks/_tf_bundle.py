@@ -193,8 +193,7 @@ def write_v2(prefix: Path, tensors: Mapping[str, Array]) -> None:
     """
     names = sorted(tensors, key=str.encode)
     with _shard_path(prefix, 0, 1).open("wb") as file:
-        for name in names:
-            write_numbers(file, tensors[name])
+        write_numbers(file, (tensors[name] for name in names))
     items, offset, written = [(b"", integer(1, 1) + message(3, integer(1, 1)))], 0, _shard(prefix, 0, 1)
     for name in names:
         shape, size = tensors[name].shape, tensors[name].nbytes

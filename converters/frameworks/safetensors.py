@@ -173,8 +173,7 @@ def write(path: Path, weights: Weights) -> None:
     text += b" " * (-len(text) % _ALIGNMENT)
     with path.open("wb") as file:
         file.write(_LENGTH.pack(len(text)) + text)
-        for name in shapes:
-            write_numbers(file, weights.numbers(name))
+        write_numbers(file, map(weights.numbers, shapes))
 
 
 def main_file(path: Path) -> Path:
