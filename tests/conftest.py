@@ -1,5 +1,6 @@
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,17 @@ def mini_alexnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(VECTORS / "mini_alexnet.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Says what a long run found, whichever process ran it; the short runs of every day have nothing to say."""
+    long = int(request.config.getoption("--fuzz") or 0) > 1000 or int(request.config.getoption("--kills") or 0) > 20
+    return lambda found: record_property("found", found) if long else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "found":
+                terminalreporter.write_line(str(value))

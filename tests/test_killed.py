@@ -118,15 +118,13 @@ class _Killer:
             time.sleep(0.001)
         return process, left
 
-    def tell(self, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def __str__(self) -> str:
         assert self.killed > 0
-        if self.kills > 20:
-            with capsys.disabled():
-                sys.stdout.write(f"\n{what}: {self.kills} runs, {self.killed} killed, {self.writing} half done\n")
+        return f"{self.kills} runs, {self.killed} killed, {self.writing} half done"
 
 
 def _kill_at_random(
-    command: list[str], out: Path, check: Callable[[], None], kills: int, capsys: pytest.CaptureFixture[str]
+    command: list[str], out: Path, check: Callable[[], None], kills: int, tell: Callable[[str], None]
 ) -> None:
     killer = _Killer(out, kills)
     killer.usual(command)
@@ -137,7 +135,7 @@ def _kill_at_random(
     subprocess.run(command, check=True, capture_output=True)
     check()
     assert not list(_hidden(out)), "the next run cleans up"
-    killer.tell(" ".join(Path(word).name for word in command[3:]), capsys)
+    tell(f"{' '.join(Path(word).name for word in command[3:])}: {killer}")
 
 
 @pytest.fixture
@@ -148,7 +146,7 @@ def kills(request: pytest.FixtureRequest) -> int:
 @pytest.mark.parametrize(
     "name", ["new.safetensors", "new.caffemodel", "new.ckpt", "new.onnx", "new.pt", "new.npz", "new.npy"]
 )
-def test_convert_killed(tmp_path: Path, name: str, kills: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_killed(tmp_path: Path, name: str, kills: int, tell: Callable[[str], None]) -> None:
     old, new = _weights(1), _weights(2)
     save(new, tmp_path / "new.safetensors")
     target = tmp_path / "out" / name
@@ -168,14 +166,14 @@ def test_convert_killed(tmp_path: Path, name: str, kills: int, capsys: pytest.Ca
         assert unknown <= set(_hidden(target.parent)), unknown
 
     command = [*ZOO, "convert", str(tmp_path / "new.safetensors"), "-o", str(target), "--force"]
-    _kill_at_random(command, target.parent, check, kills, capsys)
+    _kill_at_random(command, target.parent, check, kills, tell)
     assert {path.name for path in target.parent.iterdir()} == names
 
 
 @pytest.mark.parametrize(
     "name", ["w.onnx", pytest.param("w.pb", marks=pytest.mark.slow), pytest.param("folder/", marks=pytest.mark.slow)]
 )
-def test_export_killed(tmp_path: Path, name: str, kills: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_killed(tmp_path: Path, name: str, kills: int, tell: Callable[[str], None]) -> None:
     target = tmp_path / "out" / name
     target.parent.mkdir()
     whole = list[dict[str, str]]()
@@ -188,7 +186,7 @@ def test_export_killed(tmp_path: Path, name: str, kills: int, capsys: pytest.Cap
     def check() -> None:
         assert _digests(target.parent, {target.name}) in ({}, *whole)
 
-    _kill_at_random([*command, "--no-verify"], target.parent, check, kills, capsys)
+    _kill_at_random([*command, "--no-verify"], target.parent, check, kills, tell)
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
@@ -206,7 +204,7 @@ sys.exit(cli.main(["fetch", "test", "-o", {folder!r}]))
 
 
 @pytest.mark.parametrize("way", ["slow", "file"])
-def test_fetch_killed(tmp_path: Path, way: str, kills: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fetch_killed(tmp_path: Path, way: str, kills: int, tell: Callable[[str], None]) -> None:
     """From a server that takes its time, and from a file."""
     content = DATA if way == "slow" else DATA * 40
     (tmp_path / "source").write_bytes(content)
@@ -230,7 +228,7 @@ def test_fetch_killed(tmp_path: Path, way: str, kills: int, capsys: pytest.Captu
     # What is there already is not fetched again, but cleaned up after.
     assert get(make_entry(url, **what), out).read_bytes() == content
     assert [path.name for path in out.iterdir()] == [target.name]
-    killer.tell(f"fetch ({way})", capsys)
+    tell(f"fetch ({way}): {killer}")
     server.http.shutdown()
     server.http.server_close()
 
@@ -251,7 +249,7 @@ class _SlowServer(Server):
             handler.close_connection = True
 
 
-def test_train_killed(tmp_path: Path, kills: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_killed(tmp_path: Path, kills: int, tell: Callable[[str], None]) -> None:
     """Whenever it dies, what is there is whole, and --resume goes on from it."""
     spec, runs, out = registry.model("alexnet_mini"), 0, tmp_path / "run0"
     options = ["--data", "digits", "--steps", "12", "--batch-size", "8", "--checkpoint-every", "1"]
@@ -277,4 +275,4 @@ def test_train_killed(tmp_path: Path, kills: int, capsys: pytest.CaptureFixture[
     assert done.returncode == 0, done.stderr[-2000:]
     assert load(out / "model.safetensors").spec.name == spec.name
     assert not list(_hidden(tmp_path))
-    killer.tell("train", capsys)
+    tell(f"train: {killer}")
