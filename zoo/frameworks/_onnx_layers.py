@@ -241,7 +241,7 @@ def _lrn(g: Builder, layer: LRN, x: str, shape: Shape) -> None:
             pads=(reach,) * 4,
             count_include_pad=1,
         )
-        g.last(layer, "Div", x, _power_of_base(g, layer, _base_of_mean(g, layer, mean)))
+        g.last(layer, "Mul", x, _inverse_power(g, layer, _base_of_mean(g, layer, mean)))
         return
     # ONNX Runtime's own operator wants alpha and beta positive.
     if (g.fast_lrn or min(layer.alpha, layer.beta) <= 0) and len(shape) == 3:
@@ -262,10 +262,9 @@ def _fast_lrn(g: Builder, layer: LRN, x: str, shape: Shape) -> None:
     """LRN in elementary operators; which ones is a matter of what ONNX Runtime 1.32 was measured to run fastest."""
     if shape[0] // layer.towers <= _NARROW_TOWER:
         squares = g.step(layer, "squares", "Mul", x, x)
-        power = _power_of_base(g, layer, _base_by_convolution(g, layer, squares, shape[0]))
-        # Multiplied rather than divided, and past a pool that pools nothing: products of what convolutions and pools
-        # wrote stay in the blocked layout that these work in, and the maps are not laid out anew for them.
-        inverse = g.step(layer, "inverse", "Reciprocal", power)
+        inverse = _inverse_power(g, layer, _base_by_convolution(g, layer, squares, shape[0]))
+        # Past a pool that pools nothing: products of what convolutions and pools wrote stay in the blocked layout that
+        # these work in, and the maps are not laid out anew for them.
         g.last(layer, "Mul", x, g.step(layer, "factor", "MaxPool", inverse, kernel_shape=(1, 1)))
         return
     # Channels become an axis to pool over, a tower at a time; the pixels of a map stand in rows as long as pay off.
@@ -276,7 +275,7 @@ def _fast_lrn(g: Builder, layer: LRN, x: str, shape: Shape) -> None:
     squares = g.step(layer, "squares", "Mul", towers, towers)
     kernel, pads = (layer.size, *[1] * len(area)), (layer.size // 2, *[0] * len(area))
     mean = g.step(layer, "mean", "AveragePool", squares, kernel_shape=kernel, pads=pads * 2, count_include_pad=1)
-    normed = g.step(layer, "normed", "Div", towers, _power_of_base(g, layer, _base_of_mean(g, layer, mean)))
+    normed = g.step(layer, "normed", "Mul", towers, _inverse_power(g, layer, _base_of_mean(g, layer, mean)))
     g.last(layer, "Reshape", normed, g.integers(layer, "shape", -1, *shape))
 
 
@@ -296,12 +295,13 @@ def _base_of_mean(g: Builder, layer: LRN, mean: str) -> str:
     return g.step(layer, "base", "Add", scaled, g.floats(layer, "k", layer.k))
 
 
-def _power_of_base(g: Builder, layer: LRN, base: str) -> str:
+def _inverse_power(g: Builder, layer: LRN, base: str) -> str:
+    """``base ^ -beta``."""
     if layer.beta != 0.75:
-        return g.step(layer, "power", "Pow", base, g.floats(layer, "beta", layer.beta))
-    # s^(3/4) by two square roots: a general power costs more than the rest of the layer.
+        return g.step(layer, "inverse", "Pow", base, g.floats(layer, "minus_beta", -layer.beta))
+    # s^(-3/4) is s^(1/4) / s, by two square roots: a general power costs more than the rest of the layer.
     root = g.step(layer, "root", "Sqrt", base)
-    return g.step(layer, "power", "Mul", root, g.step(layer, "fourth_root", "Sqrt", root))
+    return g.step(layer, "inverse", "Div", g.step(layer, "fourth_root", "Sqrt", root), base)
 
 
 def _power(g: Builder, layer: Power, x: str) -> None:
