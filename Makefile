@@ -20,11 +20,11 @@ lint: setup  ## format, style, types, and the direction of imports
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-bench: setup  ## measure everything beside its peers and renew the README's tables
+bench: setup  ## measure everything beside its peers and renew the README's tables, in three quarters of an hour
 	$(BIN)/python -m benchmarks
 
-fuzz: setup  ## 10,000 damaged inputs for every reader, 100 kills of every command
-	$(BIN)/python -m pytest -n 2 tests/test_fuzz.py tests/test_killed.py --fuzz 10000 --kills 100
+fuzz: setup  ## 10,000 damaged inputs for every reader, 100 kills of every command: a part of bench
+	$(BIN)/python -m benchmarks.damage
 
 setup: .venv/.ready
 

@@ -1,0 +1,38 @@
+"""The long run of the tests of damage: 10,000 damaged inputs for every reader, 100 kills of every command."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+from benchmarks.measure import table
+
+_INPUTS, _KILLS = 10_000, 100
+
+
+def main() -> str:
+    command = [sys.executable, "-m", "pytest", "-n", str(len(os.sched_getaffinity(0)))]
+    command += ["tests/test_fuzz.py", "tests/test_killed.py", f"--fuzz={_INPUTS}", f"--kills={_KILLS}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.stdout)
+    return summary(done.stdout)
+
+
+def summary(told: str) -> str:
+    """What a long run said of itself, as a table of the kills and a line about the readers."""
+    kills = re.findall(r"^(.+): (\d+) runs, (\d+) killed, (\d+) half done$", told, re.MULTILINE)
+    readers = re.findall(r"^\S+: ([\d,]+) damaged inputs, ([\d,]+) refused", told, re.MULTILINE)
+    refused = sorted(int(count.replace(",", "")) for _, count in readers)
+    rows = [[f"`zoo {command}`", *counts] for command, *counts in sorted(kills)]
+    return (
+        f"{table(['command', 'runs', 'killed before they ended', 'with work half done'], rows)}\n\n"
+        f"{len(readers)} readers, {_INPUTS:,} damaged inputs each: {refused[0]:,} to {refused[-1]:,} of them refused in "
+        "one line, the others read. Half a target, a traceback, a hang, a flood of memory or a file elsewhere ends the run."
+    )
+
+
+if __name__ == "__main__":
+    print(main())
