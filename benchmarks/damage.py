@@ -27,10 +27,13 @@ def summary(told: str) -> str:
     readers = re.findall(r"^\S+: ([\d,]+) damaged inputs, ([\d,]+) refused", told, re.MULTILINE)
     refused = sorted(int(count.replace(",", "")) for _, count in readers)
     rows = [[f"`zoo {command}`", *counts] for command, *counts in sorted(kills)]
+    counts = (
+        f"{len(readers)} readers, {_INPUTS:,} damaged inputs each: {refused[0]:,} to {refused[-1]:,} of them refused"
+    )
     return (
         f"{table(['command', 'runs', 'killed before they ended', 'with work half done'], rows)}\n\n"
-        f"{len(readers)} readers, {_INPUTS:,} damaged inputs each: {refused[0]:,} to {refused[-1]:,} of them refused in "
-        "one line, the others read. Half a target, a traceback, a hang, a flood of memory or a file elsewhere ends the run."
+        f"{counts} in one line, the others read. Half a target, a traceback, a hang, a flood of memory or a file elsewhere "
+        "would have ended the run."
     )
 
 
