@@ -32,8 +32,8 @@ def summary(told: str) -> str:
     )
     return (
         f"{table(['command', 'runs', 'killed before they ended', 'with work half done'], rows)}\n\n"
-        f"{counts} in one line, the others read. Half a target, a traceback, a hang, a flood of memory or a file elsewhere "
-        "would have ended the run."
+        f"{counts} in one line, the others read. Half a target, a traceback, a hang, a flood of memory or a file "
+        "elsewhere would have ended the run."
     )
 
 
