@@ -24,12 +24,17 @@ from zoo.errors import ZooError
 _MARK = ".zoo-staging-"
 
 
-def check_target(target: Path, *, force: bool) -> None:
-    """Refuse an existing target unless `force`, and a folder that is not there, before any work is done."""
+def check_target(target: Path, *, force: bool, folder: bool = False) -> None:
+    """Refuse an existing target unless `force`, and one that cannot be written, before any work is done.
+
+    `folder` says that the target itself is to be a folder.
+    """
     if not target.parent.is_dir():
         raise ZooError(f"{target}: the folder {target.parent} does not exist; make it first")
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise ZooError(f"{target}: is a device, pipe or socket, which is never replaced; give the name of a file")
+    if target.is_dir() and not folder:
+        raise ZooError(f"{target}: is a folder, expected the name of a file")
     if not force and (target.exists() or target.is_symlink()):
         raise ZooError(f"{target}: already exists; choose another name or replace it with --force")
 

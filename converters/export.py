@@ -44,7 +44,7 @@ class ExportOptions:
 def check_export(target: str, options: ExportOptions) -> None:
     """Refuse what cannot be done before the weights are read."""
     path = Path(target)
-    check_target(path, force=options.force)
+    check_target(path, force=options.force, folder=_kind(target) == "SavedModel")
     if path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").is_file():
         raise ZooError(f"{target}: is a folder of other things than a SavedModel, which is never replaced")
     if _kind(target) != "onnx" and (options.opset or options.fast_lrn):

@@ -98,6 +98,9 @@ def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
     check_target(tmp_path / "a", force=True)
     with pytest.raises(ZooError, match="does not exist"):
         check_target(tmp_path / "nowhere" / "a", force=True)
+    with pytest.raises(ZooError, match="is a folder"):
+        check_target(tmp_path, force=True)
+    check_target(tmp_path, force=True, folder=True)
 
 
 def test_a_pipe_or_device_is_never_replaced(tmp_path: Path) -> None:

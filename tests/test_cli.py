@@ -358,8 +358,9 @@ def test_targets_that_cannot_be(refused: Callable[..., str], zoo: Run, desk: Pat
     assert "cannot write to /proc" in refused("convert", *MINE, "-o", "/proc/x.npz")
     assert "name too long" in refused("convert", *MINE, "-o", "x" * 300 + ".npz").lower()
     (desk / "x.npz").mkdir()
-    assert "already exists" in refused("convert", *MINE, "-o", "x.npz")
-    assert "x.npz" in refused("convert", *MINE, "-o", "x.npz", "--force")
+    for flags in ([], ["--force"]):
+        assert "x.npz: is a folder" in refused("convert", *MINE, "-o", "x.npz", *flags)
+        assert "x.npz: is a folder" in refused("verify", *MINE, "--report", "x.npz", *flags)
     assert "deploy.prototxt" in refused("generate", "alexnet_mini", "--framework", "onnx", "-o", "deploy.prototxt")
 
 
