@@ -24,8 +24,8 @@ from zoo.show import first_difference
 
 _LOG = logging.getLogger(__name__)
 
-# A written file is compared with what was meant so many numbers at a time, then let go: the source is held, too.
-_PART = 1 << 23
+# So many blocks of a written file are compared with what was meant, then let go: the source is held, too.
+_HELD = 8
 
 
 def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None = None) -> Weights:
@@ -212,27 +212,35 @@ def save(weights: Weights, path: Path, *, to_format: str | None = None, force: b
 
 def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
     written, shapes = form.read(path), parameter_shapes(weights.spec)
+    work = list[tuple[str, Array, Array]]()
     for entry in form.entries(weights.spec, written.tensors):
-        found, meant = written.tensors.get(entry.native), native_numbers(weights, entry)
-        if found is None or found.shape != entry.native_shape(shapes[entry.canonical]) or not _same(found, meant):
-            raise CheckFailedError(
-                f"{path}: {entry.native} read back differently from what was written; nothing was changed"
-            )
+        name, found, meant = entry.native, written.tensors.get(entry.native), native_numbers(weights, entry)
+        if found is None or found.shape != entry.native_shape(shapes[entry.canonical]) or found.dtype != meant.dtype:
+            raise _difference(path, name)
+        work += [(name, *pair) for pair in _pairs(found.reshape(meant.shape), meant)]
+    for start in range(0, len(work), _HELD):
+        part = work[start : start + _HELD]
+        for (name, found, _), same in zip(part, spread(lambda piece: _same(piece[1:]), part), strict=True):
+            if not same:
+                raise _difference(path, name)
+            release(found)
 
 
-def _same(found: Array, meant: Array) -> bool:
-    found = found.reshape(meant.shape)
-    for part in blocks(meant, _PART) if meant.ndim else [()]:
-        if not same_bits(found[part], meant[part]):
-            return False
-        release(found)
-    return True
+def _difference(path: Path, name: str) -> CheckFailedError:
+    return CheckFailedError(f"{path}: {name} read back differently from what was written; nothing was changed")
 
 
 def same_bits(a: Array, b: Array) -> bool:
     """Whether two float32 arrays are the same, NaN payloads and signs of zero included."""
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
+    return a.shape == b.shape and a.dtype == b.dtype and all(spread(_same, _pairs(a, b)))
+
+
+def _pairs(found: Array, meant: Array) -> list[tuple[Array, Array]]:
+    """The blocks of two float32 arrays of one shape, as bits."""
     # An axis of one number says nothing of how the others lie in memory.
-    one, other = (np.atleast_1d(array.squeeze()).view(np.uint32) for array in (a, b))
-    return all(spread(lambda block: np.array_equal(one[block], packed(other[block])), blocks(other)))
+    one, other = (np.atleast_1d(array.squeeze()).view(np.uint32) for array in (found, meant))
+    return [(one[block], other[block]) for block in blocks(other)]
+
+
+def _same(pair: tuple[Array, Array]) -> bool:
+    return np.array_equal(pair[0], packed(pair[1]))

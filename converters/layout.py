@@ -128,14 +128,14 @@ def packed(array: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-def blocks(array: NDArray[Any], size: int = _BLOCK) -> list[Block]:
-    """Indices that cut an array of at least one axis into blocks of about `size` numbers, in few and long rows.
+def blocks(array: NDArray[Any]) -> list[Block]:
+    """Indices that cut an array of at least one axis into blocks of some megabytes, in few and long rows.
 
     The rows are long in the memory of `array`, and in that of an array of its shape in C order.
     """
     order = _memory_order(array)
     axis = order[1] if order[0] == array.ndim - 1 > 0 else 0
-    step = max(size * array.shape[axis] // max(array.size, 1), 1)
+    step = max(_BLOCK * array.shape[axis] // max(array.size, 1), 1)
     step -= step % _LINE if step > _LINE else 0
     return [(*[slice(None)] * axis, slice(start, start + step)) for start in range(0, array.shape[axis], step)]
 
