@@ -3,17 +3,21 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise, permutations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from converters import convert
 from converters.convert import load, same_bits, save, with_num_classes
+from converters.formats import format_name, weights_format
 from converters.weights import Weights
 from tests.small import shrink, small_weights
 from zoo import registry
-from zoo.errors import WeightsError, ZooError
+from zoo.errors import CheckFailedError, WeightsError, ZooError
 
 FILES = {
     "safetensors": "w.safetensors",
@@ -47,6 +51,30 @@ def test_every_pair_of_formats(tmp_path: Path, one: str, other: str) -> None:
     save(weights, tmp_path / FILES[one])
     save(load(tmp_path / FILES[one], spec=weights.spec), tmp_path / f"to-{FILES[other]}")
     assert_same(load(tmp_path / f"to-{FILES[other]}", spec=weights.spec), weights)
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("name", ["conv2.weight", "fc6.weight", "fc8.bias"])
+def test_what_was_written_otherwise_is_never_put_in_place(
+    tmp_path: Path, kind: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer, or a disk, that turns one bit over."""
+    weights, found = small_weights(), weights_format(format_name(tmp_path / FILES[kind], None))
+    save(weights, tmp_path / FILES[kind])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def write(path: Path, meant: Weights) -> None:
+        tensors = dict(meant.tensors)
+        tensors[name] = np.array(tensors[name])
+        tensors[name].view(np.uint32).reshape(-1)[-1] ^= 1
+        found.write(path, replace(meant, tensors=tensors))
+
+    parts = ("read", "entries", "ignored", "main_file")
+    broken = SimpleNamespace(write=write, **{part: getattr(found, part) for part in parts})
+    monkeypatch.setattr(convert, "weights_format", lambda _: broken)
+    with pytest.raises(CheckFailedError, match="read back differently from what was written; nothing was changed"):
+        save(weights, tmp_path / FILES[kind], force=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("order", list(permutations(["pytorch", "tf_slim", "caffe", "onnx"]))[::5])
