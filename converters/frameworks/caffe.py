@@ -247,7 +247,7 @@ def _numbers(view: memoryview, start: int, end: int, number: int, kind: int, val
 def _single(numbers: Array, name: str) -> Array:
     if numbers.dtype.itemsize == 4:
         return numbers
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later, in a line of its own
         single = numbers.astype(np.float32)
     changed = int(np.count_nonzero(single != numbers))
     if changed:
