@@ -6,12 +6,15 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 
-from benchmarks.measure import ZOO, Cost, compare, run, table
+from benchmarks.measure import ZOO, Cost, run, table
 
 # caffe2onnx as its users run it, reading prototxt and caffemodel by itself; beside a modern protobuf it needs a module
 # of its schema, and nothing else is mended here. It ignores LRN's k, so the network is one with k 1.
 _MODEL = "bvlc_alexnet"
+_PEER = "caffe2onnx 2.0.1, caffemodel -> ONNX"
+_RUNS = 15
 _CAFFE2ONNX = """
 import sys
 from types import SimpleNamespace
@@ -54,7 +57,7 @@ def _measure(folder: Path) -> str:
     for title, (source, kind, _) in jobs.items():
         commands[title] = [ZOO, "convert", str(source), "--model", _MODEL, "-o", str(out / f"b.{kind}")]
     again = [ZOO, "convert", str(caffe), "-o", str(out / "b.safetensors"), "--force"]
-    commands["replacing"] = ["sh", "-c", f"touch {again[-2]} && {' '.join(again)}"]
+    commands["caffemodel -> safetensors, replacing a file"] = ["sh", "-c", f"touch {again[-2]} && {' '.join(again)}"]
     caffe2onnx = [
         sys.executable,
         "-c",
@@ -64,36 +67,43 @@ def _measure(folder: Path) -> str:
         str(out / "b.onnx"),
     ]
 
-    def clear() -> None:
+    def copied() -> Cost:
         # Some hosts lend a virtual machine memory page by page, and take back what lies idle for two seconds: whoever
-        # comes first then pays for everyone. So every command, `cp` too, finds what one copy has just left.
+        # comes first then pays for everyone. So every command, `cp` too, finds what one copy has just left, and is held
+        # against that copy: a busy neighbour hits both.
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        run(["cp", str(caffe), str(out / "b")])
+        cost = run(commands["cp"])
         (out / "b").unlink()
+        return cost
 
-    costs = compare(commands, runs=15, before=clear)
-    peer = compare({"caffe2onnx": caffe2onnx}, runs=3, before=clear)["caffe2onnx"]
-    copy, durable, start = (costs[name] for name in ("cp", "cp + sync", "start"))
+    taken: dict[str, list[tuple[Cost, Cost]]] = {title: [] for title in [*commands, _PEER]}
+    for turn in range(_RUNS + 1):
+        for title, command in commands.items():
+            taken[title] += [(copied(), run(command))] if turn else []
+    taken[_PEER] = [(copied(), run(caffe2onnx)) for _ in range(3)]
+    start = median(cost.seconds for _, cost in taken["start"])
+    durable, peer = (median(cost.seconds for _, cost in taken[title]) for title in ("cp + sync", _PEER))
     size = caffe.stat().st_size / 2**20
 
-    def row(title: str, cost: Cost, goal: str) -> list[str]:
-        own = cost.seconds if cost in (copy, durable) else cost.seconds - start.seconds
+    def row(title: str, goal: str) -> list[str]:
+        less = 0.0 if title.startswith("cp") else start
+        wall = median(cost.seconds for _, cost in taken[title])
+        peak = max(cost.megabytes for _, cost in taken[title])
         return [
             title,
-            f"{cost.seconds:.2f} s",
-            f"{own / copy.seconds:.1f} x",
-            f"{own / durable.seconds:.1f} x",
-            f"{peer.seconds / cost.seconds:.0f} x",
-            f"{cost.megabytes:.0f} MB",
-            f"{cost.megabytes - size:+.0f} MB",
+            f"{wall:.2f} s",
+            f"{median((cost.seconds - less) / copy.seconds for copy, cost in taken[title]):.1f} x",
+            f"{(wall - less) / durable:.1f} x",
+            f"{peer / wall:.0f} x",
+            f"{peak:.0f} MB",
+            f"{peak - size:+.0f} MB",
             goal,
         ]
 
-    rows = [row("`cp`", copy, "-"), row("`cp`, then `sync` of the copy", durable, "-")]
-    rows += [row(title, costs[title], f"{goal:.0f} x cp, file + 150 MB") for title, (_, _, goal) in jobs.items()]
-    rows.append(row("caffemodel -> safetensors, replacing a file", costs["replacing"], "-"))
-    rows.append(row("caffe2onnx 2.0.1, caffemodel -> ONNX", peer, "-"))
+    rows = [row("cp", "-"), row("cp + sync", "-")]
+    rows += [row(title, f"{goal:.0f} x cp, file + 150 MB") for title, (_, _, goal) in jobs.items()]
+    rows += [row("caffemodel -> safetensors, replacing a file", "-"), row(_PEER, "-")]
     header = [
         "whole process, 244 MB",
         "wall",

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,17 +40,11 @@ def run(command: Sequence[str]) -> Cost:
     return Cost(seconds=seconds, megabytes=usage.ru_maxrss / 1024)
 
 
-def compare(
-    commands: Mapping[str, Sequence[str]], runs: int = 5, before: Callable[[], None] = lambda: None
-) -> dict[str, Cost]:
-    """Every command in turn, A B C A B C ..., after one warm-up round, so that a drifting machine meets them all alike.
-
-    `before` is called ahead of each run, to take away what the last one wrote.
-    """
+def compare(commands: Mapping[str, Sequence[str]], runs: int = 5) -> dict[str, Cost]:
+    """Every command in turn, A B C A B C ..., after one warm-up round, so that a drifting machine meets them all alike."""
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
     for turn in range(runs + 1):
         for name, command in commands.items():
-            before()
             cost = run(command)
             if turn:
                 costs[name].append(cost)
