@@ -41,7 +41,7 @@ def run(command: Sequence[str]) -> Cost:
 
 
 def compare(commands: Mapping[str, Sequence[str]], runs: int = 5) -> dict[str, Cost]:
-    """Every command in turn, A B C A B C ..., after a warm-up round, so that a drifting machine meets them all alike."""
+    """Every command in turn, A B C A B C ..., after a warm-up round, so that a drifting machine meets all alike."""
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
     for turn in range(runs + 1):
         for name, command in commands.items():
