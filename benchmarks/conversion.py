@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -73,6 +74,7 @@ def _measure(folder: Path) -> str:
         # against that copy: a busy neighbour hits both.
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
+        os.sync()  # what the last command left the disk to do is not this one's
         cost = run(commands["cp"])
         (out / "b").unlink()
         return cost
