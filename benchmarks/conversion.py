@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -53,12 +54,14 @@ def _measure(folder: Path) -> str:
         "TF checkpoint -> safetensors": (ckpt, "safetensors", 6.0),
     }
     commands = {"start": [sys.executable, "-c", "pass"], "cp": ["cp", str(caffe), str(out / "b")]}
-    # Where `zoo` replaces a file, the new one is flushed to the disk first; a new file is left to the system, as by cp.
-    commands["cp + sync"] = ["sh", "-c", f"cp {caffe} {out / 'b'} && sync {out / 'b'}"]
     for title, (source, kind, _) in jobs.items():
         commands[title] = [ZOO, "convert", str(source), "--model", _MODEL, "-o", str(out / f"b.{kind}")]
     again = [ZOO, "convert", str(caffe), "-o", str(out / "b.safetensors"), "--force"]
-    commands["caffemodel -> safetensors, replacing a file"] = ["sh", "-c", f"touch {again[-2]} && {' '.join(again)}"]
+    # Where `zoo` replaces a file, the new one is flushed to the disk first; a new file is left to the system, as by cp.
+    flushed = {
+        "cp + sync": ["sh", "-c", f"cp {caffe} {out / 'b'} && sync {out / 'b'}"],
+        "caffemodel -> safetensors, replacing a file": ["sh", "-c", f"touch {again[-2]} && {' '.join(again)}"],
+    }
     caffe2onnx = [
         sys.executable,
         "-c",
@@ -79,11 +82,16 @@ def _measure(folder: Path) -> str:
         (out / "b").unlink()
         return cost
 
-    taken: dict[str, list[tuple[Cost, Cost]]] = {title: [] for title in [*commands, _PEER]}
-    for turn in range(_RUNS + 1):
-        for title, command in commands.items():
-            taken[title] += [(copied(), run(command))] if turn else []
-    taken[_PEER] = [(copied(), run(caffe2onnx)) for _ in range(3)]
+    def measured(commands: Mapping[str, Sequence[str]], runs: int) -> None:
+        for turn in range(runs + 1):
+            for title, command in commands.items():
+                pair = copied(), run(command)
+                taken.setdefault(title, []).extend([pair] if turn else [])
+
+    taken = dict[str, list[tuple[Cost, Cost]]]()
+    measured(commands, _RUNS)
+    measured(flushed, _RUNS)  # apart: what the disk then does would fall on whoever comes next
+    measured({_PEER: caffe2onnx}, 3)
     start = median(cost.seconds for _, cost in taken["start"])
     durable, peer = (median(cost.seconds for _, cost in taken[title]) for title in ("cp + sync", _PEER))
     size = caffe.stat().st_size / 2**20
