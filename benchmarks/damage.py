@@ -24,16 +24,15 @@ def main() -> str:
 def summary(told: str) -> str:
     """What a long run said of itself, as a table of the kills and a line about the readers."""
     kills = re.findall(r"^(.+): (\d+) runs, (\d+) killed, (\d+) half done$", told, re.MULTILINE)
-    readers = re.findall(r"^\S+: ([\d,]+) damaged inputs, ([\d,]+) refused", told, re.MULTILINE)
-    refused = sorted(int(count.replace(",", "")) for _, count in readers)
+    readers = re.findall(r"^\S+: [\d,]+ damaged inputs, ([\d,]+) refused", told, re.MULTILINE)
+    refused = sorted(int(count.replace(",", "")) for count in readers)
     rows = [[f"`zoo {command}`", *counts] for command, *counts in sorted(kills)]
-    counts = (
-        f"{len(readers)} readers, {_INPUTS:,} damaged inputs each: {refused[0]:,} to {refused[-1]:,} of them refused"
-    )
+    lowest, highest = f"{refused[0]:,}", f"{refused[-1]:,}"
     return (
         f"{table(['command', 'runs', 'killed before they ended', 'with work half done'], rows)}\n\n"
-        f"{counts} in one line, the others read. Half a target, a traceback, a hang, a flood of memory or a file "
-        "elsewhere would have ended the run."
+        f"{len(refused)} readers, {_INPUTS:,} damaged inputs each: {lowest} to {highest} of them refused in one line, "
+        "the others read. Half a target, a traceback, a hang, a flood of memory or a file elsewhere would have ended "
+        "the run."
     )
 
 

@@ -253,12 +253,17 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     for noisy in ("PIL", "matplotlib", "torch", "onnxscript", "onnx_ir", "tensorflow", "tf2onnx", "h5py", "absl"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    collecting = gc.isenabled()
     if options.command == "convert":
         # It moves numbers and multiplies none: BLAS's threads would only be in its way. Nor does it leave garbage.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         gc.disable()
-    # Imported here: `zoo --help` must not wait for numpy.
-    return import_module("converters.commands").COMMANDS[options.command](options)
+    try:
+        # Imported here: `zoo --help` must not wait for numpy.
+        return import_module("converters.commands").COMMANDS[options.command](options)
+    finally:
+        if collecting:  # who calls this from a program of their own gets it back as it was
+            gc.enable()
 
 
 class _Log(logging.Formatter):

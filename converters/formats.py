@@ -71,7 +71,7 @@ class WeightsFormat(Protocol):
 
 def format_name(path: Path, explicit: str | None = None) -> str:
     """The format of a file by its suffix, or as the user said."""
-    if not path.name:
+    if path.name in ("", ".."):
         raise ZooError(f"{path}: is a folder, expected the name of a file")
     if explicit:
         return explicit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -349,6 +350,12 @@ def test_an_existing_target_is_refused_before_the_work(refused: Callable[..., st
     target.unlink()
     target.symlink_to("nowhere")
     assert "already exists" in refused("convert", *MINE, "-o", f"t{suffix}")
+
+
+def test_a_conversion_leaves_the_collection_of_garbage_as_it_was(zoo: Run) -> None:
+    assert gc.isenabled()
+    assert zoo("convert", *MINE, "-o", "collected.npz")[0] == 0
+    assert gc.isenabled()
 
 
 def test_targets_that_cannot_be(refused: Callable[..., str], zoo: Run, desk: Path) -> None:

@@ -143,6 +143,18 @@ def test_targets_that_are_none(tmp_path: Path, target: str) -> None:
     assert sorted(tmp_path.iterdir()) == before and not Path("/dev/full").is_file()
 
 
+@pytest.mark.parametrize("target", [".", "..", "w/.."])
+@pytest.mark.parametrize("form", ["tf_slim", "numpy", "caffe"])
+def test_a_way_to_a_folder_is_no_name_of_a_file(tmp_path: Path, target: str, form: str) -> None:
+    """Of a checkpoint it is the beginning of two names; ``..`` would make hidden files of them."""
+    save(small_weights(), tmp_path / "w.safetensors")
+    (tmp_path / "w").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    done = zoo("convert", tmp_path / "w.safetensors", "-o", target, "--to", form, "--force", cwd=tmp_path)
+    assert "is a folder" in one_line(done)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_dangling_link_is_a_target_that_is_there(tmp_path: Path) -> None:
     save(small_weights(), tmp_path / "w.safetensors")
     (tmp_path / "x.npz").symlink_to("nowhere")
