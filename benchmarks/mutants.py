@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.measure import table
-from tests.mutants import HEADER, by_rule, every, sample, tried
+from tests.mutants import HEADER, counted, every, sample, tried
 
 _COUNT = 2400
 
@@ -14,7 +14,7 @@ _COUNT = 2400
 def main() -> str:
     with TemporaryDirectory() as folder:
         results = list(tried(sample(every(Path(folder)), _COUNT), Path(folder)))
-    return table(HEADER, by_rule(results))
+    return table(HEADER, counted(results))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from tests.mutant_graphs import Graph
 Edit: TypeAlias = Callable[[onnx.ModelProto], None]
 
 # equal: the function is the same by construction. structure: what cannot be told from the right graph by its answers is
-# the same. hidden: not even then, since what differs may be out of reach of all inputs tried. outputs: as structure.
-Kind: TypeAlias = Literal["equal", "structure", "hidden", "outputs"]
+# the same. hidden: not even then, since what differs may be out of reach of all inputs tried. names: what is declared.
+Kind: TypeAlias = Literal["equal", "structure", "hidden", "names"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ def _answers(graph: Graph) -> Iterator[tuple[int, int, str]]:
         yield k, places[value.name], value.name
 
 
-@rule("appended behind the answer and declared", "outputs")
+@rule("appended behind the answer and declared", "structure")
 def _appended(graph: Graph) -> Iterator[Change]:
     for k, _, name in _answers(graph):
         for what, operator in tails(graph.values[name]).items():
@@ -67,7 +67,7 @@ def _appended(graph: Graph) -> Iterator[Change]:
             yield Change(site=f"{name}, {what}", at=(), edit=edit)
 
 
-@rule("at the answer, its name kept", "outputs")
+@rule("at the answer, its name kept", "structure")
 def _at_the_answer(graph: Graph) -> Iterator[Change]:
     for k, i, name in _answers(graph):
         for what, operator in tails(graph.values[name]).items():
@@ -79,7 +79,7 @@ def _at_the_answer(graph: Graph) -> Iterator[Change]:
             yield Change(site=f"{name}, {what}", at=(), edit=edit)
 
 
-@rule("softmax replaced", "outputs")
+@rule("softmax replaced", "structure")
 def _no_softmax(graph: Graph) -> Iterator[Change]:
     for k, i, name in _answers(graph):
         if name not in graph.logits:
@@ -96,7 +96,7 @@ def _no_softmax(graph: Graph) -> Iterator[Change]:
             yield Change(site=f"{name}, {what}", at=(), edit=edit)
 
 
-@rule("it stops at its logits", "outputs")
+@rule("it stops at its logits", "structure")
 def _logits(graph: Graph) -> Iterator[Change]:
     for k, i, name in _answers(graph):
         if name in graph.logits:
@@ -109,7 +109,7 @@ def _logits(graph: Graph) -> Iterator[Change]:
             yield Change(site=f"{name}, the logits declared", at=(), edit=edit)
 
 
-@rule("another tensor declared", "outputs")
+@rule("another tensor declared", "structure")
 def _another(graph: Graph) -> Iterator[Change]:
     for k, i, name in _answers(graph):
         for other in (node.output[0] for node in graph.nodes):
@@ -125,7 +125,7 @@ def _another(graph: Graph) -> Iterator[Change]:
             yield Change(site=f"{name}, {other} under its name", at=(), edit=edit)
 
 
-@rule("outputs renamed, exchanged, lost or added", "outputs")
+@rule("outputs renamed, exchanged, lost or added", "names")
 def _declared(graph: Graph) -> Iterator[Change]:
     names = [value.name for value in graph.model.graph.output]
     changes: dict[str, Edit] = {
@@ -146,7 +146,7 @@ def _declared(graph: Graph) -> Iterator[Change]:
         yield Change(site=what, at=(), edit=edit)
 
 
-@rule("inputs exchanged or added", "outputs")
+@rule("inputs exchanged or added", "names")
 def _inputs(graph: Graph) -> Iterator[Change]:
     names = [value.name for value in graph.model.graph.input]
 

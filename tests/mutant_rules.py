@@ -91,7 +91,8 @@ def _other_values(attribute: onnx.AttributeProto) -> dict[str, Callable[[Any], N
         case onnx.AttributeProto.STRING if attribute.name == "mode":
             return {"to edge": setter("s", b"edge")}
         case onnx.AttributeProto.TENSOR:
-            return {"doubled": lambda a: _doubled(a.t), "plus 1": lambda a: _plus_one(a.t)}
+            doubled = {"doubled": lambda a: _doubled(a.t)} if numpy_helper.to_array(attribute.t).any() else {}
+            return doubled | {"plus 1": lambda a: _plus_one(a.t)}
         case _:
             return {}
 

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,6 +27,7 @@ from zlib import crc32
 import numpy as np
 import onnx
 
+from benchmarks.measure import table
 from converters.parity import verify_files
 from converters.verdicts import SubjectVerdict
 from converters.weights import Array
@@ -162,14 +163,15 @@ class Judge:
         names = list(found[0])
         if self._at_logits(names, found):
             return "logits", 0.0
-        if names != self.declared:
+        renamed = names != self.declared
+        if renamed and (mutant.rule.kind == "names" or len(names) != len(self.declared)):
             return "differs", float("inf")
         distance = max(self._distance(right, answer) for right, answer in zip(self.right, found, strict=True))
         if mutant.rule.kind == "equal":
             return ("same" if distance <= NOISE else "ambiguous"), distance
         if distance > CLEAR:
             return "differs", distance
-        same = distance == 0 and mutant.rule.kind != "hidden" and self._inside_same(model)
+        same = distance == 0 and not renamed and mutant.rule.kind != "hidden" and self._inside_same(model)
         return ("same" if same else "ambiguous"), distance
 
     def _at_logits(self, names: Sequence[str], found: Sequence[Mapping[str, Array]]) -> bool:
@@ -190,10 +192,11 @@ class Judge:
         return max(distance(answer[name], right[expected]) for right, answer in pairs) <= NOISE
 
     def _distance(self, right: Mapping[str, Array], found: Mapping[str, Array]) -> float:
+        """By position: whether other names count is the rule's to say."""
         worst = 0.0
-        for name in self.declared:
+        for name, answer in zip(self.declared, found.values(), strict=True):
             logits = right[self.graph.logits[name]] if name in self.graph.logits else None
-            worst = max(worst, distance(found[name], right[name], logits))
+            worst = max(worst, distance(answer, right[name], logits))
         return worst
 
     def _inside_same(self, model: onnx.ModelProto) -> bool:
@@ -330,11 +333,19 @@ def tried(chosen: Sequence[Mutant], folder: Path) -> Iterator[Result]:
 # For people
 
 
-def by_rule(results: Sequence[Result]) -> list[list[str]]:
-    """A row a rule: how many of each truth, and what was wrong."""
+def by_rule(mutant: Mutant) -> str:
+    return mutant.rule.name
+
+
+def by_graph(mutant: Mutant) -> str:
+    return mutant.graph.name
+
+
+def counted(results: Sequence[Result], by: Callable[[Mutant], str] = by_rule) -> list[list[str]]:
+    """A row a rule, or a graph: how many of each truth, and what was wrong."""
     rows = list[list[str]]()
-    for title in [*dict.fromkeys(result.mutant.rule.name for result in results), "all"]:
-        of = [result for result in results if title in ("all", result.mutant.rule.name)]
+    for title in [*sorted({by(result.mutant) for result in results}), "all"]:
+        of = [result for result in results if title in ("all", by(result.mutant))]
         counts = [sum(result.truth == truth for result in of) for truth in ("differs", "cannot run", "same", "logits")]
         placed = [result.located for result in of if result.located is not None]
         wrong = [
@@ -348,15 +359,14 @@ def by_rule(results: Sequence[Result]) -> list[list[str]]:
 
 
 HEADER = (
-    *("rule", "mutants", "differ", "cannot run", "same", "stop at logits", "too near to tell"),
+    *("change", "mutants", "differ", "cannot run", "same", "stop at logits", "too near to tell"),
     *("passed falsely", "failed falsely", "crashes", "placed"),
 )
 
 
 def report(results: Sequence[Result]) -> str:
     """The table, and every mutant that went wrong."""
-    lines = [HEADER, ["---"] * len(HEADER), *by_rule(results)]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = "\n\n".join(table(HEADER, counted(results, by)) for by in (by_rule, by_graph))
     kinds = {
         "Passed falsely": [r for r in results if r.passed_falsely],
         "Failed falsely": [r for r in results if r.failed_falsely],
