@@ -14,7 +14,7 @@ import gc
 import sys
 import time
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -376,11 +376,23 @@ def report(results: Sequence[Result]) -> str:
             r for r in results if r.mutant.rule.kind == "equal" and r.truth != "same"
         ],
     }
+    text += f"\n\n## What changes of the answer are called\n\n{table(('change', 'said', 'mutants'), called(results))}"
     for title, found in kinds.items():
         text += f"\n\n## {title}: {len(found)}\n"
         for result in sorted(found, key=lambda r: (r.mutant.rule.name, r.mutant.graph.name)):
             text += f"\n- {described(result)}"
     return text + "\n"
+
+
+def called(results: Sequence[Result]) -> list[list[str]]:
+    """A row a rule, operator and fault named: how often."""
+    answers = ("appended behind the answer and declared", "at the answer, its name kept", "softmax replaced")
+    found = Counter[tuple[str, str]]()
+    for result in results:
+        if result.mutant.rule.name in answers and result.truth == "differs":
+            change = f"{result.mutant.rule.name}: {result.mutant.change.site.partition(', ')[2]}"
+            found[change, result.fault or result.said] += 1
+    return [[*names, str(count)] for names, count in sorted(found.items())]
 
 
 def described(result: Result) -> str:
