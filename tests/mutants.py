@@ -277,7 +277,7 @@ def said(mutant: Mutant, model: onnx.ModelProto, path: Path) -> Result:
         status, told = "crash", traceback.format_exc(limit=-2)
     else:
         subject = report.subjects[1]
-        status, told = _status(report.passed, subject), _told(subject)
+        status, told = _status(report.passed, subject), "; ".join((*report.unproved, *_told(subject)))
         layer = subject.first_failure
         fault = subject.diagnosis.fault if subject.diagnosis else None
     seconds = time.perf_counter() - started
@@ -301,10 +301,11 @@ def _status(passed: bool, subject: SubjectVerdict) -> Said:
     return "passed" if passed else "failed"
 
 
-def _told(subject: SubjectVerdict) -> str:
-    told = [subject.reason or "", *subject.notes]
+def _told(subject: SubjectVerdict) -> list[str]:
+    told = [subject.diagnosis.message if subject.diagnosis else "", subject.reason or ""]
     told += [layer.reason for layer in subject.layers if layer.reason and not layer.ok][:1]
-    return "; ".join(filter(None, (*told, subject.diagnosis.message if subject.diagnosis else "")))
+    told += [f"{output.name}: {output.reason}" for output in subject.outputs if output.reason]
+    return list(filter(None, (*told, *subject.notes)))
 
 
 @contextmanager
