@@ -43,7 +43,10 @@ __all__ = ["mutant_equals", "mutant_outputs", "mutant_rules"]  # imported for th
 # times as much is a difference; between the two nobody can say, nor of a change that shows in no number at all.
 NOISE, CLEAR = 1e-5, 1e-4
 
-Truth: TypeAlias = Literal["same", "differs", "logits", "cannot run", "ambiguous"]
+Truth: TypeAlias = Literal["same", "differs", "logits", "more", "cannot run", "ambiguous"]
+
+# What a proof that lets these pass must say of them.
+EXCUSES = {"logits": "stops at", "more": "also declares"}
 Said: TypeAlias = Literal["passed", "failed", "unavailable", "refused", "crash"]
 
 
@@ -105,8 +108,8 @@ class Result:
 
     @property
     def passed_falsely(self) -> bool:
-        if self.truth == "logits":  # excused, but it must be said
-            return self.said == "passed" and "stops at" not in self.told
+        if self.truth in EXCUSES:
+            return self.said == "passed" and EXCUSES[self.truth] not in self.told
         return self.truth in ("differs", "cannot run") and self.said == "passed"
 
     @property
@@ -163,6 +166,9 @@ class Judge:
         names = list(found[0])
         if self._at_logits(names, found):
             return "logits", 0.0
+        if names != self.declared and names[: len(self.declared)] == self.declared:
+            same = all(self._near(name, name, found) for name in self.declared)
+            return ("more", 0.0) if same else ("differs", float("inf"))
         renamed = names != self.declared
         if renamed and (mutant.rule.kind == "names" or len(names) != len(self.declared)):
             return "differs", float("inf")
@@ -347,7 +353,7 @@ def counted(results: Sequence[Result], by: Callable[[Mutant], str] = by_rule) ->
     rows = list[list[str]]()
     for title in [*sorted({by(result.mutant) for result in results}), "all"]:
         of = [result for result in results if title in ("all", by(result.mutant))]
-        counts = [sum(result.truth == truth for result in of) for truth in ("differs", "cannot run", "same", "logits")]
+        counts = [sum(result.truth == truth for result in of) for truth in TRUTHS]
         placed = [result.located for result in of if result.located is not None]
         wrong = [
             sum(result.truth == "ambiguous" for result in of),
@@ -359,8 +365,9 @@ def counted(results: Sequence[Result], by: Callable[[Mutant], str] = by_rule) ->
     return rows
 
 
+TRUTHS: tuple[Truth, ...] = ("differs", "cannot run", "same", "logits", "more")
 HEADER = (
-    *("change", "mutants", "differ", "cannot run", "same", "stop at logits", "too near to tell"),
+    *("change", "mutants", "differ", "cannot run", "same", "stop at logits", "declare more", "too near to tell"),
     *("passed falsely", "failed falsely", "crashes", "placed"),
 )
 
