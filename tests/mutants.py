@@ -43,10 +43,11 @@ __all__ = ["mutant_equals", "mutant_outputs", "mutant_rules"]  # imported for th
 # times as much is a difference; between the two nobody can say, nor of a change that shows in no number at all.
 NOISE, CLEAR = 1e-5, 1e-4
 
-Truth: TypeAlias = Literal["same", "differs", "logits", "more", "cannot run", "ambiguous"]
+# mislabelled: logits that go by the name of their softmax. more: the right outputs, and others behind them.
+Truth: TypeAlias = Literal["same", "differs", "logits", "mislabelled", "more", "cannot run", "ambiguous"]
 
 # What a proof that lets these pass must say of them.
-EXCUSES = {"logits": "stops at", "more": "also declares"}
+EXCUSES = {"logits": "stops at", "mislabelled": "stops at", "more": "also declares"}
 Said: TypeAlias = Literal["passed", "failed", "unavailable", "refused", "crash"]
 
 
@@ -114,6 +115,8 @@ class Result:
 
     @property
     def failed_falsely(self) -> bool:
+        if self.truth == "mislabelled":  # may fail, for what it is
+            return self.said != "passed" and self.fault != "softmax_lost"
         return self.truth in ("same", "logits") and self.said != "passed"
 
     @property
@@ -165,7 +168,7 @@ class Judge:
             return "cannot run", float("inf")
         names = list(found[0])
         if self._at_logits(names, found):
-            return "logits", 0.0
+            return ("mislabelled" if names == self.declared else "logits"), 0.0
         if names != self.declared and names[: len(self.declared)] == self.declared:
             same = all(self._near(name, name, found) for name in self.declared)
             return ("more", 0.0) if same else ("differs", float("inf"))
@@ -365,9 +368,19 @@ def counted(results: Sequence[Result], by: Callable[[Mutant], str] = by_rule) ->
     return rows
 
 
-TRUTHS: tuple[Truth, ...] = ("differs", "cannot run", "same", "logits", "more")
+TRUTHS: tuple[Truth, ...] = ("differs", "cannot run", "same", "logits", "mislabelled", "more")
 HEADER = (
-    *("change", "mutants", "differ", "cannot run", "same", "stop at logits", "declare more", "too near to tell"),
+    *(
+        "change",
+        "mutants",
+        "differ",
+        "cannot run",
+        "same",
+        "stop at logits",
+        "logits as probabilities",
+        "declare more",
+        "too near to tell",
+    ),
     *("passed falsely", "failed falsely", "crashes", "placed"),
 )
 
