@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -56,8 +57,14 @@ def not_run(ours: Layer, theirs: Layer) -> Diagnosis | None:
 
 
 def as_ours(place: Layer, theirs: Layer) -> Layer:
-    """Their layer under our name and with our inputs."""
-    return replace(theirs, name=place.name, inputs=place.inputs)
+    """Their layer under our name and with our inputs; numbers that are one in float32 as we have them."""
+    alike = dict[str, Any]()
+    if type(place) is type(theirs):
+        for name, wrong in attributes(place, theirs).items():
+            right = getattr(place, name)
+            if isinstance(wrong, float) and isinstance(right, float) and np.float32(wrong) == np.float32(right):
+                alike[name] = right
+    return replace(theirs, **{**alike, "name": place.name, "inputs": place.inputs})
 
 
 def _changes(ours: Layer, theirs: Layer) -> Iterator[str]:
