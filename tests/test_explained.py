@@ -105,6 +105,59 @@ def test_two_mistakes_in_two_layers_are_told_where_the_second_alone_is_shown() -
     assert "norm1: alpha was not divided" in found.message
 
 
+# One mistake that shows in several layers
+
+
+def _named(weights: Weights, inputs: Mapping[str, Array], shown: Mapping[str, Array]) -> list[tuple[str, str]]:
+    return [(d.layer, d.fault) for d in diagnose(weights.spec, weights.tensors, inputs, shown)]
+
+
+@pytest.mark.parametrize("relu", ["behind", "before"])
+def test_a_bias_behind_the_relu_is_not_called_lost(relu: str) -> None:
+    """Whether the tensor called relu3 is the one before the bias or the one behind it."""
+    weights, inputs = _mini()
+    bare = _shown(weights, inputs, {"conv3.bias": 0 * weights.tensors["conv3.bias"]})
+    late = bare["relu3"] + weights.tensors["conv3.bias"].reshape(-1, 1, 1)
+    rest = ModelSpec(
+        name="rest",
+        title="conv4 and on",
+        inputs=(Input(name="relu3", shape=late.shape[1:]),),
+        layers=weights.spec.layers[[layer.name for layer in weights.spec.layers].index("conv4") :],
+    )
+    shown = {**bare, **possible_forward(rest, weights.tensors, {"relu3": late})}
+    if relu == "behind":
+        shown["relu3"] = late
+    assert _named(weights, inputs, shown) == [("conv3", "bias_after_relu")]
+
+
+def test_layers_that_stand_one_early_are_told_from_layers_that_are_exchanged() -> None:
+    layers = [Dense(name="a", out_features=16), Dense(name="b", out_features=16), Dense(name="c", out_features=16)]
+    spec = ModelSpec(
+        name="three",
+        title="three layers of one shape",
+        inputs=(Input(name="x", shape=(16,)),),
+        layers=(*layers, Dense(name="d", out_features=5)),
+    )
+    weights, inputs = probe_weights(spec), probe_inputs(spec)[0]
+    tensors = weights.tensors
+    moved = {
+        f"{ours}.{role}": tensors[f"{their}.{role}"] for ours, their in ("ab", "bc") for role in ("weight", "bias")
+    }
+    early = possible_forward(spec.without("c"), {**tensors, **moved}, inputs)  # "a" is missing: b and c are a and b
+    (found,) = diagnose(spec, tensors, inputs, early)
+    assert (found.layer, found.fault) == ("a", "layer_dropped") and "b stands in its place" in found.message
+    swap = {f"{ours}.{role}": tensors[f"{their}.{role}"] for ours, their in ("ab", "ba") for role in ("weight", "bias")}
+    exchanged = possible_forward(spec, {**tensors, **swap}, inputs)
+    assert _named(weights, inputs, exchanged) == [("a", "layers_exchanged"), ("b", "layers_exchanged")]
+
+
+@pytest.mark.parametrize("layer", ["pool2", "conv4", "fc7"])
+def test_a_missing_layer_is_named_and_what_its_size_brings_about_is_not(layer: str) -> None:
+    weights, inputs = _mini()
+    shown = possible_forward(weights.spec.without(layer), weights.tensors, inputs)
+    assert _named(weights, inputs, shown) == [(layer, "layer_dropped")]
+
+
 # What the network answers
 
 

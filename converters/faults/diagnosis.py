@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from converters.faults.case import CLEARLY, Case, Own, error_of, left_by, recomputed
+from converters.faults.merging import Found, told_once
 from converters.faults.of_norms import running_sum
 from converters.faults.of_outputs import IDENTICAL, explain_output
 from converters.faults.of_pairs import explained_by_two
@@ -17,6 +18,7 @@ from converters.metric import defect, error
 from converters.verdicts import UNKNOWN, Diagnosis
 from converters.weights import Array
 from zoo.layers import LRN, Dropout, Layer, ModelSpec, Softmax
+from zoo.shapes import activation_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +39,33 @@ def diagnose_layers(
     theirs: Mapping[str, Own],
 ) -> Iterator[Diagnosis]:
     """See `converters.faults.diagnose`."""
+    found = tuple(_layer_by_layer(faults, spec, weights, inputs, activations, budget, theirs))
+    yield from told_once(spec, found) or _without_result(spec, activations, theirs)
+
+
+def _layer_by_layer(
+    faults: Sequence[Fault],
+    spec: ModelSpec,
+    weights: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    activations: Mapping[str, Array],
+    budget: float,
+    theirs: Mapping[str, Own],
+) -> Iterator[Found]:
     wiring, hidden, excused, first = spec.wiring(), set[str](), set[str](), True
+    shapes = activation_shapes(spec) | {source.name: source.shape for source in spec.inputs}
+
+    def _resized(name: str) -> bool:
+        """Whether an earlier fault has changed the size of what a layer reads: it is then not the network's layer."""
+        return any(known[source].shape[1:] != shapes[source] for source in wiring[name])
+
     known: dict[str, Array] = {name: np.asarray(x, np.float64) for name, x in inputs.items()}
     for layer in spec.layers:
         right = recomputed(spec, weights, layer, known)
         observed = activations.get(layer.name)
         if observed is None or not np.isfinite(observed).all():
             if observed is not None:
-                yield _not_finite(layer)
+                yield Found(_not_finite(layer))
                 first = False
             if right is None:
                 return
@@ -55,7 +76,7 @@ def diagnose_layers(
         wrong = (
             float("inf") if right is None or defect(observed, right) else error_of(observed, right, known, layer, spec)
         )
-        if wrong <= budget or layer.name in excused:
+        if wrong <= budget or layer.name in excused or (not first and _resized(layer.name)):
             continue
         chain = tuple(_upstream(spec, wiring, layer.name, hidden))
         case = Case(
@@ -70,23 +91,22 @@ def diagnose_layers(
             theirs=theirs,
             first=first,
         )
-        diagnosis = _explained(faults, case)
-        excused, first = excused | _involved(faults, diagnosis, wiring), False
-        yield diagnosis
-    yield from _without_result(spec, activations, theirs)
+        found = _explained(faults, case)
+        excused, first = excused | _involved(faults, found.diagnosis, wiring), False
+        yield found
 
 
 def _without_result(
     spec: ModelSpec, activations: Mapping[str, Array], theirs: Mapping[str, Own]
-) -> Iterator[Diagnosis]:
+) -> tuple[Diagnosis, ...]:
     """Where a subject could not be run to its end: the layer it stopped at, if it describes that otherwise."""
     shown = [i for i, layer in enumerate(spec.layers) if layer.name in activations]
     for layer in spec.layers[shown[-1] + 1 if shown else 0 :]:
         own = theirs.get(layer.name)
         found = not_run(layer, own.layer) if own else None
         if found:
-            yield found
-            return
+            return (found,)
+    return ()
 
 
 def _involved(faults: Sequence[Fault], diagnosis: Diagnosis, wiring: Mapping[str, tuple[str, ...]]) -> set[str]:
@@ -108,17 +128,17 @@ def _upstream(spec: ModelSpec, wiring: Mapping[str, tuple[str, ...]], name: str,
     yield from (layer for layer in spec.layers if layer.name in wanted)
 
 
-def _explained(faults: Sequence[Fault], case: Case) -> Diagnosis:
+def _explained(faults: Sequence[Fault], case: Case) -> Found:
     matches = sorted(_matches(faults, case), key=lambda match: match.error)
     if matches:
         best = matches[0]
         if not best.edit.layers and len(case.chain) > 1:
             later = _run_later(faults, case, best)
             if later:
-                return later
+                return Found(later)
         rivals = [match for match in matches[1:] if match.error <= CLEARLY * best.error]
-        return _named(best, rivals)
-    return (
+        return Found(_named(best, rivals), best.edit.other)
+    return Found(
         _float32_alone(case)
         or _as_answer(case)
         or reads_altered(case)
@@ -172,7 +192,7 @@ def _matches(faults: Sequence[Fault], case: Case) -> Iterator[_Match]:
         for fault in faults:
             if fault.needs_output and site.observed is None:
                 continue
-            left = [(value, edit) for edit in fault.edits(site) if (value := _left(case, site, edit)) is not None]
+            left = [(value, edit) for edit in fault.forms(site) if (value := _left(case, site, edit)) is not None]
             if left:
                 value, edit = min(left, key=lambda pair: pair[0])
                 yield _Match(fault=fault, edit=edit, layer=place.name, error=value)
@@ -231,12 +251,9 @@ def _clues(case: Case) -> Iterable[str]:
 def inherited(layer: str, reason: str | None) -> Diagnosis:
     """No layer is wrong by itself: small errors add up, or the layer is not there."""
     told = reason or "no layer is wrong by itself; small errors add up to more than the budget"
-    return Diagnosis(
-        fault=UNKNOWN,
-        layer=layer,
-        message=f"{layer}: {told}",
-        remedy="look at how the error grows by depth: a lower precision (TF32, half) in one framework grows so",
-    )
+    depth = "look at how the error grows by depth: a lower precision (TF32, half) in one framework grows so"
+    remedy = "find out why it is not there, or cannot be compared; every layer before it is in order"
+    return Diagnosis(fault=UNKNOWN, layer=layer, message=f"{layer}: {told}", remedy=remedy if reason else depth)
 
 
 def _not_finite(layer: Layer) -> Diagnosis:

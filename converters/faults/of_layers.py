@@ -10,7 +10,24 @@ import numpy as np
 
 from converters.faults.types import Edit, Fault, Site, only
 from converters.weights import Array
-from zoo.layers import LRN, Dropout, Layer, ModelSpec, Pool, ReLU, Softmax
+from zoo.layers import (
+    LRN,
+    BatchNorm,
+    Bias,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    ModelSpec,
+    Pool,
+    Power,
+    ReLU,
+    Scale,
+    Sigmoid,
+    Softmax,
+    TanH,
+)
 from zoo.shapes import window
 
 
@@ -21,6 +38,35 @@ def dropped(kind: type[Any]) -> Callable[[Site], Iterator[Edit]]:
         yield Edit(layers=())
 
     return only(kind, edits)
+
+
+def _layer_dropped(site: Site, layer: Layer) -> Iterator[Edit]:
+    yield Edit(layers=())
+    if isinstance(layer, Dense) and site.inputs[0].ndim > 2:
+        yield Edit(layers=(Flatten(name="rows"),))  # which the layer did by itself
+
+
+def _bias_after_relu(site: Site) -> Iterator[Edit]:
+    """A bias added behind the ReLU that should come after it; it may show in the ReLU, or in what reads that."""
+    reader = {layer.name: layer for layer in site.spec.layers}
+    wiring = site.spec.wiring()
+    source = wiring[site.layer.name][0]
+    if isinstance(site.layer, ReLU):
+        bias = _column(site, source)
+        if bias is not None:
+            yield Edit(layers=(site.layer,), feed=lambda x: x - bias, result=lambda y: y + bias)
+            yield Edit(layers=(site.layer,), result=lambda y: y + bias)
+    elif isinstance(reader.get(source), ReLU):
+        bias = _column(site, wiring[source][0])
+        if bias is not None:
+            yield Edit(layers=(site.layer,), feed=lambda x: x + bias)
+
+
+def _column(site: Site, source: str) -> Array | None:
+    """The bias of a layer as its output is shaped: (C, 1, 1) or (C,)."""
+    bias, axes = site.weights.get(f"{source}.bias"), site.inputs[0].ndim - 2
+    channels = site.inputs[0].shape[1] if axes >= 0 else 0
+    return None if bias is None or bias.shape != (channels,) else bias.reshape(-1, *[1] * axes)
 
 
 def _before(kind: type[Any], other: type[Any]) -> Callable[[Site], Iterator[Edit]]:
@@ -221,6 +267,22 @@ FAULTS = (
         made_by="importers that do not read pool",
         family="layer",
         edits=_pool(_other_mode),
+    ),
+    Fault(
+        name="layer_dropped",
+        sentence="the layer is missing",
+        remedy="add it",
+        made_by="importers that skip what they do not know; a graph rebuilt by hand",
+        family="layer",
+        edits=only((Conv, Dense, Pool, BatchNorm, Scale, Bias, Power, Sigmoid, TanH), _layer_dropped),
+    ),
+    Fault(
+        name="bias_after_relu",
+        sentence="the bias is added after the ReLU",
+        remedy="add the bias first, then rectify",
+        made_by="graphs in which a bias is a node of its own (MatMul, Add) and the ReLU is fused with the product",
+        family="layer",
+        edits=_bias_after_relu,
     ),
     Fault(
         name="relu_lost",

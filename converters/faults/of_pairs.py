@@ -78,9 +78,9 @@ def _pairs(faults: Sequence[Fault], case: Case, places: tuple[Layer, Layer] | No
 
 def _in_one(faults: Sequence[Fault], site: Site) -> Iterator[tuple[Fault, Fault, Array]]:
     for first, second in combinations(faults, 2):
-        for edit in first.edits(site):
+        for edit in first.forms(site):
             after = _under(site, edit)
-            for other in second.edits(after) if after else ():
+            for other in second.forms(after) if after else ():
                 y = evaluate(after or site, other)
                 if y is not None:
                     yield first, second, edit.result(y) if edit.result else y
@@ -100,7 +100,7 @@ def _under(site: Site, edit: Edit) -> Site | None:
 def _in_two(faults: Sequence[Fault], case: Case, place: Layer, later: Layer) -> Iterator[tuple[Fault, Fault, Array]]:
     between = case.chain[case.chain.index(place) + 1 : case.chain.index(later)]
     for first in faults:
-        for edit in () if first.needs_output else first.edits(case.site(place)):
+        for edit in () if first.needs_output else first.forms(case.site(place)):
             y = evaluate(case.site(place), edit)
             known = {**case.known, place.name: y} if y is not None else None
             for layer in between if known else ():
@@ -110,7 +110,7 @@ def _in_two(faults: Sequence[Fault], case: Case, place: Layer, later: Layer) -> 
                 continue
             site = replace(case, known=known).site(later)
             for second in faults:
-                for other in second.edits(site):
+                for other in second.forms(site):
                     z = evaluate(site, other)
                     if z is not None:
                         yield first, second, z
