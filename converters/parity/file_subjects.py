@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from converters.convert import open_file, same_bits
+from converters.faults.case import Own
 from converters.faults.catalogue import own_layers, possible_forward
-from converters.faults.diagnosis import Own
 from converters.formats import format_name
 from converters.parity.matching import match_layers
 from converters.parity.segments import Segment, apart

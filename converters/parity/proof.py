@@ -15,12 +15,13 @@ from typing import TypeAlias
 
 import numpy as np
 
+from converters.faults.case import Own
 from converters.faults.catalogue import diagnose
-from converters.faults.diagnosis import Own, inherited
+from converters.faults.diagnosis import inherited
 from converters.faults.types import parameters_of
 from converters.metric import compare, top1
 from converters.parity.agreement import Pictures, Progress
-from converters.parity.local import Bench, bench, error_alone, exercised
+from converters.parity.local import Bench, bench, error_alone, exercised, ranges_of
 from converters.parity.outputs import gate
 from converters.parity.probes import given_inputs, image_inputs, probe_inputs
 from converters.parity.segments import Segment, alone, segments
@@ -95,6 +96,7 @@ class Proof:
         self.pictures = Pictures(weights, data, progress) if data else None
         self.vacuity = vacuity(weights, self.inputs, self.reference, budget)
         self._shapes = {source.name: source.shape for source in self.spec.inputs} | activation_shapes(self.spec)
+        self._ranges = ranges_of(self.spec)
         self._benches = dict[Segment, Bench | None]()
 
     def judge(self, subject: Subject) -> SubjectVerdict:
@@ -142,7 +144,7 @@ class Proof:
 
     def _bench(self, piece: Segment) -> Bench | None:
         if piece not in self._benches:
-            self._benches[piece] = bench(self.spec, self.weights.tensors, piece, self._shapes, self.seed)
+            self._benches[piece] = bench(self.spec, self.weights.tensors, piece, self._shapes, self._ranges, self.seed)
         return self._benches[piece]
 
     def _compared(self, name: str, ran: Ran, lone: _Alone) -> SubjectVerdict:
