@@ -24,6 +24,9 @@ from zoo.show import first_difference
 
 _LOG = logging.getLogger(__name__)
 
+# What Git leaves where a large file belongs, until it is pulled (git-lfs, docs/spec.md).
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 # So many blocks of a written file are compared with what was meant, then let go: the source is held, too.
 _HELD = 8
 
@@ -43,13 +46,16 @@ def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None =
     """
     form, native = _read(path, from_format)
     network = _network(path, native, form, spec)
-    return to_canonical(network, form.entries(network, native.tensors), native.tensors, str(path), form.ignored)
+    is_given = spec is not None or native.spec is not None
+    tensors = native.loaded(network) if is_given else native.tensors
+    return to_canonical(network, form.entries(network, tensors), tensors, str(path), form.ignored)
 
 
 def load_as(path: Path, spec: ModelSpec, *, from_format: str | None = None) -> Weights:
     """A file's tensors as the parameters of `spec`, whatever network the file says it holds; errors as for `load`."""
     form, native = _read(path, from_format)
-    return to_canonical(spec, form.entries(spec, native.tensors), native.tensors, str(path), form.ignored)
+    tensors = native.loaded(spec)
+    return to_canonical(spec, form.entries(spec, tensors), tensors, str(path), form.ignored)
 
 
 def described(path: Path, *, from_format: str | None = None) -> ModelSpec | None:
@@ -62,6 +68,9 @@ def _read(path: Path, from_format: str | None) -> tuple[WeightsFormat, NativeFil
     main = form.main_file(path)
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
+    with main.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise FileFormatError(main, "a pointer of Git LFS in the place of the file; get it with: git lfs pull")
     return form, form.read(path)
 
 

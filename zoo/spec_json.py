@@ -11,7 +11,6 @@ from typing import Any, Literal, Union, cast, get_args, get_origin
 from zoo import layers
 from zoo.errors import ZooError
 from zoo.layers import Layer, ModelSpec
-from zoo.shapes import tied
 
 # The metadata key under which formats that carry metadata (safetensors, ONNX) hold the spec of their weights.
 METADATA_KEY = "alexnet_zoo.spec"
@@ -39,11 +38,9 @@ def dumps(spec: ModelSpec) -> str:
 def loads(text: str) -> ModelSpec:
     """The inverse of `dumps`; raises `ZooError` for anything that is no spec."""
     try:
-        spec = cast(ModelSpec, _build(ModelSpec, json.loads(text)))
-        tied(spec)
+        return cast(ModelSpec, _build(ModelSpec, json.loads(text)))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ZooError(f"the embedded network description is damaged: {error}") from error
-    return spec
 
 
 def _build(expected: Any, value: Any) -> Any:

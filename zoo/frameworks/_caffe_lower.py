@@ -148,6 +148,7 @@ def as_scales(
     Scales get an axis counted from the front, and at least one axis. Returns the network and its parameters.
     """
     shapes, wiring, tensors = activation_shapes(spec), spec.wiring(), dict(weights)
+    spec = replace(spec, ties=())  # of parameters that get other names here; each has its copy
     for layer in spec.layers:
         sources, shape = wiring[layer.name], shapes[layer.name]
         weight, bias = f"{layer.name}.weight", f"{layer.name}.bias"

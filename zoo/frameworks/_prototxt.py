@@ -55,8 +55,10 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|[xX][0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)")
-_ESCAPES = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
-_ESCAPES |= {letter: letter for letter in (b"\\", b"'", b'"', b"?")}
+_ESCAPES = {
+    **{b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"},
+    **{letter: letter for letter in (b"\\", b"'", b'"', b"?")},
+}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NO_NUMBERS = {"inf", "infinity", "nan"}
 
