@@ -125,7 +125,7 @@ def _shared_params(spec: ModelSpec) -> dict[str, list[Message]]:
     names = {parameter: tie.name for tie in spec.ties for parameter in tie.parameters}
     params = dict[str, list[Message]]()
     for parameter in parameter_shapes(spec):
-        param = Message().add("name", *[names[parameter]] * (parameter in names))
+        param = Message().add("name", names[parameter]) if parameter in names else Message()
         params.setdefault(parameter.rpartition(".")[0], []).append(param)
     for layer in spec.layers:
         if isinstance(layer, BatchNorm) and f"{layer.name}.mean" in names:

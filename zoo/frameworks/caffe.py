@@ -116,7 +116,7 @@ def _described(net: CaffeNet, description: str, path: Path) -> CaffeNet:
         written = read_net(parse(deploy_text(spec, described=False)), path.stem, net.spec.title)
     except (ZooError, PrototxtError) as error:
         return replace(net, notes=(*net.notes, f"the {SPEC_COMMENT.strip('# :')} comment was not used: {error}"))
-    if (written.spec.inputs, written.spec.layers) == (net.spec.inputs, net.spec.layers):
+    if replace(written.spec, name=net.spec.name) == net.spec:
         return replace(net, spec=spec)
     if (written.spec.inputs, _scores(written.spec)) == (net.spec.inputs, net.spec.layers):  # a train_val.prototxt
         return replace(net, spec=replace(net.spec, preprocessing=spec.preprocessing))

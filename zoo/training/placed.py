@@ -57,11 +57,12 @@ class PlacedNetwork(nn.Module):
 
     def _tie(self, spec: ModelSpec) -> dict[str, str]:
         """Make every tied parameter the one tensor it is; parameter -> the one whose tensor it has."""
-        twins, cut_names = tied(spec), self.cut_names()
+        twins = tied(spec)
+        if twins and self.parts > 1:
+            names = ", ".join(tie.name for tie in spec.ties)
+            raise UnsupportedError(f"{spec.name}: parameters tied ({names}) cannot be cut; use --parallel data")
         modules = {step.layer.name: module for step, module in zip(self.steps, self.layers, strict=True)}
         for twin, owner in twins.items():
-            if (twin in cut_names) != (owner in cut_names):
-                raise UnsupportedError(f"{twin} and {owner} are tied, but only one of them is dealt out over devices")
             (layer, _, kind), (whose, _, source) = twin.rpartition("."), owner.rpartition(".")
             setattr(modules[layer], kind, modules[whose].get_parameter(source))
         return twins
