@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from zoo.errors import UnsupportedError
@@ -73,6 +73,7 @@ class _Walk:
 
     # Blob -> the stage of a layer that would make it, and is left out.
     absent: dict[str, str]
+    sizes: Mapping[str, Shape]
     inputs: list[Input] = field(default_factory=list[Input])
     layers: list[Layer] = field(default_factory=list[Layer])
     omitted: list[str] = field(default_factory=list[str])
@@ -124,8 +125,14 @@ class _Walk:
         self.overwritten |= {name: layer for name, root in self.memory.items() if root == whose and name != blob}
 
 
-def read_net(net: Message, name: str, title: str) -> CaffeNet:
+def read_net(net: Message, name: str, title: str, sizes: Mapping[str, Shape] | None = None) -> CaffeNet:
     """The network of a parsed prototxt.
+
+    Args:
+        net: what was parsed.
+        name: of the network, if it does not say.
+        title: of the spec.
+        sizes: of inputs whose data layer does not say them, without the batch.
 
     Raises:
         PrototxtError: a malformed network, with line and layer.
@@ -148,7 +155,7 @@ def read_net(net: Message, name: str, title: str) -> CaffeNet:
         raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(refused)}")
     for layer in left_out:
         check_own(layer, "LayerParameter")
-    walk = _Walk(absent=_absent_stages(left_out))
+    walk = _Walk(absent=_absent_stages(left_out), sizes=sizes or {})
     for top, shape in _net_inputs(net):
         _add_input(walk, top, shape)
     for node in nodes:
@@ -325,18 +332,21 @@ def _visit_input(walk: _Walk, node: _Node) -> None:
 def _visit_data(walk: _Walk, node: _Node) -> None:
     if not node.tops:
         raise PrototxtError(node.message.line, "a data layer needs a top")
+    note, known = "", {top: (1, *walk.sizes[top]) for top in node.tops if top in walk.sizes}
     if node.type == "DummyData":
-        shapes, note = _dummy_shapes(node), ""
+        made = dict(zip(node.tops, _dummy_shapes(node), strict=True))
         walk.for_training.update(node.tops[1:])
+    elif known and node.type == "HDF5Data":
+        made = known
     else:
         shape, note = _data_shape(node)
-        shapes = [(1, *shape)]
+        made = {node.tops[0]: (1, *shape)}
         walk.images = images_of(node.message, shape)
-    walk.blobs.update(dict.fromkeys(node.tops[len(shapes) :]))
-    for top, shape in zip(node.tops, shapes, strict=False):
-        _add_input(walk, top, shape)
+    walk.blobs.update(dict.fromkeys(top for top in node.tops if top not in made))
+    for top, sizes in made.items():
+        _add_input(walk, top, sizes)
         if top in walk.shapes:
-            walk.notes.append(f"{node} became the input {top!r}, {' x '.join(map(str, shape[1:]))}{note}")
+            walk.notes.append(f"{node} became the input {top!r}, {' x '.join(map(str, sizes[1:]))}{note}")
 
 
 def _dummy_shapes(node: _Node) -> list[Shape]:
