@@ -396,7 +396,8 @@ def branch(second: str) -> CaffeNet:
         ('name: "d" type: "Dropout" bottom: "c" top: "d" phase: TRAIN', "has phase: TRAIN of its own"),
         ('name: "b" type: "BatchNorm" bottom: "c" top: "b" phase: TRAIN', "has phase: TRAIN of its own"),
         (
-            'name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { kernel_size: 2 ceil_mode: true round_mode: 0 }',
+            'name: "p" type: "Pooling" bottom: "c" top: "p"'
+            " pooling_param { kernel_size: 2 ceil_mode: true round_mode: 0 }",
             "both round_mode and ceil_mode",
         ),
     ],
