@@ -24,6 +24,9 @@ from zoo.show import first_difference
 
 _LOG = logging.getLogger(__name__)
 
+# What Git leaves where a large file belongs, until it is pulled (git-lfs, docs/spec.md).
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 # So many blocks of a written file are compared with what was meant, then let go: the source is held, too.
 _HELD = 8
 
@@ -53,7 +56,7 @@ class OpenedFile:
 
     def as_network(self, spec: ModelSpec) -> Weights:
         """Its tensors as the parameters of `spec`, whatever network the file says it holds; errors as for `load`."""
-        tensors = self.native.tensors
+        tensors = self.native.loaded(spec)
         return to_canonical(spec, self.form.entries(spec, tensors), tensors, str(self.path), self.form.ignored)
 
 
@@ -71,6 +74,9 @@ def open_file(path: Path, *, from_format: str | None = None) -> OpenedFile:
     main = form.main_file(path)
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
+    with main.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise FileFormatError(main, "a pointer of Git LFS in the place of the file; get it with: git lfs pull")
     return OpenedFile(path=path, form=form, native=form.read(path))
 
 

@@ -61,8 +61,9 @@ class Dense(_Named):
 class Pool(_Named):
     """Pooling with Caffe's window rules (BVLC caffe, ``pooling_layer.cpp``).
 
-    Padding never wins a ``max``; an ``ave`` divides by the window clipped to the *padded* image. With any pad, a last
-    window that would start at or past ``size + pad`` is dropped. ``global_pool`` takes the whole image as the window.
+    Padding and NaN never win a ``max``; an ``ave`` divides by the window clipped to the *padded* image. With any pad, a
+    last window that would start at or past ``size + pad`` is dropped. ``global_pool`` takes the whole image as the
+    window.
     """
 
     mode: Literal["max", "ave"]
@@ -109,7 +110,7 @@ class TanH(_Named):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Power(_Named):
-    """``(shift + scale * x) ^ power``."""
+    """``(shift + scale * x) ^ power``; where scale or power is 0, a constant that does not read ``x``."""
 
     power: float = 1.0
     scale: float = 1.0
@@ -156,7 +157,11 @@ class Slice(_Named):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Eltwise(_Named):
-    """Inputs of one shape combined: ``sum`` (weighted by ``coeffs``, default all 1), ``prod`` or ``max``."""
+    """Inputs of one shape combined: ``sum`` (weighted by ``coeffs``, default all 1), ``prod`` or ``max``.
+
+    A ``max`` takes the second input where the first is not greater, then each other one that is greater: as in Caffe,
+    what NaN does depends on the order.
+    """
 
     operation: Literal["sum", "prod", "max"] = "sum"
     coeffs: tuple[float, ...] = ()
@@ -239,14 +244,23 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tie:
+    """Parameters of one shape that are one tensor, and stay so in training: Caffe's ``param { name }``."""
+
+    name: str
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """A network: a DAG of layers, listed in the order they run."""
+    """A network: a DAG of layers, listed in the order they run; weights hold a copy of every tied parameter."""
 
     name: str
     title: str
     inputs: tuple[Input, ...]
     layers: tuple[Layer, ...]
     preprocessing: Preprocessing | None = None
+    ties: tuple[Tie, ...] = ()
 
     def layer(self, name: str) -> Layer:
         """The layer of that name; raises `UnknownNameError`."""

@@ -42,7 +42,7 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
-from zoo.shapes import Window, activation_shapes, affine_shape, axis_index, parameter_shapes, window
+from zoo.shapes import Window, activation_shapes, affine_shape, axis_index, parameter_shapes, tied, window
 
 # Where torch.nn's names of a parameter are not the canonical ones.
 _BATCH_NORM = {"mean": "running_mean", "variance": "running_var"}
@@ -236,6 +236,10 @@ class Network(nn.Module):
         self._attributes, self._wiring = attribute_names(spec), spec.wiring()
         for layer, made in self._calls.items():
             self.add_module(self._attributes[layer], made.module())
+        for twin, owner in _tied_keys(spec):
+            module, _, name = twin.rpartition(".")
+            source, _, whose = owner.rpartition(".")
+            setattr(self.get_submodule(module), name, getattr(self.get_submodule(source), whose))
 
     def activations(self, *inputs: Tensor) -> dict[str, Tensor]:
         """Every layer's output, N x shape, under its name, from one tensor an input of the spec, in their order."""
@@ -288,6 +292,12 @@ def parameter_names(spec: ModelSpec) -> dict[str, str]:
         layer, _, kind = canonical.rpartition(".")
         names[canonical] = f"{attributes[layer]}.{_BATCH_NORM.get(kind, kind)}"
     return names
+
+
+def _tied_keys(spec: ModelSpec) -> list[tuple[str, str]]:
+    """The keys of ``state_dict()`` that are the tensor of another key, with that key."""
+    names = parameter_names(spec) if spec.ties else {}
+    return [(names[twin], names[owner]) for twin, owner in tied(spec).items()]
 
 
 def counters(spec: ModelSpec) -> list[str]:
@@ -386,6 +396,7 @@ def source_text(spec: ModelSpec) -> str:
         "    def __init__(self) -> None:",
         "        super().__init__()",
         *(f"        self.{attributes[name]} = {made.text()}  # {_times(shapes[name])}" for name, made in calls.items()),
+        *(f"        self.{twin} = self.{owner}  # one tensor" for twin, owner in _tied_keys(spec)),
         f"\n    def forward(self, {signature}) -> {kind}:",
         f'        """{results}, from {inputs}."""',
         *_forward_lines(spec, calls, attributes),

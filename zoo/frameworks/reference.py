@@ -91,7 +91,7 @@ def apply(layer: Layer, inputs: Sequence[Float64], parameters: Mapping[str, Arra
         case TanH():
             return np.tanh(x)
         case Power():
-            return np.power(layer.shift + layer.scale * x, layer.power)
+            return _power(layer, x)
         case Dropout():
             return x
         case Softmax():
@@ -171,7 +171,8 @@ def _pool(layer: Pool, x: Float64) -> Float64:
         ]
 
     if layer.mode == "max":
-        return np.maximum.reduce(cells(_place(x, at.before, at.after, LOWEST)))
+        # A pixel wins by being greater than the best so far, which NaN never is.
+        return np.fmax(np.fmax.reduce(cells(_place(x, at.before, at.after, LOWEST))), LOWEST)
 
     # The divisor counts padding, but not the overhang of a rounded-up size.
     def inside(i: int) -> Array:
@@ -196,6 +197,18 @@ def _lrn(layer: LRN, x: Float64) -> Float64:
     return x * (layer.k + layer.alpha / layer.size * total) ** -layer.beta
 
 
+def _power(layer: Power, x: Float64) -> Float64:
+    """As power_layer.cpp: nothing is added where the shift is 0, so that -0 stays -0; a constant reads no input."""
+    if np.float32(layer.scale) * np.float32(layer.power) == 0:
+        base = np.full_like(x, layer.shift)
+    else:
+        scaled = layer.scale * x
+        base = scaled + layer.shift if layer.shift else scaled
+    # By an array of exponents: for a single 0.5, NumPy takes the square root, which has another answer for -inf.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.power(base, np.full_like(base, layer.power))
+
+
 def _eltwise(layer: Eltwise, inputs: Sequence[Float64]) -> Float64:
     match layer.operation:
         case "sum":
@@ -204,7 +217,11 @@ def _eltwise(layer: Eltwise, inputs: Sequence[Float64]) -> Float64:
         case "prod":
             return np.multiply.reduce(list(inputs))
         case "max":
-            return np.maximum.reduce(list(inputs))
+            # eltwise_layer.cpp: the second unless the first is greater, then each other that is greater; NaN never is.
+            best = np.where(inputs[0] > inputs[1], inputs[0], inputs[1]) if len(inputs) > 1 else inputs[0]
+            for other in inputs[2:]:
+                best = np.where(other > best, other, best)
+            return best
 
 
 def _batch_norm(layer: BatchNorm, x: Float64, parameters: Mapping[str, Array]) -> Float64:

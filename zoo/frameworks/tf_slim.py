@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zoo import registry
 from zoo.frameworks._slim_calls import Activation, functions, quoted, statement
 from zoo.frameworks._slim_table import Table
-from zoo.frameworks._slim_variables import identifier
+from zoo.frameworks._slim_variables import identifier, shared
 from zoo.layers import ModelSpec
 
 _OPS = Path(__file__).with_name("_slim_ops.py")
@@ -76,7 +76,8 @@ def source(spec: ModelSpec) -> str:
     """Standalone Python source of the network: an arg_scope, the network function, its default image size."""
     table, name = Table(spec), identifier(spec.name)
     calls = {layer.name: table.expression(layer) for layer in spec.layers}
-    used = set[str]().union(*map(functions, calls.values()))
+    used = {"shared_variables"} if spec.ties else set[str]()
+    used = used.union(*map(functions, calls.values()))
     layers = [f'"""{_plain(spec.title)}\n\nTensorFlow-slim, N x H x W x C.{_input_text(spec)}\n"""']
     layers.append("import tensorflow.compat.v1 as tf\nimport tf_slim as slim")
     helpers = {node: text for node, text in _helpers().items() if node in used}
@@ -114,6 +115,8 @@ def _helpers() -> dict[str, str]:
 def _function(spec: ModelSpec, table: Table, calls: Mapping[str, Any], name: str) -> str:
     head = spec.head
     classes = 1000 if head is None else getattr(head, "out_channels", getattr(head, "out_features", 1000))
+    twins = ", ".join(f"{quoted(twin)}: {quoted(owner)}" for twin, owner in shared(spec).items())
+    getter = f", custom_getter=shared_variables({{{twins}}})" if twins else ""
     lines = [
         f"def {name}(\n    inputs,\n    num_classes={classes},\n    is_training=True,\n"
         f"    dropout_keep_prob={table.keep_prob!r},\n    scope={quoted(name)},\n):",
@@ -127,7 +130,7 @@ def _function(spec: ModelSpec, table: Table, calls: Mapping[str, Any], name: str
         f"        What {_plain(table.logits)!r} puts out, and a dictionary of all layers by name.\n"
         '    """',
         "    end_points = {}",
-        f"    with tf.variable_scope(scope, {quoted(name)}):",
+        f"    with tf.variable_scope(scope, {quoted(name)}{getter}):",
     ]
     current = spec.inputs[0].name if len(spec.inputs) == 1 else None
 
