@@ -96,12 +96,12 @@ class FileSubject:
         return replace(ran, same=same, alone=layers_alone(forward, theirs, mine.tensors, pairs))
 
 
-def graph_feed(path: Path, ours: ModelSpec) -> Feed:
-    """An ONNX file, run as it is."""
+def graph_feed(path: Path, ours: ModelSpec, asked_for: frozenset[str] = frozenset()) -> Feed:
+    """An ONNX file, run as it is; of its outputs, some may only have been asked for, to see inside."""
     graphs, made = (
         cast(Any, registry.imported(f"converters.parity.{name}")) for name in ("onnx_graph", "onnx_subject")
     )
-    return cast(Feed, made.GraphSubject(graph=graphs.OnnxGraph(path), ours=ours))
+    return cast(Feed, made.GraphSubject(graph=graphs.OnnxGraph(path), ours=ours, asked_for=asked_for))
 
 
 def layers_alone(

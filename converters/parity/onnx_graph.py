@@ -97,9 +97,10 @@ class OnnxGraph:
         rows += -rows % (self.batch or rows)
         for i, piece in enumerate(pieces):
             nodes, sources = self._between(piece)
+            used = {name for node in nodes for name in node.input}
+            read = {name: fed[name] for name in sources} | {n: x for n, x in piece.reads.items() if n in used}
             names = {name: f"{i}/{name}" for node in nodes for name in node.output if name}
-            names |= {name: f"{i}/{name}" for name in {*piece.reads, *sources}}
-            read = {name: fed[name] for name in sources} | dict(piece.reads)
+            names |= {name: f"{i}/{name}" for name in read}
             inputs |= {names[name]: np.resize(array, (rows, *array.shape[1:])) for name, array in read.items()}
             model.graph.node.extend(_renamed(node, names, f"{i}/{k}") for k, node in enumerate(nodes))
             model.graph.output.append(onnx.ValueInfoProto(name=names.get(piece.target, piece.target)))

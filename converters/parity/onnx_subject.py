@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from converters.parity.matching import Matched, NodeResult, canonical_view, match_tensors, native_view
 from converters.parity.onnx_graph import OnnxGraph, Piece
 from converters.parity.segments import Segment
@@ -22,10 +24,12 @@ class GraphSubject:
     Attributes:
         graph: whoever made it.
         ours: the network.
+        asked_for: outputs that are no part of what it declares: they were asked for, to see inside.
     """
 
     graph: OnnxGraph
     ours: ModelSpec
+    asked_for: frozenset[str] = frozenset()
     _matched: Matched | None = None
 
     def __call__(self, inputs: Mapping[str, Array], right: Mapping[str, Array]) -> Ran:
@@ -90,12 +94,15 @@ class GraphSubject:
         # a network that stops at its logits has an answer is settled where the answer is.
         closing = {name for name in self.ours.outputs if isinstance(lost.get(name), Softmax)}
         excused = {*lost} if matched.strange and outputs else matched.hidden | idle | (closing if outputs else set())
+        tensors = _tensors(matched, declared)
+        own = self.graph.input_names([source.name for source in self.ours.inputs])
+        known = {**values, **fed}
         cut = _Cut(
             graph=self.graph,
-            tensors=_tensors(matched, declared),
-            values=values,
+            tensors=tensors,
+            values=known,
             fed=fed,
-            inputs=self.graph.input_names([source.name for source in self.ours.inputs]),
+            aliases=_aliases(self.ours, {**own, **tensors}, known),
             shapes=activation_shapes(self.ours),
         )
         return Ran(
@@ -119,7 +126,7 @@ class GraphSubject:
                 channels_last=self.graph.channels_last,
             )
             for name in self.graph.outputs
-            if name in outputs
+            if name in outputs and name not in self.asked_for
         )
 
 
@@ -138,15 +145,12 @@ class _Cut:
     tensors: Mapping[str, str]
     values: Mapping[str, Array]
     fed: Mapping[str, Array]
-    inputs: Mapping[str, str]
+    aliases: Mapping[str, Sequence[str]]
     shapes: Mapping[str, Shape]
 
     def __call__(self, wanted: Sequence[tuple[Segment, Mapping[str, Array]]]) -> dict[str, Array]:
         pieces = [
-            Piece(
-                reads=dict(self._fed(name, batch) for name, batch in batches.items()),
-                target=self.tensors[segment.target],
-            )
+            Piece(reads=self._fed(batches, self.tensors[segment.target]), target=self.tensors[segment.target])
             for segment, batches in wanted
         ]
         try:
@@ -162,9 +166,29 @@ class _Cut:
             found[segment.target] = value if view is None else view
         return found
 
-    def _fed(self, name: str, batch: Array) -> tuple[str, Array]:
-        """An activation or input of ours, in the graph's name and layout."""
-        if name in self.tensors:
-            tensor = self.tensors[name]
-            return tensor, native_view(batch, self.values[tensor])
-        return self.inputs[name], native_view(batch, self.fed[self.inputs[name]])
+    def _fed(self, batches: Mapping[str, Array], target: str) -> dict[str, Array]:
+        """Activations and inputs of ours in the graph's names and layouts, under every name that they go by."""
+        return {
+            tensor: native_view(batch, self.values[tensor])
+            for name, batch in batches.items()
+            for tensor in self.aliases[name]
+            if tensor != target
+        }
+
+
+def _aliases(ours: ModelSpec, tensors: Mapping[str, str], values: Mapping[str, Array]) -> dict[str, tuple[str, ...]]:
+    """Activation or input of ours -> all tensors that hold its numbers, in whatever layout.
+
+    The tensor that is called a layer may be a copy beside the road: what reads the layer reads another.
+    """
+    shapes = {source.name: source.shape for source in ours.inputs} | activation_shapes(ours)
+    found = dict[str, tuple[str, ...]]()
+    for name, tensor in tensors.items():
+        own = canonical_view(values[tensor], (len(values[tensor]), *shapes[name]))
+
+        def same(other: str, name: str = name, own: Array | None = own) -> bool:
+            view = canonical_view(values[other], (len(values[other]), *shapes[name]))
+            return own is not None and view is not None and np.array_equal(own, view)
+
+        found[name] = tuple(other for other in values if other == tensor or same(other))
+    return found

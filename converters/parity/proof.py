@@ -144,7 +144,7 @@ class Proof:
 
     def _bench(self, piece: Segment) -> Bench | None:
         if piece not in self._benches:
-            self._benches[piece] = bench(self.spec, self.weights.tensors, piece, self._shapes, self._ranges, self.seed)
+            self._benches[piece] = bench(self.weights.tensors, piece, self._shapes, self._ranges, self.seed)
         return self._benches[piece]
 
     def _compared(self, name: str, ran: Ran, lone: _Alone) -> SubjectVerdict:
