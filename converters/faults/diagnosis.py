@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from converters.faults.case import CLEARLY, Case, Own, error_of, left_by, recomputed
-from converters.faults.merging import Found, told_once
+from converters.faults.merging import Found
 from converters.faults.of_norms import running_sum
 from converters.faults.of_outputs import IDENTICAL, explain_output
 from converters.faults.of_pairs import explained_by_two
@@ -37,25 +37,12 @@ def diagnose_layers(
     activations: Mapping[str, Array],
     budget: float,
     theirs: Mapping[str, Own],
-) -> Iterator[Diagnosis]:
-    """See `converters.faults.diagnose`."""
-    found = tuple(_layer_by_layer(faults, spec, weights, inputs, activations, budget, theirs))
-    yield from told_once(spec, found) or _without_result(spec, activations, theirs)
-
-
-def _layer_by_layer(
-    faults: Sequence[Fault],
-    spec: ModelSpec,
-    weights: Mapping[str, Array],
-    inputs: Mapping[str, Array],
-    activations: Mapping[str, Array],
-    budget: float,
-    theirs: Mapping[str, Own],
 ) -> Iterator[Found]:
+    """Every layer that is wrong by itself; see `converters.faults.diagnose`."""
     wiring, hidden, excused, first = spec.wiring(), set[str](), set[str](), True
     shapes = activation_shapes(spec) | {source.name: source.shape for source in spec.inputs}
 
-    def _resized(name: str) -> bool:
+    def resized(name: str) -> bool:
         """Whether an earlier fault has changed the size of what a layer reads: it is then not the network's layer."""
         return any(known[source].shape[1:] != shapes[source] for source in wiring[name])
 
@@ -76,7 +63,7 @@ def _layer_by_layer(
         wrong = (
             float("inf") if right is None or defect(observed, right) else error_of(observed, right, known, layer, spec)
         )
-        if wrong <= budget or layer.name in excused or (not first and _resized(layer.name)):
+        if wrong <= budget or layer.name in excused or (not first and resized(layer.name)):
             continue
         chain = tuple(_upstream(spec, wiring, layer.name, hidden))
         case = Case(
@@ -96,7 +83,7 @@ def _layer_by_layer(
         yield found
 
 
-def _without_result(
+def without_result(
     spec: ModelSpec, activations: Mapping[str, Array], theirs: Mapping[str, Own]
 ) -> tuple[Diagnosis, ...]:
     """Where a subject could not be run to its end: the layer it stopped at, if it describes that otherwise."""
@@ -111,7 +98,8 @@ def _without_result(
 
 def _involved(faults: Sequence[Fault], diagnosis: Diagnosis, wiring: Mapping[str, tuple[str, ...]]) -> set[str]:
     """What else differs because two layers are run in the other order: the second, and whoever reads it."""
-    if not any(fault.name == diagnosis.fault and fault.family == "order" for fault in faults):
+    names = diagnosis.fault.split("+")
+    if not any(fault.name in names and fault.family == "order" for fault in faults):
         return set()
     second = {name for name, sources in wiring.items() if diagnosis.layer in sources}
     return second | {name for name, sources in wiring.items() if second & {*sources}}
@@ -252,7 +240,7 @@ def inherited(layer: str, reason: str | None) -> Diagnosis:
     """No layer is wrong by itself: small errors add up, or the layer is not there."""
     told = reason or "no layer is wrong by itself; small errors add up to more than the budget"
     depth = "look at how the error grows by depth: a lower precision (TF32, half) in one framework grows so"
-    remedy = "find out why it is not there, or cannot be compared; every layer before it is in order"
+    remedy = "find out why it is not there, or cannot be compared; what is shown before it is in order"
     return Diagnosis(fault=UNKNOWN, layer=layer, message=f"{layer}: {told}", remedy=remedy if reason else depth)
 
 
