@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.faults import of_layers, of_norms, of_weights
 from converters.faults.diagnosis import Own, diagnose_layers, without_result
-from converters.faults.merging import told_once
+from converters.faults.merging import Found, told_once
 from converters.faults.types import Edit, Fault, Site, evaluate
 from converters.verdicts import DEFAULT_BUDGET, Diagnosis
 from converters.weights import Array, Weights
@@ -55,6 +55,19 @@ def diagnose(
         error (`RUNNING_SUM`), or "unknown" with whatever is known about the difference. Where no layer that is shown is
         wrong, the one that the subject stopped at, if it describes that one otherwise.
     """
+    return tuple(item.diagnosis for item in findings(spec, weights, inputs, activations, budget=budget, theirs=theirs))
+
+
+def findings(
+    spec: ModelSpec,
+    weights: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    activations: Mapping[str, Array],
+    *,
+    budget: float = DEFAULT_BUDGET,
+    theirs: Mapping[str, Own] | None = None,
+) -> tuple[Found, ...]:
+    """As `diagnose`, with the layers that each diagnosis explains: what they do need no other."""
     found = tuple(diagnose_layers(FAULTS, spec, weights, inputs, activations, budget, theirs or {}))
     return told_once(spec, found) or without_result(spec, activations, theirs or {})
 

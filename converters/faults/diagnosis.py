@@ -52,7 +52,7 @@ def diagnose_layers(
         observed = activations.get(layer.name)
         if observed is None or not np.isfinite(observed).all():
             if observed is not None:
-                yield Found(_not_finite(layer))
+                yield Found(diagnosis=_not_finite(layer), layers=frozenset([layer.name]))
                 first = False
             if right is None:
                 return
@@ -78,21 +78,20 @@ def diagnose_layers(
             theirs=theirs,
             first=first,
         )
-        found = _explained(faults, case)
-        excused, first = excused | _involved(faults, found.diagnosis, wiring), False
-        yield found
+        diagnosis, other = _explained(faults, case)
+        also = _involved(faults, diagnosis, wiring)
+        excused, first = excused | also, False
+        yield Found(diagnosis=diagnosis, layers=frozenset(place.name for place in chain) | also, other=other)
 
 
-def without_result(
-    spec: ModelSpec, activations: Mapping[str, Array], theirs: Mapping[str, Own]
-) -> tuple[Diagnosis, ...]:
+def without_result(spec: ModelSpec, activations: Mapping[str, Array], theirs: Mapping[str, Own]) -> tuple[Found, ...]:
     """Where a subject could not be run to its end: the layer it stopped at, if it describes that otherwise."""
     shown = [i for i, layer in enumerate(spec.layers) if layer.name in activations]
     for layer in spec.layers[shown[-1] + 1 if shown else 0 :]:
         own = theirs.get(layer.name)
         found = not_run(layer, own.layer) if own else None
         if found:
-            return (found,)
+            return (Found(diagnosis=found, layers=frozenset([layer.name])),)
     return ()
 
 
@@ -116,17 +115,18 @@ def _upstream(spec: ModelSpec, wiring: Mapping[str, tuple[str, ...]], name: str,
     yield from (layer for layer in spec.layers if layer.name in wanted)
 
 
-def _explained(faults: Sequence[Fault], case: Case) -> Found:
+def _explained(faults: Sequence[Fault], case: Case) -> tuple[Diagnosis, str]:
+    """Why a layer is wrong, and the layer whose part it plays, if it does."""
     matches = sorted(_matches(faults, case), key=lambda match: match.error)
     if matches:
         best = matches[0]
         if not best.edit.layers and len(case.chain) > 1:
             later = _run_later(faults, case, best)
             if later:
-                return Found(later)
+                return later, ""
         rivals = [match for match in matches[1:] if match.error <= CLEARLY * best.error]
-        return Found(_named(best, rivals), best.edit.other)
-    return Found(
+        return _named(best, rivals), best.edit.other
+    diagnosis = (
         _float32_alone(case)
         or _as_answer(case)
         or reads_altered(case)
@@ -135,6 +135,7 @@ def _explained(faults: Sequence[Fault], case: Case) -> Found:
         or described_otherwise(case)
         or _unknown(case)
     )
+    return diagnosis, ""
 
 
 def _float32_alone(case: Case) -> Diagnosis | None:
