@@ -54,7 +54,11 @@ class FileSubject:
 
             def feed(inputs: Mapping[str, Array], reference: Mapping[str, Array]) -> Ran:
                 ran = run(inputs, reference)
-                return replace(ran, theirs=known, notes=((self.note,) if self.note else ()) + ran.notes)
+                seen = {
+                    name: replace(own, parameters=known[name].parameters if name in known else {})
+                    for name, own in ran.theirs.items()
+                }
+                return replace(ran, theirs={**known, **seen}, notes=((self.note,) if self.note else ()) + ran.notes)
 
             yield feed
 
