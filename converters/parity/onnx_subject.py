@@ -215,10 +215,11 @@ def _aliases(ours: ModelSpec, tensors: Mapping[str, str], values: Mapping[str, A
     shapes = {source.name: source.shape for source in ours.inputs} | activation_shapes(ours)
     found = dict[str, tuple[str, ...]]()
     for name, tensor in tensors.items():
-        own = canonical_view(values[tensor], (len(values[tensor]), *shapes[name]))
+        wanted = (len(values[tensor]), *shapes[name])
+        own = canonical_view(values[tensor], wanted)
 
-        def same(other: str, name: str = name, own: Array | None = own) -> bool:
-            view = canonical_view(values[other], (len(values[other]), *shapes[name]))
+        def same(other: str, wanted: Shape = wanted, own: Array | None = own) -> bool:
+            view = canonical_view(values[other], wanted)
             return own is not None and view is not None and np.array_equal(own, view)
 
         found[name] = tuple(other for other in values if other == tensor or same(other))

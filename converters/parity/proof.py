@@ -172,7 +172,7 @@ class Proof:
             outputs=gated.verdicts,
             layers=layers,
             top1=top1(self.spec, ran.activations, self.reference),
-            notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *_unexercised(layers)),
+            notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *(_unexercised(layers) if passed else ())),
         )
         if passed:
             return verdict
