@@ -33,7 +33,7 @@ from zoo.frameworks.caffe import (
     with_images,
 )
 from zoo.layers import ModelSpec, Shape
-from zoo.shapes import parameter_shapes
+from zoo.shapes import parameter_table
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,8 +47,6 @@ _DATA, _SHAPE, _DOUBLE_DATA, _SHAPE_DIM = 5, 7, 8, 1
 _WIDTHS = {_DATA: (FIXED32, 4, "<f4"), _DOUBLE_DATA: (FIXED64, 8, "<f8")}
 _MAX_AXES = 32
 _V1_NAMES = dict(V1_TYPES.values())
-# Canonical parameters in the order of Caffe's blobs.
-_ORDER = ("weight", "bias", "mean", "variance")
 
 
 @dataclass(frozen=True)
@@ -266,16 +264,12 @@ def _statistics(layer: _Layer) -> list[Array]:
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
     """By layer name and Caffe's order; files before 2015 pad every shape with ones to four dimensions."""
-    table, counts = list[Entry](), dict[str, int]()
-    shapes = parameter_shapes(spec)
-    for name in sorted(shapes, key=lambda name: _ORDER.index(name.rpartition(".")[2])):
-        layer = name.rpartition(".")[0]
-        native = f"{layer}.{counts.setdefault(layer, 0)}"
-        counts[layer] += 1
+    table = list[Entry]()
+    for name, row in parameter_table(spec).items():
+        native = f"{name.removesuffix(row.role)}{row.blob}"
         tensor = tensors.get(native) if tensors else None
-        table.append(_entry(name, native, shapes[name], 0 if tensor is None else tensor.ndim))
-    order = {name: i for i, name in enumerate(shapes)}
-    return sorted(table, key=lambda entry: order[entry.canonical])
+        table.append(_entry(name, native, row.shape, 0 if tensor is None else tensor.ndim))
+    return table
 
 
 def _entry(canonical: str, native: str, shape: Shape, rank: int) -> Entry:

@@ -27,15 +27,13 @@ from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
 from zoo.frameworks._slim_variables import variables
 from zoo.layers import ModelSpec
-from zoo.shapes import parameter_shapes
+from zoo.shapes import parameter_table
 from zoo.spec_json import METADATA_KEY
 from zoo.spec_json import dumps as spec_dumps
 from zoo.spec_json import loads as spec_loads
 
 _format = np.lib.format
 
-# The names of a layer's arrays, and their places in a list.
-_NAMES = {"weight": ("weights", "0"), "bias": ("biases", "1"), "mean": ("mean", "0"), "variance": ("variance", "1")}
 # How the matrices of a file lie where a slim checkpoint would hold convolutions.
 _LAYOUTS = {
     "HWIO": ("OIHW", "HWIO"),
@@ -154,15 +152,15 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
     Canonical names where the file has them; else, and in an ``.npy`` to be written, ``layer/weights`` in
     caffe-tensorflow's layouts.
     """
-    names = parameter_shapes(spec)
-    if tensors is not None and any(name in tensors for name in names):
-        return [Entry(canonical=name, native=name) for name in names]
+    table = parameter_table(spec)
+    if tensors is not None and any(name in tensors for name in table):
+        return [Entry(canonical=name, native=name) for name in table]
     found = list[Entry]()
     for variable in variables(spec):
-        layer, _, kind = variable.parameter.rpartition(".")
-        candidates = [f"{holder}/{name}" for holder in (layer, layer.replace("/", "_")) for name in _NAMES[kind]]
-        if kind == "bias" and f"{layer}.weight" not in names:
-            candidates.append(f"{layer}/0")
+        layer, row = variable.parameter.rpartition(".")[0], table[variable.parameter]
+        # An array has a name, or a place in a list.
+        names = (row.numpy, str(row.blob))
+        candidates = [f"{holder}/{name}" for holder in (layer, layer.replace("/", "_")) for name in names]
         native = next((name for name in candidates if name in (tensors or ())), candidates[0])
         axes, native_axes = _LAYOUTS[variable.layout]
         sizes = dict(zip("CHW", variable.maps, strict=True)) if variable.maps else dict[str, int]()

@@ -23,7 +23,7 @@ from converters.torchvision_names import native_names
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
 from zoo.layers import ModelSpec
-from zoo.shapes import parameter_shapes
+from zoo.shapes import parameter_shapes, parameter_table
 from zoo.spec_json import METADATA_KEY, dumps, loads
 
 _METADATA = "__metadata__"
@@ -33,8 +33,6 @@ _MAX_HEADER = 100_000_000
 # The library pads the header to this, so that the numbers are aligned.
 _ALIGNMENT = 8
 _MAX_RANK = 32
-# Where torch.nn's names of a parameter are not the canonical ones.
-_STATE_NAMES = {"mean": "running_mean", "variance": "running_var"}
 _TYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -142,17 +140,14 @@ def _spec(metadata: object) -> ModelSpec | None:
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
     """Canonical names as they are; somebody's state dict (torchvision's, say) through PyTorch's table."""
-    canonical = {name: name for name in parameter_shapes(spec)}
-    if tensors is None or all(name in tensors for name in canonical):
-        names = canonical
+    table = parameter_table(spec)
+    if tensors is None or all(name in tensors for name in table):
+        names = {name: name for name in table}
     else:
-        names = native_names({name: _state_name(name) for name in canonical}, tensors)
+        names = native_names(
+            {name: f"{name.removesuffix(row.role)}{row.torch}" for name, row in table.items()}, tensors
+        )
     return [Entry(canonical=name, native=native) for name, native in names.items()]
-
-
-def _state_name(canonical: str) -> str:
-    layer, _, kind = canonical.rpartition(".")
-    return f"{layer}.{_STATE_NAMES.get(kind, kind)}"
 
 
 def ignored(name: str) -> bool:

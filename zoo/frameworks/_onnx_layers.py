@@ -8,6 +8,7 @@ from typing import assert_never
 
 import numpy as np
 
+from zoo.axes import affine_shape, axis_index
 from zoo.frameworks._onnx_graph import Array, Attribute, Node
 from zoo.layers import (
     LRN,
@@ -30,7 +31,7 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
-from zoo.shapes import Window, affine_shape, axis_index, window
+from zoo.shapes import Window, window
 
 # What Caffe starts a maximum from, and so what it answers for a window that holds no pixel (pooling_layer.cpp).
 _LOWEST = float(np.finfo(np.float32).min)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import assert_never
 
+from zoo.axes import affine_shape, axis_index
 from zoo.frameworks._slim_calls import Activation, Call, Expression, Name, call
 from zoo.frameworks._slim_variables import dense_layout, keeps_map, scopes
 from zoo.layers import (
@@ -34,7 +35,7 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
-from zoo.shapes import Window, activation_shapes, affine_shape, axis_index, window
+from zoo.shapes import Window, activation_shapes, window
 
 # Where the axes N, C, H, W of an image are found in TensorFlow's N, H, W, C.
 _IMAGE_AXES = (0, 3, 1, 2)

@@ -9,9 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from zoo.axes import axis_index
 from zoo.layers import (
-    BatchNorm,
-    Bias,
     Conv,
     Dense,
     Dropout,
@@ -19,12 +18,11 @@ from zoo.layers import (
     ModelSpec,
     Power,
     ReLU,
-    Scale,
     Shape,
     Sigmoid,
     TanH,
 )
-from zoo.shapes import activation_shapes, axis_index, parameter_shapes
+from zoo.shapes import activation_shapes, parameter_table
 
 # "HWIO": a convolution. "HWCO": a dense layer on C x H x W maps, as slim writes it: a convolution as large as the map.
 # "11IO": a dense layer on the 1 x 1 map such a convolution leaves. "IO": a matrix. "": as in the canonical form.
@@ -126,33 +124,20 @@ def variables(spec: ModelSpec) -> list[Variable]:
     """Every variable of the model, in the order of the canonical parameters."""
     scope, shapes, wiring, kept = scopes(spec), activation_shapes(spec), spec.wiring(), keeps_map(spec)
     found = list[Variable]()
-    for parameter in parameter_shapes(spec):
-        layer_name, _, kind = parameter.rpartition(".")
+    for parameter, row in parameter_table(spec).items():
+        layer_name = parameter.rpartition(".")[0]
         layer, source = spec.layer(layer_name), wiring[layer_name][0]
         layout: Layout = ""
-        if kind == "weight" and isinstance(layer, Conv):
+        if row.start == "kernel" and isinstance(layer, Conv):
             layout = "HWIO"
-        elif kind == "weight" and isinstance(layer, Dense):
+        elif row.start == "kernel" and isinstance(layer, Dense):
             layout = dense_layout(layer, shapes[source], on_map=source in kept)
         found.append(
             Variable(
                 parameter=parameter,
-                name=f"{scope[layer_name]}/{_variable_name(layer, kind)}",
+                name=f"{scope[layer_name]}/{row.slim}",
                 layout=layout,
                 maps=shapes[source] if layout == "HWCO" else (),
             )
         )
     return found
-
-
-def _variable_name(layer: Layer, kind: str) -> str:
-    # As slim's own layers call them (tf_slim/layers/layers.py); its batch_norm calls scale and shift gamma and beta.
-    match layer:
-        case Scale():
-            return {"weight": "gamma", "bias": "beta"}[kind]
-        case BatchNorm():
-            return {"mean": "moving_mean", "variance": "moving_variance"}[kind]
-        case Bias():
-            return "biases"
-        case _:
-            return {"weight": "weights", "bias": "biases"}[kind]

@@ -15,12 +15,13 @@ from typing import Any, cast
 
 import numpy as np
 
+from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.frameworks._onnx_graph import IR_VERSIONS, OPSET, Array, Graph, chunks
 from zoo.frameworks._onnx_layers import Builder, add_layer
-from zoo.layers import BatchNorm, Concat, ModelSpec, Scale, Shape
+from zoo.layers import Concat, ModelSpec, Shape
 from zoo.registry import imported
-from zoo.shapes import activation_shapes, axis_index, parameter_shapes
+from zoo.shapes import activation_shapes, parameter_shapes, parameter_table
 from zoo.spec_json import METADATA_KEY, dumps, to_dict
 
 # Drawn with this seed, so that a generated file is the same every time.
@@ -106,16 +107,12 @@ def generate(spec: ModelSpec, directory: Path) -> list[Path]:
 
 def _initial_weights(spec: ModelSpec) -> dict[str, Array]:
     generator, weights = np.random.default_rng(_SEED), dict[str, Array]()
-    ones = {f"{layer.name}.weight" for layer in spec.layers if isinstance(layer, Scale)}
-    ones |= {f"{layer.name}.variance" for layer in spec.layers if isinstance(layer, BatchNorm)}
-    for name, shape in parameter_shapes(spec).items():
-        if name in ones:
-            weights[name] = np.ones(shape, np.float32)
-        elif name.endswith(".weight"):
-            weights[name] = generator.standard_normal(shape, np.float32)
-            weights[name] *= np.float32(sqrt(2 / prod(shape[1:])))
+    for name, row in parameter_table(spec).items():
+        if row.start == "kernel":
+            weights[name] = generator.standard_normal(row.shape, np.float32)
+            weights[name] *= np.float32(sqrt(2 / prod(row.shape[1:])))
         else:
-            weights[name] = np.zeros(shape, np.float32)
+            weights[name] = np.full(row.shape, 1.0 if row.start == "one" else 0.0, np.float32)
     return weights
 
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from zoo.axes import affine_shape, axis_index, shape_text
 from zoo.errors import UnsupportedError, WeightsError, ZooError
 from zoo.frameworks import _pytorch_modules as extra
 from zoo.layers import (
@@ -42,10 +43,7 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
-from zoo.shapes import Window, activation_shapes, affine_shape, axis_index, parameter_shapes, window
-
-# Where torch.nn's names of a parameter are not the canonical ones.
-_BATCH_NORM = {"mean": "running_mean", "variance": "running_var"}
+from zoo.shapes import Window, activation_shapes, parameter_shapes, parameter_table, window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,11 +281,11 @@ def identifier(name: str) -> str:
 
 def parameter_names(spec: ModelSpec) -> dict[str, str]:
     """Canonical parameter name -> its key in the module's ``state_dict()``."""
-    attributes, names = attribute_names(spec), dict[str, str]()
-    for canonical in parameter_shapes(spec):
-        layer, _, kind = canonical.rpartition(".")
-        names[canonical] = f"{attributes[layer]}.{_BATCH_NORM.get(kind, kind)}"
-    return names
+    attributes = attribute_names(spec)
+    return {
+        canonical: f"{attributes[canonical.rpartition('.')[0]]}.{row.torch}"
+        for canonical, row in parameter_table(spec).items()
+    }
 
 
 def counters(spec: ModelSpec) -> list[str]:
@@ -373,7 +371,7 @@ def source_text(spec: ModelSpec) -> str:
     body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in helpers)
     imports = ["import torch"] * ("torch." in body) + ["from torch import Tensor, nn"]
     imports += ["from torch.nn import functional"] * ("functional." in body)
-    inputs = _text(", ".join(f"{source.name} (N x {_times(source.shape)})" for source in spec.inputs))
+    inputs = _text(", ".join(f"{source.name} (N x {shape_text(source.shape)})" for source in spec.inputs))
     results, kind = _text(", ".join(spec.outputs)), "Tensor" if len(spec.outputs) == 1 else "tuple[Tensor, ...]"
     signature = ", ".join(f"{attributes[source.name]}: Tensor" for source in spec.inputs)
     lines = [
@@ -385,7 +383,10 @@ def source_text(spec: ModelSpec) -> str:
         '    """Comments give the output of each layer, without the batch axis."""\n',
         "    def __init__(self) -> None:",
         "        super().__init__()",
-        *(f"        self.{attributes[name]} = {made.text()}  # {_times(shapes[name])}" for name, made in calls.items()),
+        *(
+            f"        self.{attributes[name]} = {made.text()}  # {shape_text(shapes[name])}"
+            for name, made in calls.items()
+        ),
         f"\n    def forward(self, {signature}) -> {kind}:",
         f'        """{results}, from {inputs}."""',
         *_forward_lines(spec, calls, attributes),
@@ -413,10 +414,6 @@ def _class_name(name: str) -> str:
 
 def _line(helper: type[nn.Module]) -> int:
     return inspect.getsourcelines(helper)[1]
-
-
-def _times(shape: Shape) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _text(text: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo import registry
+from zoo.axes import shape_text
 from zoo.frameworks._slim_calls import Activation, functions, quoted, statement
 from zoo.frameworks._slim_table import Table
 from zoo.frameworks._slim_variables import identifier
@@ -162,7 +163,7 @@ def _inputs_text(spec: ModelSpec) -> str:
         return "a dictionary of tensors, images N x H x W x C: " + ", ".join(_plain(i.name) for i in spec.inputs)
     shape = first.shape
     sizes = (*shape[1:], *shape[:1]) if len(shape) == 3 else shape
-    return "a tensor of N x " + " x ".join(map(str, sizes))
+    return f"a tensor of N x {shape_text(sizes)}"
 
 
 def _input_text(spec: ModelSpec) -> str:
