@@ -9,11 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.atomic import check_target, publish, staging
-from converters.cores import spread
 from converters.formats import NativeFile, WeightsFormat, format_name, weights_format
-from converters.layout import blocks, convert_shape, packed
-from converters.mapped import release
 from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
 from zoo import registry
@@ -21,6 +17,10 @@ from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
 from zoo.layers import Conv, Dense, ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.show import first_difference
+from zoo.wire.atomic import check_target, publish, staging
+from zoo.wire.cores import spread
+from zoo.wire.layout import blocks, convert_shape, packed
+from zoo.wire.mapped import release
 
 _LOG = logging.getLogger(__name__)
 

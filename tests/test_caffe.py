@@ -13,9 +13,9 @@ from converters.exporters.caffe import export_onnx
 from converters.parity import probe_weights
 from converters.weights import Weights
 from tests.small import shrink, small_weights
-from zoo import registry
+from zoo import reference, registry
 from zoo.errors import UnsupportedError, ZooError
-from zoo.frameworks import _caffe_opencv, caffe, reference
+from zoo.frameworks import _caffe_opencv, caffe
 from zoo.frameworks._caffe_lower import as_scales, for_caffe, slice_groups
 from zoo.frameworks._caffe_training import solver_text, train_val_text
 from zoo.frameworks._prototxt import parse
@@ -265,7 +265,7 @@ FAKE_CAFFE = """
 import numpy as np
 from pathlib import Path
 from types import SimpleNamespace
-from zoo.frameworks import reference
+from zoo import reference
 from zoo.frameworks._prototxt import parse
 from zoo.frameworks.caffe import read_prototxt
 from converters.convert import load_as

@@ -101,7 +101,7 @@ def model(name: str) -> ModelSpec:
 
 
 class Framework(Protocol):
-    """What every file of ``zoo/frameworks`` offers (`reference`, the oracle, has `forward` alone)."""
+    """What every folder of ``zoo/frameworks`` offers."""
 
     def generate(self, spec: ModelSpec, directory: Path) -> list[Path]:
         """Write standalone source of the network into `directory`; returns the files written."""
@@ -130,4 +130,4 @@ def framework(name: str) -> Framework:
 
 def frameworks() -> list[str]:
     """The names of the frameworks networks are generated for."""
-    return [name for name in names("zoo.frameworks") if name != "reference"]
+    return names("zoo.frameworks")

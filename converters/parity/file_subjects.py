@@ -16,9 +16,9 @@ from converters.faults.diagnosis import Own
 from converters.formats import format_name
 from converters.parity.matching import NodeResult, answer, match_layers, match_tensors
 from converters.weights import Array, Weights
+from zoo import reference as oracle
 from zoo import registry
 from zoo.errors import SpecError, WeightsError, ZooError
-from zoo.frameworks import reference as oracle
 from zoo.layers import Dropout, ModelSpec, Softmax
 
 

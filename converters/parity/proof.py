@@ -23,8 +23,8 @@ from converters.parity.file_subjects import Ran, Subject
 from converters.parity.probes import given_inputs, image_inputs, probe_inputs
 from converters.verdicts import BUDGETS, DEFAULT_BUDGET, Diagnosis, FileFact, LayerVerdict, Report, SubjectVerdict
 from converters.weights import Array, Weights
+from zoo import reference as oracle
 from zoo.errors import ZooError
-from zoo.frameworks import reference as oracle
 from zoo.layers import Softmax
 
 _LOG = logging.getLogger(__name__)
