@@ -16,7 +16,7 @@ from tests.small import shrink  # noqa: E402
 from zoo import reference  # noqa: E402
 from zoo.frameworks import tf_slim  # noqa: E402
 from zoo.frameworks.tf_slim import runtime  # noqa: E402
-from zoo.frameworks.tf_slim.variables import keeps_map, scopes, variables  # noqa: E402
+from zoo.frameworks.tf_slim.naming import keeps_map, scopes, variables  # noqa: E402
 from zoo.layers import Concat, Conv, Dense, ReLU, Softmax  # noqa: E402
 from zoo.registry import model  # noqa: E402
 from zoo.shapes import activation_shapes  # noqa: E402
@@ -68,14 +68,14 @@ def test_helpers_and_several_inputs_are_printed(kind, tmp_path):
 
 
 def test_the_source_stands_alone_and_follows_slim(tmp_path):
-    text = tf_slim.source(model("alexnet"))
+    text = tf_slim.source_text(model("alexnet"))
     assert "zoo" not in text
     assert "import converters" not in text
     assert "alexnet.default_image_size = 227" in text
     assert "def alexnet_arg_scope(weight_decay=0.0005):" in text
     assert 'slim.conv2d(net, 4096, [6, 6], padding="VALID", scope="fc6")' in text
     assert 'name="fc8/squeezed"' in text
-    assert tf_slim.source(model("alexnet")) == text
+    assert tf_slim.source_text(model("alexnet")) == text
 
 
 def test_variables_are_named_as_slim_names_them():

@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, UnsupportedError
+from zoo.frameworks.tf_slim import Table, identifier, sanitized, variables
 from zoo.frameworks.tf_slim.runtime import (
     assign,
     build_for_inference,
@@ -33,8 +34,6 @@ from zoo.frameworks.tf_slim.runtime import (
     to_native,
     variable_value,
 )
-from zoo.frameworks.tf_slim.table import Table
-from zoo.frameworks.tf_slim.variables import identifier, sanitized, variables
 from zoo.layers import ModelSpec
 from zoo.shapes import activation_shapes
 from zoo.wire.layout import contiguous

@@ -22,7 +22,7 @@ from converters.formats import NativeFile
 from converters.tensormap import Entry, to_native
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
-from zoo.frameworks.tf_slim.variables import variables
+from zoo.frameworks.tf_slim import variables
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_table
 from zoo.spec_json import METADATA_KEY

@@ -11,7 +11,7 @@ from converters.formats import NativeFile
 from converters.tensormap import Entry, to_native
 from converters.weights import Array, Weights
 from zoo import registry
-from zoo.frameworks.tf_slim.variables import Layout, Variable, identifier, variables
+from zoo.frameworks.tf_slim import Layout, Variable, identifier, variables
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.wire.checkpoint import index_path, read_v1, read_v2, write_v2

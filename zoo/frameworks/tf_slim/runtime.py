@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.frameworks.tf_slim.calls import Activation, Name, evaluate
+from zoo.frameworks.tf_slim.naming import Variable, identifier, variables
 from zoo.frameworks.tf_slim.table import Table
-from zoo.frameworks.tf_slim.variables import Variable, identifier, variables
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import activation_shapes, parameter_shapes
 
@@ -46,7 +46,7 @@ tf.get_logger().setLevel("ERROR")
 
 
 def arg_scope(weight_decay: float) -> Any:
-    """What `zoo.frameworks.tf_slim.source` prints as ``<name>_arg_scope``."""
+    """What `zoo.frameworks.tf_slim.source_text` prints as ``<name>_arg_scope``."""
     with (
         slim.arg_scope(
             [slim.conv2d, slim.fully_connected, ops.grouped_conv2d],
