@@ -23,6 +23,7 @@ from zoo.layers import (
     Pool,
     Power,
     ReLU,
+    Rounding,
     Scale,
     Sigmoid,
     Softmax,
@@ -35,59 +36,26 @@ _ROUND_MODES = ("CEIL", "FLOOR")
 _NORM_REGIONS = ("ACROSS_CHANNELS", "WITHIN_CHANNEL")
 _ELTWISE_OPERATIONS = ("PROD", "SUM", "MAX")
 
-_SPATIAL = {f"{word}_{side}" for word in ("kernel", "stride", "pad") for side in "hw"}
-
-# Type -> its parameter block and the fields that block may have.
-VOCABULARY: dict[str, tuple[str, set[str]]] = {
-    "Convolution": (
-        "convolution_param",
-        {"num_output", "bias_term", "pad", "kernel_size", "group", "stride", "weight_filler", "bias_filler", "engine"}
-        | {"axis", "force_nd_im2col", "dilation"}
-        | _SPATIAL,
-    ),
-    "InnerProduct": (
-        "inner_product_param",
-        {"num_output", "bias_term", "weight_filler", "bias_filler", "axis", "transpose"},
-    ),
-    "Pooling": (
-        "pooling_param",
-        {"pool", "pad", "kernel_size", "stride", "engine", "global_pooling", "round_mode"} | _SPATIAL,
-    ),
-    "LRN": ("lrn_param", {"local_size", "alpha", "beta", "norm_region", "k", "engine"}),
-    "ReLU": ("relu_param", {"negative_slope", "engine"}),
-    "Sigmoid": ("sigmoid_param", {"engine"}),
-    "TanH": ("tanh_param", {"engine"}),
-    "Power": ("power_param", {"power", "scale", "shift"}),
-    "Dropout": ("dropout_param", {"dropout_ratio", "scale_train"}),
-    "Softmax": ("softmax_param", {"axis", "engine"}),
-    "Flatten": ("flatten_param", {"axis", "end_axis"}),
-    "Concat": ("concat_param", {"axis", "concat_dim"}),
-    "Slice": ("slice_param", {"axis", "slice_dim", "slice_point"}),
-    "Eltwise": ("eltwise_param", {"operation", "coeff", "stable_prod_grad"}),
-    "Scale": ("scale_param", {"axis", "num_axes", "filler", "bias_term", "bias_filler"}),
-    "Bias": ("bias_param", {"axis", "num_axes", "filler"}),
-    "BatchNorm": ("batch_norm_param", {"use_global_stats", "moving_average_fraction", "eps"}),
+# Type -> its parameter block; which fields that has says `zoo.frameworks._caffe_schema`.
+VOCABULARY = {
+    "Convolution": "convolution_param",
+    "InnerProduct": "inner_product_param",
+    "Pooling": "pooling_param",
+    "LRN": "lrn_param",
+    "ReLU": "relu_param",
+    "Sigmoid": "sigmoid_param",
+    "TanH": "tanh_param",
+    "Power": "power_param",
+    "Dropout": "dropout_param",
+    "Softmax": "softmax_param",
+    "Flatten": "flatten_param",
+    "Concat": "concat_param",
+    "Slice": "slice_param",
+    "Eltwise": "eltwise_param",
+    "Scale": "scale_param",
+    "Bias": "bias_param",
+    "BatchNorm": "batch_norm_param",
 }
-
-# Every parameter block Caffe knows. A layer may carry blocks of other types; Caffe passes over them, and so do we.
-IGNORED_PARAMS = {
-    *("transform_param", "loss_param", "accuracy_param", "argmax_param", "batch_norm_param", "bias_param"),
-    *("clip_param", "concat_param", "contrastive_loss_param", "convolution_param", "crop_param", "data_param"),
-    *("dropout_param", "dummy_data_param", "eltwise_param", "elu_param", "embed_param", "exp_param"),
-    *("flatten_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param"),
-    *("infogain_loss_param", "inner_product_param", "input_param", "log_param", "lrn_param", "memory_data_param"),
-    *("mvn_param", "parameter_param", "pooling_param", "power_param", "prelu_param", "python_param"),
-    *("recurrent_param", "reduction_param", "relu_param", "reshape_param", "scale_param", "sigmoid_param"),
-    *("softmax_param", "spp_param", "slice_param", "swish_param", "tanh_param", "threshold_param", "tile_param"),
-    *("window_data_param",),
-}
-
-
-def check_fields(block: Message, known: set[str], name: str) -> None:
-    """Refuse a field that Caffe does not know: a typing slip must not become a default."""
-    unknown = sorted(set(block.fields) - known)
-    if unknown:
-        raise PrototxtError(block.line, f"unknown field {', '.join(unknown)} in {name}")
 
 
 def refusal(kind: str, message: Message, tops: int) -> str:
@@ -106,10 +74,7 @@ def refusal(kind: str, message: Message, tops: int) -> str:
 
 def build_layer(kind: str, message: Message, name: str, inputs: tuple[str, ...]) -> Layer:
     """The layer a Caffe layer of the vocabulary (other than Slice) describes; raises `PrototxtError`."""
-    block_name, known = VOCABULARY[kind]
-    block = message.message(block_name)
-    check_fields(block, known, block_name)
-    return _BUILDERS[kind](block, name, inputs)
+    return _BUILDERS[kind](message.message(VOCABULARY[kind]), name, inputs)
 
 
 def _conv(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
@@ -140,14 +105,25 @@ def _dense(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
 
 def _pool(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
     mode = "ave" if block.enum("pool", "MAX", _POOL_METHODS) == "AVE" else "max"
-    rounding = "floor" if block.enum("round_mode", "CEIL", _ROUND_MODES) == "FLOOR" else "ceil"
+    rounding = _pool_rounding(block)
     stride, pad = _repeated_pair(block, "stride", "stride", 1), _repeated_pair(block, "pad", "pad", 0)
+    if ("pad_h" in block) != ("pad_w" in block):
+        raise PrototxtError(block.line, "pad_h and pad_w belong together in a pooling layer")
     if not block.flag("global_pooling", False):
         kernel = _repeated_pair(block, "kernel_size", "kernel", None)
         return Pool(name=name, inputs=inputs, mode=mode, kernel=kernel, stride=stride, pad=pad, rounding=rounding)
     if any(field in block for field in ("kernel_size", "kernel_h", "kernel_w")) or stride != (1, 1) or pad != (0, 0):
         raise PrototxtError(block.line, "global_pooling takes no kernel, and stride 1 and pad 0 alone")
     return Pool(name=name, inputs=inputs, mode=mode, global_pool=True)
+
+
+def _pool_rounding(block: Message) -> Rounding:
+    """BVLC's word is ``round_mode``; that of many forks ``ceil_mode``, a flag."""
+    if "ceil_mode" in block and "round_mode" in block:
+        raise PrototxtError(block.line, "has both round_mode and ceil_mode, which no Caffe knows together")
+    if not block.flag("ceil_mode", True):
+        return "floor"
+    return "floor" if block.enum("round_mode", "CEIL", _ROUND_MODES) == "FLOOR" else "ceil"
 
 
 def _lrn(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
@@ -173,6 +149,8 @@ def _concat(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
 def _eltwise(block: Message, name: str, inputs: tuple[str, ...]) -> Layer:
     operation = block.enum("operation", "SUM", _ELTWISE_OPERATIONS)
     coeffs = tuple(block.numbers("coeff"))
+    if len(inputs) < 2:
+        raise PrototxtError(block.line, "has one bottom; an Eltwise takes two or more")
     # eltwise_layer.cpp passes over the coefficients of a MAX.
     if coeffs and (operation == "PROD" or len(coeffs) != len(inputs)):
         raise PrototxtError(block.line, "coeff belongs to SUM, one for each bottom")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from zoo.errors import UnsupportedError
 from zoo.frameworks._caffe_images import DataImages, images_of
-from zoo.frameworks._caffe_layers import IGNORED_PARAMS, VOCABULARY, build_layer, check_fields, refusal
-from zoo.frameworks._caffe_legacy import current_layers
-from zoo.frameworks._prototxt import Message, PrototxtError
-from zoo.layers import Input, Layer, ModelSpec, Shape, Slice
-from zoo.shapes import activation_shapes, output_shape
+from zoo.frameworks._caffe_layers import VOCABULARY, build_layer, refusal
+from zoo.frameworks._caffe_legacy import V1_TYPES, current_layers
+from zoo.frameworks._caffe_schema import check, check_own
+from zoo.frameworks._caffe_sharing import FACTOR, Sharing
+from zoo.frameworks._prototxt import Message, PrototxtError, Word
+from zoo.layers import BatchNorm, Dropout, Input, Layer, ModelSpec, Power, Shape, Slice
+from zoo.shapes import activation_shapes, layer_parameters, output_shape
 
 # Layers that only serve training, testing or bookkeeping; they are left out, and named.
 _OMITTED = {
@@ -29,10 +31,9 @@ _OMITTED = {
 _DATA = {"Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"}
 # Layers that may overwrite what they read; of the others, Caffe's CPU code reads again what it has written.
 _IN_PLACE = {"BatchNorm", "Bias", "Dropout", "Power", "ReLU", "Scale", "Sigmoid", "Softmax", "TanH"}
-_LAYER_FIELDS = {
-    *("name", "type", "bottom", "top", "phase", "loss_weight", "param", "blobs", "propagate_down"),
-    *("include", "exclude", "blobs_lr", "weight_decay", "blob_share_mode", "share_mode"),
-}
+
+
+_NO_NETWORK = "no network here: it needs an input and at least one layer (is this a solver?)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,9 @@ class _Node:
 class _Walk:
     """The state of reading a network from top to bottom."""
 
+    # Blob -> the stage of a layer that would make it, and is left out.
+    absent: dict[str, str]
+    sizes: Mapping[str, Shape]
     inputs: list[Input] = field(default_factory=list[Input])
     layers: list[Layer] = field(default_factory=list[Layer])
     omitted: list[str] = field(default_factory=list[str])
@@ -83,6 +87,11 @@ class _Walk:
     # Blob that shares its memory -> the one whose memory it is; blob -> the layer that overwrote it through another.
     memory: dict[str, str] = field(default_factory=dict[str, str])
     overwritten: dict[str, str] = field(default_factory=dict[str, str])
+    # Blob -> the layers that read what it holds at this point.
+    readers: dict[str, list[str]] = field(default_factory=dict[str, "list[str]"])
+    # Inputs that are read by layers for training alone, if no other reads them.
+    for_training: set[str] = field(default_factory=set[str])
+    sharing: Sharing = field(default_factory=Sharing)
     images: DataImages | None = None
 
     def add(self, layer: Layer, top: str) -> None:
@@ -90,6 +99,21 @@ class _Walk:
         self.shapes[layer.name] = output_shape(layer, [self.shapes[name] for name in layer.inputs])
         self.layers.append(layer)
         self.blobs[top] = layer.name
+        self.readers.pop(top, None)
+
+    def read(self, node: _Node, blob: str) -> str | None:
+        """A layer reads a blob: the activation it holds, None for a label and the like."""
+        if blob not in self.blobs:
+            stage = f"; a layer of stage {self.absent[blob]!r} would, but is left out" if blob in self.absent else ""
+            raise PrototxtError(node.message.line, f"reads {blob!r}, which nothing before it makes{stage}")
+        if blob in self.overwritten:
+            raise PrototxtError(
+                node.message.line,
+                f"reads {blob!r} after layer {self.overwritten[blob]!r} has worked in place on a blob that shares"
+                " its memory; give that layer a top of its own",
+            )
+        self.readers.setdefault(blob, []).append(node.name)
+        return self.blobs[blob]
 
     def share(self, bottom: str, tops: list[str]) -> None:
         """Blobs that are another in the same memory, as Caffe's `ShareData` makes them."""
@@ -101,19 +125,37 @@ class _Walk:
         self.overwritten |= {name: layer for name, root in self.memory.items() if root == whose and name != blob}
 
 
-def read_net(net: Message, name: str, title: str) -> CaffeNet:
+def read_net(net: Message, name: str, title: str, sizes: Mapping[str, Shape] | None = None) -> CaffeNet:
     """The network of a parsed prototxt.
+
+    Args:
+        net: what was parsed.
+        name: of the network, if it does not say.
+        title: of the spec.
+        sizes: of inputs whose data layer does not say them, without the batch.
 
     Raises:
         PrototxtError: a malformed network, with line and layer.
         UnsupportedError: lists every layer outside the vocabulary by name and type.
         SpecError: a well-formed but impossible network.
     """
-    nodes = [_node(layer) for layer in current_layers(net) if _in_test_phase(layer, net.message("state"))]
+    if not any(name in net for name in ("layer", "layers", "input")):
+        raise PrototxtError(1, _NO_NETWORK)
+    check_own(net, "NetParameter")
+    for layer in net.messages("layers"):
+        check(layer, "V1LayerParameter")
+    check(net.message("state"), "NetState")
+    state = net.message("state")
+    kept, left_out = list[Message](), list[Message]()
+    for layer in current_layers(net):
+        (kept if _in_test_phase(layer, state) else left_out).append(layer)
+    nodes = [_node(layer) for layer in kept]
     refused = [f"{node}: {why}" for node in nodes if (why := _refusal(node))]
     if refused:
         raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(refused)}")
-    walk = _Walk()
+    for layer in left_out:
+        check_own(layer, "LayerParameter")
+    walk = _Walk(absent=_absent_stages(left_out), sizes=sizes or {})
     for top, shape in _net_inputs(net):
         _add_input(walk, top, shape)
     for node in nodes:
@@ -122,10 +164,17 @@ def read_net(net: Message, name: str, title: str) -> CaffeNet:
         except PrototxtError as error:
             raise PrototxtError(0, f"{node}: {error}") from error
     if not walk.inputs or not walk.layers:
-        raise PrototxtError(1, "no network here: it needs an input and at least one layer (is this a solver?)")
+        raise PrototxtError(1, _NO_NETWORK)
     _drop_silenced(walk)
+    _drop_labels(walk)
     layers = _chained(walk.layers, walk.inputs[0].name)
-    spec = ModelSpec(name=net.string("name") or name, title=title, inputs=tuple(walk.inputs), layers=tuple(layers))
+    spec = ModelSpec(
+        name=net.string("name") or name,
+        title=title,
+        inputs=tuple(walk.inputs),
+        layers=tuple(layers),
+        ties=walk.sharing.ties(),
+    )
     activation_shapes(spec)  # refuses an impossible network by layer name
     return CaffeNet(
         spec=spec,
@@ -139,6 +188,13 @@ def read_net(net: Message, name: str, title: str) -> CaffeNet:
 def _node(message: Message) -> _Node:
     tops, bottoms = message.strings("top"), message.strings("bottom")
     name = message.string("name") or (tops[0] if tops else "")
+    written = message.fields.get("type", [""])[0]
+    if isinstance(written, Word):
+        hint = f'"{V1_TYPES[written][1]}"' if written in V1_TYPES else "text in quotes"
+        raise PrototxtError(
+            message.line,
+            f"type: {written} is a word of the old dialect, of 'layers' blocks; in a 'layer' block it is {hint}",
+        )
     kind = message.string("type")
     if not name or not kind:
         raise PrototxtError(message.line, f"a layer needs a name and a type, got name {name!r} and type {kind!r}")
@@ -157,7 +213,8 @@ def _in_test_phase(layer: Message, state: Message) -> bool:
     include, exclude = layer.messages("include"), layer.messages("exclude")
     if include and exclude:
         raise PrototxtError(layer.line, "a layer has either include or exclude rules, not both")
-    level, stages = state.integer("level", 0), set(state.strings("stage"))
+    # Caffe's tools and its Python module set the level to 0, whatever the file says (net.cpp).
+    level, stages = 0, set(state.strings("stage"))
 
     def met(rule: Message) -> bool:
         return (
@@ -170,38 +227,59 @@ def _in_test_phase(layer: Message, state: Message) -> bool:
     return any(map(met, include)) if include else not any(map(met, exclude))
 
 
+def _absent_stages(left_out: list[Message]) -> dict[str, str]:
+    """Blob -> the stage for which a layer would make it, of layers that are left out."""
+    return {
+        top: stage
+        for layer in left_out
+        for rule in layer.messages("include")
+        for stage in rule.strings("stage")
+        for top in layer.strings("top")
+    }
+
+
 def _net_inputs(net: Message) -> Iterable[tuple[str, Shape]]:
     """The inputs of the older style, declared beside the layers."""
     names, dims = net.strings("input"), net.integers("input_dim")
     shapes = [shape.integers("dim") for shape in net.messages("input_shape")]
+    if not shapes and not dims:
+        return []  # Input layers say it all; Caffe drops the names (upgrade_proto.cpp, UpgradeNetInput)
     if names and not shapes and len(dims) == 4 * len(names):
         shapes = [dims[i : i + 4] for i in range(0, len(dims), 4)]
     if len(shapes) != len(names):
         raise PrototxtError(1, f"{len(names)} inputs need as many input_shape, or 4 input_dim each")
-    return [(name, tuple(shape[1:])) for name, shape in zip(names, shapes, strict=True)]
+    return [(name, tuple(shape)) for name, shape in zip(names, shapes, strict=True)]
 
 
-def _add_input(walk: _Walk, top: str, shape: Shape) -> None:
+def _add_input(walk: _Walk, top: str, sizes: Shape) -> None:
+    """An input of these sizes, the batch first; one of a single axis holds labels."""
     if top in walk.blobs:
         raise PrototxtError(0, f"the blob {top!r} is made twice")
-    walk.inputs.append(Input(name=top, shape=shape))
-    walk.blobs[top], walk.shapes[top] = top, shape
+    if min(sizes, default=0) < 1:
+        raise PrototxtError(
+            0, f"the input {top!r} must have positive sizes, got {' x '.join(map(str, sizes)) or 'none'}"
+        )
+    if len(sizes) == 1:
+        walk.notes.append(f"the input {top!r} has one number an image, a label: left out")
+        walk.blobs[top] = None
+        return
+    walk.inputs.append(Input(name=top, shape=sizes[1:]))
+    walk.blobs[top], walk.shapes[top] = top, sizes[1:]
 
 
 def _visit(walk: _Walk, node: _Node) -> None:
-    unknown = set(node.message.fields) - _LAYER_FIELDS - IGNORED_PARAMS
-    if unknown:
-        raise PrototxtError(node.message.line, f"unknown field {', '.join(sorted(unknown))}")
+    _check_text(node)
+    backward = node.message.fields.get("propagate_down", [])
+    if backward and len(backward) != len(node.bottoms):
+        raise PrototxtError(
+            node.message.line, f"has {len(node.bottoms)} bottoms and {len(backward)} propagate_down; one each, or none"
+        )
     if node.type == "Input":
         _visit_input(walk, node)
     elif node.type in _DATA:
         _visit_data(walk, node)
     elif node.type in _OMITTED:
-        if node.type != "Silence":
-            walk.omitted.append(f"{node.name} ({node.type})")
-        sources = [walk.blobs.get(bottom) for bottom in node.bottoms]
-        walk.silenced.update(source for source in sources if source and node.type == "Silence")
-        walk.blobs.update(dict.fromkeys(node.tops))
+        _visit_omitted(walk, node)
     elif node.type == "Split":
         (source,) = _sources(walk, node)
         walk.blobs.update(dict.fromkeys(node.tops, source))
@@ -210,25 +288,79 @@ def _visit(walk: _Walk, node: _Node) -> None:
         _visit_layer(walk, node)
 
 
+def _check_text(node: _Node) -> None:
+    """Refuse fields that Caffe does not know; what is in the blocks of a layer that is left out, nobody reads."""
+    if node.type in _OMITTED:
+        check_own(node.message, "LayerParameter")
+        return
+    check(node.message, "LayerParameter")
+    if "blobs" in node.message:
+        raise PrototxtError(node.message.line, "holds blobs, weights written as text; they belong into a caffemodel")
+    if node.message.enum("phase", "TEST", ("TRAIN", "TEST")) == "TRAIN" and _differs_in_training(node):
+        raise PrototxtError(
+            node.message.line,
+            "has phase: TRAIN of its own, so that Caffe runs it as in training even in a deployed network; take the"
+            " phase out, or write include { phase: TRAIN } for a layer of training alone",
+        )
+
+
+def _differs_in_training(node: _Node) -> bool:
+    if node.type == "BatchNorm":
+        return "use_global_stats" not in node.message.message("batch_norm_param")
+    return node.type == "Dropout" or node.type in _DATA
+
+
+def _visit_omitted(walk: _Walk, node: _Node) -> None:
+    if node.type != "Silence":
+        walk.omitted.append(f"{node.name} ({node.type})")
+    sources = [walk.read(node, bottom) for bottom in node.bottoms]
+    if node.type == "Silence":
+        walk.silenced.update(source for source in sources if source)
+    else:
+        walk.for_training.update(source for source in sources if source)
+    walk.blobs.update(dict.fromkeys(node.tops))
+
+
 def _visit_input(walk: _Walk, node: _Node) -> None:
-    block = node.message.message("input_param")
-    check_fields(block, {"shape"}, "input_param")
-    shapes = [shape.integers("dim") for shape in block.messages("shape")]
+    shapes = [shape.integers("dim") for shape in node.message.message("input_param").messages("shape")]
     if not node.tops or len(shapes) not in (1, len(node.tops)):
         raise PrototxtError(node.message.line, f"{len(node.tops)} tops need one shape or as many, got {len(shapes)}")
     for i, top in enumerate(node.tops):
-        _add_input(walk, top, tuple(shapes[i if len(shapes) > 1 else 0][1:]))
+        _add_input(walk, top, tuple(shapes[i if len(shapes) > 1 else 0]))
 
 
 def _visit_data(walk: _Walk, node: _Node) -> None:
     if not node.tops:
         raise PrototxtError(node.message.line, "a data layer needs a top")
-    shape, note = _data_shape(node)
-    _add_input(walk, node.tops[0], shape)
-    walk.blobs.update(dict.fromkeys(node.tops[1:]))
-    walk.images = images_of(node.message, shape)
-    size = " x ".join(map(str, shape))
-    walk.notes.append(f"{node} became the input {node.tops[0]!r}, {size}{note}")
+    note, known = "", {top: (1, *walk.sizes[top]) for top in node.tops if top in walk.sizes}
+    if node.type == "DummyData":
+        made = dict(zip(node.tops, _dummy_shapes(node), strict=True))
+        walk.for_training.update(node.tops[1:])
+    elif known and node.type == "HDF5Data":
+        made = known
+    else:
+        shape, note = _data_shape(node)
+        made = {node.tops[0]: (1, *shape)}
+        walk.images = images_of(node.message, shape)
+    walk.blobs.update(dict.fromkeys(top for top in node.tops if top not in made))
+    for top, sizes in made.items():
+        _add_input(walk, top, sizes)
+        if top in walk.shapes:
+            walk.notes.append(f"{node} became the input {top!r}, {' x '.join(map(str, sizes[1:]))}{note}")
+
+
+def _dummy_shapes(node: _Node) -> list[Shape]:
+    """The shapes of a DummyData layer's tops, given once for all, or once each (dummy_data_layer.cpp)."""
+    block = node.message.message("dummy_data_param")
+    shapes = [tuple(shape.integers("dim")) for shape in block.messages("shape")]
+    if not shapes:
+        sides = [block.integers(name) for name in ("num", "channels", "height", "width")]
+        shapes = list(zip(*sides, strict=False))
+        if any(len(side) != len(shapes) for side in sides):
+            raise PrototxtError(block.line, "num, channels, height and width must be given equally often")
+    if len(shapes) not in (1, len(node.tops)):
+        raise PrototxtError(node.message.line, f"{len(node.tops)} tops need one shape or as many, got {len(shapes)}")
+    return shapes * len(node.tops) if len(shapes) == 1 else shapes
 
 
 def _data_shape(node: _Node) -> tuple[Shape, str]:
@@ -237,15 +369,10 @@ def _data_shape(node: _Node) -> tuple[Shape, str]:
     blocks = [message.message(name) for name in message.fields if name.endswith("_param")]
     crops = [block.integer("crop_size", 0) for block in blocks if "crop_size" in block]
     crop = max(crops, default=0)
-    memory, dummy = message.message("memory_data_param"), message.message("dummy_data_param")
+    memory = message.message("memory_data_param")
     if memory.fields:
         channels, height, width = (memory.integer(name, 0) for name in ("channels", "height", "width"))
         return (channels, crop or height, crop or width), ""
-    if "shape" in dummy:
-        return tuple(dummy.messages("shape")[0].integers("dim")[1:]), ""
-    if dummy.fields:
-        first = [dummy.integers(name)[:1] for name in ("channels", "height", "width")]
-        return tuple(size for sizes in first for size in sizes), ""
     if not crop:
         raise PrototxtError(
             message.line,
@@ -261,15 +388,7 @@ def _sources(walk: _Walk, node: _Node) -> list[str]:
         raise PrototxtError(node.message.line, "has no bottom")
     sources = list[str]()
     for bottom in node.bottoms:
-        if bottom not in walk.blobs:
-            raise PrototxtError(node.message.line, f"reads {bottom!r}, which nothing before it makes")
-        if bottom in walk.overwritten:
-            raise PrototxtError(
-                node.message.line,
-                f"reads {bottom!r} after layer {walk.overwritten[bottom]!r} has worked in place on a blob that shares"
-                " its memory; give that layer a top of its own",
-            )
-        source = walk.blobs[bottom]
+        source = walk.read(node, bottom)
         if source is None:
             raise PrototxtError(
                 node.message.line, f"reads {bottom!r}, a label or the output of a layer that is left out"
@@ -282,27 +401,68 @@ def _visit_layer(walk: _Walk, node: _Node) -> None:
     sources = _sources(walk, node)
     if not node.tops:
         raise PrototxtError(node.message.line, "has no top")
-    for top in node.tops:
-        if top in walk.blobs and top not in node.bottoms:
+    for i, top in enumerate(node.tops):
+        if top in walk.blobs and top not in node.bottoms[i : i + 1]:
             raise PrototxtError(node.message.line, f"makes {top!r}, which another layer makes already")
         if top in node.bottoms and node.type not in _IN_PLACE:
             raise PrototxtError(node.message.line, f"cannot work in place on {top!r}; give it a top of its own")
         if top in node.bottoms:
+            _check_alone(walk, node, top)
             walk.overwrite(top, node.name)
     if node.type == "Flatten" or (node.type in {"Concat", "Slice"} and len(node.bottoms) == len(node.tops) == 1):
         walk.share(node.bottoms[0], node.tops)
     if node.type == "Slice":
         _visit_slice(walk, node, sources)
         return
-    walk.add(build_layer(node.type, node.message, node.name, tuple(sources)), node.tops[0])
+    layer = build_layer(node.type, node.message, node.name, tuple(sources))
+    if node.type == "LRN" and len(walk.shapes[sources[0]]) != 3:
+        raise PrototxtError(node.message.line, "normalises N x C x H x W only, and its bottom has other axes")
+    if isinstance(layer, Dropout) and not node.message.message("dropout_param").flag("scale_train", True):
+        _visit_unscaled(walk, layer, node.tops[0])
+        return
+    walk.add(layer, node.tops[0])
     if node.type == "InnerProduct" and node.message.message("inner_product_param").flag("transpose", False):
         walk.transposed.add(node.name)
+    _share_blobs(walk, node, layer)
+
+
+def _check_alone(walk: _Walk, node: _Node, blob: str) -> None:
+    """Refuse in-place work on what another layer reads: Caffe splits that blob, and then two layers make it."""
+    others = [name for name in walk.readers[blob] if name != node.name]
+    if others:
+        raise PrototxtError(
+            node.message.line,
+            f"works in place on {blob!r}, which layer {others[0]!r} reads as well; give it a top of its own",
+        )
+
+
+def _visit_unscaled(walk: _Walk, layer: Dropout, top: str) -> None:
+    """A Dropout that scales not in training but at inference, by ``1 - ratio`` (caffe-fast-rcnn, dropout_layer.cpp)."""
+    mask = replace(layer, name=f"{layer.name}_mask")
+    if mask.name in walk.shapes:
+        raise PrototxtError(0, f"scale_train: false needs a layer {mask.name!r} of its own, and there is one already")
+    walk.add(mask, top)
+    walk.add(Power(name=layer.name, inputs=(mask.name,), scale=1 - layer.ratio), top)
+    walk.notes.append(
+        f"layer {layer.name!r} (Dropout) has scale_train: false: at inference it multiplies by {1 - layer.ratio:g}"
+    )
+
+
+def _share_blobs(walk: _Walk, node: _Node, layer: Layer) -> None:
+    rows = layer_parameters(layer, [walk.shapes[name] for name in layer.inputs])
+    blobs: list[tuple[str, Shape]] = [(row.role, row.shape) for row in rows]
+    if isinstance(layer, BatchNorm):
+        blobs.append((FACTOR, (1,)))
+        if any(param.number("lr_mult", 1.0) for param in node.message.messages("param")[:3]):
+            raise PrototxtError(node.message.line, "has an lr_mult other than 0; the statistics are not learned")
+    walk.sharing.add(node.name, node.message, blobs, transposed=node.name in walk.transposed)
 
 
 def _visit_slice(walk: _Walk, node: _Node, sources: list[str]) -> None:
     """A Slice with several tops becomes one `Slice` a top, named after it."""
     block = node.message.message("slice_param")
-    check_fields(block, {"axis", "slice_dim", "slice_point"}, "slice_param")
+    if "axis" in block and "slice_dim" in block:
+        raise PrototxtError(block.line, "slice_param has either axis or slice_dim, not both")
     axis = block.integer("slice_dim", block.integer("axis", 1))
     points, pieces = block.integers("slice_point"), len(node.tops)
     shape = walk.shapes[sources[0]]
@@ -325,6 +485,14 @@ def _drop_silenced(walk: _Walk) -> None:
     read = {name for layer in walk.layers for name in layer.inputs}
     dead = walk.silenced - read
     walk.layers = [layer for layer in walk.layers if not (isinstance(layer, Slice) and layer.name in dead)]
+
+
+def _drop_labels(walk: _Walk) -> None:
+    """Inputs that only layers for training read are labels; a deployed network has none."""
+    read = {name for layer in walk.layers for name in layer.inputs}
+    for label in [source for source in walk.inputs if source.name in walk.for_training - read]:
+        walk.inputs.remove(label)
+        walk.notes.append(f"the input {label.name!r} is read in training alone, a label: left out")
 
 
 def _chained(layers: list[Layer], first: str) -> list[Layer]:

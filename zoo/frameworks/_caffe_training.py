@@ -96,19 +96,25 @@ def _trainable(
         block = message.message("batch_norm_param")
         if not layer.batch_stats:
             del block.fields["use_global_stats"]
-        for _ in range(3):
-            message.add("param", Message().add("lr_mult", 0).add("decay_mult", 0))
+        for param in _params(message, 3):
+            param.fields["lr_mult"], param.fields["decay_mult"] = [0], [0]
     if not isinstance(layer, Conv | Dense):
         return message
     block = message.message("convolution_param" if isinstance(layer, Conv) else "inner_product_param")
-    message.add("param", Message().add("lr_mult", multipliers[f"{layer.name}.weight"]).add("decay_mult", 1))
+    params = _params(message, 2 if layer.bias else 1)
+    params[0].add("lr_mult", multipliers[f"{layer.name}.weight"]).add("decay_mult", 1)
     _, _, std = initial[f"{layer.name}.weight"]
     block.add("weight_filler", Message().add("type", "gaussian").add("std", float(f"{std:.6g}")))
     if layer.bias:
-        message.add("param", Message().add("lr_mult", multipliers[f"{layer.name}.bias"]).add("decay_mult", 0))
+        params[1].add("lr_mult", multipliers[f"{layer.name}.bias"]).add("decay_mult", 0)
         _, value, _ = initial[f"{layer.name}.bias"]
         block.add("bias_filler", Message().add("type", "constant").add("value", value))
     return _block_last(message)
+
+
+def _params(message: Message, count: int) -> list[Message]:
+    """The ``param`` blocks of a layer, one a blob; made where it shares none."""
+    return message.add("param", *(Message() for _ in range(count - len(message.messages("param"))))).messages("param")
 
 
 def _block_last(message: Message) -> Message:

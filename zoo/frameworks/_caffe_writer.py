@@ -32,6 +32,7 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
+from zoo.shapes import parameter_shapes
 
 # The last line of a deploy.prototxt: a comment to Caffe, the canonical spec (with its preprocessing) to us.
 SPEC_COMMENT = f"# {spec_json.METADATA_KEY}: "
@@ -97,7 +98,7 @@ def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
     # Whatever works in place on these, works on another blob as well: Caffe gives both the same memory.
     kept = inputs | {layer.name for layer in spec.layers if isinstance(layer, Flatten | Slice)}
     kept |= {layer.name for layer in spec.layers if isinstance(layer, Concat) and len(wiring[layer.name]) == 1}
-    blobs = {name: name for name in inputs}
+    blobs, params = {name: name for name in inputs}, _shared_params(spec)
     for layer in spec.layers:
         sources = wiring[layer.name]
         if isinstance(layer, Slice):
@@ -109,11 +110,30 @@ def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
         blobs[layer.name] = blobs[sources[0]] if over else layer.name
         message = Message().add("name", layer.name).add("type", _type(layer))
         message.add("bottom", *(blobs[name] for name in sources)).add("top", blobs[layer.name])
+        message.add("param", *params.get(layer.name, []))
         block = _parameters(layer)
         if block.fields:
             message.add(_BLOCKS[_type(layer)], block)
         result.append(NetLayer(message, layer))
     return result
+
+
+def _shared_params(spec: ModelSpec) -> dict[str, list[Message]]:
+    """Layer -> its ``param`` blocks, which name the blobs it shares with others."""
+    if not spec.ties:
+        return {}
+    names = {parameter: tie.name for tie in spec.ties for parameter in tie.parameters}
+    params = dict[str, list[Message]]()
+    for parameter in parameter_shapes(spec):
+        param = Message().add("name", names[parameter]) if parameter in names else Message()
+        params.setdefault(parameter.rpartition(".")[0], []).append(param)
+    for layer in spec.layers:
+        if isinstance(layer, BatchNorm) and f"{layer.name}.mean" in names:
+            # The third blob, the factor of the other two, is shared with them; Caffe insists that none is learned.
+            params[layer.name].append(Message().add("name", f"{names[f'{layer.name}.mean']}_factor"))
+            for param in params[layer.name]:
+                param.add("lr_mult", 0)
+    return {layer: blocks for layer, blocks in params.items() if any("name" in block for block in blocks)}
 
 
 def _slice_layers(group: SliceGroup, blobs: dict[str, str]) -> list[NetLayer]:
