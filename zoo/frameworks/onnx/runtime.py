@@ -17,17 +17,18 @@ from zoo.wire.onnx import Array
 _ERROR = 3
 
 # A file that is no model, a graph or an operator it cannot run, inputs that do not fit, and its own failures.
+_states = cast(Any, states)
 _REFUSALS: tuple[type[Exception], ...] = (
-    cast(Any, states).EPFail,
-    cast(Any, states).Fail,
-    cast(Any, states).InvalidArgument,
-    cast(Any, states).InvalidGraph,
-    cast(Any, states).InvalidProtobuf,
-    cast(Any, states).NoModel,
-    cast(Any, states).NoSuchFile,
-    cast(Any, states).NotFound,
-    cast(Any, states).NotImplemented,
-    cast(Any, states).RuntimeException,
+    _states.EPFail,
+    _states.Fail,
+    _states.InvalidArgument,
+    _states.InvalidGraph,
+    _states.InvalidProtobuf,
+    _states.NoModel,
+    _states.NoSuchFile,
+    _states.NotFound,
+    _states.NotImplemented,
+    _states.RuntimeException,
     ValueError,
 )
 
