@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import ZooError
-from zoo.frameworks._caffe_layers import VOCABULARY
-from zoo.frameworks._caffe_schema import MESSAGES
 from zoo.frameworks.caffe import CaffeNet, parse_prototxt
+from zoo.frameworks.caffe.schema import MESSAGES
+from zoo.frameworks.caffe.vocabulary import VOCABULARY
 
 SPATIAL = "kernel_size: 3"
 CONV = f"num_output: 2 {SPATIAL}"

@@ -6,7 +6,7 @@ a ``layer`` with every parameter of every type side by side.
 
 from __future__ import annotations
 
-from zoo.frameworks._prototxt import Message, PrototxtError
+from zoo.wire.prototxt import Message, PrototxtError
 
 # V1LayerParameter.LayerType: enum name -> (number in binary files, current type).
 V1_TYPES = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from zoo.frameworks._prototxt import Message, PrototxtError
 from zoo.layers import Shape, Tie
+from zoo.wire.prototxt import Message, PrototxtError
 
 # The third blob of a BatchNorm divides the other two; it is no parameter of its own.
 FACTOR = "factor"

@@ -32,6 +32,7 @@ class Radix(int):
     """A whole number written in hexadecimal or octal; protobuf takes none where a number with a fraction may stand."""
 
     def __new__(cls, value: int, written: str) -> Radix:
+        """The number, and how it stood in the file."""
         number = super().__new__(cls, value)
         number.written = written
         return number

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isfinite
 
-from zoo.frameworks._caffe_legacy import V1_TYPES
-from zoo.frameworks._prototxt import Message, PrototxtError, Radix, Value, Word, shown
+from zoo.frameworks.caffe.legacy import V1_TYPES
+from zoo.wire.prototxt import Message, PrototxtError, Radix, Value, Word, shown
 
 _ENGINES = ("DEFAULT", "CAFFE", "CUDNN")
 _POOLS = ("MAX", "AVE", "STOCHASTIC")

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from zoo import spec_json
 from zoo.errors import FileFormatError, ZooError
-from zoo.frameworks._caffe_images import DataImages, images_beside
-from zoo.frameworks._caffe_legacy import V1_TYPES
-from zoo.frameworks._caffe_lower import Lowered, Names, Rule, as_scales, for_caffe, rewrite_all, without_k
-from zoo.frameworks._caffe_model import Piece, caffemodel, layer_blobs
-from zoo.frameworks._caffe_reader import CaffeNet, read_net
-from zoo.frameworks._caffe_writer import SPEC_COMMENT, NetLayer, deploy_text, input_layer, net_layers
-from zoo.frameworks._prototxt import Message, PrototxtError, dumps, parse
+from zoo.frameworks.caffe.images import DataImages, images_beside
+from zoo.frameworks.caffe.legacy import V1_TYPES
+from zoo.frameworks.caffe.lower import Lowered, Names, Rule, as_scales, for_caffe, rewrite_all, without_k
+from zoo.frameworks.caffe.model import Piece, caffemodel, layer_blobs
+from zoo.frameworks.caffe.reader import CaffeNet, read_net
+from zoo.frameworks.caffe.writer import SPEC_COMMENT, NetLayer, deploy_text, input_layer, net_layers
 from zoo.layers import Layer, ModelSpec, Softmax
 from zoo.registry import imported
 from zoo.shapes import activation_shapes, parameter_shapes
+from zoo.wire.prototxt import Message, PrototxtError, dumps, parse
 
 __all__ = [
     "V1_TYPES",
@@ -157,7 +157,7 @@ def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     texts = {"deploy.prototxt": deploy_text(spec)}
     if parameter_shapes(spec):
         # Imported here: a conversion, which takes a third of a second, needs no training recipes.
-        training = import_module("zoo.frameworks._caffe_training")
+        training = import_module("zoo.frameworks.caffe.training")
         texts["train_val.prototxt"] = training.train_val_text(spec)
         texts["solver.prototxt"] = training.solver_text(spec)
     else:
@@ -195,8 +195,8 @@ def runtime() -> str:
 
 def _runtime() -> ModuleType:
     try:
-        return import_module("zoo.frameworks._caffe_pycaffe")
+        return import_module("zoo.frameworks.caffe.pycaffe")
     except ImportError as error:
         if not isinstance(error, ModuleNotFoundError) or error.name != "caffe":
             _LOG.warning("Caffe is installed but does not import (%s); OpenCV is used", error)
-        return imported("zoo.frameworks._caffe_opencv")
+        return imported("zoo.frameworks.caffe.opencv")

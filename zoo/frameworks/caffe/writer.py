@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from zoo import spec_json
-from zoo.frameworks._caffe_lower import SliceGroup, for_caffe, slice_groups
-from zoo.frameworks._prototxt import Message, Word, dumps
+from zoo.frameworks.caffe.lower import SliceGroup, for_caffe, slice_groups
 from zoo.layers import (
     LRN,
     BatchNorm,
@@ -33,6 +32,7 @@ from zoo.layers import (
     TanH,
 )
 from zoo.shapes import parameter_shapes
+from zoo.wire.prototxt import Message, Word, dumps
 
 # The last line of a deploy.prototxt: a comment to Caffe, the canonical spec (with its preprocessing) to us.
 SPEC_COMMENT = f"# {spec_json.METADATA_KEY}: "

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from zoo.errors import UnsupportedError
-from zoo.frameworks._caffe_images import DataImages, images_of
-from zoo.frameworks._caffe_layers import VOCABULARY, build_layer, refusal
-from zoo.frameworks._caffe_legacy import V1_TYPES, current_layers
-from zoo.frameworks._caffe_schema import check, check_own
-from zoo.frameworks._caffe_sharing import FACTOR, Sharing
-from zoo.frameworks._prototxt import Message, PrototxtError, Word
+from zoo.frameworks.caffe.images import DataImages, images_of
+from zoo.frameworks.caffe.legacy import V1_TYPES, current_layers
+from zoo.frameworks.caffe.schema import check, check_own
+from zoo.frameworks.caffe.sharing import FACTOR, Sharing
+from zoo.frameworks.caffe.vocabulary import VOCABULARY, build_layer, refusal
 from zoo.layers import BatchNorm, Dropout, Input, Layer, ModelSpec, Power, Shape, Slice
 from zoo.shapes import activation_shapes, layer_parameters, output_shape
+from zoo.wire.prototxt import Message, PrototxtError, Word
 
 # Layers that only serve training, testing or bookkeeping; they are left out, and named.
 _OMITTED = {

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zoo.frameworks._prototxt import Message, PrototxtError
 from zoo.layers import (
     LRN,
     BatchNorm,
@@ -29,6 +28,7 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
+from zoo.wire.prototxt import Message, PrototxtError
 
 # Enum values in the order of their numbers, by which a prototxt may call them, too.
 _POOL_METHODS = ("MAX", "AVE", "STOCHASTIC")
@@ -36,7 +36,7 @@ _ROUND_MODES = ("CEIL", "FLOOR")
 _NORM_REGIONS = ("ACROSS_CHANNELS", "WITHIN_CHANNEL")
 _ELTWISE_OPERATIONS = ("PROD", "SUM", "MAX")
 
-# Type -> its parameter block; which fields that has says `zoo.frameworks._caffe_schema`.
+# Type -> its parameter block; which fields that has says `zoo.frameworks.caffe.schema`.
 VOCABULARY = {
     "Convolution": "convolution_param",
     "InnerProduct": "inner_product_param",

@@ -9,12 +9,12 @@ from typing import assert_never
 
 from zoo import spec_json
 from zoo.errors import UnsupportedError
-from zoo.frameworks._caffe_lower import for_caffe
-from zoo.frameworks._caffe_writer import SPEC_COMMENT, NetLayer, net_layers
-from zoo.frameworks._prototxt import Message, Word, dumps
+from zoo.frameworks.caffe.lower import for_caffe
+from zoo.frameworks.caffe.writer import SPEC_COMMENT, NetLayer, net_layers
 from zoo.layers import BatchNorm, Conv, Dense, ModelSpec, Shape, Softmax
 from zoo.recipe import Every, Phases, Plateau, Recipe, Shares, initial_values, rates_at, recipe_for
 from zoo.shapes import activation_shapes
+from zoo.wire.prototxt import Message, Word, dumps
 
 _IMAGENET = (1_281_167, 50_000)  # training and validation images of ILSVRC-2012
 _SMALL_SET = (50_000, 10_000)  # those of CIFAR-10
