@@ -14,6 +14,7 @@ from converters.faults.catalogue import (
     sites,
 )
 from converters.faults.diagnosis import Own
+from converters.faults.of_norms import RUNNING_SUM
 from converters.faults.of_outputs import IDENTICAL, LOGITS, explain_output
 from converters.faults.types import Edit, Family, Fault, Site
 
@@ -21,6 +22,7 @@ __all__ = [
     "FAULTS",
     "IDENTICAL",
     "LOGITS",
+    "RUNNING_SUM",
     "Edit",
     "Family",
     "Fault",

@@ -201,7 +201,7 @@ def _rising(fault: str, answer: _Answer, function: Callable[[Array], Array], abs
     """A function of the values that rises everywhere; what lies beyond float32 is infinite."""
 
     def single(x: Array, sign: float) -> Array:
-        y = function(x)
+        y = np.minimum(function(x), np.finfo(np.float64).max / 4)
         y = y + sign * (answer.budget * np.abs(y) + absolute + _TINY)
         return np.where(y > np.finfo(np.float32).max, np.inf, y)
 

@@ -104,9 +104,10 @@ def _deviations(layers: Sequence[Layer]) -> tuple[float, ...]:
     if any(isinstance(layer, Sigmoid | TanH | Softmax | Power) for layer in layers):
         return _BEND
     if norms:
-        # Where alpha * x^2 is as large as k, all four numbers of the formula tell; float32 loses digits far above.
+        # Where alpha * x^2 is as large as k, all four numbers of the formula tell. Far above, the running sums of
+        # runtimes lose digits.
         even = max((abs(norm.k / norm.alpha) ** 0.5 for norm in norms if norm.alpha and norm.k), default=_SMALL)
-        return (_SMALL, min(even, 1e4), min(4 * even, 1e4))
+        return (_SMALL, min(even / 2, 1e4), min(even, 1e4))
     return (_SMALL, _LARGE)
 
 

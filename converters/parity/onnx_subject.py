@@ -11,7 +11,7 @@ from converters.parity.segments import Segment
 from converters.parity.subjects import Declared, Ran
 from converters.weights import Array
 from zoo.errors import ZooError
-from zoo.layers import Dropout, ModelSpec, Shape
+from zoo.layers import Dropout, ModelSpec, Shape, Softmax
 from zoo.shapes import activation_shapes
 
 
@@ -80,14 +80,16 @@ class GraphSubject:
     ) -> Ran:
         lost = {layer.name: layer for layer in self.ours.layers if layer.name not in matched.tensors}
         idle = {name for name, layer in lost.items() if isinstance(layer, Dropout)}
-        unknown = [name for name in lost if name not in matched.hidden | idle]
+        unknown = [name for name in lost if name not in idle]
         if matched.strange:
             notes.append("its tensors have other names; its layers are told by graph order, kind, shape and numbers")
             if unknown:
                 notes.append(f"no tensor of it could be told to be {', '.join(unknown)}; held against what comes after")
         declared = self._declared(matched, outputs)
-        # A stranger's layers may be there and not be told apart; who has our names has lost what is not there.
-        excused = {*lost} if matched.strange and outputs else matched.hidden | idle
+        # A stranger's layers may be there and not be told apart; who has our names has lost what is not there. Whether
+        # a network that stops at its logits has an answer is settled where the answer is.
+        closing = {name for name in self.ours.outputs if isinstance(lost.get(name), Softmax)}
+        excused = {*lost} if matched.strange and outputs else matched.hidden | idle | (closing if outputs else set())
         cut = _Cut(
             graph=self.graph,
             tensors=_tensors(matched, declared),
@@ -123,7 +125,9 @@ class GraphSubject:
 
 def _tensors(matched: Matched, declared: Sequence[Declared]) -> dict[str, str]:
     """Layer -> tensor; an output is what is declared as it, whatever else it may be found in."""
-    return dict(matched.tensors) | {item.layer: item.name for item in declared if item.layer in matched.tensors}
+    return dict(matched.tensors) | {
+        item.layer: item.name for item in declared if item.layer and item.layer in matched.tensors
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

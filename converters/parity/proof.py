@@ -146,11 +146,11 @@ class Proof:
         return self._benches[piece]
 
     def _compared(self, name: str, ran: Ran, lone: _Alone) -> SubjectVerdict:
-        layers = compare(self.spec, ran.activations, self.reference, self.inputs, self.budget, ran.unmatched)
-        sound = {layer.name for layer in layers if layer.ok and layer.error is not None and layer.gated}
+        sound = {layer.name for layer in self._along(ran) if layer.ok and layer.error is not None and layer.gated}
         right = {layer: ran.activations[layer] for layer in sound}
         gated = gate(self.weights, self.known, ran, right, self.budget)
         ran = replace(ran, activations={**ran.activations, **gated.arrays})
+        layers = self._along(ran)
         wrong = {output.name: output.reason for output in gated.verdicts if not output.ok}
         layers, notes = self._weighed([self._by_itself(layer, ran, lone) for layer in layers], ran, lone)
         layers = tuple(
@@ -173,19 +173,21 @@ class Proof:
         first, *further = self._diagnose(verdict, ran, lone, gated.diagnosis)
         return replace(verdict, diagnosis=first, further=tuple(further))
 
+    def _along(self, ran: Ran) -> tuple[LayerVerdict, ...]:
+        """Every layer, as it comes along the network."""
+        return compare(self.spec, ran.activations, self.reference, self.inputs, self.budget, ran.unmatched)
+
     def _by_itself(self, layer: LayerVerdict, ran: Ran, lone: _Alone) -> LayerVerdict:
         """A layer's verdict with what it does on inputs of its own."""
         if layer.name in ran.same:
             return replace(layer, local=0.0, exercised=1.0)
+        reads = [self.known[source] for source in self.spec.wiring()[layer.name]]
+        along = exercised(self.spec.layer(layer.name), reads, parameters_of(self.weights.tensors, layer.name))
+        share = max(along, *(made.exercised.get(layer.name, 0.0) for _, made, _ in lone.judged.values()), 0.0)
         if layer.name not in lone.judged:
-            share = None
-            if layer.error is not None:
-                reads = [self.known[source] for source in self.spec.wiring()[layer.name]]
-                share = exercised(self.spec.layer(layer.name), reads, parameters_of(self.weights.tensors, layer.name))
             return replace(layer, exercised=share)
         piece, made, y = lone.judged[layer.name]
         value, reason = error_alone(y, made, piece)
-        share = min(made.exercised.values())
         if reason is None and value is not None and value <= self.budget:
             return replace(layer, local=value, exercised=share)
         told = reason or f"by itself, on dense inputs of its own, error {value:.1e}"
