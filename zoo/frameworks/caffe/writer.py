@@ -4,35 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import assert_never
 
 from zoo import spec_json
+from zoo.frameworks.caffe import shaping
 from zoo.frameworks.caffe.lower import SliceGroup, for_caffe, slice_groups
+from zoo.frameworks.caffe.vocabulary import BY_KIND
 from zoo.layers import (
-    LRN,
     BatchNorm,
-    Bias,
     Concat,
-    Conv,
-    Dense,
     Dropout,
-    Eltwise,
     Flatten,
     Layer,
     ModelSpec,
-    Pair,
-    Pool,
-    Power,
     ReLU,
-    Scale,
     Shape,
-    Sigmoid,
     Slice,
-    Softmax,
-    TanH,
 )
 from zoo.shapes import parameter_shapes
-from zoo.wire.prototxt import Message, Word, dumps
+from zoo.wire.prototxt import Message, dumps
 
 # The last line of a deploy.prototxt: a comment to Caffe, the canonical spec (with its preprocessing) to us.
 SPEC_COMMENT = f"# {spec_json.METADATA_KEY}: "
@@ -108,12 +97,13 @@ def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
             continue
         over = in_place and isinstance(layer, ReLU | Dropout) and sources[0] not in kept and readers[sources[0]] == 1
         blobs[layer.name] = blobs[sources[0]] if over else layer.name
-        message = Message().add("name", layer.name).add("type", _type(layer))
+        row = BY_KIND[type(layer)]
+        message = Message().add("name", layer.name).add("type", row.type)
         message.add("bottom", *(blobs[name] for name in sources)).add("top", blobs[layer.name])
         message.add("param", *params.get(layer.name, []))
-        block = _parameters(layer)
+        block = row.write(layer) if row.write else Message()
         if block.fields:
-            message.add(_BLOCKS[_type(layer)], block)
+            message.add(row.block, block)
         result.append(NetLayer(message, layer))
     return result
 
@@ -137,143 +127,14 @@ def _shared_params(spec: ModelSpec) -> dict[str, list[Message]]:
 
 
 def _slice_layers(group: SliceGroup, blobs: dict[str, str]) -> list[NetLayer]:
-    block = Message()
-    if group.axis != 1:
-        block.add("axis", group.axis)
-    block.add("slice_point", *group.points)
-    message = Message().add("name", group.name).add("type", "Slice").add("bottom", blobs[group.source])
+    message = Message().add("name", group.name).add("type", shaping.SLICE.type)
+    message.add("bottom", blobs[group.source])
     message.add("top", *group.pieces)
+    block = shaping.write_slice(group.axis, group.points)
     if block.fields:
-        message.add("slice_param", block)
+        message.add(shaping.SLICE.block, block)
     if not group.unused:
         return [NetLayer(message)]
     # Silence says that nobody misses these pieces; Caffe would list them as outputs of the network.
     silence = Message().add("name", f"{group.name}_silence").add("type", "Silence").add("bottom", *group.unused)
     return [NetLayer(message), NetLayer(silence)]
-
-
-_BLOCKS = {
-    "Convolution": "convolution_param",
-    "InnerProduct": "inner_product_param",
-    "Pooling": "pooling_param",
-    "LRN": "lrn_param",
-    "ReLU": "relu_param",
-    "Power": "power_param",
-    "Dropout": "dropout_param",
-    "Softmax": "softmax_param",
-    "Flatten": "flatten_param",
-    "Concat": "concat_param",
-    "Eltwise": "eltwise_param",
-    "Scale": "scale_param",
-    "Bias": "bias_param",
-    "BatchNorm": "batch_norm_param",
-}
-
-
-def _type(layer: Layer) -> str:
-    match layer:
-        case Conv():
-            return "Convolution"
-        case Dense():
-            return "InnerProduct"
-        case Pool():
-            return "Pooling"
-        case (
-            LRN()
-            | ReLU()
-            | Sigmoid()
-            | TanH()
-            | Power()
-            | Dropout()
-            | Softmax()
-            | Flatten()
-            | Concat()
-            | Slice()
-            | Eltwise()
-            | Scale()
-            | Bias()
-            | BatchNorm()
-        ):
-            return type(layer).__name__
-        case _:
-            assert_never(layer)
-
-
-def _parameters(layer: Layer) -> Message:
-    """The parameter block of a layer; what equals Caffe's default is left out, sizes excepted."""
-    block = Message()
-    match layer:
-        case Conv():
-            return _conv_parameters(layer)
-        case Pool():
-            return _pool_parameters(layer)
-        case Dense():
-            block.add("num_output", layer.out_features)
-            _unless(block, "bias_term", layer.bias, True)
-            return _unless(block, "axis", layer.axis, 1)
-        case LRN():
-            block.add("local_size", layer.size).add("alpha", layer.alpha).add("beta", layer.beta)
-            _unless(block, "k", layer.k, 1.0)
-            return block.add("norm_region", Word("WITHIN_CHANNEL")) if layer.region == "within" else block
-        case ReLU():
-            return _unless(block, "negative_slope", layer.negative_slope, 0.0)
-        case Power():
-            _unless(block, "power", layer.power, 1.0)
-            _unless(block, "scale", layer.scale, 1.0)
-            return _unless(block, "shift", layer.shift, 0.0)
-        case Dropout():
-            return block.add("dropout_ratio", layer.ratio)
-        case Softmax() | Concat():
-            return _unless(block, "axis", layer.axis, 1)
-        case Flatten():
-            _unless(block, "axis", layer.axis, 1)
-            return _unless(block, "end_axis", layer.end_axis, -1)
-        case Eltwise():
-            block.add("operation", Word(layer.operation.upper()))
-            return block.add("coeff", *layer.coeffs)
-        case Scale() | Bias():
-            _unless(block, "axis", layer.axis, 1)
-            _unless(block, "num_axes", layer.num_axes, 1)
-            return _unless(block, "bias_term", isinstance(layer, Scale) and layer.bias, False)
-        case BatchNorm():
-            block.add("use_global_stats", Word("false" if layer.batch_stats else "true"))
-            return _unless(block, "eps", layer.eps, 1e-5)
-        case Sigmoid() | TanH() | Slice():
-            return block
-        case _:
-            assert_never(layer)
-
-
-def _unless(block: Message, name: str, value: float | bool, default: float | bool) -> Message:
-    if value != default:
-        block.add(name, Word(str(value).lower()) if isinstance(value, bool) else value)
-    return block
-
-
-def _pair(block: Message, name: str, stem: str, value: Pair, default: int | None) -> None:
-    if value[0] == value[1]:
-        if value[0] != default:
-            block.add(name, value[0])
-    else:
-        block.add(f"{stem}_h", value[0]).add(f"{stem}_w", value[1])
-
-
-def _conv_parameters(layer: Conv) -> Message:
-    block = Message().add("num_output", layer.out_channels)
-    _unless(block, "bias_term", layer.bias, True)
-    _pair(block, "pad", "pad", layer.pad, 0)
-    _pair(block, "kernel_size", "kernel", layer.kernel, None)
-    _pair(block, "stride", "stride", layer.stride, 1)
-    if layer.dilation != (1, 1):
-        block.add("dilation", *layer.dilation[: 1 if layer.dilation[0] == layer.dilation[1] else 2])
-    return _unless(block, "group", layer.groups, 1)
-
-
-def _pool_parameters(layer: Pool) -> Message:
-    block = Message().add("pool", Word(layer.mode.upper()))
-    if layer.global_pool:
-        return block.add("global_pooling", Word("true"))
-    _pair(block, "kernel_size", "kernel", layer.kernel, None)
-    _pair(block, "stride", "stride", layer.stride, 1)
-    _pair(block, "pad", "pad", layer.pad, 0)
-    return block.add("round_mode", Word("FLOOR")) if layer.rounding == "floor" else block
