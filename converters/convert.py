@@ -9,11 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.atomic import check_target, publish, staging
-from converters.cores import spread
 from converters.formats import NativeFile, WeightsFormat, format_name, weights_format
-from converters.layout import blocks, convert_shape, packed
-from converters.mapped import release
 from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
 from zoo import registry
@@ -21,6 +17,10 @@ from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
 from zoo.layers import Conv, Dense, ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.show import first_difference
+from zoo.wire.atomic import check_target, publish, staging
+from zoo.wire.cores import spread
+from zoo.wire.layout import blocks, convert_shape, packed
+from zoo.wire.mapped import release
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,11 +52,15 @@ class OpenedFile:
 
     def fitted(self, spec: ModelSpec | None = None) -> Weights:
         """Its weights, in the network that `load` finds; errors as there."""
-        return self.as_network(_network(self.path, self.native, self.form, spec))
+        network = _network(self.path, self.native, self.form, spec)
+        is_given = spec is not None or self.described is not None
+        return self._taken(network, self.native.loaded(network) if is_given else self.native.tensors)
 
     def as_network(self, spec: ModelSpec) -> Weights:
         """Its tensors as the parameters of `spec`, whatever network the file says it holds; errors as for `load`."""
-        tensors = self.native.loaded(spec)
+        return self._taken(spec, self.native.loaded(spec))
+
+    def _taken(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Weights:
         return to_canonical(spec, self.form.entries(spec, tensors), tensors, str(self.path), self.form.ignored)
 
 

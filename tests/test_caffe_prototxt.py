@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import FileFormatError, SpecError, UnsupportedError, ZooError
-from zoo.frameworks._prototxt import Message, PrototxtError, Word, dumps, parse
 from zoo.frameworks.caffe import CaffeNet, parse_prototxt, read_prototxt
 from zoo.layers import LRN, BatchNorm, Concat, Conv, Dense, Dropout, Input, Pool, Power, ReLU, Slice, Softmax
+from zoo.wire.prototxt import Message, PrototxtError, Word, dumps, parse
 
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 dim: 12 dim: 12 } } }\n'
 

@@ -16,7 +16,7 @@ from converters.parity import Proof, probe_inputs, probe_weights
 from converters.verdicts import UNKNOWN, Diagnosis
 from converters.weights import Array, Weights
 from tests.small import shrink
-from zoo.frameworks import reference as oracle
+from zoo import reference as oracle
 from zoo.layers import LRN, Dense, Input, ModelSpec, ReLU, Softmax
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import ZooError
-from zoo.frameworks._caffe_layers import VOCABULARY
-from zoo.frameworks._caffe_schema import MESSAGES
 from zoo.frameworks.caffe import CaffeNet, parse_prototxt
+from zoo.frameworks.caffe.schema import MESSAGES
+from zoo.frameworks.caffe.vocabulary import ROWS
 
 SPATIAL = "kernel_size: 3"
 CONV = f"num_output: 2 {SPATIAL}"
 
+VOCABULARY = {row.type: row.block for row in ROWS}
 # (type, field) -> the block without it, and the block with another value than the default.
 HONOURED = {
     ("Convolution", "num_output"): (CONV, f"num_output: 4 {SPATIAL}"),

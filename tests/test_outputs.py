@@ -18,7 +18,7 @@ from converters.pytest_plugin import assert_parity
 from converters.report import html, text
 from converters.verdicts import SubjectVerdict
 from converters.weights import Weights
-from zoo.frameworks import reference
+from zoo import reference
 from zoo.layers import Concat, Conv, Dense, Eltwise, Flatten, Input, ModelSpec, Pool, Power, ReLU, Softmax
 
 CHAIN = ModelSpec(

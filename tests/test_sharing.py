@@ -11,11 +11,10 @@ import torch
 
 from converters.convert import load, save
 from converters.parity import probe_weights
-from converters.protowire import message, text, varint
 from converters.weights import Weights
-from zoo import spec_json
+from zoo import reference, spec_json
 from zoo.errors import FileFormatError, SpecError, UnsupportedError, WeightsError
-from zoo.frameworks import pytorch, reference, tf_slim
+from zoo.frameworks import pytorch, tf_slim
 from zoo.frameworks.caffe import CaffeNet, generate, parse_prototxt, read_prototxt
 from zoo.layers import ModelSpec, Tie
 from zoo.recipe import recipe_for
@@ -23,6 +22,7 @@ from zoo.shapes import parameter_count, parameter_shapes, tied
 from zoo.training.optimiser import Momentum, initial_weights
 from zoo.training.placed import PlacedNetwork
 from zoo.training.towers import Arrangement
+from zoo.wire.protobuf import message, text, varint
 
 KERNEL = Tie(name="kernel", parameters=("left.weight", "right.weight"))
 OFFSET = Tie(name="offset", parameters=("left.bias", "right.bias"))
@@ -259,7 +259,7 @@ def test_tf_slim_has_one_variable() -> None:
     for name in ("left", "right", "f"):
         assert abs(got[name] - want[name]).max() < 1e-5 * abs(want[name]).max()
     scope: dict[str, object] = {}
-    exec(tf_slim.source(spec), scope)
+    exec(tf_slim.source_text(spec), scope)
     with tf.Graph().as_default():
         scope["twins"](tf.zeros([1, 7, 7, 3]))  # pyright: ignore[reportCallIssue]
         names = [variable.op.name for variable in tf.global_variables()]

@@ -16,9 +16,9 @@ from converters.parity.matching import match_layers
 from converters.parity.segments import Segment, apart
 from converters.parity.subjects import Alone, Declared, Feed, Ran, Subject
 from converters.weights import Array, Weights
+from zoo import reference as oracle
 from zoo import registry
 from zoo.errors import SpecError, WeightsError, ZooError
-from zoo.frameworks import reference as oracle
 from zoo.layers import Dropout, ModelSpec, Softmax
 
 Forward: TypeAlias = Callable[[ModelSpec, Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]

@@ -18,7 +18,7 @@ from converters.faults.types import parameters_of
 from converters.metric import defect, log_error
 from converters.parity.segments import Segment
 from converters.weights import Array
-from zoo.frameworks import reference as oracle
+from zoo import reference as oracle
 from zoo.layers import (
     LRN,
     BatchNorm,

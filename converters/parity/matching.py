@@ -180,11 +180,11 @@ def _by_numbers(
     A named tensor that is not its layer, but is exactly one further on, is that one.
     """
     wiring, found = ours.wiring(), set[str]()
-    for layer in [name for name in tensors if name not in good]:
-        free = (name for name in _after(wiring, layer) if name not in tensors)
-        later = next((name for name in free if fits(name, tensors[layer])), None)
+    for wrong in [name for name in tensors if name not in good]:
+        free = (name for name in _after(wiring, wrong) if name not in tensors)
+        later = next((name for name in free if fits(name, tensors[wrong])), None)
         if later:
-            tensors[later] = tensors.pop(layer)
+            tensors[later] = tensors.pop(wrong)
             found.add(later)
     for layer in (layer for layer in ours.layers if layer.name not in tensors):
         taken = {*tensors.values()}

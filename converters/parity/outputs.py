@@ -15,7 +15,7 @@ from converters.parity.segments import segments
 from converters.parity.subjects import Declared, Ran
 from converters.verdicts import Diagnosis, OutputVerdict
 from converters.weights import Array, Weights
-from zoo.frameworks import reference as oracle
+from zoo import reference as oracle
 from zoo.layers import ModelSpec, Softmax
 
 Activations: TypeAlias = Mapping[str, Array]

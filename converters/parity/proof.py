@@ -39,8 +39,8 @@ from converters.verdicts import (
     SubjectVerdict,
 )
 from converters.weights import Array, Weights
+from zoo import reference as oracle
 from zoo.errors import ZooError
-from zoo.frameworks import reference as oracle
 from zoo.layers import LRN
 from zoo.shapes import activation_shapes
 
