@@ -1,12 +1,13 @@
 """What the wheel holds, and nothing else; and what it says of itself."""
 
+import tarfile
 import zipfile
 from email.parser import Parser
 from pathlib import Path
 
 import pytest
 
-from tests.environments import ROOT, build_wheel, python
+from tests.environments import ROOT, build_sdist, build_wheel, python
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,15 @@ def test_unpacked_it_has_types_and_the_manifest(wheel: Path, tmp_path: Path) -> 
     code = (
         "import zoo, converters, importlib.resources as r\n"
         "assert r.files(zoo).joinpath('py.typed').is_file() and r.files(converters).joinpath('py.typed').is_file()\n"
-        "print(len(r.files(converters).joinpath('weights_manifest.yaml').read_text()))"
+        "print(r.files(converters).joinpath('weights_manifest.yaml').read_text())"
     )
-    assert int(python(tmp_path / "site", code, tmp_path)) > 1000
+    assert python(tmp_path / "site", code, tmp_path) == (ROOT / "weights_manifest.yaml").read_text() + "\n"
+
+
+def test_the_source_distribution_holds_the_manifest_and_no_link_out_of_it(tmp_path: Path) -> None:
+    link = ROOT / "converters" / "weights_manifest.yaml"
+    assert link.is_symlink() and link.readlink() == Path("../weights_manifest.yaml")
+    with tarfile.open(build_sdist(tmp_path)) as archive:
+        (member,) = (each for each in archive.getmembers() if each.name.endswith("/converters/weights_manifest.yaml"))
+        file = archive.extractfile(member)
+        assert member.isreg() and file and file.read() == (ROOT / "weights_manifest.yaml").read_bytes()
