@@ -24,7 +24,7 @@ MODULES = {
         "converters.fold",
         *(f"converters.exporters.{name}" for name in ("pytorch", "tf_slim", "caffe")),
     ),
-    "The proof": tuple(f"converters.{name}" for name in ("parity", "report", "faults", "pytest_plugin")),
+    "The proof": tuple(f"converters.{name}" for name in ("parity", "report", "faults", "testing")),
 }
 
 HEAD = """# The API

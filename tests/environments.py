@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = "alexnet-zoo"
-_SOURCES = ("zoo", "converters", "pyproject.toml", "README.md", "LICENSE", "weights_manifest.yaml")
+_SOURCES = ("zoo", "converters", "alexnet_zoo_pytest.py", "pyproject.toml", "README.md", "LICENSE", "weights_manifest.yaml")
 
 
 def copy_sources(folder: Path) -> Path:

@@ -22,7 +22,8 @@ def test_it_holds_the_packages_and_nothing_else(wheel: Path) -> None:
         str(path.relative_to(ROOT)) for package in ("zoo", "converters") for path in (ROOT / package).rglob("*.py")
     }
     information = {name for name in names if ".dist-info/" in name}
-    assert names - information == sources | {"zoo/py.typed", "converters/py.typed", "converters/weights_manifest.yaml"}
+    others = {"alexnet_zoo_pytest.py", "zoo/py.typed", "converters/py.typed", "converters/weights_manifest.yaml"}
+    assert names - information == sources | others
     files = {name.partition(".dist-info/")[2] for name in information}
     assert files == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE"}
 
@@ -39,7 +40,7 @@ def test_what_it_says_of_itself(wheel: Path) -> None:
     needed = [text for text in said.get_all("Requires-Dist") if "extra" not in text]
     assert [text.partition(">")[0] for text in needed] == ["numpy", "safetensors"]
     assert "zoo = converters.cli:main" in commands
-    assert "converters.pytest_plugin" in commands
+    assert "alexnet_parity = alexnet_zoo_pytest" in commands
 
 
 def test_its_source_of_links_is_no_folder_of_this_machine(wheel: Path) -> None:
