@@ -18,7 +18,15 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = "alexnet-zoo"
-_SOURCES = ("zoo", "converters", "alexnet_zoo_pytest.py", "pyproject.toml", "README.md", "LICENSE", "weights_manifest.yaml")
+_SOURCES = (
+    "zoo",
+    "converters",
+    "alexnet_zoo_pytest.py",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "weights_manifest.yaml",
+)
 
 
 def copy_sources(folder: Path) -> Path:
@@ -126,12 +134,10 @@ class Done:
 
 
 _ZOO = """
-import contextlib, io, json, logging
+import contextlib, io, json
 from converters.cli import main
-logging.lastResort = None
 for command in sys.argv[1:]:
     out, err = io.StringIO(), io.StringIO()
-    logging.getLogger().handlers.clear()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             status = main(command.split())
