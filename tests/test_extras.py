@@ -14,8 +14,8 @@ from tests.environments import Done, build_wheel, environment, python, zoo
 from tests.small import small_weights
 from zoo.registry import EXTRAS
 
-# What only comes with a framework that no index has, by hand, or with the tests.
-_ELSEWHERE = {"caffe", "caffe2onnx", "pytest"}
+# What only comes with a framework that no index has, or by hand.
+_ELSEWHERE = {"caffe", "caffe2onnx"}
 
 _IMPORT_ALL = """
 import contextlib, importlib, os, pkgutil, zoo, converters
