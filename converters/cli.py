@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from converters.host import NOISY, as_it_was
+from zoo import __version__
 from zoo.environment import environment
 from zoo.errors import UnknownNameError, ZooError, one_line
 from zoo.registry import frameworks, missing
@@ -69,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = _Parser(prog="zoo", description="AlexNet is one network: specs, models, weights, and the proof.")
     parser.add_argument("-v", "--verbose", action="store_true", help="say more, and show tracebacks")
+    parser.add_argument("--version", action="version", version=f"zoo {__version__}")
     parser.add_argument(
         "--print-completion",
         action=_Completion,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 _HELD = 8
 
 
-def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None = None) -> Weights:
+def load(path: str | PathLike[str], *, spec: ModelSpec | None = None, from_format: str | None = None) -> Weights:
     """The canonical weights of a file.
 
     Args:
@@ -41,6 +42,7 @@ def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None =
         WeightsError: does not fit the network; lists every problem.
         ZooError: another network than `spec`, or no single one that fits.
     """
+    path = Path(path)
     form, native = _read(path, from_format)
     network = _network(path, native, form, spec)
     return to_canonical(network, form.entries(network, native.tensors), native.tensors, str(path), form.ignored)
@@ -191,8 +193,16 @@ def with_num_classes(weights: Weights, num_classes: int, seed: int = 0) -> Weigh
     return Weights(spec=spec, tensors=tensors, source=weights.source)
 
 
-def save(weights: Weights, path: Path, *, to_format: str | None = None, force: bool = False) -> list[Path]:
+def save(
+    weights: Weights, path: str | PathLike[str], *, to_format: str | None = None, force: bool = False
+) -> list[Path]:
     """Write weights beside `path`, read them back, compare them bit for bit, then put them in place.
+
+    Args:
+        weights: the network and its parameters.
+        path: its suffix says the format.
+        to_format: a format's name, where the suffix does not tell.
+        force: replace an existing file.
 
     Returns:
         The files written: `path`, and what belongs beside it (a prototxt, a checkpoint's data).
@@ -201,6 +211,7 @@ def save(weights: Weights, path: Path, *, to_format: str | None = None, force: b
         ZooError: the target exists (without `force`), or the disk is full.
         CheckFailedError: what was read back differs.
     """
+    path = Path(path)
     form = weights_format(format_name(path, to_format))
     main = form.main_file(path)
     check_target(main, force=force)

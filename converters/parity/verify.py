@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol, cast
@@ -66,8 +67,8 @@ def verify_model(
     weights: Weights | None = None,
     frameworks: Sequence[str] | None = None,
     *,
-    images: Sequence[Path] = (),
-    data: Path | None = None,
+    images: Sequence[str | PathLike[str]] = (),
+    data: str | PathLike[str] | None = None,
     seed: int = 0,
     budget: float = DEFAULT_BUDGET,
     progress: Progress = silent,
@@ -100,16 +101,18 @@ def verify_model(
     if unknown:
         raise UnknownNameError("subject", unknown[0], subject_names())
     weights = weights.with_spec(spec) if weights else probe_weights(spec, seed)
-    proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
+    proof = Proof(
+        weights, images=_paths(images), data=Path(data) if data else None, seed=seed, budget=budget, progress=progress
+    )
     return proof.report([proof.judge(subject(name, weights)) for name in names], command=command)
 
 
 def verify_files(
-    files: Sequence[Path],
+    files: Sequence[str | PathLike[str]],
     spec: ModelSpec | None = None,
     *,
-    images: Sequence[Path] = (),
-    data: Path | None = None,
+    images: Sequence[str | PathLike[str]] = (),
+    data: str | PathLike[str] | None = None,
     seed: int = 0,
     budget: float = DEFAULT_BUDGET,
     progress: Progress = silent,
@@ -132,12 +135,18 @@ def verify_files(
     if not files:
         raise ZooError("no file to verify")
     opened = list[FileSubject]()
-    for path in files:
+    for path in _paths(files):
         progress(f"reading {path}")
         opened.append(open_file(path, spec, opened[0].weights if opened else None))
     first = opened[0].weights
     if first is None:
-        raise WeightsError(files[0], ["no weights of the network could be found in it"])
-    proof = Proof(first, images=images, data=data, seed=seed, budget=budget, progress=progress)
+        raise WeightsError(opened[0].path, ["no weights of the network could be found in it"])
+    proof = Proof(
+        first, images=_paths(images), data=Path(data) if data else None, seed=seed, budget=budget, progress=progress
+    )
     verdicts = [proof.judge(file.subject(proof.spec)) for file in opened]
     return proof.report(verdicts, files=[part for file in opened for part in file.parts], command=command)
+
+
+def _paths(given: Sequence[str | PathLike[str]]) -> list[Path]:
+    return [Path(path) for path in given]
