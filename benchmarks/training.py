@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import benchmarks.torch_settings  # noqa: F401  # isort: skip - before torch
+import benchmarks.torch_settings  # noqa: F401  # pyright: ignore[reportUnusedImport]  # isort: skip - before torch
 
 import torch
 import torch.distributed as dist

@@ -315,7 +315,7 @@ def test_weights_of_another_network_are_refused_with_all_that_is_wrong(refused: 
     line = refused("convert", "w.pt", "--prototxt", "deploy.prototxt", "-o", "out.npz")
     assert "conv1.weight has shape" in line and "fc8.weight has shape" in line
     assert "fit no network of the family" in refused("convert", "w.pt", "-o", "out.npz")
-    tensors = {name: np.array(tensor) for name, tensor in small_weights().tensors.items()}
+    tensors: dict[str, Any] = {name: np.array(tensor) for name, tensor in small_weights().tensors.items()}
     del tensors["conv2.bias"]
     tensors["extra"] = np.zeros(3, np.float32)
     tensors["fc6.bias"][0] = np.nan

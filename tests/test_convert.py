@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise, permutations
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,7 +230,7 @@ def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path, kind: str, keep
 def test_nan_is_refused_and_named(tmp_path: Path) -> None:
     weights = small_weights()
     save(weights, tmp_path / "w.npz")
-    tensors = {name: np.array(tensor) for name, tensor in weights.tensors.items()}
+    tensors: dict[str, Any] = {name: np.array(tensor) for name, tensor in weights.tensors.items()}
     tensors["conv3.weight"][1, 2, 0, 0] = np.nan
     tensors["fc6.bias"][0] = -np.inf
     np.savez(tmp_path / "bad.npz", **tensors)

@@ -91,7 +91,7 @@ def test_the_family_s_tests_take_a_new_member_in(member: Path) -> None:
     python(member, "pytest", *quick, *tests)
     # Its second size, its training, and the proof in every subject, would take a minute.
     own = "newcomer-67 and not verifies and not curve and not training"
-    said = python(member, "pytest", *quick, "tests/test_family.py", "-v", "-k", own)
+    said = python(member, "pytest", *quick, "tests/test_family.py", "-vv", "-k", own)
     assert set(re.findall(r"test_(\w+)\[newcomer-67\] PASSED", said)) == {
         *(f"generated_{framework}" for framework in ("caffe", "onnx", "pytorch", "tf_slim")),
         *("converts_through_every_format", "caffe_is_given_the_recipe"),

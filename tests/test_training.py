@@ -47,12 +47,9 @@ STEPS = 20
 
 
 def _options(out: Path, **changes: Any) -> TrainOptions:
-    return TrainOptions(
-        **(
-            {"model": TINY, "data": "digits", "out": out, "steps": STEPS, "batch_size": 16, "checkpoint_every": 5}
-            | changes
-        )
-    )
+    common = {"model": TINY, "data": "digits", "out": out, "steps": STEPS, "batch_size": 16, "checkpoint_every": 5}
+    given: dict[str, Any] = common | changes
+    return TrainOptions(**given)
 
 
 def _losses(out: Path) -> list[str]:

@@ -41,7 +41,8 @@ ACROSS = replace(
 
 def _options(out: Path, spec: ModelSpec, **changes: Any) -> TrainOptions:
     common = {"model": spec, "data": "digits", "out": out, "steps": 20, "batch_size": 16, "checkpoint_every": 10}
-    return TrainOptions(**(common | changes))
+    given: dict[str, Any] = common | changes
+    return TrainOptions(**given)
 
 
 def _losses(out: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ class Disk:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
+def disk(tmp_path: Path) -> Generator[Disk]:
     """A small tmpfs where one may be mounted, as root may; elsewhere a limit on the size of files."""
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -181,7 +181,7 @@ def test_a_folder_of_other_things_is_never_replaced_by_a_saved_model(tmp_path: P
 
 
 @contextmanager
-def nobody() -> Iterator[None]:
+def nobody() -> Generator[None]:
     """For as long as this lasts, root is a user like any other: root may read and write everything."""
     root = os.geteuid() == 0
     if root:
