@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from converters.api import convert_file, export_file
     from converters.convert import load, save, with_num_classes
     from converters.export import ExportOptions
-    from converters.frameworks.caffe import read_network
+    from converters.formats.caffe import read_network
     from converters.parity.verify import verify_files, verify_model
     from converters.testing import assert_parity
     from converters.verdicts import Report
@@ -45,7 +45,7 @@ if not TYPE_CHECKING:  # a checker would take it for a yes to every name
             "Report": "converters.verdicts",
             "Weights": "converters.weights",
             "assert_parity": "converters.testing",
-            "read_network": "converters.frameworks.caffe",
+            "read_network": "converters.formats.caffe",
         },
     )
 

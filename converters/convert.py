@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
-from converters.atomic import check_target, publish, staging
-from converters.cores import spread
 from converters.formats import NativeFile, WeightsFormat, format_name, weights_format
-from converters.layout import blocks, convert_shape, packed
-from converters.mapped import release
 from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
 from zoo import registry
@@ -22,11 +18,61 @@ from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
 from zoo.layers import Conv, Dense, ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.show import first_difference
+from zoo.wire.atomic import check_target, publish, staging
+from zoo.wire.cores import spread
+from zoo.wire.layout import blocks, convert_shape, packed
+from zoo.wire.mapped import release
 
 _LOG = logging.getLogger(__name__)
 
 # So many blocks of a written file are compared with what was meant, then let go: the source is held, too.
 _HELD = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedFile:
+    """A weights file, read; what network it is taken for is decided by who asks.
+
+    Attributes:
+        path: as given.
+        form: its format.
+        native: what the format's reader found.
+    """
+
+    path: Path
+    form: WeightsFormat
+    native: NativeFile
+
+    @property
+    def described(self) -> ModelSpec | None:
+        """The network that the file itself describes (embedded metadata, a prototxt beside it), if it does."""
+        return self.native.spec
+
+    def fitted(self, spec: ModelSpec | None = None) -> Weights:
+        """Its weights, in the network that `load` finds; errors as there."""
+        return self.as_network(_network(self.path, self.native, self.form, spec))
+
+    def as_network(self, spec: ModelSpec) -> Weights:
+        """Its tensors as the parameters of `spec`, whatever network the file says it holds; errors as for `load`."""
+        tensors = self.native.tensors
+        return to_canonical(spec, self.form.entries(spec, tensors), tensors, str(self.path), self.form.ignored)
+
+
+def open_file(path: Path, *, from_format: str | None = None) -> OpenedFile:
+    """Read a file.
+
+    Args:
+        path: any format of `converters.formats`.
+        from_format: a format's name, where the suffix does not tell.
+
+    Raises:
+        FileFormatError: missing, damaged or not what its name says.
+    """
+    form = weights_format(format_name(path, from_format))
+    main = form.main_file(path)
+    if not main.is_file():
+        raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
+    return OpenedFile(path=path, form=form, native=form.read(path))
 
 
 def load(path: str | PathLike[str], *, spec: ModelSpec | None = None, from_format: str | None = None) -> Weights:
@@ -42,29 +88,7 @@ def load(path: str | PathLike[str], *, spec: ModelSpec | None = None, from_forma
         WeightsError: does not fit the network; lists every problem.
         ZooError: another network than `spec`, or no single one that fits.
     """
-    path = Path(path)
-    form, native = _read(path, from_format)
-    network = _network(path, native, form, spec)
-    return to_canonical(network, form.entries(network, native.tensors), native.tensors, str(path), form.ignored)
-
-
-def load_as(path: Path, spec: ModelSpec, *, from_format: str | None = None) -> Weights:
-    """A file's tensors as the parameters of `spec`, whatever network the file says it holds; errors as for `load`."""
-    form, native = _read(path, from_format)
-    return to_canonical(spec, form.entries(spec, native.tensors), native.tensors, str(path), form.ignored)
-
-
-def described(path: Path, *, from_format: str | None = None) -> ModelSpec | None:
-    """The network that a file itself describes (embedded metadata, a prototxt beside it), if it does."""
-    return _read(path, from_format)[1].spec
-
-
-def _read(path: Path, from_format: str | None) -> tuple[WeightsFormat, NativeFile]:
-    form = weights_format(format_name(path, from_format))
-    main = form.main_file(path)
-    if not main.is_file():
-        raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
-    return form, form.read(path)
+    return open_file(Path(path), from_format=from_format).fitted(spec)
 
 
 def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelSpec | None) -> ModelSpec:

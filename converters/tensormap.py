@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from converters.layout import axis_sizes, convert_shape, rearrange, reordered
 from converters.weights import Arranged, Array, Weights, tensor_problem
 from zoo.errors import WeightsError
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import parameter_shapes
+from zoo.wire.layout import axis_sizes, convert_shape, rearrange, reordered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Entry:
     Attributes:
         canonical: ``fc6.weight``.
         native: ``alexnet_v2/fc6/weights``.
-        axes: canonical layout (see `converters.layout`); empty with an empty `native_axes` where both are alike.
+        axes: canonical layout (see `zoo.wire.layout`); empty with an empty `native_axes` where both are alike.
         native_axes: the framework's layout of the same axes.
         sizes: sizes of merged axes that the shape alone does not tell.
     """

@@ -49,9 +49,11 @@ def page() -> str:
         for name, home in declared(package).items():
             if home == f"{package}.{name}":
                 parts.append(f"\n### `{home}`\n\n{_doc(_tree(home), home)}\n")
-                parts += [_entry(item, home, "####") for item in _public(_tree(home).body)]
+                parts += [_entry(item, home, "####") for item in _offered(home)]
+            elif found := _named(home, name):
+                parts.append(_entry(found, package, "###"))
             else:
-                parts.append(_entry(_named(home, name), package, "###"))
+                raise SystemExit(f"{home} has no {name}")
     return "".join(parts)
 
 
@@ -70,12 +72,21 @@ def _public(body: list[ast.stmt]) -> Iterator[Definition]:
     return (node for node in body if isinstance(node, Definition) and not node.name.startswith("_"))
 
 
-def _named(module: str, name: str) -> Definition:
-    """The definition of a name; the last, after those that only `overload` it."""
-    found = [node for node in _public(_tree(module).body) if node.name == name]
-    if not found:
-        raise SystemExit(f"{module} defines no {name}")
-    return found[-1]
+def _named(module: str, name: str) -> Definition | None:
+    """The definition of a name, in a module or where that imports it from; the last, after those that overload it."""
+    body = _tree(module).body
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and node.module and name in (alias.name for alias in node.names):
+            return _named(node.module, name)
+    found = [node for node in body if isinstance(node, Definition) and node.name == name]
+    return found[-1] if found else None  # a constant, or another name of a type
+
+
+def _offered(module: str) -> list[Definition]:
+    """The classes and functions of a module that is declared as a whole."""
+    assigned = (node for node in _tree(module).body if isinstance(node, ast.Assign))
+    names = next(ast.literal_eval(node.value) for node in assigned if ast.unparse(node.targets[0]) == "__all__")
+    return [found for name in names if (found := _named(module, name))]
 
 
 def _tree(module: str) -> ast.Module:

@@ -13,9 +13,9 @@ from converters.exporters.caffe import export_onnx
 from converters.parity import probe_weights
 from converters.weights import Weights
 from tests.small import shrink, small_weights
-from zoo import registry
+from zoo import reference, registry
 from zoo.errors import UnsupportedError, ZooError
-from zoo.frameworks import _caffe_opencv, caffe, reference
+from zoo.frameworks import _caffe_opencv, caffe
 from zoo.frameworks._caffe_lower import as_scales, for_caffe, slice_groups
 from zoo.frameworks._caffe_training import solver_text, train_val_text
 from zoo.frameworks._prototxt import parse
@@ -265,10 +265,10 @@ FAKE_CAFFE = """
 import numpy as np
 from pathlib import Path
 from types import SimpleNamespace
-from zoo.frameworks import reference
+from zoo import reference
 from zoo.frameworks._prototxt import parse
 from zoo.frameworks.caffe import read_prototxt
-from converters.convert import load_as
+from converters.convert import open_file
 
 __version__, TEST, set_mode_cpu = "1.0.0", 1, lambda: None
 
@@ -281,7 +281,7 @@ class Net:
         self.blobs = {name: SimpleNamespace(data=data) for name, data in self.inputs.items()}
 
     def copy_from(self, path):
-        self.weights = load_as(Path(path), self.spec).tensors
+        self.weights = open_file(Path(path)).as_network(self.spec).tensors
 
     def forward(self):
         outputs = reference.forward(self.spec, self.weights, self.inputs)

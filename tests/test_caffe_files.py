@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from converters.convert import load, same_bits, save
-from converters.frameworks import caffe
-from converters.frameworks.caffe import read_network
+from converters.formats import caffe
+from converters.formats.caffe import read_network
 from converters.parity import probe_weights
-from converters.protowire import FIXED32, FIXED64, integer, message, tag, text, varint
 from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, WeightsError, ZooError
 from zoo.layers import LRN, BatchNorm, Bias, Conv, Dense, Input, ModelSpec, Scale, Slice
 from zoo.shapes import parameter_shapes
+from zoo.wire.protobuf import FIXED32, FIXED64, integer, message, tag, text, varint
 
 RNG = np.random.default_rng(0)
 SPEC = ModelSpec(

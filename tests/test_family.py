@@ -30,8 +30,8 @@ from converters.parity import probe_inputs, probe_weights, subject_names, verify
 from converters.weights import Array, Weights
 from tests.small import shrink
 from tests.sources import run_pytorch_source, run_slim_source
-from zoo import registry
-from zoo.frameworks import caffe, reference
+from zoo import reference, registry
+from zoo.frameworks import caffe
 from zoo.frameworks import onnx as onnx_graphs
 from zoo.frameworks._caffe_reader import read_net
 from zoo.frameworks._prototxt import Message, parse

@@ -21,13 +21,12 @@ from converters.convert import save
 from converters.faults import plant
 from converters.metric import UNMATCHED, compare, error, judge, log_error
 from converters.parity import Proof, SubjectVerdict, probe_inputs, probe_weights, verify_files, verify_model
-from converters.parity.file_subjects import Ran, Subject
 from converters.parity.matching import align, canonical_view, match_layers
+from converters.parity.subjects import Ran, Subject
 from converters.weights import Array, Weights
 from tests.small import shrink, small_weights
-from zoo import registry
+from zoo import reference, registry
 from zoo.errors import FileFormatError, MissingDependencyError, UnknownNameError, WeightsError, ZooError
-from zoo.frameworks import reference
 from zoo.layers import ModelSpec
 
 
@@ -87,7 +86,7 @@ def test_a_lone_softmax_is_judged_by_its_logits(weights: Weights) -> None:
     assert judged(proof, {"prob": right[:, ::-1]}, unmatched=hidden).status == "failed"
     everything = hidden | {"prob"}
     nothing = judged(proof, {}, unmatched=everything)
-    assert nothing.status == "failed" and "nothing of the subject" in str(nothing.layers[0].reason)
+    assert nothing.status == "failed" and "not declared" in str(nothing.outputs[0].reason)
 
 
 def test_a_softmax_must_be_that_of_the_subjects_own_logits(weights: Weights) -> None:
@@ -139,7 +138,7 @@ def test_a_right_network_passes_and_the_report_keeps_its_contract() -> None:
     assert subject["diagnosis"] is None and subject["top1"] == 1.0
     assert 0 < subject["max_error"] <= 2e-6
     assert [layer["name"] for layer in subject["layers"]] == [layer.name for layer in small().layers]
-    assert subject["layers"][0].keys() == {"name", "error", "peak", "ok"}
+    assert subject["layers"][0].keys() == {"name", "error", "peak", "ok", "local", "exercised"}
     assert subject["layers"][-1]["gated"] is False
     assert data["command"] == "zoo verify alexnet" and "numpy" in data["versions"]
 

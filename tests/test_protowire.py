@@ -7,7 +7,7 @@ from google.protobuf import descriptor_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.protowire import (
+from zoo.wire.protobuf import (
     BYTES,
     FIXED32,
     VARINT,

@@ -18,8 +18,8 @@ from converters.testing import assert_parity
 from converters.weights import Array, Weights
 from tests.environments import build_wheel, environment
 from tests.small import shrink
+from zoo import reference
 from zoo.errors import ZooError
-from zoo.frameworks import reference
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from zoo.frameworks.reference import LOWEST, apply, forward
-from zoo.layers import LRN, BatchNorm, Conv, Dense, Input, ModelSpec, Pool, ReLU, Sigmoid, Softmax
+from zoo.layers import LOWEST, LRN, BatchNorm, Conv, Dense, Input, ModelSpec, Pool, ReLU, Sigmoid, Softmax
+from zoo.reference import apply, forward
 
 RNG = np.random.default_rng(0)
 

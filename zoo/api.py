@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from zoo import registry
+from zoo import reference, registry
 from zoo.errors import UnsupportedError
 from zoo.layers import ModelSpec
 
@@ -109,6 +109,8 @@ def forward(
         UnsupportedError: the framework cannot run this network.
         MissingDependencyError: the framework is not installed.
     """
+    if framework == "reference":
+        return {**reference.forward(_spec(model), weights, inputs)}
     return registry.framework(framework).forward(_spec(model), weights, inputs)
 
 

@@ -8,7 +8,6 @@ import typing
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
-from zoo import layers
 from zoo.errors import ZooError
 from zoo.layers import Layer, ModelSpec
 
@@ -60,7 +59,7 @@ def _build(expected: Any, value: Any) -> Any:
             raise ValueError(f"expected one of {arguments}, got {value!r}")
         return value
     if is_dataclass(expected):
-        hints = typing.get_type_hints(expected, dict(vars(layers)))
+        hints = typing.get_type_hints(expected)
         return cast(Any, expected)(**{key: _build(hints[key], item) for key, item in dict(value).items()})
     if expected is float and type(value) is int:
         return float(value)

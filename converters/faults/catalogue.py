@@ -12,8 +12,8 @@ from converters.faults.diagnosis import Own, diagnose_layers
 from converters.faults.types import Edit, Fault, Site, evaluate
 from converters.verdicts import DEFAULT_BUDGET, Diagnosis
 from converters.weights import Array, Weights
+from zoo import reference as oracle
 from zoo.errors import UnknownNameError, UnsupportedError, ZooError
-from zoo.frameworks import reference as oracle
 from zoo.layers import Layer, ModelSpec, Power
 
 FAULTS: tuple[Fault, ...] = (*of_layers.FAULTS, *of_weights.FAULTS)

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
-from converters.parity.file_subjects import Feed, FileSubject, Ran, Subject, open_file
+from converters.parity.file_subjects import FileSubject, graph_feed, layers_alone, open_subject
 from converters.parity.probes import probe_weights
 from converters.parity.proof import Progress, Proof, silent
+from converters.parity.subjects import Feed, Ran, Subject
 from converters.verdicts import (
     DEFAULT_BUDGET,
     Report,
@@ -48,18 +49,18 @@ def subject(name: str, weights: Weights) -> Subject:
 @contextmanager
 def _native(framework: str, weights: Weights) -> Generator[Feed, None, None]:
     adapter = registry.framework(framework)
-    yield lambda inputs, _: Ran(activations=adapter.forward(weights.spec, weights.tensors, inputs))
+    alone = layers_alone(adapter.forward, weights.spec, weights.tensors)
+    yield lambda inputs, _: Ran(activations=adapter.forward(weights.spec, weights.tensors, inputs), alone=alone)
 
 
 @contextmanager
 def _exported(framework: str, weights: Weights) -> Generator[Feed, None, None]:
-    runtime = cast(Any, registry.framework("onnx"))
     exporter = cast(Exporter, registry.load("converters.exporters", framework, "exporter"))
     with TemporaryDirectory(prefix="zoo-verify-") as folder:
         path = Path(folder) / "model.onnx"
         exporter.export_onnx(weights, path, every_activation=True)
         gc.collect()  # the exporter's copies go before the runtime makes its own
-        yield lambda inputs, _: Ran(activations=runtime.run(path, inputs, None))
+        yield graph_feed(path, weights.spec)
 
 
 def verify_model(
@@ -137,14 +138,14 @@ def verify_files(
     opened = list[FileSubject]()
     for path in _paths(files):
         progress(f"reading {path}")
-        opened.append(open_file(path, spec, opened[0].weights if opened else None))
+        opened.append(open_subject(path, spec, opened[0].weights if opened else None))
     first = opened[0].weights
     if first is None:
         raise WeightsError(opened[0].path, ["no weights of the network could be found in it"])
     proof = Proof(
         first, images=_paths(images), data=Path(data) if data else None, seed=seed, budget=budget, progress=progress
     )
-    verdicts = [proof.judge(file.subject(proof.spec)) for file in opened]
+    verdicts = [proof.judge(file.subject(first)) for file in opened]
     return proof.report(verdicts, files=[part for file in opened for part in file.parts], command=command)
 
 

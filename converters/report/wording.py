@@ -44,6 +44,8 @@ def verdict_sentence(report: Report) -> str:
         )
     if absent:
         return f"{report.model}: NOT PROVED, {len(absent)} of {total} subjects could not be run{missing}"
+    if report.unproved:
+        return f"{report.model}: NOT PROVED, the numbers agree and show nothing: {'; '.join(report.unproved)}"
     worst = max((subject.max_error or 0.0 for subject in report.subjects), default=0.0)
     what = "the subject computes" if total == 1 else f"all {total} subjects compute"
     return f"{report.model}: PASSED, {what} the same function, worst error {error_text(worst)}"
@@ -53,7 +55,7 @@ def subject_line(subject: SubjectVerdict) -> str:
     """What became of a subject that did not pass."""
     if subject.status == "unavailable":
         return f"{subject.name}: could not be run: {subject.reason}"
-    layer = next(layer for layer in subject.layers if not layer.ok)
+    layer = next(item for item in (*subject.layers, *subject.outputs) if not item.ok)
     wrong = layer.reason or f"error {error_text(layer.error)}"
     passing = "" if subject.max_error is None else f"; a budget of {error_text(subject.max_error)} would have passed"
     return f"{subject.name}: first differs in {layer.name} ({wrong}){passing}"

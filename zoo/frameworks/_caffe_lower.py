@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.layers import LRN, BatchNorm, Bias, Concat, Conv, Layer, ModelSpec, Power, Scale, Shape, Slice
-from zoo.shapes import activation_shapes, axis_index, window
+from zoo.shapes import activation_shapes, window
 
 Array: TypeAlias = NDArray[Any]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from zoo.frameworks._prototxt import Message
 from zoo.layers import BatchNorm, Layer
-from zoo.protowire import BYTES, message, tag, text, varint
+from zoo.wire.protobuf import BYTES, message, tag, text, varint
 
 Array: TypeAlias = NDArray[Any]
 Piece: TypeAlias = "bytes | memoryview"

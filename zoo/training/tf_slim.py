@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ZooError
-from zoo.frameworks import _slim_runtime as slim_runtime
 from zoo.frameworks import tf_slim
-from zoo.frameworks._slim_variables import identifier, variables
+from zoo.frameworks.tf_slim import identifier, variables
+from zoo.frameworks.tf_slim import runtime as slim_runtime
 from zoo.layers import Dropout, Input, ModelSpec, Shape
 from zoo.preprocess import FloatArray
 from zoo.recipe import decay_of

@@ -1,0 +1,87 @@
+"""What every file of ``converters/formats`` offers, and which file a suffix belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from converters.tensormap import Entry
+from converters.weights import Array, Weights
+from zoo.errors import ZooError
+from zoo.layers import ModelSpec
+from zoo.registry import load
+
+# Suffix -> the file of converters/formats that reads and writes it.
+SUFFIXES = {
+    ".safetensors": "safetensors",
+    ".pt": "pytorch",
+    ".pth": "pytorch",
+    ".caffemodel": "caffe",
+    ".ckpt": "tf_slim",
+    ".onnx": "onnx",
+    ".npy": "numpy",
+    ".npz": "numpy",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeFile:
+    """What a weights file holds, before anyone says which network it is.
+
+    Attributes:
+        tensors: native name -> float32 array in the framework's own layout; views of a memory map where possible.
+        spec: the network the file itself describes (embedded metadata, a prototxt beside it), if it does.
+        as_saved: where the file says something of a network without describing it: a network, with what the file says
+            otherwise.
+    """
+
+    tensors: Mapping[str, Array]
+    spec: ModelSpec | None = None
+    as_saved: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
+
+
+class WeightsFormat(Protocol):
+    """The functions of a weights format."""
+
+    def read(self, path: Path) -> NativeFile:
+        """All tensors of a file; anything damaged is a `FileFormatError` of one line; no code of the file is run."""
+        ...
+
+    def entries(self, spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
+        """Where each canonical parameter sits: among the `tensors` of a file, or (None) in a file to be written."""
+        ...
+
+    def ignored(self, name: str) -> bool:
+        """Whether a native tensor is no weight by rule (an optimizer slot, a step counter)."""
+        ...
+
+    def write(self, path: Path, weights: Weights) -> None:
+        """Write `path` (and what belongs beside it) into its folder, which is private to this call and empty.
+
+        Equal weights give equal bytes.
+        """
+        ...
+
+    def main_file(self, path: Path) -> Path:
+        """The file without which the others mean nothing; it is put in place last."""
+        ...
+
+
+def format_name(path: Path, explicit: str | None = None) -> str:
+    """The format of a file by its suffix, or as the user said."""
+    if path.name in ("", ".."):
+        raise ZooError(f"{path}: is a folder, expected the name of a file")
+    if explicit:
+        return explicit
+    if path.with_name(path.name + ".index").exists() or path.suffix == ".index":
+        return "tf_slim"
+    if path.suffix not in SUFFIXES:
+        raise ZooError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(SUFFIXES)}")
+    return SUFFIXES[path.suffix]
+
+
+def weights_format(name: str) -> WeightsFormat:
+    """The reader and writer of a format."""
+    return cast(WeightsFormat, load("converters.formats", name, "format"))
