@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.environments import ROOT
+from zoo import framework_names
 
 _COPIED = ("zoo", "converters", "tests", "alexnet_zoo_pytest.py", "weights_manifest.yaml", "pyproject.toml")
 
@@ -96,3 +98,42 @@ def test_the_family_s_tests_take_a_new_member_in(member: Path) -> None:
         *(f"generated_{framework}" for framework in ("caffe", "onnx", "pytorch", "tf_slim")),
         *("converts_through_every_format", "caffe_is_given_the_recipe"),
     }
+
+
+# A new kind of layer is a list of type errors, and what they do not see, tests name.
+
+KIND = '''@dataclass(frozen=True, kw_only=True, slots=True)
+class Novelty(Named):
+    """``max(x, 0) + slope * min(x, 0)``, a learnt ``slope`` a channel."""
+
+
+'''
+
+# What a kind must say for itself, and every framework for it.
+_PLACES = ("zoo/parameters.py", "zoo/reference/", "zoo/shapes.py", "zoo/training/towers.py")
+
+
+@pytest.mark.slow
+def test_a_new_kind_is_a_list_of_places_that_must_learn_it(tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree, tmp_path / "tree", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    tree = tmp_path / "tree"
+    family = tree / "zoo" / "layers" / "pointwise.py"
+    before, mark, rest = family.read_text().partition("@dataclass")
+    family.write_text(before + KIND + mark + rest.replace("TypeAlias = ReLU", "TypeAlias = Novelty | ReLU"))
+    front = tree / "zoo" / "layers" / "__init__.py"
+    front.write_text(front.read_text().replace("import Bias, Dropout", "import Bias, Dropout, Novelty"))
+    told = places(tree)
+    for wanted in (*_PLACES, *(f"zoo/frameworks/_?{name}" for name in framework_names())):
+        assert any(re.match(wanted, place) for place in told), f"{wanted} is not told; {sorted(told)}"
+    assert "tests/kinds.py has no network of Novelty" in python(tree, "pytest", "tests/test_kinds.py", status=1)
+
+
+def places(tree: Path) -> set[str]:
+    """The files of which the type checker says that they do not handle the new kind."""
+    text = (tree / "pyproject.toml").read_text().replace('venvPath = "."', f'venvPath = "{Path(sys.prefix).parent}"')
+    (tree / "pyproject.toml").write_text(re.sub(r"(?m)^include = .*zoo.*hubconf.*$", "include = ['zoo']", text))
+    told = json.loads(python(tree, "basedpyright", "--outputjson", status=1))
+    found = {
+        item["file"] for item in told["generalDiagnostics"] if '"Novelty" cannot be assigned to' in item["message"]
+    }
+    return {str(Path(file).relative_to(tree)) for file in found}
