@@ -214,6 +214,7 @@ def test_verify_fails_with_status_one(zoo: Run, desk: Path) -> None:
     assert status == 1 and "conv2" in out
 
 
+@pytest.mark.slow
 def test_train_and_eval(zoo: Run, desk: Path) -> None:
     status, out, _ = zoo("train", "alexnet_mini", "--data", "digits", "-o", "run", "--steps", 2, "--batch-size", 8)
     assert (status, out) == (0, "run/model.safetensors\n")

@@ -100,6 +100,7 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path, kind: str) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_every_process_writes_the_same_bytes(tmp_path: Path) -> None:
     """Neither the order of a set nor the time of day is in a file: two processes differ in both."""
     save(small_weights(), tmp_path / "source.safetensors")

@@ -65,6 +65,7 @@ def desk(tmp_path: Path, mini_alexnet: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_a_page(page: Path, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in commands(page):

@@ -20,6 +20,8 @@ _ELSEWHERE = {"caffe", "caffe2onnx"}
 _IMPORT_ALL = """
 import contextlib, importlib, os, pkgutil, zoo, converters
 from zoo.registry import EXTRAS
+
+pytestmark = pytest.mark.slow
 for package in (*EXTRAS, "tf2onnx.convert"):
     with contextlib.suppress(ImportError):
         importlib.import_module(package)

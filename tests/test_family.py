@@ -143,6 +143,7 @@ def test_generated_pytorch(
     assert_expected(run_pytorch_source(weights.spec, weights.tensors, expected[0], tmp_path), expected[1])
 
 
+@pytest.mark.slow
 def test_generated_tf_slim(
     weights: Weights, expected: tuple[dict[str, Array], dict[str, Array]], tmp_path: Path
 ) -> None:
@@ -216,6 +217,7 @@ def assert_verified(spec: ModelSpec, weights: Weights | None = None) -> None:
     assert report.exit_status == 0
 
 
+@pytest.mark.slow
 def test_verifies_in_all_subjects(weights: Weights) -> None:
     assert len(subject_names()) == 7
     assert_verified(weights.spec)
@@ -295,6 +297,7 @@ def assert_same_training(other: Trained, alone: Trained, case: tuple[str, int]) 
         assert off <= (0.1 if is_conv else 1e-3) * moved, name
 
 
+@pytest.mark.slow
 def test_tf_slim_follows_pytorch_s_loss_curve(
     case: tuple[str, int], alone: Trained, pictures: Path, tmp_path: Path
 ) -> None:
@@ -321,6 +324,7 @@ def towers(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("towered", [p for p in PARAMETERS if has_towers(small(p.values[0]))])  # pyright: ignore
 def test_two_devices_follow_the_curve_of_one(
     towered: tuple[str, int], towers: Path, pictures: Path, tmp_path: Path
@@ -329,6 +333,7 @@ def test_two_devices_follow_the_curve_of_one(
     assert_same_training(result(towers / "-".join(map(str, towered))), result(tmp_path), towered)
 
 
+@pytest.mark.slow
 def test_what_training_wrote_converts_to_every_format_and_verifies_everywhere(alone: Trained, tmp_path: Path) -> None:
     spec = alone.weights.spec
     for suffix in FORMATS:

@@ -55,6 +55,8 @@ from dataclasses import replace
 
 from zoo.specs import alexnet_mini
 
+pytestmark = pytest.mark.slow
+
 SPEC = replace(
     alexnet_mini.SPEC.change("conv1", out_channels=8).change("conv2", out_channels=16).with_num_classes(7),
     name="newcomer",
@@ -87,7 +89,6 @@ def test_a_new_member_is_generated_converted_and_verified(member: Path) -> None:
     assert "PASSED" in python(member, "converters", "verify", "newcomer", "--frameworks", "onnx,caffe")
 
 
-@pytest.mark.slow
 def test_the_family_s_tests_take_a_new_member_in(member: Path) -> None:
     tests, quick = ["tests/test_specs.py", "tests/test_registry.py"], ["-p", "no:cacheprovider"]
     python(member, "pytest", *quick, *tests)
@@ -113,7 +114,6 @@ class Novelty(Named):
 _PLACES = ("zoo/parameters.py", "zoo/reference/", "zoo/shapes.py", "zoo/training/towers.py")
 
 
-@pytest.mark.slow
 def test_a_new_kind_is_a_list_of_places_that_must_learn_it(tree: Path, tmp_path: Path) -> None:
     shutil.copytree(tree, tmp_path / "tree", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     tree = tmp_path / "tree"

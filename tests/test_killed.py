@@ -197,6 +197,8 @@ sys.path.insert(0, {tests!r})
 import test_fetch
 entry = test_fetch.make_entry({url!r}, hash={hash!r}, size={size})
 from converters import cli, fetch, manifest
+
+pytestmark = pytest.mark.slow
 manifest.entry = lambda _: entry
 fetch.Line.__init__.__kwdefaults__["loopback"] = True
 sys.exit(cli.main(["fetch", "test", "-o", {folder!r}]))

@@ -143,6 +143,7 @@ def their_tests(site: Path, project: Path, source: str, *packages: str) -> tuple
     return done.returncode, done.stdout
 
 
+@pytest.mark.slow
 def test_it_works_as_a_fixture_in_somebody_elses_project(tmp_path: Path, weights: Weights, site: Path) -> None:
     save(weights, tmp_path / "a.safetensors")
     save(plant("kernel_transposed", weights, "conv1").weights(), tmp_path / "b.safetensors")
@@ -155,6 +156,7 @@ def test_it_works_as_a_fixture_in_somebody_elses_project(tmp_path: Path, weights
     assert "conv1: the kernel's height and width are swapped" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packages", [("converters",), ("zoo",), ("converters", "zoo")])
 def test_a_project_with_packages_of_these_names_runs_its_own_tests(
     packages: tuple[str, ...], tmp_path: Path, site: Path

@@ -20,6 +20,8 @@ from zoo.errors import FileFormatError, UnsupportedError  # noqa: E402
 from zoo.frameworks import onnx as runtime  # noqa: E402
 from zoo.layers import Conv, ModelSpec, ReLU, Softmax  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def weights_of(spec: ModelSpec):
     tensors, inputs = probe(spec)

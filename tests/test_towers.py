@@ -202,6 +202,7 @@ def test_one_device_gives_torchs_own_gradients(name: str) -> None:
     _check(_loss_and_gradients(SPECS[name], Arrangement(), False), _reference(SPECS[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ARRANGEMENTS)
 @pytest.mark.parametrize("name", SPECS)
 def test_two_devices_give_the_gradients_of_one(two_devices: Path, name: str, mode: str) -> None:
@@ -212,6 +213,7 @@ def test_two_devices_give_the_gradients_of_one(two_devices: Path, name: str, mod
         assert results[1][1].keys() == (set(results[0][1]) if mode == "data" else set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ARRANGEMENTS)
 @pytest.mark.parametrize("name", SPECS)
 def test_no_byte_too_many_is_sent(two_devices: Path, name: str, mode: str) -> None:

@@ -19,6 +19,8 @@ from zoo.training.journal import read_metrics
 from zoo.training.launch import train
 from zoo.training.loop import TrainOptions
 
+pytestmark = pytest.mark.slow
+
 tf_slim = pytest.importorskip("zoo.training.tf_slim")
 
 MINI = registry.model("alexnet_mini")

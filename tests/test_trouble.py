@@ -82,6 +82,7 @@ def test_convert_to_a_full_disk(tmp_path: Path, disk: Disk, name: str) -> None:
     assert {path.name: path.read_bytes() for path in disk.folder.iterdir()} == old
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["w.onnx", "w.pb", "saved/"])
 def test_export_to_a_full_disk(tmp_path: Path, disk: Disk, name: str) -> None:
     save(_weights(1), tmp_path / "w.safetensors")
@@ -90,6 +91,7 @@ def test_export_to_a_full_disk(tmp_path: Path, disk: Disk, name: str) -> None:
     assert not list(disk.folder.iterdir())
 
 
+@pytest.mark.slow
 def test_generate_and_train_on_a_full_disk(disk: Disk) -> None:
     if not disk.limited:
         with pytest.raises(OSError, match="No space"), (disk.folder / "fill").open("wb", buffering=0) as fill:
@@ -235,6 +237,7 @@ def test_generate_says_what_it_wrote_though_nobody_listens(tmp_path: Path) -> No
     assert (tmp_path / "g" / "deploy.prototxt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

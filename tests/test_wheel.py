@@ -9,6 +9,8 @@ import pytest
 
 from tests.environments import ROOT, build_sdist, build_wheel, python
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
