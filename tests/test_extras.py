@@ -14,14 +14,14 @@ from tests.environments import Done, build_wheel, environment, python, zoo
 from tests.small import small_weights
 from zoo.registry import EXTRAS
 
+pytestmark = pytest.mark.slow
+
 # What only comes with a framework that no index has, or by hand.
 _ELSEWHERE = {"caffe", "caffe2onnx"}
 
 _IMPORT_ALL = """
 import contextlib, importlib, os, pkgutil, zoo, converters
 from zoo.registry import EXTRAS
-
-pytestmark = pytest.mark.slow
 for package in (*EXTRAS, "tf2onnx.convert"):
     with contextlib.suppress(ImportError):
         importlib.import_module(package)

@@ -16,6 +16,8 @@ import pytest
 from tests.environments import ROOT
 from zoo import framework_names
 
+pytestmark = pytest.mark.slow
+
 _COPIED = ("zoo", "converters", "tests", "alexnet_zoo_pytest.py", "weights_manifest.yaml", "pyproject.toml")
 
 
@@ -47,6 +49,11 @@ def python(tree: Path, *arguments: str, status: int = 0) -> str:
     return done.stdout
 
 
+def zoo(tree: Path, command: str) -> str:
+    """A command of the copy."""
+    return python(tree, "converters", *command.split())
+
+
 # A new model is one file.
 
 MEMBER = '''"""A network nobody knows: alexnet_mini with other widths and 7 classes."""
@@ -54,8 +61,6 @@ MEMBER = '''"""A network nobody knows: alexnet_mini with other widths and 7 clas
 from dataclasses import replace
 
 from zoo.specs import alexnet_mini
-
-pytestmark = pytest.mark.slow
 
 SPEC = replace(
     alexnet_mini.SPEC.change("conv1", out_channels=8).change("conv2", out_channels=16).with_num_classes(7),
@@ -72,21 +77,21 @@ def member(tree: Path) -> Path:
 
 
 def test_a_new_member_is_listed_and_shown(member: Path) -> None:
-    assert "newcomer" in python(member, "converters", "list", "models")
-    shown = python(member, "converters", "show", "newcomer")
+    assert "newcomer" in zoo(member, "list models")
+    shown = zoo(member, "show newcomer")
     assert "alexnet_mini with other widths" in shown
-    assert "conv1" in python(member, "converters", "diff", "newcomer", "alexnet_mini")
+    assert "conv1" in zoo(member, "diff newcomer alexnet_mini")
 
 
 def test_a_new_member_is_generated_converted_and_verified(member: Path) -> None:
     for framework in ("onnx", "caffe", "tf_slim", "pytorch"):
-        written = python(member, "converters", "generate", "newcomer", "--framework", framework, "-o", framework)
+        written = zoo(member, f"generate newcomer --framework {framework} -o {framework}")
         assert all((member / line).is_file() for line in written.splitlines()) and written
     chain = ["onnx/newcomer.onnx", "a.caffemodel", "a.npz", "a.ckpt", "a.safetensors"]
     for source, target in pairwise(chain):
-        python(member, "converters", "convert", source, "--model", "newcomer", "-o", target)
-    assert "PASSED" in python(member, "converters", "verify", chain[0], chain[-1])
-    assert "PASSED" in python(member, "converters", "verify", "newcomer", "--frameworks", "onnx,caffe")
+        zoo(member, f"convert {source} --model newcomer -o {target}")
+    assert "PASSED" in zoo(member, f"verify {chain[0]} {chain[-1]}")
+    assert "PASSED" in zoo(member, "verify newcomer --frameworks onnx,caffe")
 
 
 def test_the_family_s_tests_take_a_new_member_in(member: Path) -> None:
@@ -99,6 +104,52 @@ def test_the_family_s_tests_take_a_new_member_in(member: Path) -> None:
         *(f"generated_{framework}" for framework in ("caffe", "onnx", "pytorch", "tf_slim")),
         *("converts_through_every_format", "caffe_is_given_the_recipe"),
     }
+
+
+# A new framework is two places.
+
+FRAMEWORK = '''"""A framework that computes as the reference does, and whose source is the spec."""
+
+import numpy as np
+
+from zoo import reference, spec_json
+
+
+def generate(spec, directory):
+    path = directory / f"{spec.file_name}.novel"
+    path.write_text(spec_json.dumps(spec))
+    return [path]
+
+
+def forward(spec, weights, inputs):
+    return {name: y.astype(np.float32) for name, y in reference.forward(spec, weights, inputs).items()}
+'''
+
+FORMAT = '''"""Its files are safetensors by another name."""
+
+from converters.formats.safetensors import entries, ignored, main_file, read, write
+'''
+
+
+@pytest.fixture(scope="module")
+def framework(tree: Path) -> Path:
+    (tree / "zoo" / "frameworks" / "novel").mkdir()
+    (tree / "zoo" / "frameworks" / "novel" / "__init__.py").write_text(FRAMEWORK)
+    (tree / "converters" / "formats" / "novel.py").write_text(FORMAT)
+    return tree
+
+
+def test_a_new_framework_is_listed_generated_for_converted_to_and_verified(framework: Path) -> None:
+    assert re.search(
+        r"(?m)^novel +not installed; run: pip install 'alexnet-zoo\[novel\]'$", zoo(framework, "list frameworks")
+    )
+    assert zoo(framework, "generate alexnet_mini --framework novel -o novel") == "novel/alexnet_mini.novel\n"
+    zoo(framework, "generate alexnet_mini --framework onnx -o novel")
+    zoo(framework, "convert novel/alexnet_mini.onnx -o a.novel --to novel")
+    zoo(framework, "convert a.novel --from novel -o back.onnx")
+    assert (framework / "back.onnx").is_file()
+    assert "PASSED" in zoo(framework, "verify alexnet_mini --frameworks novel,onnx")
+    assert "novel" in zoo(framework, "verify alexnet_mini --frameworks novel --json")
 
 
 # A new kind of layer is a list of type errors, and what they do not see, tests name.

@@ -31,6 +31,8 @@ from zoo.layers import Dense
 from zoo.training.checkpoint import checkpoints, load_checkpoint
 from zoo.training.journal import read_metrics
 
+pytestmark = pytest.mark.slow
+
 ZOO = [sys.executable, "-m", "converters"]
 _TESTS = Path(__file__).parent
 # The hidden files and folders that work goes on in.
@@ -197,8 +199,6 @@ sys.path.insert(0, {tests!r})
 import test_fetch
 entry = test_fetch.make_entry({url!r}, hash={hash!r}, size={size})
 from converters import cli, fetch, manifest
-
-pytestmark = pytest.mark.slow
 manifest.entry = lambda _: entry
 fetch.Line.__init__.__kwdefaults__["loopback"] = True
 sys.exit(cli.main(["fetch", "test", "-o", {folder!r}]))
