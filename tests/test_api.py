@@ -134,6 +134,7 @@ def test_live_networks(tmp_path: Path) -> None:
     assert source.parent == tmp_path / "new" / "folder" and "nn.Module" in source.read_text()
 
 
+@pytest.mark.slow
 def test_slim_s_live_network_is_a_function() -> None:
     assert callable(zoo.build("alexnet_mini", "tf_slim"))
     with pytest.raises(UnsupportedError, match="in a session"):
