@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from converters.convert import load, save, with_num_classes
     from converters.export import ExportOptions
     from converters.formats.caffe import read_network
-    from converters.parity.verify import verify_files, verify_model
+    from converters.parity.verify import verify_file, verify_files, verify_model
     from converters.testing import assert_parity
     from converters.verdicts import Report
     from converters.weights import Weights
@@ -29,6 +29,7 @@ __all__ = [
     "load",
     "read_network",
     "save",
+    "verify_file",
     "verify_files",
     "verify_model",
     "with_num_classes",
@@ -40,7 +41,7 @@ if not TYPE_CHECKING:  # a checker would take it for a yes to every name
         {
             **dict.fromkeys(("convert_file", "export_file"), "converters.api"),
             **dict.fromkeys(("load", "save", "with_num_classes"), "converters.convert"),
-            **dict.fromkeys(("verify_files", "verify_model"), "converters.parity.verify"),
+            **dict.fromkeys(("verify_file", "verify_files", "verify_model"), "converters.parity.verify"),
             "ExportOptions": "converters.export",
             "Report": "converters.verdicts",
             "Weights": "converters.weights",

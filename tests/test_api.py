@@ -97,6 +97,7 @@ def test_files_by_their_names_as_text(desk: converters.Weights) -> None:
     assert converters.read_network("b.prototxt").spec.layers == desk.spec.layers
     assert converters.export_file("b.caffemodel", "c.onnx") == [Path("c.onnx")]
     assert converters.verify_files(["a.safetensors", "b.caffemodel", "c.onnx"]).passed
+    assert converters.verify_file("c.onnx", frameworks=["onnx"]).passed
     assert converters.assert_parity("a.safetensors", "c.onnx").passed
     with pytest.raises(zoo.ZooError, match=r"c\.onnx"):
         converters.export_file("a.safetensors", "c.onnx", converters.ExportOptions(verify=False))

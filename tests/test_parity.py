@@ -445,7 +445,8 @@ def test_a_graph_of_unknown_operators_is_judged_by_its_answer(tmp_path: Path) ->
     edited = _edited(tmp_path / "plain.onnx", tmp_path / "b.onnx", opaque)
     subject = verify_files([tmp_path / "a.caffemodel", edited]).subjects[1]
     assert subject.status == "passed", subject.to_dict()
-    assert [verdict.name for verdict in subject.layers if verdict.gated] == ["prob"]
+    assert [output.name for output in subject.outputs] == ["prob"]
+    assert not any(layer.gated for layer in subject.layers)
     assert any("no tensor of it could be told to be conv1" in note for note in subject.notes)
 
 
@@ -504,6 +505,6 @@ def test_a_file_that_stops_at_the_logits_passes_and_says_so(tmp_path: Path) -> N
     save(logits, tmp_path / "logits.onnx")
     report = verify_files([tmp_path / "whole.safetensors", tmp_path / "logits.onnx"])
     assert report.passed
-    assert report.subjects[1].notes == ("it stops at fc8: prob, the softmax of that, is not in it",)
+    assert report.subjects[1].notes == ("it stops at its logits, fc8: prob, the softmax of them, is not in it",)
     save(whole.with_spec(whole.spec.without("relu7")), tmp_path / "faulty.onnx")
     assert not verify_files([tmp_path / "whole.safetensors", tmp_path / "faulty.onnx"]).passed

@@ -248,9 +248,29 @@ def parameter_shapes(spec: ModelSpec) -> dict[str, Shape]:
     return {name: row.shape for name, row in parameter_table(spec).items()}
 
 
+def tied(spec: ModelSpec) -> dict[str, str]:
+    """Parameter -> the first of its `zoo.layers.Tie`, whose numbers are its own; raises `SpecError` for a false tie."""
+    if not spec.ties:
+        return {}
+    shapes, owners = parameter_shapes(spec), dict[str, str]()
+    for tie in spec.ties:
+        for name in tie.parameters:
+            layer = name.rpartition(".")[0]
+            if name not in shapes:
+                raise SpecError(layer, f"{name}, tied as {tie.name!r}, is not a parameter of this network")
+            if shapes[name] != shapes[tie.parameters[0]]:
+                sizes = ", ".join(f"{other} {shape_text(shapes[other])}" for other in (tie.parameters[0], name))
+                raise SpecError(layer, f"the parameters tied as {tie.name!r} differ in shape: {sizes}")
+            if name in owners:
+                raise SpecError(layer, f"{name} is tied twice")
+            owners[name] = tie.parameters[0]
+    return {name: owner for name, owner in owners.items() if name != owner}
+
+
 def parameter_count(spec: ModelSpec) -> int:
     """How many numbers the network learns."""
-    return sum(prod(shape) for shape in parameter_shapes(spec).values())
+    twins = tied(spec)
+    return sum(prod(shape) for name, shape in parameter_shapes(spec).items() if name not in twins)
 
 
 def multiply_adds(spec: ModelSpec) -> dict[str, int]:

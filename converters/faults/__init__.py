@@ -10,10 +10,12 @@ from converters.faults.catalogue import (
     Planted,
     diagnose,
     fault,
+    findings,
     plant,
     sites,
 )
 from converters.faults.diagnosis import Own
+from converters.faults.of_norms import RUNNING_SUM
 from converters.faults.of_outputs import IDENTICAL, LOGITS, explain_output
 from converters.faults.types import Edit, Family, Fault, Site
 
@@ -21,6 +23,7 @@ __all__ = [
     "FAULTS",
     "IDENTICAL",
     "LOGITS",
+    "RUNNING_SUM",
     "Edit",
     "Family",
     "Fault",
@@ -30,6 +33,7 @@ __all__ = [
     "diagnose",
     "explain_output",
     "fault",
+    "findings",
     "plant",
     "sites",
 ]

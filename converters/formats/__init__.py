@@ -26,6 +26,14 @@ SUFFIXES = {
 }
 
 
+# Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
+_NO_WEIGHTS = {
+    ".solverstate": "a solver's state, its momenta and no weights; these are in {}.caffemodel beside it",
+    ".h5": "HDF5, which is not read here; save the weights in another format (Caffe: snapshot_format: BINARYPROTO)",
+    ".mat": "a file of MATLAB (MatConvNet), which is not read here; save its arrays as .npz from Python",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class NativeFile:
     """What a weights file holds, before anyone says which network it is.
@@ -33,13 +41,20 @@ class NativeFile:
     Attributes:
         tensors: native name -> float32 array in the framework's own layout; views of a memory map where possible.
         spec: the network the file itself describes (embedded metadata, a prototxt beside it), if it does.
+        as_loaded: where the framework itself does not take every tensor as it stands: what it loads into a network that
+            the user gave.
         as_saved: where the file says something of a network without describing it: a network, with what the file says
             otherwise.
     """
 
     tensors: Mapping[str, Array]
     spec: ModelSpec | None = None
+    as_loaded: Callable[[ModelSpec], Mapping[str, Array]] | None = None
     as_saved: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
+
+    def loaded(self, spec: ModelSpec) -> Mapping[str, Array]:
+        """The tensors as the framework itself loads them into `spec`."""
+        return self.tensors if self.as_loaded is None else self.as_loaded(spec)
 
 
 class WeightsFormat(Protocol):
@@ -77,6 +92,8 @@ def format_name(path: Path, explicit: str | None = None) -> str:
         return explicit
     if path.with_name(path.name + ".index").exists() or path.suffix == ".index":
         return "tf_slim"
+    if path.suffix in _NO_WEIGHTS:
+        raise ZooError(f"{path}: {_NO_WEIGHTS[path.suffix].format(path.stem)}")
     if path.suffix not in SUFFIXES:
         raise ZooError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(SUFFIXES)}")
     return SUFFIXES[path.suffix]

@@ -10,8 +10,10 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from zoo.errors import SpecError
 from zoo.layers import LRN, ModelSpec
-from zoo.wire.protobuf import fields, signed
+from zoo.shapes import activation_shapes
+from zoo.wire.protobuf import FIXED32, fields, signed
 
 # LRNParameter, and its defaults.
 _SIZE, _ALPHA, _BETA, _REGION, _K = 1, 2, 3, 4, 5
@@ -30,10 +32,10 @@ class SavedLayer:
 def lrn_numbers(view: memoryview) -> dict[int, float]:
     """The fields of an LRNParameter."""
     found = dict[int, float]()
-    for number, _, value in fields(view):
+    for number, kind, value in fields(view):
         if isinstance(value, int):
             found[number] = signed(value)
-        elif len(value) == 4:
+        elif kind == FIXED32:
             (found[number],) = struct.unpack("<f", value)
     return found
 
@@ -54,7 +56,12 @@ def as_saved(layers: Sequence[SavedLayer], spec: ModelSpec) -> ModelSpec:
     ours = {layer.name: layer for layer in spec.layers}
     in_file = iter([ours[name] for name in saved if name in ours])
     ordered = tuple(next(in_file) if layer.name in saved else layer for layer in spec.layers)
-    return replace(spec, layers=ordered)
+    saved_in_order = replace(spec, layers=ordered)
+    try:
+        activation_shapes(saved_in_order)
+    except SpecError:  # no network has that order: the file was sorted, or shuffled, which Caffe does not mind
+        return spec
+    return saved_in_order
 
 
 def _lrn(layer: LRN, numbers: Mapping[int, float] | None) -> LRN:

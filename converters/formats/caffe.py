@@ -41,6 +41,8 @@ _LOG = logging.getLogger(__name__)
 # NetParameter: current layers, and those of V1 (2014) and V0 (2013).
 _NET_LAYER, _NET_LAYERS = 100, 2
 _V1_V0_LAYER = 1
+# The first field of a SolverState is a number, that of a network its name.
+_SOLVER_ITER = 1
 _IP_TRANSPOSE = 6
 # BlobProto. The four legacy sizes win over `shape`, `double_data` over `data`.
 _LEGACY_SIZES = (1, 2, 3, 4)
@@ -89,7 +91,7 @@ def read(path: Path) -> NativeFile:
         tensors = dict[str, Array]()
         for layer in layers:
             transposed = layer.transposed or (layer.transposed is None and net and layer.name in net.transposed)
-            for i, blob in enumerate(_statistics(layer)):
+            for i, blob in enumerate(_statistics(layer, path.name)):
                 name = f"{layer.name}.{i}"
                 if name in tensors:
                     raise ValueError(f"two layers named {layer.name!r} have weights")
@@ -99,7 +101,12 @@ def read(path: Path) -> NativeFile:
     if not layers:
         raise FileFormatError(path, "no caffemodel: there are no layers in it")
     saved = [SavedLayer(name=layer.name, type=layer.type, lrn=layer.lrn) for layer in layers]
-    return NativeFile(tensors=tensors, spec=net.spec if net else None, as_saved=partial(as_saved, saved))
+    return NativeFile(
+        tensors=tensors,
+        spec=net.spec if net else None,
+        as_loaded=partial(_loaded, path.name, tensors),
+        as_saved=partial(as_saved, saved),
+    )
 
 
 def read_network(path: str | PathLike[str]) -> CaffeNet:
@@ -154,6 +161,8 @@ def _network_beside(path: Path) -> CaffeNet | None:
 def _layers(view: memoryview) -> list[_Layer]:
     current, old = list[_Layer](), list[_Layer]()
     for number, kind, value in fields(view):
+        if number == _SOLVER_ITER and isinstance(value, int):
+            raise ValueError("a solver's state, its momenta and no weights; these are in the .caffemodel beside it")
         if number == _NET_LAYER:
             current.append(_layer(_message(kind, value), _CURRENT))
         elif number == _NET_LAYERS:
@@ -255,13 +264,58 @@ def _single(numbers: Array, name: str) -> Array:
     return single
 
 
-def _statistics(layer: _Layer) -> list[Array]:
+def _statistics(layer: _Layer, source: str) -> list[Array]:
     """A layer's blobs; those of a BatchNorm divided by the factor that is its third, in float32 as Caffe does it."""
-    if layer.type != "BatchNorm" or len(layer.blobs) != 3 or layer.blobs[2].size != 1:
+    if layer.type != "BatchNorm":
+        return layer.blobs
+    if len(layer.blobs) == 5:
+        raise ValueError(
+            f"layer {layer.name!r} is a BatchNorm of five blobs, as NVIDIA's Caffe writes it (mean, variance, factor,"
+            " scale, bias); BVLC's has three, and a Scale layer after it"
+        )
+    if len(layer.blobs) != 3 or layer.blobs[2].size != 1:
         return layer.blobs
     factor = layer.blobs[2].reshape(-1)[0]
     scale = np.float32(0) if factor == 0 else np.float32(1) / factor
+    if factor == 0 and any(blob.any() for blob in layer.blobs[:2]):
+        _LOG.warning(
+            "%s: layer %r: the factor, its third blob, is 0: its mean and variance count as 0, as in Caffe, though the"
+            " file holds others",
+            source,
+            layer.name,
+        )
     return layer.blobs[:2] if scale == 1 else [blob * scale for blob in layer.blobs[:2]]
+
+
+def _loaded(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> Mapping[str, Array]:
+    """What Caffe copies into a network (net.cpp, `CopyTrainedLayersFrom`).
+
+    Layers that the network has not are passed over. Blobs that share a name are one memory: the copy that comes last in
+    the file serves all.
+    """
+    loaded, natives = dict(tensors), {entry.canonical: entry.native for entry in entries(spec, None)}
+    for tie in spec.ties:
+        twins = [natives[name] for name in tie.parameters]
+        copies = [name for name in loaded if name in twins]
+        if len({loaded[name].shape for name in copies}) != 1:
+            continue  # there is none, or one does not fit, which is refused by its name
+        last = loaded[copies[-1]]
+        if not all(np.array_equal(loaded[name], last) for name in copies):
+            _LOG.warning(
+                "%s: %s share the blob %r, but differ; %s, the last, serves all, as in Caffe",
+                source,
+                " and ".join(copies),
+                tie.name,
+                copies[-1],
+            )
+        loaded |= dict.fromkeys(twins, last)
+    if not loaded.keys() >= set(natives.values()):
+        return loaded  # the error that comes names what is left over beside what is missing
+    known = {layer.name for layer in spec.layers}
+    passed_over = dict.fromkeys(layer for name in loaded if (layer := name.rpartition(".")[0]) not in known)
+    if passed_over:
+        _LOG.warning("%s: layers that %s has not are left out: %s", source, spec.name, ", ".join(passed_over))
+    return {name: tensor for name, tensor in loaded.items() if name.rpartition(".")[0] in known}
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:

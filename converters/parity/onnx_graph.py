@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
@@ -63,6 +63,19 @@ class OnnxGraph:
         self.outputs = [value.name for value in graph.output]
         self.nodes = [(n.output[0], n.op_type, tuple(n.input)) for n in graph.node if n.output and n.output[0]]
 
+    def normalisation(self, index: int) -> dict[str, Any] | None:
+        """The numbers of an LRN node, as our `LRN` calls them; None for any other node, or past the last."""
+        nodes = self._model.graph.node
+        if index >= len(nodes) or nodes[index].op_type != "LRN":
+            return None
+        said = {item.name: onnx.helper.get_attribute_value(item) for item in nodes[index].attribute}
+        return {
+            "size": int(said.get("size", 0)),
+            "alpha": float(said.get("alpha", 1e-4)),
+            "beta": float(said.get("beta", 0.75)),
+            "k": float(said.get("bias", 1.0)),
+        }
+
     def run(self, batches: Sequence[Mapping[str, Array]], rows: int) -> dict[str, Array]:
         """The graph's own outputs, the results of several batches as one of `rows` samples.
 
@@ -97,11 +110,12 @@ class OnnxGraph:
         rows += -rows % (self.batch or rows)
         for i, piece in enumerate(pieces):
             nodes, sources = self._between(piece)
+            used = {name for node in nodes for name in node.input}
+            read = {name: fed[name] for name in sources} | {n: x for n, x in piece.reads.items() if n in used}
             names = {name: f"{i}/{name}" for node in nodes for name in node.output if name}
-            names |= {name: f"{i}/{name}" for name in {*piece.reads, *sources}}
-            read = {name: fed[name] for name in sources} | dict(piece.reads)
+            names |= {name: f"{i}/{name}" for name in read}
             inputs |= {names[name]: np.resize(array, (rows, *array.shape[1:])) for name, array in read.items()}
-            model.graph.node.extend(_renamed(node, names, i) for node in nodes)
+            model.graph.node.extend(_renamed(node, names, f"{i}/{k}") for k, node in enumerate(nodes))
             model.graph.output.append(onnx.ValueInfoProto(name=names.get(piece.target, piece.target)))
         model.graph.input.extend(onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in inputs)
         batches = cut(inputs, rows, self.batch)
@@ -215,10 +229,10 @@ def _all_nodes(graph: Any) -> Iterator[Any]:
                 yield from _all_nodes(inner)
 
 
-def _renamed(node: Any, names: Mapping[str, str], number: int) -> Any:
+def _renamed(node: Any, names: Mapping[str, str], own: str) -> Any:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
-    copy.name = f"{number}/{node.name}"
+    copy.name = own
     copy.input[:] = [names.get(name, name) for name in node.input]
     copy.output[:] = [names.get(name, name) for name in node.output]
     return copy
@@ -238,9 +252,9 @@ def _joined(parts: Sequence[Mapping[str, Array]], fed: Sequence[Mapping[str, Arr
     """The results of several batches as one of `size` samples, less what the last batch was filled up with."""
     each, joined = len(next(iter(fed[0].values()))), dict[str, Array]()
     for name, value in parts[0].items():
-        if isinstance(value, np.ndarray) and value.ndim and len(value) and len(value) % each == 0:
+        if value.ndim and len(value) and len(value) % each == 0:
             whole = np.concatenate([part[name] for part in parts])
             joined[name] = whole[: len(whole) * size // (each * len(parts))]
         else:
-            joined[name] = cast(Array, value)  # no batch axis: a constant of the graph
+            joined[name] = value  # no batch axis: a constant of the graph
     return joined

@@ -1,4 +1,4 @@
-"""What `zoo verify` calls: a network in every framework, or files that ought to hold one function."""
+"""What `zoo verify` calls: a network or a file in every framework, or files that ought to hold one function."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def _exported(framework: str, weights: Weights) -> Generator[Feed, None, None]:
         path = Path(folder) / "model.onnx"
         exporter.export_onnx(weights, path, every_activation=True)
         gc.collect()  # the exporter's copies go before the runtime makes its own
-        yield graph_feed(path, weights.spec)
+        inner = frozenset(layer.name for layer in weights.spec.layers) - {*weights.spec.outputs}
+        yield graph_feed(path, weights.spec, inner)
 
 
 def verify_model(
@@ -95,17 +96,59 @@ def verify_model(
         UnknownNameError: no subject of that name.
         ZooError: a picture cannot be read, or the budget is not a positive number.
     """
+    names = _checked(frameworks)
+    weights = weights.with_spec(spec) if weights else probe_weights(spec, seed)
+    proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
+    return proof.report([proof.judge(subject(name, weights)) for name in names], command=command)
+
+
+def verify_file(
+    file: str | PathLike[str],
+    spec: ModelSpec | None = None,
+    frameworks: Sequence[str] | None = None,
+    *,
+    images: Sequence[str | PathLike[str]] = (),
+    data: str | PathLike[str] | None = None,
+    seed: int = 0,
+    budget: float = DEFAULT_BUDGET,
+    progress: Progress = silent,
+    command: str = "",
+) -> Report:
+    """Prove that the network and weights of one file compute the same function in every framework.
+
+    Args:
+        file: any format of `converters.formats`. An ONNX graph is a subject itself, run as it is.
+        spec, images, data, seed, budget, progress, command: as for `verify_files`.
+        frameworks: as for `verify_model`.
+
+    Raises:
+        UnknownNameError: no subject of that name.
+        ZooError: the file cannot be read, or does not fit the network.
+    """
+    names = _checked(frameworks)
+    progress(f"reading {file}")
+    opened = open_subject(Path(file), spec, None)
+    weights = _weights_of(opened)
+    proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
+    subjects = [opened.subject(weights)] if opened.format == "onnx" else []
+    subjects += [subject(name, weights) for name in names]
+    return proof.report([proof.judge(item) for item in subjects], files=opened.parts, command=command)
+
+
+def _checked(frameworks: Sequence[str] | None) -> Sequence[str]:
     names = subject_names() if frameworks is None else frameworks
     if not names:
         raise ZooError("no subject to verify; name one with --frameworks")
     unknown = [name for name in names if name not in subject_names()]
     if unknown:
         raise UnknownNameError("subject", unknown[0], subject_names())
-    weights = weights.with_spec(spec) if weights else probe_weights(spec, seed)
-    proof = Proof(
-        weights, images=_paths(images), data=Path(data) if data else None, seed=seed, budget=budget, progress=progress
-    )
-    return proof.report([proof.judge(subject(name, weights)) for name in names], command=command)
+    return names
+
+
+def _weights_of(opened: FileSubject) -> Weights:
+    if opened.weights is None:
+        raise WeightsError(opened.path, ["no weights of the network could be found in it"])
+    return opened.weights
 
 
 def verify_files(
@@ -136,18 +179,10 @@ def verify_files(
     if not files:
         raise ZooError("no file to verify")
     opened = list[FileSubject]()
-    for path in _paths(files):
+    for path in map(Path, files):
         progress(f"reading {path}")
         opened.append(open_subject(path, spec, opened[0].weights if opened else None))
-    first = opened[0].weights
-    if first is None:
-        raise WeightsError(opened[0].path, ["no weights of the network could be found in it"])
-    proof = Proof(
-        first, images=_paths(images), data=Path(data) if data else None, seed=seed, budget=budget, progress=progress
-    )
+    first = _weights_of(opened[0])
+    proof = Proof(first, images=images, data=data, seed=seed, budget=budget, progress=progress)
     verdicts = [proof.judge(file.subject(first)) for file in opened]
     return proof.report(verdicts, files=[part for file in opened for part in file.parts], command=command)
-
-
-def _paths(given: Sequence[str | PathLike[str]]) -> list[Path]:
-    return [Path(path) for path in given]

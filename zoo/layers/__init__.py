@@ -14,7 +14,7 @@ Conventions, for every kind:
 """
 
 from zoo.layers.base import Pair, Rounding, Shape
-from zoo.layers.network import Input, Layer, ModelSpec, Preprocessing
+from zoo.layers.network import Input, Layer, ModelSpec, Preprocessing, Tie
 from zoo.layers.normalising import LRN, BatchNorm, Normalising, Softmax
 from zoo.layers.pointwise import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Sigmoid, TanH
 from zoo.layers.pooling import LOWEST, Pool, Pooling
@@ -51,5 +51,6 @@ __all__ = [
     "Slice",
     "Softmax",
     "TanH",
+    "Tie",
     "Weighted",
 ]

@@ -42,14 +42,23 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tie:
+    """Parameters of one shape that are one tensor, and stay so in training: Caffe's ``param { name }``."""
+
+    name: str
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """A network: a DAG of layers, listed in the order they run."""
+    """A network: a DAG of layers, listed in the order they run; weights hold a copy of every tied parameter."""
 
     name: str
     title: str
     inputs: tuple[Input, ...]
     layers: tuple[Layer, ...]
     preprocessing: Preprocessing | None = None
+    ties: tuple[Tie, ...] = ()
 
     def layer(self, name: str) -> Layer:
         """The layer of that name; raises `UnknownNameError`."""

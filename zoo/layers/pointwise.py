@@ -27,7 +27,7 @@ class TanH(Named):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Power(Named):
-    """``(shift + scale * x) ^ power``."""
+    """``(shift + scale * x) ^ power``; where scale or power is 0, a constant that does not read ``x``."""
 
     power: float = 1.0
     scale: float = 1.0
@@ -43,7 +43,11 @@ class Dropout(Named):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Eltwise(Named):
-    """Inputs of one shape combined: ``sum`` (weighted by ``coeffs``, default all 1), ``prod`` or ``max``."""
+    """Inputs of one shape combined: ``sum`` (weighted by ``coeffs``, default all 1), ``prod`` or ``max``.
+
+    A ``max`` takes the second input where the first is not greater, then each other one that is greater: as in Caffe,
+    what NaN does depends on the order.
+    """
 
     operation: Literal["sum", "prod", "max"] = "sum"
     coeffs: tuple[float, ...] = ()

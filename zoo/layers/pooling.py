@@ -12,8 +12,9 @@ from zoo.layers.base import Named, Pair, Rounding
 class Pool(Named):
     """Pooling with Caffe's window rules (BVLC caffe, ``pooling_layer.cpp``).
 
-    Padding never wins a ``max``; an ``ave`` divides by the window clipped to the *padded* image. With any pad, a last
-    window that would start at or past ``size + pad`` is dropped. ``global_pool`` takes the whole image as the window.
+    Padding and NaN never win a ``max``; an ``ave`` divides by the window clipped to the *padded* image. With any pad, a
+    last window that would start at or past ``size + pad`` is dropped. ``global_pool`` takes the whole image as the
+    window.
     """
 
     mode: Literal["max", "ave"]

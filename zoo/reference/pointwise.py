@@ -23,7 +23,7 @@ def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, 
         case TanH():
             return np.tanh(x)
         case Power():
-            return np.power(layer.shift + layer.scale * x, layer.power)
+            return _power(layer, x)
         case Dropout():
             return x
         case Eltwise():
@@ -38,6 +38,18 @@ def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, 
             assert_never(layer)
 
 
+def _power(layer: Power, x: Float64) -> Float64:
+    """As power_layer.cpp: nothing is added where the shift is 0, so that -0 stays -0; a constant reads no input."""
+    if np.float32(layer.scale) * np.float32(layer.power) == 0:
+        base = np.full_like(x, layer.shift)
+    else:
+        scaled = layer.scale * x
+        base = scaled + layer.shift if layer.shift else scaled
+    # By an array of exponents: for a single 0.5, NumPy takes the square root, which has another answer for -inf.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.power(base, np.full_like(base, layer.power))
+
+
 def _eltwise(layer: Eltwise, inputs: Sequence[Float64]) -> Float64:
     match layer.operation:
         case "sum":
@@ -46,4 +58,8 @@ def _eltwise(layer: Eltwise, inputs: Sequence[Float64]) -> Float64:
         case "prod":
             return np.multiply.reduce(list(inputs))
         case "max":
-            return np.maximum.reduce(list(inputs))
+            # eltwise_layer.cpp: the second unless the first is greater, then each other that is greater; NaN never is.
+            best = np.where(inputs[0] > inputs[1], inputs[0], inputs[1]) if len(inputs) > 1 else inputs[0]
+            for other in inputs[2:]:
+                best = np.where(other > best, other, best)
+            return best

@@ -24,7 +24,8 @@ def apply(layer: Pooling, x: Float64) -> Float64:
         ]
 
     if layer.mode == "max":
-        return np.maximum.reduce(cells(place(x, at.before, at.after, LOWEST)))
+        # A pixel wins by being greater than the best so far, which NaN never is.
+        return np.fmax(np.fmax.reduce(cells(place(x, at.before, at.after, LOWEST))), LOWEST)
 
     # The divisor counts padding, but not the overhang of a rounded-up size.
     def inside(i: int) -> Array:

@@ -12,6 +12,7 @@ from torch.optim import SGD
 from zoo.layers import ModelSpec
 from zoo.preprocess import FloatArray
 from zoo.recipe import Plateau, Rates, Recipe, decay_of, initial_values
+from zoo.shapes import tied
 from zoo.training.masks import generator
 
 
@@ -24,7 +25,7 @@ def initial_weights(spec: ModelSpec, recipe: Recipe, seed: int) -> dict[str, Flo
             weights[name] = np.multiply(values, np.float32(std), out=values)
         else:
             weights[name] = np.full(shape, constant, dtype=np.float32)
-    return weights
+    return weights | {twin: weights[owner] for twin, owner in tied(spec).items()}
 
 
 class Momentum:

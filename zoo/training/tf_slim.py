@@ -14,14 +14,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import ZooError
+from zoo.errors import UnsupportedError, ZooError
 from zoo.frameworks import tf_slim
 from zoo.frameworks.tf_slim import identifier, variables
 from zoo.frameworks.tf_slim import runtime as slim_runtime
 from zoo.layers import Dropout, Input, ModelSpec, Shape
 from zoo.preprocess import FloatArray
 from zoo.recipe import decay_of
-from zoo.shapes import activation_shapes
+from zoo.shapes import activation_shapes, tied
 from zoo.training.data import Batch
 from zoo.training.evaluate import Scores, evaluate
 from zoo.training.loop import Job, check_broken, take_up
@@ -82,6 +82,9 @@ class TFSlimLearner:
                 "tf_slim trains on one device, or on two as --parallel towers; use --framework pytorch for other modes"
             )
         self.job = job
+        if tied(job.spec):
+            names = ", ".join(tie.name for tie in job.spec.ties)
+            raise UnsupportedError(f"{job.spec.name}: TF-slim does not train tied parameters ({names}); use PyTorch")
         self._shapes = activation_shapes(job.spec)
         with tf.Graph().as_default(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # slim calls what TensorFlow calls deprecated

@@ -22,6 +22,8 @@ FIXED32: Final = 5
 
 _MAX_VARINT = 10
 _FIXED = {FIXED64: 8, FIXED32: 4}
+# The deprecated kind that has an end mark in place of a size; protobuf's own parser gives up at the same depth.
+_GROUP, _GROUP_END, _MAX_DEPTH = 3, 4, 100
 
 
 def fields(view: memoryview | bytes) -> Iterator[Field]:
@@ -48,6 +50,9 @@ def field_at(view: memoryview, position: int) -> tuple[int, int, Value, int]:
     if wire_type == VARINT:
         value, position = read_varint(view, position)
         return number, wire_type, value, position
+    if wire_type == _GROUP:
+        end, after = _group(view, position, number)
+        return number, wire_type, view[position:end], after
     if wire_type == BYTES:
         size, position = read_varint(view, position)
     elif wire_type in _FIXED:
@@ -57,6 +62,24 @@ def field_at(view: memoryview, position: int) -> tuple[int, int, Value, int]:
     if size > len(view) - position:
         raise ValueError(f"cut short: field {number} declares {size} bytes, {len(view) - position} are left")
     return number, wire_type, view[position : position + size], position + size
+
+
+def _group(view: memoryview, position: int, number: int) -> tuple[int, int]:
+    """Where the content of a group ends, and where the next field starts."""
+    is_open = [number]
+    while True:
+        end = position
+        key, position = read_varint(view, end)
+        if key & 7 == _GROUP and len(is_open) < _MAX_DEPTH:
+            is_open.append(key >> 3)
+        elif key & 7 == _GROUP:
+            raise ValueError(f"no protobuf: groups are nested deeper than {_MAX_DEPTH}")
+        elif key & 7 != _GROUP_END:
+            position = field_at(view, end)[3]
+        elif is_open.pop() != key >> 3:
+            raise ValueError(f"no protobuf: a group ends as another field at byte {end}")
+        elif not is_open:
+            return end, position
 
 
 def read_varint(view: memoryview, position: int) -> tuple[int, int]:

@@ -111,7 +111,8 @@ class Power(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, kept."""
-        return (self.shift + self.scale * x) ** self.power
+        scaled = self.scale * x
+        return (scaled + self.shift if self.shift else scaled) ** self.power  # -0 stays -0
 
 
 class Concat(nn.Module):

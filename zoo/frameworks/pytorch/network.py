@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zoo.errors import WeightsError, ZooError
 from zoo.frameworks.pytorch.table import network_calls
 from zoo.layers import BatchNorm, ModelSpec
-from zoo.shapes import parameter_shapes, parameter_table
+from zoo.shapes import parameter_shapes, parameter_table, tied
 
 
 class Network(nn.Module):
@@ -36,6 +36,10 @@ class Network(nn.Module):
         self._attributes, self._wiring = attribute_names(spec), spec.wiring()
         for layer, made in self._calls.items():
             self.add_module(self._attributes[layer], made.module())
+        for twin, owner in tied_keys(spec):
+            module, _, name = twin.rpartition(".")
+            source, _, whose = owner.rpartition(".")
+            setattr(self.get_submodule(module), name, getattr(self.get_submodule(source), whose))
 
     def activations(self, *inputs: Tensor) -> dict[str, Tensor]:
         """Every layer's output, N x shape, under its name, from one tensor an input of the spec, in their order."""
@@ -83,6 +87,12 @@ def parameter_names(spec: ModelSpec) -> dict[str, str]:
         canonical: f"{attributes[canonical.rpartition('.')[0]]}.{row.torch}"
         for canonical, row in parameter_table(spec).items()
     }
+
+
+def tied_keys(spec: ModelSpec) -> list[tuple[str, str]]:
+    """The keys of ``state_dict()`` that are the tensor of another key, with that key."""
+    names = parameter_names(spec) if spec.ties else {}
+    return [(names[twin], names[owner]) for twin, owner in tied(spec).items()]
 
 
 def counters(spec: ModelSpec) -> list[str]:

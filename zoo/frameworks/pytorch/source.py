@@ -11,7 +11,7 @@ from torch import nn
 from zoo.axes import shape_text
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
-from zoo.frameworks.pytorch.network import attribute_names, identifier
+from zoo.frameworks.pytorch.network import attribute_names, identifier, tied_keys
 from zoo.frameworks.pytorch.table import network_calls
 from zoo.layers import ModelSpec
 from zoo.shapes import activation_shapes
@@ -40,6 +40,7 @@ def source_text(spec: ModelSpec) -> str:
             f"        self.{attributes[name]} = {made.text()}  # {shape_text(shapes[name])}"
             for name, made in calls.items()
         ),
+        *(f"        self.{twin} = self.{owner}  # one tensor" for twin, owner in tied_keys(spec)),
         f"\n    def forward(self, {signature}) -> {kind}:",
         f'        """{results}, from {inputs}."""',
         *_forward_lines(spec, calls, attributes),

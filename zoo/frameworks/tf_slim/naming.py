@@ -6,10 +6,11 @@ Standard library only, so that checkpoints are read and written where TensorFlow
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from zoo.axes import axis_index
+from zoo.errors import UnsupportedError
 from zoo.layers import (
     Conv,
     Dense,
@@ -22,7 +23,7 @@ from zoo.layers import (
     Sigmoid,
     TanH,
 )
-from zoo.shapes import activation_shapes, parameter_table
+from zoo.shapes import activation_shapes, parameter_table, tied
 
 # "HWIO": a convolution. "HWCO": a dense layer on C x H x W maps, as slim writes it: a convolution as large as the map.
 # "11IO": a dense layer on the 1 x 1 map such a convolution leaves. "IO": a matrix. "": as in the canonical form.
@@ -123,7 +124,7 @@ def dense_layout(layer: Dense, shape: Shape, *, on_map: bool) -> Layout:
 def variables(spec: ModelSpec) -> list[Variable]:
     """Every variable of the model, in the order of the canonical parameters."""
     scope, shapes, wiring, kept = scopes(spec), activation_shapes(spec), spec.wiring(), keeps_map(spec)
-    found = list[Variable]()
+    found, twins = list[Variable](), tied(spec)
     for parameter, row in parameter_table(spec).items():
         layer_name = parameter.rpartition(".")[0]
         layer, source = spec.layer(layer_name), wiring[layer_name][0]
@@ -140,4 +141,14 @@ def variables(spec: ModelSpec) -> list[Variable]:
                 maps=shapes[source] if layout == "HWCO" else (),
             )
         )
-    return found
+    own = {variable.parameter: variable for variable in found}
+    for twin, owner in twins.items():
+        if (own[twin].layout, own[twin].maps) != (own[owner].layout, own[owner].maps):
+            raise UnsupportedError(f"{twin} and {owner} are tied, but lie differently in TensorFlow")
+    return [replace(variable, name=own[twins.get(variable.parameter, variable.parameter)].name) for variable in found]
+
+
+def shared(spec: ModelSpec) -> dict[str, str]:
+    """The names that tied parameters would have as variables of their own -> the variable they are."""
+    alone = {variable.parameter: variable.name for variable in variables(replace(spec, ties=()))}
+    return {alone[twin]: alone[owner] for twin, owner in tied(spec).items()}

@@ -105,3 +105,15 @@ def plain_batch_norm(inputs, epsilon, is_training, decay=0.999, scope=None):
                 tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, moving.assign_sub((1 - decay) * (moving - current)))
             mean, variance = batch
         return tf.nn.batch_normalization(inputs, mean, variance, None, None, epsilon)
+
+
+def shared_variables(twins):
+    """A custom getter: whoever asks for a variable whose name ends as a key of `twins`, gets the one it stands for."""
+
+    def get(getter, name, *args, **options):
+        for twin, owner in twins.items():
+            if name.endswith(f"/{twin}"):
+                return getter(name[: -len(twin)] + owner, *args, **{**options, "reuse": True})
+        return getter(name, *args, **options)
+
+    return get

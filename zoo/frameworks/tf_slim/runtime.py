@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from zoo.environment import environment
 from zoo.frameworks.tf_slim.calls import Activation, Name, evaluate
-from zoo.frameworks.tf_slim.naming import Variable, identifier, variables
+from zoo.frameworks.tf_slim.naming import Variable, identifier, shared, variables
 from zoo.frameworks.tf_slim.table import Table
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import activation_shapes, parameter_shapes
@@ -87,7 +87,8 @@ def network(spec: ModelSpec) -> Callable[..., tuple[Any, dict[str, Any]]]:
                 return getattr(ops, wanted.text)
             return reduce(getattr, path.split("."), roots[package])
 
-        with tf.variable_scope(scope, name):
+        getter = ops.shared_variables(shared(spec)) if spec.ties else None
+        with tf.variable_scope(scope, name, custom_getter=getter):
             for layer in spec.layers:
                 end_points[layer.name] = evaluate(table.expression(layer), lookup)
         return end_points[table.logits], end_points

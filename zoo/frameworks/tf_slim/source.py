@@ -9,7 +9,7 @@ from typing import Any
 
 from zoo.axes import shape_text
 from zoo.frameworks.tf_slim.calls import Activation, functions, quoted, statement
-from zoo.frameworks.tf_slim.naming import identifier
+from zoo.frameworks.tf_slim.naming import identifier, shared
 from zoo.frameworks.tf_slim.table import Table
 from zoo.layers import ModelSpec
 
@@ -27,7 +27,8 @@ def source_text(spec: ModelSpec) -> str:
     """Standalone Python source of the network: an arg_scope, the network function, its default image size."""
     table, name = Table(spec), identifier(spec.name)
     calls = {layer.name: table.expression(layer) for layer in spec.layers}
-    used = set[str]().union(*map(functions, calls.values()))
+    used = {"shared_variables"} if spec.ties else set[str]()
+    used = used.union(*map(functions, calls.values()))
     layers = [f'"""{_plain(spec.title)}\n\nTensorFlow-slim, N x H x W x C.{_input_text(spec)}\n"""']
     layers.append("import tensorflow.compat.v1 as tf\nimport tf_slim as slim")
     helpers = {node: text for node, text in _helpers().items() if node in used}
@@ -65,6 +66,8 @@ def _helpers() -> dict[str, str]:
 def _function(spec: ModelSpec, table: Table, calls: Mapping[str, Any], name: str) -> str:
     head = spec.head
     classes = 1000 if head is None else getattr(head, "out_channels", getattr(head, "out_features", 1000))
+    twins = ", ".join(f"{quoted(twin)}: {quoted(owner)}" for twin, owner in shared(spec).items())
+    getter = f", custom_getter=shared_variables({{{twins}}})" if twins else ""
     lines = [
         f"def {name}(\n    inputs,\n    num_classes={classes},\n    is_training=True,\n"
         f"    dropout_keep_prob={table.keep_prob!r},\n    scope={quoted(name)},\n):",
@@ -78,7 +81,7 @@ def _function(spec: ModelSpec, table: Table, calls: Mapping[str, Any], name: str
         f"        What {_plain(table.logits)!r} puts out, and a dictionary of all layers by name.\n"
         '    """',
         "    end_points = {}",
-        f"    with tf.variable_scope(scope, {quoted(name)}):",
+        f"    with tf.variable_scope(scope, {quoted(name)}{getter}):",
     ]
     current = spec.inputs[0].name if len(spec.inputs) == 1 else None
 

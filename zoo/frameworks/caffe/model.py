@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.frameworks._prototxt import Message
 from zoo.layers import BatchNorm, Layer
 from zoo.wire.protobuf import BYTES, message, tag, text, varint
+from zoo.wire.prototxt import Message
 
 Array: TypeAlias = NDArray[Any]
 Piece: TypeAlias = "bytes | memoryview"

@@ -6,7 +6,7 @@ a ``layer`` with every parameter of every type side by side.
 
 from __future__ import annotations
 
-from zoo.frameworks._prototxt import Message, PrototxtError
+from zoo.wire.prototxt import Message, PrototxtError
 
 # V1LayerParameter.LayerType: enum name -> (number in binary files, current type).
 V1_TYPES = {
@@ -51,6 +51,9 @@ V1_TYPES = {
     "THRESHOLD": (31, "Threshold"),
 }
 
+# What V1 says of each blob in lists of their own -> the field of ``param`` it became.
+_V1_PARAMS = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult", "weight_decay": "decay_mult"}
+
 # V0 type -> current type and the parameter block its fields move to.
 _V0_TYPES = {
     "accuracy": ("Accuracy", "accuracy_param"),
@@ -88,7 +91,7 @@ _V0_FIELDS = {
 # Fields of a V0 layer that say nothing about the deployed network; the first two do, in a data layer.
 _V0_IMAGES = {"scale", "meanfile"}
 _V0_TRAINING = {
-    *("name", "type", "blobs", "blobs_lr", "weight_decay", "source", "batchsize", "mirror"),
+    *("name", "type", "blobs_lr", "weight_decay", "source", "batchsize", "mirror"),
     *("rand_skip", "shuffle_images", "new_height", "new_width", "hdf5_output_param", "det_fg_threshold"),
     *("det_bg_threshold", "det_fg_fraction", "det_context_pad", "det_crop_mode"),
 }
@@ -105,9 +108,15 @@ def current_layers(net: Message) -> list[Message]:
 
 
 def _from_v1(layer: Message) -> Message:
-    name = layer.string("type", "NONE")
-    current = V1_TYPES[name][1] if name in V1_TYPES else name
-    return Message(line=layer.line, fields={**layer.fields, "type": [current]})
+    written = layer.fields.get("type", ["NONE"])[0]
+    current = next((current for name, (number, current) in V1_TYPES.items() if written in (name, number)), "NONE")
+    fields = {name: values for name, values in layer.fields.items() if name not in _V1_PARAMS}
+    given = {_V1_PARAMS[name]: values for name, values in layer.fields.items() if name in _V1_PARAMS}
+    params = [
+        Message(line=layer.line, fields={name: values[i : i + 1] for name, values in given.items() if i < len(values)})
+        for i in range(max(map(len, given.values()), default=0))
+    ]
+    return Message(line=layer.line, fields={**fields, "type": [current]}).add("param", *params)
 
 
 def _from_v0(connection: Message) -> Message:
@@ -119,6 +128,7 @@ def _from_v0(connection: Message) -> Message:
     layer.add("bottom", *connection.strings("bottom")).add("top", *connection.strings("top"))
     dropped = _V0_TRAINING if block == "transform_param" else _V0_TRAINING | _V0_IMAGES
     moved = {_V0_FIELDS.get(name, name): values for name, values in old.fields.items() if name not in dropped}
+    layer.add("blobs", *moved.pop("blobs", []))
     if moved and current == "padding":
         layer.fields.update(moved)
     elif moved and block:

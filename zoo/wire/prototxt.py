@@ -6,6 +6,7 @@ and whoever asks for a field says what it must be.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,18 @@ class Word(str):
     __slots__ = ()
 
 
+class Radix(int):
+    """A whole number written in hexadecimal or octal; protobuf takes none where a number with a fraction may stand."""
+
+    def __new__(cls, value: int, written: str) -> Radix:
+        """The number, and how it stood in the file."""
+        number = super().__new__(cls, value)
+        number.written = written
+        return number
+
+    written: str
+
+
 Scalar: TypeAlias = "str | int | float"
 Value: TypeAlias = "Scalar | Message"
 
@@ -37,13 +50,18 @@ _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\f\v]+|\#[^\n]*)
     |(?P<newline>\n)
     |(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
-    |(?P<number>-?(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[fF]?|inf(?:inity)?\b|nan\b))
+    |(?P<number>(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[fF]?)(?![A-Za-z0-9_.]))
     |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    |(?P<mark>[{}<>\[\]:;,])""",
+    |(?P<mark>[{}<>\[\]:;,-])""",
     re.VERBOSE,
 )
-_ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)")
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_ESCAPE = re.compile(rb"\\([0-7]{1,3}|[xX][0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)")
+_ESCAPES = {
+    **{b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"},
+    **{letter: letter for letter in (b"\\", b"'", b'"', b"?")},
+}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NO_NUMBERS = {"inf", "infinity", "nan"}
 
 
 @dataclass
@@ -80,8 +98,8 @@ class Message:
     def strings(self, name: str) -> list[str]:
         """A repeated string."""
         values = self.fields.get(name, [])
-        if any(not isinstance(value, str) for value in values):
-            raise PrototxtError(self.line, f"{name} must be text")
+        if any(not isinstance(value, str) or isinstance(value, Word) for value in values):
+            raise PrototxtError(self.line, f"{name} must be text in quotes, got {_shown(values)}")
         return [str(value) for value in values if isinstance(value, str)]
 
     def string(self, name: str, default: str = "") -> str:
@@ -102,28 +120,25 @@ class Message:
     def numbers(self, name: str) -> list[float]:
         """A repeated number."""
         values = self.fields.get(name, [])
-        if any(not isinstance(value, int | float) for value in values):
-            raise PrototxtError(self.line, f"{name} must be a number, got {_shown(values)}")
-        return [float(value) for value in values if isinstance(value, int | float)]
+        numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, Radix)]
+        if len(numbers) < len(values) or not all(map(math.isfinite, numbers)):
+            raise PrototxtError(self.line, f"{name} must be a decimal number, and finite, got {_shown(values)}")
+        return numbers
 
     def number(self, name: str, default: float) -> float:
         """A number."""
         return self._single(name, self.numbers(name), default)
 
-    def choice(self, name: str, default: str, *others: str) -> str:
-        """An enum value, one of `default` and `others`; returned as its name."""
-        value = self.string(name, default)
-        if value not in (default, *others):
-            raise PrototxtError(self.line, f"{name} must be one of {', '.join((default, *others))}, got {value!r}")
-        return value
-
     def enum(self, name: str, default: str, names: tuple[str, ...]) -> str:
         """An enum value, written as its name or as its number, the place in `names`; returned as its name."""
         values = self.fields.get(name, [])
-        numbered = [names[value] if isinstance(value, int) and 0 <= value < len(names) else value for value in values]
-        return Message(line=self.line, fields={name: numbered}).choice(
-            name, default, *(other for other in names if other != default)
-        )
+        known = [
+            names[value] if isinstance(value, int) and 0 <= value < len(names) else value if value in names else None
+            for value in values
+        ]
+        if None in known:
+            raise PrototxtError(self.line, f"{name} must be one of {', '.join(names)}, got {_shown(values)}")
+        return self._single(name, [str(value) for value in known], default)
 
     def flag(self, name: str, default: bool) -> bool:
         """A boolean, written ``true``/``false``, ``t``/``f`` or 1/0."""
@@ -141,7 +156,20 @@ class Message:
 
 
 def _shown(values: list[Value]) -> str:
-    return ", ".join("a { } block" if isinstance(value, Message) else repr(value) for value in values[:4])
+    return ", ".join(map(shown, values[:4]))
+
+
+def shown(value: Value) -> str:
+    """A value as it was written, near enough to be found."""
+    match value:
+        case Message():
+            return "a { } block"
+        case Radix():
+            return value.written
+        case Word():
+            return str(value)
+        case _:
+            return repr(value)
 
 
 @dataclass(slots=True)
@@ -181,44 +209,36 @@ class _Parser:
             self.advance()
         return found
 
-    def document(self) -> Message:
-        root = Message(line=1)
-        stack = [(root, "")]
-        while True:
-            message, closing = stack[-1]
-            if self.token.kind == "end" and not closing:
-                return root
-            if closing and self.skip(closing):
-                stack.pop()
-                self.skip(",", ";")
-                continue
-            name = self.advance()
-            if name.kind != "word":
-                raise PrototxtError(name.line, f"expected a field name, got {name.text}")
-            colon = self.skip(":")
-            opening = self.token.text if self.token.kind == "mark" else ""
-            if opening in ("{", "<"):
-                child = Message(line=name.line)
-                message.add(name.text, child)
-                if len(stack) == _MAX_DEPTH:
-                    raise PrototxtError(name.line, f"blocks are nested deeper than {_MAX_DEPTH}")
-                self.advance()
-                stack.append((child, "}" if opening == "{" else ">"))
-                continue
-            if not colon:
-                raise PrototxtError(name.line, f"expected ':' or '{{' after {name.text}, got {self.token.text}")
-            message.add(name.text, *self.scalars())
+    def message(self, line: int, closing: str, depth: int) -> Message:
+        """The fields up to the closing mark, or up to the end of the file."""
+        message = Message(line=line)
+        while not (self.skip(closing) if closing else self.token.kind == "end"):
+            self.field(message, depth)
             self.skip(",", ";")
+        return message
 
-    def scalars(self) -> list[Value]:
+    def field(self, message: Message, depth: int) -> None:
+        name = self.advance()
+        if name.kind != "word":
+            raise PrototxtError(name.line, f"expected a field name, got {name.text}")
+        colon = self.skip(":")
         if not self.skip("["):
-            return [self.scalar()]
-        values = list[Value]()
+            message.add(name.text, self.value(name, depth, colon))
+            return
         while not self.skip("]"):
-            values.append(self.scalar())
+            message.add(name.text, self.value(name, depth, colon))
             if not self.skip(",") and self.token.text != "]":
                 raise PrototxtError(self.token.line, f"expected ',' or ']', got {self.token.text}")
-        return values
+
+    def value(self, name: _Token, depth: int, colon: bool) -> Value:
+        for opening, closing in ("{}", "<>"):
+            if self.skip(opening):
+                if depth == _MAX_DEPTH:
+                    raise PrototxtError(name.line, f"blocks are nested deeper than {_MAX_DEPTH}")
+                return self.message(name.line, closing, depth + 1)
+        if not colon:
+            raise PrototxtError(name.line, f"expected ':' or '{{' after {name.text}, got {self.token.text}")
+        return self.scalar()
 
     def scalar(self) -> Scalar:
         token = self.advance()
@@ -227,25 +247,49 @@ class _Parser:
                 value = _unescape(token)
                 while self.token.kind == "string":  # adjacent strings are one
                     value += _unescape(self.advance())
-                return value
+                try:
+                    return value.decode()
+                except UnicodeDecodeError as error:
+                    raise PrototxtError(token.line, f"the text {token.text} is no UTF-8") from error
             case "number":
                 return _number(token)
             case "word":
                 return Word(token.text)
+            case _ if token.text == "-":
+                return self.negative(token)
             case _:
                 raise PrototxtError(token.line, f"expected a value, got {token.text}")
 
+    def negative(self, sign: _Token) -> Scalar:
+        """What follows a minus, with or without a space."""
+        token = self.advance()
+        if token.kind == "word" and token.text.lower() in _NO_NUMBERS:
+            return -float(token.text)
+        if token.kind != "number":
+            raise PrototxtError(sign.line, f"expected a number after -, got {token.text}")
+        value = _number(token)
+        return Radix(-value, f"-{value.written}") if isinstance(value, Radix) else -value
 
-def _unescape(token: _Token) -> str:
-    def one(match: re.Match[str]) -> str:
+
+def _unescape(token: _Token) -> bytes:
+    """The bytes a string stands for: escapes are of bytes, not of letters, but for ``\\u`` and ``\\U``."""
+
+    def one(match: re.Match[bytes]) -> bytes:
         code = match.group(1)
-        if code[0] in "01234567":
-            return chr(int(code, 8))
-        if code[0] == "x" and len(code) > 1:
-            return chr(int(code[1:], 16))
-        return _ESCAPES.get(code, code)
+        if code[:1].isdigit():
+            return bytes([int(code, 8) & 0xFF])
+        if code[:1] in b"xX" and len(code) > 1:
+            return bytes([int(code[1:], 16)])
+        if code[:1] in b"uU" and len(code) > 1:
+            try:
+                return chr(int(code[1:], 16)).encode()
+            except (ValueError, OverflowError) as error:
+                raise PrototxtError(token.line, f"no letter is \\{code.decode()}") from error
+        if code not in _ESCAPES:
+            raise PrototxtError(token.line, f"unknown escape \\{code.decode(errors='replace')} in {token.text}")
+        return _ESCAPES[code]
 
-    return _ESCAPE.sub(one, token.text[1:-1])
+    return _ESCAPE.sub(one, token.text[1:-1].encode())
 
 
 def _number(token: _Token) -> int | float:
@@ -253,16 +297,17 @@ def _number(token: _Token) -> int | float:
     if len(text) > 64:
         raise PrototxtError(token.line, "a number of more than 64 digits")
     if "x" in text:
-        return int(text, 16)
-    digits = text.removeprefix("-")
-    if digits.isdigit():
-        return int(text, 8) if len(digits) > 1 and digits[0] == "0" and not set(digits) & {"8", "9"} else int(text)
-    return float(text if digits.startswith("inf") else text.removesuffix("f"))
+        return Radix(int(text, 16), token.text)
+    if text[:1] == "0" and text[1:2].isdigit():
+        if set(text) - set("01234567"):
+            raise PrototxtError(token.line, f"{text}: a number that begins with 0 is octal")
+        return Radix(int(text, 8), token.text)
+    return int(text) if text.isdigit() else float(text.removesuffix("f"))
 
 
 def parse(text: str) -> Message:
     """The message a text holds; raises `PrototxtError` with the line."""
-    return _Parser(text).document()
+    return _Parser(text).message(1, "", 1)
 
 
 def dumps(message: Message, *, width: int = 88) -> str:
@@ -299,6 +344,6 @@ def _scalar(value: Scalar) -> str:
     if isinstance(value, Word):
         return str(value)
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + _CONTROL.sub(lambda match: f"\\{ord(match.group()):03o}", escaped) + '"'
     return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else repr(value)

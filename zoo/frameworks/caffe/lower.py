@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
-from zoo.layers import LRN, BatchNorm, Bias, Concat, Conv, Layer, ModelSpec, Power, Scale, Shape, Slice
+from zoo.layers import LRN, BatchNorm, Bias, Concat, Conv, Eltwise, Layer, ModelSpec, Power, Scale, Shape, Slice
 from zoo.shapes import activation_shapes, window
 
 Array: TypeAlias = NDArray[Any]
@@ -77,7 +77,7 @@ def for_caffe(spec: ModelSpec) -> Lowered:
         UnsupportedError: a layer Caffe has no equal for.
         SpecError: an impossible network.
     """
-    return rewrite_all(spec, _checked, split_towers, floor_convolutions, within_k)
+    return rewrite_all(spec, _checked, single_eltwise, split_towers, floor_convolutions, within_k)
 
 
 def _checked(layer: Layer, inputs: Sequence[Shape], free: Names) -> None:
@@ -86,6 +86,13 @@ def _checked(layer: Layer, inputs: Sequence[Shape], free: Names) -> None:
         raise UnsupportedError(f"layer {layer.name!r} (LRN): Caffe normalises N x C x H x W only")
     if isinstance(layer, Scale) and layer.bias and len(inputs) == 2:
         raise UnsupportedError(f"layer {layer.name!r} (Scale): Caffe's bias beside a second input spans the batch")
+
+
+def single_eltwise(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
+    """An Eltwise of one input: Caffe's takes two or more."""
+    if not isinstance(layer, Eltwise) or len(inputs) > 1:
+        return None
+    return [Power(name=layer.name, inputs=layer.inputs, scale=layer.coeffs[0] if layer.coeffs else 1.0)]
 
 
 def split_towers(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
@@ -149,6 +156,7 @@ def as_scales(
     Scales get an axis counted from the front, and at least one axis. Returns the network and its parameters.
     """
     shapes, wiring, tensors = activation_shapes(spec), spec.wiring(), dict(weights)
+    spec = replace(spec, ties=())  # of parameters that get other names here; each has its copy
     for layer in spec.layers:
         sources, shape = wiring[layer.name], shapes[layer.name]
         weight, bias = f"{layer.name}.weight", f"{layer.name}.bias"

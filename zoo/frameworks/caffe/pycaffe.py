@@ -20,20 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import UnsupportedError
-from zoo.frameworks._caffe_lower import for_caffe
-from zoo.frameworks._caffe_model import caffemodel, layer_blobs
-from zoo.frameworks._caffe_writer import NetLayer, input_layer, net_layers
-from zoo.frameworks._prototxt import Message, dumps
+from zoo.frameworks.caffe.lower import for_caffe
+from zoo.frameworks.caffe.model import caffemodel, layer_blobs
+from zoo.frameworks.caffe.writer import NetLayer, input_layer, net_layers
 from zoo.layers import ModelSpec
+from zoo.wire.prototxt import Message, dumps
 
 Array: TypeAlias = NDArray[Any]
 
 
 def _caffe(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`_caffe_process` in a process that finds its modules where this one does; its log is about failures only."""
+    """`process` in a process that finds its modules where this one does; its log is about failures only."""
     path = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
     return subprocess.run(
-        [sys.executable, "-P", "-m", "zoo.frameworks._caffe_process", *arguments],
+        [sys.executable, "-P", "-m", "zoo.frameworks.caffe.process", *arguments],
         env=os.environ | {"PYTHONPATH": path, "GLOG_minloglevel": "2", "GLOG_logtostderr": "1"},
         capture_output=True,
         text=True,

@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 
 from zoo import spec_json
 from zoo.errors import FileFormatError, ZooError
-from zoo.frameworks._caffe_images import DataImages, images_beside
-from zoo.frameworks._caffe_legacy import V1_TYPES
-from zoo.frameworks._caffe_lower import Lowered, Names, Rule, as_scales, for_caffe, rewrite_all, without_k
-from zoo.frameworks._caffe_model import Piece, caffemodel, layer_blobs
-from zoo.frameworks._caffe_reader import CaffeNet, read_net
-from zoo.frameworks._caffe_writer import SPEC_COMMENT, NetLayer, deploy_text, input_layer, net_layers
-from zoo.frameworks._prototxt import Message, PrototxtError, dumps, parse
+from zoo.frameworks.caffe.images import DataImages, images_beside
+from zoo.frameworks.caffe.legacy import V1_TYPES
+from zoo.frameworks.caffe.lower import Lowered, Names, Rule, as_scales, for_caffe, rewrite_all, without_k
+from zoo.frameworks.caffe.model import Piece, caffemodel, layer_blobs
+from zoo.frameworks.caffe.reader import CaffeNet, read_net
+from zoo.frameworks.caffe.writer import SPEC_COMMENT, NetLayer, deploy_text, input_layer, net_layers
 from zoo.layers import Layer, ModelSpec, Softmax
 from zoo.registry import imported
+from zoo.shapes import activation_shapes, parameter_shapes
+from zoo.wire.prototxt import Message, PrototxtError, dumps, parse
 
 __all__ = [
     "V1_TYPES",
@@ -62,6 +63,7 @@ _LOG = logging.getLogger(__name__)
 
 # The largest prototxt of a published network has 0.3 MB; more is a caffemodel given by mistake.
 _MAX_BYTES = 2 << 20
+_UNUSED = f"the {SPEC_COMMENT.strip('# :')} comment was not used"
 
 
 def read_prototxt(path: Path) -> CaffeNet:
@@ -91,13 +93,17 @@ def read_prototxt(path: Path) -> CaffeNet:
 
 def parse_prototxt(text: str, path: Path) -> CaffeNet:
     """`read_prototxt` of a text; `path` is for messages and names."""
+    comment = next((line for line in reversed(text.splitlines()) if line.startswith(SPEC_COMMENT)), None)
+    spec, problem = _embedded(comment)
+    sizes = {source.name: source.shape for source in spec.inputs} if spec else None
     try:
-        net = read_net(parse(text), path.stem, f"read from {path.name}")
+        net = read_net(parse(text), path.stem, f"read from {path.name}", sizes)
     except PrototxtError as error:
         raise FileFormatError(path, str(error)) from error
-    comment = next((line for line in reversed(text.splitlines()) if line.startswith(SPEC_COMMENT)), None)
-    if comment is not None:
-        net = _described(net, comment.removeprefix(SPEC_COMMENT), path)
+    if spec:
+        net = _described(net, spec)
+    elif problem:
+        net = replace(net, notes=(*net.notes, f"{_UNUSED}: {problem}"))
     if net.images is None or net.images.mean_file or net.spec.preprocessing:
         return net
     return with_images(net, net.images, "its data layer")
@@ -109,14 +115,25 @@ def with_images(net: CaffeNet, images: DataImages, source: str) -> CaffeNet:
     return replace(net, spec=spec, images=images, notes=(*net.notes, images.told(source)))
 
 
-def _described(net: CaffeNet, description: str, path: Path) -> CaffeNet:
+def _embedded(comment: str | None) -> tuple[ModelSpec | None, str]:
+    """The spec of our own comment, or why it cannot be used."""
+    if comment is None:
+        return None, ""
+    try:
+        spec = spec_json.loads(comment.removeprefix(SPEC_COMMENT))
+        activation_shapes(spec)  # refuses an impossible network
+    except ZooError as error:
+        return None, str(error)
+    return spec, ""
+
+
+def _described(net: CaffeNet, spec: ModelSpec) -> CaffeNet:
     """The spec of our own comment, where it says the same as the network it stands in."""
     try:
-        spec = spec_json.loads(description)
-        written = read_net(parse(deploy_text(spec, described=False)), path.stem, net.spec.title)
+        written = read_net(parse(deploy_text(spec, described=False)), spec.name, net.spec.title)
     except (ZooError, PrototxtError) as error:
-        return replace(net, notes=(*net.notes, f"the {SPEC_COMMENT.strip('# :')} comment was not used: {error}"))
-    if (written.spec.inputs, written.spec.layers) == (net.spec.inputs, net.spec.layers):
+        return replace(net, notes=(*net.notes, f"{_UNUSED}: {error}"))
+    if replace(written.spec, name=net.spec.name) == net.spec:
         return replace(net, spec=spec)
     if (written.spec.inputs, _scores(written.spec)) == (net.spec.inputs, net.spec.layers):  # a train_val.prototxt
         return replace(net, spec=replace(net.spec, preprocessing=spec.preprocessing))
@@ -130,18 +147,21 @@ def _scores(spec: ModelSpec) -> tuple[Layer, ...]:
 
 
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
-    """Write ``deploy.prototxt``, ``train_val.prototxt`` and ``solver.prototxt``; see `zoo.registry.Framework`.
+    """Write ``deploy.prototxt`` and, where there is something to train, ``train_val.prototxt`` and ``solver.prototxt``.
+
+    See `zoo.registry.Framework`.
 
     Raises:
-        UnsupportedError: a layer Caffe has no equal for, or nothing to train.
+        UnsupportedError: a layer Caffe has no equal for.
     """
-    # Imported here: a conversion, which takes a third of a second, needs no training recipes.
-    training = import_module("zoo.frameworks._caffe_training")
-    texts = {
-        "deploy.prototxt": deploy_text(spec),
-        "train_val.prototxt": training.train_val_text(spec),
-        "solver.prototxt": training.solver_text(spec),
-    }
+    texts = {"deploy.prototxt": deploy_text(spec)}
+    if parameter_shapes(spec):
+        # Imported here: a conversion, which takes a third of a second, needs no training recipes.
+        training = import_module("zoo.frameworks.caffe.training")
+        texts["train_val.prototxt"] = training.train_val_text(spec)
+        texts["solver.prototxt"] = training.solver_text(spec)
+    else:
+        _LOG.info("%s has no parameters: no files for training are written", spec.name)
     for name, text in texts.items():
         (directory / name).write_text(text, encoding="utf-8")
     return [directory / name for name in texts]
@@ -175,8 +195,8 @@ def runtime() -> str:
 
 def _runtime() -> ModuleType:
     try:
-        return import_module("zoo.frameworks._caffe_pycaffe")
+        return import_module("zoo.frameworks.caffe.pycaffe")
     except ImportError as error:
         if not isinstance(error, ModuleNotFoundError) or error.name != "caffe":
             _LOG.warning("Caffe is installed but does not import (%s); OpenCV is used", error)
-        return imported("zoo.frameworks._caffe_opencv")
+        return imported("zoo.frameworks.caffe.opencv")

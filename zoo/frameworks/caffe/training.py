@@ -9,12 +9,13 @@ from typing import assert_never
 
 from zoo import spec_json
 from zoo.errors import UnsupportedError
-from zoo.frameworks._caffe_lower import for_caffe
-from zoo.frameworks._caffe_writer import SPEC_COMMENT, NetLayer, net_layers
-from zoo.frameworks._prototxt import Message, Word, dumps
+from zoo.frameworks.caffe.lower import for_caffe
+from zoo.frameworks.caffe.vocabulary import BY_KIND
+from zoo.frameworks.caffe.writer import SPEC_COMMENT, NetLayer, net_layers
 from zoo.layers import BatchNorm, Conv, Dense, ModelSpec, Shape, Softmax
 from zoo.recipe import Every, Phases, Plateau, Recipe, Shares, initial_values, rates_at, recipe_for
 from zoo.shapes import activation_shapes
+from zoo.wire.prototxt import Message, Word, dumps
 
 _IMAGENET = (1_281_167, 50_000)  # training and validation images of ILSVRC-2012
 _SMALL_SET = (50_000, 10_000)  # those of CIFAR-10
@@ -96,19 +97,25 @@ def _trainable(
         block = message.message("batch_norm_param")
         if not layer.batch_stats:
             del block.fields["use_global_stats"]
-        for _ in range(3):
-            message.add("param", Message().add("lr_mult", 0).add("decay_mult", 0))
+        for param in _params(message, 3):
+            param.fields["lr_mult"], param.fields["decay_mult"] = [0], [0]
     if not isinstance(layer, Conv | Dense):
         return message
-    block = message.message("convolution_param" if isinstance(layer, Conv) else "inner_product_param")
-    message.add("param", Message().add("lr_mult", multipliers[f"{layer.name}.weight"]).add("decay_mult", 1))
+    block = message.message(BY_KIND[type(layer)].block)
+    params = _params(message, 2 if layer.bias else 1)
+    params[0].add("lr_mult", multipliers[f"{layer.name}.weight"]).add("decay_mult", 1)
     _, _, std = initial[f"{layer.name}.weight"]
     block.add("weight_filler", Message().add("type", "gaussian").add("std", float(f"{std:.6g}")))
     if layer.bias:
-        message.add("param", Message().add("lr_mult", multipliers[f"{layer.name}.bias"]).add("decay_mult", 0))
+        params[1].add("lr_mult", multipliers[f"{layer.name}.bias"]).add("decay_mult", 0)
         _, value, _ = initial[f"{layer.name}.bias"]
         block.add("bias_filler", Message().add("type", "constant").add("value", value))
     return _block_last(message)
+
+
+def _params(message: Message, count: int) -> list[Message]:
+    """The ``param`` blocks of a layer, one a blob; made where it shares none."""
+    return message.add("param", *(Message() for _ in range(count - len(message.messages("param"))))).messages("param")
 
 
 def _block_last(message: Message) -> Message:

@@ -1,4 +1,4 @@
-"""The process `_caffe_pycaffe` starts: Caffe runs the network it finds in a folder, CPU, TEST phase.
+"""The process `pycaffe` starts: Caffe runs the network it finds in a folder, CPU, TEST phase.
 
 The folder holds ``net.prototxt``, ``net.caffemodel``, the arrays of ``inputs.npz`` and in ``blobs.json`` the names of
 input and output blobs; it gets ``outputs.npz``, in the order of the names. Without a folder, Caffe's version is said.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from zoo.frameworks._prototxt import Message, PrototxtError
 from zoo.layers import ModelSpec, Preprocessing, Shape
+from zoo.wire.prototxt import Message, PrototxtError
 
 # V1 networks (2014) may still have the fields of a transform_param in the block of the data's source.
 _BLOCKS = ("transform_param", "data_param", "image_data_param", "window_data_param")
