@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from zoo.frameworks.caffe.row import Row, unless
@@ -52,7 +53,7 @@ def read_slices(message: Message, names: Sequence[str], source: str, shape: Shap
     bounds = [0, *points, size] if points else list(range(0, size + 1, size // pieces))
     return [
         Slice(name=name, inputs=(source,), start=start, stop=stop, axis=axis)
-        for name, start, stop in zip(names, bounds, bounds[1:], strict=True)
+        for name, (start, stop) in zip(names, pairwise(bounds), strict=True)
     ]
 
 

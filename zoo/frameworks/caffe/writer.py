@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from zoo import spec_json
+from zoo.arrays import Array
 from zoo.frameworks.caffe import shaping
 from zoo.frameworks.caffe.lower import SliceGroup, for_caffe, slice_groups
 from zoo.frameworks.caffe.vocabulary import BY_KIND
@@ -20,6 +24,7 @@ from zoo.layers import (
     Shape,
     Slice,
 )
+from zoo.parameters import ROLES
 from zoo.shapes import parameter_shapes
 from zoo.wire.prototxt import Message, dumps
 
@@ -138,3 +143,9 @@ def _slice_layers(group: SliceGroup, blobs: dict[str, str]) -> list[NetLayer]:
     # Silence says that nobody misses these pieces; Caffe would list them as outputs of the network.
     silence = Message().add("name", f"{group.name}_silence").add("type", "Silence").add("bottom", *group.unused)
     return [NetLayer(message), NetLayer(silence)]
+
+
+def layer_blobs(layer: Layer, weights: Mapping[str, Array]) -> list[Array]:
+    """A layer's parameters in Caffe's order; BatchNorm's third blob is the factor both others are divided by, 1."""
+    blobs = [weights[name] for role in ROLES if (name := f"{layer.name}.{role}") in weights]
+    return [*blobs, np.ones(1, np.float32)] if isinstance(layer, BatchNorm) else blobs
