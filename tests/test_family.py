@@ -181,7 +181,7 @@ def in_phase(path: Path, phase: str) -> tuple[Layer, ...]:
     kept = [
         layer
         for layer in net.messages("layer")
-        if not any(rule.string("phase") not in ("", phase) for rule in layer.messages("include"))
+        if not any(rule.enum("phase", phase, ("TRAIN", "TEST")) != phase for rule in layer.messages("include"))
     ]
     for layer in kept:
         layer.fields.pop("include", None)

@@ -116,3 +116,4 @@ def test_a_power_of_zero_keeps_its_sign_and_a_constant_reads_nothing() -> None:
     np.testing.assert_array_equal(apply(Power(name="p", power=-1.0), [x], {}), [[np.inf, -np.inf, np.nan, 0.0]])
     np.testing.assert_array_equal(apply(Power(name="p", power=2.0, scale=0.0, shift=3.0), [x], {}), np.full((1, 4), 9))
     np.testing.assert_array_equal(apply(Power(name="p", power=0.0), [x], {}), np.ones((1, 4)))
+    assert apply(Power(name="p", power=0.5), [np.array([[-np.inf]])], {}).item() == np.inf

@@ -141,6 +141,13 @@ def test_the_last_of_unequal_copies_counts(tmp_path: Path, caplog: pytest.LogCap
     assert "right.0 and left.0 share the blob 'kernel', but differ; left.0, the last, serves all" in caplog.text
 
 
+def test_a_copy_that_does_not_fit_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    spec, weights = twins(), tied_weights(twins())
+    misshapen = weights | {"left.weight": np.ones((5, 3, 3, 2), np.float32)}
+    with pytest.raises(WeightsError, match=r"left\.0 has shape"):
+        caffemodel(tmp_path / "w.caffemodel", spec, ("left", misshapen), ("right", weights), ("f", weights))
+
+
 def test_only_the_named_blob_is_shared(tmp_path: Path) -> None:
     spec = net('param { name: "kernel" }', 'param { name: "kernel" }').spec
     one, two = tied_weights(spec), tied_weights(spec, seed=1)

@@ -148,8 +148,8 @@ def _loaded(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> Mappi
     for tie in spec.ties:
         twins = [natives[name] for name in tie.parameters]
         copies = [name for name in loaded if name in twins]
-        if not copies:
-            continue
+        if len({loaded[name].shape for name in copies}) != 1:
+            continue  # there is none, or one does not fit, which is refused by its name
         last = loaded[copies[-1]]
         if not all(np.array_equal(loaded[name], last) for name in copies):
             _LOG.warning(

@@ -63,6 +63,19 @@ class OnnxGraph:
         self.outputs = [value.name for value in graph.output]
         self.nodes = [(n.output[0], n.op_type, tuple(n.input)) for n in graph.node if n.output and n.output[0]]
 
+    def normalisation(self, index: int) -> dict[str, Any] | None:
+        """The numbers of an LRN node, as our `LRN` calls them; None for any other node, or past the last."""
+        nodes = self._model.graph.node
+        if index >= len(nodes) or nodes[index].op_type != "LRN":
+            return None
+        said = {item.name: onnx.helper.get_attribute_value(item) for item in nodes[index].attribute}
+        return {
+            "size": int(said.get("size", 0)),
+            "alpha": float(said.get("alpha", 1e-4)),
+            "beta": float(said.get("beta", 0.75)),
+            "k": float(said.get("bias", 1.0)),
+        }
+
     def run(self, batches: Sequence[Mapping[str, Array]], rows: int) -> dict[str, Array]:
         """The graph's own outputs, the results of several batches as one of `rows` samples.
 
@@ -97,9 +110,10 @@ class OnnxGraph:
         rows += -rows % (self.batch or rows)
         for i, piece in enumerate(pieces):
             nodes, sources = self._between(piece)
+            used = {name for node in nodes for name in node.input}
+            read = {name: fed[name] for name in sources} | {n: x for n, x in piece.reads.items() if n in used}
             names = {name: f"{i}/{name}" for node in nodes for name in node.output if name}
-            names |= {name: f"{i}/{name}" for name in {*piece.reads, *sources}}
-            read = {name: fed[name] for name in sources} | dict(piece.reads)
+            names |= {name: f"{i}/{name}" for name in read}
             inputs |= {names[name]: np.resize(array, (rows, *array.shape[1:])) for name, array in read.items()}
             model.graph.node.extend(_renamed(node, names, f"{i}/{k}") for k, node in enumerate(nodes))
             model.graph.output.append(onnx.ValueInfoProto(name=names.get(piece.target, piece.target)))

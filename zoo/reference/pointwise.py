@@ -40,12 +40,14 @@ def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, 
 
 def _power(layer: Power, x: Float64) -> Float64:
     """As power_layer.cpp: nothing is added where the shift is 0, so that -0 stays -0; a constant reads no input."""
-    if layer.scale * layer.power == 0:
-        return np.full_like(x, np.power(np.float64(layer.shift), layer.power))
-    scaled = layer.scale * x
-    shifted = scaled + layer.shift if layer.shift else scaled
+    if np.float32(layer.scale) * np.float32(layer.power) == 0:
+        base = np.full_like(x, layer.shift)
+    else:
+        scaled = layer.scale * x
+        base = scaled + layer.shift if layer.shift else scaled
+    # By an array of exponents: for a single 0.5, NumPy takes the square root, which has another answer for -inf.
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.power(shifted, layer.power)
+        return np.power(base, np.full_like(base, layer.power))
 
 
 def _eltwise(layer: Eltwise, inputs: Sequence[Float64]) -> Float64:

@@ -13,8 +13,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 from zoo.errors import FileFormatError, UnknownNameError
 from zoo.wire.onnx import Array
 
-# ONNX Runtime's own messages start at "error": what it warns of (a weight no node reads) is nothing to act on.
-_ERROR = 3
+# ONNX Runtime prints nothing short of its own end: what it warns of (a weight no node reads) is nothing to act on, and
+# its errors are raised as well.
+_FATAL = 4
 
 # A file that is no model, a graph or an operator it cannot run, inputs that do not fit, and its own failures.
 _states = cast(Any, states)
@@ -58,7 +59,7 @@ def run_batches(
         weights: the initializers, where `model` leaves their data out; lent, not copied.
     """
     options, lent = ort.SessionOptions(), list[Any]()
-    options.log_severity_level = _ERROR
+    options.log_severity_level = _FATAL
     if weights:
         lent = [ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C")) for array in weights.values()]
         options.add_external_initializers(list(weights), lent)
