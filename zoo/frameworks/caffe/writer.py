@@ -12,7 +12,7 @@ from zoo import spec_json
 from zoo.arrays import Array
 from zoo.frameworks.caffe import shaping
 from zoo.frameworks.caffe.lower import SliceGroup, for_caffe, slice_groups
-from zoo.frameworks.caffe.vocabulary import BY_KIND
+from zoo.frameworks.caffe.vocabulary import row_of
 from zoo.layers import (
     BatchNorm,
     Concat,
@@ -102,7 +102,7 @@ def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
             continue
         over = in_place and isinstance(layer, ReLU | Dropout) and sources[0] not in kept and readers[sources[0]] == 1
         blobs[layer.name] = blobs[sources[0]] if over else layer.name
-        row = BY_KIND[type(layer)]
+        row = row_of(layer)
         message = Message().add("name", layer.name).add("type", row.type)
         message.add("bottom", *(blobs[name] for name in sources)).add("top", blobs[layer.name])
         message.add("param", *params.get(layer.name, []))
