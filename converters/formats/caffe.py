@@ -33,6 +33,8 @@ from zoo.shapes import parameter_table
 from zoo.wire.caffemodel import StoredLayer, read_blob, read_layers
 from zoo.wire.mapped import mapped
 
+SUFFIXES = (".caffemodel",)
+
 _LOG = logging.getLogger(__name__)
 
 

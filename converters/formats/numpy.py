@@ -32,6 +32,10 @@ from zoo.wire.layout import contiguous
 from zoo.wire.mapped import mapped
 from zoo.wire.npy_pickle import dump, loads
 
+SUFFIXES = (".npy", ".npz")
+# Suffixes whose files hold the network and its preprocessing, beside the tensors.
+HOLDS_NETWORK = (".npz",)
+
 _format = np.lib.format
 
 # How the matrices of a file lie where a slim checkpoint would hold convolutions.

@@ -16,6 +16,10 @@ from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.wire.checkpoint import index_path, read_v1, read_v2, write_v2
 
+SUFFIXES = (".ckpt",)
+# Suffixes whose files hold the network and its preprocessing, beside the tensors.
+HOLDS_NETWORK = ()
+
 # The last part of a slot's name, under the variable it belongs to: what tf.train's optimizers and averages keep.
 _SLOTS = re.compile(
     r"[^/]/(Momentum|RMSProp|Adam|Adagrad|AdagradDA|Adadelta|Ftrl|ProximalAdagrad|LARSOptimizer"

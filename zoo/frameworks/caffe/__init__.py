@@ -12,6 +12,10 @@ from zoo.frameworks.caffe.reader import CaffeNet
 from zoo.frameworks.caffe.source import caffemodel_pieces, generate
 from zoo.frameworks.caffe.writer import NetLayer, deploy_text, input_layer, layer_blobs, net_layers
 
+# Whose version says whether the framework is there, and the packages that its extra brings.
+DISTRIBUTION = "opencv-python-headless"
+PACKAGES = ("cv2", "google")  # google: protobuf
+
 __all__ = [
     "CaffeNet",
     "DataImages",
