@@ -99,7 +99,8 @@ def bench(
             for layer in segment.layers:
                 reads, parameters = [known[name] for name in layer.inputs], parameters_of(weights, layer.name)
                 y = known[layer.name] = oracle.apply(layer, reads, parameters)
-                sizes[layer.name] = _bound(layer, y, reads, [sizes[name] for name in layer.inputs], parameters)
+                bound = _bound(layer, y, reads, [sizes[name] for name in layer.inputs], parameters)
+                sizes[layer.name] = np.broadcast_to(bound, y.shape)
                 shares[layer.name] = exercised(layer, reads, parameters)
         if np.isfinite(known[segment.target]).all():
             bound = np.abs(sizes[segment.target])

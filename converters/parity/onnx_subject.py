@@ -181,7 +181,11 @@ class _Cut:
 
     def __call__(self, wanted: Sequence[tuple[Segment, Mapping[str, Array]]]) -> dict[str, Array]:
         pieces = [
-            Piece(reads=self._fed(batches, self.tensors[segment.target]), target=self.tensors[segment.target])
+            Piece(
+                reads=self._fed(batches, self.tensors[segment.target]),
+                target=self.tensors[segment.target],
+                rows=len(next(iter(batches.values()))),
+            )
             for segment, batches in wanted
         ]
         try:
