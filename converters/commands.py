@@ -103,7 +103,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(show.show_dict(spec))
     elif not options.svg:
-        _print(show.show_text(spec))
+        _print("\n".join(filter(None, (show.show_text(spec), registry.remark(options.model)))))
     return 0
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.preprocess import canonical_input
-from zoo.recipe import PAPER, SMALL, Augmentation
+from zoo.recipe import DEFAULT, Augmentation
 from zoo.training.data import (
     DIGITS,
     Batch,
@@ -28,6 +28,7 @@ from zoo.training.data import (
 from zoo.training.evaluate import Scores, evaluate, module_forward, score
 
 MINI = registry.model("alexnet_mini")
+PAPER = registry.recipe(registry.model("alexnet"))
 
 
 @pytest.fixture
@@ -71,11 +72,11 @@ def test_what_is_wrong_with_a_folder_is_said_in_one_line(folder: Path, tmp_path:
 
 
 def test_every_epoch_is_another_permutation_of_all_images(folder: Path) -> None:
-    stream = TrainingStream(open_images(folder, "train"), MINI, SMALL, seed=1)
+    stream = TrainingStream(open_images(folder, "train"), MINI, DEFAULT, seed=1)
     first, second = ([stream.index(p) for p in range(e * 12, e * 12 + 12)] for e in (0, 1))
     assert sorted(first) == sorted(second) == list(range(12))
     assert first != second
-    assert first != [TrainingStream(stream.images, MINI, SMALL, seed=2).index(p) for p in range(12)]
+    assert first != [TrainingStream(stream.images, MINI, DEFAULT, seed=2).index(p) for p in range(12)]
 
 
 def test_the_images_do_not_depend_on_batches_or_workers(folder: Path) -> None:
@@ -93,7 +94,7 @@ def test_the_images_do_not_depend_on_batches_or_workers(folder: Path) -> None:
 
 def test_crops_flips_and_colours_vary_and_their_centre_is_the_image(folder: Path) -> None:
     images = open_images(folder, "train")
-    plain = replace(SMALL, augmentation=Augmentation(flip=False, colour_noise=0.0))
+    plain = replace(DEFAULT, augmentation=Augmentation(flip=False, colour_noise=0.0))
     still = replace(MINI, preprocessing=replace(MINI.preprocessing, resize=67))  # type: ignore[type-var]
     stream = TrainingStream(images, still, plain, seed=0)
     x_CHW = stream[4][0]  # no room to move: the central square
@@ -120,18 +121,35 @@ def test_colour_noise_follows_the_principal_components(folder: Path) -> None:
     images = open_folder(folder / "colours")
     colours = principal_colours(images, 72)
     assert colours @ colours.T == pytest.approx(np.cov(tones.T, bias=True))
-    noisy = TrainingStream(images, MINI, replace(PAPER, augmentation=Augmentation(flip=False)), seed=0)
+    loud = Augmentation(flip=False, colour_noise=0.1)
+    noisy = TrainingStream(images, MINI, replace(PAPER, augmentation=loud), seed=0)
     quiet = TrainingStream(
         images, MINI, replace(PAPER, augmentation=Augmentation(flip=False, colour_noise=0.0)), seed=0
     )
     shift = noisy[3][0] - quiet[3][0]
     assert np.ptp(shift, axis=(1, 2)) == pytest.approx([0, 0, 0], abs=1e-4)
     assert np.abs(shift).max() > 0.1
+    divided = TrainingStream(images, MINI, replace(PAPER, augmentation=replace(loud, noise_divides=True)), seed=0)
+    assert divided[3][0] == pytest.approx(noisy[3][0] / 1.1, rel=1e-6)
+
+
+def test_the_2012_code_divides_by_the_noise_only_while_it_is_on(folder: Path) -> None:
+    recipe = registry.recipe(registry.model("alexnet_2012_code"))
+    assert recipe.augmentation == Augmentation(colour_noise=0.1, noise_divides=True)
+    images = open_images(folder, "train")
+    still = replace(recipe, augmentation=Augmentation(flip=False))
+    stream, plain = (
+        TrainingStream(images, MINI, how, seed=0)
+        for how in (replace(recipe, augmentation=replace(recipe.augmentation, flip=False)), still)
+    )
+    early, late = 3, 67 * len(images) + 3  # epoch 67 and later: colours as they are
+    assert np.array_equal(stream[late][0], plain[late][0])
+    assert np.abs(stream[early][0]).mean() < 0.95 * np.abs(plain[early][0]).mean()
 
 
 def test_padding_makes_room_for_crops() -> None:
     spec = registry.model("alexnet_cifar10")
-    padded = replace(SMALL, augmentation=Augmentation(pad=4, colour_noise=0.0))
+    padded = replace(DEFAULT, augmentation=Augmentation(pad=4, colour_noise=0.0))
     stream = TrainingStream(open_images(DIGITS, "train"), spec, padded, seed=0)
     assert stream[0][0].shape == (3, 32, 32)
     assert len({stream._augmented(stream.images.pixels(0), p).tobytes() for p in range(10)}) > 5
@@ -141,7 +159,7 @@ def test_a_broken_image_is_named_and_replaced_by_the_next_whole_one(folder: Path
     broken = folder / "train" / "cat" / "0.jpg"
     broken.write_bytes(b"\xff\xd8\xff not a picture")
     images = open_images(folder, "train")
-    stream = TrainingStream(images, MINI, SMALL, seed=0)
+    stream = TrainingStream(images, MINI, DEFAULT, seed=0)
     (place,) = [p for p in range(12) if stream.index(p) == 0]
     (batch,) = batches(stream, [range(place, place + 1)], 0)
     assert len(batch.broken) == 1
@@ -153,7 +171,7 @@ def test_a_broken_image_is_named_and_replaced_by_the_next_whole_one(folder: Path
 def test_a_folder_of_nothing_but_broken_images_is_no_endless_loop(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_bytes(b"nothing")
-    x, label, broken = TrainingStream(open_folder(tmp_path), MINI, SMALL, seed=0)[0]
+    x, label, broken = TrainingStream(open_folder(tmp_path), MINI, DEFAULT, seed=0)[0]
     assert (x.shape, label, len(broken)) == ((3, 67, 67), -1, 1)
 
 

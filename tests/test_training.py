@@ -26,7 +26,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from zoo import registry, spec_json
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
-from zoo.recipe import SMALL, recipe_for
+from zoo.recipe import DEFAULT
 from zoo.training.checkpoint import checkpoints
 from zoo.training.journal import Journal, read_metrics
 from zoo.training.launch import train
@@ -247,7 +247,7 @@ def test_a_broken_image_stops_the_run_or_is_skipped_as_asked(tmp_path: Path, cap
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match=r"the loss is .* the rate is too high"):
-        train(_options(tmp_path, recipe=replace(SMALL, rate=1e6)))
+        train(_options(tmp_path, recipe=replace(DEFAULT, rate=1e6)))
 
 
 @pytest.mark.parametrize(
@@ -289,4 +289,4 @@ def test_the_length_follows_from_epochs_and_the_recipe(tmp_path: Path) -> None:
     job = prepare(options)
     assert (job.batch_size, job.steps) == (64, 45)  # 2 x 1437 images
     assert [step for step in range(job.steps) if job.ends_epoch(step)] == [22, 44]
-    assert prepare(replace(options, epochs=None)).steps == -(-recipe_for(TINY).epochs * 1437 // 64)
+    assert prepare(replace(options, epochs=None)).steps == -(-DEFAULT.epochs * 1437 // 64)

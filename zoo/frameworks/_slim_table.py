@@ -34,6 +34,8 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
+from zoo.recipe import Constant, Distribution, Normal, TruncatedNormal, Uniform, XavierUniform, initial_values, rule_of
+from zoo.registry import recipe
 from zoo.shapes import Window, activation_shapes, affine_shape, axis_index, window
 
 # Where the axes N, C, H, W of an image are found in TensorFlow's N, H, W, C.
@@ -48,6 +50,8 @@ class Table:
         spec: the network.
         keep_prob: what ``dropout_keep_prob`` stands for if left out: the first dropout's share of kept numbers.
         logits: the layer whose output the network function returns: what the closing softmax reads, or the last layer.
+        initializers: ``weight`` and ``bias`` -> the commonest initial values of convolutions and dense layers, which
+            the arg_scope sets; the calls of the others name their own.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -63,6 +67,8 @@ class Table:
         read = self._wiring[last.name][0]
         inputs = {source.name for source in spec.inputs}
         self.logits = read if isinstance(last, Softmax) and read not in inputs else last.name
+        self._initial = _initial(spec)
+        self.initializers = {kind: self._commonest(kind) for kind in ("weight", "bias")}
 
     def on_map(self, name: str) -> bool:
         """Whether a vector is an N x 1 x 1 x C tensor."""
@@ -118,6 +124,21 @@ class Table:
             case _:
                 assert_never(layer)
 
+    def _commonest(self, kind: str) -> Call:
+        found = [made for name, made in self._initial.items() if name.endswith(f".{kind}")]
+        return max(found, key=found.count) if found else _initializer(Constant())
+
+    def _with_initial(self, made: Call, layer: Conv | Dense) -> Call:
+        """A call with the initial values that are not the arg_scope's."""
+        options = dict(made.options)
+        for option, kind in (("weights_initializer", "weight"), ("biases_initializer", "bias")):
+            own = self._initial.get(f"{layer.name}.{kind}")
+            if own is None:
+                options[option] = None  # without a bias
+            elif own != self.initializers[kind]:
+                options[option] = own
+        return Call(made.function, made.arguments, options)
+
     def _outputs(self, layer: Conv | Dense) -> Expression:
         if self.spec.head is layer:
             return Name("num_classes")
@@ -137,7 +158,7 @@ class Table:
             made = call("grouped_conv2d", x, self._outputs(layer), [*layer.kernel], layer.groups, **options)
         else:
             made = call("slim.conv2d", x, self._outputs(layer), [*layer.kernel], **options)
-        return _with_bias(made, bias=layer.bias)
+        return self._with_initial(made, layer)
 
     def _dense(self, layer: Dense, x: Expression, shape: Shape, *, on_map: bool) -> Expression:
         scope, outputs = self._scopes[layer.name], self._outputs(layer)
@@ -147,10 +168,10 @@ class Table:
             flat = (*shape[: axis - 1], prod(shape[axis - 1 :]))
             x = _canonical(x, shape)
             x = x if flat == shape else call("tf.reshape", x, [-1, *flat])
-            dense = _with_bias(call("slim.fully_connected", x, outputs, scope=scope), bias=layer.bias)
+            dense = self._with_initial(call("slim.fully_connected", x, outputs, scope=scope), layer)
             return _native(dense, self._shapes[layer.name])
         kernel = [*shape[1:]] if layout == "HWCO" else [1, 1]
-        dense = _with_bias(call("slim.conv2d", x, outputs, kernel, padding="VALID", scope=scope), bias=layer.bias)
+        dense = self._with_initial(call("slim.conv2d", x, outputs, kernel, padding="VALID", scope=scope), layer)
         if layer.name in self._kept:
             return dense
         return call("tf.squeeze", dense, [1, 2], name=f"{scope}/squeezed")
@@ -205,8 +226,33 @@ def _channels_back(x: Expression, shape: Shape) -> Expression:
     return x if rank in (2, 4) else call("tf.transpose", x, [0, rank - 1, *range(1, rank - 1)])
 
 
-def _with_bias(made: Call, *, bias: bool) -> Call:
-    return made if bias else Call(made.function, made.arguments, {**made.options, "biases_initializer": None})
+def _initial(spec: ModelSpec) -> dict[str, Call]:
+    """Parameter of a convolution or a dense layer -> the call for its initial values."""
+    how, found = recipe(spec), dict[str, Call]()
+    for name, (_, distribution) in initial_values(how, spec).items():
+        layer = spec.layer(name.rpartition(".")[0])
+        if isinstance(layer, Conv) and rule_of(how, spec, name) == XavierUniform():
+            found[name] = call("slim.xavier_initializer")  # its word for it, where the variable has the weight's fans
+        elif isinstance(layer, Conv | Dense):
+            found[name] = _initializer(distribution)
+    return found
+
+
+def _initializer(distribution: Distribution) -> Call:
+    """TensorFlow's word for a distribution."""
+    match distribution:
+        case Constant(value=0):
+            return call("tf.zeros_initializer")
+        case Constant(value=value):
+            return call("tf.constant_initializer", value)
+        case Normal(std=std):
+            return call("tf.random_normal_initializer", stddev=std)
+        case TruncatedNormal(std=std):
+            return call("tf.truncated_normal_initializer", stddev=std)
+        case Uniform(bound=bound):
+            return call("tf.random_uniform_initializer", -bound, bound)
+        case _:
+            assert_never(distribution)
 
 
 def _padded(x: Expression, before: Pair, after: Pair, value: Expression = None) -> Expression:

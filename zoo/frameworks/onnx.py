@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import prod, sqrt
 from pathlib import Path
 from typing import Any, cast
-
-import numpy as np
 
 from zoo.errors import UnsupportedError
 from zoo.frameworks._onnx_graph import IR_VERSIONS, OPSET, Array, Graph, chunks
 from zoo.frameworks._onnx_layers import Builder, add_layer
-from zoo.layers import BatchNorm, Concat, ModelSpec, Scale, Shape
-from zoo.registry import imported
+from zoo.initial import initial_weights
+from zoo.layers import Concat, ModelSpec, Shape
+from zoo.registry import imported, recipe
 from zoo.shapes import activation_shapes, axis_index, parameter_shapes
 from zoo.spec_json import METADATA_KEY, dumps, to_dict
 
@@ -94,29 +92,14 @@ def write(path: Path, model: Graph, tensors: Mapping[str, Array]) -> None:
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     """Write ``<spec.file_name>.onnx``, ready to run or to be given weights.
 
-    ONNX has no untrained form, so the weights are He-initialised (K. He et al., 2015, arXiv:1502.01852) with a fixed
-    seed; the entry ``weights`` of the file's metadata says so.
+    ONNX has no untrained form, so the weights are the initial values of the network's recipe, drawn with a fixed seed;
+    the entry ``weights`` of the file's metadata says so.
     """
     path = directory / f"{spec.file_name}.onnx"
-    model = graph(spec)
-    note = {"weights": f"untrained: He-initialised, seed {_SEED}"}
-    write(path, replace(model, metadata={**model.metadata, **note}), _initial_weights(spec))
+    model, how = graph(spec), recipe(spec)
+    note = {"weights": f"untrained: initial values of the recipe {how.name!r}, seed {_SEED}"}
+    write(path, replace(model, metadata={**model.metadata, **note}), initial_weights(spec, how, _SEED))
     return [path]
-
-
-def _initial_weights(spec: ModelSpec) -> dict[str, Array]:
-    generator, weights = np.random.default_rng(_SEED), dict[str, Array]()
-    ones = {f"{layer.name}.weight" for layer in spec.layers if isinstance(layer, Scale)}
-    ones |= {f"{layer.name}.variance" for layer in spec.layers if isinstance(layer, BatchNorm)}
-    for name, shape in parameter_shapes(spec).items():
-        if name in ones:
-            weights[name] = np.ones(shape, np.float32)
-        elif name.endswith(".weight"):
-            weights[name] = generator.standard_normal(shape, np.float32)
-            weights[name] *= np.float32(sqrt(2 / prod(shape[1:])))
-        else:
-            weights[name] = np.zeros(shape, np.float32)
-    return weights
 
 
 def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -7,7 +7,7 @@ import keyword
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any, assert_never, cast
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from zoo import registry
 from zoo.errors import UnsupportedError, WeightsError, ZooError
 from zoo.frameworks import _pytorch_modules as extra
 from zoo.layers import (
@@ -41,6 +42,15 @@ from zoo.layers import (
     Slice,
     Softmax,
     TanH,
+)
+from zoo.recipe import (
+    Constant,
+    Distribution,
+    FanInUniform,
+    Normal,
+    TruncatedNormal,
+    Uniform,
+    initial_values,
 )
 from zoo.shapes import Window, activation_shapes, affine_shape, axis_index, parameter_shapes, window
 
@@ -219,9 +229,54 @@ def _pads(place: Window) -> tuple[int, int, int, int]:
     return (left, max(right, 0), top, max(bottom, 0))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Initial values of a parameter as ``nn.init.function(parameter, *args, **options)``."""
+
+    function: str
+    args: tuple[float, ...] = ()
+    options: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def run(self, parameter: nn.Parameter) -> None:
+        """The call, run: torch's own generator draws."""
+        getattr(nn.init, self.function)(parameter, *self.args, **self.options)
+
+    def text(self, parameter: str) -> str:
+        """The call, printed."""
+        arguments = [parameter, *map(repr, self.args), *(f"{name}={value!r}" for name, value in self.options.items())]
+        return f"nn.init.{self.function}({', '.join(arguments)})"
+
+
+def _starts(spec: ModelSpec) -> dict[str, Start]:
+    """Canonical parameter -> its initial values, where torch's modules have not set them by themselves."""
+    recipe, found = registry.recipe(spec), dict[str, Start]()
+    own = initial_values(replace(recipe, initial={"*": FanInUniform()}, unit_inputs=False), spec)
+    for name, (_, distribution) in initial_values(recipe, spec).items():
+        if distribution != own[name][1]:
+            found[name] = _start(distribution)
+    return found
+
+
+def _start(distribution: Distribution) -> Start:
+    match distribution:
+        case Constant(value=0.0):
+            return Start(function="zeros_")
+        case Constant(value=value):
+            return Start(function="constant_", args=(value,))
+        case Normal(std=std):
+            return Start(function="normal_", options={"std": std})
+        case TruncatedNormal(std=std):
+            return Start(function="trunc_normal_", options={"std": std, "a": -2 * std, "b": 2 * std})
+        case Uniform(bound=bound):
+            return Start(function="uniform_", args=(-bound, bound))
+        case _:
+            assert_never(distribution)
+
+
 class Network(nn.Module):
     """A spec as a live module: a submodule a layer, under the name `attribute_names` gives it.
 
+    Its initial values are those of the network's recipe (`zoo.registry.recipe`), drawn by torch's own generator.
     Ordinary in every other way: ``train()`` and ``eval()``, ``state_dict()`` and ``to()`` work, and nothing is done in
     place. A fresh one is in training mode, as every module of torch.
 
@@ -236,6 +291,9 @@ class Network(nn.Module):
         self._attributes, self._wiring = attribute_names(spec), spec.wiring()
         for layer, made in self._calls.items():
             self.add_module(self._attributes[layer], made.module())
+        for name, start in _starts(spec).items():
+            layer, _, kind = name.rpartition(".")
+            start.run(self.get_parameter(f"{self._attributes[layer]}.{kind}"))
 
     def activations(self, *inputs: Tensor) -> dict[str, Tensor]:
         """Every layer's output, N x shape, under its name, from one tensor an input of the spec, in their order."""
@@ -307,7 +365,7 @@ def build(
 
     Args:
         spec: the network.
-        weights: every canonical parameter, float32, copied; without them the modules' own initial values stay.
+        weights: every canonical parameter, float32, copied; without them the recipe's initial values stay.
         outputs: the activations it answers with (the logits, say); the spec's outputs if left out.
 
     Raises:
@@ -386,11 +444,24 @@ def source_text(spec: ModelSpec) -> str:
         "    def __init__(self) -> None:",
         "        super().__init__()",
         *(f"        self.{attributes[name]} = {made.text()}  # {_times(shapes[name])}" for name, made in calls.items()),
+        *_initial_lines(spec, attributes),
         f"\n    def forward(self, {signature}) -> {kind}:",
         f'        """{results}, from {inputs}."""',
         *_forward_lines(spec, calls, attributes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _initial_lines(spec: ModelSpec, attributes: Mapping[str, str]) -> list[str]:
+    recipe, starts = registry.recipe(spec), _starts(spec)
+    said = f"        # Initial values: the recipe {recipe.name} ({_text(recipe.source)})"
+    if not starts:
+        return [f"{said}, which are torch's own."]
+    lines = [f"{said}."]
+    for name, start in starts.items():
+        layer, _, kind = name.rpartition(".")
+        lines.append(f"        {start.text(f'self.{attributes[layer]}.{kind}')}")
+    return lines
 
 
 def _forward_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mapping[str, str]) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo import registry
-from zoo.frameworks._slim_calls import Activation, functions, quoted, statement
+from zoo.frameworks._slim_calls import Activation, functions, quoted, render, statement
 from zoo.frameworks._slim_table import Table
 from zoo.frameworks._slim_variables import identifier
 from zoo.layers import ModelSpec
@@ -46,9 +46,9 @@ def network(spec: ModelSpec) -> Callable[..., tuple[Any, dict[str, Any]]]:
     return _runtime().network(spec)
 
 
-def arg_scope(weight_decay: float = 0.0005) -> Any:
-    """The live form of the generated ``<name>_arg_scope``."""
-    return _runtime().arg_scope(weight_decay)
+def arg_scope(spec: ModelSpec, weight_decay: float | None = None) -> Any:
+    """The live form of the generated ``<name>_arg_scope``; without a `weight_decay`, it has that of the recipe."""
+    return _runtime().arg_scope(spec, registry.recipe(spec).weight_decay if weight_decay is None else weight_decay)
 
 
 def assign(session: Any, spec: ModelSpec, weights: Mapping[str, NDArray[Any]], scope: str | None = None) -> None:
@@ -82,23 +82,40 @@ def source(spec: ModelSpec) -> str:
     helpers = {node: text for node, text in _helpers().items() if node in used}
     layers += helpers.values()
     grouped = ", grouped_conv2d" if "grouped_conv2d" in used else ""
-    layers.append(_ARG_SCOPE.format(name=name, grouped=grouped))
+    layers.append(_arg_scope(spec, table, grouped))
     layers.append(_function(spec, table, calls, name))
     layers.append(f"{name}.default_image_size = {_image_size(spec)}")
     return f"{layers[0]}\n\n{layers[1]}\n\n\n" + "\n\n\n".join(layers[2:-1]) + f"\n\n\n{layers[-1]}\n"
 
 
 _ARG_SCOPE = '''\
-def {name}_arg_scope(weight_decay=0.0005):
-    """Initial values of the 2012 paper (s5, biases all 0), weight decay, and layers without a built-in activation."""
+def {name}_arg_scope(weight_decay={decay!r}):
+    """Initial values and weight decay of the recipe {recipe}; layers have no built-in activation.
+
+    Source: {source}.
+    """
     with slim.arg_scope(
         [slim.conv2d, slim.fully_connected{grouped}],
-        weights_initializer=tf.random_normal_initializer(stddev=0.01),
+        weights_initializer={weights},
         weights_regularizer=slim.l2_regularizer(weight_decay),
-        biases_initializer=tf.zeros_initializer(),
+        biases_initializer={biases},
     ):
         with slim.arg_scope([slim.conv2d, slim.fully_connected], activation_fn=None) as scope:
             return scope'''
+
+
+def _arg_scope(spec: ModelSpec, table: Table, grouped: str) -> str:
+    recipe = registry.recipe(spec)
+    weights, biases = (render(table.initializers[kind], lambda other: other.name) for kind in ("weight", "bias"))
+    return _ARG_SCOPE.format(
+        name=identifier(spec.name),
+        decay=recipe.weight_decay,
+        recipe=recipe.name,
+        source=_plain(recipe.source),
+        grouped=grouped,
+        weights=weights,
+        biases=biases,
+    )
 
 
 def _helpers() -> dict[str, str]:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from zoo.errors import FileFormatError, ZooError
 from zoo.layers import ModelSpec, Pair, Preprocessing
+from zoo.philox import generator
 from zoo.preprocess import (
     FloatArray,
     RGBImage,
@@ -33,7 +34,6 @@ from zoo.preprocess import (
     ten_crop,
 )
 from zoo.recipe import Recipe, rates_at
-from zoo.training.masks import generator
 
 Part: TypeAlias = Literal["train", "val"]
 DIGITS = "digits"
@@ -227,6 +227,8 @@ class TrainingStream(Dataset[_Sample]):
         if self.colours is not None and self._recolours_at(position // len(self.images)):
             shift = self.colours @ (rng.standard_normal(3) * augmentation.colour_noise)
             x_CHW += self._in_network_units(shift)
+            if augmentation.noise_divides:
+                x_CHW /= np.float32(1 + augmentation.colour_noise)
         return x_CHW
 
     def _recolours_at(self, epoch: int) -> bool:

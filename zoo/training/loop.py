@@ -14,15 +14,17 @@ from typing import Literal, Protocol
 
 from tqdm import tqdm
 
+from zoo import registry
 from zoo.errors import UnsupportedError, ZooError
+from zoo.initial import initial_weights
 from zoo.layers import ModelSpec
 from zoo.preprocess import FloatArray
-from zoo.recipe import Rates, Recipe, rates_at, recipe_for
+from zoo.recipe import Rates, Recipe, check_patterns, rates_at
 from zoo.training.checkpoint import Checkpoint, Setting, checkpoints, newest, save_checkpoint, save_model
 from zoo.training.data import Batch, Images, TrainingStream, batches, open_pair
 from zoo.training.evaluate import Scores
 from zoo.training.journal import Journal, draw_curves
-from zoo.training.optimiser import Progress, initial_weights
+from zoo.training.optimiser import Progress
 from zoo.training.towers import Arrangement, arrange
 
 
@@ -109,7 +111,8 @@ def prepare(options: TrainOptions) -> Job:
     spec = options.model.with_num_classes(len(train.classes))
     if spec.preprocessing is None:
         raise UnsupportedError(f"{spec.name} does not say how its images are prepared (it has no preprocessing)")
-    recipe = options.recipe or recipe_for(spec)
+    recipe = options.recipe or registry.recipe(spec)
+    check_patterns(recipe, spec)
     batch_size, devices = options.batch_size or recipe.batch_size, options.devices
     arrangement = arrange(spec, devices, options.parallel)
     dealt = arrangement.replicas * (arrangement.parts if arrangement.source == "batch" else 1)

@@ -246,7 +246,7 @@ class _Builder:
             layers=(replace(step.layer, inputs=step.inputs),),
         )
         scope = f"{self.name}/tower_{part}"
-        with slim_runtime.slim.arg_scope(tf_slim.arg_scope(0.0)):
+        with slim_runtime.slim.arg_scope(tf_slim.arg_scope(spec, 0.0)):
             made = tf_slim.network(spec)(read, is_training=False, scope=scope)[1][step.layer.name]
         if step.parameters:
             self.pieces.append(_Piece(spec=spec, scope=scope, step=step, part=part))
