@@ -312,7 +312,7 @@ def _one_of_two(rank: int, meeting: Path, data: Path, out: Path) -> None:
     for case in CASES:
         if has_towers(small(case)):
             job = prepare(options(case, data, out / "-".join(map(str, case)), devices=2, parallel="towers"))
-            run(job, PyTorchLearner(job, torch.device("cpu")))
+            run(job, PyTorchLearner(job, torch.device("cpu"), "cpu"))
     dist.destroy_process_group()
 
 

@@ -123,7 +123,9 @@ def test_the_same_seed_gives_the_same_bits(alone: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_termination_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_termination_leaves_a_checkpoint_and_one_line(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = Journal.step
 
     def terminated(self: Journal, at: int, *args: Any) -> None:
@@ -133,9 +135,12 @@ def test_a_termination_is_one_line_too(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Journal, "step", terminated)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ZooError, match=r"interrupted; go on from step-00000005"):
+    with pytest.raises(ZooError, match=r"terminated; go on from step-00000006"):
         train(_options(tmp_path))
     assert signal.getsignal(signal.SIGTERM) == before
+    monkeypatch.undo()
+    train(_options(tmp_path, resume="auto"))
+    assert _losses(tmp_path) == _losses(alone)
 
 
 def test_a_resumed_run_goes_on_bit_for_bit(alone: Path, stopped: Path, tmp_path: Path) -> None:

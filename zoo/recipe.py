@@ -210,6 +210,19 @@ DEFAULT = Recipe(
 )
 
 
+FINE_TUNING = Recipe(
+    name="fine_tuning",
+    source="BVLC Caffe, models/finetune_flickr_style: solver and train_val.prototxt (but for the epochs)",
+    batch_size=50,
+    epochs=20,
+    rate=0.001,
+    bias_factor=2.0,
+    layer_rates={"head": 10.0},  # fc8_flickr: lr_mult 10, biases 20
+    schedule=MultiStepLR(milestones=(0.2, 0.4, 0.6, 0.8), unit="run"),  # every 20,000 of 100,000 iterations
+    initial={"*.weight": Normal(std=0.01), "*.bias": Constant()},
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
     """What holds for one step: the rate of weights, of biases, of single layers' weights, and whether colours vary.

@@ -54,12 +54,14 @@ class Progress:
         best: the best validation accuracy (top-1), and at which loss; None before the first validation.
         waited: epochs since the validation error last fell.
         drops: how often the rate has been lowered on a plateau.
+        loss_scale: what losses are multiplied by, for gradients in half precision.
     """
 
     step: int = 0
     best: tuple[float, float] | None = None
     waited: int = 0
     drops: int = 0
+    loss_scale: float = 1.0
 
     def after_validation(self, recipe: Recipe, top1: float, loss: float) -> Progress:
         """The state after the validation at the end of an epoch; `best` changes where it was the best so far."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from zoo.frameworks.pytorch import Call, call
@@ -18,6 +18,13 @@ from zoo.training.collectives import cut, gather, halo, sent, spread
 from zoo.training.lrn import LocalResponseNorm
 from zoo.training.masks import keep_mask
 from zoo.training.towers import Arrangement, Placement, Step, plan, share, trunk
+
+# What any group waits for at most: a partner that died is noticed at once, by its broken connection or by the parent.
+# Nobody is late by this much, but for a machine that vanished from the network.
+PATIENCE = timedelta(minutes=10)
+
+# Where the rest is compiled, masks are still drawn by NumPy.
+_eager: Any = torch.compiler.disable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +89,7 @@ class PlacedNetwork(nn.Module):
             return module(wide).narrow(1, start, read[0].shape[1])
         return made.apply(module, read)
 
+    @_eager
     def _drop(self, step: Step, layer: Dropout, x: Tensor, draw: Draw) -> Tensor:
         images, channels = draw.images, None
         if step.output == "batch":
@@ -158,17 +166,22 @@ class Row:
     number: int = 0
 
 
-def own_row(arrangement: Arrangement, device_type: str) -> Row:
+def own_row(arrangement: Arrangement) -> Row:
     """The own row of the grid, and the group of all devices with the same part; called by every device."""
+    rows, parts = arrangement.replicas, arrangement.parts
     if arrangement.devices == 1:
         return Row()
-    shape = (arrangement.replicas, arrangement.parts)
-    mesh = init_device_mesh(device_type, shape, mesh_dim_names=("replica", "part"))
+    rank = dist.get_rank()
     return Row(
-        group=mesh.get_group("part") if arrangement.parts > 1 else None,
-        replicas=mesh.get_group("replica") if arrangement.replicas > 1 else None,
-        number=mesh.get_local_rank("replica"),
+        group=_own_group([list(range(row * parts, (row + 1) * parts)) for row in range(rows)]) if parts > 1 else None,
+        replicas=_own_group([list(range(part, rows * parts, parts)) for part in range(parts)]) if rows > 1 else None,
+        number=rank // parts,
     )
+
+
+def _own_group(ranks: list[list[int]]) -> dist.ProcessGroup:
+    # Without a word, a group waits half an hour, whatever the patience of the world it is part of.
+    return cast(dist.ProcessGroup, dist.new_subgroups_by_enumeration(ranks, timeout=PATIENCE)[0])
 
 
 def summing(network: PlacedNetwork, row: Row) -> nn.Module:
