@@ -305,6 +305,8 @@ def _workers(options: argparse.Namespace) -> int:
 
 def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
     """The network that is to be trained, and the weights it begins with, if there are any."""
+    import numpy as np
+
     from zoo.training.checkpoint import lineage
     from zoo.training.loop import Begin
 
@@ -317,14 +319,14 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
         return registry.model(options.source), None
     if not is_member and options.weights is not None:
         raise ZooError(f"--weights goes with a family member; {options.source} has its own")
-    source: str = options.weights if is_member else options.source
+    source = str(options.weights if is_member else options.source)
     which = argparse.Namespace(
         model=options.source if is_member else options.model,
         prototxt=options.prototxt,
         from_format=None,
     )
     weights = _load(which, source)
-    tensors = {name: weights.tensors[name] for name in weights.tensors}
+    tensors = {name: np.array(weights.tensors[name]) for name in weights.tensors}  # the file is held no longer
     about = lineage(_find(source)[0], tensors)
     return weights.spec, Begin(weights=tensors, lineage=about, new_head=options.new_head)
 
