@@ -1,4 +1,4 @@
-"""Run the benchmarks (all, or those named) and renew their tables in the README, between their marks."""
+"""Run the benchmarks (all, or those named) and renew their tables in the README and docs, between their marks."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-_README = Path(__file__).parent.parent / "README.md"
+_ROOT = Path(__file__).parent.parent
+_PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
 
 
 def main() -> None:
-    marks = re.findall(r"<!-- table: (\w+) -->", _README.read_text())
+    marks = {name: page for page in _PAGES for name in re.findall(r"<!-- table: (\w+) -->", page.read_text())}
     for name in sys.argv[1:] or marks:
         if name not in marks:
-            sys.exit(f"README.md has no table {name!r}; it has: {', '.join(marks)}")
+            sys.exit(f"no page has a table {name!r}; there are: {', '.join(marks)}")
         print(f"{name} ...", flush=True)
         text = import_module(f"benchmarks.{name}").main()
-        block = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
-        _README.write_text(re.sub(block, lambda m, text=text: f"{m[1]}{text}\n{m[2]}", _README.read_text(), flags=re.S))
+        block, page = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", marks[name]
+        page.write_text(re.sub(block, lambda m, text=text: f"{m[1]}{text}\n{m[2]}", page.read_text(), flags=re.S))
         print(text, flush=True)
 
 

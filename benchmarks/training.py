@@ -105,7 +105,7 @@ class Trainer:
 
     def __init__(self, run: Run) -> None:
         spec, place, arrangement = registry.model(run.model), run.place, run.arrangement
-        self.run, self.row = run, own_row(arrangement)  # groups over gloo, which carries CUDA tensors as well
+        self.run, self.row = run, own_row(arrangement)
         network, recipe = PlacedNetwork(spec, arrangement, self.row.group), registry.recipe(spec)
         network.load({name: torch.from_numpy(value) for name, value in initial_weights(spec, recipe, 0).items()})
         self.network: PlacedNetwork = network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -112,16 +112,22 @@ def build_parser() -> argparse.ArgumentParser:
     _force(add)
 
     add = commands.add_parser("verify", help="prove that networks compute the same function, layer by layer")
-    add.add_argument("subjects", metavar="SUBJECT", nargs="+", help="one family member, or weights files")
+    add.add_argument(
+        "subjects",
+        metavar="SUBJECT",
+        nargs="+",
+        help="a family member or one weights file, in every framework; or several files, against each other",
+    )
     _network(add)
     add.add_argument("--weights", metavar="FILE", help="real weights instead of probe weights, for a family member")
-    add.add_argument("--frameworks", metavar="a,b", help="these subjects only")
+    add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only: pytorch, pytorch-onnx, ...")
     add.add_argument("--image", dest="images", action="append", default=[], type=Path, metavar="FILE")
     add.add_argument("--data", type=Path, metavar="DIR", help="a folder of images: top-1 and top-5 agreement")
     add.add_argument("--seed", type=_natural, default=0, metavar="N")
     add.add_argument("--budget", type=float, metavar="X", help="largest error allowed, relative to a layer's peak")
     _json(add)
-    add.add_argument("--report", type=Path, metavar="FILE", help="the report as .html or .md")
+    add.add_argument("--report", type=Path, metavar="FILE", help="write the report: .html, .md or .json")
+    add.add_argument("--report-format", choices=("html", "md", "json"), help="of a --report with any other name")
     _force(add)
 
     _add_train(commands.add_parser("train", help="train a network, or fine-tune one, on one device or several"))

@@ -230,10 +230,14 @@ def _export(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from converters import report
-    from converters.parity import DEFAULT_BUDGET, verify_files, verify_model
+    from converters.parity import DEFAULT_BUDGET, verify_file, verify_files, verify_model
 
+    form = None
     if options.report:
+        form = report.report_form(options.report, options.report_format)
         check_target(options.report, force=options.force)
+    elif options.report_format:
+        raise ZooError("--report-format goes with --report FILE; see: zoo verify --help")
     how: dict[str, Any] = {
         "images": options.images,
         "data": options.data,
@@ -242,20 +246,24 @@ def _verify(options: argparse.Namespace) -> int:
         "progress": lambda what: _LOG.info("verify: %s", what),
         "command": "zoo " + shlex.join(options.arguments),
     }
-    spec = _read_prototxt(options.prototxt) if options.prototxt else None
+    frameworks = options.frameworks.split(",") if options.frameworks else None
     one = options.subjects[0] if len(options.subjects) == 1 else None
-    if one in registry.models() and not Path(one).exists():
+    is_member = one in registry.models() and not Path(one).exists()
+    if options.weights and not is_member:
+        raise ZooError("--weights goes with a family member; a file has its own; see: zoo verify --help")
+    if frameworks and one is None:
+        raise ZooError("--frameworks goes with one subject; several files are each run as they are")
+    spec = _read_prototxt(options.prototxt) if options.prototxt else None
+    if one and is_member:
         spec = registry.model(one)
         weights = _load(argparse.Namespace(model=one, prototxt=None), options.weights) if options.weights else None
-        frameworks = options.frameworks.split(",") if options.frameworks else None
         result = verify_model(weights.spec if weights else spec, weights, frameworks, **how)
-    elif options.weights or options.frameworks:
-        raise ZooError("--weights and --frameworks go with a family member, not with files; see: zoo verify --help")
     else:
         spec = spec or (registry.model(options.model) if options.model else None)
-        result = verify_files([_find(subject)[0] for subject in options.subjects], spec, **how)
-    if options.report:
-        _write_text(options.report, report.render(result, options.report), force=options.force)
+        files = [_find(subject)[0] for subject in options.subjects]
+        result = verify_file(files[0], spec, frameworks, **how) if one else verify_files(files, spec, **how)
+    if form:
+        _write_text(options.report, report.render(result, form), force=options.force)
     _print(report.json_text(result) if options.json else report.text(result, colour=sys.stdout.isatty()))
     return result.exit_status
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,52 @@ _LOG = logging.getLogger(__name__)
 _HELD = 8
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenedFile:
+    """A weights file, read; what network it is taken for is decided by who asks.
+
+    Attributes:
+        path: as given.
+        form: its format.
+        native: what the format's reader found.
+    """
+
+    path: Path
+    form: WeightsFormat
+    native: NativeFile
+
+    @property
+    def described(self) -> ModelSpec | None:
+        """The network that the file itself describes (embedded metadata, a prototxt beside it), if it does."""
+        return self.native.spec
+
+    def fitted(self, spec: ModelSpec | None = None) -> Weights:
+        """Its weights, in the network that `load` finds; errors as there."""
+        return self.as_network(_network(self.path, self.native, self.form, spec))
+
+    def as_network(self, spec: ModelSpec) -> Weights:
+        """Its tensors as the parameters of `spec`, whatever network the file says it holds; errors as for `load`."""
+        tensors = self.native.tensors
+        return to_canonical(spec, self.form.entries(spec, tensors), tensors, str(self.path), self.form.ignored)
+
+
+def open_file(path: Path, *, from_format: str | None = None) -> OpenedFile:
+    """Read a file.
+
+    Args:
+        path: any format of `converters.formats`.
+        from_format: a format's name, where the suffix does not tell.
+
+    Raises:
+        FileFormatError: missing, damaged or not what its name says.
+    """
+    form = weights_format(format_name(path, from_format))
+    main = form.main_file(path)
+    if not main.is_file():
+        raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
+    return OpenedFile(path=path, form=form, native=form.read(path))
+
+
 def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None = None) -> Weights:
     """The canonical weights of a file.
 
@@ -42,28 +88,7 @@ def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None =
         WeightsError: does not fit the network; lists every problem.
         ZooError: another network than `spec`, or no single one that fits.
     """
-    form, native = _read(path, from_format)
-    network = _network(path, native, form, spec)
-    return to_canonical(network, form.entries(network, native.tensors), native.tensors, str(path), form.ignored)
-
-
-def load_as(path: Path, spec: ModelSpec, *, from_format: str | None = None) -> Weights:
-    """A file's tensors as the parameters of `spec`, whatever network the file says it holds; errors as for `load`."""
-    form, native = _read(path, from_format)
-    return to_canonical(spec, form.entries(spec, native.tensors), native.tensors, str(path), form.ignored)
-
-
-def described(path: Path, *, from_format: str | None = None) -> ModelSpec | None:
-    """The network that a file itself describes (embedded metadata, a prototxt beside it), if it does."""
-    return _read(path, from_format)[1].spec
-
-
-def _read(path: Path, from_format: str | None) -> tuple[WeightsFormat, NativeFile]:
-    form = weights_format(format_name(path, from_format))
-    main = form.main_file(path)
-    if not main.is_file():
-        raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
-    return form, form.read(path)
+    return open_file(path, from_format=from_format).fitted(spec)
 
 
 def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelSpec | None) -> ModelSpec:

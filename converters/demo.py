@@ -15,7 +15,7 @@ from converters.atomic import publish, staging
 from converters.convert import load, save
 from converters.export import ExportOptions, export
 from converters.parity import Report, probe_weights, verify_model
-from converters.report import render
+from converters.report import FORMS, render
 from converters.weights import Weights
 from zoo import registry
 from zoo.errors import CheckFailedError, ZooError
@@ -78,8 +78,8 @@ def _road(weights: Weights, source: Path, folder: Path, images: list[Path], comm
         export(weights, str(folder / f"{weights.spec.file_name}.onnx"), ExportOptions(force=True))
     with _step("the proof"):
         report = verify_model(weights.spec, weights, images=images, progress=_LOG.info, command=command)
-    for name in ("report.html", "report.md", "report.json"):
-        (folder / name).write_text(render(report, folder / name), encoding="utf-8")
+    for form in FORMS:
+        (folder / f"report.{form}").write_text(render(report, form), encoding="utf-8")
     return report
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -13,10 +12,6 @@ from zoo.layers import ModelSpec, Softmax
 
 # Why a layer of somebody else's network has no error.
 UNMATCHED = "not matched: no tensor could be told to be this layer"
-
-
-# Why the error of a softmax is not that of its numbers.
-_BY_LOGITS = "judged by its logarithm: the subject shows no logits"
 
 
 def error(y: Array, reference: Array, fallback: float = 0.0) -> tuple[float, float]:
@@ -80,28 +75,7 @@ def compare(
         fallback = max(map(_peak, reads), default=0.0)
         gated = not (isinstance(layer, Softmax) and layer.name in spec.outputs)
         verdicts.append(judge(layer.name, activations.get(layer.name), reference[layer.name], budget, fallback, gated))
-    return _something_gated(spec, verdicts, activations, reference, budget)
-
-
-def _something_gated(
-    spec: ModelSpec,
-    verdicts: list[LayerVerdict],
-    activations: Mapping[str, Array],
-    reference: Mapping[str, Array],
-    budget: float,
-) -> tuple[LayerVerdict, ...]:
-    """Where a softmax is all there is to compare, it is gated after all, by the logits it comes from."""
-    if any(verdict.gated for verdict in verdicts):
-        return tuple(verdicts)
-    judged = list[LayerVerdict]()
-    for verdict in verdicts:
-        if verdict.error is not None and isinstance(spec.layer(verdict.name), Softmax):
-            value = log_error(activations[verdict.name], reference[verdict.name])
-            verdict = replace(verdict, error=value, ok=value <= budget, gated=True, reason=_BY_LOGITS)
-        judged.append(verdict)
-    if not any(verdict.gated for verdict in judged):
-        judged = [replace(verdict, ok=False, reason="nothing of the subject could be compared") for verdict in judged]
-    return tuple(judged)
+    return tuple(verdicts)
 
 
 def judge(

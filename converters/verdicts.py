@@ -41,8 +41,12 @@ class LayerVerdict:
         error: max|y - ref| / max|ref| of the worst sample; None where no number can be given (see `reason`).
         peak: max|ref| of that sample.
         ok: within the budget, or not gated and sound.
-        gated: whether its error decides; softmax outputs are shown only.
+        gated: whether its error decides; a softmax at the end is judged as an output.
         reason: why it failed, where a number does not say it.
+        local: the error of the layer by itself, on dense inputs of its own, each number against a bound of its own;
+            None where the subject could not be asked.
+        exercised: the share of its inputs and parameters that something other than zero went through, 0 to 1; None
+            where the layer's activation could not be compared.
     """
 
     name: str
@@ -51,11 +55,40 @@ class LayerVerdict:
     ok: bool
     gated: bool = True
     reason: str | None = None
+    local: float | None = None
+    exercised: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         shown = {"name": self.name, "error": self.error, "peak": self.peak, "ok": self.ok}
+        shown |= {"local": self.local, "exercised": self.exercised}
         return shown | ({} if self.gated else {"gated": False}) | ({"reason": self.reason} if self.reason else {})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputVerdict:
+    """One declared output of one subject: what its user gets.
+
+    Attributes:
+        name: the layer of the network that it is held to, or its own name where no layer could be found.
+        declared: what the subject calls it; None where it declares no such output.
+        error: against the reference; of a softmax, against the softmax of the subject's own logits, or by logarithm.
+        peak: max|ref| of the worst sample.
+        ok: whether it is right.
+        reason: why it is wrong, where a number does not say it; or as what it was let pass.
+    """
+
+    name: str
+    declared: str | None
+    error: float | None
+    peak: float
+    ok: bool
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        told: dict[str, Any] = {"name": self.name, "declared": self.declared, "error": self.error, "peak": self.peak}
+        return told | {"ok": self.ok} | ({"reason": self.reason} if self.reason else {})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +138,7 @@ class SubjectVerdict:
         name: the subject.
         status: ``unavailable`` means that it could not be run, and so proves nothing.
         reason: why it is unavailable.
+        outputs: what it declares, in the order of the network's outputs.
         layers: in the order of the spec.
         diagnosis: of the first failure.
         further: diagnoses of later layers that are wrong by themselves, not by what they were fed.
@@ -117,6 +151,7 @@ class SubjectVerdict:
     name: str
     status: Status
     reason: str | None = None
+    outputs: tuple[OutputVerdict, ...] = ()
     layers: tuple[LayerVerdict, ...] = ()
     diagnosis: Diagnosis | None = None
     further: tuple[Diagnosis, ...] = ()
@@ -127,16 +162,17 @@ class SubjectVerdict:
 
     @property
     def first_failure(self) -> str | None:
-        """The first layer that is not in order."""
-        return next((layer.name for layer in self.layers if not layer.ok), None)
+        """The first layer that is not in order, or else the first output."""
+        return next((item.name for item in (*self.layers, *self.outputs) if not item.ok), None)
 
     @property
     def max_error(self) -> float | None:
-        """The worst error of the gated layers, which is also the budget that would have passed.
+        """The worst error of the outputs and gated layers, which is also the budget that would have passed.
 
-        None where a layer has no error to give: nothing would have passed.
+        None where one of them has no error to give: nothing would have passed.
         """
-        errors = [layer.error for layer in self.layers if layer.gated]
+        errors = [item.error for item in (*self.outputs, *(layer for layer in self.layers if layer.gated))]
+        errors += [layer.local for layer in self.layers if layer.local is not None]
         known = [error for error in errors if error is not None]
         return max(known) if known and len(known) == len(errors) else None
 
@@ -148,6 +184,7 @@ class SubjectVerdict:
             "max_error": self.max_error,
             "first_failure": self.first_failure,
             "diagnosis": self.diagnosis.to_dict() if self.diagnosis else None,
+            "outputs": [output.to_dict() for output in self.outputs],
             "layers": [layer.to_dict() for layer in self.layers],
             "top1": self.top1,
             "notes": list(self.notes),
@@ -182,6 +219,8 @@ class Report:
         files: every file that took part.
         command: what reproduces the report.
         seconds: wall time of the whole.
+        limits: what the proof does not show, one sentence each.
+        unproved: why it proves nothing, whatever the subjects' numbers are; empty where it does.
     """
 
     model: str
@@ -195,15 +234,18 @@ class Report:
     files: tuple[FileFact, ...] = ()
     command: str = ""
     seconds: float = 0.0
+    limits: tuple[str, ...] = ()
+    unproved: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether every subject could be run and is within the budget."""
-        return bool(self.subjects) and all(subject.status == "passed" for subject in self.subjects)
+        """Whether every subject could be run and is within the budget, and that proves something."""
+        agree = bool(self.subjects) and all(subject.status == "passed" for subject in self.subjects)
+        return agree and not self.unproved
 
     @property
     def exit_status(self) -> int:
-        """0 passed, 1 a subject failed, 2 none failed but one could not be run."""
+        """0 passed, 1 a subject failed, 2 none failed but one could not be run, or nothing was proved."""
         if any(subject.status == "failed" for subject in self.subjects):
             return 1
         return 0 if self.passed else 2
@@ -215,6 +257,8 @@ class Report:
             "model": self.model,
             "passed": self.passed,
             "budget": self.budget,
+            "unproved": list(self.unproved),
+            "limits": list(self.limits),
             "subjects": [subject.to_dict() for subject in self.subjects],
             "noise_floor": list(self.noise),
             "weights": self.weights,

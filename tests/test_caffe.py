@@ -268,7 +268,7 @@ from types import SimpleNamespace
 from zoo.frameworks import reference
 from zoo.frameworks._prototxt import parse
 from zoo.frameworks.caffe import read_prototxt
-from converters.convert import load_as
+from converters.convert import open_file
 
 __version__, TEST, set_mode_cpu = "1.0.0", 1, lambda: None
 
@@ -281,7 +281,7 @@ class Net:
         self.blobs = {name: SimpleNamespace(data=data) for name, data in self.inputs.items()}
 
     def copy_from(self, path):
-        self.weights = load_as(Path(path), self.spec).tensors
+        self.weights = open_file(Path(path)).as_network(self.spec).tensors
 
     def forward(self):
         outputs = reference.forward(self.spec, self.weights, self.inputs)

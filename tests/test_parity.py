@@ -21,8 +21,8 @@ from converters.convert import save
 from converters.faults import plant
 from converters.metric import UNMATCHED, compare, error, judge, log_error
 from converters.parity import Proof, SubjectVerdict, probe_inputs, probe_weights, verify_files, verify_model
-from converters.parity.file_subjects import Ran, Subject
 from converters.parity.matching import align, canonical_view, match_layers
+from converters.parity.subjects import Ran, Subject
 from converters.weights import Array, Weights
 from tests.small import shrink, small_weights
 from zoo import registry
@@ -87,7 +87,7 @@ def test_a_lone_softmax_is_judged_by_its_logits(weights: Weights) -> None:
     assert judged(proof, {"prob": right[:, ::-1]}, unmatched=hidden).status == "failed"
     everything = hidden | {"prob"}
     nothing = judged(proof, {}, unmatched=everything)
-    assert nothing.status == "failed" and "nothing of the subject" in str(nothing.layers[0].reason)
+    assert nothing.status == "failed" and "not declared" in str(nothing.outputs[0].reason)
 
 
 def test_a_softmax_must_be_that_of_the_subjects_own_logits(weights: Weights) -> None:
@@ -139,7 +139,7 @@ def test_a_right_network_passes_and_the_report_keeps_its_contract() -> None:
     assert subject["diagnosis"] is None and subject["top1"] == 1.0
     assert 0 < subject["max_error"] <= 2e-6
     assert [layer["name"] for layer in subject["layers"]] == [layer.name for layer in small().layers]
-    assert subject["layers"][0].keys() == {"name", "error", "peak", "ok"}
+    assert subject["layers"][0].keys() == {"name", "error", "peak", "ok", "local", "exercised"}
     assert subject["layers"][-1]["gated"] is False
     assert data["command"] == "zoo verify alexnet" and "numpy" in data["versions"]
 
@@ -445,7 +445,8 @@ def test_a_graph_of_unknown_operators_is_judged_by_its_answer(tmp_path: Path) ->
     edited = _edited(tmp_path / "plain.onnx", tmp_path / "b.onnx", opaque)
     subject = verify_files([tmp_path / "a.caffemodel", edited]).subjects[1]
     assert subject.status == "passed", subject.to_dict()
-    assert [verdict.name for verdict in subject.layers if verdict.gated] == ["prob"]
+    assert [output.name for output in subject.outputs] == ["prob"]
+    assert not any(layer.gated for layer in subject.layers)
     assert any("no tensor of it could be told to be conv1" in note for note in subject.notes)
 
 
@@ -504,6 +505,6 @@ def test_a_file_that_stops_at_the_logits_passes_and_says_so(tmp_path: Path) -> N
     save(logits, tmp_path / "logits.onnx")
     report = verify_files([tmp_path / "whole.safetensors", tmp_path / "logits.onnx"])
     assert report.passed
-    assert report.subjects[1].notes == ("it stops at fc8: prob, the softmax of that, is not in it",)
+    assert report.subjects[1].notes == ("it stops at its logits, fc8: prob, the softmax of them, is not in it",)
     save(whole.with_spec(whole.spec.without("relu7")), tmp_path / "faulty.onnx")
     assert not verify_files([tmp_path / "whole.safetensors", tmp_path / "faulty.onnx"]).passed

@@ -68,7 +68,7 @@ def test_a_function_is_held_against_weights(weights: Weights) -> None:
     assert report.samples == ("sample 0", "sample 1", "sample 2")
     assert [v.name for v in report.subjects[0].layers if v.error is not None] == ["fc8"]
     report = assert_parity(weights, lambda data: run(weights, data)["prob"], {"data": own})
-    assert [v.name for v in report.subjects[0].layers if v.gated] == ["prob"]
+    assert [v.name for v in report.subjects[0].outputs] == ["prob"]
     with pytest.raises(AssertionError, match="fc8"):
         assert_parity(weights, lambda data: run(weights, data)["fc8"] + 1)
     with pytest.raises(AssertionError, match="no layer fc9"):

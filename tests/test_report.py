@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from converters.report import html, json_text, markdown, render, text, verdict_sentence
+from converters.report import html, json_text, markdown, render, report_form, text, verdict_sentence
 from converters.verdicts import Agreement, Diagnosis, FileFact, LayerVerdict, Report, SubjectVerdict
 from zoo.errors import ZooError
 
@@ -132,11 +132,11 @@ def test_markdown_is_a_table_of_one_width_with_nothing_alive_in_it() -> None:
 
 
 def test_the_form_follows_the_suffix() -> None:
-    assert render(GOOD, Path("x.html")).startswith("<!doctype html>")
-    assert render(GOOD, Path("x.md")).startswith("**alexnet: PASSED")
-    assert json.loads(render(GOOD, Path("x.json")))["schema"] == 1
+    assert render(GOOD, "html").startswith("<!doctype html>")
+    assert render(GOOD, "md").startswith("**alexnet: PASSED")
+    assert json.loads(render(GOOD, "json"))["schema"] == 1
     with pytest.raises(ZooError, match=r"\.html, \.md, \.json"):
-        render(GOOD, Path("x.pdf"))
+        report_form(Path("x.pdf"))
 
 
 # The page

@@ -14,10 +14,15 @@ from converters.faults.catalogue import (
     sites,
 )
 from converters.faults.diagnosis import Own
+from converters.faults.of_norms import RUNNING_SUM
+from converters.faults.of_outputs import IDENTICAL, LOGITS, explain_output
 from converters.faults.types import Edit, Family, Fault, Site
 
 __all__ = [
     "FAULTS",
+    "IDENTICAL",
+    "LOGITS",
+    "RUNNING_SUM",
     "Edit",
     "Family",
     "Fault",
@@ -25,6 +30,7 @@ __all__ = [
     "Planted",
     "Site",
     "diagnose",
+    "explain_output",
     "fault",
     "plant",
     "sites",

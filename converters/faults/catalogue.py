@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from converters.faults import of_layers, of_weights
+from converters.faults import of_layers, of_norms, of_weights
 from converters.faults.diagnosis import Own, diagnose_layers
 from converters.faults.types import Edit, Fault, Site, evaluate
 from converters.verdicts import DEFAULT_BUDGET, Diagnosis
@@ -16,7 +16,7 @@ from zoo.errors import UnknownNameError, UnsupportedError, ZooError
 from zoo.frameworks import reference as oracle
 from zoo.layers import Layer, ModelSpec, Power
 
-FAULTS: tuple[Fault, ...] = (*of_layers.FAULTS, *of_weights.FAULTS)
+FAULTS: tuple[Fault, ...] = (*of_norms.FAULTS, *of_layers.FAULTS, *of_weights.FAULTS)
 
 
 def fault(name: str) -> Fault:

@@ -19,9 +19,9 @@ _CUT = 0.87962566
 def initialiser(theirs: Mapping[str, Array], right: Mapping[str, Array]) -> str | None:
     """The initialiser that a layer's weights look drawn from, or None.
 
-    Asked for all of: weights unlike the right ones (no correlation), with the mean, the spread and the kurtosis of a
-    known initialiser within sampling error, and a bias that is constant or drawn with the weights. Trained weights
-    have heavier tails and biases of their own.
+    Asked for all of: weights unlike the right ones (no correlation, nor the same numbers in another order), with the
+    mean, the spread and the kurtosis of a known initialiser within sampling error, and a bias that is constant or drawn
+    with the weights. Trained weights have heavier tails and biases of their own.
 
     Args:
         theirs: ``weight`` (O, ...) and perhaps ``bias``, as the subject has them.
@@ -32,7 +32,11 @@ def initialiser(theirs: Mapping[str, Array], right: Mapping[str, Array]) -> str 
     fan_in, fan_out = prod(weight.shape[1:]), prod((weight.shape[0], *weight.shape[2:]))
     if not flat.any():
         return "zeros"
-    if flat.size < 64 or abs(_correlation(flat, right["weight"])) > max(0.05, 4 / flat.size**0.5):
+    if (
+        flat.size < 64
+        or _rearranged(flat, right["weight"])
+        or abs(_correlation(flat, right["weight"])) > max(0.05, 4 / flat.size**0.5)
+    ):
         return None
     bound = fan_in**-0.5
     if bias is not None and not (np.ptp(bias) == 0 or (np.abs(bias).max() <= bound and np.ptp(bias) > bound)):
@@ -50,6 +54,12 @@ def initialiser(theirs: Mapping[str, Array], right: Mapping[str, Array]) -> str 
         ),
         None,
     )
+
+
+def _rearranged(a: Array, b: Array) -> bool:
+    """Whether these are the same numbers in another order: then they are no initial values, whatever they look like."""
+    other = np.asarray(b, np.float64).reshape(-1)
+    return all(abs(float((a**n).sum() - (other**n).sum())) <= 1e-9 * float((other**n).sum()) for n in (2, 4))
 
 
 def _correlation(a: Array, b: Array) -> float:

@@ -1,4 +1,4 @@
-"""Faults of what a layer computes: normalisation, pooling, rectifiers, dropout, and the order of layers."""
+"""Faults of what a layer computes: pooling, rectifiers, dropout, softmax, and the order of layers."""
 
 from __future__ import annotations
 
@@ -10,72 +10,63 @@ import numpy as np
 
 from converters.faults.types import Edit, Fault, Site, only
 from converters.weights import Array
-from zoo.layers import LRN, Dropout, Layer, ModelSpec, Pool, ReLU, Softmax
+from zoo.layers import (
+    LRN,
+    BatchNorm,
+    Bias,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    ModelSpec,
+    Pool,
+    Power,
+    ReLU,
+    Scale,
+    Sigmoid,
+    Softmax,
+    TanH,
+)
 from zoo.shapes import window
 
 
-def _lrn(change: Callable[[LRN], Iterator[LRN]]) -> Callable[[Site], Iterator[Edit]]:
-    def edits(_: Site, layer: LRN) -> Iterator[Edit]:
-        for other in change(layer):
-            if other != layer:
-                yield Edit(layers=(other,))
+def dropped(kind: type[Any]) -> Callable[[Site], Iterator[Edit]]:
+    """The layer is missing."""
 
-    return only(LRN, edits)
-
-
-def _numbers(layer: LRN) -> int:
-    """How many numbers the window holds: what alpha is divided by."""
-    return layer.size if layer.region == "across" else layer.size**2
-
-
-def _alpha_not_divided(layer: LRN) -> Iterator[LRN]:
-    yield replace(layer, alpha=layer.alpha * _numbers(layer))
-
-
-def _alpha_divided_twice(layer: LRN) -> Iterator[LRN]:
-    yield replace(layer, alpha=layer.alpha / _numbers(layer))
-
-
-def _k_ignored(layer: LRN) -> Iterator[LRN]:
-    yield replace(layer, k=1.0)
-
-
-def _k_of_the_paper(layer: LRN) -> Iterator[LRN]:
-    if layer.k == 1.0:
-        yield replace(layer, k=2.0)
-
-
-def _radius_for_size(layer: LRN) -> Iterator[LRN]:
-    wide = replace(layer, size=2 * layer.size + 1)
-    yield replace(wide, alpha=layer.alpha * wide.size / layer.size)  # alpha was divided by the right size
-    yield replace(wide, alpha=layer.alpha * wide.size)  # alpha was not divided
-    yield wide  # alpha is divided by the wrong size
-
-
-def _across_towers(layer: LRN) -> Iterator[LRN]:
-    yield replace(layer, towers=1)
-
-
-def _inside_towers(layer: LRN) -> Iterator[LRN]:
-    if layer.towers == 1 and layer.region == "across":
-        yield replace(layer, towers=2)
-
-
-def _other_region(layer: LRN) -> Iterator[LRN]:
-    if layer.towers == 1:
-        yield replace(layer, region="within" if layer.region == "across" else "across")
-
-
-def _beta(layer: LRN) -> Iterator[LRN]:
-    yield replace(layer, beta=0.5)
-    yield replace(layer, beta=1.0)
-
-
-def _dropped(kind: type[Any]) -> Callable[[Site], Iterator[Edit]]:
     def edits(_site: Site, _layer: Layer) -> Iterator[Edit]:
         yield Edit(layers=())
 
     return only(kind, edits)
+
+
+def _layer_dropped(site: Site, layer: Layer) -> Iterator[Edit]:
+    yield Edit(layers=())
+    if isinstance(layer, Dense) and site.inputs[0].ndim > 2:
+        yield Edit(layers=(Flatten(name="rows"),))  # which the layer did by itself
+
+
+def _bias_after_relu(site: Site) -> Iterator[Edit]:
+    """A bias added behind the ReLU that should come after it; it may show in the ReLU, or in what reads that."""
+    reader = {layer.name: layer for layer in site.spec.layers}
+    wiring = site.spec.wiring()
+    source = wiring[site.layer.name][0]
+    if isinstance(site.layer, ReLU):
+        bias = _column(site, source)
+        if bias is not None:
+            yield Edit(layers=(site.layer,), feed=lambda x: x - bias, result=lambda y: y + bias)
+            yield Edit(layers=(site.layer,), result=lambda y: y + bias)
+    elif isinstance(reader.get(source), ReLU):
+        bias = _column(site, wiring[source][0])
+        if bias is not None:
+            yield Edit(layers=(site.layer,), feed=lambda x: x + bias)
+
+
+def _column(site: Site, source: str) -> Array | None:
+    """The bias of a layer as its output is shaped: (C, 1, 1) or (C,)."""
+    bias, axes = site.weights.get(f"{source}.bias"), site.inputs[0].ndim - 2
+    channels = site.inputs[0].shape[1] if axes >= 0 else 0
+    return None if bias is None or bias.shape != (channels,) else bias.reshape(-1, *[1] * axes)
 
 
 def _before(kind: type[Any], other: type[Any]) -> Callable[[Site], Iterator[Edit]]:
@@ -165,6 +156,14 @@ def _relu_slope(_: Site, layer: ReLU) -> Iterator[Edit]:
         yield Edit(layers=(replace(layer, negative_slope=0.0),))
 
 
+def _ceiling(site: Site, layer: ReLU) -> Iterator[Edit]:
+    """ReLU6, or another bound that is told from the largest number there is."""
+    yield Edit(layers=(layer,), result=lambda y: np.minimum(y, 6.0), also="at 6: ReLU6")
+    top = 6.0 if site.observed is None else float(site.observed.max(initial=0.0))
+    if top > 0 and top != 6.0:
+        yield Edit(layers=(layer,), result=lambda y: np.minimum(y, top), also=f"at {top:g}")
+
+
 def _dropout_on(site: Site, layer: Dropout) -> Iterator[Edit]:
     """Which numbers were dropped is read from the result itself: they are zero, and the rest is scaled, or is not."""
     keep = 1.0 - layer.ratio
@@ -197,86 +196,6 @@ def _softmax_axis(site: Site, layer: Softmax) -> Iterator[Edit]:
 
 
 FAULTS = (
-    Fault(
-        name="lrn_alpha_not_divided",
-        sentence="alpha was not divided by size (TensorFlow's convention)",
-        remedy="give TensorFlow alpha / size; Caffe, ONNX and PyTorch divide it themselves",
-        made_by="onnx2keras; hand-written TensorFlow ports; heuritech/convnets-keras before PR 6",
-        family="layer",
-        edits=_lrn(_alpha_not_divided),
-    ),
-    Fault(
-        name="lrn_alpha_divided_twice",
-        sentence="alpha was divided by size twice",
-        remedy="hand alpha over undivided: this framework divides it itself (only TensorFlow does not)",
-        made_by="weights of caffe-tensorflow (alpha 2e-05) put back into Caffe or PyTorch",
-        family="layer",
-        edits=_lrn(_alpha_divided_twice),
-    ),
-    Fault(
-        name="lrn_k_ignored",
-        sentence="k was ignored and taken as 1",
-        remedy="set k (ONNX and TensorFlow: bias); or remove it: k 1, alpha / k, and a scale of k^-beta after it",
-        made_by="OpenCV's Caffe importer, caffe-tensorflow, caffemodel2pytorch, caffe2onnx, OpenVINO before 2020",
-        family="layer",
-        edits=_lrn(_k_ignored),
-    ),
-    Fault(
-        name="lrn_k_of_the_paper",
-        sentence="k is 2, the paper's, where this network has 1, Caffe's default",
-        remedy="leave k at 1: BVLC's networks were trained with it",
-        made_by="ports of bvlc_alexnet that follow the paper",
-        family="layer",
-        edits=_lrn(_k_of_the_paper),
-    ),
-    Fault(
-        name="lrn_radius_for_size",
-        sentence="the size was taken for a radius, so that the window holds 2 * size + 1 channels",
-        remedy="give TensorFlow depth_radius = (size - 1) / 2",
-        made_by="onnx2keras; tensorflow/models PR 1536",
-        family="layer",
-        edits=_lrn(_radius_for_size),
-    ),
-    Fault(
-        name="lrn_dropped",
-        sentence="the normalisation is missing",
-        remedy="add it: a converter without LRN leaves the layer out in silence",
-        made_by="inisis/caffe2onnx, PytorchToCaffe, onnx2caffe, nobuco, MMdnn's PyTorch parser",
-        family="layer",
-        edits=_dropped(LRN),
-    ),
-    Fault(
-        name="lrn_across_towers",
-        sentence="the window runs across all channels instead of stopping at the tower boundary",
-        remedy="normalise each tower by itself: reshape to (N * towers, C / towers, H, W) around the LRN",
-        made_by="every replica that puts both towers into one tensor, Caffe's first of all",
-        family="layer",
-        edits=_lrn(_across_towers),
-    ),
-    Fault(
-        name="lrn_inside_towers",
-        sentence="the window stops at a tower boundary instead of running across all channels",
-        remedy="normalise all channels at once",
-        made_by="ports of Caffe's networks that follow the two-GPU code",
-        family="layer",
-        edits=_lrn(_inside_towers),
-    ),
-    Fault(
-        name="lrn_other_region",
-        sentence="the window runs over pixels where it should run over channels, or the reverse",
-        remedy="set norm_region (ACROSS_CHANNELS or WITHIN_CHANNEL) as the network has it",
-        made_by="importers that do not read norm_region",
-        family="layer",
-        edits=_lrn(_other_region),
-    ),
-    Fault(
-        name="lrn_beta",
-        sentence="beta is another: a framework's default (TensorFlow: 0.5), or 1",
-        remedy="set beta",
-        made_by="calls of tf.nn.local_response_normalization without beta",
-        family="layer",
-        edits=_lrn(_beta),
-    ),
     Fault(
         name="pool_before_norm",
         sentence="pooling was run before the normalisation (CaffeNet's order)",
@@ -350,12 +269,28 @@ FAULTS = (
         edits=_pool(_other_mode),
     ),
     Fault(
+        name="layer_dropped",
+        sentence="the layer is missing",
+        remedy="add it",
+        made_by="importers that skip what they do not know; a graph rebuilt by hand",
+        family="layer",
+        edits=only((Conv, Dense, Pool, BatchNorm, Scale, Bias, Power, Sigmoid, TanH), _layer_dropped),
+    ),
+    Fault(
+        name="bias_after_relu",
+        sentence="the bias is added after the ReLU",
+        remedy="add the bias first, then rectify",
+        made_by="graphs in which a bias is a node of its own (MatMul, Add) and the ReLU is fused with the product",
+        family="layer",
+        edits=_bias_after_relu,
+    ),
+    Fault(
         name="relu_lost",
         sentence="the ReLU is missing",
         remedy="add it; in-place layers are easily lost when a graph is rebuilt by names",
         made_by="importers that resolve Caffe's in-place tops by name",
         family="layer",
-        edits=_dropped(ReLU),
+        edits=dropped(ReLU),
     ),
     Fault(
         name="relu_slope_ignored",
@@ -364,6 +299,14 @@ FAULTS = (
         made_by="importers that read ReLU without relu_param",
         family="layer",
         edits=only(ReLU, _relu_slope),
+    ),
+    Fault(
+        name="relu_ceiling",
+        sentence="the ReLU has a ceiling",
+        remedy="use a plain ReLU: its result has no upper bound",
+        made_by="ReLU6 of mobile networks; Clip nodes written by quantising exporters",
+        family="layer",
+        edits=only(ReLU, _ceiling),
     ),
     Fault(
         name="dropout_left_on",
@@ -388,7 +331,7 @@ FAULTS = (
         remedy="add it, or compare logits with logits",
         made_by="exports of a classifier without its last layer (torchvision's alexnet has none)",
         family="layer",
-        edits=_dropped(Softmax),
+        edits=dropped(Softmax),
     ),
     Fault(
         name="softmax_axis",

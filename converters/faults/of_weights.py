@@ -154,7 +154,7 @@ def _exchanged_layers(site: Site, layer: Weighted) -> Iterator[Edit]:
     for other in site.spec.layers:
         theirs = parameters_of(site.weights, other.name)
         if other.name != layer.name and theirs and {n: t.shape for n, t in theirs.items()} == shapes:
-            yield Edit(layers=(layer,), parameters=theirs, also=f"it holds those of {other.name}")
+            yield Edit(layers=(layer,), parameters=theirs, also=f"of {other.name}", other=other.name)
 
 
 def _bias_lost(site: Site, layer: Layer) -> Iterator[Edit]:
@@ -400,7 +400,7 @@ FAULTS = (
     ),
     Fault(
         name="layers_exchanged",
-        sentence="the weights of two layers of one shape are exchanged",
+        sentence="the weights are those of another layer of the same shape",
         remedy="match weights by name, not by shape",
         made_by="converters that match by shape and order",
         family="weights",

@@ -70,6 +70,7 @@ class Edit:
         result: done to the output after.
         spec: the whole network under the fault, where the fault is in its wiring.
         also: what to add to the fault's sentence.
+        other: the layer whose part this one plays.
     """
 
     layers: tuple[Layer, ...]
@@ -78,6 +79,7 @@ class Edit:
     result: Callable[[Array], Array] | None = None
     spec: ModelSpec | None = None
     also: str = ""
+    other: str = ""
 
     @property
     def fits_a_file(self) -> bool:
@@ -87,10 +89,10 @@ class Edit:
 
 def evaluate(site: Site, edit: Edit) -> Array | None:
     """What the layer gives under an edit, float64; None where the edit is impossible on this input."""
-    inputs = [edit.feed(site.inputs[0]), *site.inputs[1:]] if edit.feed else list(site.inputs)
     parameters = {**site.parameters, **edit.parameters}
-    y: Array = np.asarray(inputs[0], np.float64)
     try:
+        inputs = [edit.feed(site.inputs[0]), *site.inputs[1:]] if edit.feed else list(site.inputs)
+        y: Array = np.asarray(inputs[0], np.float64)
         # A wrong network may overflow; what comes of it is compared like anything else.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             for i, layer in enumerate(edit.layers):
@@ -122,6 +124,13 @@ class Fault:
     family: Family
     edits: Callable[[Site], Iterator[Edit]]
     needs_output: bool = False
+
+    def forms(self, site: Site) -> list[Edit]:
+        """Its edits; none where the layer's input has a shape that they cannot have to do with."""
+        try:
+            return list(self.edits(site))
+        except (ValueError, IndexError, SpecError):
+            return []
 
 
 def only(

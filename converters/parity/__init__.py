@@ -1,14 +1,15 @@
 """The proof: every way to run a network against the float64 reference, layer by layer, as a `Report`.
 
-error(layer) = max|y - ref| / max|ref|, the worst sample's; the budget and the noise it leaves room for stand in
-`BUDGETS`. Every activation and the logits are gated; a final softmax is shown, not gated, but must be the softmax of
-the subject's own logits. What cannot be run or compared is said, never skipped.
+A subject is what it declares: its outputs are held to the reference first. Interior layers localise a difference: each
+is judged along the network, error(layer) = max|y - ref| / max|ref| of the worst sample, and by itself, on dense inputs
+of its own. The budget and the noise it leaves room for stand in `BUDGETS`. What cannot be run or compared, and what
+equal numbers do not prove, is said.
 """
 
 from converters.metric import compare, error
 from converters.parity.probes import probe_inputs, probe_weights
 from converters.parity.proof import Proof
-from converters.parity.verify import subject_names, verify_files, verify_model
+from converters.parity.verify import subject_names, verify_file, verify_files, verify_model
 from converters.verdicts import (
     BUDGETS,
     DEFAULT_BUDGET,
@@ -37,6 +38,7 @@ __all__ = [
     "probe_inputs",
     "probe_weights",
     "subject_names",
+    "verify_file",
     "verify_files",
     "verify_model",
 ]

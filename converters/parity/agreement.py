@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-from converters.parity.file_subjects import Feed
 from converters.parity.probes import image_inputs
+from converters.parity.subjects import Feed
 from converters.verdicts import Agreement
 from converters.weights import Array, Weights
 from zoo.errors import UnsupportedError, ZooError
@@ -21,11 +21,6 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff"}
 
 # Images a batch: every activation of them is held at once.
 _BATCH = 16
-
-
-def rows_of(activations: Mapping[str, Array]) -> dict[str, int]:
-    """Layer -> how many rows its activation has."""
-    return {name: len(activation) for name, activation in activations.items()}
 
 
 class Pictures:
@@ -45,12 +40,10 @@ class Pictures:
         if weights.spec.head is None:
             raise UnsupportedError(f"{weights.spec.name} has no logits, so that no classes can be compared")
         self._spec, self._head = weights.spec, weights.spec.head.name
-        self._rows = list[Mapping[str, int]]()
         progress(f"reference, float64, on {len(self.paths)} images")
         logits = list[Array]()
         for inputs in self._batches():
             activations = oracle.forward(self._spec, weights.tensors, inputs)
-            self._rows.append(rows_of(activations))
             logits.append(_flat(activations[self._head]))
         self._ranked = np.argsort(-np.concatenate(logits), axis=1, kind="stable")
 
@@ -59,15 +52,15 @@ class Pictures:
             yield image_inputs(self._spec, self.paths[i : i + _BATCH])
 
     def agreement(self, feed: Feed, progress: Progress) -> Agreement | None:
-        """Of a subject; None where it shows no logits.
+        """Of a subject that was fed before; None where it shows no logits.
 
         ``top1``: the share of images whose best class is the reference's; ``top5``: of images whose best class by the
         reference is among the subject's five best, where there are more than five.
         """
         progress(f"{len(self.paths)} images")
         found = list[Array]()
-        for inputs, rows in zip(self._batches(), self._rows, strict=True):
-            logits = feed(inputs, rows).activations.get(self._head)
+        for inputs in self._batches():
+            logits = feed(inputs, {}).activations.get(self._head)
             if logits is None or not np.isfinite(logits).all():
                 return None
             found.append(_flat(logits))

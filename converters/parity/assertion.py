@@ -13,9 +13,9 @@ import numpy as np
 
 from converters.convert import load
 from converters.metric import judge
-from converters.parity.file_subjects import FileSubject, Ran, Subject, open_file
-from converters.parity.matching import answer
+from converters.parity.file_subjects import FileSubject, open_subject
 from converters.parity.proof import Proof, versions
+from converters.parity.subjects import Declared, Ran, Subject
 from converters.verdicts import BUDGETS, FileFact, Report, SubjectVerdict
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
@@ -44,10 +44,10 @@ def _against_weights(right: Weights, path: Path | None, b: Any, inputs: Inputs, 
     for source in (path, b):
         if isinstance(source, Weights):
             file = FileSubject(path=Path(source.source), format="canonical", weights=source, parts=())
-            subjects.append(file.subject(network))
+            subjects.append(file.subject(right))
         elif isinstance(source, str | PathLike):
-            file = open_file(Path(source), None, right)
-            subjects.append(file.subject(network))
+            file = open_subject(Path(source), None, right)
+            subjects.append(file.subject(right))
             files += file.parts
         elif source is not None:
             subjects.append(_live(source, network))
@@ -55,18 +55,29 @@ def _against_weights(right: Weights, path: Path | None, b: Any, inputs: Inputs, 
 
 
 def _live(b: Any, network: ModelSpec) -> Subject:
-    """A mapping, module or function as a subject; layers that it does not show are not held against it."""
+    """A mapping, module or function as a subject: what it shows is what it declares.
 
-    def feed(inputs: Mapping[str, Array], _: Mapping[str, int]) -> Ran:
+    It must show the network's outputs; other layers that it does not show are not held against it.
+    """
+
+    def feed(inputs: Mapping[str, Array], _: Mapping[str, Array]) -> Ran:
         shown = _shown(b, inputs if len(inputs) > 1 else next(iter(inputs.values())))
-        if set(shown) == {_OUTPUT}:
-            shown = {answer(network, shown[_OUTPUT]): shown[_OUTPUT]}
-        strange = [name for name in shown if name not in {layer.name for layer in network.layers}]
-        if strange:
+        known = {layer.name for layer in network.layers}
+        nameless = {*shown} == {_OUTPUT} and _OUTPUT not in known
+        strange = [name for name in shown if name not in known]
+        if strange and not nameless:
             raise ZooError(f"{network.name} has no layer {', '.join(strange)}")
         hidden = [layer.name for layer in network.layers if layer.name not in shown]
         notes = (f"shows {', '.join(shown)} only",) if hidden else ()
-        return Ran(activations=shown, unmatched=frozenset(hidden), notes=notes)
+        return Ran(
+            activations={name: value for name, value in shown.items() if name in known},
+            declared=tuple(
+                Declared(name=name, value=value, layer=name if name in known else None) for name, value in shown.items()
+            ),
+            strange=nameless,
+            unmatched=frozenset(hidden),
+            notes=notes,
+        )
 
     return Subject(name=getattr(b, "__name__", type(b).__name__), open=lambda: nullcontext(feed))
 

@@ -3,57 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-import numpy as np
-
-from converters.convert import described, load, load_as
+from converters.convert import open_file, same_bits
 from converters.faults.catalogue import own_layers, possible_forward
 from converters.faults.diagnosis import Own
 from converters.formats import format_name
-from converters.parity.matching import NodeResult, answer, match_layers, match_tensors
+from converters.parity.matching import match_layers
+from converters.parity.segments import Segment, apart
+from converters.parity.subjects import Alone, Declared, Feed, Ran, Subject
 from converters.weights import Array, Weights
 from zoo import registry
 from zoo.errors import SpecError, WeightsError, ZooError
 from zoo.frameworks import reference as oracle
 from zoo.layers import Dropout, ModelSpec, Softmax
 
-
-@dataclass(frozen=True, kw_only=True)
-class Ran:
-    """What a subject gave.
-
-    Attributes:
-        activations: under the names of the reference's layers, canonical layout.
-        unmatched: layers whose activation the subject may have, but nobody can say which it is.
-        notes: what the reader must know.
-        theirs: its own layers and parameters, under the names of the reference's layers, where they are known.
-    """
-
-    activations: Mapping[str, Array]
-    unmatched: frozenset[str] = frozenset()
-    notes: tuple[str, ...] = ()
-    theirs: Mapping[str, Own] = field(default_factory=dict[str, Own])
-
-
-# Runs a batch: the reference's input name -> array, and layer -> how many rows its activation has.
-Feed: TypeAlias = Callable[[Mapping[str, Array], Mapping[str, int]], Ran]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """One way to run a network.
-
-    Attributes:
-        name: in reports.
-        open: gets it ready (exports it, say) for as many batches as are wanted.
-    """
-
-    name: str
-    open: Callable[[], AbstractContextManager[Feed]]
+Forward: TypeAlias = Callable[[ModelSpec, Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,19 +45,28 @@ class FileSubject:
     network: ModelSpec | None = None
     note: str = ""
 
-    def subject(self, ours: ModelSpec) -> Subject:
-        """It, as a subject held against the network `ours`."""
+    def subject(self, right: Weights) -> Subject:
+        """It, as a subject held against a network and its weights."""
 
         @contextmanager
         def opened() -> Generator[Feed, None, None]:
-            yield lambda inputs, rows: self._run(ours, inputs, rows)
+            run, known = self._runner(right), self._own(right.spec)
+
+            def feed(inputs: Mapping[str, Array], reference: Mapping[str, Array]) -> Ran:
+                ran = run(inputs, reference)
+                return replace(ran, theirs=known, notes=((self.note,) if self.note else ()) + ran.notes)
+
+            yield feed
 
         return Subject(name=str(self.path), open=opened)
 
-    def _run(self, ours: ModelSpec, inputs: Mapping[str, Array], rows: Mapping[str, int]) -> Ran:
-        ran = _run_onnx(self.path, ours, inputs, rows) if self.format == "onnx" else self._run_weights(ours, inputs)
-        known = self._own(ours)
-        return replace(ran, theirs=known, notes=((self.note,) if self.note else ()) + ran.notes)
+    def _runner(self, right: Weights) -> Feed:
+        if self.format == "onnx":
+            return graph_feed(self.path, right.spec)
+        if self.weights is None:
+            raise ZooError(f"{self.path}: no weights to run")
+        mine = self.weights
+        return lambda inputs, _: self._run_weights(mine, right, inputs)
 
     def _own(self, ours: ModelSpec) -> dict[str, Own]:
         """Its own layers and parameters, under our names."""
@@ -102,46 +79,93 @@ class FileSubject:
             known = {name: replace(own, layer=ours.layer(name)) for name, own in known.items()}
         return known
 
-    def _run_weights(self, ours: ModelSpec, inputs: Mapping[str, Array]) -> Ran:
-        if self.weights is None:
-            raise ZooError(f"{self.path}: no weights to run")
-        theirs = self.network or self.weights.spec
+    def _run_weights(self, mine: Weights, right: Weights, inputs: Mapping[str, Array]) -> Ran:
+        ours, theirs = right.spec, self.network or mine.spec
         fed = _renamed(ours, theirs, inputs, self.path)
+        forward: Forward = oracle.forward
         if self.network:
-            activations = possible_forward(theirs, self.weights.tensors, fed)
+            forward = possible_forward
         elif self.format in registry.frameworks():
-            activations = registry.framework(self.format).forward(theirs, self.weights.tensors, fed)
-        else:
-            activations = oracle.forward(theirs, self.weights.tensors, fed)
+            forward = registry.framework(self.format).forward
+        activations = forward(theirs, mine.tensors, fed)
         pairs = {name: their for name, their in match_layers(ours, theirs).items() if their in activations}
-        by_order = any(ours_name != theirs_name for ours_name, theirs_name in pairs.items())
-        return _ran(ours, {name: activations[their] for name, their in pairs.items()}, by_order)
+        ran = _ran(ours, theirs, activations, pairs)
+        if self.network:
+            return ran
+        same = _same_layers(right, mine, pairs) if forward is oracle.forward else frozenset[str]()
+        return replace(ran, same=same, alone=layers_alone(forward, theirs, mine.tensors, pairs))
 
 
-def _ran(ours: ModelSpec, activations: Mapping[str, Array], by_order: bool) -> Ran:
+def graph_feed(path: Path, ours: ModelSpec) -> Feed:
+    """An ONNX file, run as it is."""
+    graphs, made = (
+        cast(Any, registry.imported(f"converters.parity.{name}")) for name in ("onnx_graph", "onnx_subject")
+    )
+    return cast(Feed, made.GraphSubject(graph=graphs.OnnxGraph(path), ours=ours))
+
+
+def layers_alone(
+    forward: Forward, theirs: ModelSpec, weights: Mapping[str, Array], pairs: Mapping[str, str] | None = None
+) -> Alone:
+    """Runs layers of a network by themselves, in whatever runs the network.
+
+    Args:
+        forward: a framework's.
+        theirs: the network.
+        weights: its parameters.
+        pairs: our layer -> theirs; left out, both are one network.
+    """
+
+    def run(wanted: Sequence[tuple[Segment, Mapping[str, Array]]]) -> dict[str, Array]:
+        fed, names = list[tuple[Segment, Mapping[str, Array]]](), dict[str, str]()
+        wiring = theirs.wiring()
+        for segment, batches in wanted:
+            name = segment.target if pairs is None else pairs.get(segment.target)
+            inputs = segment.layers[-1].inputs
+            if len(segment.layers) == 1 and name and len(wiring[name]) == len(inputs):
+                layer = replace(theirs.layer(name), inputs=inputs)
+                fed.append((Segment(layers=(layer,), reads=segment.reads), batches))
+                names[name] = segment.target
+        network = apart(theirs, weights, fed)
+        found = forward(network.spec, network.weights, network.inputs)
+        return {names[name]: found[target] for name, target in network.targets.items() if target in found}
+
+    return run
+
+
+def _same_layers(right: Weights, mine: Weights, pairs: Mapping[str, str]) -> frozenset[str]:
+    """Layers that are one in definition and in every bit of their parameters."""
+    ours, theirs = own_layers(right), own_layers(mine)
+
+    def same(name: str, other: str) -> bool:
+        a, b = ours[name], theirs[other]
+        one_kind = replace(a.layer, name="", inputs=()) == replace(b.layer, name="", inputs=())
+        return one_kind and all(same_bits(a.parameters[key], b.parameters[key]) for key in a.parameters)
+
+    return frozenset(name for name, other in pairs.items() if same(name, other))
+
+
+def _ran(ours: ModelSpec, theirs: ModelSpec, activations: Mapping[str, Array], pairs: Mapping[str, str]) -> Ran:
     """Layers without a counterpart are faults of a network that shares our names, and unknown in one that does not."""
-    lost, wiring = {layer.name: layer for layer in ours.layers if layer.name not in activations}, ours.wiring()
-    # An answer must be there, but a network may stop at its logits: they are what is gated.
-    closing = {
-        name
-        for name in ours.outputs
-        if name in lost and isinstance(lost[name], Softmax) and wiring[name][0] not in lost
-    }
-    if not by_order:
-        notes = [
-            f"it stops at {wiring[name][0]}: {name}, the softmax of that, is not in it" for name in sorted(closing)
-        ]
-        return Ran(activations=activations, unmatched=frozenset(closing), notes=tuple(notes))
+    found, back = {name: activations[their] for name, their in pairs.items()}, {b: a for a, b in pairs.items()}
+    declared = tuple(
+        Declared(name=name, value=activations[name], layer=back.get(name))
+        for name in theirs.outputs
+        if name in activations
+    )
+    lost = {layer.name: layer for layer in ours.layers if layer.name not in found}
+    # Whether a network that stops at its logits has an answer is settled where the answer is.
+    closing = {name for name in ours.outputs if name in lost and isinstance(lost[name], Softmax)}
+    if all(a == b for a, b in pairs.items()):
+        return Ran(activations=found, declared=declared, unmatched=frozenset(closing))
     notes = ["its layers have other names; matched by graph order, kind and shape"]
     told = [name for name, layer in lost.items() if not isinstance(layer, Dropout)]
     if told:
-        notes.append(f"no tensor of it could be told to be {', '.join(told)}; held against the layers after them alone")
-    return Ran(
-        activations=activations, unmatched=frozenset(lost) - {*ours.outputs} | frozenset(closing), notes=tuple(notes)
-    )
+        notes.append(f"no layer of it could be told to be {', '.join(told)}; held against the layers after them alone")
+    return Ran(activations=found, declared=declared, strange=True, unmatched=frozenset(lost), notes=tuple(notes))
 
 
-def open_file(path: Path, spec: ModelSpec | None, first: Weights | None) -> FileSubject:
+def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None) -> FileSubject:
     """Open a file of `verify_files`.
 
     Args:
@@ -152,22 +176,23 @@ def open_file(path: Path, spec: ModelSpec | None, first: Weights | None) -> File
     Raises:
         ZooError: it cannot be read, or does not fit its network.
     """
-    name = format_name(path)
+    name, file = format_name(path), open_file(path)
+    opened = FileSubject(path=path, format=name, weights=None, parts=_parts(path, name))
     if first is None:
-        return FileSubject(path=path, format=name, weights=load(path, spec=spec), parts=_parts(path, name))
-    said, opened = described(path), FileSubject(path=path, format=name, weights=None, parts=_parts(path, name))
+        return replace(opened, weights=file.fitted(spec))
+    said = file.described
     try:
-        return replace(opened, weights=load(path, spec=said or first.spec))
+        return replace(opened, weights=file.fitted(said or first.spec))
     except (WeightsError, SpecError) as misfit:
         # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.
         # The first layer where that shows is what the user wants to know.
         if name == "onnx":
-            return replace(opened, note=f"its weights are not those of {first.spec.name} ({misfit}); run as it is")
+            note = f"its weights are not read as those of {first.spec.name} ({misfit}); it is run as it is"
+            return replace(opened, note=note)
         if said is None or said == first.spec:
             raise
-        weights = load_as(path, first.spec)
         note = f"the network it describes does not fit its weights ({misfit}); run by the reference as far as it goes"
-        return replace(opened, weights=weights, network=said, note=note)
+        return replace(opened, weights=file.as_network(first.spec), network=said, note=note)
 
 
 def _parts(path: Path, form: str) -> tuple[Path, ...]:
@@ -181,63 +206,11 @@ def _parts(path: Path, form: str) -> tuple[Path, ...]:
 
 
 def _renamed(ours: ModelSpec, theirs: ModelSpec, inputs: Mapping[str, Array], path: Path) -> dict[str, Array]:
-    """Our inputs under their names, by position."""
-    wanted, given = [source.shape for source in theirs.inputs], [source.shape for source in ours.inputs]
-    if wanted != given:
-        raise ZooError(f"{path} reads {wanted}, the first file {given}; they are no one function")
-    return {their.name: inputs[our.name] for our, their in zip(ours.inputs, theirs.inputs, strict=True)}
-
-
-def _run_onnx(path: Path, ours: ModelSpec, inputs: Mapping[str, Array], rows: Mapping[str, int]) -> Ran:
-    model = cast(Any, registry.imported("converters.parity.onnx_trace")).Traced(path)
-    run = cast(Any, registry.framework("onnx")).run
-    batches = model.feed([inputs[source.name] for source in ours.inputs])
-    size, notes = len(inputs[ours.inputs[0].name]), tuple[str, ...]()
-
-    def results(source: Path | bytes) -> dict[str, Array]:
-        return _joined([run(source, batch, None) for batch in batches], batches, size)
-
-    try:
-        # The file as it is decides about its outputs; the copy that shows every node's result, about the rest.
-        values = {**results(model.every_result()), **results(path)}
-    except ZooError as trouble:
-        values = _as_far_as_it_goes(model, results)
-        if not values:
-            raise
-        notes = (f"it cannot be run to its end ({trouble}); compared as far as it goes",)
-    nodes = [
-        NodeResult(name=name, operator=operator, reads=reads, value=values.get(name))
-        for name, operator, reads in model.nodes
-    ]
-    names = {layer.name for layer in ours.layers}
-    by_order = not any(node.name in names and node.value is not None for node in nodes)
-    matched = match_tensors(ours, nodes, rows)
-    if not matched and len(model.outputs) == len(ours.outputs) == 1 and model.outputs[0] in values:
-        # Operators nobody knows: the answer alone can be compared.
-        matched = {answer(ours, values[model.outputs[0]]): values[model.outputs[0]]}
-    ran = _ran(ours, matched, by_order)
-    return replace(ran, unmatched=frozenset() if notes else ran.unmatched, notes=(*notes, *ran.notes))
-
-
-def _as_far_as_it_goes(model: Any, results: Callable[[bytes], dict[str, Array]]) -> dict[str, Array]:
-    """The results of the longest run of nodes, from the first on, that can be run; empty where not even one can."""
-    good, bad, values = 0, len(model.nodes), dict[str, Array]()
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        try:
-            values, good = results(model.every_result(middle)), middle
-        except ZooError:
-            bad = middle
-    return values
-
-
-def _joined(parts: Sequence[Mapping[str, Array]], fed: Sequence[Mapping[str, Array]], size: int) -> dict[str, Array]:
-    """The results of several batches as one of `size` samples, less what the last batch was filled up with."""
-    each, joined = len(next(iter(fed[0].values()))), dict[str, Array]()
-    for name, value in parts[0].items():
-        if value.ndim and len(value) and len(value) % each == 0:
-            whole = np.concatenate([part[name] for part in parts])
-            joined[name] = whole[: len(whole) * size // (each * len(parts))]
-        else:
-            joined[name] = value  # no batch axis: a constant of the graph
-    return joined
+    """Our inputs under their names: by name where the names are the same, else by position."""
+    given = {source.name: source.shape for source in ours.inputs}
+    by_name = {*given} == {source.name for source in theirs.inputs}
+    names = list(given) if not by_name else [source.name for source in theirs.inputs]
+    if [given[name] for name in names] != [source.shape for source in theirs.inputs]:
+        wanted = [source.shape for source in theirs.inputs]
+        raise ZooError(f"{path} reads {wanted}, the first file {list(given.values())}; they are no one function")
+    return {their.name: inputs[our] for our, their in zip(names, theirs.inputs, strict=True)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -10,8 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from converters.metric import error
+from converters.verdicts import DEFAULT_BUDGET
 from converters.weights import Array
-from zoo.layers import Layer, ModelSpec, Pool, Shape, Softmax
+from zoo.layers import Dropout, Layer, ModelSpec, Pool, Shape
 from zoo.shapes import activation_shapes
 
 Ours = TypeVar("Ours")
@@ -80,6 +82,9 @@ _OPERATORS = {
     "Flatten": ("Flatten",),
 }
 
+# Operators whose bias may be added by a node of its own.
+_BIASED = {"MatMul", "Conv", "Gemm"}
+
 # Operators that hand numbers on, moved about or padded: a layer's input is looked for behind them.
 _CARRIERS = {"Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Pad", "Cast", "Dropout"}
 
@@ -101,23 +106,110 @@ class NodeResult:
     value: Array | None
 
 
-def match_tensors(ours: ModelSpec, nodes: Sequence[NodeResult], rows: Mapping[str, int]) -> dict[str, Array]:
-    """Our layer -> a tensor of an ONNX graph, in canonical layout; what has no counterpart is left out.
+@dataclass(frozen=True, kw_only=True)
+class Matched:
+    """Which tensors of a graph are layers of ours.
 
-    By name, where names are shared; else nodes that are a layer by themselves are matched by order, kind and shape, and
-    any other layer is what the node of the next one reads.
+    Attributes:
+        tensors: our layer -> the tensor.
+        activations: our layer -> what it holds, canonical layout.
+        strange: its tensors have other names than our layers.
+        hidden: layers without a tensor of their own that are right all the same, since everything that reads them is.
+    """
+
+    tensors: Mapping[str, str]
+    activations: Mapping[str, Array]
+    strange: bool
+    hidden: frozenset[str]
+
+
+def match_tensors(
+    ours: ModelSpec, nodes: Sequence[NodeResult], right: Mapping[str, Array], budget: float = DEFAULT_BUDGET
+) -> Matched:
+    """Find our layers among the tensors of an ONNX graph.
+
+    By name, where most names are shared; else nodes that are a layer by themselves are matched by order, kind and
+    shape, and any other layer is what the node of the next one reads. Either way numbers have the last word: a tensor
+    that is not what its name or place says, but exactly another layer further on, is that one (a BatchNorm that was
+    folded away leaves its numbers to the convolution before it).
 
     Args:
         ours: the network looked for.
         nodes: in graph order.
-        rows: layer -> how many rows its activation has.
+        right: layer -> its activation by the reference; layers may be missing.
+        budget: the error up to which a tensor is a layer.
     """
     values = {node.name: node.value for node in nodes if node.value is not None}
-    named = {layer.name: values[layer.name] for layer in ours.layers if layer.name in values}
-    if named:
-        return named
-    shapes = {name: (rows[name], *shape) for name, shape in activation_shapes(ours).items() if name in rows}
+    shapes = {name: y.shape for name, y in right.items()}
+    named = {name: name for name in shapes if name in values}
+    counted = [layer for layer in ours.layers if not isinstance(layer, Dropout)]
+    strange = 2 * sum(layer.name in named for layer in counted) < len(counted)
+    tensors = _by_order(ours, nodes, shapes) if strange else named
+
+    def fits(layer: str, tensor: str) -> bool:
+        return (view := canonical_view(values[tensor], shapes[layer])) is not None and _equal(
+            view, right[layer], budget
+        )
+
+    good = {layer for layer, tensor in tensors.items() if fits(layer, tensor)}
+    _settle(ours, tensors, good, list(values), fits)
+    hidden = _hidden(ours, good, {*tensors})
+    if strange:
+        _fill(ours, nodes, tensors, shapes, hidden)
+    found = dict[str, Array]()
+    for layer in (layer.name for layer in ours.layers if layer.name in tensors):
+        view = canonical_view(values[tensors[layer]], shapes[layer])
+        found[layer] = values[tensors[layer]] if view is None else view
+    return Matched(tensors=tensors, activations=found, strange=strange, hidden=hidden)
+
+
+def _equal(value: Array, right: Array, budget: float) -> bool:
+    return bool(np.isfinite(value).all()) and error(value, right, float(np.abs(right).max(initial=0.0)))[0] <= budget
+
+
+def _settle(
+    ours: ModelSpec,
+    tensors: dict[str, str],
+    good: set[str],
+    candidates: Sequence[str],
+    fits: Callable[[str, str], bool],
+) -> None:
+    """Move tensors that are another layer than they seemed to be, and find those of layers that have none."""
+    wiring = ours.wiring()
+    for layer in [name for name in tensors if name not in good]:
+        later = next((name for name in _after(wiring, layer) if name not in good and fits(name, tensors[layer])), None)
+        if later:
+            tensors[later] = tensors.pop(layer)
+            good.add(later)
+    for layer in (layer.name for layer in ours.layers if layer.name not in tensors):
+        taken = {*tensors.values()}
+        tensor = next((name for name in candidates if name not in taken and fits(layer, name)), None)
+        if tensor:
+            tensors[layer] = tensor
+            good.add(layer)
+
+
+def _after(wiring: Mapping[str, tuple[str, ...]], layer: str) -> Iterator[str]:
+    """The layers that follow one, as long as each has a single reader."""
+    while len(readers := [name for name, sources in wiring.items() if layer in sources]) == 1:
+        layer = readers[0]
+        yield layer
+
+
+def _hidden(ours: ModelSpec, good: set[str], found: set[str]) -> frozenset[str]:
+    """Layers without a tensor, all of whose readers are right or hidden themselves."""
+    wiring, hidden = ours.wiring(), set[str]()
+    for layer in reversed(ours.layers):
+        readers = [name for name, sources in wiring.items() if layer.name in sources]
+        if layer.name not in found and readers and all(name in good or name in hidden for name in readers):
+            hidden.add(layer.name)
+    return frozenset(hidden)
+
+
+def _by_order(ours: ModelSpec, nodes: Sequence[NodeResult], shapes: Mapping[str, Shape]) -> dict[str, str]:
+    """Our layer -> the tensor of a node of its kind, in graph order."""
     strong = [node for node in nodes if node.operator in _OPERATORS and node.value is not None]
+    layers = [layer for layer in ours.layers if layer.name in shapes]
 
     def fits(layer: Layer, node: NodeResult) -> bool:
         shaped = node.value is not None and canonical_view(node.value, shapes[layer.name]) is not None
@@ -128,22 +220,15 @@ def match_tensors(ours: ModelSpec, nodes: Sequence[NodeResult], rows: Mapping[st
         channels = value is not None and value.ndim == len(wanted) and value.shape[1] == wanted[1]
         return channels and _one_kind(layer, node)
 
-    pairs = align(ours.layers, strong, fits)
-    matched = {ours.layers[i].name: strong[j] for i, j in pairs}
+    pairs = align(layers, strong, fits)
+    matched = {layers[i].name: strong[j].name for i, j in pairs}
     # Between two matches, a layer and a node of one kind and as many channels are one, whatever height and width: a
     # size rounded otherwise is a fault to be found there. (One of two towers, split by hand, has fewer channels.)
-    bounds = [(-1, -1), *pairs, (len(ours.layers), len(strong))]
+    bounds = [(-1, -1), *pairs, (len(layers), len(strong))]
     for (i, j), (end_i, end_j) in pairwise(bounds):
-        layers, others = ours.layers[i + 1 : end_i], strong[j + 1 : end_j]
-        matched |= {layers[m].name: others[n] for m, n in align(layers, others, resized)}
-    tensors = _with_bias(nodes, {name: node.name for name, node in matched.items()})
-    _fill(ours, nodes, matched, tensors, shapes)
-    found = dict[str, Array]()
-    for layer in ours.layers:
-        if layer.name in tensors:
-            view = canonical_view(values[tensors[layer.name]], shapes[layer.name])
-            found[layer.name] = values[tensors[layer.name]] if view is None else view
-    return found
+        between, others = layers[i + 1 : end_i], strong[j + 1 : end_j]
+        matched |= {between[m].name: others[n].name for m, n in align(between, others, resized)}
+    return _with_bias(nodes, matched)
 
 
 def _one_kind(layer: Layer, node: NodeResult) -> bool:
@@ -161,7 +246,7 @@ def _with_bias(nodes: Sequence[NodeResult], tensors: dict[str, str]) -> dict[str
     for node in nodes:
         inner = [name for name in node.reads if name in produced]
         biased = node.operator == "Add" and len(node.reads) == 2 and len(inner) == 1 and inner[0] in by_tensor
-        if biased and operators[inner[0]] in ("MatMul", "Conv", "Gemm"):
+        if biased and operators[inner[0]] in _BIASED:
             moved[by_tensor[inner[0]]] = node.name
     return moved
 
@@ -169,18 +254,21 @@ def _with_bias(nodes: Sequence[NodeResult], tensors: dict[str, str]) -> dict[str
 def _fill(
     ours: ModelSpec,
     nodes: Sequence[NodeResult],
-    matched: Mapping[str, NodeResult],
     tensors: dict[str, str],
     shapes: Mapping[str, Shape],
+    hidden: frozenset[str],
 ) -> None:
-    """Layers without a node of their own: what the node of their only reader reads, if no layer is that already."""
+    """Layers that have no node of their own and are not right: what the node of their only reader reads."""
     by_name, wiring = {node.name: node for node in nodes}, ours.wiring()
     for layer in reversed(ours.layers):
         readers = [name for name, sources in wiring.items() if layer.name in sources]
-        if layer.name in tensors or len(readers) != 1 or readers[0] not in matched or not matched[readers[0]].reads:
+        if layer.name in tensors or layer.name in hidden or len(readers) != 1 or readers[0] not in tensors:
+            continue
+        reader = _unbiased(by_name[tensors[readers[0]]], by_name)
+        if not reader.reads or layer.name not in shapes:
             continue
         place = wiring[readers[0]].index(layer.name)
-        source = by_name.get(matched[readers[0]].reads[min(place, len(matched[readers[0]].reads) - 1)])
+        source = by_name.get(reader.reads[min(place, len(reader.reads) - 1)])
         while source is not None and source.operator in _CARRIERS and source.name not in tensors.values():
             if source.value is not None and source.value.shape == shapes[layer.name]:
                 break
@@ -191,12 +279,10 @@ def _fill(
             tensors[layer.name] = source.name
 
 
-def answer(network: ModelSpec, array: Array) -> str:
-    """The layer that a network's one answer stands for: its softmax, if rows add up to 1, else what that reads."""
-    last = network.layer(network.outputs[0])
-    if isinstance(last, Softmax) and not np.allclose(array.sum(axis=last.axis), 1.0, atol=1e-3):
-        return network.wiring()[last.name][0]
-    return last.name
+def _unbiased(node: NodeResult, by_name: Mapping[str, NodeResult]) -> NodeResult:
+    """The node that a bias is added to, where that is all a node does."""
+    inner = [by_name[name] for name in node.reads if name in by_name] if node.operator == "Add" else []
+    return inner[0] if len(inner) == 1 and inner[0].operator in _BIASED else node
 
 
 def canonical_view(value: Array, wanted: Shape) -> Array | None:
@@ -218,3 +304,13 @@ def canonical_view(value: Array, wanted: Shape) -> Array | None:
     if len(wanted) == 2 and value.shape[:1] == wanted[:1] and squeezed == tuple(s for s in wanted[1:] if s != 1):
         return value.reshape(wanted)
     return value.reshape(wanted) if value.size == prod(wanted) and value.ndim < 2 else None
+
+
+def native_view(array: Array, like: Array) -> Array:
+    """The inverse of `canonical_view`: a canonical batch in the layout of the tensor `like`."""
+    own = like.shape[1:]
+    if array.shape[1:] == own:
+        return array
+    if array.ndim == like.ndim == 4 and own == (*array.shape[2:], array.shape[1]):
+        return array.transpose(0, 2, 3, 1)
+    return array.reshape(-1, *own)  # unit axes, or towers folded into the batch

@@ -7,8 +7,8 @@ import hashlib
 import logging
 import platform
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TypeAlias
@@ -16,20 +16,37 @@ from typing import TypeAlias
 import numpy as np
 
 from converters.faults.catalogue import diagnose
-from converters.faults.diagnosis import inherited
-from converters.metric import compare, error, top1
-from converters.parity.agreement import Pictures, Progress, rows_of
-from converters.parity.file_subjects import Ran, Subject
+from converters.faults.diagnosis import Own, inherited
+from converters.faults.types import parameters_of
+from converters.metric import compare, top1
+from converters.parity.agreement import Pictures, Progress
+from converters.parity.local import Bench, bench, error_alone, exercised
+from converters.parity.outputs import gate
 from converters.parity.probes import given_inputs, image_inputs, probe_inputs
-from converters.verdicts import BUDGETS, DEFAULT_BUDGET, Diagnosis, FileFact, LayerVerdict, Report, SubjectVerdict
+from converters.parity.segments import Segment, alone, segments
+from converters.parity.subjects import Ran, Subject
+from converters.parity.vacuity import vacuity
+from converters.verdicts import (
+    BUDGETS,
+    DEFAULT_BUDGET,
+    UNKNOWN,
+    Diagnosis,
+    FileFact,
+    LayerVerdict,
+    Report,
+    SubjectVerdict,
+)
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.frameworks import reference as oracle
-from zoo.layers import Softmax
+from zoo.shapes import activation_shapes
 
 _LOG = logging.getLogger(__name__)
 
 Activations: TypeAlias = Mapping[str, Array]
+
+# A layer of whose inputs and parameters a smaller share took part is said.
+_ENOUGH = 0.99
 
 # The packages whose versions a report gives, where they are installed.
 _PACKAGES = (
@@ -74,7 +91,11 @@ class Proof:
             self.samples += tuple(str(image) for image in images)
         progress("reference, float64")
         self.reference = oracle.forward(self.spec, weights.tensors, self.inputs)
+        self.known: Activations = {**{name: x.astype(np.float64) for name, x in self.inputs.items()}, **self.reference}
         self.pictures = Pictures(weights, data, progress) if data else None
+        self.vacuity = vacuity(weights, self.inputs, self.reference, budget)
+        self._shapes = {source.name: source.shape for source in self.spec.inputs} | activation_shapes(self.spec)
+        self._benches = dict[Segment, Bench | None]()
 
     def judge(self, subject: Subject) -> SubjectVerdict:
         """Run a subject, and compare all of it."""
@@ -82,54 +103,151 @@ class Proof:
         started = time.perf_counter()
         try:
             with subject.open() as feed:
-                ran = feed(self.inputs, rows_of(self.reference))
+                ran = feed(self.inputs, self.reference)
+                lone = self._alone(ran)
                 agreement = self.pictures.agreement(feed, self.progress) if self.pictures else None
         except ZooError as trouble:
             return _unavailable(subject.name, str(trouble), started)
         except Exception as trouble:  # noqa: BLE001 - frameworks raise anything; the others must still be judged
             _LOG.debug("%s could not be run", subject.name, exc_info=True)
-            told = " ".join(str(trouble).split())
-            return _unavailable(subject.name, f"{type(trouble).__name__}: {told[:300]}", started)
+            return _unavailable(subject.name, _told(trouble), started)
         finally:
             gc.collect()
-        verdict = self._compared(subject.name, ran)
+        verdict = self._compared(subject.name, ran, lone)
         return replace(verdict, agreement=agreement, seconds=time.perf_counter() - started)
 
-    def _compared(self, name: str, ran: Ran) -> SubjectVerdict:
-        layers = compare(self.spec, ran.activations, self.reference, self.inputs, self.budget, ran.unmatched)
-        layers = tuple(self._check_softmax(layer, ran.activations) for layer in layers)
-        passed = all(layer.ok for layer in layers)
-        first, *further = (None,) if passed else self._diagnose(ran, next(layer for layer in layers if not layer.ok))
-        return SubjectVerdict(
+    def _alone(self, ran: Ran) -> _Alone:
+        """Every layer that the subject shows, by itself, on inputs of its own."""
+        wanted = [piece for piece in segments(self.spec, ran.activations) if piece.target not in ran.same]
+        found, reason = _Alone(), None
+        if ran.alone is None:
+            return found
+        benched = [(piece, made) for piece in wanted if (made := self._bench(piece))]
+        try:
+            results = ran.alone([(piece, made.inputs) for piece, made in benched]) if benched else {}
+        except ZooError as trouble:
+            results, reason = {}, str(trouble)
+        except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
+            _LOG.debug("its layers could not be run by themselves", exc_info=True)
+            results, reason = {}, _told(trouble)
+        found.judged = {
+            piece.target: (piece, made, results[piece.target]) for piece, made in benched if piece.target in results
+        }
+        missing = [piece.target for piece in wanted if piece.target not in found.judged]
+        if missing:
+            why = f" ({reason})" if reason else ""
+            which = "no layer" if len(missing) == len(wanted) else f"not {', '.join(missing)}"
+            found.notes = (f"{which} could be run by itself{why}; judged along the network alone",)
+        return found
+
+    def _bench(self, piece: Segment) -> Bench | None:
+        if piece not in self._benches:
+            self._benches[piece] = bench(self.spec, self.weights.tensors, piece, self._shapes, self.seed)
+        return self._benches[piece]
+
+    def _compared(self, name: str, ran: Ran, lone: _Alone) -> SubjectVerdict:
+        sound = {layer.name for layer in self._along(ran) if layer.ok and layer.error is not None and layer.gated}
+        right = {layer: ran.activations[layer] for layer in sound}
+        gated = gate(self.weights, self.known, ran, right, self.budget)
+        ran = replace(ran, activations={**ran.activations, **gated.arrays})
+        layers = self._along(ran)
+        wrong = {output.name: output.reason for output in gated.verdicts if not output.ok}
+        layers, notes = self._weighed([self._by_itself(layer, ran, lone) for layer in layers], ran, lone)
+        layers = tuple(
+            replace(layer, ok=False, reason=wrong[layer.name] or "its declared output differs")
+            if layer.name in wrong and layer.ok
+            else layer
+            for layer in layers
+        )
+        passed = all(item.ok for item in (*layers, *gated.verdicts))
+        verdict = SubjectVerdict(
             name=name,
             status="passed" if passed else "failed",
+            outputs=gated.verdicts,
             layers=layers,
-            diagnosis=first,
-            further=tuple(item for item in further if item),
             top1=top1(self.spec, ran.activations, self.reference),
-            notes=ran.notes,
+            notes=(*ran.notes, *gated.notes, *lone.notes, *notes, *_unexercised(layers)),
         )
+        if passed:
+            return verdict
+        first, *further = self._diagnose(verdict, ran, lone, gated.diagnosis)
+        return replace(verdict, diagnosis=first, further=tuple(further))
 
-    def _diagnose(self, ran: Ran, failed: LayerVerdict) -> tuple[Diagnosis, ...]:
+    def _along(self, ran: Ran) -> tuple[LayerVerdict, ...]:
+        """Every layer, as it comes along the network."""
+        return compare(self.spec, ran.activations, self.reference, self.inputs, self.budget, ran.unmatched)
+
+    def _by_itself(self, layer: LayerVerdict, ran: Ran, lone: _Alone) -> LayerVerdict:
+        """A layer's verdict with what it does on inputs of its own."""
+        if layer.name in ran.same:
+            return replace(layer, local=0.0, exercised=1.0)
+        reads = [self.known[source] for source in self.spec.wiring()[layer.name]]
+        along = exercised(self.spec.layer(layer.name), reads, parameters_of(self.weights.tensors, layer.name))
+        share = max(along, *(made.exercised.get(layer.name, 0.0) for _, made, _ in lone.judged.values()), 0.0)
+        if layer.name not in lone.judged:
+            return replace(layer, exercised=share)
+        piece, made, y = lone.judged[layer.name]
+        value, reason = error_alone(y, made, piece)
+        if reason is None and value is not None and value <= self.budget:
+            return replace(layer, local=value, exercised=share)
+        told = reason or f"by itself, on dense inputs of its own, error {value:.1e}"
+        return replace(layer, local=value, exercised=share, ok=False, reason=told if layer.ok else layer.reason)
+
+    def _weighed(
+        self, layers: Sequence[LayerVerdict], ran: Ran, lone: _Alone
+    ) -> tuple[tuple[LayerVerdict, ...], tuple[str, ...]]:
+        """Layers whose parameters differ where both sides hold them, and what to say of those that pass."""
+        judged, notes = list[LayerVerdict](), list[str]()
+        for layer in layers:
+            told, worst = weights_differ(self.weights.tensors, ran.theirs, layer.name)
+            # A graph may spell a layer otherwise and still be it; that it was asked alone settles it.
+            settled = ran.graph and (layer.name in lone.judged or layer.error is None)
+            if told and worst > self.budget and layer.ok and not settled:
+                layer = replace(layer, ok=False, reason=told)
+            elif told and layer.ok:
+                notes.append(told)
+            judged.append(layer)
+        return tuple(judged), tuple(notes)
+
+    def _diagnose(
+        self, verdict: SubjectVerdict, ran: Ran, lone: _Alone, output: Diagnosis | None
+    ) -> tuple[Diagnosis, ...]:
         """Why the first failure, and what else is wrong by itself."""
-        self.progress(f"looking for the reason in {failed.name}")
-        found = diagnose(
-            self.spec, self.weights.tensors, self.inputs, ran.activations, budget=self.budget, theirs=ran.theirs
+        failed = verdict.first_failure or ""
+        self.progress(f"looking for the reason in {failed}")
+        found = list(
+            diagnose(
+                self.spec, self.weights.tensors, self.inputs, ran.activations, budget=self.budget, theirs=ran.theirs
+            )
         )
-        return found or (inherited(failed.name, failed.reason),)
+        if output and not any(item.layer == output.layer and item.fault != UNKNOWN for item in found):
+            found = [item for item in found if item.layer != output.layer] + [output]
+        told = {item.layer for item in found}
+        for layer in verdict.layers:
+            if layer.name in lone.judged and layer.name not in told and _differs_alone(layer, self.budget):
+                found += self._diagnose_alone(layer, ran, lone)
+        order = {layer.name: i for i, layer in enumerate(self.spec.layers)}
+        found.sort(key=lambda item: order.get(item.layer, len(order)))
+        reasons = {item.name: item.reason for item in (*verdict.outputs, *verdict.layers) if not item.ok}
+        return tuple(found) or (inherited(failed, reasons.get(failed)),)
 
-    def _check_softmax(self, verdict: LayerVerdict, activations: Activations) -> LayerVerdict:
-        """An ungated softmax must still be the softmax of what the subject itself fed it."""
-        layer = self.spec.layer(verdict.name)
-        if verdict.gated or not verdict.ok or verdict.error is None or not isinstance(layer, Softmax):
-            return verdict
-        logits = activations.get(self.spec.wiring()[layer.name][0])
-        if logits is None or not np.isfinite(logits).all():
-            return verdict
-        own = oracle.apply(layer, [np.asarray(logits, np.float64)], {})
-        if own.shape == activations[layer.name].shape and error(activations[layer.name], own)[0] <= self.budget:
-            return verdict
-        return replace(verdict, ok=False, reason="not the softmax of the subject's own logits")
+    def _diagnose_alone(self, layer: LayerVerdict, ran: Ran, lone: _Alone) -> tuple[Diagnosis, ...]:
+        """Why a layer that is right along the network is wrong by itself."""
+        piece, made, y = lone.judged[layer.name]
+        found = diagnose(
+            alone(piece, self.spec, self._shapes),
+            {
+                name: tensor
+                for inner in piece.layers
+                for name, tensor in self.weights.tensors.items()
+                if name.startswith(f"{inner.name}.")
+            },
+            made.inputs,
+            {layer.name: y},
+            budget=self.budget,
+            theirs=ran.theirs,
+        )
+        return found or (inherited(layer.name, layer.reason),)
 
     def report(self, subjects: Sequence[SubjectVerdict], files: Sequence[Path] = (), command: str = "") -> Report:
         """The whole proof as data."""
@@ -146,7 +264,59 @@ class Proof:
             files=tuple(FileFact(path=str(path), sha256=sha256(path)) for path in files),
             command=command,
             seconds=time.perf_counter() - self._started,
+            limits=self.vacuity.limits,
+            unproved=self.vacuity.unproved,
         )
+
+
+@dataclass(kw_only=True)
+class _Alone:
+    """What layers do by themselves.
+
+    Attributes:
+        judged: layer -> its segment, the bench, and what the subject gave.
+        notes: what could not be asked.
+    """
+
+    judged: dict[str, tuple[Segment, Bench, Array]] = field(default_factory=dict[str, "tuple[Segment, Bench, Array]"])
+    notes: tuple[str, ...] = ()
+
+
+def weights_differ(right: Mapping[str, Array], theirs: Mapping[str, Own], layer: str) -> tuple[str, float]:
+    """What to say of a layer's parameters that are not the same, and by how much of their row's peak they differ."""
+    if layer not in theirs:
+        return "", 0.0
+    told, worst = list[str](), 0.0
+    for name, tensor in parameters_of(right, layer).items():
+        other = theirs[layer].parameters.get(name)
+        if other is None or other.shape != tensor.shape or np.array_equal(other, tensor):
+            continue
+        rows = np.abs(np.subtract(other, tensor, dtype=np.float64)).reshape(len(np.atleast_1d(tensor)), -1).max(axis=1)
+        peaks = np.abs(tensor).reshape(len(rows), -1).max(axis=1)
+        if tensor.ndim < 2:
+            peaks = np.full_like(peaks, peaks.max(initial=0.0))
+        with np.errstate(divide="ignore"):
+            by = float(np.divide(rows, peaks, out=np.where(rows > 0, np.inf, 0.0), where=peaks > 0).max(initial=0.0))
+        count = int(np.count_nonzero(other != tensor))
+        told.append(
+            f"{layer}.{name} differs in {count:,} of {tensor.size:,} numbers, by up to {by:.1e} of their row's peak"
+        )
+        worst = max(worst, by)
+    return "; ".join(told), worst
+
+
+def _differs_alone(layer: LayerVerdict, budget: float) -> bool:
+    return layer.local is None or layer.local > budget
+
+
+def _unexercised(layers: Collection[LayerVerdict]) -> tuple[str, ...]:
+    """A warning of layers that were hardly asked."""
+    few = [f"{layer.name} {layer.exercised:.0%}" for layer in layers if (layer.exercised or 1.0) < _ENOUGH]
+    return (f"exercised in part only: {', '.join(few)} of inputs and parameters",) if few else ()
+
+
+def _told(trouble: Exception) -> str:
+    return f"{type(trouble).__name__}: {' '.join(str(trouble).split())[:300]}"
 
 
 def _unavailable(name: str, reason: str, started: float) -> SubjectVerdict:

@@ -1,4 +1,4 @@
-"""What `zoo verify` calls: a network in every framework, or files that ought to hold one function."""
+"""What `zoo verify` calls: a network or a file in every framework, or files that ought to hold one function."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
-from converters.parity.file_subjects import Feed, FileSubject, Ran, Subject, open_file
+from converters.parity.file_subjects import FileSubject, graph_feed, layers_alone, open_subject
 from converters.parity.probes import probe_weights
 from converters.parity.proof import Progress, Proof, silent
+from converters.parity.subjects import Feed, Ran, Subject
 from converters.verdicts import (
     DEFAULT_BUDGET,
     Report,
@@ -47,18 +48,18 @@ def subject(name: str, weights: Weights) -> Subject:
 @contextmanager
 def _native(framework: str, weights: Weights) -> Generator[Feed, None, None]:
     adapter = registry.framework(framework)
-    yield lambda inputs, _: Ran(activations=adapter.forward(weights.spec, weights.tensors, inputs))
+    alone = layers_alone(adapter.forward, weights.spec, weights.tensors)
+    yield lambda inputs, _: Ran(activations=adapter.forward(weights.spec, weights.tensors, inputs), alone=alone)
 
 
 @contextmanager
 def _exported(framework: str, weights: Weights) -> Generator[Feed, None, None]:
-    runtime = cast(Any, registry.framework("onnx"))
     exporter = cast(Exporter, registry.load("converters.exporters", framework, "exporter"))
     with TemporaryDirectory(prefix="zoo-verify-") as folder:
         path = Path(folder) / "model.onnx"
         exporter.export_onnx(weights, path, every_activation=True)
         gc.collect()  # the exporter's copies go before the runtime makes its own
-        yield lambda inputs, _: Ran(activations=runtime.run(path, inputs, None))
+        yield graph_feed(path, weights.spec)
 
 
 def verify_model(
@@ -93,15 +94,59 @@ def verify_model(
         UnknownNameError: no subject of that name.
         ZooError: a picture cannot be read, or the budget is not a positive number.
     """
+    names = _checked(frameworks)
+    weights = weights.with_spec(spec) if weights else probe_weights(spec, seed)
+    proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
+    return proof.report([proof.judge(subject(name, weights)) for name in names], command=command)
+
+
+def verify_file(
+    file: Path,
+    spec: ModelSpec | None = None,
+    frameworks: Sequence[str] | None = None,
+    *,
+    images: Sequence[Path] = (),
+    data: Path | None = None,
+    seed: int = 0,
+    budget: float = DEFAULT_BUDGET,
+    progress: Progress = silent,
+    command: str = "",
+) -> Report:
+    """Prove that the network and weights of one file compute the same function in every framework.
+
+    Args:
+        file: any format of `converters.formats`. An ONNX graph is a subject itself, run as it is.
+        spec, images, data, seed, budget, progress, command: as for `verify_files`.
+        frameworks: as for `verify_model`.
+
+    Raises:
+        UnknownNameError: no subject of that name.
+        ZooError: the file cannot be read, or does not fit the network.
+    """
+    names = _checked(frameworks)
+    progress(f"reading {file}")
+    opened = open_subject(file, spec, None)
+    weights = _weights_of(opened)
+    proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
+    subjects = [opened.subject(weights)] if opened.format == "onnx" else []
+    subjects += [subject(name, weights) for name in names]
+    return proof.report([proof.judge(item) for item in subjects], files=opened.parts, command=command)
+
+
+def _checked(frameworks: Sequence[str] | None) -> Sequence[str]:
     names = subject_names() if frameworks is None else frameworks
     if not names:
         raise ZooError("no subject to verify; name one with --frameworks")
     unknown = [name for name in names if name not in subject_names()]
     if unknown:
         raise UnknownNameError("subject", unknown[0], subject_names())
-    weights = weights.with_spec(spec) if weights else probe_weights(spec, seed)
-    proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
-    return proof.report([proof.judge(subject(name, weights)) for name in names], command=command)
+    return names
+
+
+def _weights_of(opened: FileSubject) -> Weights:
+    if opened.weights is None:
+        raise WeightsError(opened.path, ["no weights of the network could be found in it"])
+    return opened.weights
 
 
 def verify_files(
@@ -134,10 +179,8 @@ def verify_files(
     opened = list[FileSubject]()
     for path in files:
         progress(f"reading {path}")
-        opened.append(open_file(path, spec, opened[0].weights if opened else None))
-    first = opened[0].weights
-    if first is None:
-        raise WeightsError(files[0], ["no weights of the network could be found in it"])
+        opened.append(open_subject(path, spec, opened[0].weights if opened else None))
+    first = _weights_of(opened[0])
     proof = Proof(first, images=images, data=data, seed=seed, budget=budget, progress=progress)
-    verdicts = [proof.judge(file.subject(proof.spec)) for file in opened]
+    verdicts = [proof.judge(file.subject(first)) for file in opened]
     return proof.report(verdicts, files=[part for file in opened for part in file.parts], command=command)

@@ -1,7 +1,7 @@
 """A `Report` for people: terminal table, Markdown, JSON and one self-contained HTML page."""
 
 from converters.report.html_page import html
-from converters.report.render import json_text, markdown, render, text
+from converters.report.render import FORMS, json_text, markdown, render, report_form, text
 from converters.report.wording import verdict_sentence
 
-__all__ = ["html", "json_text", "markdown", "render", "text", "verdict_sentence"]
+__all__ = ["FORMS", "html", "json_text", "markdown", "render", "report_form", "text", "verdict_sentence"]

@@ -9,8 +9,17 @@ from math import log10
 
 from converters.report.curve import curve, legend
 from converters.report.style import STYLE
-from converters.report.wording import error_text, printable, reasons, subject_line, verdict_sentence
-from converters.verdicts import Diagnosis, LayerVerdict, Report, SubjectVerdict
+from converters.report.wording import (
+    error_text,
+    output_rows,
+    printable,
+    reasons,
+    subject_line,
+    summary_rows,
+    telling_error,
+    verdict_sentence,
+)
+from converters.verdicts import Diagnosis, LayerVerdict, OutputVerdict, Report, SubjectVerdict
 
 # The page may show its own style, and nothing else whatever.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -25,9 +34,11 @@ def html(report: Report) -> str:
     sections = [
         _verdict(report),
         _reasons(report),
+        _outputs(report),
         _heat_map(report),
         _depth(report),
         _subjects(report),
+        _limits(report),
         _method(report),
     ]
     return (
@@ -95,6 +106,32 @@ def _table(label: str, heads: Sequence[str], rows: Sequence[str], style: str = "
     )
 
 
+def _outputs(report: Report) -> str:
+    """What each subject declares, first of all."""
+    rows = list[str]()
+    for name, verdicts in output_rows(report):
+        cells = "".join("<td></td>" if item is None else _output(item) for item in verdicts)
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+    if not rows:
+        return ""
+    return _section(
+        "What each subject declares",
+        "<p>The outputs, which are what a user gets, held to the reference. A cross marks what fails.</p>"
+        + _table("Outputs", ["output", *(subject.name for subject in report.subjects)], rows),
+    )
+
+
+def _output(item: OutputVerdict) -> str:
+    cross = "" if item.ok else '<span class="x">✗</span> '
+    told = f"<p><small>{escape(item.reason)}</small></p>" if item.reason else ""
+    return f"<td>{cross}{error_text(item.error)}{told}</td>"
+
+
+def _limits(report: Report) -> str:
+    told = "".join(f"<li>{escape(limit)}</li>" for limit in (*report.unproved, *report.limits))
+    return _section("What this proof does not show", f"<ul>{told}</ul>" if told else "")
+
+
 def _heat_map(report: Report) -> str:
     drawn, layers = _compared(report)
     if not drawn:
@@ -128,13 +165,15 @@ def _footnote(layers: list[LayerVerdict]) -> str:
 
 
 def _heat(layer: LayerVerdict, budget: float) -> str:
-    exact = escape(f"{layer.name}: {layer.reason or f'error {error_text(layer.error)}, peak {layer.peak:.3g}'}")
+    worst = telling_error(layer)
+    alone = "" if layer.local is None else f", by itself {error_text(layer.local)}"
+    exact = escape(f"{layer.name}: {layer.reason or f'error {error_text(worst)}{alone}, peak {layer.peak:.3g}'}")
     cross = "" if layer.ok else '<span class="x">✗</span> '
-    if layer.error is None:
+    if worst is None:
         return f'<td class="heat {"none" if layer.ok else "h6"}" title="{exact}">{cross}-</td>'
-    if layer.error == 0:
+    if worst == 0:
         return f'<td class="heat h0" title="{exact}">{cross}equal</td>'
-    power = log10(layer.error / budget)
+    power = log10(worst / budget)
     level = sum(power > step for step in _STEPS)
     return f'<td class="heat h{level}" title="{exact}">{cross}{power:.1f}</td>'
 
@@ -146,7 +185,7 @@ def _depth(report: Report) -> str:
     rows = list[str]()
     for i, layer in enumerate(layers):
         cells = "".join(
-            f"<td>{'' if s.layers[i].ok else '<span class=x>✗</span> '}{error_text(s.layers[i].error)}</td>"
+            f"<td>{'' if s.layers[i].ok else '<span class=x>✗</span> '}{error_text(telling_error(s.layers[i]))}</td>"
             for s in drawn
         )
         rows.append(f'<tr><th scope="row">{escape(layer.name)}{_mark(layer)}</th><td>{layer.peak:.3g}</td>{cells}</tr>')
@@ -160,20 +199,15 @@ def _depth(report: Report) -> str:
 
 def _subjects(report: Report) -> str:
     rows = list[str]()
-    for s in report.subjects:
-        top1 = "" if s.top1 is None else f"{s.top1:.0%}"
+    summaries = summary_rows(report)
+    for i, s in enumerate(report.subjects):
         agreement = _agreement(s)
-        cells = [
-            s.status,
-            error_text(s.max_error) if s.layers else "",
-            s.first_failure or "",
-            top1,
-            f"{s.seconds:.1f} s",
-        ]
+        worst, alone, exercised, top1 = (row[1 + i] for row in summaries)
+        cells = [s.status, worst, alone, exercised, s.first_failure or "", top1, f"{s.seconds:.1f} s"]
         told = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in (*s.notes, *agreement))
         rows.append(f'<tr class="{s.status}"><th scope="row">{escape(s.name)}{notes}</th>{told}</tr>')
-    heads = ["subject", "status", "worst error", "first failure", "top-1*", "time"]
+    heads = ["subject", "status", "worst error", "worst by itself", "exercised", "first failure", "top-1*", "time"]
     note = "<p><small>* share of samples with the same best class; shown, never a gate</small></p>"
     return _section("The subjects", _table("Subjects", heads, rows) + note)
 

@@ -7,19 +7,39 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from converters.report.html_page import html
-from converters.report.wording import error_text, names_of, printable, reasons, subject_line, verdict_sentence
-from converters.verdicts import UNKNOWN, Diagnosis, LayerVerdict, Report, SubjectVerdict
+from converters.report.wording import (
+    error_text,
+    names_of,
+    output_rows,
+    printable,
+    reasons,
+    subject_line,
+    summary_rows,
+    telling_error,
+    verdict_sentence,
+)
+from converters.verdicts import UNKNOWN, Diagnosis, LayerVerdict, OutputVerdict, Report, SubjectVerdict
 from zoo.errors import ZooError
 
 _RED, _GREEN, _YELLOW, _BOLD, _END = "\033[31m", "\033[32m", "\033[33m", "\033[1m", "\033[0m"
 
 
-def render(report: Report, path: Path) -> str:
-    """The report in the form that a file's suffix asks for: .html, .md or .json."""
-    forms: dict[str, Callable[[Report], str]] = {".html": html, ".md": markdown, ".json": json_text}
-    if path.suffix not in forms:
-        raise ZooError(f"{path}: a report is {', '.join(forms)}; choose one of these suffixes")
-    return forms[path.suffix](report)
+def report_form(path: Path, form: str | None = None) -> str:
+    """The form of a report's file, ``html``, ``md`` or ``json``: as asked for, else as its suffix says.
+
+    Raises:
+        ZooError: neither says one.
+    """
+    form = form or path.suffix.removeprefix(".")
+    if form not in FORMS:
+        known = ", ".join(f".{name}" for name in FORMS)
+        raise ZooError(f"{path}: a report is {known}; choose one of these suffixes, or name it with --report-format")
+    return form
+
+
+def render(report: Report, form: str) -> str:
+    """The report as ``html``, ``md`` or ``json``."""
+    return FORMS[form](report)
 
 
 def json_text(report: Report) -> str:
@@ -43,6 +63,7 @@ def text(report: Report, *, colour: bool = False) -> str:
     lines += _layer_table(report, paint)
     for subject in report.subjects:
         lines += _why(subject, paint)
+    lines += [f"  not shown by this proof: {limit}" for limit in report.limits]
     low, high = report.noise
     lines += ["", f"error = max|y - ref| / max|ref|, the worst of {', '.join(report.samples) or 'the samples'}"]
     lines += [f"budget {report.budget:g}; noise of a right model {low:g} to {high:g}; {report.seconds:.1f} s"]
@@ -52,12 +73,12 @@ def text(report: Report, *, colour: bool = False) -> str:
 def _layer_table(report: Report, paint: Callable[[str, str], str]) -> list[str]:
     heads, legend = names_of(report)
     rows = [["", *heads]]
+    rows += [[f"output {name}", *map(_cell, cells)] for name, cells in output_rows(report)]
     compared = next((subject.layers for subject in report.subjects if subject.layers), ())
     for i, layer in enumerate(compared):
         row = [layer.name + ("" if layer.gated else " *")]
         rows.append(row + [_cell(subject.layers[i]) if subject.layers else "" for subject in report.subjects])
-    rows.append(["worst", *(error_text(s.max_error) if s.layers else "" for s in report.subjects)])
-    rows.append(["top-1 *", *("" if s.top1 is None else f"{s.top1:.0%}" for s in report.subjects)])
+    rows += summary_rows(report)
     rows.append(["status", *(subject.status for subject in report.subjects)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = list[str]()
@@ -78,9 +99,9 @@ def _painted(cell: str, paint: Callable[[str, str], str]) -> str:
     return paint({"passed": _GREEN, "unavailable": _YELLOW}[word], cell) if word in ("passed", "unavailable") else cell
 
 
-def _cell(layer: LayerVerdict) -> str:
+def _cell(item: LayerVerdict | OutputVerdict | None) -> str:
     """An error, with an exclamation mark where it fails; a dash where there is none to give."""
-    return error_text(layer.error) + ("" if layer.ok else "!")
+    return "" if item is None else error_text(telling_error(item)) + ("" if item.ok else "!")
 
 
 def _why(subject: SubjectVerdict, paint: Callable[[str, str], str]) -> list[str]:
@@ -108,17 +129,20 @@ def markdown(report: Report) -> str:
     heads = [subject.name for subject in report.subjects]
     compared = next((subject.layers for subject in report.subjects if subject.layers), ())
     rows: list[Sequence[str]] = [["layer", *heads], ["---", *("---:" for _ in heads)]]
+    rows += [[f"**output {name}**", *map(_markdown_cell, cells)] for name, cells in output_rows(report)]
     for i, layer in enumerate(compared):
         cells = [_markdown_cell(subject.layers[i]) if subject.layers else "" for subject in report.subjects]
         rows.append([layer.name + ("" if layer.gated else " (shown only)"), *cells])
-    rows.append(["**worst**", *(error_text(s.max_error) if s.layers else "" for s in report.subjects)])
-    rows.append(["top-1 (shown only)", *("" if s.top1 is None else f"{s.top1:.0%}" for s in report.subjects)])
+    rows += summary_rows(report)
     rows.append(["**status**", *(f"**{s.status}**" for s in report.subjects)])
     lines = [f"**{_escaped(verdict_sentence(report))}**", ""]
     lines += [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]
     for subject in report.subjects:
         why = [line for line in _why(subject, lambda _, words: words) if line]
         lines += ["", *(f"- {_escaped(line.strip())}" for line in why)] if why else []
+    lines += (
+        ["", *(f"- not shown by this proof: {_escaped(limit)}" for limit in report.limits)] if report.limits else []
+    )
     low, high = report.noise
     lines += ["", f"Budget {report.budget:g} of each layer's peak; noise of a right model {low:g} to {high:g}."]
     fence = "``" if "`" in report.command else "`"
@@ -126,10 +150,16 @@ def markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown_cell(layer: LayerVerdict) -> str:
-    value = error_text(layer.error)
-    return value if layer.ok else f"**{value}**"
+def _markdown_cell(item: LayerVerdict | OutputVerdict | None) -> str:
+    if item is None:
+        return ""
+    value = error_text(telling_error(item))
+    return value if item.ok else f"**{value}**"
 
 
 def _escaped(cell: str) -> str:
     return cell.replace("|", "\\|").replace("<", "&lt;")
+
+
+# The forms of a report, by the suffixes of its file.
+FORMS: dict[str, Callable[[Report], str]] = {"html": html, "md": markdown, "json": json_text}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
-from converters.verdicts import UNKNOWN, Diagnosis, Report, SubjectVerdict
+from converters.verdicts import UNKNOWN, Diagnosis, LayerVerdict, OutputVerdict, Report, SubjectVerdict
 
 T = TypeVar("T")
 
@@ -44,6 +44,8 @@ def verdict_sentence(report: Report) -> str:
         )
     if absent:
         return f"{report.model}: NOT PROVED, {len(absent)} of {total} subjects could not be run{missing}"
+    if report.unproved:
+        return f"{report.model}: NOT PROVED, the numbers agree and show nothing: {'; '.join(report.unproved)}"
     worst = max((subject.max_error or 0.0 for subject in report.subjects), default=0.0)
     what = "the subject computes" if total == 1 else f"all {total} subjects compute"
     return f"{report.model}: PASSED, {what} the same function, worst error {error_text(worst)}"
@@ -53,10 +55,37 @@ def subject_line(subject: SubjectVerdict) -> str:
     """What became of a subject that did not pass."""
     if subject.status == "unavailable":
         return f"{subject.name}: could not be run: {subject.reason}"
-    layer = next(layer for layer in subject.layers if not layer.ok)
+    layer = next(item for item in (*subject.layers, *subject.outputs) if not item.ok)
     wrong = layer.reason or f"error {error_text(layer.error)}"
     passing = "" if subject.max_error is None else f"; a budget of {error_text(subject.max_error)} would have passed"
     return f"{subject.name}: first differs in {layer.name} ({wrong}){passing}"
+
+
+def telling_error(item: LayerVerdict | OutputVerdict) -> float | None:
+    """The error that decides: along the network, unless the layer fails by itself and worse."""
+    if isinstance(item, LayerVerdict) and not item.ok and (item.local or 0.0) > (item.error or 0.0):
+        return item.local
+    return item.error
+
+
+def output_rows(report: Report) -> list[tuple[str, list[OutputVerdict | None]]]:
+    """Every output's name, and each subject's verdict on it."""
+    names = dict.fromkeys(output.name for subject in report.subjects for output in subject.outputs)
+    held = [{output.name: output for output in subject.outputs} for subject in report.subjects]
+    return [(name, [outputs.get(name) for outputs in held]) for name in names]
+
+
+def summary_rows(report: Report) -> list[list[str]]:
+    """What sums up each subject: its worst errors, the least share exercised, and how often the classes agree."""
+    shown = [subject.layers for subject in report.subjects]
+    alone = [[layer.local for layer in layers if layer.local is not None] for layers in shown]
+    shares = [[layer.exercised for layer in layers if layer.exercised is not None] for layers in shown]
+    return [
+        ["worst", *(error_text(s.max_error) if s.layers else "" for s in report.subjects)],
+        ["worst by itself", *(error_text(max(errors)) if errors else "" for errors in alone)],
+        ["exercised", *(f"{min(found):.0%}" if found else "" for found in shares)],
+        ["top-1 *", *("" if s.top1 is None else f"{s.top1:.0%}" for s in report.subjects)],
+    ]
 
 
 def reasons(subject: SubjectVerdict) -> list[tuple[Diagnosis, list[str]]]:

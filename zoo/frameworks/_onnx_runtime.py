@@ -38,11 +38,21 @@ def run(
     outputs: Sequence[str] | None,
     weights: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
-    """Output name -> array.
+    """`run_batches` of one batch."""
+    return run_batches(model, [inputs], outputs, weights)[0]
+
+
+def run_batches(
+    model: Path | bytes,
+    batches: Sequence[Mapping[str, Array]],
+    outputs: Sequence[str] | None,
+    weights: Mapping[str, Array] | None = None,
+) -> list[dict[str, Array]]:
+    """Output name -> array, for each batch.
 
     Args:
         model: a file or its bytes.
-        inputs: input name -> array.
+        batches: input name -> array, each.
         outputs: the outputs wanted; None for all.
         weights: the initializers, where `model` leaves their data out; lent, not copied.
     """
@@ -60,7 +70,7 @@ def run(
             if name not in names:
                 raise UnknownNameError(f"output of {where}", name, names)
         wanted = list(outputs or names)
-        arrays = cast("list[Array]", session.run(wanted, dict(inputs)))
+        results = [cast("list[Array]", session.run(wanted, dict(inputs))) for inputs in batches]
     except _REFUSALS as error:
         raise FileFormatError(where, f"ONNX Runtime refuses it: {' '.join(str(error).split())}") from error
-    return dict(zip(wanted, arrays, strict=True))
+    return [dict(zip(wanted, arrays, strict=True)) for arrays in results]

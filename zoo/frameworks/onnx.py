@@ -123,3 +123,19 @@ def run(model: Path | bytes, inputs: Mapping[str, Array], outputs: Sequence[str]
         FileFormatError: ONNX Runtime refuses the file or the inputs.
     """
     return cast(Any, imported("zoo.frameworks._onnx_runtime")).run(model, inputs, outputs)
+
+
+def run_batches(
+    model: bytes, batches: Sequence[Mapping[str, Array]], weights: Mapping[str, Array]
+) -> list[dict[str, Array]]:
+    """All outputs of an ONNX graph for each batch.
+
+    Args:
+        model: the graph; initializers whose data it leaves out are said to be external.
+        batches: input name -> array, each.
+        weights: the data left out, initializer -> array; lent, not copied.
+
+    Raises:
+        FileFormatError: ONNX Runtime refuses the graph or the inputs.
+    """
+    return cast(Any, imported("zoo.frameworks._onnx_runtime")).run_batches(model, batches, None, weights)

@@ -1,0 +1,196 @@
+"""Every layer by itself: dense inputs at several scales, so that no unit is silent, saturated or out of reach.
+
+Along the network a ReLU hides half of what comes after it, and noise stays below every clip. Here each layer gets noise
+of its own, and each number of its result a bound of its own: the sum of |w| |x| that made it, or its channel's peak, so
+that no loud neighbour hides a quiet one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+from zlib import crc32
+
+import numpy as np
+
+from converters.faults.types import parameters_of
+from converters.metric import defect, log_error
+from converters.parity.segments import Segment
+from converters.weights import Array
+from zoo.frameworks import reference as oracle
+from zoo.layers import (
+    LRN,
+    BatchNorm,
+    Bias,
+    Concat,
+    Conv,
+    Dense,
+    Dropout,
+    Eltwise,
+    Flatten,
+    Layer,
+    ModelSpec,
+    Pool,
+    Power,
+    ReLU,
+    Scale,
+    Shape,
+    Sigmoid,
+    Slice,
+    Softmax,
+    TanH,
+)
+
+# Deviations of the noise: as small as a normalised picture and, where a layer only scales, larger than any activation
+# that a clip may have been made for.
+_SMALL, _LARGE = 1.0, 1e5
+
+# What a function of a narrow range is fed with: its bend, and both its ends.
+_BEND = (0.3, 2.0, 6.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A segment on its bench.
+
+    Attributes:
+        inputs: activation read -> batch, float32, one sample a scale.
+        right: what the reference gives, float64.
+        bound: what each number's error is relative to; of the shape of `right`, or broadcast to it.
+        exercised: layer of the segment -> the share of its inputs and parameters that took part.
+    """
+
+    inputs: Mapping[str, Array]
+    right: Array
+    bound: Array
+    exercised: Mapping[str, float]
+
+
+def bench(
+    spec: ModelSpec, weights: Mapping[str, Array], segment: Segment, shapes: Mapping[str, Shape], seed: int
+) -> Bench | None:
+    """Dense inputs for a segment and the reference's answer; None where it has no finite one on any of them."""
+    deviations = _deviations(segment.layers)
+    for positive in (False, True):  # a root or a logarithm wants positive numbers
+        inputs = {
+            name: _noise(f"{segment.target}/{name}", shapes[name], deviations, seed, positive) for name in segment.reads
+        }
+        known: dict[str, Array] = {name: np.asarray(batch, np.float64) for name, batch in inputs.items()}
+        sizes, shares = {name: np.abs(batch) for name, batch in known.items()}, dict[str, float]()
+        with np.errstate(all="ignore"):
+            for layer in segment.layers:
+                reads, parameters = [known[name] for name in layer.inputs], parameters_of(weights, layer.name)
+                y = known[layer.name] = oracle.apply(layer, reads, parameters)
+                sizes[layer.name] = _bound(layer, y, reads, [sizes[name] for name in layer.inputs], parameters)
+                shares[layer.name] = exercised(layer, reads, parameters)
+        if np.isfinite(known[segment.target]).all():
+            return Bench(
+                inputs=inputs, right=known[segment.target], bound=np.abs(sizes[segment.target]), exercised=shares
+            )
+    return None
+
+
+def _noise(name: str, shape: Shape, deviations: Sequence[float], seed: int, positive: bool) -> Array:
+    generator = np.random.default_rng((seed, crc32(name.encode()), 2))
+    drawn = generator.standard_normal((len(deviations), *shape), np.float32)
+    drawn = np.abs(drawn) + np.float32(0.01) if positive else drawn
+    return drawn * np.asarray(deviations, np.float32).reshape(-1, *[1] * len(shape))
+
+
+def _deviations(layers: Sequence[Layer]) -> tuple[float, ...]:
+    """The scales that show what a segment does: as many samples."""
+    norms = [layer for layer in layers if isinstance(layer, LRN)]
+    if any(isinstance(layer, Sigmoid | TanH | Softmax | Power) for layer in layers):
+        return _BEND
+    if norms:
+        # Where alpha * x^2 is as large as k, all four numbers of the formula tell. Far above, the running sums of
+        # runtimes lose digits.
+        even = max((abs(norm.k / norm.alpha) ** 0.5 for norm in norms if norm.alpha and norm.k), default=_SMALL)
+        return (_SMALL, min(even / 2, 1e4), min(even, 1e4))
+    return (_SMALL, _LARGE)
+
+
+def error_alone(y: Array | None, bench: Bench, segment: Segment) -> tuple[float | None, str | None]:
+    """The largest error of a segment's answer, each number against its own bound; or why there is none."""
+    reason = defect(y, bench.right)
+    if y is None or reason:
+        return None, f"by itself: {reason}"
+    if isinstance(segment.layers[-1], Softmax):
+        return log_error(y, bench.right), None
+    difference = np.abs(np.subtract(y, bench.right, dtype=np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors = np.where(difference > 0, difference / bench.bound, 0.0)
+    worst = float(errors.max(initial=0.0))
+    return (worst, None) if np.isfinite(worst) else (None, "by itself, on dense inputs: not zero, where it should be")
+
+
+def exercised(layer: Layer, reads: Sequence[Array], parameters: Mapping[str, Array]) -> float:
+    """The share of a layer's inputs, or of its weights if fewer, that met something other than zero in some sample.
+
+    A number of a kernel is met where its input channel is; a column of a dense layer, where its input is.
+    """
+    shares = [float(np.mean((read != 0).any(axis=0))) if read.size else 1.0 for read in reads]
+    if isinstance(layer, Conv) and "weight" in parameters:
+        # The kernel slides: a channel that is anything anywhere meets all of its numbers.
+        shares = [float(np.mean((reads[0] != 0).any(axis=(0, *range(2, reads[0].ndim)))))]
+    return min(shares, default=1.0)
+
+
+def _bound(
+    layer: Layer, y: Array, reads: Sequence[Array], sizes: Sequence[Array], parameters: Mapping[str, Array]
+) -> Array:
+    """What the error of each number of `y` is relative to: the sizes of all that was added up to make it.
+
+    Args:
+        layer: the layer.
+        y: what it gives.
+        reads: what it reads.
+        sizes: the same for what it reads; at the start of a segment their absolute values.
+        parameters: of the layer.
+    """
+    match layer:
+        case Conv() | Dense() | Scale() | Bias():
+            return oracle.apply(layer, sizes, {name: np.abs(tensor) for name, tensor in parameters.items()})
+        case BatchNorm(batch_stats=False):
+            return oracle.apply(layer, sizes, {**parameters, "mean": -np.abs(parameters["mean"])})
+        case Eltwise():
+            return oracle.apply(replace(layer, coeffs=tuple(abs(c) for c in layer.coeffs)), sizes, {})
+        case Pool() | Dropout() | Flatten() | Concat() | Slice():
+            return oracle.apply(layer, sizes, {})
+        case ReLU():
+            return sizes[0] * max(1.0, abs(layer.negative_slope))
+        case LRN():
+            factors = np.abs(np.divide(y, reads[0], out=np.zeros_like(y), where=reads[0] != 0))
+            return sizes[0] * _channel_peak(factors)
+        case Power() | Sigmoid() | TanH() | Softmax() | BatchNorm():
+            return _layer_peak(y)
+        case _:
+            assert_never(layer)
+
+
+def _channel_peak(y: Array) -> Array:
+    """The largest of each map of each sample; of a vector, of all of it."""
+    return np.abs(y).max(axis=tuple(range(2 if y.ndim > 2 else 1, y.ndim)), keepdims=True, initial=0.0)
+
+
+def _layer_peak(y: Array) -> Array:
+    return np.abs(y).max(axis=tuple(range(1, y.ndim)), keepdims=True, initial=0.0)
+
+
+def benches(
+    spec: ModelSpec,
+    weights: Mapping[str, Array],
+    wanted: Iterator[Segment],
+    shapes: Mapping[str, Shape],
+    seed: int,
+    kept: dict[Segment, Bench | None],
+) -> list[tuple[Segment, Bench]]:
+    """The benches of segments; `kept` holds those of earlier subjects."""
+    found = list[tuple[Segment, Bench]]()
+    for segment in wanted:
+        if segment not in kept:
+            kept[segment] = bench(spec, weights, segment, shapes, seed)
+        if (made := kept[segment]) is not None:
+            found.append((segment, made))
+    return found

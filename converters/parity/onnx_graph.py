@@ -1,0 +1,246 @@
+"""Somebody's ONNX file as it is, with every node's result made visible, and in pieces that run by themselves.
+
+The file is parsed once. Its weights stay where they were read and are lent to ONNX Runtime; the graphs made of it hold
+none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from converters.weights import Array
+from zoo.errors import FileFormatError, ZooError, one_line
+from zoo.frameworks import onnx as runtime
+
+# Constants smaller than this stay in the graph: shapes and axes, which ONNX Runtime wants to see.
+_LENT = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A part of a graph to be run by itself.
+
+    Attributes:
+        reads: tensor -> what is fed in its place.
+        target: the tensor wanted.
+    """
+
+    reads: Mapping[str, Array]
+    target: str
+
+
+class OnnxGraph:
+    """An ONNX file, parsed.
+
+    Attributes:
+        path: the file.
+        inputs: names of what it is fed.
+        outputs: names of the graph's own outputs.
+        nodes: name of the first result, operator and inputs of each node, in graph order.
+
+    Raises:
+        FileFormatError: it is no ONNX model.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            model = onnx.load(str(path))
+        except Exception as error:
+            raise FileFormatError(path, f"no ONNX model: {one_line(str(error))[:200]}") from error
+        self.path = path
+        self._lent = dict(_taken_out(model))
+        self._model, graph = model, model.graph
+        stored = {tensor.name for tensor in graph.initializer}
+        self._inputs = [value for value in graph.input if value.name not in stored]
+        self.inputs = [value.name for value in self._inputs]
+        self.outputs = [value.name for value in graph.output]
+        self.nodes = [(n.output[0], n.op_type, tuple(n.input)) for n in graph.node if n.output and n.output[0]]
+
+    def run(self, batches: Sequence[Mapping[str, Array]], rows: int) -> dict[str, Array]:
+        """The graph's own outputs, the results of several batches as one of `rows` samples.
+
+        Raises:
+            ZooError: ONNX Runtime refuses it.
+        """
+        return _joined(self._run(self._model, batches), batches, rows)
+
+    def every_result(
+        self, batches: Sequence[Mapping[str, Array]], rows: int, count: int | None = None
+    ) -> dict[str, Array]:
+        """Every node's first result; of the first `count` nodes alone, if given."""
+        model = self._empty()
+        model.graph.node.extend(self._model.graph.node[:count])
+        model.graph.input.extend(self._inputs)
+        made = [node.output[0] for node in model.graph.node if node.output and node.output[0]]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
+        return _joined(self._run(model, batches), batches, rows)
+
+    def apart(self, pieces: Sequence[Piece], fed: Mapping[str, Array]) -> list[Array]:
+        """What the targets of pieces are, each computed from what it is fed alone.
+
+        Args:
+            pieces: their batches may differ in size.
+            fed: a batch of the graph's own inputs, for what a piece reads of them besides (a batch size, say).
+
+        Raises:
+            ZooError: ONNX Runtime refuses one of them.
+        """
+        model, inputs = self._empty(), dict[str, Array]()
+        rows = max(len(array) for piece in pieces for array in piece.reads.values())
+        rows += -rows % (self.batch or rows)
+        for i, piece in enumerate(pieces):
+            nodes, sources = self._between(piece)
+            names = {name: f"{i}/{name}" for node in nodes for name in node.output if name}
+            names |= {name: f"{i}/{name}" for name in {*piece.reads, *sources}}
+            read = {name: fed[name] for name in sources} | dict(piece.reads)
+            inputs |= {names[name]: np.resize(array, (rows, *array.shape[1:])) for name, array in read.items()}
+            model.graph.node.extend(_renamed(node, names, f"{i}/{k}") for k, node in enumerate(nodes))
+            model.graph.output.append(onnx.ValueInfoProto(name=names.get(piece.target, piece.target)))
+        model.graph.input.extend(onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in inputs)
+        batches = cut(inputs, rows, self.batch)
+        results = list(_joined(self._run(model, batches), batches, rows).values())
+        sizes = [len(next(iter(piece.reads.values()))) for piece in pieces]
+        return [result[: len(result) * size // rows] for result, size in zip(results, sizes, strict=True)]
+
+    def _between(self, piece: Piece) -> tuple[list[Any], set[str]]:
+        """The nodes that make a piece's target from what it reads, and the graph's own inputs among their sources."""
+        wanted, nodes, sources = {piece.target} - {*piece.reads}, list[Any](), set[str]()
+        for node in reversed(self._model.graph.node):
+            if wanted.isdisjoint(node.output):
+                continue
+            nodes.append(node)
+            wanted.difference_update(node.output)
+            wanted.update(name for name in node.input if name and name not in piece.reads)
+        sources = {name for name in self.inputs if name in wanted}
+        return nodes[::-1], sources
+
+    def _empty(self) -> Any:
+        """The model without nodes, inputs and outputs."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        del model.graph.node[:], model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
+        return model
+
+    def _run(self, model: Any, batches: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        read = {name for node in _all_nodes(model.graph) for name in node.input}
+        read |= {value.name for value in model.graph.output}
+        kept = onnx.ModelProto()
+        kept.CopyFrom(model)
+        del kept.graph.initializer[:]
+        kept.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
+        lent = {t.name: self._lent[t.name] for t in kept.graph.initializer if t.name in self._lent}
+        return runtime.run_batches(kept.SerializeToString(), batches, lent)
+
+    def feed(self, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
+        """Canonical batches as the file wants them: its names (see `input_names`), its layout, its batch size.
+
+        The last batch of a fixed size is filled up by repeating its last sample.
+
+        Raises:
+            ZooError: another number of inputs, or another shape.
+        """
+        declared = {value.name: value for value in self._inputs}
+        fed = {
+            own: self._laid_out(own, _dims(declared[own]), arrays[name])
+            for name, own in self.input_names(list(arrays)).items()
+        }
+        return cut(fed, len(next(iter(arrays.values()))), self.batch)
+
+    def input_names(self, ours: Sequence[str]) -> dict[str, str]:
+        """Our input -> the graph's: by name where the names are the same, else by position.
+
+        Raises:
+            ZooError: another number of inputs.
+        """
+        if len(ours) != len(self.inputs):
+            raise ZooError(f"{self.path} reads {len(self.inputs)} inputs, the network {len(ours)}")
+        return {name: name for name in ours} if {*ours} == {*self.inputs} else dict(zip(ours, self.inputs, strict=True))
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether an image input is declared N, H, W, C: its last axis is a number of channels, its second is not."""
+        images = [dims for value in self._inputs if len(dims := _dims(value)) == 4]
+        return any(dims[3] in (1, 3) and dims[1] not in (1, 3) for dims in images)
+
+    @property
+    def batch(self) -> int:
+        """The batch size that the file is written for; 0 where it takes any."""
+        return max((dims[0] for value in self._inputs if (dims := _dims(value))), default=0)
+
+    def _laid_out(self, name: str, dims: Sequence[int], array: Array) -> Array:
+        def fits(shape: Sequence[int]) -> bool:
+            return len(dims) in (0, len(shape)) and all(
+                not want or want == have for want, have in zip(dims[1:], shape[1:], strict=False)
+            )
+
+        if fits(array.shape):
+            return array
+        if array.ndim == 4 and fits([array.shape[i] for i in (0, 2, 3, 1)]):
+            return array.transpose(0, 2, 3, 1)
+        wanted = " x ".join(str(size) if size else "?" for size in dims)
+        raise ZooError(f"{self.path}: input {name!r} is {wanted}, the network's is {' x '.join(map(str, array.shape))}")
+
+
+def _dims(value: Any) -> list[int]:
+    return [d.dim_value for d in value.type.tensor_type.shape.dim]
+
+
+def _taken_out(model: Any) -> Iterator[tuple[str, Array]]:
+    """Name -> the numbers of each large initializer, which the model then says are in memory, and holds no more."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or tensor.ByteSize() < _LENT:
+            continue
+        array = numpy_helper.to_array(tensor)
+        name, dims = tensor.name, list(tensor.dims)
+        tensor.Clear()
+        tensor.name, tensor.data_type = name, TensorProto.FLOAT
+        tensor.dims.extend(dims)
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="in memory")
+        yield name, array
+
+
+def _all_nodes(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _all_nodes(inner)
+
+
+def _renamed(node: Any, names: Mapping[str, str], own: str) -> Any:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.name = own
+    copy.input[:] = [names.get(name, name) for name in node.input]
+    copy.output[:] = [names.get(name, name) for name in node.output]
+    return copy
+
+
+def cut(fed: Mapping[str, Array], rows: int, size: int) -> list[dict[str, Array]]:
+    """Batches of `size` rows (0: all at once), the last one filled up by repeating its last sample."""
+    size = size or rows
+    padded = {name: np.concatenate([array, array[-1:].repeat(-rows % size, axis=0)]) for name, array in fed.items()}
+    return [
+        {name: np.ascontiguousarray(array[i : i + size]) for name, array in padded.items()}
+        for i in range(0, rows, size)
+    ]
+
+
+def _joined(parts: Sequence[Mapping[str, Array]], fed: Sequence[Mapping[str, Array]], size: int) -> dict[str, Array]:
+    """The results of several batches as one of `size` samples, less what the last batch was filled up with."""
+    each, joined = len(next(iter(fed[0].values()))), dict[str, Array]()
+    for name, value in parts[0].items():
+        if value.ndim and len(value) and len(value) % each == 0:
+            whole = np.concatenate([part[name] for part in parts])
+            joined[name] = whole[: len(whole) * size // (each * len(parts))]
+        else:
+            joined[name] = value  # no batch axis: a constant of the graph
+    return joined

@@ -1,0 +1,99 @@
+"""What equal numbers do not prove: probes that a network hides from, and weights that anything would agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from converters.faults.types import parameters_of
+from converters.metric import error
+from converters.weights import Array, Weights
+from zoo.layers import LRN, Conv, Dense, ReLU, Softmax
+
+# A largest probability this near 1 leaves the others no digit of float32's.
+_SATURATED = 1 - 2.0**-24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vacuity:
+    """What a proof with these weights and probes does not show.
+
+    Attributes:
+        limits: one sentence each.
+        unproved: why nothing at all is shown; empty where something is.
+    """
+
+    limits: tuple[str, ...]
+    unproved: tuple[str, ...]
+
+
+def vacuity(weights: Weights, inputs: Mapping[str, Array], reference: Mapping[str, Array], budget: float) -> Vacuity:
+    """Look for all of it, in the right network, its inputs and its activations by the reference."""
+    known, spec = {**inputs, **reference}, weights.spec
+    dull = {name: told for name, y in reference.items() if (told := _dull(y))}
+    limits, unproved = list[str](), list[str]()
+    kernels = {
+        layer.name: told
+        for layer in spec.layers
+        if isinstance(layer, Conv | Dense) and (told := _one_number(weights.tensors[f"{layer.name}.weight"]))
+    }
+    limits += [f"{name}.weight is {told}: any order of its numbers agrees" for name, told in kernels.items()]
+    weighted = [layer for layer in spec.layers if isinstance(layer, Conv | Dense)]
+    if weighted and len(kernels) == len(weighted):
+        what = "zero" if set(kernels.values()) == {"all zero"} else "one number throughout its layer"
+        unproved.append(f"every weight is {what}")
+    limits += [f"{name} {told}" for name, told in dull.items()]
+    if all(name in dull for name in spec.outputs):
+        unproved.append(f"the answer, {', '.join(spec.outputs)}, {dull[spec.outputs[0]]}")
+    wiring = spec.wiring()
+    reads = {layer.name: known[wiring[layer.name][0]] for layer in spec.layers}
+    dead = [layer.name for layer in spec.layers if isinstance(layer, ReLU) and not (reads[layer.name] > 0).any()]
+    limits += [f"{name} has no live unit on any probe" for name in dead]
+    if dead and len(dead) == sum(isinstance(layer, ReLU) for layer in spec.layers):
+        unproved.append("no ReLU has a live unit on any probe")
+    full = [layer.name for layer in spec.layers if isinstance(layer, Softmax) and _saturated(layer, reference)]
+    limits += [f"{name} is saturated on every probe: one class has it all" for name in full]
+    if all(name in full for name in spec.outputs):
+        unproved.append(f"the answer, {', '.join(spec.outputs)}, is a saturated softmax on every probe")
+    limits += _idle_norms(weights, reads, reference, budget)
+    limits += _odd_statistics(weights)
+    return Vacuity(limits=tuple(limits), unproved=tuple(unproved))
+
+
+def _one_number(tensor: Array) -> str | None:
+    if tensor.size < 2 or np.ptp(tensor):
+        return None
+    return "one number throughout" if tensor.flat[0] else "all zero"
+
+
+def _dull(y: Array) -> str | None:
+    """How an activation says nothing of what was fed, if it does not."""
+    if not y.any():
+        return "is zero on every probe"
+    if len(y) > 1 and not np.ptp(y, axis=0).any():
+        return "is the same on every probe"
+    if y[0].size > 1 and not np.ptp(y.reshape(len(y), -1), axis=1).any():
+        return "is one number throughout on every probe"
+    return None
+
+
+def _saturated(layer: Softmax, reference: Mapping[str, Array]) -> bool:
+    y = reference[layer.name]
+    return y.shape[layer.axis] > 1 and bool((y.max(axis=layer.axis) >= _SATURATED).all())
+
+
+def _idle_norms(
+    weights: Weights, reads: Mapping[str, Array], reference: Mapping[str, Array], budget: float
+) -> Iterator[str]:
+    for layer in weights.spec.layers:
+        if isinstance(layer, LRN) and error(reads[layer.name], reference[layer.name])[0] <= budget:
+            yield f"{layer.name}: on these probes its k and alpha cannot be told from no normalisation"
+
+
+def _odd_statistics(weights: Weights) -> Iterator[str]:
+    for layer in weights.spec.layers:
+        found = parameters_of(weights.tensors, layer.name)
+        if "variance" in found and not found["variance"].any():
+            yield f"{layer.name}: every variance is 0, so that its eps alone counts (is its factor 0 in the file?)"
