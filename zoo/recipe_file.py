@@ -100,7 +100,7 @@ def check(recipe: Recipe, spec: ModelSpec) -> None:
     }
     for name, (least, most) in bounds.items():
         value = getattr(recipe, name)
-        if not (least <= value < most or value == most == 1) or (name == "rate" and value == 0):
+        if not least <= value < most or (name == "rate" and value == 0):
             raise ZooError(f"recipe {recipe.name!r}: {name} is {value}, expected a number {_range(name, least, most)}")
     for layer, multiple in recipe.layer_rates.items():
         if not 0 <= multiple < math.inf:

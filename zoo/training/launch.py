@@ -19,6 +19,8 @@ import signal
 import socket
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Generator
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -99,15 +101,51 @@ def _as_one_of(job: Job) -> None:
             dist.destroy_process_group()
 
 
-def _meet(options: TrainOptions, rank_here: int, **place: Any) -> tuple[torch.device, str]:
-    """Join the other processes, and agree on a device for each; `place` is for `dist.init_process_group`."""
+def _unused(store: dist.Store, rank: int, world: int) -> dist.Store:
+    """A corner of a store in which nothing lies from an earlier start of these processes.
+
+    torchrun keeps its store over its restarts, and with it the addresses of processes that are dead. The first process
+    gives the corner a new name; who reads the name that a dead one gave gets no echo, and reads again.
+    """
+    own, said = uuid.uuid4().hex, ""
+    if rank == 0:
+        store.set("start", own)
+        for other in range(1, world):
+            store.set(f"{own}/echo {other}", store.get(f"{own}/here {other}").decode())
+        return dist.PrefixStore(own, store)
+    end = time.monotonic() + PATIENCE.total_seconds()
+    while time.monotonic() < end:
+        name = store.get("start").decode()
+        if name != said:
+            store.set(f"{name}/here {rank}", own)
+            said = name
+        if store.check([f"{name}/echo {rank}"]) and store.get(f"{name}/echo {rank}").decode() == own:
+            return dist.PrefixStore(name, store)
+        time.sleep(0.01)
+    raise ZooError(f"device {rank} waited {PATIENCE.total_seconds():.0f} s for the first one, in vain")
+
+
+def _meet(
+    options: TrainOptions, rank_here: int, place: tuple[dist.Store, int, int] | None = None
+) -> tuple[torch.device, str]:
+    """Join the other processes, and agree on a device for each.
+
+    `place` is a store, the own rank and the number of processes; None asks torchrun's environment.
+    """
     view = (
         own_view(rank_here)
         if options.device in ("auto", "cuda")
         else View(host=socket.gethostname(), gpus=(), local_rank=rank_here)
     )
+    store, rank, world = place or next(dist.rendezvous("env://", timeout=PATIENCE))
     # GPUs speak by NCCL; what processes have to say to each other goes by gloo in any case.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if view.gpus else "gloo", timeout=PATIENCE, **place)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if view.gpus else "gloo",
+        timeout=PATIENCE,
+        store=_unused(store, rank, world),
+        rank=rank,
+        world_size=world,
+    )
     views: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(views, view)
     devices, said = decide(options.device, views)
@@ -195,7 +233,7 @@ def _device_process(rank: int, options: TrainOptions, port: int, reports: Any) -
     try:
         job = prepare(options)
         store = dist.TCPStore("127.0.0.1", port, is_master=False)
-        _run(job, *_meet(options, rank, store=store, rank=rank, world_size=options.devices))
+        _run(job, *_meet(options, rank, (store, rank, options.devices)))
         dist.destroy_process_group()
     except ZooError as error:
         reports.put((isinstance(error, LostPartnerError), str(error)))

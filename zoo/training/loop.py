@@ -324,6 +324,7 @@ def run(job: Job, learner: Learner) -> None:
             if means or stops or (step + 1) % job.options.checkpoint_every == 0:
                 _save(job, learner, journal, progress, is_best=progress.best != before.best)
             if stops:
+                learner.any_of_all(False)  # once all are here, the checkpoint is
                 raise ZooError(f"terminated; {how_to_go_on(job.options.out)}")
         if journal is not None:
             journal.flush()
