@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from converters.atomic import check_target, publish, staging
 from zoo import registry
 from zoo.errors import FileFormatError, UnknownNameError, ZooError
 from zoo.layers import ModelSpec
+from zoo.wire.atomic import check_target, publish, staging
 
 _LOG = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _read_prototxt(path: Path) -> ModelSpec:
-    from converters.frameworks.caffe import read_network
+    from converters.formats.caffe import read_network
 
     net = read_network(path)
     for name in net.omitted:

@@ -9,11 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.atomic import check_target, publish, staging
-from converters.cores import spread
 from converters.formats import NativeFile, WeightsFormat, format_name, weights_format
-from converters.layout import blocks, convert_shape, packed
-from converters.mapped import release
 from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
 from zoo import registry
@@ -22,8 +18,15 @@ from zoo.initial import initial_weights
 from zoo.layers import Conv, Dense, ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.show import first_difference
+from zoo.wire.atomic import check_target, publish, staging
+from zoo.wire.cores import spread
+from zoo.wire.layout import blocks, convert_shape, packed
+from zoo.wire.mapped import release
 
 _LOG = logging.getLogger(__name__)
+
+# What Git leaves where a large file belongs, until it is pulled (git-lfs, docs/spec.md).
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 # So many blocks of a written file are compared with what was meant, then let go: the source is held, too.
 _HELD = 8
@@ -50,11 +53,15 @@ class OpenedFile:
 
     def fitted(self, spec: ModelSpec | None = None) -> Weights:
         """Its weights, in the network that `load` finds; errors as there."""
-        return self.as_network(_network(self.path, self.native, self.form, spec))
+        network = _network(self.path, self.native, self.form, spec)
+        is_given = spec is not None or self.described is not None
+        return self._taken(network, self.native.loaded(network) if is_given else self.native.tensors)
 
     def as_network(self, spec: ModelSpec) -> Weights:
         """Its tensors as the parameters of `spec`, whatever network the file says it holds; errors as for `load`."""
-        tensors = self.native.tensors
+        return self._taken(spec, self.native.loaded(spec))
+
+    def _taken(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Weights:
         return to_canonical(spec, self.form.entries(spec, tensors), tensors, str(self.path), self.form.ignored)
 
 
@@ -72,6 +79,9 @@ def open_file(path: Path, *, from_format: str | None = None) -> OpenedFile:
     main = form.main_file(path)
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
+    with main.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise FileFormatError(main, "a pointer of Git LFS in the place of the file; get it with: git lfs pull")
     return OpenedFile(path=path, form=form, native=form.read(path))
 
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from converters.atomic import publish, staging
 from converters.convert import load, save
 from converters.export import ExportOptions, export
 from converters.parity import Report, probe_weights, verify_model
@@ -20,6 +19,7 @@ from converters.weights import Weights
 from zoo import registry
 from zoo.errors import CheckFailedError, ZooError
 from zoo.layers import ModelSpec
+from zoo.wire.atomic import publish, staging
 
 _LOG = logging.getLogger(__name__)
 

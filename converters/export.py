@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from converters.atomic import check_target, publish, publish_folder, staging
 from converters.fold import fold_preprocessing
 from converters.parity.file_subjects import open_subject
 from converters.parity.proof import Proof
@@ -19,6 +18,7 @@ from converters.weights import Array, Weights
 from zoo.errors import CheckFailedError, ZooError
 from zoo.frameworks import onnx
 from zoo.registry import imported
+from zoo.wire.atomic import check_target, publish, publish_folder, staging
 
 _LOG = logging.getLogger(__name__)
 

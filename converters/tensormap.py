@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from converters.layout import axis_sizes, convert_shape, rearrange, reordered
+import numpy as np
+
 from converters.weights import Arranged, Array, Weights, tensor_problem
 from zoo.errors import WeightsError
 from zoo.layers import ModelSpec, Shape
-from zoo.shapes import parameter_shapes
+from zoo.shapes import parameter_shapes, tied
+from zoo.wire.layout import axis_sizes, convert_shape, rearrange, reordered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,7 @@ class Entry:
     Attributes:
         canonical: ``fc6.weight``.
         native: ``alexnet_v2/fc6/weights``.
-        axes: canonical layout (see `converters.layout`); empty with an empty `native_axes` where both are alike.
+        axes: canonical layout (see `zoo.wire.layout`); empty with an empty `native_axes` where both are alike.
         native_axes: the framework's layout of the same axes.
         sizes: sizes of merged axes that the shape alone does not tell.
     """
@@ -81,6 +83,9 @@ def to_canonical(
             problems.append(str(problem))
         else:
             canonical[name] = _in_order(entry, tensor, shape)
+    for twin, owner in tied(spec).items():
+        if twin in canonical and owner in canonical and not np.array_equal(canonical[twin], canonical[owner]):
+            problems.append(f"{entries[twin].native} and {entries[owner].native} are one tied parameter, but differ")
     used = {entries[name].native for name in shapes}
     problems += [
         f"{name} is not a parameter of this network" for name in tensors if name not in used and not ignored(name)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import InitVar, dataclass, replace
-from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from converters.cores import spread
-from converters.layout import contiguous
-from converters.mapped import release
+from zoo.arrays import Array
 from zoo.errors import WeightsError
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import parameter_shapes
-
-Array: TypeAlias = NDArray[Any]
+from zoo.wire.cores import spread
+from zoo.wire.layout import contiguous
+from zoo.wire.mapped import release
 
 # Arrays are scanned in pieces of this many numbers, so that a check never doubles the memory of a memory-mapped file.
 _CHUNK = 1 << 20

@@ -11,8 +11,17 @@ PAGE = ROOT / "docs" / "api.md"
 
 # What a program that uses the packages calls; everything else is the house's own.
 MODULES = {
-    "Networks": ("zoo.registry", "zoo.layers", "zoo.shapes", "zoo.spec_json", "zoo.show", "zoo.svg", "zoo.errors"),
-    "Frameworks": tuple(f"zoo.frameworks.{name}" for name in ("reference", "pytorch", "tf_slim", "caffe", "onnx")),
+    "Networks": (
+        "zoo.registry",
+        "zoo.layers",
+        "zoo.shapes",
+        "zoo.reference",
+        "zoo.spec_json",
+        "zoo.show",
+        "zoo.svg",
+        "zoo.errors",
+    ),
+    "Frameworks": tuple(f"zoo.frameworks.{name}" for name in ("pytorch", "tf_slim", "caffe", "onnx")),
     "Images and training": (
         "zoo.preprocess",
         "zoo.recipe",

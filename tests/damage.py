@@ -19,8 +19,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from converters.frameworks._tf_table import crc32c, masked, read_table, write_table
-from converters.protowire import BYTES, FIXED32, FIXED64, VARINT, fields, message, tag, varint
+from zoo.wire.protobuf import BYTES, FIXED32, FIXED64, VARINT, fields, message, tag, varint
+from zoo.wire.table import crc32c, masked, read_table, write_table
 
 Damage: TypeAlias = Callable[[bytes, random.Random], bytes]
 

@@ -17,8 +17,7 @@ from converters.exporters.pytorch import export_onnx
 from converters.parity import probe_inputs, probe_weights
 from converters.weights import Array, Weights
 from tests.small import shrink
-from zoo import registry
-from zoo.frameworks import reference
+from zoo import reference, registry
 from zoo.layers import (
     BatchNorm,
     Concat,

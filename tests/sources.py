@@ -53,7 +53,7 @@ def run_slim_source(
     spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array], folder: Path
 ) -> dict[str, Array]:
     """The function that is printed for a network."""
-    tf_slim, runtime = cast(Any, registry.framework("tf_slim")), registry.imported("zoo.frameworks._slim_runtime")
+    tf_slim, runtime = cast(Any, registry.framework("tf_slim")), registry.imported("zoo.frameworks.tf_slim.runtime")
     tf, shapes = runtime.tf, activation_shapes(spec)
     (path,) = tf_slim.generate(spec, folder)
     module = imported(path)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from converters.atomic import check_target, publish, publish_folder, staging
 from zoo.errors import ZooError
+from zoo.wire.atomic import check_target, publish, publish_folder, staging
 
 
 def test_a_finished_file_appears_and_the_staging_folder_is_gone(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_folder_that_another_run_took_for_a_leftover_is_made_again(
         taken[-1].mkdir()
         return str(taken[-1])
 
-    monkeypatch.setattr("converters.atomic.mkdtemp", made)
+    monkeypatch.setattr("zoo.wire.atomic.mkdtemp", made)
     monkeypatch.setattr(os, "open", late)
     with staging(tmp_path / "a") as folder:
         assert folder == taken[2] and folder.is_dir()

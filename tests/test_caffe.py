@@ -13,13 +13,12 @@ from converters.exporters.caffe import export_onnx
 from converters.parity import probe_weights
 from converters.weights import Weights
 from tests.small import shrink, small_weights
-from zoo import registry
+from zoo import reference, registry
 from zoo.errors import UnsupportedError, ZooError
-from zoo.frameworks import _caffe_opencv, caffe, reference
-from zoo.frameworks._caffe_lower import as_scales, for_caffe, slice_groups
-from zoo.frameworks._caffe_training import solver_text, train_val_text
-from zoo.frameworks._prototxt import parse
-from zoo.frameworks.caffe import deploy_text, parse_prototxt, read_prototxt
+from zoo.frameworks import caffe
+from zoo.frameworks.caffe import deploy_text, opencv, parse_prototxt, read_prototxt
+from zoo.frameworks.caffe.lower import as_scales, for_caffe, slice_groups
+from zoo.frameworks.caffe.training import solver_text, train_val_text
 from zoo.frameworks.onnx import run
 from zoo.layers import (
     LRN,
@@ -42,9 +41,10 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
+from zoo.wire.prototxt import parse
 
 BUDGET = 1e-5
-ADAPTER = "zoo.frameworks._caffe_pycaffe"
+ADAPTER = "zoo.frameworks.caffe.pycaffe"
 
 
 def network(*layers: Layer, shape: tuple[int, ...] = (4, 9, 10)) -> ModelSpec:
@@ -257,7 +257,7 @@ def test_the_runtime_says_what_it_is() -> None:
 def test_what_the_runtime_cannot_do_is_refused_with_its_reason() -> None:
     spec = network(LRN(name="n", size=3, alpha=1.0, beta=0.75, k=0.0))  # Caffe can; OpenCV needs k to divide by
     with pytest.raises(UnsupportedError, match=r"layer 'n' \(LRN\): k must be positive"):
-        _caffe_opencv.forward(spec, {}, images(spec))
+        opencv.forward(spec, {}, images(spec))
 
 
 # What pycaffe offers to us, computed by the reference.
@@ -265,8 +265,8 @@ FAKE_CAFFE = """
 import numpy as np
 from pathlib import Path
 from types import SimpleNamespace
-from zoo.frameworks import reference
-from zoo.frameworks._prototxt import parse
+from zoo import reference
+from zoo.wire.prototxt import parse
 from zoo.frameworks.caffe import read_prototxt
 from converters.convert import open_file
 

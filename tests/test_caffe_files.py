@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from converters.convert import load, same_bits, save
-from converters.frameworks import caffe
-from converters.frameworks.caffe import read_network
+from converters.formats import caffe
+from converters.formats.caffe import read_network
 from converters.parity import probe_weights
-from converters.protowire import FIXED32, FIXED64, integer, message, tag, text, varint
 from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, WeightsError, ZooError
 from zoo.layers import LRN, BatchNorm, Bias, Conv, Dense, Input, ModelSpec, Scale, Slice
 from zoo.shapes import parameter_shapes
+from zoo.wire.protobuf import FIXED32, FIXED64, integer, message, tag, text, varint
 
 RNG = np.random.default_rng(0)
 SPEC = ModelSpec(
@@ -308,3 +309,75 @@ def test_a_users_own_prototxt_counts_and_the_difference_is_said(
     assert (
         "saved by a network that differs: norm1: k 1 in mini_alexnet, 2 in the file; mini_alexnet counts" in caplog.text
     )
+
+
+def wire_group(number: int, content: bytes) -> bytes:
+    """A field of the deprecated group kind."""
+    return varint(number << 3 | 3) + content + varint(number << 3 | 4)
+
+
+def same(tensors: Mapping[str, np.ndarray]) -> None:
+    assert list(tensors) == list(WEIGHTS)
+    assert all(same_bits(tensors[name], WEIGHTS[name]) for name in WEIGHTS)
+
+
+def test_layers_the_network_has_not_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    head = current("aux/fc", "InnerProduct", blob(np.ones((2, 3))), blob(np.ones(2)))
+    (tmp_path / "w.caffemodel").write_bytes(head + CONV + FC)
+    with caplog.at_level(logging.WARNING):
+        same(load(tmp_path / "w.caffemodel", spec=SPEC).tensors)
+    assert "w.caffemodel: layers that net has not are left out: aux/fc" in caplog.text
+
+
+def test_a_family_member_is_never_guessed_with_layers_left_over(tmp_path: Path) -> None:
+    spec = registry.model("alexnet_mini")
+    save(probe_weights(spec, 0), tmp_path / "w.caffemodel")
+    data = (tmp_path / "w.caffemodel").read_bytes()
+    (tmp_path / "w.prototxt").unlink()
+    (tmp_path / "w.caffemodel").write_bytes(data + current("aux", "InnerProduct", blob(np.ones((2, 3)))))
+    with pytest.raises(ZooError, match="the tensors fit no network of the family"):
+        load(tmp_path / "w.caffemodel")
+    assert set(load(tmp_path / "w.caffemodel", spec=spec).tensors) == set(parameter_shapes(spec))
+
+
+def test_layers_come_in_any_order_among_unknown_fields_of_every_kind(tmp_path: Path) -> None:
+    strange = integer(300, 7) + text(301, "x") + tag(302, FIXED32) + bytes(4) + tag(303, FIXED64) + bytes(8)
+    strange += wire_group(304, integer(1, 5) + wire_group(2, text(1, "y")))
+    data = strange + current("fc", "InnerProduct", *blobs("fc"), extra=strange)
+    data += current("conv", "Convolution", *(blob(a) + strange for a in arrays("conv"))) + strange
+    (tmp_path / "w.caffemodel").write_bytes(data)
+    same(load(tmp_path / "w.caffemodel", spec=SPEC).tensors)
+
+
+def test_a_factor_of_zero_is_read_as_caffe_does_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spec = ModelSpec(name="n", title="n", inputs=SPEC.inputs, layers=(BatchNorm(name="bn"),))
+    numbers = [np.ones(2), np.ones(2), np.zeros(1)]
+    (tmp_path / "w.caffemodel").write_bytes(current("bn", "BatchNorm", *map(blob, numbers)))
+    with caplog.at_level(logging.WARNING):
+        weights = load(tmp_path / "w.caffemodel", spec=spec)
+    assert not weights.tensors["bn.mean"].any() and not weights.tensors["bn.variance"].any()
+    assert "w.caffemodel: layer 'bn': the factor, its third blob, is 0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "error"),
+    [
+        (
+            "w.caffemodel",
+            current("bn", "BatchNorm", *[blob(np.ones(2))] * 5),
+            "layer 'bn' is a BatchNorm of five blobs, as NVIDIA's Caffe writes it",
+        ),
+        (
+            "w.caffemodel",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+            "a pointer of Git LFS in the place of the file; get it with: git lfs pull",
+        ),
+        ("w.caffemodel", integer(1, 500) + text(2, "w_iter_500.caffemodel"), "a solver's state"),
+        ("s_iter_5.solverstate", integer(1, 5), "momenta and no weights; these are in s_iter_5.caffemodel beside it"),
+        ("w.caffemodel.h5", b"\x89HDF", "HDF5, which is not read here"),
+    ],
+)
+def test_what_is_taken_for_a_caffemodel_is_told_apart(name: str, data: bytes, error: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ZooError, match=error):
+        load(tmp_path / name, spec=SPEC)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import FileFormatError, SpecError, UnsupportedError, ZooError
-from zoo.frameworks._prototxt import Message, PrototxtError, Word, dumps, parse
 from zoo.frameworks.caffe import CaffeNet, parse_prototxt, read_prototxt
-from zoo.layers import LRN, BatchNorm, Concat, Conv, Dense, Dropout, Input, Pool, ReLU, Slice, Softmax
+from zoo.layers import LRN, BatchNorm, Concat, Conv, Dense, Dropout, Input, Pool, Power, ReLU, Slice, Softmax
+from zoo.wire.prototxt import Message, PrototxtError, Word, dumps, parse
 
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 dim: 12 dim: 12 } } }\n'
 
@@ -28,7 +28,7 @@ def test_text_format_in_all_its_forms() -> None:
     message = parse("""
         # a comment
         a: 1, b: -2.5e1; c: "x\\n\\"y\\"" 'z' d: WORD e: [1, 2, 0x10] e: 010
-        f { g: true } f < g: f >  h: { i: .5f } j: inf k: [] l: "\\101\\x42"
+        f { g: true } f < g: f >  h: { i: .5f } j: - 3 k: [] l: "\\101\\x42"
     """)
     assert message.integer("a", 0) == 1
     assert message.number("b", 0) == -25.0
@@ -37,7 +37,7 @@ def test_text_format_in_all_its_forms() -> None:
     assert message.integers("e") == [1, 2, 16, 8]
     assert [block.flag("g", False) for block in message.messages("f")] == [True, False]
     assert message.message("h").number("i", 0) == 0.5
-    assert message.number("j", 0) == float("inf")
+    assert message.integer("j", 0) == -3
     assert message.integers("k") == []
     assert message.string("l") == "AB"
 
@@ -268,7 +268,7 @@ def test_everything_outside_the_vocabulary_is_named_at_once() -> None:
         ('name: "d" type: "HDF5Data" top: "d"', "does not say the size of its images"),
         ('name: "s" type: "Slice" bottom: "data" top: "x" top: "y" slice_param { axis: 7 }', "cannot slice axis 7"),
         (
-            'name: "e" type: "Eltwise" bottom: "data" top: "e" eltwise_param { coeff: 1 coeff: 2 }',
+            'name: "e" type: "Eltwise" bottom: "data" bottom: "data" top: "e" eltwise_param { coeff: 1 }',
             "coeff belongs to SUM",
         ),
         ('name: "r" type: "ReLU" bottom: "data" top: "r" include { phase: TEST } exclude { phase: TRAIN }', "not both"),
@@ -304,7 +304,7 @@ def test_enum_values_may_be_numbers() -> None:
     assert [layer.name for layer in spec.layers] == ["test"]
     with pytest.raises(UnsupportedError, match="STOCHASTIC"):
         layers('name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { pool: 2 kernel_size: 2 }')
-    with pytest.raises(FileFormatError, match="round_mode must be text"):
+    with pytest.raises(FileFormatError, match="round_mode must be one of CEIL, FLOOR"):
         layers('name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { kernel_size: 2 round_mode: 2 }')
 
 
@@ -339,3 +339,140 @@ def test_files_that_are_no_prototxt(tmp_path: Path) -> None:
             read_prototxt(tmp_path / name)
     with pytest.raises(ZooError, match="No such file"):
         read_prototxt(tmp_path / "missing")
+
+
+def branch(second: str) -> CaffeNet:
+    """A convolution, and what reads it."""
+    conv = 'name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_size: 3 }'
+    return layers(conv, *second.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('name: "r" type: ReLU bottom: "data" top: "r"', "type: ReLU is a word of the old dialect"),
+        ('name: "r" type: RELU bottom: "data" top: "r"', "in a 'layer' block it is \"ReLU\""),
+        ('name: r type: "ReLU" bottom: "data" top: "r"', "name must be text in quotes, got r"),
+        ('name: "p" type: "Power" bottom: "c" top: "p" power_param { shift: inf }', "shift must be a decimal number"),
+        ('name: "p" type: "Power" bottom: "c" top: "p" power_param { shift: 0x10 }', "and finite, got 0x10"),
+        ('name: "p" type: "Power" bottom: "c" top: "p" power_param { shift: 010 }', "and finite, got 010"),
+        ('name: "p" type: "Power" bottom: "c" top: "p" power_param { scale:2shift:1 }', "cannot read '2shift:1 } }"),
+        ('name: "l" type: "EuclideanLoss" bottom: "c" bottom: "target" top: "l"', "reads 'target', which nothing"),
+        (
+            'name: "s" type: "Sigmoid" bottom: "c" top: "s"\nname: "r" type: "ReLU" bottom: "c" top: "c"',
+            "layer 'r' (ReLU): line 4: works in place on 'c', which layer 's' reads as well",
+        ),
+        (
+            'name: "a" type: "Accuracy" bottom: "c" top: "a"\nname: "r" type: "ReLU" bottom: "c" top: "c"',
+            "works in place on 'c', which layer 'a' reads as well",
+        ),
+        ('name: "e" type: "Eltwise" bottom: "c" top: "e"', "has one bottom"),
+        ('name: "r" type: "ReLU" bottom: "c" top: "r" propagate_down: true propagate_down: false', "2 propagate_down"),
+        (
+            'name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { kernel_size: 2 pad_h: 1 }',
+            "pad_h and pad_w belong together",
+        ),
+        (
+            'name: "s" type: "Slice" bottom: "c" top: "s" slice_param { axis: 1 slice_dim: 1 }',
+            "either axis or slice_dim",
+        ),
+        (
+            'name: "f" type: "Flatten" bottom: "c" top: "f"\nname: "n" type: "LRN" bottom: "f" top: "n"',
+            "layer 'n' (LRN): line 4: normalises N x C x H x W only",
+        ),
+        (
+            'name: "s" type: "Scale" bottom: "data" bottom: "c" top: "c" scale_param { axis: 0 }',
+            "makes 'c', which another layer makes already",
+        ),
+        (
+            'name: "i" type: "Input" top: "i" input_param { shape { dim: 0 dim: 3 } }',
+            "the input 'i' must have positive sizes, got 0 x 3",
+        ),
+        (
+            'name: "c2" type: "Convolution" bottom: "c" top: "c2"'
+            " convolution_param { num_output: 4 kernel_size: 1 weight_filler { type: 'xavier' sdt: 1 } }",
+            "unknown field sdt in weight_filler",
+        ),
+        ('name: "d" type: "Dropout" bottom: "c" top: "d" phase: TRAIN', "has phase: TRAIN of its own"),
+        ('name: "b" type: "BatchNorm" bottom: "c" top: "b" phase: TRAIN', "has phase: TRAIN of its own"),
+        (
+            'name: "p" type: "Pooling" bottom: "c" top: "p"'
+            " pooling_param { kernel_size: 2 ceil_mode: true round_mode: 0 }",
+            "both round_mode and ceil_mode",
+        ),
+    ],
+)
+def test_what_caffe_refuses_is_refused(text: str, error: str) -> None:
+    with pytest.raises(FileFormatError) as caught:
+        branch(text)
+    assert error in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["nmae: 'x'", "layr { }", "name: x"])
+def test_a_slip_at_the_top_is_refused(text: str) -> None:
+    with pytest.raises(FileFormatError, match=r"unknown field (nmae|layr)|name must be text in quotes"):
+        read(text + "\n" + INPUT)
+
+
+def test_what_caffe_runs_is_read() -> None:
+    plain = branch('name: "r" type: "ReLU" bottom: "c" top: "r"').spec
+    assert branch('name: "r" type: "ReLU" bottom: "c" top: "r" phase: TRAIN').spec == plain
+    assert branch('name: "r" type: "ReLU" bottom: "c" top: "r" relu_param { negative_slope: - 0 }').spec == plain
+    conv = (
+        '{ name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_size: 3 } }'
+    )
+    relu = '{ name: "r" type: "ReLU" bottom: "c" top: "r" }'
+    assert read(f"{INPUT} layer [ {conv}, {relu} ]").spec.layers == plain.layers
+    assert read(f'input: "data" {INPUT} layer {conv} layer {relu}').spec == plain
+    old = conv.replace('"Convolution"', "4"), relu.replace('"ReLU"', "18")
+    head = 'input: "data" input_dim: 1 input_dim: 4 input_dim: 12 input_dim: 12'
+    assert read(f"{head} layers {old[0]} layers {old[1]}").spec == plain
+    name = layers('name: "\\345\\215\\267\\xc3\\xa9\\u00e9" type: "ReLU" bottom: "data" top: "r"').spec.layers[0].name
+    assert name == "\u5377\u00e9\u00e9"
+    use_global_stats = "phase: TRAIN batch_norm_param { use_global_stats: true }"
+    net = branch(f'name: "b" type: "BatchNorm" bottom: "c" top: "b" {use_global_stats}')
+    assert net.spec.layers[-1] == BatchNorm(name="b")
+
+
+def test_a_dropout_that_scales_at_inference() -> None:
+    text = 'name: "d" type: "Dropout" bottom: "c" top: "c" dropout_param { dropout_ratio: 0.6 scale_train: false }'
+    net = branch(f'{text}\nname: "r" type: "ReLU" bottom: "c" top: "c"')
+    assert net.spec.layers[1:] == (Dropout(name="d_mask", ratio=0.6), Power(name="d", scale=0.4), ReLU(name="r"))
+    assert net.notes == ("layer 'd' (Dropout) has scale_train: false: at inference it multiplies by 0.4",)
+
+
+def test_labels_are_no_inputs() -> None:
+    label = 'name: "y" type: "Input" top: "y" input_param { shape { dim: 4 } }'
+    column = 'name: "z" type: "Input" top: "z" input_param { shape { dim: 4 dim: 1 } }'
+    losses = [f'name: "l{x}" type: "EuclideanLoss" bottom: "c" bottom: "{x}" top: "l{x}"' for x in "yz"]
+    net = branch("\n".join([label, column, *losses]))
+    assert [source.name for source in net.spec.inputs] == ["data"]
+    assert [note.partition(",")[0] for note in net.notes] == [
+        "the input 'y' has one number an image",
+        "the input 'z' is read in training alone",
+    ]
+    with pytest.raises(FileFormatError, match="reads 'y', a label"):
+        branch(f'{label}\nname: "r" type: "ReLU" bottom: "y" top: "r"')
+
+
+def test_dummy_data_of_several_tops() -> None:
+    shapes = "shape { dim: 1 dim: 3 dim: 6 dim: 8 } shape { dim: 1 dim: 2 }"
+    net = layers(
+        f'name: "both" type: "DummyData" top: "a" top: "b" dummy_data_param {{ {shapes} }}',
+        'name: "r" type: "ReLU" bottom: "a" top: "r"',
+        'name: "t" type: "TanH" bottom: "b" top: "t"',
+    )
+    assert [(source.name, source.shape) for source in net.spec.inputs[1:]] == [("a", (3, 6, 8)), ("b", (2,))]
+
+
+def test_a_layer_of_another_stage_is_named_where_it_is_missed() -> None:
+    with pytest.raises(FileFormatError, match="reads 'x', which nothing before it makes; a layer of stage 'deploy'"):
+        layers(
+            'name: "x" type: "ReLU" bottom: "data" top: "x" include { stage: "deploy" }',
+            'name: "r" type: "ReLU" bottom: "x" top: "r"',
+        )
+
+
+def test_weights_in_the_text_are_refused() -> None:
+    with pytest.raises(FileFormatError, match="holds blobs, weights written as text"):
+        branch('name: "b" type: "Bias" bottom: "c" top: "b" blobs { shape { dim: 4 } data: [1, 2, 3, 4] }')

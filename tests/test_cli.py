@@ -398,7 +398,7 @@ def test_a_full_disk_is_one_line(refused: Callable[..., str], desk: Path, monkey
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("converters.frameworks.numpy.write", full)
+    monkeypatch.setattr("converters.formats.numpy.write", full)
     assert "No space left on device; nothing was changed" in refused("convert", *MINE, "-o", "x.npz")
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from converters.cores import spread
+from zoo.wire.cores import spread
 
 
 @pytest.fixture(autouse=True)

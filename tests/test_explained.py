@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from converters.faults import RUNNING_SUM, Own, diagnose, plant
+from converters.faults import RUNNING_SUM, Own, diagnose, findings, plant
 from converters.faults.catalogue import own_layers, possible_forward
 from converters.faults.of_norms import running_sum
 from converters.parity import Proof, probe_inputs, probe_weights
 from converters.verdicts import UNKNOWN, Diagnosis
 from converters.weights import Array, Weights
 from tests.small import shrink
-from zoo.frameworks import reference as oracle
+from zoo import reference as oracle
 from zoo.layers import LRN, Dense, Input, ModelSpec, ReLU, Softmax
 
 
@@ -128,6 +128,8 @@ def test_a_bias_behind_the_relu_is_not_called_lost(relu: str) -> None:
     if relu == "behind":
         shown["relu3"] = late
     assert _named(weights, inputs, shown) == [("conv3", "bias_after_relu")]
+    (found,) = findings(weights.spec, weights.tensors, inputs, shown)
+    assert found.layers == {"conv3", "relu3" if relu == "behind" else "conv4"}
 
 
 def test_layers_that_stand_one_early_are_told_from_layers_that_are_exchanged() -> None:

@@ -30,11 +30,10 @@ from converters.parity import probe_inputs, probe_weights, subject_names, verify
 from converters.weights import Array, Weights
 from tests.small import shrink
 from tests.sources import run_pytorch_source, run_slim_source
-from zoo import registry
-from zoo.frameworks import caffe, reference
+from zoo import reference, registry
+from zoo.frameworks import caffe
 from zoo.frameworks import onnx as onnx_graphs
-from zoo.frameworks._caffe_reader import read_net
-from zoo.frameworks._prototxt import Message, parse
+from zoo.frameworks.caffe.reader import read_net
 from zoo.initial import initial_weights
 from zoo.layers import Conv, Dense, Dropout, Layer, ModelSpec, Pool, Softmax
 from zoo.recipe import (
@@ -56,6 +55,7 @@ from zoo.training.journal import read_metrics
 from zoo.training.launch import train
 from zoo.training.loop import TrainOptions, prepare, run
 from zoo.training.pytorch import PyTorchLearner
+from zoo.wire.prototxt import Message, parse
 
 BUDGET = 1e-5
 CURVE = 1e-4
@@ -183,7 +183,7 @@ def in_phase(path: Path, phase: str) -> tuple[Layer, ...]:
     kept = [
         layer
         for layer in net.messages("layer")
-        if not any(rule.string("phase") not in ("", phase) for rule in layer.messages("include"))
+        if not any(rule.enum("phase", phase, ("TRAIN", "TEST")) != phase for rule in layer.messages("include"))
     ]
     for layer in kept:
         layer.fields.pop("include", None)

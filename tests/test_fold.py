@@ -11,8 +11,8 @@ from converters.fold import fold_preprocessing
 from converters.parity import probe_inputs, probe_weights, verify_files
 from converters.weights import Weights
 from tests.small import shrink, small_weights
+from zoo import reference
 from zoo.errors import UnsupportedError
-from zoo.frameworks import reference
 from zoo.layers import Conv, Input, ModelSpec, Pool, Preprocessing
 from zoo.preprocess import normalise
 

@@ -22,10 +22,8 @@ from converters import manifest
 from converters.cli import main
 from converters.convert import load, save
 from converters.formats import weights_format
-from converters.frameworks._tf_table import write_table
-from converters.frameworks.caffe import read_mean
+from converters.formats.caffe import read_mean
 from converters.parity import probe_weights
-from converters.protowire import integer, message, text
 from converters.tensormap import to_native
 from tests import damage, test_caffe_files, test_caffe_prototxt
 from zoo.errors import ZooError
@@ -35,6 +33,8 @@ from zoo.preprocess import load_image
 from zoo.training.checkpoint import Checkpoint, Setting, checkpoints, load_checkpoint, save_checkpoint
 from zoo.training.journal import COLUMNS, read_metrics
 from zoo.training.optimiser import Progress
+from zoo.wire.protobuf import integer, message, text
+from zoo.wire.table import write_table
 
 # No input is larger than this test's; twice its bytes are lost in the rest.
 _MEGABYTES = 200

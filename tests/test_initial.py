@@ -17,11 +17,11 @@ from converters.convert import load
 from tests.small import shrink
 from tests.sources import imported
 from zoo import registry
-from zoo.frameworks._prototxt import Message, parse
 from zoo.initial import initial_weights
 from zoo.layers import Conv, Dense, ModelSpec
 from zoo.recipe import TruncatedNormal, XavierUniform
 from zoo.shapes import parameter_shapes
+from zoo.wire.prototxt import Message, parse
 
 # A normal distribution cut at two deviations has this share of its own.
 CUT = 0.87962566
@@ -84,14 +84,15 @@ def _live_pytorch(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
 
 def _slim_source(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
     tf = pytest.importorskip("tensorflow.compat.v1")
-    from zoo.frameworks import _slim_runtime, tf_slim  # noqa: PLC0415
+    from zoo.frameworks import tf_slim  # noqa: PLC0415
+    from zoo.frameworks.tf_slim import runtime  # noqa: PLC0415
 
     (path,) = registry.framework("tf_slim").generate(spec, folder)
     module = imported(path)
-    with tf.Graph().as_default(), _slim_runtime.session() as session:
+    with tf.Graph().as_default(), runtime.session() as session:
         tf.set_random_seed(1)
         with module.slim.arg_scope(getattr(module, f"{path.stem}_arg_scope")()):
-            getattr(module, path.stem)(_slim_runtime.placeholders(spec)["data"])
+            getattr(module, path.stem)(runtime.placeholders(spec)["data"])
         session.run(tf.global_variables_initializer())
         return tf_slim.fetch(session, spec)
 
@@ -151,12 +152,13 @@ def test_the_generated_slim_source_starts_as_slims_own_network() -> None:
     """At full size, from the graphs alone: nothing is drawn."""
     tf = pytest.importorskip("tensorflow.compat.v1")
     own = pytest.importorskip("tf_slim.nets.alexnet")
-    from zoo.frameworks import _slim_runtime, tf_slim  # noqa: PLC0415
+    from zoo.frameworks import tf_slim  # noqa: PLC0415
+    from zoo.frameworks.tf_slim import runtime  # noqa: PLC0415
 
     spec = registry.model("alexnet_v2")
-    with tf.Graph().as_default() as theirs, _slim_runtime.slim.arg_scope(own.alexnet_v2_arg_scope()):
+    with tf.Graph().as_default() as theirs, runtime.slim.arg_scope(own.alexnet_v2_arg_scope()):
         own.alexnet_v2(tf.placeholder(tf.float32, [1, 224, 224, 3]))
-    with tf.Graph().as_default() as ours, _slim_runtime.slim.arg_scope(tf_slim.arg_scope(spec)):
+    with tf.Graph().as_default() as ours, runtime.slim.arg_scope(tf_slim.arg_scope(spec)):
         tf_slim.network(spec)(tf.placeholder(tf.float32, [1, 224, 224, 3]))
     assert _initialisers(tf, ours) == _initialisers(tf, theirs)
     assert len(_initialisers(tf, ours)) > 16
@@ -174,7 +176,7 @@ def _initialisers(tf: Any, graph: Any) -> dict[str, Any]:
 def test_the_source_of_slims_member_names_slims_own_initialisers() -> None:
     from zoo.frameworks import tf_slim  # noqa: PLC0415
 
-    text = tf_slim.source(registry.model("alexnet_v2"))
+    text = tf_slim.source_text(registry.model("alexnet_v2"))
     scope = text[text.index("def alexnet_v2_arg_scope") : text.index("def alexnet_v2(")]
     assert "weights_initializer=slim.xavier_initializer()" in scope
     assert "biases_initializer=tf.constant_initializer(0.1)" in scope

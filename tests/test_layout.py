@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.arrayfile import write_numbers
-from converters.layout import axis_sizes, blocks, contiguous, convert_shape, parse, rearrange
+from zoo.wire.arrayfile import write_numbers
+from zoo.wire.layout import axis_sizes, blocks, contiguous, convert_shape, parse, rearrange
 
 
 def test_a_convolution_kernel_goes_where_tensorflow_wants_it() -> None:

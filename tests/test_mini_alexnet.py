@@ -9,7 +9,7 @@ import pytest
 
 from converters.convert import load, same_bits, save
 from converters.exporters.caffe import export_onnx
-from converters.frameworks.caffe import read_mean
+from converters.formats.caffe import read_mean
 from zoo import registry
 from zoo.frameworks.caffe import read_prototxt
 from zoo.frameworks.onnx import run

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from converters.convert import load, save
-from converters.frameworks import numpy as npy
-from converters.frameworks._npy_pickle import loads
+from converters.formats import numpy as npy
 from converters.weights import Weights
 from zoo.errors import FileFormatError, WeightsError
 from zoo.layers import BatchNorm, Bias, Conv, Dense, Input, ModelSpec, Pool, Scale
 from zoo.shapes import parameter_shapes
+from zoo.wire.npy_pickle import loads
 
 SPEC = ModelSpec(
     name="tiny",

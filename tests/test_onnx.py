@@ -13,11 +13,9 @@ import pytest
 from converters.parity import probe_weights
 from converters.weights import Array
 from tests.small import shrink
-from zoo import registry
+from zoo import reference, registry
 from zoo.errors import FileFormatError, UnknownNameError, UnsupportedError
 from zoo.frameworks import onnx as ours
-from zoo.frameworks import reference
-from zoo.frameworks._onnx_graph import IR_VERSIONS, OPSET, chunks
 from zoo.layers import (
     LRN,
     BatchNorm,
@@ -44,6 +42,7 @@ from zoo.layers import (
 )
 from zoo.shapes import parameter_shapes
 from zoo.spec_json import METADATA_KEY, loads
+from zoo.wire.onnx import IR_VERSIONS, OPSET, chunks
 
 # The float32 floor of a layer against the float64 oracle is 0.3e-6 to 2e-6; the budget of the proof is 1e-5.
 BUDGET = 1e-5

@@ -14,15 +14,15 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from converters.convert import load, same_bits
-from converters.frameworks import onnx as ours
-from converters.frameworks._onnx_model import Model, Node, parse
-from converters.frameworks._onnx_walk import tensors as graph_tensors
+from converters.formats import onnx as ours
+from converters.formats._onnx_walk import tensors as graph_tensors
 from converters.parity import probe_weights
 from converters.weights import Array, Weights
 from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, WeightsError
 from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU
+from zoo.wire.onnx_model import Model, Node, parse
 
 Change = Callable[[Any], None]
 

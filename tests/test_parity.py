@@ -25,9 +25,8 @@ from converters.parity.matching import align, canonical_view, match_layers
 from converters.parity.subjects import Ran, Subject
 from converters.weights import Array, Weights
 from tests.small import shrink, small_weights
-from zoo import registry
+from zoo import reference, registry
 from zoo.errors import FileFormatError, MissingDependencyError, UnknownNameError, WeightsError, ZooError
-from zoo.frameworks import reference
 from zoo.layers import ModelSpec
 
 

@@ -7,7 +7,7 @@ from google.protobuf import descriptor_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.protowire import (
+from zoo.wire.protobuf import (
     BYTES,
     FIXED32,
     VARINT,
@@ -55,6 +55,13 @@ def test_packed_and_fixed() -> None:
     assert value.cast("f")[0] == 1.0
 
 
+def test_a_group_is_passed_over_with_what_is_in_it() -> None:
+    inner = integer(5, 7) + tag(2, 3) + text(1, "x") + tag(2, 4)
+    found = list(fields(tag(9, 3) + inner + tag(9, 4) + integer(3, 1)))
+    assert [number for number, _, _ in found] == [9, 3]
+    assert bytes(found[0][2]) == inner  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize(
     "damaged",
     [
@@ -64,7 +71,10 @@ def test_packed_and_fixed() -> None:
         tag(1, BYTES) + varint(4) + b"abc",
         tag(1, BYTES) + varint(1 << 62),  # a declared size that no file has
         tag(1, FIXED32) + b"abc",
-        tag(1, 3),  # a group
+        tag(1, 3),  # a group that never ends
+        tag(1, 3) + tag(2, 4),  # ... or ends as another
+        tag(1, 3) * 200 + tag(1, 4) * 200,
+        tag(1, 4),
         b"\x00\x00",  # field number 0
     ],
 )

@@ -17,8 +17,8 @@ from converters.parity import probe_weights
 from converters.pytest_plugin import assert_parity
 from converters.weights import Array, Weights
 from tests.small import shrink
+from zoo import reference
 from zoo.errors import ZooError
-from zoo.frameworks import reference
 
 
 @pytest.fixture

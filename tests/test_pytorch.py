@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from zoo import reference
 from zoo.errors import UnsupportedError, WeightsError, ZooError
-from zoo.frameworks import pytorch, reference
+from zoo.frameworks import pytorch
 from zoo.layers import (
     LRN,
     BatchNorm,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from converters.convert import load, save
-from converters.frameworks import pytorch as files
+from converters.formats import pytorch as files
 from converters.tensormap import to_canonical
 from converters.torchvision_names import native_names
 from converters.weights import Weights

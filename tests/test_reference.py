@@ -3,8 +3,22 @@
 import numpy as np
 import pytest
 
-from zoo.frameworks.reference import LOWEST, apply, forward
-from zoo.layers import LRN, BatchNorm, Conv, Dense, Input, ModelSpec, Pool, ReLU, Sigmoid, Softmax
+from zoo.layers import (
+    LOWEST,
+    LRN,
+    BatchNorm,
+    Conv,
+    Dense,
+    Eltwise,
+    Input,
+    ModelSpec,
+    Pool,
+    Power,
+    ReLU,
+    Sigmoid,
+    Softmax,
+)
+from zoo.reference import apply, forward
 
 RNG = np.random.default_rng(0)
 
@@ -81,3 +95,25 @@ def test_a_network_gives_every_activation_under_its_name() -> None:
     w = np.array([[1, 0, 0], [0, -1, 0]], np.float32)
     out = forward(spec, {"a.weight": w, "a.bias": np.zeros(2, np.float32)}, {"data": np.ones((1, 3), np.float32)})
     assert {name: y.tolist() for name, y in out.items()} == {"a": [[1, -1]], "b": [[1, 0]], "c": [[1, -0.5]]}
+
+
+def test_nan_never_wins_a_maximum() -> None:
+    x = np.array([[[[np.nan, 1.0], [-2.0, np.nan]]]])
+    layer = Pool(name="p", mode="max", kernel=(2, 1))
+    np.testing.assert_array_equal(apply(layer, [x], {}), [[[[-2.0, 1.0]]]])
+    assert apply(layer, [np.full((1, 1, 2, 1), np.nan)], {}).item() == LOWEST
+
+
+def test_the_larger_of_several_takes_nan_as_the_comparison_does() -> None:
+    layer, nan = Eltwise(name="e", operation="max"), np.nan
+    first, second, third = np.array([[nan, 1.0, 1.0]]), np.array([[2.0, nan, 2.0]]), np.array([[1.0, 3.0, nan]])
+    np.testing.assert_array_equal(apply(layer, [first, second], {}), [[2.0, nan, 2.0]])
+    np.testing.assert_array_equal(apply(layer, [first, second, third], {}), [[2.0, nan, 2.0]])
+
+
+def test_a_power_of_zero_keeps_its_sign_and_a_constant_reads_nothing() -> None:
+    x = np.array([[0.0, -0.0, np.nan, np.inf]])
+    np.testing.assert_array_equal(apply(Power(name="p", power=-1.0), [x], {}), [[np.inf, -np.inf, np.nan, 0.0]])
+    np.testing.assert_array_equal(apply(Power(name="p", power=2.0, scale=0.0, shift=3.0), [x], {}), np.full((1, 4), 9))
+    np.testing.assert_array_equal(apply(Power(name="p", power=0.0), [x], {}), np.ones((1, 4)))
+    assert apply(Power(name="p", power=0.5), [np.array([[-np.inf]])], {}).item() == np.inf

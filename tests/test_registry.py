@@ -30,7 +30,8 @@ def test_unknown_names_suggest_the_nearest() -> None:
 
 
 def test_a_missing_framework_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "zoo.frameworks.pytorch", raising=False)
+    for module in [name for name in sys.modules if name.startswith("zoo.frameworks.pytorch")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(
         MissingDependencyError, match=r"torch is not installed; run: pip install 'alexnet-zoo\[pytorch\]'"

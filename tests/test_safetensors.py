@@ -10,7 +10,7 @@ import safetensors
 import safetensors.numpy
 
 from converters.convert import load
-from converters.frameworks import safetensors as ours
+from converters.formats import safetensors as ours
 from tests.small import small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, WeightsError
@@ -137,7 +137,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
 
 
 def test_the_format_is_in_the_registry() -> None:
-    assert "safetensors" in registry.names("converters.frameworks")
+    assert "safetensors" in registry.names("converters.formats")
 
 
 @pytest.mark.parametrize("kind", [[], {}, None, 1, "a\nb", "\x1b[2J", "x" * 70_000])

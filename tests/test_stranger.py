@@ -10,9 +10,8 @@ from PIL import Image
 
 from converters.cli import main
 from converters.convert import load, save
-from converters.frameworks.caffe import read_network
+from converters.formats.caffe import read_network
 from converters.parity import probe_weights
-from converters.protowire import integer, message
 from tests.small import shrink
 from zoo import registry
 from zoo.errors import FileFormatError
@@ -20,6 +19,7 @@ from zoo.frameworks import caffe
 from zoo.frameworks.caffe import parse_prototxt, read_prototxt
 from zoo.layers import ModelSpec, Preprocessing
 from zoo.preprocess import canonical_input
+from zoo.wire.protobuf import integer, message
 
 # Every kind of the vocabulary, in place where Caffe allows it, two inputs, names no language takes.
 EVERYTHING = """

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from converters.convert import load, save
-from converters.frameworks import _tf_bundle, tf_slim
-from converters.frameworks._tf_table import crc32c, masked, read_table, write_table
+from converters.formats import tf_slim
 from converters.tensormap import to_canonical
 from converters.weights import Weights
 from tests.small import shrink
@@ -19,6 +18,8 @@ from zoo.errors import FileFormatError, WeightsError, ZooError
 from zoo.layers import BatchNorm, Conv, Dense, Input, ModelSpec, Pool, ReLU, Scale, Softmax
 from zoo.registry import model
 from zoo.shapes import parameter_shapes
+from zoo.wire.checkpoint import write_v2
+from zoo.wire.table import crc32c, masked, read_table, write_table
 
 SPEC = ModelSpec(
     name="tiny",
@@ -113,7 +114,7 @@ def test_the_bytes_are_those_of_tensorflows_saver(tf, tmp_path):
     rng = np.random.default_rng(1)
     values = [rng.normal(size=shape).astype("f") for shape in ((), (3,), (1, 2))]
     tensors = {f"scope_{i % 7}/{i:04d}{'x' * 250}/weights": values[i % 3] for i in range(1200)}
-    _tf_bundle.write_v2(tmp_path / "ours", tensors)
+    write_v2(tmp_path / "ours", tensors)
     ops = tf.raw_ops
     names = sorted(tensors)
     with tf.Graph().as_default(), tf.Session() as session:
@@ -224,10 +225,10 @@ def test_matrices_and_the_names_of_tf_layers(tmp_path):
         "scale/gamma": tensors["scale.weight"],
         "scale/beta": tensors["scale.bias"],
     }
-    _tf_bundle.write_v2(tmp_path / "m", native)
+    write_v2(tmp_path / "m", native)
     same(load(tmp_path / "m", spec=SPEC).tensors, weights.tensors)
     weights = probe(HEAD)
-    _tf_bundle.write_v2(
+    write_v2(
         tmp_path / "h",
         {"x/fc/weights": weights.tensors["fc.weight"].T[None, None], "x/fc/biases": weights.tensors["fc.bias"]},
     )
@@ -239,7 +240,7 @@ def test_everything_wrong_is_said_at_once(tmp_path):
     del tensors["tiny/conv1/biases"]
     tensors["tiny/extra"] = np.ones(3, "f")
     tensors["tiny/fc8/biases"] = np.ones(4, "f")
-    _tf_bundle.write_v2(tmp_path / "bad", tensors)
+    write_v2(tmp_path / "bad", tensors)
     native = tf_slim.read(tmp_path / "bad")
     with pytest.raises(WeightsError) as caught:
         to_canonical(SPEC, tf_slim.entries(SPEC, native.tensors), native.tensors, "bad", tf_slim.ignored)
@@ -388,5 +389,5 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_no_tensorflow_is_needed():
     loaded = "{'tensorflow', 'tf_slim', 'google.protobuf'} & set(sys.modules)"
-    code = f"import sys, converters.frameworks.tf_slim, zoo.frameworks.tf_slim; assert not {loaded}"
+    code = f"import sys, converters.formats.tf_slim, zoo.frameworks.tf_slim; assert not {loaded}"
     subprocess.run([sys.executable, "-c", code], check=True)

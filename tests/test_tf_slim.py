@@ -13,8 +13,10 @@ slims_own = pytest.importorskip("tf_slim.nets.alexnet")
 
 from tests.kinds import KINDS, assert_same, net, probe  # noqa: E402
 from tests.small import shrink  # noqa: E402
-from zoo.frameworks import _slim_runtime, reference, tf_slim  # noqa: E402
-from zoo.frameworks._slim_variables import keeps_map, scopes, variables  # noqa: E402
+from zoo import reference  # noqa: E402
+from zoo.frameworks import tf_slim  # noqa: E402
+from zoo.frameworks.tf_slim import runtime  # noqa: E402
+from zoo.frameworks.tf_slim.naming import keeps_map, scopes, variables  # noqa: E402
 from zoo.layers import Concat, Conv, Dense, ReLU, Softmax  # noqa: E402
 from zoo.registry import model  # noqa: E402
 from zoo.shapes import activation_shapes  # noqa: E402
@@ -35,15 +37,15 @@ def run_source(spec, weights, inputs, folder: Path, **options):
     module = importlib.util.module_from_spec(loader)
     loader.loader.exec_module(module)
     function, shapes = getattr(module, path.stem), activation_shapes(spec)
-    with tf.Graph().as_default(), _slim_runtime.session() as session:
-        holders = _slim_runtime.placeholders(spec)
+    with tf.Graph().as_default(), runtime.session() as session:
+        holders = runtime.placeholders(spec)
         with module.slim.arg_scope(getattr(module, f"{path.stem}_arg_scope")()):
             given = holders if len(holders) > 1 else next(iter(holders.values()))
             _, end_points = function(given, is_training=False, **options)
         tf_slim.assign(session, spec, weights, options.get("scope"))
-        feed = {holders[name]: _slim_runtime.to_native(inputs[name], shapes[name]) for name in holders}
+        feed = {holders[name]: runtime.to_native(inputs[name], shapes[name]) for name in holders}
         found = session.run(end_points, feed)
-    return {name: _slim_runtime.to_canonical(found[name], shapes[name]) for name in found}
+    return {name: runtime.to_canonical(found[name], shapes[name]) for name in found}
 
 
 @pytest.mark.parametrize("name", ["alexnet", "caffenet", "alexnet_v2", "alexnet_2012_code"])
@@ -66,22 +68,22 @@ def test_helpers_and_several_inputs_are_printed(kind, tmp_path):
 
 
 def test_the_source_stands_alone_and_follows_slim(tmp_path):
-    text = tf_slim.source(model("alexnet"))
+    text = tf_slim.source_text(model("alexnet"))
     assert "zoo" not in text
     assert "import converters" not in text
     assert "alexnet.default_image_size = 227" in text
     assert "def alexnet_arg_scope(weight_decay=0.0005):" in text
     assert 'slim.conv2d(net, 4096, [6, 6], padding="VALID", scope="fc6")' in text
     assert 'name="fc8/squeezed"' in text
-    assert tf_slim.source(model("alexnet")) == text
+    assert tf_slim.source_text(model("alexnet")) == text
 
 
 def test_variables_are_named_as_slim_names_them():
     with tf.Graph().as_default():
-        _slim_runtime.build_for_inference(model("alexnet_v2"), {"data": tf.placeholder(tf.float32, [1, 224, 224, 3])})
+        runtime.build_for_inference(model("alexnet_v2"), {"data": tf.placeholder(tf.float32, [1, 224, 224, 3])})
         ours = {v.op.name: tuple(v.shape) for v in tf.global_variables()}
     with tf.Graph().as_default():
-        with _slim_runtime.slim.arg_scope(slims_own.alexnet_v2_arg_scope()):
+        with runtime.slim.arg_scope(slims_own.alexnet_v2_arg_scope()):
             slims_own.alexnet_v2(tf.placeholder(tf.float32, [1, 224, 224, 3]), is_training=False)
         assert ours == {v.op.name: tuple(v.shape) for v in tf.global_variables()}
 
@@ -90,7 +92,7 @@ def test_num_classes_training_and_scope(tmp_path):
     spec = shrink("alexnet")
     with tf.Graph().as_default() as graph, tf.Session() as session:
         x = tf.placeholder(tf.float32, [None, 227, 227, 3])
-        with _slim_runtime.slim.arg_scope(tf_slim.arg_scope(spec)):
+        with runtime.slim.arg_scope(tf_slim.arg_scope(spec)):
             logits, _ = tf_slim.network(spec)(x, num_classes=7, is_training=True, scope="tower/net")
         loss = tf.reduce_sum(logits)
         gradients = tf.gradients(loss, tf.trainable_variables())
@@ -112,7 +114,7 @@ def test_weights_stay_out_of_the_graph_and_come_back_bit_for_bit():
     spec = shrink("alexnet")
     weights, _ = probe(spec)
     with tf.Graph().as_default() as graph, tf.Session() as session:
-        _slim_runtime.build_for_inference(spec, _slim_runtime.placeholders(spec))
+        runtime.build_for_inference(spec, runtime.placeholders(spec))
         tf_slim.assign(session, spec, weights)
         assert graph.as_graph_def().ByteSize() < 200_000
         back = tf_slim.fetch(session, spec)

@@ -13,9 +13,9 @@ from converters.exporters import tf_slim as exporter  # noqa: E402
 from converters.weights import Weights  # noqa: E402
 from tests.kinds import KINDS, assert_same, net, probe  # noqa: E402
 from tests.small import small_weights  # noqa: E402
+from zoo import reference  # noqa: E402
 from zoo.errors import FileFormatError, UnsupportedError  # noqa: E402
 from zoo.frameworks import onnx as runtime  # noqa: E402
-from zoo.frameworks import reference  # noqa: E402
 from zoo.layers import Conv, ReLU, Softmax  # noqa: E402
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from zoo.layers import ModelSpec, Shape
 from zoo.philox import generator
 from zoo.recipe import Constant, Distribution, Normal, Recipe, TruncatedNormal, Uniform, initial_values
+from zoo.shapes import tied
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 
@@ -28,11 +29,11 @@ def initial_weights(
         seed: of the numbers.
         only: the parameters that are wanted; None is all.
     """
-    return {
-        name: _drawn(shape, distribution, seed, name)
-        for name, (shape, distribution) in initial_values(recipe, spec).items()
-        if only is None or name in only
-    }
+    twins, values = tied(spec), initial_values(recipe, spec)
+    wanted = values if only is None else {name: values[name] for name in only if name in values}
+    owners = {name: twins.get(name, name) for name in wanted}
+    drawn = {name: _drawn(*values[name], seed, name) for name in dict.fromkeys(owners.values())}
+    return {name: drawn[owner] for name, owner in owners.items()}
 
 
 def _drawn(shape: Shape, distribution: Distribution, seed: int, name: str) -> FloatArray:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.axes import shape_text
 from zoo.errors import FileFormatError, UnsupportedError, ZooError
 from zoo.layers import ModelSpec, Pair, Preprocessing
 
@@ -188,7 +189,7 @@ def _preparation(spec: ModelSpec) -> tuple[Preprocessing, Pair]:
     if spec.preprocessing is None:
         raise ZooError(f"{spec.name} does not say how its images are prepared (it has no preprocessing)")
     if len(spec.inputs) != 1 or len(spec.inputs[0].shape) != 3 or spec.inputs[0].shape[0] != 3:
-        shapes = ", ".join(" x ".join(map(str, source.shape)) for source in spec.inputs)
+        shapes = ", ".join(shape_text(source.shape) for source in spec.inputs)
         raise UnsupportedError(f"{spec.name} reads {shapes}; images are 3 x H x W")
     return spec.preprocessing, (spec.inputs[0].shape[1], spec.inputs[0].shape[2])
 

@@ -16,8 +16,8 @@ from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias, TypeVar, assert_never
 
 from zoo.errors import ZooError
-from zoo.layers import Conv, Dense, ModelSpec, Shape
-from zoo.shapes import parameter_shapes
+from zoo.layers import ModelSpec, Shape
+from zoo.shapes import parameter_shapes, parameter_table
 
 Unit: TypeAlias = Literal["steps", "epochs", "run"]
 
@@ -342,15 +342,16 @@ def initial_values(recipe: Recipe, spec: ModelSpec) -> dict[str, tuple[Shape, Di
 
     Multipliers and variances start at one, shifts and means at zero: only convolutions and dense layers are drawn.
     """
-    kinds, readers = {layer.name: layer for layer in spec.layers}, _input_deviations(recipe, spec)
-    shapes, values = parameter_shapes(spec), dict[str, tuple[Shape, Distribution]]()
-    for name, shape in shapes.items():
-        layer, _, kind = name.rpartition(".")
-        if isinstance(kinds[layer], Conv | Dense):
-            rule = rule_of(recipe, spec, name)
-            values[name] = (shape, _distribution(rule, shapes[f"{layer}.weight"], readers.get(layer, 1.0)))
+    readers, table = _input_deviations(recipe, spec), parameter_table(spec)
+    values = dict[str, tuple[Shape, Distribution]]()
+    for name, row in table.items():
+        layer = name.rpartition(".")[0]
+        if row.start in ("kernel", "offset"):
+            weight = table[f"{layer}.weight"].shape
+            distribution = _distribution(rule_of(recipe, spec, name), weight, readers.get(layer, 1.0))
         else:
-            values[name] = (shape, Constant(value=1.0 if kind in ("weight", "variance") else 0.0))
+            distribution = Constant(value=1.0 if row.start == "one" else 0.0)
+        values[name] = (row.shape, distribution)
     return values
 
 

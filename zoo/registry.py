@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -68,20 +69,26 @@ def load(package: str, name: str, what: str) -> ModuleType:
     return imported(f"{package}.{name}")
 
 
-def imported(module: str, extra: str | None = None) -> ModuleType:
-    """Import a module that needs packages which may be missing.
+@contextmanager
+def optional(extra: str | None = None) -> Generator[None]:
+    """Around imports of what may not be installed.
 
     Args:
-        module: its name.
-        extra: what brings all that it needs; left out, the extra of the first package that is missing.
+        extra: what brings all that is imported; left out, the extra of the first package that is missing.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: it is not installed; says what brings it.
     """
     try:
-        return import_module(module)
+        yield
     except ModuleNotFoundError as error:
         raise missing(error, extra) from error
+
+
+def imported(module: str, extra: str | None = None) -> ModuleType:
+    """Import a module by its name; `extra` and errors as for `optional`."""
+    with optional(extra):
+        return import_module(module)
 
 
 def missing(error: ModuleNotFoundError, extra: str | None = None) -> MissingDependencyError | ModuleNotFoundError:
@@ -121,7 +128,7 @@ def remark(name: str) -> str:
 
 
 class Framework(Protocol):
-    """What every file of ``zoo/frameworks`` offers (`reference`, the oracle, has `forward` alone)."""
+    """What every folder of ``zoo/frameworks`` offers."""
 
     def generate(self, spec: ModelSpec, directory: Path) -> list[Path]:
         """Write standalone source of the network into `directory`; returns the files written."""
@@ -150,4 +157,4 @@ def framework(name: str) -> Framework:
 
 def frameworks() -> list[str]:
     """The names of the frameworks networks are generated for."""
-    return [name for name in names("zoo.frameworks") if name != "reference"]
+    return names("zoo.frameworks")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import assert_never
 
+from zoo.axes import affine_shape, axis_index, shape_text
 from zoo.errors import SpecError
 from zoo.layers import (
     LRN,
@@ -32,6 +33,7 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
+from zoo.parameters import Parameter, layer_parameters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +54,7 @@ class Window:
 def window(layer: Conv | Pool, shape: Shape) -> Window:
     """The window of a convolution or pooling layer over a (C, H, W) input."""
     if len(shape) != 3:
-        raise SpecError(layer.name, f"needs a C x H x W input, got {_text(shape)}")
+        raise SpecError(layer.name, f"needs a C x H x W input, got {shape_text(shape)}")
     if isinstance(layer, Pool) and layer.global_pool:
         kernel, stride, pad, rounding = (shape[1], shape[2]), (1, 1), (0, 0), "floor"
     else:
@@ -86,25 +88,6 @@ def _positions(free: int, stride: int, rounding: Rounding) -> int:
     return (free + (stride - 1 if rounding == "ceil" else 0)) // stride + 1
 
 
-def axis_index(layer: str, axis: int, shape: Shape) -> int:
-    """An axis counted from the batch (0), made non-negative and checked against the rank."""
-    rank = len(shape) + 1
-    if not -rank <= axis < rank:
-        raise SpecError(layer, f"axis {axis} does not exist in a batch of {_text(shape)}")
-    return axis % rank
-
-
-def affine_shape(layer: Scale | Bias, shape: Shape) -> Shape:
-    """The shape of the parameter a one-input `Scale` or `Bias` broadcasts over its input."""
-    axis = axis_index(layer.name, layer.axis, shape)
-    if axis == 0:
-        raise SpecError(layer.name, "a parameter cannot span the batch axis; axis must be at least 1")
-    end = len(shape) if layer.num_axes == -1 else axis - 1 + layer.num_axes
-    if end > len(shape):
-        raise SpecError(layer.name, f"num_axes {layer.num_axes} from axis {axis} exceeds a batch of {_text(shape)}")
-    return shape[axis - 1 : end]
-
-
 def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
     """Every input and layer of `spec` -> the shape of its activation, without the batch axis.
 
@@ -115,7 +98,7 @@ def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
     shapes = {source.name: source.shape for source in spec.inputs}
     for source in spec.inputs:
         if min(source.shape, default=0) < 1:
-            raise SpecError(source.name, f"an input must have positive sizes, got {_text(source.shape)}")
+            raise SpecError(source.name, f"an input must have positive sizes, got {shape_text(source.shape)}")
     wiring = spec.wiring()
     for layer in spec.layers:
         shapes[layer.name] = output_shape(layer, [shapes[name] for name in wiring[layer.name]])
@@ -195,11 +178,13 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
         case Slice():
             axis = axis_index(layer.name, layer.axis, shape)
             if axis == 0 or not 0 <= layer.start < layer.stop <= shape[axis - 1]:
-                raise SpecError(layer.name, f"cannot take {layer.start}:{layer.stop} of axis {axis} of {_text(shape)}")
+                raise SpecError(
+                    layer.name, f"cannot take {layer.start}:{layer.stop} of axis {axis} of {shape_text(shape)}"
+                )
             return (*shape[: axis - 1], layer.stop - layer.start, *shape[axis:])
         case Eltwise():
             if any(other != shape for other in inputs):
-                raise SpecError(layer.name, f"inputs differ in shape: {', '.join(map(_text, inputs))}")
+                raise SpecError(layer.name, f"inputs differ in shape: {', '.join(map(shape_text, inputs))}")
             if layer.coeffs and (layer.operation != "sum" or len(layer.coeffs) != len(inputs)):
                 raise SpecError(
                     layer.name, f"{len(layer.coeffs)} coefficients for a {layer.operation} of {len(inputs)}"
@@ -207,10 +192,8 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
             return shape
         case Scale() | Bias():
             if two and (axis_index(layer.name, layer.axis, shape) != 0 or inputs[1] != shape[: len(inputs[1])]):
-                raise SpecError(
-                    layer.name,
-                    f"a second input must start at axis 0 and match the first: {_text(inputs[1])} on {_text(shape)}",
-                )
+                told = f"{shape_text(inputs[1])} on {shape_text(shape)}"
+                raise SpecError(layer.name, f"a second input must start at axis 0 and match the first: {told}")
             if not two:
                 affine_shape(layer, shape)
             return shape
@@ -231,7 +214,9 @@ def _check_lrn(layer: LRN, shape: Shape) -> None:
     if layer.size < 1 or layer.size % 2 == 0:
         raise SpecError(layer.name, f"the window must be odd, got size {layer.size}")
     if layer.region == "within" and (len(shape) != 3 or layer.towers != 1):
-        raise SpecError(layer.name, f"a window within a map needs a C x H x W input and one tower, got {_text(shape)}")
+        raise SpecError(
+            layer.name, f"a window within a map needs a C x H x W input and one tower, got {shape_text(shape)}"
+        )
     if layer.towers < 1 or shape[0] % layer.towers:
         raise SpecError(layer.name, f"{layer.towers} towers do not divide {shape[0]} channels")
 
@@ -244,62 +229,48 @@ def _concat_shape(layer: Concat, inputs: list[Shape]) -> Shape:
         return other if axis == 0 else (*other[: axis - 1], -1, *other[axis:])
 
     if any(len(other) != len(shape) or rest(other) != rest(shape) for other in inputs):
-        raise SpecError(layer.name, f"inputs do not join along axis {axis}: {', '.join(map(_text, inputs))}")
+        raise SpecError(layer.name, f"inputs do not join along axis {axis}: {', '.join(map(shape_text, inputs))}")
     return shape if axis == 0 else (*shape[: axis - 1], sum(other[axis - 1] for other in inputs), *shape[axis:])
 
 
-def layer_parameters(layer: Layer, inputs: list[Shape]) -> dict[str, Shape]:
-    """Parameter name (``weight``, ``bias``, ``mean``, ``variance``) -> canonical shape, for one layer."""
-    shape = inputs[0]
-    match layer:
-        case Conv():
-            weight = {"weight": (layer.out_channels, shape[0] // layer.groups, *layer.kernel)}
-            return weight | ({"bias": (layer.out_channels,)} if layer.bias else {})
-        case Dense():
-            axis = axis_index(layer.name, layer.axis, shape)
-            weight = {"weight": (layer.out_features, prod(shape[axis - 1 :]))}
-            return weight | ({"bias": (layer.out_features,)} if layer.bias else {})
-        case Scale():
-            if len(inputs) == 2:
-                return {"bias": inputs[1]} if layer.bias else {}
-            size = affine_shape(layer, shape)
-            return {"weight": size, "bias": size} if layer.bias else {"weight": size}
-        case Bias():
-            return {} if len(inputs) == 2 else {"bias": affine_shape(layer, shape)}
-        case BatchNorm():
-            return {"mean": shape[:1], "variance": shape[:1]}
-        case (
-            Pool()
-            | LRN()
-            | ReLU()
-            | Sigmoid()
-            | TanH()
-            | Power()
-            | Dropout()
-            | Softmax()
-            | Flatten()
-            | Concat()
-            | Slice()
-            | Eltwise()
-        ):
-            return {}
-        case _:
-            assert_never(layer)
+def parameter_table(spec: ModelSpec) -> dict[str, Parameter]:
+    """Canonical parameter name (``<layer>.weight``, ``<layer>.bias``, ...) -> its row, in layer order."""
+    shapes, wiring = activation_shapes(spec), spec.wiring()
+    return {
+        f"{layer.name}.{row.role}": row
+        for layer in spec.layers
+        for row in layer_parameters(layer, [shapes[name] for name in wiring[layer.name]])
+    }
 
 
 def parameter_shapes(spec: ModelSpec) -> dict[str, Shape]:
-    """Canonical parameter name (``<layer>.weight``, ``<layer>.bias``, ...) -> shape, in layer order."""
-    shapes, wiring = activation_shapes(spec), spec.wiring()
-    return {
-        f"{layer.name}.{kind}": size
-        for layer in spec.layers
-        for kind, size in layer_parameters(layer, [shapes[name] for name in wiring[layer.name]]).items()
-    }
+    """Canonical parameter name -> shape, in layer order."""
+    return {name: row.shape for name, row in parameter_table(spec).items()}
+
+
+def tied(spec: ModelSpec) -> dict[str, str]:
+    """Parameter -> the first of its `zoo.layers.Tie`, whose numbers are its own; raises `SpecError` for a false tie."""
+    if not spec.ties:
+        return {}
+    shapes, owners = parameter_shapes(spec), dict[str, str]()
+    for tie in spec.ties:
+        for name in tie.parameters:
+            layer = name.rpartition(".")[0]
+            if name not in shapes:
+                raise SpecError(layer, f"{name}, tied as {tie.name!r}, is not a parameter of this network")
+            if shapes[name] != shapes[tie.parameters[0]]:
+                sizes = ", ".join(f"{other} {shape_text(shapes[other])}" for other in (tie.parameters[0], name))
+                raise SpecError(layer, f"the parameters tied as {tie.name!r} differ in shape: {sizes}")
+            if name in owners:
+                raise SpecError(layer, f"{name} is tied twice")
+            owners[name] = tie.parameters[0]
+    return {name: owner for name, owner in owners.items() if name != owner}
 
 
 def parameter_count(spec: ModelSpec) -> int:
     """How many numbers the network learns."""
-    return sum(prod(shape) for shape in parameter_shapes(spec).values())
+    twins = tied(spec)
+    return sum(prod(shape) for name, shape in parameter_shapes(spec).items() if name not in twins)
 
 
 def multiply_adds(spec: ModelSpec) -> dict[str, int]:
@@ -311,7 +282,3 @@ def multiply_adds(spec: ModelSpec) -> dict[str, int]:
             positions = prod(shapes[layer.name][1:]) if isinstance(layer, Conv) else prod(shapes[layer.name][:-1])
             counts[layer.name] = prod(weights[f"{layer.name}.weight"]) * positions
     return counts
-
-
-def _text(shape: Shape) -> str:
-    return " x ".join(map(str, shape)) or "nothing"

@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 
 from zoo import spec_json
+from zoo.axes import shape_text
 from zoo.layers import LRN, Conv, Dense, Layer, ModelSpec, Pool, Preprocessing, Shape
 from zoo.shapes import activation_shapes, multiply_adds, parameter_count, parameter_shapes
 
@@ -61,7 +62,7 @@ def show_text(spec: ModelSpec) -> str:
     rows = [("layer", "kind", "kernel", "stride", "pad", "groups", "output", "parameters", "multiply-adds", "")]
     previous = spec.inputs[0].name
     for source in spec.inputs:
-        rows.append((source.name, "input", "", "", "", "", size_text(source.shape), "", "", ""))
+        rows.append((source.name, "input", "", "", "", "", shape_text(source.shape), "", "", ""))
     for layer in spec.layers:
         reads = "" if wiring[layer.name] == (previous,) else f"reads {', '.join(wiring[layer.name])}"
         rows.append(
@@ -69,7 +70,7 @@ def show_text(spec: ModelSpec) -> str:
                 layer.name,
                 type(layer).__name__,
                 *_window_columns(layer),
-                size_text(shapes[layer.name]),
+                shape_text(shapes[layer.name]),
                 f"{counts[layer.name]:,}" if counts[layer.name] else "",
                 f"{operations[layer.name]:,}" if layer.name in operations else "",
                 "; ".join(filter(None, (layer_details(layer), reads))),
@@ -137,7 +138,7 @@ def differences(left: ModelSpec, right: ModelSpec) -> list[Difference]:
     mine, theirs = shapes
     for name in mine | theirs:
         if mine.get(name) != theirs.get(name):
-            texts = [size_text(side[name]) if name in side else "absent" for side in (mine, theirs)]
+            texts = [shape_text(side[name]) if name in side else "absent" for side in (mine, theirs)]
             found.append(Difference(layer=name, what="size", left=texts[0], right=texts[1]))
     found += _layer_differences(left, right)
     images = left.preprocessing, right.preprocessing
@@ -153,11 +154,6 @@ def tower_count(spec: ModelSpec) -> int:
     """How many equal towers the grouped convolutions cut the network into; 1 if none do, or not all alike."""
     groups = {layer.groups for layer in spec.layers if isinstance(layer, Conv) and layer.groups > 1}
     return groups.pop() if len(groups) == 1 else 1
-
-
-def size_text(shape: Shape) -> str:
-    """``96 x 55 x 55``."""
-    return " x ".join(map(str, shape))
 
 
 def layer_details(layer: Layer) -> str:
@@ -187,11 +183,11 @@ def _window_columns(layer: Layer) -> tuple[str, str, str, str]:
     if not isinstance(layer, Conv | Pool) or (isinstance(layer, Pool) and layer.global_pool):
         return "", "", "", ""
     groups = str(layer.groups) if isinstance(layer, Conv) else ""
-    return size_text(layer.kernel), _pair(layer.stride), _pair(layer.pad), groups
+    return shape_text(layer.kernel), _pair(layer.stride), _pair(layer.pad), groups
 
 
 def _pair(pair: tuple[int, int]) -> str:
-    return str(pair[0]) if pair[0] == pair[1] else size_text(pair)
+    return str(pair[0]) if pair[0] == pair[1] else shape_text(pair)
 
 
 def images_text(spec: ModelSpec) -> str:
@@ -213,7 +209,7 @@ def _tower_table(spec: ModelSpec) -> str:
         weight = weights[f"{layer.name}.weight"]
         whole = weight[0]
         split = towers if layer != spec.head and whole % towers == 0 else 1
-        reads = size_text((*weight[2:], weight[1]))
+        reads = shape_text((*weight[2:], weight[1]))
         count = f"({prod(weight[1:])} + 1) x {whole} = {(prod(weight[1:]) + 1) * whole:,}"
         if not layer.bias:
             count = f"{prod(weight[1:])} x {whole} = {prod(weight):,}"
@@ -244,7 +240,7 @@ def _layer_differences(left: ModelSpec, right: ModelSpec) -> list[Difference]:
 
 def _weight_differences(layer: str, left: dict[str, Shape], right: dict[str, Shape]) -> list[Difference]:
     return [
-        Difference(layer=layer, what=name.rpartition(".")[2], left=size_text(shape), right=size_text(right[name]))
+        Difference(layer=layer, what=name.rpartition(".")[2], left=shape_text(shape), right=shape_text(right[name]))
         for name, shape in left.items()
         if name.rpartition(".")[0] == layer and name in right and right[name] != shape
     ]
@@ -294,7 +290,7 @@ def _value(field: str, value: Any) -> str:
         case "region", _:
             return {"across": "across channels", "within": "within each map"}[value]
         case (("kernel" | "stride" | "pad" | "dilation"), _):
-            return size_text(value)
+            return shape_text(value)
         case _, bool():
             return "yes" if value else "no"
         case _, tuple():

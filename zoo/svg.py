@@ -14,9 +14,10 @@ from html import escape
 from itertools import pairwise
 from math import sqrt
 
+from zoo.axes import shape_text
 from zoo.layers import LRN, Concat, Conv, Dense, Dropout, Eltwise, Input, Layer, ModelSpec, Pool, Shape, Slice
 from zoo.shapes import activation_shapes, multiply_adds, parameter_count
-from zoo.show import size_text, tower_count
+from zoo.show import tower_count
 
 _STYLE = """
 :root { --paper:#ffffff; --ink:#1f2328; --soft:#59636e; --a:#2f6fde; --b:#0b8f6f; --one:#6f5bd3; --meet:#d9480f; }
@@ -370,7 +371,7 @@ def _legend(y: float) -> Iterator[str]:
 
 def _document(spec: ModelSpec, stages: list[_Stage], parts: list[str], width: float, height: float) -> str:
     told = "; ".join(
-        f"{stage.head.name}: {size_text(stage.shape)}" + (f" in {stage.split} towers" * (stage.split > 1))
+        f"{stage.head.name}: {shape_text(stage.shape)}" + (f" in {stage.split} towers" * (stage.split > 1))
         for stage in stages
     )
     joins = [f"{a.head.name} to {b.head.name}" for a, b in pairwise(stages) if _meets(a, b)]

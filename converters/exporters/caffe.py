@@ -31,6 +31,7 @@ from google.protobuf import text_format
 
 from converters.exporters._caffe_schema import caffe_module
 from converters.weights import Array, Weights
+from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe import (
     Message,
@@ -67,7 +68,7 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
-from zoo.shapes import activation_shapes, axis_index, window
+from zoo.shapes import activation_shapes, window
 
 _LOG = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from converters.layout import contiguous
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, UnsupportedError
-from zoo.frameworks._slim_runtime import (
+from zoo.frameworks.tf_slim import Table, identifier, sanitized, variables
+from zoo.frameworks.tf_slim.runtime import (
     assign,
     build_for_inference,
     native_shape,
@@ -34,12 +34,11 @@ from zoo.frameworks._slim_runtime import (
     to_native,
     variable_value,
 )
-from zoo.frameworks._slim_table import Table
-from zoo.frameworks._slim_variables import identifier, sanitized, variables
 from zoo.layers import ModelSpec
 from zoo.shapes import activation_shapes
+from zoo.wire.layout import contiguous
 
-import tf2onnx.convert  # isort: skip - after TensorFlow, which is quiet only if _slim_runtime loads it
+import tf2onnx.convert  # isort: skip - after TensorFlow, which is quiet only if its runtime loads it
 
 # What tf2onnx 1.17 writes at most is 18; LRN, Conv and pooling are the same in 17, which every runtime of 2022 reads.
 OPSET = 17

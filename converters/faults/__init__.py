@@ -10,6 +10,7 @@ from converters.faults.catalogue import (
     Planted,
     diagnose,
     fault,
+    findings,
     plant,
     sites,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "diagnose",
     "explain_output",
     "fault",
+    "findings",
     "plant",
     "sites",
 ]

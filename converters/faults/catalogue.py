@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from converters.faults import of_layers, of_norms, of_weights
-from converters.faults.diagnosis import Own, diagnose_layers
+from converters.faults.diagnosis import Own, diagnose_layers, without_result
+from converters.faults.merging import Found, told_once
 from converters.faults.types import Edit, Fault, Site, evaluate
 from converters.verdicts import DEFAULT_BUDGET, Diagnosis
 from converters.weights import Array, Weights
+from zoo import reference as oracle
 from zoo.errors import UnknownNameError, UnsupportedError, ZooError
-from zoo.frameworks import reference as oracle
 from zoo.layers import Layer, ModelSpec, Power
 
 FAULTS: tuple[Fault, ...] = (*of_norms.FAULTS, *of_layers.FAULTS, *of_weights.FAULTS)
@@ -47,12 +48,28 @@ def diagnose(
         inputs: input name -> batch, as fed to reference and subject.
         activations: what the subject gave, layer -> array; layers may be missing.
         budget: what a fault may leave unexplained.
-        theirs: the subject's own layers and parameters, under our names, where they are known.
+        theirs: the subject's own layers and parameters, and what they read, under our names, where they are known.
 
     Returns:
-        A fault of the catalogue, or "unknown" with whatever is known about the difference.
+        A fault of the catalogue or two of them ("a+b"), what a declared output is (`explain_output`), float32's own
+        error (`RUNNING_SUM`), or "unknown" with whatever is known about the difference. Where no layer that is shown is
+        wrong, the one that the subject stopped at, if it describes that one otherwise.
     """
-    return tuple(diagnose_layers(FAULTS, spec, weights, inputs, activations, budget, theirs or {}))
+    return tuple(item.diagnosis for item in findings(spec, weights, inputs, activations, budget=budget, theirs=theirs))
+
+
+def findings(
+    spec: ModelSpec,
+    weights: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    activations: Mapping[str, Array],
+    *,
+    budget: float = DEFAULT_BUDGET,
+    theirs: Mapping[str, Own] | None = None,
+) -> tuple[Found, ...]:
+    """As `diagnose`, with the layers that each diagnosis explains: what they do need no other."""
+    found = tuple(diagnose_layers(FAULTS, spec, weights, inputs, activations, budget, theirs or {}))
+    return told_once(spec, found) or without_result(spec, activations, theirs or {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from converters.faults.case import CLEARLY, Case, Own, error_of, left_by, recomputed
-from converters.faults.merging import Found, told_once
+from converters.faults.merging import Found
 from converters.faults.of_norms import running_sum
 from converters.faults.of_outputs import IDENTICAL, explain_output
 from converters.faults.of_pairs import explained_by_two
@@ -37,25 +37,12 @@ def diagnose_layers(
     activations: Mapping[str, Array],
     budget: float,
     theirs: Mapping[str, Own],
-) -> Iterator[Diagnosis]:
-    """See `converters.faults.diagnose`."""
-    found = tuple(_layer_by_layer(faults, spec, weights, inputs, activations, budget, theirs))
-    yield from told_once(spec, found) or _without_result(spec, activations, theirs)
-
-
-def _layer_by_layer(
-    faults: Sequence[Fault],
-    spec: ModelSpec,
-    weights: Mapping[str, Array],
-    inputs: Mapping[str, Array],
-    activations: Mapping[str, Array],
-    budget: float,
-    theirs: Mapping[str, Own],
 ) -> Iterator[Found]:
+    """Every layer that is wrong by itself; see `converters.faults.diagnose`."""
     wiring, hidden, excused, first = spec.wiring(), set[str](), set[str](), True
     shapes = activation_shapes(spec) | {source.name: source.shape for source in spec.inputs}
 
-    def _resized(name: str) -> bool:
+    def resized(name: str) -> bool:
         """Whether an earlier fault has changed the size of what a layer reads: it is then not the network's layer."""
         return any(known[source].shape[1:] != shapes[source] for source in wiring[name])
 
@@ -65,7 +52,7 @@ def _layer_by_layer(
         observed = activations.get(layer.name)
         if observed is None or not np.isfinite(observed).all():
             if observed is not None:
-                yield Found(_not_finite(layer))
+                yield Found(diagnosis=_not_finite(layer), layers=frozenset([layer.name]))
                 first = False
             if right is None:
                 return
@@ -76,7 +63,7 @@ def _layer_by_layer(
         wrong = (
             float("inf") if right is None or defect(observed, right) else error_of(observed, right, known, layer, spec)
         )
-        if wrong <= budget or layer.name in excused or (not first and _resized(layer.name)):
+        if wrong <= budget or layer.name in excused or (not first and resized(layer.name)):
             continue
         chain = tuple(_upstream(spec, wiring, layer.name, hidden))
         case = Case(
@@ -91,27 +78,27 @@ def _layer_by_layer(
             theirs=theirs,
             first=first,
         )
-        found = _explained(faults, case)
-        excused, first = excused | _involved(faults, found.diagnosis, wiring), False
-        yield found
+        diagnosis, other = _explained(faults, case)
+        also = _involved(faults, diagnosis, wiring)
+        excused, first = excused | also, False
+        yield Found(diagnosis=diagnosis, layers=frozenset(place.name for place in chain) | also, other=other)
 
 
-def _without_result(
-    spec: ModelSpec, activations: Mapping[str, Array], theirs: Mapping[str, Own]
-) -> tuple[Diagnosis, ...]:
+def without_result(spec: ModelSpec, activations: Mapping[str, Array], theirs: Mapping[str, Own]) -> tuple[Found, ...]:
     """Where a subject could not be run to its end: the layer it stopped at, if it describes that otherwise."""
     shown = [i for i, layer in enumerate(spec.layers) if layer.name in activations]
     for layer in spec.layers[shown[-1] + 1 if shown else 0 :]:
         own = theirs.get(layer.name)
         found = not_run(layer, own.layer) if own else None
         if found:
-            return (found,)
+            return (Found(diagnosis=found, layers=frozenset([layer.name])),)
     return ()
 
 
 def _involved(faults: Sequence[Fault], diagnosis: Diagnosis, wiring: Mapping[str, tuple[str, ...]]) -> set[str]:
     """What else differs because two layers are run in the other order: the second, and whoever reads it."""
-    if not any(fault.name == diagnosis.fault and fault.family == "order" for fault in faults):
+    names = diagnosis.fault.split("+")
+    if not any(fault.name in names and fault.family == "order" for fault in faults):
         return set()
     second = {name for name, sources in wiring.items() if diagnosis.layer in sources}
     return second | {name for name, sources in wiring.items() if second & {*sources}}
@@ -128,17 +115,18 @@ def _upstream(spec: ModelSpec, wiring: Mapping[str, tuple[str, ...]], name: str,
     yield from (layer for layer in spec.layers if layer.name in wanted)
 
 
-def _explained(faults: Sequence[Fault], case: Case) -> Found:
+def _explained(faults: Sequence[Fault], case: Case) -> tuple[Diagnosis, str]:
+    """Why a layer is wrong, and the layer whose part it plays, if it does."""
     matches = sorted(_matches(faults, case), key=lambda match: match.error)
     if matches:
         best = matches[0]
         if not best.edit.layers and len(case.chain) > 1:
             later = _run_later(faults, case, best)
             if later:
-                return Found(later)
+                return later, ""
         rivals = [match for match in matches[1:] if match.error <= CLEARLY * best.error]
-        return Found(_named(best, rivals), best.edit.other)
-    return Found(
+        return _named(best, rivals), best.edit.other
+    diagnosis = (
         _float32_alone(case)
         or _as_answer(case)
         or reads_altered(case)
@@ -147,6 +135,7 @@ def _explained(faults: Sequence[Fault], case: Case) -> Found:
         or described_otherwise(case)
         or _unknown(case)
     )
+    return diagnosis, ""
 
 
 def _float32_alone(case: Case) -> Diagnosis | None:
@@ -252,7 +241,7 @@ def inherited(layer: str, reason: str | None) -> Diagnosis:
     """No layer is wrong by itself: small errors add up, or the layer is not there."""
     told = reason or "no layer is wrong by itself; small errors add up to more than the budget"
     depth = "look at how the error grows by depth: a lower precision (TF32, half) in one framework grows so"
-    remedy = "find out why it is not there, or cannot be compared; every layer before it is in order"
+    remedy = "find out why it is not there, or cannot be compared; what is shown before it is in order"
     return Diagnosis(fault=UNKNOWN, layer=layer, message=f"{layer}: {told}", remedy=remedy if reason else depth)
 
 

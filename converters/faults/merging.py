@@ -9,20 +9,27 @@ from converters.verdicts import Diagnosis
 from zoo.layers import ModelSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Found:
-    """A diagnosis, and the layer whose part its layer plays, if it does."""
+    """A diagnosis, and what it stands for.
+
+    Attributes:
+        diagnosis: of one or more layers.
+        layers: all that it explains, those among them that the subject does not show.
+        other: the layer whose part its layer plays, if it does.
+    """
 
     diagnosis: Diagnosis
+    layers: frozenset[str] = frozenset()
     other: str = ""
 
 
-def told_once(spec: ModelSpec, found: Sequence[Found]) -> tuple[Diagnosis, ...]:
-    """The diagnoses of all layers, in order, less what an earlier one brings about."""
-    told, rest = list[Diagnosis](), list(found)
+def told_once(spec: ModelSpec, found: Sequence[Found]) -> tuple[Found, ...]:
+    """What was found in all layers, in order, less what an earlier mistake brings about."""
+    told, rest = list[Found](), list(found)
     while rest:
         diagnosis, count = _one_early(rest) or _moved_bias(spec, rest) or (rest[0].diagnosis, 1)
-        told.append(diagnosis)
+        told.append(Found(diagnosis=diagnosis, layers=frozenset[str]().union(*(item.layers for item in rest[:count]))))
         rest = rest[count:]
     return tuple(told)
 

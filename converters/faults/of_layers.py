@@ -48,21 +48,21 @@ def _layer_dropped(site: Site, layer: Layer) -> Iterator[Edit]:
 
 def _bias_after_relu(site: Site) -> Iterator[Edit]:
     """A bias added behind the ReLU that should come after it; it may show in the ReLU, or in what reads that."""
-    reader = {layer.name: layer for layer in site.spec.layers}
+    layers = {layer.name: layer for layer in site.spec.layers}
     wiring = site.spec.wiring()
     source = wiring[site.layer.name][0]
     if isinstance(site.layer, ReLU):
-        bias = _column(site, source)
+        bias = _bias_of(site, source)
         if bias is not None:
             yield Edit(layers=(site.layer,), feed=lambda x: x - bias, result=lambda y: y + bias)
             yield Edit(layers=(site.layer,), result=lambda y: y + bias)
-    elif isinstance(reader.get(source), ReLU):
-        bias = _column(site, wiring[source][0])
+    elif isinstance(layers.get(source), ReLU):
+        bias = _bias_of(site, wiring[source][0])
         if bias is not None:
             yield Edit(layers=(site.layer,), feed=lambda x: x + bias)
 
 
-def _column(site: Site, source: str) -> Array | None:
+def _bias_of(site: Site, source: str) -> Array | None:
     """The bias of a layer as its output is shaped: (C, 1, 1) or (C,)."""
     bias, axes = site.weights.get(f"{source}.bias"), site.inputs[0].ndim - 2
     channels = site.inputs[0].shape[1] if axes >= 0 else 0

@@ -12,7 +12,7 @@ from converters.faults.types import Edit, Fault, Site, only
 from converters.metric import error
 from converters.verdicts import DEFAULT_BUDGET, Diagnosis
 from converters.weights import Array
-from zoo.frameworks import reference as oracle
+from zoo import reference as oracle
 from zoo.layers import LRN
 
 # Float32's own error in a normalisation; no fault of a file.

@@ -55,10 +55,7 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "sigmoid_for_softmax": ("the answer is the sigmoid of the logits, not their softmax", "use softmax"),
     "output_sigmoid": ("the answer went through a sigmoid", "remove it"),
-    "output_exp": (
-        "the answer went through an exponential",
-        "remove the exponential, or divide by its sum",
-    ),
+    "output_exp": ("the answer went through an exponential", "remove the exponential, or divide by its sum"),
     "output_rectified": ("the answer went through a ReLU", "remove it: nothing rectifies the last layer"),
     "output_constant": ("the answer is one number throughout, whatever is fed", _ADD_IT),
     "output_negated": ("the answer's sign is reversed", "remove the negation"),
@@ -154,7 +151,7 @@ def explain_output(layer: Layer, values: Array, observed: Array, *, budget: floa
     softmax = isinstance(layer, Softmax)
     axis = layer.axis % z.ndim if isinstance(layer, Softmax) else 1
     answer = _Answer(values=z, noise=budget * peaks, axis=axis, softmax=softmax, budget=budget)
-    y = y.reshape(z.shape) if _squeezed(y.shape) == _squeezed(z.shape) else y
+    y = y.reshape(z.shape) if np.squeeze(y).shape == np.squeeze(z).shape else y
     bases = list(answer.bases())
     right = next((base for base in bases if base.holds(y)), None)
     if right is not None:
@@ -182,10 +179,6 @@ def _diagnosis(layer: str, found: Sequence[_Claim], y: Array) -> Diagnosis:
         error=left,
         rivals=tuple(names),
     )
-
-
-def _squeezed(shape: Sequence[int]) -> list[int]:
-    return [size for size in shape if size != 1]
 
 
 def _within(fault: str, value: Array, by: Array | float, also: str = "") -> _Claim:

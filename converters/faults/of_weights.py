@@ -13,7 +13,7 @@ from converters.faults.of_layers import same_padding
 from converters.faults.types import Edit, Fault, Site, evaluate, only, parameters_of
 from converters.weights import Array
 from zoo.layers import Conv, Dense, Layer, Preprocessing
-from zoo.shapes import layer_parameters
+from zoo.parameters import layer_parameters
 
 Weighted: TypeAlias = Conv | Dense
 
@@ -150,7 +150,7 @@ def _halves(site: Site, layer: Conv) -> Iterator[Edit]:
 
 
 def _exchanged_layers(site: Site, layer: Weighted) -> Iterator[Edit]:
-    shapes = layer_parameters(layer, [x.shape[1:] for x in site.inputs])
+    shapes = {row.role: row.shape for row in layer_parameters(layer, [x.shape[1:] for x in site.inputs])}
     for other in site.spec.layers:
         theirs = parameters_of(site.weights, other.name)
         if other.name != layer.name and theirs and {n: t.shape for n, t in theirs.items()} == shapes:

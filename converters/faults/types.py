@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from converters.weights import Array
+from zoo import reference as oracle
 from zoo.errors import SpecError
-from zoo.frameworks import reference as oracle
 from zoo.layers import Layer, ModelSpec
 
 Family: TypeAlias = Literal["layer", "order", "window", "weights", "input", "rounding"]

@@ -12,8 +12,8 @@ from converters.parity.probes import image_inputs
 from converters.parity.subjects import Feed
 from converters.verdicts import Agreement
 from converters.weights import Array, Weights
+from zoo import reference as oracle
 from zoo.errors import UnsupportedError, ZooError
-from zoo.frameworks import reference as oracle
 
 Progress: TypeAlias = Callable[[str], None]
 

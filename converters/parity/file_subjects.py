@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from converters.convert import open_file, same_bits
+from converters.faults.case import Own
 from converters.faults.catalogue import own_layers, possible_forward
-from converters.faults.diagnosis import Own
 from converters.formats import format_name
 from converters.parity.matching import match_layers
 from converters.parity.segments import Segment, apart
 from converters.parity.subjects import Alone, Declared, Feed, Ran, Subject
 from converters.weights import Array, Weights
+from zoo import reference as oracle
 from zoo import registry
 from zoo.errors import SpecError, WeightsError, ZooError
-from zoo.frameworks import reference as oracle
 from zoo.layers import Dropout, ModelSpec, Softmax
 
 Forward: TypeAlias = Callable[[ModelSpec, Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
@@ -54,7 +54,11 @@ class FileSubject:
 
             def feed(inputs: Mapping[str, Array], reference: Mapping[str, Array]) -> Ran:
                 ran = run(inputs, reference)
-                return replace(ran, theirs=known, notes=((self.note,) if self.note else ()) + ran.notes)
+                seen = {
+                    name: replace(own, parameters=known[name].parameters if name in known else {})
+                    for name, own in ran.theirs.items()
+                }
+                return replace(ran, theirs={**known, **seen}, notes=((self.note,) if self.note else ()) + ran.notes)
 
             yield feed
 
@@ -96,12 +100,12 @@ class FileSubject:
         return replace(ran, same=same, alone=layers_alone(forward, theirs, mine.tensors, pairs))
 
 
-def graph_feed(path: Path, ours: ModelSpec) -> Feed:
-    """An ONNX file, run as it is."""
+def graph_feed(path: Path, ours: ModelSpec, asked_for: frozenset[str] = frozenset()) -> Feed:
+    """An ONNX file, run as it is; of its outputs, some may only have been asked for, to see inside."""
     graphs, made = (
         cast(Any, registry.imported(f"converters.parity.{name}")) for name in ("onnx_graph", "onnx_subject")
     )
-    return cast(Feed, made.GraphSubject(graph=graphs.OnnxGraph(path), ours=ours))
+    return cast(Feed, made.GraphSubject(graph=graphs.OnnxGraph(path), ours=ours, asked_for=asked_for))
 
 
 def layers_alone(

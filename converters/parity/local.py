@@ -7,9 +7,9 @@ that no loud neighbour hides a quiet one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import TypeAlias, assert_never
 from zlib import crc32
 
 import numpy as np
@@ -18,7 +18,7 @@ from converters.faults.types import parameters_of
 from converters.metric import defect, log_error
 from converters.parity.segments import Segment
 from converters.weights import Array
-from zoo.frameworks import reference as oracle
+from zoo import reference as oracle
 from zoo.layers import (
     LRN,
     BatchNorm,
@@ -46,6 +46,10 @@ from zoo.layers import (
 # that a clip may have been made for.
 _SMALL, _LARGE = 1.0, 1e5
 
+# The smallest and the largest number of an activation.
+Range: TypeAlias = tuple[float, float]
+_ANY: Range = (-np.inf, np.inf)
+
 # What a function of a narrow range is fed with: its bend, and both its ends.
 _BEND = (0.3, 2.0, 6.0)
 
@@ -68,13 +72,26 @@ class Bench:
 
 
 def bench(
-    spec: ModelSpec, weights: Mapping[str, Array], segment: Segment, shapes: Mapping[str, Shape], seed: int
+    weights: Mapping[str, Array],
+    segment: Segment,
+    shapes: Mapping[str, Shape],
+    ranges: Mapping[str, Range],
+    seed: int,
 ) -> Bench | None:
-    """Dense inputs for a segment and the reference's answer; None where it has no finite one on any of them."""
+    """Dense inputs for a segment and the reference's answer; None where it has no finite one on any of them.
+
+    Args:
+        weights: of the right network.
+        segment: of it.
+        shapes: activation or input -> its shape.
+        ranges: activation -> what it can be (`ranges_of`): a layer need not be right on what it can never read.
+        seed: of the noise.
+    """
     deviations = _deviations(segment.layers)
     for positive in (False, True):  # a root or a logarithm wants positive numbers
         inputs = {
-            name: _noise(f"{segment.target}/{name}", shapes[name], deviations, seed, positive) for name in segment.reads
+            name: _noise(f"{segment.target}/{name}", shapes[name], deviations, seed, ranges.get(name, _ANY), positive)
+            for name in segment.reads
         }
         known: dict[str, Array] = {name: np.asarray(batch, np.float64) for name, batch in inputs.items()}
         sizes, shares = {name: np.abs(batch) for name, batch in known.items()}, dict[str, float]()
@@ -82,19 +99,44 @@ def bench(
             for layer in segment.layers:
                 reads, parameters = [known[name] for name in layer.inputs], parameters_of(weights, layer.name)
                 y = known[layer.name] = oracle.apply(layer, reads, parameters)
-                sizes[layer.name] = _bound(layer, y, reads, [sizes[name] for name in layer.inputs], parameters)
+                bound = _bound(layer, y, reads, [sizes[name] for name in layer.inputs], parameters)
+                sizes[layer.name] = np.broadcast_to(bound, y.shape)
                 shares[layer.name] = exercised(layer, reads, parameters)
         if np.isfinite(known[segment.target]).all():
-            return Bench(
-                inputs=inputs, right=known[segment.target], bound=np.abs(sizes[segment.target]), exercised=shares
-            )
+            bound = np.abs(sizes[segment.target])
+            return Bench(inputs=inputs, right=known[segment.target], bound=bound, exercised=shares)
     return None
 
 
-def _noise(name: str, shape: Shape, deviations: Sequence[float], seed: int, positive: bool) -> Array:
+def ranges_of(spec: ModelSpec) -> dict[str, Range]:
+    """Activation -> the smallest and the largest number that it can hold, whatever is fed."""
+    wiring, found = spec.wiring(), dict[str, Range]()
+    for layer in spec.layers:
+        reads = [found.get(name, _ANY) for name in wiring[layer.name]]
+        low, high = min(low for low, _ in reads), max(high for _, high in reads)
+        match layer:
+            case ReLU(negative_slope=0.0):
+                found[layer.name] = (0.0, max(high, 0.0))
+            case Sigmoid() | Softmax():
+                found[layer.name] = (0.0, 1.0)
+            case TanH():
+                found[layer.name] = (-1.0, 1.0)
+            case Dropout() | Flatten() | Slice() | Concat() | Pool() | Eltwise(operation="max"):
+                found[layer.name] = (low, high)
+            case LRN() if low >= 0:
+                found[layer.name] = (0.0, np.inf)
+            case _:
+                found[layer.name] = _ANY
+    return found
+
+
+def _noise(name: str, shape: Shape, deviations: Sequence[float], seed: int, of: Range, positive: bool) -> Array:
     generator = np.random.default_rng((seed, crc32(name.encode()), 2))
+    low, high = of
+    if np.isfinite(low) and np.isfinite(high):
+        return generator.uniform(low, high, (len(deviations), *shape)).astype(np.float32)
     drawn = generator.standard_normal((len(deviations), *shape), np.float32)
-    drawn = np.abs(drawn) + np.float32(0.01) if positive else drawn
+    drawn = np.abs(drawn) + np.float32(0.01) if positive or low >= 0 else drawn
     return drawn * np.asarray(deviations, np.float32).reshape(-1, *[1] * len(shape))
 
 
@@ -176,21 +218,3 @@ def _channel_peak(y: Array) -> Array:
 
 def _layer_peak(y: Array) -> Array:
     return np.abs(y).max(axis=tuple(range(1, y.ndim)), keepdims=True, initial=0.0)
-
-
-def benches(
-    spec: ModelSpec,
-    weights: Mapping[str, Array],
-    wanted: Iterator[Segment],
-    shapes: Mapping[str, Shape],
-    seed: int,
-    kept: dict[Segment, Bench | None],
-) -> list[tuple[Segment, Bench]]:
-    """The benches of segments; `kept` holds those of earlier subjects."""
-    found = list[tuple[Segment, Bench]]()
-    for segment in wanted:
-        if segment not in kept:
-            kept[segment] = bench(spec, weights, segment, shapes, seed)
-        if (made := kept[segment]) is not None:
-            found.append((segment, made))
-    return found

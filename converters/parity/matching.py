@@ -85,8 +85,11 @@ _OPERATORS = {
 # Operators whose bias may be added by a node of its own.
 _BIASED = {"MatMul", "Conv", "Gemm"}
 
-# Operators that hand numbers on, moved about or padded: a layer's input is looked for behind them.
-_CARRIERS = {"Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Pad", "Cast", "Dropout"}
+# Operators that hand numbers on, moved about: a layer's input is looked for behind them.
+CARRIERS = {"Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"}
+
+# Operators behind which it is found as well, though they add to it or round it.
+_PADDERS = {"Pad", "Cast"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,17 +147,18 @@ def match_tensors(
     named = {name: name for name in shapes if name in values}
     counted = [layer for layer in ours.layers if not isinstance(layer, Dropout)]
     strange = 2 * sum(layer.name in named for layer in counted) < len(counted)
-    tensors = _by_order(ours, nodes, shapes) if strange else named
 
     def fits(layer: str, tensor: str) -> bool:
         return (view := canonical_view(values[tensor], shapes[layer])) is not None and _equal(
             view, right[layer], budget
         )
 
+    tensors = {} if strange else named
     good = {layer for layer, tensor in tensors.items() if fits(layer, tensor)}
-    _settle(ours, tensors, good, list(values), fits)
+    good |= _by_numbers(ours, tensors, good, [node for node in nodes if node.value is not None], fits)
     hidden = _hidden(ours, good, {*tensors})
     if strange:
+        tensors |= _by_order(ours, nodes, shapes, tensors)
         _fill(ours, nodes, tensors, shapes, hidden)
     found = dict[str, Array]()
     for layer in (layer.name for layer in ours.layers if layer.name in tensors):
@@ -167,26 +171,32 @@ def _equal(value: Array, right: Array, budget: float) -> bool:
     return bool(np.isfinite(value).all()) and error(value, right, float(np.abs(right).max(initial=0.0)))[0] <= budget
 
 
-def _settle(
+def _by_numbers(
     ours: ModelSpec,
     tensors: dict[str, str],
     good: set[str],
-    candidates: Sequence[str],
+    nodes: Sequence[NodeResult],
     fits: Callable[[str, str], bool],
-) -> None:
-    """Move tensors that are another layer than they seemed to be, and find those of layers that have none."""
-    wiring = ours.wiring()
-    for layer in [name for name in tensors if name not in good]:
-        later = next((name for name in _after(wiring, layer) if name not in good and fits(name, tensors[layer])), None)
+) -> set[str]:
+    """Give tensors to the layers that they are exactly; returns these layers.
+
+    A named tensor that is not its layer, but is exactly one further on, is that one.
+    """
+    wiring, found = ours.wiring(), set[str]()
+    for wrong in [name for name in tensors if name not in good]:
+        free = (name for name in _after(wiring, wrong) if name not in tensors)
+        later = next((name for name in free if fits(name, tensors[wrong])), None)
         if later:
-            tensors[later] = tensors.pop(layer)
-            good.add(later)
-    for layer in (layer.name for layer in ours.layers if layer.name not in tensors):
+            tensors[later] = tensors.pop(wrong)
+            found.add(later)
+    for layer in (layer for layer in ours.layers if layer.name not in tensors):
         taken = {*tensors.values()}
-        tensor = next((name for name in candidates if name not in taken and fits(layer, name)), None)
-        if tensor:
-            tensors[layer] = tensor
-            good.add(layer)
+        fitting = [node for node in nodes if node.name not in taken and fits(layer.name, node.name)]
+        fitting.sort(key=lambda node: not (node.operator in _OPERATORS and _one_kind(layer, node)))
+        if fitting:
+            tensors[layer.name] = fitting[0].name
+            found.add(layer.name)
+    return found
 
 
 def _after(wiring: Mapping[str, tuple[str, ...]], layer: str) -> Iterator[str]:
@@ -206,10 +216,13 @@ def _hidden(ours: ModelSpec, good: set[str], found: set[str]) -> frozenset[str]:
     return frozenset(hidden)
 
 
-def _by_order(ours: ModelSpec, nodes: Sequence[NodeResult], shapes: Mapping[str, Shape]) -> dict[str, str]:
-    """Our layer -> the tensor of a node of its kind, in graph order."""
-    strong = [node for node in nodes if node.operator in _OPERATORS and node.value is not None]
-    layers = [layer for layer in ours.layers if layer.name in shapes]
+def _by_order(
+    ours: ModelSpec, nodes: Sequence[NodeResult], shapes: Mapping[str, Shape], settled: Mapping[str, str]
+) -> dict[str, str]:
+    """Our layer -> the tensor of a node of its kind, in graph order; of those that are not settled yet."""
+    free = [node for node in nodes if node.name not in settled.values()]
+    strong = [node for node in free if node.operator in _OPERATORS and node.value is not None]
+    layers = [layer for layer in ours.layers if layer.name in shapes and layer.name not in settled]
 
     def fits(layer: Layer, node: NodeResult) -> bool:
         shaped = node.value is not None and canonical_view(node.value, shapes[layer.name]) is not None
@@ -269,7 +282,7 @@ def _fill(
             continue
         place = wiring[readers[0]].index(layer.name)
         source = by_name.get(reader.reads[min(place, len(reader.reads) - 1)])
-        while source is not None and source.operator in _CARRIERS and source.name not in tensors.values():
+        while source is not None and source.operator in CARRIERS | _PADDERS and source.name not in tensors.values():
             if source.value is not None and source.value.shape == shapes[layer.name]:
                 break
             source = by_name.get(source.reads[0]) if source.reads else None

@@ -30,10 +30,12 @@ class Piece:
     Attributes:
         reads: tensor -> what is fed in its place.
         target: the tensor wanted.
+        rows: the samples; a tensor may hold a whole number of rows for each.
     """
 
     reads: Mapping[str, Array]
     target: str
+    rows: int
 
 
 class OnnxGraph:
@@ -62,6 +64,19 @@ class OnnxGraph:
         self.inputs = [value.name for value in self._inputs]
         self.outputs = [value.name for value in graph.output]
         self.nodes = [(n.output[0], n.op_type, tuple(n.input)) for n in graph.node if n.output and n.output[0]]
+
+    def normalisation(self, index: int) -> dict[str, Any] | None:
+        """The numbers of an LRN node, as our `LRN` calls them; None for any other node, or past the last."""
+        nodes = self._model.graph.node
+        if index >= len(nodes) or nodes[index].op_type != "LRN":
+            return None
+        said = {item.name: onnx.helper.get_attribute_value(item) for item in nodes[index].attribute}
+        return {
+            "size": int(said.get("size", 0)),
+            "alpha": float(said.get("alpha", 1e-4)),
+            "beta": float(said.get("beta", 0.75)),
+            "k": float(said.get("bias", 1.0)),
+        }
 
     def run(self, batches: Sequence[Mapping[str, Array]], rows: int) -> dict[str, Array]:
         """The graph's own outputs, the results of several batches as one of `rows` samples.
@@ -93,21 +108,32 @@ class OnnxGraph:
             ZooError: ONNX Runtime refuses one of them.
         """
         model, inputs = self._empty(), dict[str, Array]()
-        rows = max(len(array) for piece in pieces for array in piece.reads.values())
+        rows = max(piece.rows for piece in pieces)
         rows += -rows % (self.batch or rows)
         for i, piece in enumerate(pieces):
             nodes, sources = self._between(piece)
+            used = {name for node in nodes for name in node.input}
+            read = {name: fed[name][: piece.rows] for name in sources}
+            read = {name: np.resize(array, (piece.rows, *array.shape[1:])) for name, array in read.items()}
+            read |= {name: array for name, array in piece.reads.items() if name in used}
             names = {name: f"{i}/{name}" for node in nodes for name in node.output if name}
-            names |= {name: f"{i}/{name}" for name in {*piece.reads, *sources}}
-            read = {name: fed[name] for name in sources} | dict(piece.reads)
-            inputs |= {names[name]: np.resize(array, (rows, *array.shape[1:])) for name, array in read.items()}
+            names |= {name: f"{i}/{name}" for name in read}
+            inputs |= {
+                names[name]: np.resize(array, (len(array) * rows // piece.rows, *array.shape[1:]))
+                for name, array in read.items()
+            }
             model.graph.node.extend(_renamed(node, names, f"{i}/{k}") for k, node in enumerate(nodes))
             model.graph.output.append(onnx.ValueInfoProto(name=names.get(piece.target, piece.target)))
         model.graph.input.extend(onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in inputs)
-        batches = cut(inputs, rows, self.batch)
-        results = list(_joined(self._run(model, batches), batches, rows).values())
-        sizes = [len(next(iter(piece.reads.values()))) for piece in pieces]
-        return [result[: len(result) * size // rows] for result, size in zip(results, sizes, strict=True)]
+        parts = rows // (self.batch or rows)
+        split = {name: np.split(np.ascontiguousarray(array), parts) for name, array in inputs.items()}
+        batches = [{name: pieces[i] for name, pieces in split.items()} for i in range(parts)]
+        runs = [list(run.values()) for run in self._run(model, batches)]
+        results = [np.concatenate(found) if found[0].ndim else found[0] for found in zip(*runs, strict=True)]
+        return [
+            result[: len(result) * piece.rows // rows] if result.ndim else result
+            for result, piece in zip(results, pieces, strict=True)
+        ]
 
     def _between(self, piece: Piece) -> tuple[list[Any], set[str]]:
         """The nodes that make a piece's target from what it reads, and the graph's own inputs among their sources."""

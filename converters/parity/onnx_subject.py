@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from converters.parity.matching import Matched, NodeResult, canonical_view, match_tensors, native_view
+import numpy as np
+
+from converters.faults.case import Own
+from converters.parity.matching import CARRIERS, Matched, NodeResult, canonical_view, match_tensors, native_view
 from converters.parity.onnx_graph import OnnxGraph, Piece
 from converters.parity.segments import Segment
 from converters.parity.subjects import Declared, Ran
 from converters.weights import Array
 from zoo.errors import ZooError
-from zoo.layers import Dropout, ModelSpec, Shape, Softmax
+from zoo.layers import LRN, Conv, Dense, Dropout, ModelSpec, Shape, Softmax
 from zoo.shapes import activation_shapes
 
 
@@ -22,10 +25,12 @@ class GraphSubject:
     Attributes:
         graph: whoever made it.
         ours: the network.
+        asked_for: outputs that are no part of what it declares: they were asked for, to see inside.
     """
 
     graph: OnnxGraph
     ours: ModelSpec
+    asked_for: frozenset[str] = frozenset()
     _matched: Matched | None = None
 
     def __call__(self, inputs: Mapping[str, Array], right: Mapping[str, Array]) -> Ran:
@@ -39,12 +44,17 @@ class GraphSubject:
             ZooError: the graph reads something else, or not even its first node can be run.
         """
         batches, rows, notes = self.graph.feed(inputs), len(next(iter(inputs.values()))), list[str]()
+        stopped: int | None = None
         try:
             # The file as it is decides about its outputs; the copy that shows every node's result, about the rest.
             outputs = self.graph.run(batches, rows)
-            values = {**self.graph.every_result(batches, rows), **outputs}
+            values = self.graph.every_result(batches, rows)
+            if random := [name for name, value in outputs.items() if not _same(value, values.get(name, value))]:
+                notes.append(f"two runs give {', '.join(random)} otherwise: something in it is drawn by chance")
+                outputs = {name: values.get(name, value) for name, value in outputs.items()}  # one run is explained
+            values = {**values, **outputs}
         except ZooError as trouble:
-            outputs, values = dict[str, Array](), self._as_far_as_it_goes(batches, rows)
+            outputs, (values, stopped) = dict[str, Array](), self._as_far_as_it_goes(batches, rows)
             if not values:
                 raise
             notes.append(f"it cannot be run to its end ({trouble}); compared as far as it goes")
@@ -57,10 +67,28 @@ class GraphSubject:
         else:
             held = {layer: values[tensor] for layer, tensor in self._matched.tensors.items() if tensor in values}
             self._matched = replace(self._matched, activations=held)
-        return self._ran(self._matched, values, outputs, batches[0], notes)
+        ran = self._ran(self._matched, values, outputs, batches[0], notes)
+        return replace(ran, theirs=self._seen(self._matched, values, stopped))
 
-    def _as_far_as_it_goes(self, batches: Sequence[Mapping[str, Array]], rows: int) -> dict[str, Array]:
-        """The results of the longest run of nodes that can be run; empty where not even the first can."""
+    def _seen(self, matched: Matched, values: Mapping[str, Array], stopped: int | None) -> dict[str, Own]:
+        """What layers with weights really read, and how the graph describes the normalisation it stops at."""
+        nodes = {name: (operator, reads) for name, operator, reads in self.graph.nodes}
+        seen = dict[str, Own]()
+        for layer in self.ours.layers:
+            operator, reads = nodes.get(matched.tensors.get(layer.name, ""), ("", ()))
+            while operator == "Add":  # a bias by itself
+                operator, reads = next((nodes[name] for name in reads if name in nodes), ("", ()))
+            if isinstance(layer, Conv | Dense) and reads and reads[0] in values:
+                seen[layer.name] = Own(layer=layer, parameters={}, read=values[reads[0]])
+        missing = next((layer for layer in self.ours.layers if layer.name not in matched.tensors), None)
+        if isinstance(missing, LRN) and stopped is not None and (said := self.graph.normalisation(stopped)):
+            seen[missing.name] = Own(layer=replace(missing, **said), parameters={})
+        return seen
+
+    def _as_far_as_it_goes(
+        self, batches: Sequence[Mapping[str, Array]], rows: int
+    ) -> tuple[dict[str, Array], int | None]:
+        """The results of the longest run of nodes that can be run, and the node after it; empty where none can."""
         good, bad, values = 0, len(self.graph.nodes) + 1, dict[str, Array]()
         while bad - good > 1:
             middle = (good + bad) // 2
@@ -68,7 +96,7 @@ class GraphSubject:
                 values, good = self.graph.every_result(batches, rows, middle), middle
             except ZooError:
                 bad = middle
-        return values
+        return values, good
 
     def _ran(
         self,
@@ -90,12 +118,15 @@ class GraphSubject:
         # a network that stops at its logits has an answer is settled where the answer is.
         closing = {name for name in self.ours.outputs if isinstance(lost.get(name), Softmax)}
         excused = {*lost} if matched.strange and outputs else matched.hidden | idle | (closing if outputs else set())
+        tensors = _tensors(matched, declared)
+        own = self.graph.input_names([source.name for source in self.ours.inputs])
+        known = {**values, **fed}
         cut = _Cut(
             graph=self.graph,
-            tensors=_tensors(matched, declared),
-            values=values,
+            tensors=tensors,
+            values=known,
             fed=fed,
-            inputs=self.graph.input_names([source.name for source in self.ours.inputs]),
+            aliases=_aliases(self.graph, self.ours, {**own, **tensors}, known),
             shapes=activation_shapes(self.ours),
         )
         return Ran(
@@ -119,8 +150,15 @@ class GraphSubject:
                 channels_last=self.graph.channels_last,
             )
             for name in self.graph.outputs
-            if name in outputs
+            if name in outputs and name not in self.asked_for
         )
+
+
+def _same(a: Array, b: Array) -> bool:
+    """Whether two runs of one graph agree, but for the order in which threads add up."""
+    if a.dtype.kind not in "fc":
+        return bool(np.array_equal(a, b))
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-3, atol=1e-3 * float(np.abs(a).max(initial=0.0))))
 
 
 def _tensors(matched: Matched, declared: Sequence[Declared]) -> dict[str, str]:
@@ -138,14 +176,15 @@ class _Cut:
     tensors: Mapping[str, str]
     values: Mapping[str, Array]
     fed: Mapping[str, Array]
-    inputs: Mapping[str, str]
+    aliases: Mapping[str, Sequence[str]]
     shapes: Mapping[str, Shape]
 
     def __call__(self, wanted: Sequence[tuple[Segment, Mapping[str, Array]]]) -> dict[str, Array]:
         pieces = [
             Piece(
-                reads=dict(self._fed(name, batch) for name, batch in batches.items()),
+                reads=self._fed(batches, self.tensors[segment.target]),
                 target=self.tensors[segment.target],
+                rows=len(next(iter(batches.values()))),
             )
             for segment, batches in wanted
         ]
@@ -162,9 +201,45 @@ class _Cut:
             found[segment.target] = value if view is None else view
         return found
 
-    def _fed(self, name: str, batch: Array) -> tuple[str, Array]:
-        """An activation or input of ours, in the graph's name and layout."""
-        if name in self.tensors:
-            tensor = self.tensors[name]
-            return tensor, native_view(batch, self.values[tensor])
-        return self.inputs[name], native_view(batch, self.fed[self.inputs[name]])
+    def _fed(self, batches: Mapping[str, Array], target: str) -> dict[str, Array]:
+        """Activations and inputs of ours in the graph's names and layouts, under every name that they go by."""
+        return {
+            tensor: native_view(batch, self.values[tensor])
+            for name, batch in batches.items()
+            for tensor in self.aliases[name]
+            if tensor != target
+        }
+
+
+def _aliases(
+    graph: OnnxGraph, ours: ModelSpec, tensors: Mapping[str, str], values: Mapping[str, Array]
+) -> dict[str, tuple[str, ...]]:
+    """Activation or input of ours -> all tensors that hold its numbers, moved about and nothing else.
+
+    The tensor that is called a layer may be a copy beside the road: what reads the layer reads another. A node that
+    happens to change nothing on these inputs (a clip, say) makes no copy.
+    """
+    shapes = {source.name: source.shape for source in ours.inputs} | activation_shapes(ours)
+    roots = _roots(graph)
+    found = dict[str, tuple[str, ...]]()
+    for name, tensor in tensors.items():
+        wanted, root = (len(values[tensor]), *shapes[name]), roots.get(tensor, tensor)
+        own = canonical_view(values[tensor], wanted)
+        copies = [other for other in values if other != tensor and roots.get(other, other) == root]
+        views = {other: canonical_view(values[other], wanted) for other in copies}
+        same = (other for other, view in views.items() if own is not None and _equal(own, view))
+        found[name] = (tensor, *same)
+    return found
+
+
+def _equal(own: Array, view: Array | None) -> bool:
+    return view is not None and np.array_equal(own, view)
+
+
+def _roots(graph: OnnxGraph) -> dict[str, str]:
+    """Tensor -> the one whose numbers it holds, moved about by nodes that do nothing else."""
+    roots = dict[str, str]()
+    for name, operator, reads in graph.nodes:
+        if operator in CARRIERS and reads:
+            roots[name] = roots.get(reads[0], reads[0])
+    return roots

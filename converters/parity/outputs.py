@@ -15,7 +15,7 @@ from converters.parity.segments import segments
 from converters.parity.subjects import Declared, Ran
 from converters.verdicts import Diagnosis, OutputVerdict
 from converters.weights import Array, Weights
-from zoo.frameworks import reference as oracle
+from zoo import reference as oracle
 from zoo.layers import ModelSpec, Softmax
 
 Activations: TypeAlias = Mapping[str, Array]
@@ -232,7 +232,8 @@ def _extra(held: _Gate, item: Declared) -> _Judged | None:
     equal = next((name for name in layers if held.equals(item, name)), None)
     if equal:
         verdict = OutputVerdict(name="", declared=item.name, error=None, peak=0.0, ok=True)
-        return _Judged(verdict=verdict, note=f"it also declares {item.name}, which is {equal}")
+        told = item.name if item.name == equal else f"{item.name}, which is {equal}"
+        return _Judged(verdict=verdict, note=f"it also declares {told}")
     if item.layer:
         return _judged(held, item.layer, item)
     reason = "declared beside the network's outputs, and equal to none of its layers"

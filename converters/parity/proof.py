@@ -15,12 +15,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from converters.faults.catalogue import diagnose
-from converters.faults.diagnosis import Own, inherited
+from converters.faults.case import Own
+from converters.faults.catalogue import diagnose, findings
+from converters.faults.diagnosis import inherited
+from converters.faults.of_norms import running_sum
 from converters.faults.types import parameters_of
 from converters.metric import compare, top1
 from converters.parity.agreement import Pictures, Progress
-from converters.parity.local import Bench, bench, error_alone, exercised
+from converters.parity.local import Bench, bench, error_alone, exercised, ranges_of
 from converters.parity.outputs import gate
 from converters.parity.probes import given_inputs, image_inputs, probe_inputs
 from converters.parity.segments import Segment, alone, segments
@@ -37,8 +39,9 @@ from converters.verdicts import (
     SubjectVerdict,
 )
 from converters.weights import Array, Weights
+from zoo import reference as oracle
 from zoo.errors import ZooError
-from zoo.frameworks import reference as oracle
+from zoo.layers import LRN
 from zoo.shapes import activation_shapes
 
 _LOG = logging.getLogger(__name__)
@@ -95,6 +98,7 @@ class Proof:
         self.pictures = Pictures(weights, data, progress) if data else None
         self.vacuity = vacuity(weights, self.inputs, self.reference, budget)
         self._shapes = {source.name: source.shape for source in self.spec.inputs} | activation_shapes(self.spec)
+        self._ranges = ranges_of(self.spec)
         self._benches = dict[Segment, Bench | None]()
 
     def judge(self, subject: Subject) -> SubjectVerdict:
@@ -142,15 +146,17 @@ class Proof:
 
     def _bench(self, piece: Segment) -> Bench | None:
         if piece not in self._benches:
-            self._benches[piece] = bench(self.spec, self.weights.tensors, piece, self._shapes, self.seed)
+            self._benches[piece] = bench(self.weights.tensors, piece, self._shapes, self._ranges, self.seed)
         return self._benches[piece]
 
     def _compared(self, name: str, ran: Ran, lone: _Alone) -> SubjectVerdict:
-        sound = {layer.name for layer in self._along(ran) if layer.ok and layer.error is not None and layer.gated}
+        reference, sums = self._running_sums(ran.activations)
+        along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
+        sound = {layer.name for layer in along if layer.ok and layer.error is not None and layer.gated}
         right = {layer: ran.activations[layer] for layer in sound}
-        gated = gate(self.weights, self.known, ran, right, self.budget)
+        gated = gate(self.weights, {**self.known, **reference}, ran, right, self.budget)
         ran = replace(ran, activations={**ran.activations, **gated.arrays})
-        layers = self._along(ran)
+        layers = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         wrong = {output.name: output.reason for output in gated.verdicts if not output.ok}
         layers, notes = self._weighed([self._by_itself(layer, ran, lone) for layer in layers], ran, lone)
         layers = tuple(
@@ -166,16 +172,35 @@ class Proof:
             outputs=gated.verdicts,
             layers=layers,
             top1=top1(self.spec, ran.activations, self.reference),
-            notes=(*ran.notes, *gated.notes, *lone.notes, *notes, *_unexercised(layers)),
+            notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *(_unexercised(layers) if passed else ())),
         )
         if passed:
             return verdict
         first, *further = self._diagnose(verdict, ran, lone, gated.diagnosis)
         return replace(verdict, diagnosis=first, further=tuple(further))
 
-    def _along(self, ran: Ran) -> tuple[LayerVerdict, ...]:
-        """Every layer, as it comes along the network."""
-        return compare(self.spec, ran.activations, self.reference, self.inputs, self.budget, ran.unmatched)
+    def _running_sums(self, activations: Activations) -> tuple[Activations, tuple[str, ...]]:
+        """The reference, from a normalisation on that is off by float32's own error alone; and what to say of it.
+
+        That is no fault of the subject, and what comes after is held to what it was fed.
+        """
+        wiring, notes, right = self.spec.wiring(), list[str](), dict(self.reference)
+        moved = set[str]()
+        for layer in self.spec.layers:
+            reads = [right.get(name, self.known[name]) for name in wiring[layer.name]]
+            if moved.intersection(wiring[layer.name]):
+                right[layer.name] = oracle.apply(layer, reads, parameters_of(self.weights.tensors, layer.name))
+                moved.add(layer.name)
+            fed = {**self.inputs, **activations}.get(wiring[layer.name][0])
+            observed = activations.get(layer.name)
+            if not isinstance(layer, LRN) or fed is None or observed is None:
+                continue
+            told = running_sum(layer, fed, observed, budget=self.budget)
+            if told:
+                right[layer.name] = np.asarray(observed, np.float64)
+                moved.add(layer.name)
+                notes.append(told.message)
+        return right, tuple(notes)
 
     def _by_itself(self, layer: LayerVerdict, ran: Ran, lone: _Alone) -> LayerVerdict:
         """A layer's verdict with what it does on inputs of its own."""
@@ -215,14 +240,13 @@ class Proof:
         """Why the first failure, and what else is wrong by itself."""
         failed = verdict.first_failure or ""
         self.progress(f"looking for the reason in {failed}")
-        found = list(
-            diagnose(
-                self.spec, self.weights.tensors, self.inputs, ran.activations, budget=self.budget, theirs=ran.theirs
-            )
+        along = findings(
+            self.spec, self.weights.tensors, self.inputs, ran.activations, budget=self.budget, theirs=ran.theirs
         )
+        found = [item.diagnosis for item in along]
         if output and not any(item.layer == output.layer and item.fault != UNKNOWN for item in found):
             found = [item for item in found if item.layer != output.layer] + [output]
-        told = {item.layer for item in found}
+        told = {item.layer for item in found} | {layer for item in along for layer in item.layers}
         for layer in verdict.layers:
             if layer.name in lone.judged and layer.name not in told and _differs_alone(layer, self.budget):
                 found += self._diagnose_alone(layer, ran, lone)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from converters.faults.diagnosis import Own
+from converters.faults.case import Own
 from converters.parity.segments import Segment
 from converters.weights import Array
 

@@ -56,7 +56,10 @@ def subject_line(subject: SubjectVerdict) -> str:
     if subject.status == "unavailable":
         return f"{subject.name}: could not be run: {subject.reason}"
     layer = next(item for item in (*subject.layers, *subject.outputs) if not item.ok)
-    wrong = layer.reason or f"error {error_text(layer.error)}"
+    known = subject.diagnosis is not None and subject.diagnosis.fault != UNKNOWN
+    wrong = (
+        "no number to compare" if known and layer.error is None else layer.reason or f"error {error_text(layer.error)}"
+    )
     passing = "" if subject.max_error is None else f"; a budget of {error_text(subject.max_error)} would have passed"
     return f"{subject.name}: first differs in {layer.name} ({wrong}){passing}"
 

@@ -12,8 +12,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from zoo.errors import UnsupportedError
 from zoo.frameworks.pytorch import Call, call
 from zoo.layers import LRN, Dropout, ModelSpec
+from zoo.shapes import tied
 from zoo.training.collectives import cut, gather, halo, sent, spread
 from zoo.training.lrn import LocalResponseNorm
 from zoo.training.masks import keep_mask
@@ -58,6 +60,19 @@ class PlacedNetwork(nn.Module):
             LocalResponseNorm(step.layer) if isinstance(step.layer, LRN) else made.module()
             for step, made in zip(self.steps, self.calls, strict=True)
         )
+        self.twins = self._tie(spec)
+
+    def _tie(self, spec: ModelSpec) -> dict[str, str]:
+        """Make every tied parameter the one tensor it is; parameter -> the one whose tensor it has."""
+        twins = tied(spec)
+        if twins and self.parts > 1:
+            names = ", ".join(tie.name for tie in spec.ties)
+            raise UnsupportedError(f"{spec.name}: parameters tied ({names}) cannot be cut; use --parallel data")
+        modules = {step.layer.name: module for step, module in zip(self.steps, self.layers, strict=True)}
+        for twin, owner in twins.items():
+            (layer, _, kind), (whose, _, source) = twin.rpartition("."), owner.rpartition(".")
+            setattr(modules[layer], kind, modules[whose].get_parameter(source))
+        return twins
 
     def forward(self, x: Tensor, draw: Draw | None = None) -> Tensor:
         """The logits, N x classes, of a row's images.
@@ -118,11 +133,12 @@ class PlacedNetwork(nn.Module):
                 return x
 
     def canonical_parameters(self) -> dict[str, nn.Parameter]:
-        """Canonical name -> this device's parameter, in layer order."""
+        """Canonical name -> this device's parameter, in layer order; of tied ones the first alone."""
         return {
             name: module.get_parameter(name.rpartition(".")[2])
             for step, module in zip(self.steps, self.layers, strict=True)
             for name in step.parameters
+            if name not in self.twins
         }
 
     def cut_names(self) -> set[str]:
@@ -154,7 +170,7 @@ class PlacedNetwork(nn.Module):
                 dist.gather(part, pieces or None, dst=root, group=self.group)
             if self.rank == 0:
                 whole[name] = torch.cat([piece.cpu() for piece in pieces])
-        return whole
+        return whole | {twin: whole[owner] for twin, owner in self.twins.items() if owner in whole}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoo.errors import ZooError
-from zoo.frameworks import _slim_runtime as slim_runtime
+from zoo.errors import UnsupportedError, ZooError
 from zoo.frameworks import tf_slim
-from zoo.frameworks._slim_variables import identifier, variables
+from zoo.frameworks.tf_slim import identifier, variables
+from zoo.frameworks.tf_slim import runtime as slim_runtime
 from zoo.layers import Dropout, Input, ModelSpec, Shape
 from zoo.preprocess import FloatArray
 from zoo.recipe import decay_of
-from zoo.shapes import activation_shapes
+from zoo.shapes import activation_shapes, tied
 from zoo.training.data import Batch
 from zoo.training.devices import DeviceType
 from zoo.training.evaluate import Scores, evaluate
@@ -91,6 +91,9 @@ class TFSlimLearner:
         self.job, self._frozen = job, job.frozen()
         devices = _devices(job.arrangement.parts, job.options.device)
         self.device_said = ", ".join(devices)
+        if tied(job.spec):
+            names = ", ".join(tie.name for tie in job.spec.ties)
+            raise UnsupportedError(f"{job.spec.name}: TF-slim does not train tied parameters ({names}); use PyTorch")
         self._shapes = activation_shapes(job.spec)
         with tf.Graph().as_default(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # slim calls what TensorFlow calls deprecated

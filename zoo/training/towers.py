@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal, TypeAlias, assert_never, get_args
 
+from zoo.axes import axis_index
 from zoo.errors import UnsupportedError, ZooError
 from zoo.layers import (
     LRN,
@@ -43,7 +44,8 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
-from zoo.shapes import activation_shapes, axis_index, layer_parameters
+from zoo.parameters import layer_parameters
+from zoo.shapes import activation_shapes
 
 Parallel: TypeAlias = Literal["towers", "data", "hybrid"]
 # How an activation lies on the devices that share a network: the same on all, by channels (axis 1), or by images.
@@ -162,7 +164,7 @@ def plan(spec: ModelSpec, parts: int, source: Placement = "whole") -> tuple[Step
                 output=share.output,
                 shape=shapes[layer.name],
                 reach=share.reach,
-                parameters={f"{layer.name}.{kind}": size for kind, size in layer_parameters(layer, whole).items()},
+                parameters={f"{layer.name}.{row.role}": row.shape for row in layer_parameters(layer, whole)},
                 is_cut=share.is_cut,
             )
         )

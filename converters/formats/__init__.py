@@ -1,0 +1,104 @@
+"""What every file of ``converters/formats`` offers, and which file a suffix belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from converters.tensormap import Entry
+from converters.weights import Array, Weights
+from zoo.errors import ZooError
+from zoo.layers import ModelSpec
+from zoo.registry import load
+
+# Suffix -> the file of converters/formats that reads and writes it.
+SUFFIXES = {
+    ".safetensors": "safetensors",
+    ".pt": "pytorch",
+    ".pth": "pytorch",
+    ".caffemodel": "caffe",
+    ".ckpt": "tf_slim",
+    ".onnx": "onnx",
+    ".npy": "numpy",
+    ".npz": "numpy",
+}
+
+
+# Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
+_NO_WEIGHTS = {
+    ".solverstate": "a solver's state, its momenta and no weights; these are in {}.caffemodel beside it",
+    ".h5": "HDF5, which is not read here; save the weights in another format (Caffe: snapshot_format: BINARYPROTO)",
+    ".mat": "a file of MATLAB (MatConvNet), which is not read here; save its arrays as .npz from Python",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeFile:
+    """What a weights file holds, before anyone says which network it is.
+
+    Attributes:
+        tensors: native name -> float32 array in the framework's own layout; views of a memory map where possible.
+        spec: the network the file itself describes (embedded metadata, a prototxt beside it), if it does.
+        as_loaded: where the framework itself does not take every tensor as it stands: what it loads into a network that
+            the user gave.
+        as_saved: where the file says something of a network without describing it: a network, with what the file says
+            otherwise.
+    """
+
+    tensors: Mapping[str, Array]
+    spec: ModelSpec | None = None
+    as_loaded: Callable[[ModelSpec], Mapping[str, Array]] | None = None
+    as_saved: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
+
+    def loaded(self, spec: ModelSpec) -> Mapping[str, Array]:
+        """The tensors as the framework itself loads them into `spec`."""
+        return self.tensors if self.as_loaded is None else self.as_loaded(spec)
+
+
+class WeightsFormat(Protocol):
+    """The functions of a weights format."""
+
+    def read(self, path: Path) -> NativeFile:
+        """All tensors of a file; anything damaged is a `FileFormatError` of one line; no code of the file is run."""
+        ...
+
+    def entries(self, spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
+        """Where each canonical parameter sits: among the `tensors` of a file, or (None) in a file to be written."""
+        ...
+
+    def ignored(self, name: str) -> bool:
+        """Whether a native tensor is no weight by rule (an optimizer slot, a step counter)."""
+        ...
+
+    def write(self, path: Path, weights: Weights) -> None:
+        """Write `path` (and what belongs beside it) into its folder, which is private to this call and empty.
+
+        Equal weights give equal bytes.
+        """
+        ...
+
+    def main_file(self, path: Path) -> Path:
+        """The file without which the others mean nothing; it is put in place last."""
+        ...
+
+
+def format_name(path: Path, explicit: str | None = None) -> str:
+    """The format of a file by its suffix, or as the user said."""
+    if path.name in ("", ".."):
+        raise ZooError(f"{path}: is a folder, expected the name of a file")
+    if explicit:
+        return explicit
+    if path.with_name(path.name + ".index").exists() or path.suffix == ".index":
+        return "tf_slim"
+    if path.suffix in _NO_WEIGHTS:
+        raise ZooError(f"{path}: {_NO_WEIGHTS[path.suffix].format(path.stem)}")
+    if path.suffix not in SUFFIXES:
+        raise ZooError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(SUFFIXES)}")
+    return SUFFIXES[path.suffix]
+
+
+def weights_format(name: str) -> WeightsFormat:
+    """The reader and writer of a format."""
+    return cast(WeightsFormat, load("converters.formats", name, "format"))

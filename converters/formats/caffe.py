@@ -1,0 +1,368 @@
+"""caffemodel files of every generation, read and written without protobuf: tensors are views of the mapped file.
+
+A layer's blobs are called ``<layer>.0``, ``<layer>.1`` and so on, in Caffe's order. The network they belong to is that
+of the ``.prototxt`` of the same name beside the file. Field numbers and rules: BVLC caffe, ``caffe.proto``,
+``blob.cpp`` (`FromProto`) and ``batch_norm_layer.cpp``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from converters.formats import NativeFile
+from converters.formats._caffe_saved import SavedLayer, as_saved, lrn_numbers
+from converters.tensormap import Entry
+from converters.weights import Array, Weights
+from zoo.errors import FileFormatError, ZooError
+from zoo.frameworks.caffe import (
+    V1_TYPES,
+    CaffeNet,
+    caffemodel_pieces,
+    deploy_text,
+    images_beside,
+    read_prototxt,
+    with_images,
+)
+from zoo.layers import ModelSpec, Shape
+from zoo.shapes import parameter_table
+from zoo.wire.mapped import mapped
+from zoo.wire.protobuf import BYTES, FIXED32, FIXED64, Value, field_at, fields, signed, varints
+
+_LOG = logging.getLogger(__name__)
+
+# NetParameter: current layers, and those of V1 (2014) and V0 (2013).
+_NET_LAYER, _NET_LAYERS = 100, 2
+_V1_V0_LAYER = 1
+# The first field of a SolverState is a number, that of a network its name.
+_SOLVER_ITER = 1
+_IP_TRANSPOSE = 6
+# BlobProto. The four legacy sizes win over `shape`, `double_data` over `data`.
+_LEGACY_SIZES = (1, 2, 3, 4)
+_DATA, _SHAPE, _DOUBLE_DATA, _SHAPE_DIM = 5, 7, 8, 1
+_WIDTHS = {_DATA: (FIXED32, 4, "<f4"), _DOUBLE_DATA: (FIXED64, 8, "<f8")}
+_MAX_AXES = 32
+_V1_NAMES = dict(V1_TYPES.values())
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """Field numbers of a layer."""
+
+    name: int
+    type: int
+    blobs: int
+    inner_product: int
+    lrn: int
+
+
+_CURRENT = _Dialect(name=1, type=2, blobs=7, inner_product=117, lrn=118)
+_V1 = _Dialect(name=4, type=5, blobs=6, inner_product=17, lrn=18)
+_V0 = _Dialect(name=1, type=2, blobs=50, inner_product=0, lrn=0)
+
+
+@dataclass
+class _Layer:
+    name: str = ""
+    type: str = ""
+    blobs: list[Array] = field(default_factory=list["Array"])
+    transposed: bool | None = None  # None: the file does not say
+    lrn: dict[int, float] | None = None
+
+
+def read(path: Path) -> NativeFile:
+    """The blobs of a caffemodel, InnerProduct weights as (out, in), BatchNorm statistics divided by their factor.
+
+    Numbers stored as doubles are rounded to float32, as Caffe does; where that changes any, a warning says so.
+
+    Raises:
+        FileFormatError: the file is missing, cut short, damaged or no caffemodel.
+    """
+    net = _network_beside(path)
+    try:
+        layers = _layers(mapped(path))
+        tensors = dict[str, Array]()
+        for layer in layers:
+            transposed = layer.transposed or (layer.transposed is None and net and layer.name in net.transposed)
+            for i, blob in enumerate(_statistics(layer, path.name)):
+                name = f"{layer.name}.{i}"
+                if name in tensors:
+                    raise ValueError(f"two layers named {layer.name!r} have weights")
+                tensors[name] = blob.swapaxes(-1, -2) if transposed and i == 0 and blob.ndim > 1 else blob
+    except ValueError as error:
+        raise FileFormatError(path, f"no caffemodel that can be read: {error}") from error
+    if not layers:
+        raise FileFormatError(path, "no caffemodel: there are no layers in it")
+    saved = [SavedLayer(name=layer.name, type=layer.type, lrn=layer.lrn) for layer in layers]
+    return NativeFile(
+        tensors=tensors,
+        spec=net.spec if net else None,
+        as_loaded=partial(_loaded, path.name, tensors),
+        as_saved=partial(as_saved, saved),
+    )
+
+
+def read_network(path: Path) -> CaffeNet:
+    """The network of a prototxt, its images' mean from the ``.binaryproto`` it names, or that alone lies beside it.
+
+    Of a mean image the mean of each channel is taken, as Caffe's own C++ example does. A named one is looked for by its
+    file name in the prototxt's folder. What was taken, or was not there, is in the notes. Errors: `read_prototxt`'s.
+    """
+    net = read_prototxt(path)
+    if net.spec.preprocessing:
+        return net
+    named = net.images.mean_file.replace("\\", "/").rpartition("/")[2] if net.images else ""
+    images = net.images or images_beside(net.spec)
+    found = [path.parent / named] if named else sorted(path.parent.glob("*.binaryproto"))
+    if images is None or not found:
+        return net
+    if named and not found[0].is_file():
+        missing = f"the preprocessing is not known: {named}, the mean image it names, is not beside it"
+        return replace(net, notes=(*net.notes, missing))
+    if len(found) > 1:
+        several = f"several mean images beside it ({', '.join(mean.name for mean in found)}); none was taken"
+        return replace(net, notes=(*net.notes, several))
+    try:
+        mean_CHW = read_mean(found[0])
+    except ZooError as error:
+        return replace(net, notes=(*net.notes, f"the preprocessing is not known: {error}"))
+    if mean_CHW.shape[0] != 3:
+        return replace(net, notes=(*net.notes, f"{found[0].name}: {mean_CHW.shape[0]} channels, no mean of pictures"))
+    mean_BGR = tuple(float(value) for value in mean_CHW.mean(axis=(1, 2), dtype=np.float64))
+    height, width = mean_CHW.shape[1:]
+    source = f"{found[0].name}, {width} x {height}, of which the mean of each channel is used"
+    return with_images(net, images.with_mean(mean_BGR, min(height, width)), source)
+
+
+def _network_beside(path: Path) -> CaffeNet | None:
+    beside = path.with_suffix(".prototxt")
+    if not beside.is_file():
+        return None
+    try:
+        net = read_network(beside)
+    except ZooError as error:
+        _LOG.warning("not used: %s", error)
+        return None
+    if net.omitted:
+        _LOG.info("%s: left out of the deployed network: %s", beside, ", ".join(net.omitted))
+    for note in net.notes:
+        _LOG.warning("%s: %s", beside, note)
+    return net
+
+
+def _layers(view: memoryview) -> list[_Layer]:
+    current, old = list[_Layer](), list[_Layer]()
+    for number, kind, value in fields(view):
+        if number == _SOLVER_ITER and isinstance(value, int):
+            raise ValueError("a solver's state, its momenta and no weights; these are in the .caffemodel beside it")
+        if number == _NET_LAYER:
+            current.append(_layer(_message(kind, value), _CURRENT))
+        elif number == _NET_LAYERS:
+            old.append(_old_layer(_message(kind, value)))
+    if current and old:
+        raise ValueError("both 'layer' and 'layers' in one file; Caffe reads one dialect at a time")
+    return current + old
+
+
+def _old_layer(view: memoryview) -> _Layer:
+    nested = next((_message(kind, value) for number, kind, value in fields(view) if number == _V1_V0_LAYER), None)
+    return _layer(view, _V1) if nested is None else _layer(nested, _V0)
+
+
+def _layer(view: memoryview, dialect: _Dialect) -> _Layer:
+    layer, blobs = _Layer(), list[memoryview]()
+    for number, kind, value in fields(view):
+        if number == dialect.name:
+            layer.name = str(_message(kind, value), "utf-8")
+        elif number == dialect.type:
+            layer.type = _V1_NAMES.get(value, "") if isinstance(value, int) else str(value, "utf-8")
+        elif number == dialect.blobs:
+            blobs.append(_message(kind, value))
+        elif number == dialect.lrn:
+            layer.lrn = lrn_numbers(_message(kind, value))
+        elif number == dialect.inner_product:
+            flags = (bit for n, _, bit in fields(_message(kind, value)) if n == _IP_TRANSPOSE)
+            layer.transposed = bool(next(flags, 0))
+    for i, blob in enumerate(blobs):
+        try:
+            layer.blobs.append(_blob(blob, f"{layer.name}.{i}"))
+        except ValueError as error:
+            raise ValueError(f"blob {i} of layer {layer.name!r}: {error}") from error
+    if layer.type != "InnerProduct":
+        layer.transposed = False
+    return layer
+
+
+def _message(kind: int, value: Value) -> memoryview:
+    if kind != BYTES or isinstance(value, int):
+        raise ValueError(f"no caffemodel: wire type {kind} where a message belongs")
+    return value
+
+
+def _blob(view: memoryview, name: str) -> Array:
+    """A BlobProto as a float32 array of its shape; a view where its numbers are packed float32."""
+    legacy, dims, pieces, position = dict[int, int](), list[int](), dict[int, list[Array]](), 0
+    while position < len(view):
+        start = position
+        number, kind, value, position = field_at(view, start)
+        if number in _LEGACY_SIZES and isinstance(value, int):
+            legacy[number] = signed(value)
+        elif number == _SHAPE:
+            dims += [
+                signed(size)
+                for n, _, sizes in fields(_message(kind, value))
+                if n == _SHAPE_DIM
+                for size in varints(sizes)
+            ]
+        elif number in _WIDTHS:
+            numbers, position = _numbers(view, start, position, number, kind, value)
+            pieces.setdefault(number, []).append(numbers)
+    shape = tuple(legacy.get(number, 0) for number in _LEGACY_SIZES) if legacy else tuple(dims)
+    if len(shape) > _MAX_AXES or min(shape, default=0) < 0:
+        raise ValueError(f"impossible shape {shape[:_MAX_AXES]}")
+    found = pieces.get(_DOUBLE_DATA) or pieces.get(_DATA) or [np.zeros(0, np.float32)]
+    numbers = found[0] if len(found) == 1 else np.concatenate(found)
+    if numbers.size != prod(shape):
+        raise ValueError(f"its shape {shape} holds {prod(shape)} numbers, the file has {numbers.size}")
+    return _single(numbers, name).reshape(shape)
+
+
+def _numbers(view: memoryview, start: int, end: int, number: int, kind: int, value: Value) -> tuple[Array, int]:
+    """The numbers of the field at `start`, and where the next field begins.
+
+    Numbers that are not packed repeat the field's key before each; a run of those is taken at once, by its stride.
+    """
+    fixed, width, dtype = _WIDTHS[number]
+    if kind == BYTES and not isinstance(value, int):
+        return np.frombuffer(value, dtype), end
+    if kind != fixed:
+        raise ValueError(f"numbers of wire type {kind}")
+    stride = end - start
+    count = (len(view) - start) // stride
+    rows = np.frombuffer(view[start : start + count * stride], np.uint8).reshape(count, stride)
+    alike = (rows[:, : stride - width] == rows[0, : stride - width]).all(axis=1)
+    run = count if alike.all() else int(alike.argmin())
+    return np.ascontiguousarray(rows[:run, stride - width :]).view(dtype).reshape(-1), start + run * stride
+
+
+def _single(numbers: Array, name: str) -> Array:
+    if numbers.dtype.itemsize == 4:
+        return numbers
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later, in a line of its own
+        single = numbers.astype(np.float32)
+    changed = int(np.count_nonzero(single != numbers))
+    if changed:
+        _LOG.warning("%s holds doubles: %d of %d numbers are rounded to float32", name, changed, numbers.size)
+    return single
+
+
+def _statistics(layer: _Layer, source: str) -> list[Array]:
+    """A layer's blobs; those of a BatchNorm divided by the factor that is its third, in float32 as Caffe does it."""
+    if layer.type != "BatchNorm":
+        return layer.blobs
+    if len(layer.blobs) == 5:
+        raise ValueError(
+            f"layer {layer.name!r} is a BatchNorm of five blobs, as NVIDIA's Caffe writes it (mean, variance, factor,"
+            " scale, bias); BVLC's has three, and a Scale layer after it"
+        )
+    if len(layer.blobs) != 3 or layer.blobs[2].size != 1:
+        return layer.blobs
+    factor = layer.blobs[2].reshape(-1)[0]
+    scale = np.float32(0) if factor == 0 else np.float32(1) / factor
+    if factor == 0 and any(blob.any() for blob in layer.blobs[:2]):
+        _LOG.warning(
+            "%s: layer %r: the factor, its third blob, is 0: its mean and variance count as 0, as in Caffe, though the"
+            " file holds others",
+            source,
+            layer.name,
+        )
+    return layer.blobs[:2] if scale == 1 else [blob * scale for blob in layer.blobs[:2]]
+
+
+def _loaded(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> Mapping[str, Array]:
+    """What Caffe copies into a network (net.cpp, `CopyTrainedLayersFrom`).
+
+    Layers that the network has not are passed over. Blobs that share a name are one memory: the copy that comes last in
+    the file serves all.
+    """
+    loaded, natives = dict(tensors), {entry.canonical: entry.native for entry in entries(spec, None)}
+    for tie in spec.ties:
+        twins = [natives[name] for name in tie.parameters]
+        copies = [name for name in loaded if name in twins]
+        if len({loaded[name].shape for name in copies}) != 1:
+            continue  # there is none, or one does not fit, which is refused by its name
+        last = loaded[copies[-1]]
+        if not all(np.array_equal(loaded[name], last) for name in copies):
+            _LOG.warning(
+                "%s: %s share the blob %r, but differ; %s, the last, serves all, as in Caffe",
+                source,
+                " and ".join(copies),
+                tie.name,
+                copies[-1],
+            )
+        loaded |= dict.fromkeys(twins, last)
+    if not loaded.keys() >= set(natives.values()):
+        return loaded  # the error that comes names what is left over beside what is missing
+    known = {layer.name for layer in spec.layers}
+    passed_over = dict.fromkeys(layer for name in loaded if (layer := name.rpartition(".")[0]) not in known)
+    if passed_over:
+        _LOG.warning("%s: layers that %s has not are left out: %s", source, spec.name, ", ".join(passed_over))
+    return {name: tensor for name, tensor in loaded.items() if name.rpartition(".")[0] in known}
+
+
+def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
+    """By layer name and Caffe's order; files before 2015 pad every shape with ones to four dimensions."""
+    table = list[Entry]()
+    for name, row in parameter_table(spec).items():
+        native = f"{name.removesuffix(row.role)}{row.blob}"
+        tensor = tensors.get(native) if tensors else None
+        table.append(_entry(name, native, row.shape, 0 if tensor is None else tensor.ndim))
+    return table
+
+
+def _entry(canonical: str, native: str, shape: Shape, rank: int) -> Entry:
+    axes = "OIHW"[: len(shape)]
+    if rank == 4 and 0 < len(shape) < 4:
+        return Entry(canonical=canonical, native=native, axes=axes, native_axes="1" * (4 - len(shape)) + axes)
+    return Entry(canonical=canonical, native=native)
+
+
+def ignored(name: str) -> bool:
+    """Every blob of a caffemodel is a weight."""
+    return False
+
+
+def write(path: Path, weights: Weights) -> None:
+    """Write a caffemodel in the current format and the deploy prototxt beside it, its spec and preprocessing inside."""
+    with path.open("wb") as file:
+        for piece in caffemodel_pieces(weights.spec, weights.tensors):
+            file.write(piece)
+    path.with_suffix(".prototxt").write_text(deploy_text(weights.spec), encoding="utf-8")
+
+
+def main_file(path: Path) -> Path:
+    """The caffemodel."""
+    return path
+
+
+def read_mean(path: Path) -> Array:
+    """A mean image (``.binaryproto``), float32, C x H x W, in the file's own channel order (Caffe's is BGR).
+
+    Raises:
+        FileFormatError: the file is missing, damaged or no mean image.
+    """
+    try:
+        blob = _blob(mapped(path), path.name)
+    except ValueError as error:
+        raise FileFormatError(path, f"no mean image: {error}") from error
+    if blob.ndim == 4 and blob.shape[0] == 1:
+        blob = blob[0]
+    if blob.ndim != 3:
+        raise FileFormatError(path, f"no mean image: its shape is {blob.shape}, expected C x H x W")
+    return blob

@@ -1,0 +1,207 @@
+"""NumPy files: the ``.npy`` dictionaries of caffe-tensorflow and its descendants, and ``.npz`` of canonical arrays.
+
+caffe-tensorflow (``kaffe/transformers.py``) wrote ``{layer: {"weights": ..., "biases": ...}}`` with TensorFlow's
+layouts: H x W x I x O for convolutions (a grouped one with I / groups), in x out for dense layers, whose rows run over
+H, W, C after an image. Its descendants also wrote ``{layer: [weights, biases]}``.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, cast
+
+import numpy as np
+
+from converters.formats import NativeFile
+from converters.tensormap import Entry, to_native
+from converters.weights import Array, Weights
+from zoo.errors import FileFormatError, ZooError
+from zoo.frameworks.tf_slim import variables
+from zoo.layers import ModelSpec
+from zoo.shapes import parameter_table
+from zoo.spec_json import METADATA_KEY
+from zoo.spec_json import dumps as spec_dumps
+from zoo.spec_json import loads as spec_loads
+from zoo.wire.layout import contiguous
+from zoo.wire.mapped import mapped
+from zoo.wire.npy_pickle import dump, loads
+
+_format = np.lib.format
+
+# How the matrices of a file lie where a slim checkpoint would hold convolutions.
+_LAYOUTS = {
+    "HWIO": ("OIHW", "HWIO"),
+    "HWCO": ("O(CHW)", "(HWC)O"),
+    "11IO": ("OI", "IO"),
+    "IO": ("OI", "IO"),
+    "": ("", ""),
+}
+_MAX_HEADER = 10_000
+# A compressed archive may not unfold to more than this beyond twice its size.
+_UNFOLDED = 1 << 27
+# The fixed part of a local file header (zip's APPNOTE.TXT, 4.3.7): its length, and where two lengths lie in it.
+_LOCAL_HEADER, _LOCAL_LENGTHS = 30, struct.Struct("<HH")
+_MAX_COMMENT = 65535
+_SPEC = f"{METADATA_KEY}=".encode()
+
+# What NumPy's header reader (it tokenizes headers of Python 2) and zipfile raise for damaged bytes.
+_DAMAGED = (
+    *(ValueError, EOFError, KeyError, OverflowError, SyntaxError, TypeError, NotImplementedError, RuntimeError),
+    *(MemoryError, RecursionError),  # of Python's parser, for a header of nested brackets
+    *(OSError, TokenError, struct.error, zlib.error, zipfile.BadZipFile, ZooError),
+)
+
+
+def read(path: Path) -> NativeFile:
+    """Every array of an ``.npy`` dictionary (as ``layer/name``) or of an ``.npz`` (under its own name).
+
+    Nothing a file names is run: see `zoo.wire.npy_pickle`.
+
+    Raises:
+        FileFormatError: the file is missing or damaged, or holds anything but arrays of numbers.
+    """
+    data = mapped(path)
+    try:
+        if bytes(data[:4]) == b"PK\x03\x04":
+            return _read_archive(path, data)
+        return NativeFile(tensors=_read_dictionary(data))
+    except _DAMAGED as error:
+        raise FileFormatError(path, f"no sound NumPy file: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read_dictionary(data: memoryview) -> dict[str, Array]:
+    shape, _, dtype, start = _header(data)
+    if not dtype.hasobject:
+        raise ValueError(f"one array of shape {shape}, expected a dictionary of layers")
+    return loads(data[start:])
+
+
+def _header(data: memoryview) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether in Fortran's order, type, and where the content begins."""
+    file = BytesIO(data[: _MAX_HEADER + 20])
+    version = _format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version} of the format")
+    reader = _format.read_array_header_1_0 if version == (1, 0) else _format.read_array_header_2_0
+    shape, fortran, dtype = reader(file, max_header_size=_MAX_HEADER)
+    return shape, fortran, dtype, file.tell()
+
+
+def _read_archive(path: Path, data: memoryview) -> NativeFile:
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
+            # Unlike deflate, those that NumPy never writes are unpacked by zipfile without a limit.
+            raise ValueError("it is compressed in a way that NumPy does not write")
+        stored = sum(member.file_size for member in members if member.compress_type == zipfile.ZIP_STORED)
+        unfolded = sum(member.file_size for member in members) - stored
+        if stored > len(data):
+            raise ValueError("its members overlap")
+        if unfolded > 2 * len(data) + _UNFOLDED:
+            raise ValueError(f"it would unfold to {unfolded:,} bytes; save it uncompressed (numpy.savez)")
+        tensors = dict[str, Array]()
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name in tensors:
+                raise ValueError(f"{name} is there twice")
+            tensors[name] = _array(name, _member(archive, member, data))
+        comment = archive.comment
+    spec = spec_loads(comment[len(_SPEC) :].decode()) if comment.startswith(_SPEC) else None
+    return NativeFile(tensors=tensors, spec=spec)
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, data: memoryview) -> memoryview:
+    """A member's bytes, as a view of the file where it is not compressed; its checksum is checked."""
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        return memoryview(archive.read(member))
+    at = member.header_offset
+    if bytes(data[at : at + 4]) != b"PK\x03\x04":
+        raise ValueError(f"{member.filename} is not where the archive says")
+    start = at + _LOCAL_HEADER + sum(_LOCAL_LENGTHS.unpack_from(data, at + _LOCAL_HEADER - _LOCAL_LENGTHS.size))
+    content = data[start : start + member.file_size]
+    if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
+        raise ValueError(f"the checksum of {member.filename} differs: the file is damaged")
+    return content
+
+
+def _array(name: str, data: memoryview) -> Array:
+    shape, fortran, dtype, start = _header(data)
+    if dtype.hasobject or dtype.kind not in "fiub":
+        raise ValueError(f"{name} holds {dtype}; arrays of numbers alone are read")
+    content, count = data[start:], 1
+    for size in shape:
+        count *= size
+    if count * dtype.itemsize != len(content):
+        raise ValueError(f"{name} of shape {shape} has {len(content):,} bytes")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
+    """Where each canonical parameter sits.
+
+    Canonical names where the file has them; else, and in an ``.npy`` to be written, ``layer/weights`` in
+    caffe-tensorflow's layouts.
+    """
+    table = parameter_table(spec)
+    if tensors is not None and any(name in tensors for name in table):
+        return [Entry(canonical=name, native=name) for name in table]
+    found = list[Entry]()
+    for variable in variables(spec):
+        layer, row = variable.parameter.rpartition(".")[0], table[variable.parameter]
+        # An array has a name, or a place in a list.
+        names = (row.numpy, str(row.blob))
+        candidates = [f"{holder}/{name}" for holder in (layer, layer.replace("/", "_")) for name in names]
+        native = next((name for name in candidates if name in (tensors or ())), candidates[0])
+        axes, native_axes = _LAYOUTS[variable.layout]
+        sizes = dict(zip("CHW", variable.maps, strict=True)) if variable.maps else dict[str, int]()
+        found.append(
+            Entry(canonical=variable.parameter, native=native, axes=axes, native_axes=native_axes, sizes=sizes)
+        )
+    return found
+
+
+def ignored(name: str) -> bool:
+    """Nothing: such files hold weights alone."""
+    return False
+
+
+def write(path: Path, weights: Weights) -> None:
+    """Write an ``.npy`` dictionary in caffe-tensorflow's form, or an ``.npz`` of the canonical arrays."""
+    with path.open("wb") as file:
+        if path.suffix == ".npz":
+            _write_archive(cast(Any, file), weights)
+            return
+        layers = dict[str, dict[str, Array]]()
+        for native, tensor in to_native(weights, entries(weights.spec, None)).items():
+            layer, _, name = native.rpartition("/")
+            layers.setdefault(layer, {})[name] = tensor
+        _format.write_array_header_1_0(cast(Any, file), {"descr": "|O", "fortran_order": False, "shape": ()})
+        dump(layers, cast(Any, file))
+
+
+def _write_archive(file: Any, weights: Weights) -> None:
+    """Like `numpy.savez`, but without the time of day; the network is the archive's comment."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, tensor in weights.tensors.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": tensor.shape}
+                _format.write_array_header_1_0(cast(Any, member), header)
+                member.write(contiguous(tensor).astype("<f4", copy=False).reshape(-1).view(np.uint8).data)
+        comment = _SPEC + spec_dumps(weights.spec).encode()
+        if len(comment) <= _MAX_COMMENT:  # a network too large for it has to be named when the file is read
+            archive.comment = comment
+
+
+def main_file(path: Path) -> Path:
+    """The file itself."""
+    return path

@@ -1,0 +1,132 @@
+"""TF-slim checkpoints: where each parameter sits among the variables of a graph, whoever built it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from converters.formats import NativeFile
+from converters.tensormap import Entry, to_native
+from converters.weights import Array, Weights
+from zoo import registry
+from zoo.frameworks.tf_slim import Layout, Variable, identifier, variables
+from zoo.layers import ModelSpec
+from zoo.shapes import parameter_shapes
+from zoo.wire.checkpoint import index_path, read_v1, read_v2, write_v2
+
+# The last part of a slot's name, under the variable it belongs to: what tf.train's optimizers and averages keep.
+_SLOTS = re.compile(
+    r"[^/]/(Momentum|RMSProp|Adam|Adagrad|AdagradDA|Adadelta|Ftrl|ProximalAdagrad|LARSOptimizer"
+    r"|ExponentialMovingAverage|biased)(_\d+)?$"
+)
+_COUNTERS = re.compile(
+    r"(^|/)(global_step|local_step|save_counter|learning_rate|beta[12]_power|_CHECKPOINTABLE_OBJECT_GRAPH)(_\d+)?$"
+)
+# slim's names, and those of tf.layers for the same variables.
+_ALIASES = {"weights": "kernel", "biases": "bias"}
+
+
+def read(path: Path) -> NativeFile:
+    """Every tensor of a checkpoint: a prefix, its ``.index``, or a V1 file.
+
+    Raises:
+        FileFormatError: a file is missing, cut short, damaged, or leads out of its folder.
+    """
+    main = main_file(path)
+    tensors = read_v2(main.with_suffix("")) if main.suffix == ".index" else read_v1(main)
+    return NativeFile(tensors=tensors, spec=_spec(tensors))
+
+
+def _spec(tensors: Mapping[str, Array]) -> ModelSpec | None:
+    """The family member that names the scope, where the file holds just the variables that this project would write."""
+    scopes = {name.partition("/")[0] for name in tensors if not ignored(name)}
+    if len(scopes) != 1 or not scopes <= set(registry.models()):
+        return None
+    spec = registry.model(scopes.pop())
+    head = tensors.get(f"{spec.name}/{spec.head.name}/weights") if spec.head else None
+    if head is not None and head.ndim > 0:
+        spec = spec.with_num_classes(max(head.shape[-1], 1))
+    shapes = parameter_shapes(spec)
+    wanted = {entry.native: entry.native_shape(shapes[entry.canonical]) for entry in entries(spec, None)}
+    return spec if wanted == {name: tensor.shape for name, tensor in tensors.items() if not ignored(name)} else None
+
+
+def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
+    """Where each canonical parameter sits.
+
+    In a file to be written: the variables of the slim model, in a scope of the network's name. Among the tensors of a
+    file: in whatever scope most of them are found, under slim's names or those of tf.layers, dense layers as
+    convolutions or as matrices (whose rows then run over H, W, C).
+    """
+    ours = variables(spec)
+    if tensors is None:
+        return [_entry(variable, f"{identifier(spec.name)}/{variable.name}", variable.layout) for variable in ours]
+    scope = _scope(identifier(spec.name), ours, tensors)
+    found = list[Entry]()
+    for variable in ours:
+        names = [scope + name for name in _names(variable)]
+        native = next((name for name in names if name in tensors), names[0])
+        found.append(_entry(variable, native, _layout(variable, tensors.get(native))))
+    return found
+
+
+def _names(variable: Variable) -> Iterator[str]:
+    yield variable.name
+    layer, _, kind = variable.name.rpartition("/")
+    if kind in _ALIASES:
+        yield f"{layer}/{_ALIASES[kind]}"
+
+
+def _scope(name: str, ours: list[Variable], tensors: Mapping[str, Array]) -> str:
+    """What precedes the layers' names, slash included: what most variables share, the network's name in doubt."""
+    endings = {ending for variable in ours for ending in _names(variable)}
+    votes = Counter[str]()
+    for tensor in tensors:
+        parts = tensor.split("/")
+        for i in range(len(parts)):
+            if "/".join(parts[i:]) in endings:
+                votes["".join(f"{part}/" for part in parts[:i])] += 1
+    return min(votes, key=lambda scope: (-votes[scope], scope != f"{name}/", scope), default=f"{name}/")
+
+
+def _layout(variable: Variable, tensor: Array | None) -> str:
+    rank = None if tensor is None else tensor.ndim
+    match variable.layout:
+        case "HWCO" if rank == 2:
+            return "(HWC)O"
+        case "11IO" if rank == 2:
+            return "IO"
+        case "IO" if rank == 4:
+            return "11IO"
+        case layout:
+            return layout
+
+
+_CANONICAL: dict[Layout | str, str] = {"HWIO": "OIHW", "HWCO": "O(CHW)", "(HWC)O": "O(CHW)", "11IO": "OI", "IO": "OI"}
+
+
+def _entry(variable: Variable, native: str, layout: str) -> Entry:
+    sizes = dict(zip("CHW", variable.maps, strict=True)) if variable.maps else dict[str, int]()
+    return Entry(
+        canonical=variable.parameter, native=native, axes=_CANONICAL.get(layout, ""), native_axes=layout, sizes=sizes
+    )
+
+
+def ignored(name: str) -> bool:
+    """Optimizer slots, moving averages beside the variables, and counters."""
+    return bool(_SLOTS.search(name) or _COUNTERS.search(name))
+
+
+def write(path: Path, weights: Weights) -> None:
+    """Write a V2 checkpoint of the prefix `path`: ``.index`` and ``.data-00000-of-00001``."""
+    prefix = path.with_suffix("") if path.suffix == ".index" else path
+    write_v2(prefix, to_native(weights, entries(weights.spec, None)))
+
+
+def main_file(path: Path) -> Path:
+    """The index of a V2 checkpoint, or the one file of V1."""
+    if path.suffix == ".index":
+        return path
+    return path if path.is_file() and not index_path(path).is_file() else index_path(path)

@@ -1,1 +1,0 @@
-"""Where each framework keeps its tensors: name tables, readers and writers."""

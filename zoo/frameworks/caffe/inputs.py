@@ -1,0 +1,105 @@
+"""What feeds a Caffe network: inputs of either style, and data layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zoo.frameworks.caffe.images import images_of
+from zoo.frameworks.caffe.walk import Node, Walk
+from zoo.layers import Input, Shape
+from zoo.wire.prototxt import Message, PrototxtError
+
+DATA = {"Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"}
+
+
+def net_inputs(net: Message) -> Iterable[tuple[str, Shape]]:
+    """The inputs of the older style, declared beside the layers."""
+    names, dims = net.strings("input"), net.integers("input_dim")
+    shapes = [shape.integers("dim") for shape in net.messages("input_shape")]
+    if not shapes and not dims:
+        return []  # Input layers say it all; Caffe drops the names (upgrade_proto.cpp, UpgradeNetInput)
+    if names and not shapes and len(dims) == 4 * len(names):
+        shapes = [dims[i : i + 4] for i in range(0, len(dims), 4)]
+    if len(shapes) != len(names):
+        raise PrototxtError(1, f"{len(names)} inputs need as many input_shape, or 4 input_dim each")
+    return [(name, tuple(shape)) for name, shape in zip(names, shapes, strict=True)]
+
+
+def add_input(walk: Walk, top: str, sizes: Shape) -> None:
+    """An input of these sizes, the batch first; one of a single axis holds labels."""
+    if top in walk.blobs:
+        raise PrototxtError(0, f"the blob {top!r} is made twice")
+    if min(sizes, default=0) < 1:
+        raise PrototxtError(
+            0, f"the input {top!r} must have positive sizes, got {' x '.join(map(str, sizes)) or 'none'}"
+        )
+    if len(sizes) == 1:
+        walk.notes.append(f"the input {top!r} has one number an image, a label: left out")
+        walk.blobs[top] = None
+        return
+    walk.inputs.append(Input(name=top, shape=sizes[1:]))
+    walk.blobs[top], walk.shapes[top] = top, sizes[1:]
+
+
+def visit_input(walk: Walk, node: Node) -> None:
+    """An Input layer."""
+    shapes = [shape.integers("dim") for shape in node.message.message("input_param").messages("shape")]
+    if not node.tops or len(shapes) not in (1, len(node.tops)):
+        raise PrototxtError(node.message.line, f"{len(node.tops)} tops need one shape or as many, got {len(shapes)}")
+    for i, top in enumerate(node.tops):
+        add_input(walk, top, tuple(shapes[i if len(shapes) > 1 else 0]))
+
+
+def visit_data(walk: Walk, node: Node) -> None:
+    """A data layer becomes an input of the size it says."""
+    if not node.tops:
+        raise PrototxtError(node.message.line, "a data layer needs a top")
+    note, known = "", {top: (1, *walk.sizes[top]) for top in node.tops if top in walk.sizes}
+    if node.type == "DummyData":
+        made = dict(zip(node.tops, _dummy_shapes(node), strict=True))
+        walk.for_training.update(node.tops[1:])
+    elif known and node.type == "HDF5Data":
+        made = known
+    else:
+        shape, note = _data_shape(node)
+        made = {node.tops[0]: (1, *shape)}
+        walk.images = images_of(node.message, shape)
+    walk.blobs.update(dict.fromkeys(top for top in node.tops if top not in made))
+    for top, sizes in made.items():
+        add_input(walk, top, sizes)
+        if top in walk.shapes:
+            walk.notes.append(f"{node} became the input {top!r}, {' x '.join(map(str, sizes[1:]))}{note}")
+
+
+def _dummy_shapes(node: Node) -> list[Shape]:
+    """The shapes of a DummyData layer's tops, given once for all, or once each (dummy_data_layer.cpp)."""
+    block = node.message.message("dummy_data_param")
+    shapes = [tuple(shape.integers("dim")) for shape in block.messages("shape")]
+    if not shapes:
+        sides = [block.integers(name) for name in ("num", "channels", "height", "width")]
+        shapes = list(zip(*sides, strict=False))
+        if any(len(side) != len(shapes) for side in sides):
+            raise PrototxtError(block.line, "num, channels, height and width must be given equally often")
+    if len(shapes) not in (1, len(node.tops)):
+        raise PrototxtError(node.message.line, f"{len(node.tops)} tops need one shape or as many, got {len(shapes)}")
+    return shapes * len(node.tops) if len(shapes) == 1 else shapes
+
+
+def _data_shape(node: Node) -> tuple[Shape, str]:
+    """The shape of one image of a data layer, and what had to be assumed for it."""
+    message = node.message
+    blocks = [message.message(name) for name in message.fields if name.endswith("_param")]
+    crops = [block.integer("crop_size", 0) for block in blocks if "crop_size" in block]
+    crop = max(crops, default=0)
+    memory = message.message("memory_data_param")
+    if memory.fields:
+        channels, height, width = (memory.integer(name, 0) for name in ("channels", "height", "width"))
+        return (channels, crop or height, crop or width), ""
+    if not crop:
+        raise PrototxtError(
+            message.line,
+            "does not say the size of its images (no crop_size); replace it by an Input layer with a shape",
+        )
+    transform = message.message("transform_param")
+    grey = transform.flag("force_gray", False) or not message.message("image_data_param").flag("is_color", True)
+    return (1 if grey else 3, crop, crop), "" if grey else " (it does not say the channels: 3 assumed)"

@@ -1,0 +1,94 @@
+"""Functions of single numbers, and of numbers at one place."""
+
+from __future__ import annotations
+
+from zoo.frameworks.caffe.row import Row, plain, unless
+from zoo.layers import Bias, Dropout, Eltwise, Power, ReLU, Scale, Sigmoid, TanH
+from zoo.wire.prototxt import Message, PrototxtError, Word
+
+_ELTWISE_OPERATIONS = ("PROD", "SUM", "MAX")
+
+
+def _read_power(block: Message, name: str, inputs: tuple[str, ...]) -> Power:
+    power, scale, shift = block.number("power", 1.0), block.number("scale", 1.0), block.number("shift", 0.0)
+    return Power(name=name, inputs=inputs, power=power, scale=scale, shift=shift)
+
+
+def _read_eltwise(block: Message, name: str, inputs: tuple[str, ...]) -> Eltwise:
+    operation = block.enum("operation", "SUM", _ELTWISE_OPERATIONS)
+    coeffs = tuple(block.numbers("coeff"))
+    if len(inputs) < 2:
+        raise PrototxtError(block.line, "has one bottom; an Eltwise takes two or more")
+    # eltwise_layer.cpp passes over the coefficients of a MAX.
+    if coeffs and (operation == "PROD" or len(coeffs) != len(inputs)):
+        raise PrototxtError(block.line, "coeff belongs to SUM, one for each bottom")
+    match operation:
+        case "PROD":
+            return Eltwise(name=name, inputs=inputs, operation="prod")
+        case "MAX":
+            return Eltwise(name=name, inputs=inputs, operation="max")
+        case _:
+            return Eltwise(name=name, inputs=inputs, coeffs=coeffs)
+
+
+def _read_scale(block: Message, name: str, inputs: tuple[str, ...]) -> Scale:
+    axis, num_axes = block.integer("axis", 1), block.integer("num_axes", 1)
+    if len(inputs) > 1 and block.flag("bias_term", False):
+        raise PrototxtError(block.line, "bias_term beside a second bottom is not supported")
+    return Scale(name=name, inputs=inputs, axis=axis, num_axes=num_axes, bias=block.flag("bias_term", False))
+
+
+def _read_bias(block: Message, name: str, inputs: tuple[str, ...]) -> Bias:
+    return Bias(name=name, inputs=inputs, axis=block.integer("axis", 1), num_axes=block.integer("num_axes", 1))
+
+
+def _read_relu(block: Message, name: str, inputs: tuple[str, ...]) -> ReLU:
+    return ReLU(name=name, inputs=inputs, negative_slope=block.number("negative_slope", 0.0))
+
+
+def _write_relu(layer: ReLU) -> Message:
+    return unless(Message(), "negative_slope", layer.negative_slope, 0.0)
+
+
+def _read_sigmoid(block: Message, name: str, inputs: tuple[str, ...]) -> Sigmoid:
+    return Sigmoid(name=name, inputs=inputs)
+
+
+def _read_tanh(block: Message, name: str, inputs: tuple[str, ...]) -> TanH:
+    return TanH(name=name, inputs=inputs)
+
+
+def _write_power(layer: Power) -> Message:
+    block = unless(Message(), "power", layer.power, 1.0)
+    unless(block, "scale", layer.scale, 1.0)
+    return unless(block, "shift", layer.shift, 0.0)
+
+
+def _read_dropout(block: Message, name: str, inputs: tuple[str, ...]) -> Dropout:
+    return Dropout(name=name, inputs=inputs, ratio=block.number("dropout_ratio", 0.5))
+
+
+def _write_dropout(layer: Dropout) -> Message:
+    return Message().add("dropout_ratio", layer.ratio)
+
+
+def _write_eltwise(layer: Eltwise) -> Message:
+    return Message().add("operation", Word(layer.operation.upper())).add("coeff", *layer.coeffs)
+
+
+def _write_affine(layer: Scale | Bias) -> Message:
+    block = unless(Message(), "axis", layer.axis, 1)
+    unless(block, "num_axes", layer.num_axes, 1)
+    return unless(block, "bias_term", isinstance(layer, Scale) and layer.bias, False)
+
+
+ROWS = (
+    Row(kind=ReLU, type="ReLU", block="relu_param", read=_read_relu, write=_write_relu, in_place=True),
+    Row(kind=Sigmoid, type="Sigmoid", block="sigmoid_param", read=_read_sigmoid, write=plain, in_place=True),
+    Row(kind=TanH, type="TanH", block="tanh_param", read=_read_tanh, write=plain, in_place=True),
+    Row(kind=Power, type="Power", block="power_param", read=_read_power, write=_write_power, in_place=True),
+    Row(kind=Dropout, type="Dropout", block="dropout_param", read=_read_dropout, write=_write_dropout, in_place=True),
+    Row(kind=Eltwise, type="Eltwise", block="eltwise_param", read=_read_eltwise, write=_write_eltwise),
+    Row(kind=Scale, type="Scale", block="scale_param", read=_read_scale, write=_write_affine, in_place=True),
+    Row(kind=Bias, type="Bias", block="bias_param", read=_read_bias, write=_write_affine, in_place=True),
+)

@@ -1,0 +1,322 @@
+"""A stranger's prototxt -> `ModelSpec`: what Caffe would run in its TEST phase, with the user's own layer names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from zoo.errors import UnsupportedError
+from zoo.frameworks.caffe import shaping
+from zoo.frameworks.caffe.images import DataImages
+from zoo.frameworks.caffe.inputs import DATA, add_input, net_inputs, visit_data, visit_input
+from zoo.frameworks.caffe.legacy import V1_TYPES, current_layers
+from zoo.frameworks.caffe.schema import check, check_own
+from zoo.frameworks.caffe.sharing import FACTOR
+from zoo.frameworks.caffe.vocabulary import BY_TYPE, refusal
+from zoo.frameworks.caffe.walk import Node, Walk
+from zoo.layers import BatchNorm, Dropout, Layer, ModelSpec, Power, Shape, Slice
+from zoo.shapes import activation_shapes, layer_parameters
+from zoo.wire.prototxt import Message, PrototxtError, Word
+
+# Layers that only serve training, testing or bookkeeping; they are left out, and named.
+_OMITTED = {
+    "Accuracy",
+    "ContrastiveLoss",
+    "EuclideanLoss",
+    "HDF5Output",
+    "HingeLoss",
+    "InfogainLoss",
+    "MultinomialLogisticLoss",
+    "SigmoidCrossEntropyLoss",
+    "Silence",
+    "SoftmaxWithLoss",
+}
+_NO_NETWORK = "no network here: it needs an input and at least one layer (is this a solver?)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaffeNet:
+    """A prototxt, understood.
+
+    Attributes:
+        spec: the deployed network; every layer's activation is its own, though Caffe may compute in place.
+        omitted: what was left out of it, such as ``loss (SoftmaxWithLoss)``.
+        notes: what was replaced or had to be assumed, one sentence each.
+        transposed: InnerProduct layers whose weights are stored (in, out).
+        images: what its data layer says of the images; in the spec, but for a mean that is in a file.
+    """
+
+    spec: ModelSpec
+    omitted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    transposed: frozenset[str] = frozenset()
+    images: DataImages | None = None
+
+
+def read_net(net: Message, name: str, title: str, sizes: Mapping[str, Shape] | None = None) -> CaffeNet:
+    """The network of a parsed prototxt.
+
+    Args:
+        net: what was parsed.
+        name: of the network, if it does not say.
+        title: of the spec.
+        sizes: of inputs whose data layer does not say them, without the batch.
+
+    Raises:
+        PrototxtError: a malformed network, with line and layer.
+        UnsupportedError: lists every layer outside the vocabulary by name and type.
+        SpecError: a well-formed but impossible network.
+    """
+    if not any(name in net for name in ("layer", "layers", "input")):
+        raise PrototxtError(1, _NO_NETWORK)
+    check_own(net, "NetParameter")
+    for layer in net.messages("layers"):
+        check(layer, "V1LayerParameter")
+    check(net.message("state"), "NetState")
+    state = net.message("state")
+    kept, left_out = list[Message](), list[Message]()
+    for layer in current_layers(net):
+        (kept if _in_test_phase(layer, state) else left_out).append(layer)
+    nodes = [_node(layer) for layer in kept]
+    refused = [f"{node}: {why}" for node in nodes if (why := _refusal(node))]
+    if refused:
+        raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(refused)}")
+    for layer in left_out:
+        check_own(layer, "LayerParameter")
+    walk = Walk(absent=_absent_stages(left_out), sizes=sizes or {})
+    for top, shape in net_inputs(net):
+        add_input(walk, top, shape)
+    for node in nodes:
+        try:
+            _visit(walk, node)
+        except PrototxtError as error:
+            raise PrototxtError(0, f"{node}: {error}") from error
+    if not walk.inputs or not walk.layers:
+        raise PrototxtError(1, _NO_NETWORK)
+    _drop_silenced(walk)
+    _drop_labels(walk)
+    layers = _chained(walk.layers, walk.inputs[0].name)
+    spec = ModelSpec(
+        name=net.string("name") or name,
+        title=title,
+        inputs=tuple(walk.inputs),
+        layers=tuple(layers),
+        ties=walk.sharing.ties(),
+    )
+    activation_shapes(spec)  # refuses an impossible network by layer name
+    return CaffeNet(
+        spec=spec,
+        omitted=tuple(walk.omitted),
+        notes=tuple(walk.notes),
+        transposed=frozenset(walk.transposed),
+        images=walk.images if len(walk.inputs) == 1 else None,
+    )
+
+
+def _node(message: Message) -> Node:
+    tops, bottoms = message.strings("top"), message.strings("bottom")
+    name = message.string("name") or (tops[0] if tops else "")
+    written = message.fields.get("type", [""])[0]
+    if isinstance(written, Word):
+        hint = f'"{V1_TYPES[written][1]}"' if written in V1_TYPES else "text in quotes"
+        raise PrototxtError(
+            message.line,
+            f"type: {written} is a word of the old dialect, of 'layers' blocks; in a 'layer' block it is {hint}",
+        )
+    kind = message.string("type")
+    if not name or not kind:
+        raise PrototxtError(message.line, f"a layer needs a name and a type, got name {name!r} and type {kind!r}")
+    return Node(message=message, name=name, type=kind, bottoms=bottoms, tops=tops)
+
+
+def _refusal(node: Node) -> str:
+    if node.type in _OMITTED | DATA | {"Input", "Split"}:
+        return ""
+    if node.type not in BY_TYPE:
+        return "this type is not supported"
+    return refusal(node.type, node.message, len(node.tops))
+
+
+def _in_test_phase(layer: Message, state: Message) -> bool:
+    include, exclude = layer.messages("include"), layer.messages("exclude")
+    if include and exclude:
+        raise PrototxtError(layer.line, "a layer has either include or exclude rules, not both")
+    # Caffe's tools and its Python module set the level to 0, whatever the file says (net.cpp).
+    level, stages = 0, set(state.strings("stage"))
+
+    def met(rule: Message) -> bool:
+        return (
+            rule.enum("phase", "TEST", ("TRAIN", "TEST")) == "TEST"
+            and rule.integer("min_level", level) <= level <= rule.integer("max_level", level)
+            and stages.issuperset(rule.strings("stage"))
+            and stages.isdisjoint(rule.strings("not_stage"))
+        )
+
+    return any(map(met, include)) if include else not any(map(met, exclude))
+
+
+def _absent_stages(left_out: list[Message]) -> dict[str, str]:
+    """Blob -> the stage for which a layer would make it, of layers that are left out."""
+    return {
+        top: stage
+        for layer in left_out
+        for rule in layer.messages("include")
+        for stage in rule.strings("stage")
+        for top in layer.strings("top")
+    }
+
+
+def _visit(walk: Walk, node: Node) -> None:
+    _check_text(node)
+    backward = node.message.fields.get("propagate_down", [])
+    if backward and len(backward) != len(node.bottoms):
+        raise PrototxtError(
+            node.message.line, f"has {len(node.bottoms)} bottoms and {len(backward)} propagate_down; one each, or none"
+        )
+    if node.type == "Input":
+        visit_input(walk, node)
+    elif node.type in DATA:
+        visit_data(walk, node)
+    elif node.type in _OMITTED:
+        _visit_omitted(walk, node)
+    elif node.type == "Split":
+        (source,) = _sources(walk, node)
+        walk.blobs.update(dict.fromkeys(node.tops, source))
+        walk.share(node.bottoms[0], node.tops)
+    else:
+        _visit_layer(walk, node)
+
+
+def _check_text(node: Node) -> None:
+    """Refuse fields that Caffe does not know; what is in the blocks of a layer that is left out, nobody reads."""
+    if node.type in _OMITTED:
+        check_own(node.message, "LayerParameter")
+        return
+    check(node.message, "LayerParameter")
+    if "blobs" in node.message:
+        raise PrototxtError(node.message.line, "holds blobs, weights written as text; they belong into a caffemodel")
+    if node.message.enum("phase", "TEST", ("TRAIN", "TEST")) == "TRAIN" and _differs_in_training(node):
+        raise PrototxtError(
+            node.message.line,
+            "has phase: TRAIN of its own, so that Caffe runs it as in training even in a deployed network; take the"
+            " phase out, or write include { phase: TRAIN } for a layer of training alone",
+        )
+
+
+def _differs_in_training(node: Node) -> bool:
+    if node.type == "BatchNorm":
+        return "use_global_stats" not in node.message.message("batch_norm_param")
+    return node.type == "Dropout" or node.type in DATA
+
+
+def _visit_omitted(walk: Walk, node: Node) -> None:
+    if node.type != "Silence":
+        walk.omitted.append(f"{node.name} ({node.type})")
+    sources = [walk.read(node, bottom) for bottom in node.bottoms]
+    if node.type == "Silence":
+        walk.silenced.update(source for source in sources if source)
+    else:
+        walk.for_training.update(source for source in sources if source)
+    walk.blobs.update(dict.fromkeys(node.tops))
+
+
+def _sources(walk: Walk, node: Node) -> list[str]:
+    if not node.bottoms:
+        raise PrototxtError(node.message.line, "has no bottom")
+    sources = list[str]()
+    for bottom in node.bottoms:
+        source = walk.read(node, bottom)
+        if source is None:
+            raise PrototxtError(
+                node.message.line, f"reads {bottom!r}, a label or the output of a layer that is left out"
+            )
+        sources.append(source)
+    return sources
+
+
+def _visit_layer(walk: Walk, node: Node) -> None:
+    sources, row = _sources(walk, node), BY_TYPE[node.type]
+    if not node.tops:
+        raise PrototxtError(node.message.line, "has no top")
+    for i, top in enumerate(node.tops):
+        if top in walk.blobs and top not in node.bottoms[i : i + 1]:
+            raise PrototxtError(node.message.line, f"makes {top!r}, which another layer makes already")
+        if top in node.bottoms and not row.in_place:
+            raise PrototxtError(node.message.line, f"cannot work in place on {top!r}; give it a top of its own")
+        if top in node.bottoms:
+            _check_alone(walk, node, top)
+            walk.overwrite(top, node.name)
+    if node.type == "Flatten" or (node.type in {"Concat", "Slice"} and len(node.bottoms) == len(node.tops) == 1):
+        walk.share(node.bottoms[0], node.tops)
+    if row.read is None:
+        names = node.tops if len(node.tops) > 1 else [node.name]
+        pieces = shaping.read_slices(node.message, names, sources[0], walk.shapes[sources[0]])
+        for piece, top in zip(pieces, node.tops, strict=True):
+            walk.add(piece, top)
+        return
+    layer = row.read(node.message.message(row.block), node.name, tuple(sources))
+    if node.type == "LRN" and len(walk.shapes[sources[0]]) != 3:
+        raise PrototxtError(node.message.line, "normalises N x C x H x W only, and its bottom has other axes")
+    if isinstance(layer, Dropout) and not node.message.message("dropout_param").flag("scale_train", True):
+        _visit_unscaled(walk, layer, node.tops[0])
+        return
+    walk.add(layer, node.tops[0])
+    if node.type == "InnerProduct" and node.message.message("inner_product_param").flag("transpose", False):
+        walk.transposed.add(node.name)
+    _share_blobs(walk, node, layer)
+
+
+def _check_alone(walk: Walk, node: Node, blob: str) -> None:
+    """Refuse in-place work on what another layer reads: Caffe splits that blob, and then two layers make it."""
+    others = [name for name in walk.readers[blob] if name != node.name]
+    if others:
+        raise PrototxtError(
+            node.message.line,
+            f"works in place on {blob!r}, which layer {others[0]!r} reads as well; give it a top of its own",
+        )
+
+
+def _visit_unscaled(walk: Walk, layer: Dropout, top: str) -> None:
+    """A Dropout that scales not in training but at inference, by ``1 - ratio`` (caffe-fast-rcnn, dropout_layer.cpp)."""
+    mask = replace(layer, name=f"{layer.name}_mask")
+    if mask.name in walk.shapes:
+        raise PrototxtError(0, f"scale_train: false needs a layer {mask.name!r} of its own, and there is one already")
+    walk.add(mask, top)
+    walk.add(Power(name=layer.name, inputs=(mask.name,), scale=1 - layer.ratio), top)
+    walk.notes.append(
+        f"layer {layer.name!r} (Dropout) has scale_train: false: at inference it multiplies by {1 - layer.ratio:g}"
+    )
+
+
+def _share_blobs(walk: Walk, node: Node, layer: Layer) -> None:
+    rows = layer_parameters(layer, [walk.shapes[name] for name in layer.inputs])
+    blobs: list[tuple[str, Shape]] = [(row.role, row.shape) for row in rows]
+    if isinstance(layer, BatchNorm):
+        blobs.append((FACTOR, (1,)))
+        if any(param.number("lr_mult", 1.0) for param in node.message.messages("param")[:3]):
+            raise PrototxtError(node.message.line, "has an lr_mult other than 0; the statistics are not learned")
+    walk.sharing.add(node.name, node.message, blobs, transposed=node.name in walk.transposed)
+
+
+def _drop_silenced(walk: Walk) -> None:
+    """Pieces of a Slice that only a Silence layer reads were never meant as outputs."""
+    read = {name for layer in walk.layers for name in layer.inputs}
+    dead = walk.silenced - read
+    walk.layers = [layer for layer in walk.layers if not (isinstance(layer, Slice) and layer.name in dead)]
+
+
+def _drop_labels(walk: Walk) -> None:
+    """Inputs that only layers for training read are labels; a deployed network has none."""
+    read = {name for layer in walk.layers for name in layer.inputs}
+    for label in [source for source in walk.inputs if source.name in walk.for_training - read]:
+        walk.inputs.remove(label)
+        walk.notes.append(f"the input {label.name!r} is read in training alone, a label: left out")
+
+
+def _chained(layers: list[Layer], first: str) -> list[Layer]:
+    """The layers with the inputs left out that are just the layer before."""
+    previous = [first, *(layer.name for layer in layers)]
+    return [
+        replace(layer, inputs=()) if layer.inputs == (before,) else layer
+        for layer, before in zip(layers, previous, strict=False)
+    ]

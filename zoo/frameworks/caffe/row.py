@@ -1,0 +1,87 @@
+"""A kind of layer in Caffe's words, both ways: one row, in the file of its family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from zoo.layers import Layer, Pair
+from zoo.wire.prototxt import Message, PrototxtError, Word
+
+Kind = TypeVar("Kind", bound=Layer)
+
+
+def _never(block: Message) -> str:
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Generic[Kind]):
+    """One kind.
+
+    Attributes:
+        kind: our word.
+        type: Caffe's.
+        block: the field of its parameters; which fields that has says `zoo.frameworks.caffe.schema`.
+        read: the layer that a block describes, its name and what it reads; raises `PrototxtError`.
+        write: the block of a layer; what equals Caffe's default is left out, sizes excepted. Slice has neither of both.
+        in_place: whether it may overwrite what it reads; of the others, Caffe's CPU code reads again what it has
+            written.
+        refusal: why a block of this type cannot be taken after all; empty where it can.
+    """
+
+    kind: type[Kind]
+    type: str
+    block: str
+    read: Callable[[Message, str, tuple[str, ...]], Kind] | None = None
+    write: Callable[[Kind], Message] | None = None
+    in_place: bool = False
+    refusal: Callable[[Message], str] = _never
+
+
+def plain(layer: Layer) -> Message:
+    """The block of a kind without settings."""
+    return Message()
+
+
+def required(block: Message, name: str) -> int:
+    """A number that has no default."""
+    if name not in block:
+        raise PrototxtError(block.line, f"{name} is missing")
+    return block.integer(name, 0)
+
+
+def read_pair(block: Message, name: str, stem: str, default: int | None) -> Pair:
+    """A (height, width) given once, twice, or as `stem`_h and `stem`_w; ``default=None`` makes it required."""
+    values = block.integers(name)
+    sides = [f"{stem}_h", f"{stem}_w"] if stem else []
+    if any(side in block for side in sides):
+        if values:
+            raise PrototxtError(block.line, f"either {name} or {sides[0]} and {sides[1]}, not both")
+        if default != 0 and not all(side in block for side in sides):
+            raise PrototxtError(block.line, f"{sides[0]} and {sides[1]} belong together")
+        return block.integer(sides[0], 0), block.integer(sides[1], 0)
+    if not values and default is None:
+        raise PrototxtError(block.line, f"{name} is missing")
+    if len(values) > 2:
+        raise PrototxtError(block.line, f"{name} is given {len(values)} times; this network is two-dimensional")
+    if len(values) == 2:
+        return values[0], values[1]
+    return (values[0], values[0]) if values else (default or 0, default or 0)
+
+
+def unless(block: Message, name: str, value: float | bool, default: float | bool) -> Message:
+    """Add a field where it is not Caffe's default; returns the block."""
+    if value != default:
+        block.add(name, Word(str(value).lower()) if isinstance(value, bool) else value)
+    return block
+
+
+def write_pair(block: Message, name: str, stem: str, value: Pair, default: int | None) -> None:
+    """The inverse of `read_pair`, in as few words as say it."""
+    if value[0] == value[1]:
+        if value[0] != default:
+            block.add(name, value[0])
+    else:
+        block.add(f"{stem}_h", value[0]).add(f"{stem}_w", value[1])

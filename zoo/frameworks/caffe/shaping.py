@@ -1,0 +1,71 @@
+"""Flatten, Concat and Slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from zoo.frameworks.caffe.row import Row, unless
+from zoo.layers import Concat, Flatten, Shape, Slice
+from zoo.wire.prototxt import Message, PrototxtError
+
+
+def _read_flatten(block: Message, name: str, inputs: tuple[str, ...]) -> Flatten:
+    return Flatten(name=name, inputs=inputs, axis=block.integer("axis", 1), end_axis=block.integer("end_axis", -1))
+
+
+def _read_concat(block: Message, name: str, inputs: tuple[str, ...]) -> Concat:
+    if "axis" in block and "concat_dim" in block:
+        raise PrototxtError(block.line, "concat_param has either axis or concat_dim, not both")
+    return Concat(name=name, inputs=inputs, axis=block.integer("concat_dim", block.integer("axis", 1)))
+
+
+def _write_flatten(layer: Flatten) -> Message:
+    block = unless(Message(), "axis", layer.axis, 1)
+    return unless(block, "end_axis", layer.end_axis, -1)
+
+
+def _write_concat(layer: Concat) -> Message:
+    return unless(Message(), "axis", layer.axis, 1)
+
+
+def read_slices(message: Message, names: Sequence[str], source: str, shape: Shape) -> list[Slice]:
+    """A Slice layer with several tops is one `Slice` a top.
+
+    Args:
+        message: the layer.
+        names: of the pieces.
+        source: what is cut.
+        shape: its shape, without the batch axis.
+    """
+    block, pieces = message.message(SLICE.block), len(names)
+    if "axis" in block and "slice_dim" in block:
+        raise PrototxtError(block.line, "slice_param has either axis or slice_dim, not both")
+    axis, points = block.integer("slice_dim", block.integer("axis", 1)), block.integers("slice_point")
+    if not -len(shape) <= axis <= len(shape) or axis % (len(shape) + 1) == 0:
+        raise PrototxtError(message.line, f"cannot slice axis {axis}")
+    size = shape[axis % (len(shape) + 1) - 1]
+    if points and len(points) != pieces - 1:
+        raise PrototxtError(message.line, f"{pieces} tops need {pieces - 1} slice_point, got {len(points)}")
+    if not points and size % pieces:
+        raise PrototxtError(message.line, f"{size} does not divide into {pieces} tops; give slice_point")
+    bounds = [0, *points, size] if points else list(range(0, size + 1, size // pieces))
+    return [
+        Slice(name=name, inputs=(source,), start=start, stop=stop, axis=axis)
+        for name, (start, stop) in zip(names, pairwise(bounds), strict=True)
+    ]
+
+
+def write_slice(axis: int, points: Sequence[int]) -> Message:
+    """The block of a Slice layer that cuts at these points."""
+    return unless(Message(), "axis", axis, 1).add("slice_point", *points)
+
+
+# One layer of Caffe's is several of ours: see `read_slices` and `write_slice`.
+SLICE = Row(kind=Slice, type="Slice", block="slice_param")
+ROWS: tuple[Row[Any], ...] = (
+    Row(kind=Flatten, type="Flatten", block="flatten_param", read=_read_flatten, write=_write_flatten),
+    Row(kind=Concat, type="Concat", block="concat_param", read=_read_concat, write=_write_concat),
+    SLICE,
+)

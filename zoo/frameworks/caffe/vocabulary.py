@@ -1,0 +1,33 @@
+"""The layer vocabulary in Caffe's words: every `Row`, by Caffe's type and by our kind.
+
+Field names and defaults are those of BVLC caffe's ``caffe.proto``; the checks those of the layers' ``LayerSetUp``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zoo.frameworks.caffe import normalising, pointwise, pooling, shaping, weighted
+from zoo.frameworks.caffe.row import Row
+from zoo.layers import Layer
+from zoo.wire.prototxt import Message
+
+ROWS: tuple[Row[Any], ...] = (
+    *weighted.ROWS,
+    *pooling.ROWS,
+    *normalising.ROWS,
+    *pointwise.ROWS,
+    *shaping.ROWS,
+)
+BY_TYPE: dict[str, Row[Any]] = {row.type: row for row in ROWS}
+BY_KIND: dict[type[Layer], Row[Any]] = {row.kind: row for row in ROWS}
+
+
+def refusal(type_: str, message: Message, tops: int) -> str:
+    """Why a layer of the vocabulary cannot be taken after all; empty where it can."""
+    row = BY_TYPE[type_]
+    if tops > 1 and row.type == "Pooling":
+        return row.refusal(message.message(row.block)) or "a second top (the mask of the maxima) is not supported"
+    if tops > 1 and row is not shaping.SLICE:
+        return f"{tops} tops, it has one"
+    return row.refusal(message.message(row.block))

@@ -1,0 +1,84 @@
+"""The state of reading a prototxt from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from zoo.frameworks.caffe.images import DataImages
+from zoo.frameworks.caffe.sharing import Sharing
+from zoo.layers import Input, Layer, Shape
+from zoo.shapes import output_shape
+from zoo.wire.prototxt import Message, PrototxtError
+
+
+@dataclass
+class Node:
+    """A layer of the prototxt, of which only what ties it to others is understood."""
+
+    message: Message
+    name: str
+    type: str
+    bottoms: list[str]
+    tops: list[str]
+
+    def __str__(self) -> str:
+        return f"layer {self.name!r} ({self.type})"
+
+
+@dataclass
+class Walk:
+    """The state of reading a network from top to bottom."""
+
+    # Blob -> the stage of a layer that would make it, and is left out.
+    absent: dict[str, str]
+    sizes: Mapping[str, Shape]
+    inputs: list[Input] = field(default_factory=list[Input])
+    layers: list[Layer] = field(default_factory=list[Layer])
+    omitted: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+    transposed: set[str] = field(default_factory=set[str])
+    # Blob -> the activation it holds at this point; None for labels and what omitted layers make.
+    blobs: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
+    # Activation -> its shape, without the batch.
+    shapes: dict[str, Shape] = field(default_factory=dict[str, Shape])
+    silenced: set[str] = field(default_factory=set[str])
+    # Blob that shares its memory -> the one whose memory it is; blob -> the layer that overwrote it through another.
+    memory: dict[str, str] = field(default_factory=dict[str, str])
+    overwritten: dict[str, str] = field(default_factory=dict[str, str])
+    # Blob -> the layers that read what it holds at this point.
+    readers: dict[str, list[str]] = field(default_factory=dict[str, "list[str]"])
+    # Inputs that are read by layers for training alone, if no other reads them.
+    for_training: set[str] = field(default_factory=set[str])
+    sharing: Sharing = field(default_factory=Sharing)
+    images: DataImages | None = None
+
+    def add(self, layer: Layer, top: str) -> None:
+        """A layer and the blob it fills; an impossible one raises `SpecError`."""
+        self.shapes[layer.name] = output_shape(layer, [self.shapes[name] for name in layer.inputs])
+        self.layers.append(layer)
+        self.blobs[top] = layer.name
+        self.readers.pop(top, None)
+
+    def read(self, node: Node, blob: str) -> str | None:
+        """A layer reads a blob: the activation it holds, None for a label and the like."""
+        if blob not in self.blobs:
+            stage = f"; a layer of stage {self.absent[blob]!r} would, but is left out" if blob in self.absent else ""
+            raise PrototxtError(node.message.line, f"reads {blob!r}, which nothing before it makes{stage}")
+        if blob in self.overwritten:
+            raise PrototxtError(
+                node.message.line,
+                f"reads {blob!r} after layer {self.overwritten[blob]!r} has worked in place on a blob that shares"
+                " its memory; give that layer a top of its own",
+            )
+        self.readers.setdefault(blob, []).append(node.name)
+        return self.blobs[blob]
+
+    def share(self, bottom: str, tops: list[str]) -> None:
+        """Blobs that are another in the same memory, as Caffe's `ShareData` makes them."""
+        self.memory.update(dict.fromkeys([bottom, *tops], self.memory.get(bottom, bottom)))
+
+    def overwrite(self, blob: str, layer: str) -> None:
+        """A layer works in place on a blob."""
+        whose = self.memory.get(blob, blob)
+        self.overwritten |= {name: layer for name, root in self.memory.items() if root == whose and name != blob}

@@ -1,0 +1,140 @@
+"""`ModelSpec` -> prototxt: the deployed network, the network to train, and its solver."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from zoo import spec_json
+from zoo.frameworks.caffe import shaping
+from zoo.frameworks.caffe.lower import SliceGroup, for_caffe, slice_groups
+from zoo.frameworks.caffe.vocabulary import BY_KIND
+from zoo.layers import (
+    BatchNorm,
+    Concat,
+    Dropout,
+    Flatten,
+    Layer,
+    ModelSpec,
+    ReLU,
+    Shape,
+    Slice,
+)
+from zoo.shapes import parameter_shapes
+from zoo.wire.prototxt import Message, dumps
+
+# The last line of a deploy.prototxt: a comment to Caffe, the canonical spec (with its preprocessing) to us.
+SPEC_COMMENT = f"# {spec_json.METADATA_KEY}: "
+
+
+@dataclass
+class NetLayer:
+    """One layer of a Caffe network; `layer` is the one of the spec it stands for, None for helpers."""
+
+    message: Message
+    layer: Layer | None = None
+
+
+def deploy_text(spec: ModelSpec, *, described: bool = True) -> str:
+    """The network for inference; `described` appends `SPEC_COMMENT`.
+
+    Raises:
+        UnsupportedError: a layer Caffe has no equal for.
+    """
+    lowered = for_caffe(spec).spec
+    net = Message().add("name", spec.name)
+    for source in spec.inputs:
+        net.add("layer", input_layer(source.name, source.shape, batch=1))
+    net.add("layer", *(item.message for item in net_layers(lowered, in_place=True)))
+    if not described:
+        return dumps(net)
+    return f"# {_one_line(spec.title)}\n{_preprocessing(spec)}{dumps(net)}{SPEC_COMMENT}{spec_json.dumps(spec)}\n"
+
+
+def _preprocessing(spec: ModelSpec) -> str:
+    p = spec.preprocessing
+    if p is None:
+        return ""
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (p.mean, p.std))
+    pixels = "0..255" if p.scale == 1 else f"0..255 times {p.scale:g}"
+    return (
+        f"# Input: {p.channels} pixels {pixels}, minus mean ({mean}), over std ({std});"
+        f" shorter side resized to {p.resize}, centre crop.\n"
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def input_layer(name: str, shape: Shape, batch: int) -> Message:
+    """An Input layer."""
+    dims = Message().add("shape", Message().add("dim", batch, *shape))
+    return Message().add("name", name).add("type", "Input").add("top", name).add("input_param", dims)
+
+
+def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
+    """The Caffe layers of a network that `for_caffe` made, inputs excepted.
+
+    Args:
+        spec: the network.
+        in_place: whether ReLU and Dropout overwrite their input where nobody else reads it, as Caffe's own networks do
+            to save memory; every activation can be read back only without.
+    """
+    wiring, groups, result = spec.wiring(), slice_groups(spec), list[NetLayer]()
+    readers = Counter(name for names in wiring.values() for name in names)
+    inputs = {source.name for source in spec.inputs}
+    # Whatever works in place on these, works on another blob as well: Caffe gives both the same memory.
+    kept = inputs | {layer.name for layer in spec.layers if isinstance(layer, Flatten | Slice)}
+    kept |= {layer.name for layer in spec.layers if isinstance(layer, Concat) and len(wiring[layer.name]) == 1}
+    blobs, params = {name: name for name in inputs}, _shared_params(spec)
+    for layer in spec.layers:
+        sources = wiring[layer.name]
+        if isinstance(layer, Slice):
+            blobs[layer.name] = layer.name
+            if layer.name in groups:
+                result += _slice_layers(groups[layer.name], blobs)
+            continue
+        over = in_place and isinstance(layer, ReLU | Dropout) and sources[0] not in kept and readers[sources[0]] == 1
+        blobs[layer.name] = blobs[sources[0]] if over else layer.name
+        row = BY_KIND[type(layer)]
+        message = Message().add("name", layer.name).add("type", row.type)
+        message.add("bottom", *(blobs[name] for name in sources)).add("top", blobs[layer.name])
+        message.add("param", *params.get(layer.name, []))
+        block = row.write(layer) if row.write else Message()
+        if block.fields:
+            message.add(row.block, block)
+        result.append(NetLayer(message, layer))
+    return result
+
+
+def _shared_params(spec: ModelSpec) -> dict[str, list[Message]]:
+    """Layer -> its ``param`` blocks, which name the blobs it shares with others."""
+    if not spec.ties:
+        return {}
+    names = {parameter: tie.name for tie in spec.ties for parameter in tie.parameters}
+    params = dict[str, list[Message]]()
+    for parameter in parameter_shapes(spec):
+        param = Message().add("name", names[parameter]) if parameter in names else Message()
+        params.setdefault(parameter.rpartition(".")[0], []).append(param)
+    for layer in spec.layers:
+        if isinstance(layer, BatchNorm) and f"{layer.name}.mean" in names:
+            # The third blob, the factor of the other two, is shared with them; Caffe insists that none is learned.
+            params[layer.name].append(Message().add("name", f"{names[f'{layer.name}.mean']}_factor"))
+            for param in params[layer.name]:
+                param.add("lr_mult", 0)
+    return {layer: blocks for layer, blocks in params.items() if any("name" in block for block in blocks)}
+
+
+def _slice_layers(group: SliceGroup, blobs: dict[str, str]) -> list[NetLayer]:
+    message = Message().add("name", group.name).add("type", shaping.SLICE.type)
+    message.add("bottom", blobs[group.source])
+    message.add("top", *group.pieces)
+    block = shaping.write_slice(group.axis, group.points)
+    if block.fields:
+        message.add(shaping.SLICE.block, block)
+    if not group.unused:
+        return [NetLayer(message)]
+    # Silence says that nobody misses these pieces; Caffe would list them as outputs of the network.
+    silence = Message().add("name", f"{group.name}_silence").add("type", "Silence").add("bottom", *group.unused)
+    return [NetLayer(message), NetLayer(silence)]

@@ -1,0 +1,12 @@
+"""ONNX: a clean graph, one node a layer, made from the spec; run by ONNX Runtime on the CPU.
+
+The graph is written without the ``onnx`` package, and the weights never pass through a protobuf message: they are
+streamed into the file, or lent to ONNX Runtime where they lie. ONNX Runtime is imported when something is run.
+"""
+
+from zoo.frameworks.onnx.live import forward, run, run_batches
+from zoo.frameworks.onnx.network import graph, write
+from zoo.frameworks.onnx.source import generate
+from zoo.wire.onnx import OPSET
+
+__all__ = ["OPSET", "forward", "generate", "graph", "run", "run_batches", "write"]

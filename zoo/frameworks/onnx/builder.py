@@ -1,0 +1,76 @@
+"""The nodes of a graph as they are added, and what the families share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from zoo.arrays import Array
+from zoo.layers import Layer, Shape
+from zoo.parameters import Role
+from zoo.shapes import Window
+from zoo.wire.onnx import Attribute, Node
+
+
+@dataclass(kw_only=True)
+class Builder:
+    """Collects nodes; the last one of a layer takes the layer's name, those before it get names of their own.
+
+    Attributes:
+        opset: the operator set to write.
+        fast_lrn: write LRN in the form that ONNX Runtime runs fastest, instead of as one ``LRN`` node.
+        taken: names in use: inputs, layers, parameters.
+    """
+
+    opset: int
+    fast_lrn: bool
+    taken: set[str]
+    nodes: list[Node] = field(default_factory=list[Node])
+
+    def last(self, layer: Layer, op: str, *inputs: str, **attributes: Attribute) -> None:
+        """Add the node whose output is the layer's activation."""
+        self.nodes.append(Node(op=op, inputs=inputs, output=layer.name, attributes=attributes))
+
+    def step(self, layer: Layer, what: str, op: str, *inputs: str, **attributes: Attribute) -> str:
+        """Add a node on the way; returns the name of its output."""
+        name = f"{layer.name}/{what}"
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        self.nodes.append(Node(op=op, inputs=inputs, output=name, attributes=attributes))
+        return name
+
+    def floats(self, layer: Layer, what: str, value: Array | float) -> str:
+        """Add a float32 constant. Constants are nodes, so that the initializers are the weights and nothing else."""
+        return self.step(layer, what, "Constant", value=np.asarray(value, np.float32))
+
+    def integers(self, layer: Layer, what: str, *values: int) -> str:
+        """Add a list of integers, as sizes, axes and positions are given."""
+        return self.step(layer, what, "Constant", value=np.asarray(values, np.int64))
+
+    def reshape(self, layer: Layer, what: str, source: str, *sizes: int) -> str:
+        """Add a reshape on the way."""
+        return self.step(layer, what, "Reshape", source, self.integers(layer, f"{what}_shape", *sizes))
+
+
+def parameters(layer: Layer, *roles: Role) -> list[str]:
+    """The initializers of a layer."""
+    return [f"{layer.name}.{role}" for role in roles]
+
+
+def pads_of(at: Window) -> tuple[int, ...]:
+    """Padding as ONNX lists it, beginnings before ends.
+
+    A size that is rounded up is written as extra padding at the end, which every runtime reads alike; what
+    ``ceil_mode`` means for the last window has changed between versions of ONNX Runtime.
+    """
+    return (*at.before, *(max(after, before) for after, before in zip(at.after, at.before, strict=True)))
+
+
+def reshape_last(g: Builder, layer: Layer, source: str, shape: Shape) -> None:
+    """Add the node that gives a layer its shape."""
+    if len(shape) == 1:
+        g.last(layer, "Flatten", source, axis=1)
+    else:
+        g.last(layer, "Reshape", source, g.integers(layer, "shape", -1, *shape))

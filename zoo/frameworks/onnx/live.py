@@ -1,0 +1,57 @@
+"""Graphs run by ONNX Runtime on the CPU, which is imported when one is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from zoo import registry
+from zoo.arrays import Array
+from zoo.frameworks.onnx.network import graph
+from zoo.layers import ModelSpec
+from zoo.wire.onnx import chunks
+
+
+def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Run the graph at inference in float32; see `zoo.registry.Framework`. Nothing is written to disk."""
+    model = graph(spec, every_activation=True)
+    # ONNX Runtime drops a weight no node reads (BatchNorm's, where the batch's own statistics count): it takes no loan.
+    read = {name for node in model.nodes for name in node.inputs}
+    lent = {name: weights[name] for name in model.parameters if name in read}
+    with registry.optional():
+        from zoo.frameworks.onnx import runtime
+    return runtime.run(b"".join(chunks(model, None)), inputs, None, lent)
+
+
+def run(model: Path | bytes, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+    """Run an ONNX file, whoever made it, in ONNX Runtime on the CPU.
+
+    Args:
+        model: the file, or its bytes.
+        inputs: input name -> array, as the file wants it.
+        outputs: which of the file's outputs are wanted; None for all.
+
+    Raises:
+        FileFormatError: ONNX Runtime refuses the file or the inputs.
+    """
+    with registry.optional():
+        from zoo.frameworks.onnx import runtime
+    return runtime.run(model, inputs, outputs)
+
+
+def run_batches(
+    model: bytes, batches: Sequence[Mapping[str, Array]], weights: Mapping[str, Array]
+) -> list[dict[str, Array]]:
+    """All outputs of an ONNX graph for each batch.
+
+    Args:
+        model: the graph; initializers whose data it leaves out are said to be external.
+        batches: input name -> array, each.
+        weights: the data left out, initializer -> array; lent, not copied.
+
+    Raises:
+        FileFormatError: ONNX Runtime refuses the graph or the inputs.
+    """
+    with registry.optional():
+        from zoo.frameworks.onnx import runtime
+    return runtime.run_batches(model, batches, None, weights)

@@ -1,0 +1,81 @@
+"""A spec as an ONNX graph, and with its weights as a file: streamed, never gathered in one protobuf message."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from zoo.arrays import Array
+from zoo.axes import axis_index
+from zoo.errors import UnsupportedError
+from zoo.frameworks.onnx.builder import Builder
+from zoo.frameworks.onnx.table import add_layer
+from zoo.layers import Concat, ModelSpec, Shape
+from zoo.shapes import activation_shapes, parameter_shapes
+from zoo.spec_json import METADATA_KEY, dumps, to_dict
+from zoo.wire.onnx import IR_VERSIONS, OPSET, Graph, chunks
+
+
+def graph(spec: ModelSpec, *, opset: int = OPSET, every_activation: bool = False, fast_lrn: bool = False) -> Graph:
+    """The network as an ONNX graph without its weights.
+
+    Nodes and their outputs are named after the layers, initializers canonically (``conv1.weight``); what a layer needs
+    besides goes by ``<layer>/<what>``. Inputs and outputs are float32 in canonical layout, N, C, H, W, N left open.
+
+    Args:
+        spec: the network.
+        opset: the operator set, 13 to 22.
+        every_activation: make every layer an output, not the network's own outputs alone.
+        fast_lrn: write LRN as elementary operators that ONNX Runtime runs faster than its ``LRN``; the same function.
+
+    Raises:
+        UnsupportedError: another operator set, or two things that ONNX would have to call by one name.
+    """
+    if opset not in IR_VERSIONS:
+        known = f"{min(IR_VERSIONS)} to {max(IR_VERSIONS)}"
+        raise UnsupportedError(f"{spec.name}: ONNX operator set {opset} cannot be written; choose one of {known}")
+    shapes, parameters, wiring = activation_shapes(spec), parameter_shapes(spec), spec.wiring()
+    for name in parameters:
+        if name in shapes:
+            raise UnsupportedError(f"layer {name!r}: an ONNX graph needs this name for a weight; rename the layer")
+    builder = Builder(opset=opset, fast_lrn=fast_lrn, taken={*shapes, *parameters})
+    for layer in spec.layers:
+        sources = wiring[layer.name]
+        add_layer(builder, layer, sources, [shapes[name] for name in sources], shapes[layer.name])
+    batches = _batches(spec, shapes)
+    outputs = [layer.name for layer in spec.layers] if every_activation else spec.outputs
+    return Graph(
+        name=spec.name,
+        title=spec.title,
+        opset=opset,
+        inputs={source.name: (batches[source.name], *source.shape) for source in spec.inputs},
+        outputs={name: (batches[name], *shapes[name]) for name in outputs},
+        nodes=tuple(builder.nodes),
+        parameters=parameters,
+        metadata=_metadata(spec),
+    )
+
+
+def _batches(spec: ModelSpec, shapes: Mapping[str, Shape]) -> dict[str, str]:
+    """Activation -> the name of its open batch size; one for all, unless a layer joins batches."""
+    joins = {
+        layer.name
+        for layer in spec.layers
+        if isinstance(layer, Concat) and axis_index(layer.name, layer.axis, shapes[layer.name]) == 0
+    }
+    batches = {source.name: f"N_{source.name}" if joins else "N" for source in spec.inputs}
+    for name, sources in spec.wiring().items():
+        batches[name] = f"N_{name}" if name in joins else batches[sources[0]]
+    return batches
+
+
+def _metadata(spec: ModelSpec) -> dict[str, str]:
+    readable = {} if spec.preprocessing is None else {"preprocessing": json.dumps(to_dict(spec.preprocessing))}
+    return {METADATA_KEY: dumps(spec), "model": spec.name} | readable
+
+
+def write(path: Path, model: Graph, tensors: Mapping[str, Array]) -> None:
+    """Write a graph with its weights (canonical name -> float32 array); equal arguments give equal bytes."""
+    with path.open("wb") as file:
+        file.writelines(chunks(model, tensors))

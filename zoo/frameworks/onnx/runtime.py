@@ -1,0 +1,78 @@
+"""The half of the ONNX adapter that runs: the only file that imports ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+from zoo.errors import FileFormatError, UnknownNameError
+from zoo.wire.onnx import Array
+
+# ONNX Runtime prints nothing short of its own end: what it warns of (a weight no node reads) is nothing to act on, and
+# its errors are raised as well.
+_FATAL = 4
+
+# A file that is no model, a graph or an operator it cannot run, inputs that do not fit, and its own failures.
+_states = cast(Any, states)
+_REFUSALS: tuple[type[Exception], ...] = (
+    _states.EPFail,
+    _states.Fail,
+    _states.InvalidArgument,
+    _states.InvalidGraph,
+    _states.InvalidProtobuf,
+    _states.NoModel,
+    _states.NoSuchFile,
+    _states.NotFound,
+    _states.NotImplemented,
+    _states.RuntimeException,
+    ValueError,
+)
+
+
+def run(
+    model: Path | bytes,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[str] | None,
+    weights: Mapping[str, Array] | None = None,
+) -> dict[str, Array]:
+    """`run_batches` of one batch."""
+    return run_batches(model, [inputs], outputs, weights)[0]
+
+
+def run_batches(
+    model: Path | bytes,
+    batches: Sequence[Mapping[str, Array]],
+    outputs: Sequence[str] | None,
+    weights: Mapping[str, Array] | None = None,
+) -> list[dict[str, Array]]:
+    """Output name -> array, for each batch.
+
+    Args:
+        model: a file or its bytes.
+        batches: input name -> array, each.
+        outputs: the outputs wanted; None for all.
+        weights: the initializers, where `model` leaves their data out; lent, not copied.
+    """
+    options, lent = ort.SessionOptions(), list[Any]()
+    options.log_severity_level = _FATAL
+    if weights:
+        lent = [ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C")) for array in weights.values()]
+        options.add_external_initializers(list(weights), lent)
+    where = model if isinstance(model, Path) else "the ONNX graph"
+    try:
+        source = str(model) if isinstance(model, Path) else model
+        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        for name in outputs or ():
+            if name not in names:
+                raise UnknownNameError(f"output of {where}", name, names)
+        wanted = list(outputs or names)
+        results = [cast("list[Array]", session.run(wanted, dict(inputs))) for inputs in batches]
+    except _REFUSALS as error:
+        raise FileFormatError(where, f"ONNX Runtime refuses it: {' '.join(str(error).split())}") from error
+    return [dict(zip(wanted, arrays, strict=True)) for arrays in results]

@@ -1,0 +1,50 @@
+"""Convolutions and dense layers as Conv and Gemm."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from zoo.axes import axis_index
+from zoo.frameworks.onnx.builder import Builder, pads_of, parameters, reshape_last
+from zoo.layers import Conv, Dense, Shape, Weighted
+from zoo.shapes import window
+
+
+def add(g: Builder, layer: Weighted, x: str, source: Shape, shape: Shape) -> None:
+    """The family's part of `zoo.frameworks.onnx.table.add_layer`."""
+    match layer:
+        case Conv():
+            _conv(g, layer, x, source)
+        case Dense():
+            _dense(g, layer, x, source, shape)
+        case _:
+            assert_never(layer)
+
+
+def _conv(g: Builder, layer: Conv, x: str, source: Shape) -> None:
+    at = window(layer, source)
+    g.last(
+        layer,
+        "Conv",
+        x,
+        *_weights(layer),
+        kernel_shape=layer.kernel,
+        strides=layer.stride,
+        pads=pads_of(at),
+        dilations=layer.dilation,
+        group=layer.groups,
+    )
+
+
+def _dense(g: Builder, layer: Dense, x: str, source: Shape, shape: Shape) -> None:
+    axis = axis_index(layer.name, layer.axis, source)
+    rows = x if len(source) == 1 else g.step(layer, "rows", "Flatten", x, axis=axis)
+    operands = [rows, *_weights(layer)]
+    if axis == 1:
+        g.last(layer, "Gemm", *operands, transB=1)
+    else:
+        reshape_last(g, layer, g.step(layer, "product", "Gemm", *operands, transB=1), shape)
+
+
+def _weights(layer: Weighted) -> list[str]:
+    return parameters(layer, "weight", "bias") if layer.bias else parameters(layer, "weight")

@@ -1,0 +1,231 @@
+"""The modules that ``torch.nn`` lacks. Each stands alone: the source writer copies its text into a generated model.
+
+Axes count the batch as 0; pads are (left, right, top, bottom), as in `torch.nn.functional.pad`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class PaddedConv2d(nn.Conv2d):
+    """A convolution that first pads its input with zeros, each side by its own amount."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int | tuple[int, int],
+        pads: tuple[int, int, int, int],
+        stride: int | tuple[int, int] = 1,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride=stride, dilation=dilation, groups=groups, bias=bias)
+        self.pads = pads
+
+    def forward(self, input: Tensor) -> Tensor:
+        """N x C x H x W to N x O x H' x W'."""
+        return super().forward(functional.pad(input, self.pads))
+
+
+class PaddedMaxPool2d(nn.Module):
+    """Max pooling over explicit pads that never win; a window wholly outside the image gives the lowest float."""
+
+    def __init__(
+        self, kernel: int | tuple[int, int], stride: int | tuple[int, int], pads: tuple[int, int, int, int]
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.pads = kernel, stride, pads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W to N x C x H' x W'."""
+        lowest = torch.finfo(x.dtype).min
+        return functional.max_pool2d(functional.pad(x, self.pads, value=lowest), self.kernel, self.stride)
+
+
+class PaddedAvgPool2d(nn.Module):
+    """Average pooling over explicit zero pads, divided by the part of the window inside the image and its `margin`.
+
+    As in Caffe, that part may be empty: 0 / 0 is NaN there, and 0 where the window starts past the edge.
+    """
+
+    def __init__(
+        self,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        pads: tuple[int, int, int, int],
+        margin: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.pads, self.margin = kernel, stride, pads, margin
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W to N x C x H' x W'."""
+        mean = functional.avg_pool2d(functional.pad(x, self.pads), self.kernel, self.stride)
+        rows, columns = (self.counted(x, mean, axis) for axis in (0, 1))
+        return mean * (self.kernel[0] * self.kernel[1] / (rows[:, None] * columns))
+
+    def counted(self, x: Tensor, mean: Tensor, axis: int) -> Tensor:
+        """How many pixels of each window count, along the rows (axis 0) or the columns (1); negative past the edge."""
+        start = torch.arange(mean.shape[2 + axis], device=x.device) * self.stride[axis]
+        end = (start + self.kernel[axis]).clamp(max=x.shape[2 + axis] + 2 * self.margin[axis])
+        return (end - start).to(x.dtype)
+
+
+class TowerLocalResponseNorm(nn.LocalResponseNorm):
+    """Local response normalisation in equal blocks of channels, so that no window crosses from tower to tower."""
+
+    def __init__(self, size: int, alpha: float, beta: float, k: float, towers: int) -> None:
+        super().__init__(size, alpha, beta, k)
+        self.towers = towers
+
+    def forward(self, input: Tensor) -> Tensor:
+        """N x C x ... to the same shape."""
+        blocks = input.reshape(input.shape[0] * self.towers, input.shape[1] // self.towers, -1)
+        return super().forward(blocks).reshape(input.shape)
+
+
+class SpatialLocalResponseNorm(nn.Module):
+    """Local response normalisation over a `size` x `size` window of pixels in the same map, zero padded."""
+
+    def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W to the same shape."""
+        mean_square = functional.avg_pool2d(x * x, self.size, stride=1, padding=self.size // 2)
+        return x * (self.k + self.alpha * mean_square) ** -self.beta
+
+
+class Power(nn.Module):
+    """``(shift + scale * x) ** power``."""
+
+    def __init__(self, power: float, scale: float, shift: float) -> None:
+        super().__init__()
+        self.power, self.scale, self.shift = power, scale, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        scaled = self.scale * x
+        return (scaled + self.shift if self.shift else scaled) ** self.power  # -0 stays -0
+
+
+class Concat(nn.Module):
+    """The inputs joined along an axis."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Shapes may differ along the axis alone."""
+        return torch.cat(inputs, dim=self.axis)
+
+
+class Slice(nn.Module):
+    """``x[start:stop]`` along an axis."""
+
+    def __init__(self, axis: int, start: int, stop: int) -> None:
+        super().__init__()
+        self.axis, self.start, self.stop = axis, start, stop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape; the axis becomes ``stop - start`` long."""
+        return x.narrow(self.axis, self.start, self.stop - self.start)
+
+
+class Eltwise(nn.Module):
+    """Inputs of one shape combined: "sum" (each times its coefficient), "prod" or "max"."""
+
+    def __init__(self, operation: str, coefficients: tuple[float, ...] = ()) -> None:
+        super().__init__()
+        self.operation, self.coefficients = operation, coefficients
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Any shape, kept."""
+        if self.coefficients:
+            inputs = tuple(factor * x for factor, x in zip(self.coefficients, inputs, strict=True))
+        result = inputs[0]
+        for x in inputs[1:]:
+            if self.operation == "sum":
+                result = result + x
+            elif self.operation == "prod":
+                result = result * x
+            else:
+                result = torch.maximum(result, x)
+        return result
+
+
+class Scale(nn.Module):
+    """``x * weight (+ bias)``, broadcast over `trailing` last axes."""
+
+    def __init__(self, shape: tuple[int, ...], trailing: int, bias: bool = False) -> None:
+        super().__init__()
+        self.trailing = (1,) * trailing
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        x = x * self.weight.reshape(self.weight.shape + self.trailing)
+        return x if self.bias is None else x + self.bias.reshape(self.bias.shape + self.trailing)
+
+
+class Bias(nn.Module):
+    """``x + bias``, broadcast over `trailing` last axes."""
+
+    def __init__(self, shape: tuple[int, ...], trailing: int) -> None:
+        super().__init__()
+        self.trailing = (1,) * trailing
+        self.bias = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return x + self.bias.reshape(self.bias.shape + self.trailing)
+
+
+class Multiply(nn.Module):
+    """``x * factor``, broadcast over `trailing` last axes, plus a bias of shape `bias` where that is set."""
+
+    def __init__(self, trailing: int, bias: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.trailing = (1,) * trailing
+        self.bias = None if bias is None else nn.Parameter(torch.zeros(bias))
+
+    def forward(self, x: Tensor, factor: Tensor) -> Tensor:
+        """The factor has the first axes of x, the batch included; the shape of x is kept."""
+        x = x * factor.reshape(factor.shape + self.trailing)
+        return x if self.bias is None else x + self.bias.reshape(self.bias.shape + self.trailing)
+
+
+class Add(nn.Module):
+    """``x + term``, broadcast over `trailing` last axes."""
+
+    def __init__(self, trailing: int) -> None:
+        super().__init__()
+        self.trailing = (1,) * trailing
+
+    def forward(self, x: Tensor, term: Tensor) -> Tensor:
+        """The term has the first axes of x, the batch included; the shape of x is kept."""
+        return x + term.reshape(term.shape + self.trailing)
+
+
+class BatchStatisticsNorm(nn.Module):
+    """Batch normalisation by the batch at hand, at inference too; the stored statistics are carried, not used."""
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x ... to the same shape."""
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
+        return (x - mean) / torch.sqrt(variance + self.eps)

@@ -1,0 +1,50 @@
+"""Functions of single numbers as torch.nn's modules, or ours where it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from torch import nn
+
+from zoo.axes import affine_shape, axis_index
+from zoo.frameworks.pytorch import modules
+from zoo.frameworks.pytorch.calls import Call, unless
+from zoo.layers import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Shape, Sigmoid, TanH
+
+
+def call(layer: Pointwise, inputs: Sequence[Shape]) -> Call:
+    """The family's part of `zoo.frameworks.pytorch.table.call`."""
+    shape = inputs[0]
+    match layer:
+        case ReLU():
+            return Call(make=nn.LeakyReLU, args=(layer.negative_slope,)) if layer.negative_slope else Call(make=nn.ReLU)
+        case Sigmoid():
+            return Call(make=nn.Sigmoid)
+        case TanH():
+            return Call(make=nn.Tanh)
+        case Power():
+            return Call(make=modules.Power, args=(layer.power, layer.scale, layer.shift))
+        case Dropout():
+            return Call(make=nn.Dropout, args=(layer.ratio,))
+        case Eltwise():
+            coefficients = (layer.coeffs,) if layer.coeffs else ()
+            return Call(make=modules.Eltwise, args=(layer.operation, *coefficients))
+        case Scale():
+            options = unless(not layer.bias, bias=True)
+            if len(inputs) == 2:
+                options = unless(not layer.bias, bias=inputs[1])
+                return Call(make=modules.Multiply, args=(len(shape) - len(inputs[1]),), options=options)
+            return Call(make=modules.Scale, args=_affine(layer, shape), options=options)
+        case Bias():
+            if len(inputs) == 2:
+                return Call(make=modules.Add, args=(len(shape) - len(inputs[1]),))
+            return Call(make=modules.Bias, args=_affine(layer, shape))
+        case _:
+            assert_never(layer)
+
+
+def _affine(layer: Scale | Bias, shape: Shape) -> tuple[Shape, int]:
+    """The shape of the parameter, and over how many axes it is broadcast after its own."""
+    size = affine_shape(layer, shape)
+    return size, len(shape) + 1 - axis_index(layer.name, layer.axis, shape) - len(size)

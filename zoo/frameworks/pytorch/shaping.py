@@ -1,0 +1,25 @@
+"""Reshaping, joining and cutting as modules."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from torch import nn
+
+from zoo.axes import axis_index
+from zoo.frameworks.pytorch import modules
+from zoo.frameworks.pytorch.calls import Call
+from zoo.layers import Concat, Flatten, Shape, Shaping, Slice
+
+
+def call(layer: Shaping, shape: Shape) -> Call:
+    """The family's part of `zoo.frameworks.pytorch.table.call`."""
+    match layer:
+        case Flatten():
+            return Call(make=nn.Flatten, args=(layer.axis, layer.end_axis))
+        case Concat():
+            return Call(make=modules.Concat, args=(axis_index(layer.name, layer.axis, shape),))
+        case Slice():
+            return Call(make=modules.Slice, args=(axis_index(layer.name, layer.axis, shape), layer.start, layer.stop))
+        case _:
+            assert_never(layer)

@@ -1,0 +1,93 @@
+"""The Python source of a network, which imports torch alone."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from zoo import registry
+from zoo.axes import shape_text
+from zoo.frameworks.pytorch import modules
+from zoo.frameworks.pytorch.calls import Call
+from zoo.frameworks.pytorch.initial import starts
+from zoo.frameworks.pytorch.network import attribute_names, identifier, parameter_names, tied_keys
+from zoo.frameworks.pytorch.table import network_calls
+from zoo.layers import ModelSpec
+from zoo.shapes import activation_shapes
+
+
+def source_text(spec: ModelSpec) -> str:
+    """The Python source of the network."""
+    calls, attributes, shapes = network_calls(spec), attribute_names(spec), activation_shapes(spec)
+    helpers = sorted({made.make for made in calls.values() if made.make.__module__ == modules.__name__}, key=_line)
+    body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in helpers)
+    imports = ["import torch"] * ("torch." in body) + ["from torch import Tensor, nn"]
+    imports += ["from torch.nn import functional"] * ("functional." in body)
+    inputs = _text(", ".join(f"{source.name} (N x {shape_text(source.shape)})" for source in spec.inputs))
+    results, kind = _text(", ".join(spec.outputs)), "Tensor" if len(spec.outputs) == 1 else "tuple[Tensor, ...]"
+    signature = ", ".join(f"{attributes[source.name]}: Tensor" for source in spec.inputs)
+    lines = [
+        f'"""{_text(spec.name)}: {_text(spec.title)}."""\n',
+        "from __future__ import annotations\n",
+        *imports,
+        f"{body}\n",
+        f"class {_class_name(spec.name)}(nn.Module):",
+        '    """Comments give the output of each layer, without the batch axis."""\n',
+        "    def __init__(self) -> None:",
+        "        super().__init__()",
+        *(
+            f"        self.{attributes[name]} = {made.text()}  # {shape_text(shapes[name])}"
+            for name, made in calls.items()
+        ),
+        *(f"        self.{twin} = self.{owner}  # one tensor" for twin, owner in tied_keys(spec)),
+        *_initial_lines(spec),
+        f"\n    def forward(self, {signature}) -> {kind}:",
+        f'        """{results}, from {inputs}."""',
+        *_forward_lines(spec, calls, attributes),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _initial_lines(spec: ModelSpec) -> list[str]:
+    recipe, names, made = registry.recipe(spec), parameter_names(spec), starts(spec)
+    said = f"        # Initial values: the recipe {recipe.name} ({_text(recipe.source)})"
+    if not made:
+        return [f"{said}, which are torch's own."]
+    return [f"{said}.", *(f"        {start.text(f'self.{names[name]}')}" for name, start in made.items())]
+
+
+def _forward_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mapping[str, str]) -> list[str]:
+    # A chain is written with one variable, anything else with one an activation.
+    before = [spec.inputs[0].name, *calls]
+    chain = all(names == (name,) for name, names in zip(before, spec.wiring().values(), strict=False))
+    variables = {name: "x" if chain and name in calls else python for name, python in attributes.items()}
+    lines = [
+        f"        {variables[name]} = {made.apply_text(f'self.{attributes[name]}', [variables[i] for i in names])}"
+        for (name, made), names in zip(calls.items(), spec.wiring().values(), strict=True)
+    ]
+    return [*lines, f"        return {', '.join(variables[name] for name in spec.outputs)}"]
+
+
+def _class_name(name: str) -> str:
+    words = "".join(word[:1].upper() + word[1:] for word in identifier(name).split("_"))
+    own = identifier(words.replace("Alexnet", "AlexNet"))
+    return f"{own}Network" if own == "Tensor" or hasattr(modules, own) else own  # leave the helpers their names
+
+
+def _line(helper: type[nn.Module]) -> int:
+    return inspect.getsourcelines(helper)[1]
+
+
+def _text(text: str) -> str:
+    """Anybody's words, made safe within a docstring."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'")
+
+
+def generate(spec: ModelSpec, directory: Path) -> list[Path]:
+    """Write ``<name>.py``, a module that imports torch alone; see `zoo.registry.Framework.generate`."""
+    path = directory / f"{identifier(spec.name)}.py"
+    path.write_text(source_text(spec), encoding="utf-8")
+    return [path]

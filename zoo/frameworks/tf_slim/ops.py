@@ -1,0 +1,119 @@
+"""What slim has no layer for. Each function stands alone: a network's source carries those that it calls."""
+
+# pyright: basic, reportMissingImports=false
+
+import tensorflow.compat.v1 as tf
+import tf_slim as slim
+
+
+@slim.add_arg_scope
+def grouped_conv2d(
+    inputs,
+    num_outputs,
+    kernel_size,
+    groups,
+    stride=1,
+    padding="SAME",
+    rate=1,
+    weights_initializer=None,
+    weights_regularizer=None,
+    biases_initializer=tf.zeros_initializer,
+    scope=None,
+):
+    """A convolution in groups, from one variable of H x W x (C / groups) x O.
+
+    The channels are split and joined again, not left to the grouped form of tf.nn.conv2d, which has no gradient on
+    the CPU; and so the ops of group i lie in the name scope tower_i, by which they can be placed on a device.
+    """
+    with tf.variable_scope(scope, "GroupedConv"):
+        shape = [*kernel_size, inputs.shape.as_list()[3] // groups, num_outputs]
+        weights = slim.model_variable(
+            "weights", shape, initializer=weights_initializer, regularizer=weights_regularizer
+        )
+        parts = zip(tf.split(inputs, groups, 3), tf.split(weights, groups, 3), strict=True)
+        towers = []
+        for i, (tower, kernel) in enumerate(parts):
+            with tf.name_scope(f"tower_{i}"):
+                towers.append(tf.nn.conv2d(tower, kernel, stride, padding, dilations=rate))
+        net = tf.concat(towers, 3)
+        if biases_initializer is not None:
+            net = tf.nn.bias_add(net, slim.model_variable("biases", [num_outputs], initializer=biases_initializer))
+        return net
+
+
+def tower_lrn(inputs, towers, depth_radius, bias, alpha, beta, scope=None):
+    """Local response normalisation whose windows stop at the tower boundary; tower i in the name scope tower_i."""
+    with tf.name_scope(scope, "TowerLRN"):
+        normalised = []
+        for i, tower in enumerate(tf.split(inputs, towers, 3)):
+            with tf.name_scope(f"tower_{i}"):
+                normalised.append(
+                    tf.nn.local_response_normalization(
+                        tower, depth_radius=depth_radius, bias=bias, alpha=alpha, beta=beta
+                    )
+                )
+        return tf.concat(normalised, 3)
+
+
+def lrn_within_channel(inputs, size, alpha, beta, k, scope=None):
+    """x * (k + alpha / size^2 * sum(x^2))^-beta over windows of size x size pixels of the same map, zero padded."""
+    with tf.name_scope(scope, "LRNWithinChannel"):
+        border = [(size - 1) // 2] * 2
+        squares = tf.pad(tf.square(inputs), [[0, 0], border, border, [0, 0]])
+        mean = tf.nn.avg_pool2d(squares, [size, size], 1, "VALID")
+        return inputs * tf.pow(k + alpha * mean, -beta)
+
+
+def clipped_avg_pool2d(inputs, kernel_size, stride, pad, overhang, scope=None):
+    """Average pooling as Caffe does it: the border of zeros counts, what a window reads beyond it does not.
+
+    Args:
+        inputs: N x H x W x C.
+        kernel_size: rows, columns.
+        stride: one number, or rows and columns.
+        pad: rows above and below, columns left and right, that are zeros and count.
+        overhang: further rows below and columns to the right that do not count.
+        scope: the name of its ops.
+    """
+    with tf.name_scope(scope, "ClippedAvgPool"):
+        border = [[0, 0], *([before, before + after] for before, after in zip(pad, overhang, strict=True)), [0, 0]]
+        mean = tf.nn.avg_pool2d(tf.pad(inputs, border), kernel_size, stride, "VALID")
+        stride = [stride, stride] if isinstance(stride, int) else stride
+
+        def counted(i):  # along an axis; past the edge Caffe's count is negative
+            start = tf.range(mean.shape.as_list()[1 + i]) * stride[i]
+            end = tf.minimum(start + kernel_size[i], inputs.shape.as_list()[1 + i] + 2 * pad[i])
+            return tf.cast(end - start, inputs.dtype)
+
+        share = counted(0)[:, tf.newaxis] * counted(1) / (kernel_size[0] * kernel_size[1])
+        return mean / share[:, :, tf.newaxis]
+
+
+def plain_batch_norm(inputs, epsilon, is_training, decay=0.999, scope=None):
+    """(x - mean) / sqrt(variance + epsilon) a channel, channels last, with neither scale nor shift.
+
+    In place of slim.batch_norm, which needs Keras 2, and whose fused kernel raises an epsilon below 1.001e-5 in
+    silence. In training the batch's own statistics count, and the moving ones follow by tf.GraphKeys.UPDATE_OPS.
+    """
+    with tf.variable_scope(scope, "BatchNorm"):
+        channels = inputs.shape.as_list()[-1:]
+        mean = slim.model_variable("moving_mean", channels, initializer=tf.zeros_initializer, trainable=False)
+        variance = slim.model_variable("moving_variance", channels, initializer=tf.ones_initializer, trainable=False)
+        if is_training:
+            batch = tf.nn.moments(inputs, list(range(len(inputs.shape) - 1)))
+            for moving, current in zip((mean, variance), batch, strict=True):
+                tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, moving.assign_sub((1 - decay) * (moving - current)))
+            mean, variance = batch
+        return tf.nn.batch_normalization(inputs, mean, variance, None, None, epsilon)
+
+
+def shared_variables(twins):
+    """A custom getter: whoever asks for a variable whose name ends as a key of `twins`, gets the one it stands for."""
+
+    def get(getter, name, *args, **options):
+        for twin, owner in twins.items():
+            if name.endswith(f"/{twin}"):
+                return getter(name[: -len(twin)] + owner, *args, **{**options, "reuse": True})
+        return getter(name, *args, **options)
+
+    return get

@@ -1,0 +1,87 @@
+"""Functions of single numbers, and of numbers at one place."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from zoo.axes import axis_index
+from zoo.frameworks.tf_slim.calls import Expression, Name, call
+from zoo.frameworks.tf_slim.site import Site, canonical, native
+from zoo.layers import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Shape, Sigmoid, TanH
+from zoo.parameters import Parameter, layer_parameters
+
+
+def expression(layer: Pointwise, at: Site) -> Expression:
+    """The family's part of `zoo.frameworks.tf_slim.table.Table.expression`."""
+    x, scope = at.inputs[0], at.scope
+    match layer:
+        case ReLU(negative_slope=0.0):
+            return call("tf.nn.relu", x, name=scope)
+        case ReLU():
+            return call("tf.nn.leaky_relu", x, alpha=layer.negative_slope, name=scope)
+        case Sigmoid():
+            return call("tf.nn.sigmoid", x, name=scope)
+        case TanH():
+            return call("tf.nn.tanh", x, name=scope)
+        case Power():
+            return _power(layer, x, scope)
+        case Dropout():
+            keep = Name("dropout_keep_prob") if layer.ratio == at.dropout else 1 - layer.ratio
+            return call("slim.dropout", x, keep, is_training=Name("is_training"), scope=scope)
+        case Eltwise():
+            return _eltwise(layer, [*at.inputs], scope)
+        case Scale() | Bias():
+            return _affine(layer, at)
+        case _:
+            assert_never(layer)
+
+
+def _affine(layer: Scale | Bias, at: Site) -> Expression:
+    """A product, a sum or both, with the parameters that the layer has, else with the second activation."""
+    result, shape, rows = at.inputs[0], at.shapes[0], layer_parameters(layer, at.shapes)
+    axis = 1 if len(at.inputs) == 2 else axis_index(layer.name, layer.axis, shape)
+    operands = [_parameter(f"{at.scope}/{row.slim}", row, axis, shape) for row in rows]
+    if len(at.inputs) == 2:
+        operands.insert(0, _beside(at.inputs[1], 0, at.shapes[1], shape))
+    functions = ["tf.add"] if isinstance(layer, Bias) else ["tf.multiply", "tf.add"]
+    for i, (function, operand) in enumerate(zip(functions, operands, strict=False)):
+        last = i == len(functions) - 1
+        result = call(function, result, operand, name=at.scope if last else None)
+    return result
+
+
+def _power(layer: Power, x: Expression, scope: str) -> Expression:
+    if layer.scale != 1:
+        x = call("tf.multiply", x, layer.scale)
+    if layer.shift != 0:
+        x = call("tf.add", x, layer.shift)
+    return call("tf.pow", x, layer.power, name=scope) if layer.power != 1 else call("tf.identity", x, name=scope)
+
+
+def _eltwise(layer: Eltwise, inputs: list[Expression], scope: str) -> Expression:
+    if layer.operation == "sum":
+        coeffs = layer.coeffs or (1.0,) * len(inputs)
+        terms = [x if c == 1 else call("tf.multiply", x, c) for x, c in zip(inputs, coeffs, strict=True)]
+        return call("tf.add_n", terms, name=scope)
+    made, function = inputs[0], "tf.multiply" if layer.operation == "prod" else "tf.maximum"
+    for other in inputs[1:]:
+        made = call(function, made, other)
+    return call("tf.identity", made, name=scope)
+
+
+def _parameter(name: str, row: Parameter, axis: int, shape: Shape) -> Expression:
+    initializer = call("tf.constant_initializer", 1.0 if row.start == "one" else 0.0)
+    return _beside(call("slim.model_variable", name, [*row.shape], initializer=initializer), axis, row.shape, shape)
+
+
+def _beside(value: Expression, axis: int, size: Shape, shape: Shape) -> Expression:
+    """A parameter (`axis` at least 1) or activation (`axis` 0) of `size`, broadcast along an activation of `shape`."""
+    if axis == 0 and size == shape:
+        return value
+    if len(shape) == 3 and axis == 1 and len(size) == 1:
+        return value  # a number a channel, and channels are last
+    if axis == 0:
+        full = [-1, *size, *[1] * (len(shape) - len(size))]
+        return native(call("tf.reshape", canonical(value, size), full), shape)
+    full = [*[1] * axis, *size, *[1] * (len(shape) + 1 - axis - len(size))]
+    return native(call("tf.reshape", value, full), shape)

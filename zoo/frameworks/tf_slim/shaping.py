@@ -1,0 +1,34 @@
+"""Reshaping, joining and cutting, in canonical order."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from zoo.frameworks.tf_slim.calls import Expression, call
+from zoo.frameworks.tf_slim.site import Site, canonical, native, native_axis
+from zoo.layers import Concat, Flatten, Shape, Shaping, Slice
+
+
+def expression(layer: Shaping, at: Site) -> Expression:
+    """The family's part of `zoo.frameworks.tf_slim.table.Table.expression`."""
+    x, shape = at.inputs[0], at.shapes[0]
+    match layer:
+        case Flatten():
+            if len(at.shape) == 1:
+                return call("slim.flatten", canonical(x, shape), scope=at.scope)
+            return _reshape(x, shape, at.shape, at.scope)
+        case Concat():
+            return call("tf.concat", [*at.inputs], native_axis(layer, layer.axis, shape), name=at.scope)
+        case Slice():
+            axis, rank = native_axis(layer, layer.axis, shape), len(shape) + 1
+            begin = [layer.start if i == axis else 0 for i in range(rank)]
+            size = [layer.stop - layer.start if i == axis else -1 for i in range(rank)]
+            return call("tf.slice", x, begin, size, name=at.scope)
+        case _:
+            assert_never(layer)
+
+
+def _reshape(x: Expression, before: Shape, after: Shape, scope: str) -> Expression:
+    if before == after:
+        return call("tf.identity", x, name=scope)
+    return native(call("tf.reshape", canonical(x, before), [-1, *after]), after)

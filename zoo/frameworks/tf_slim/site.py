@@ -1,0 +1,71 @@
+"""What the families' calls need to know of a layer's place, and how activations lie in TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from zoo.axes import axis_index
+from zoo.frameworks.tf_slim.calls import Activation, Expression, call
+from zoo.layers import Layer, Pair, Shape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Site:
+    """Where a layer stands in its network, as far as its call depends on that.
+
+    Attributes:
+        scope: of its variables and operations.
+        inputs: the activations it reads.
+        shapes: theirs, without the batch axis.
+        shape: of its own.
+        on_map: whether the vector it reads is an N x 1 x 1 x C tensor.
+        keeps_map: whether its own is to stay one.
+        is_head: whether it is the classifier, whose outputs are the function's ``num_classes``.
+        dropout: the ratio that ``dropout_keep_prob`` stands for.
+        initializers: the options of its call for initial values that are not the arg_scope's.
+    """
+
+    scope: str
+    inputs: Sequence[Activation]
+    shapes: Sequence[Shape]
+    shape: Shape
+    on_map: bool
+    keeps_map: bool
+    is_head: bool
+    dropout: float
+    initializers: Mapping[str, Expression]
+
+
+# Where the axes N, C, H, W of an image are found in TensorFlow's N, H, W, C.
+_IMAGE_AXES = (0, 3, 1, 2)
+_TO_CANONICAL, _TO_NATIVE = [0, 3, 1, 2], [0, 2, 3, 1]
+
+
+def pair(sides: Pair) -> Expression:
+    """One number where both sides are equal."""
+    return sides[0] if sides[0] == sides[1] else [*sides]
+
+
+def native_axis(layer: Layer, axis: int, shape: Shape) -> int:
+    """Where a canonical axis lies in TensorFlow's activation."""
+    index = axis_index(layer.name, axis, shape)
+    return _IMAGE_AXES[index] if len(shape) == 3 else index
+
+
+def canonical(x: Expression, shape: Shape) -> Expression:
+    """An activation in canonical layout."""
+    return call("tf.transpose", x, _TO_CANONICAL) if len(shape) == 3 else x
+
+
+def native(x: Expression, shape: Shape) -> Expression:
+    """The inverse of `canonical`."""
+    return call("tf.transpose", x, _TO_NATIVE) if len(shape) == 3 else x
+
+
+def padded(x: Expression, before: Pair, after: Pair, value: Expression = None) -> Expression:
+    """`x` with explicit borders; a negative `after` (rows that no window reads) needs none."""
+    borders = [[before[i], max(after[i], 0)] for i in range(2)]
+    if borders == [[0, 0], [0, 0]]:
+        return x
+    return call("tf.pad", x, [[0, 0], *borders, [0, 0]], constant_values=value)

@@ -1,0 +1,56 @@
+"""The closed union of layer kinds, and `ModelSpec`, a network as inert data.
+
+Standard library only: a spec can be read, compared and printed where no framework is installed.
+
+Conventions, for every kind:
+
+* A file holds a family of kinds, and every framework's folder has a file of the same name for them. What each framework
+  must learn of a new kind, the type checker lists: each `match` over a family ends in `assert_never`.
+* Every layer has exactly one output, named after the layer. Shapes leave the batch axis out: an image is
+  ``(C, H, W)``, a vector ``(C,)``. An ``axis`` counts the batch as axis 0 and may be negative, as in Caffe.
+* ``inputs`` names the activations read; left empty it means "the layer listed before" (a chain).
+* Pairs are (height, width).
+* The *meaning* of each kind is its float64 function in ``zoo.reference``; the docstrings state it.
+"""
+
+from zoo.layers.base import Pair, Rounding, Shape
+from zoo.layers.network import Input, Layer, ModelSpec, Preprocessing, Tie
+from zoo.layers.normalising import LRN, BatchNorm, Normalising, Softmax
+from zoo.layers.pointwise import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Sigmoid, TanH
+from zoo.layers.pooling import LOWEST, Pool, Pooling
+from zoo.layers.shaping import Concat, Flatten, Shaping, Slice
+from zoo.layers.weighted import Conv, Dense, Weighted
+
+__all__ = [
+    "LOWEST",
+    "LRN",
+    "BatchNorm",
+    "Bias",
+    "Concat",
+    "Conv",
+    "Dense",
+    "Dropout",
+    "Eltwise",
+    "Flatten",
+    "Input",
+    "Layer",
+    "ModelSpec",
+    "Normalising",
+    "Pair",
+    "Pointwise",
+    "Pool",
+    "Pooling",
+    "Power",
+    "Preprocessing",
+    "ReLU",
+    "Rounding",
+    "Scale",
+    "Shape",
+    "Shaping",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "TanH",
+    "Tie",
+    "Weighted",
+]

@@ -1,0 +1,130 @@
+"""`ModelSpec`, a network as inert data, with its inputs and how its images are prepared."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+from zoo.errors import UnknownNameError
+from zoo.layers.base import Shape
+from zoo.layers.normalising import Normalising
+from zoo.layers.pointwise import Pointwise
+from zoo.layers.pooling import Pooling
+from zoo.layers.shaping import Shaping
+from zoo.layers.weighted import Conv, Dense, Weighted
+
+# The closed union: every consumer goes through the families, and a new kind is a type error in each of them.
+Layer: TypeAlias = Weighted | Pooling | Normalising | Pointwise | Shaping
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Input:
+    """A named input of the network; ``shape`` without the batch axis."""
+
+    name: str = "data"
+    shape: Shape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preprocessing:
+    """How an RGB image becomes the network's input: resize the short side, centre crop, order, scale, (x - mean) / std.
+
+    ``scale`` multiplies the 0..255 pixels first (1 keeps them, 1/255 gives 0..1); ``mean`` and ``std`` are in that
+    range and in ``channels`` order.
+    """
+
+    channels: Literal["RGB", "BGR"] = "RGB"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    resize: int = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tie:
+    """Parameters of one shape that are one tensor, and stay so in training: Caffe's ``param { name }``."""
+
+    name: str
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """A network: a DAG of layers, listed in the order they run; weights hold a copy of every tied parameter."""
+
+    name: str
+    title: str
+    inputs: tuple[Input, ...]
+    layers: tuple[Layer, ...]
+    preprocessing: Preprocessing | None = None
+    ties: tuple[Tie, ...] = ()
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name; raises `UnknownNameError`."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise UnknownNameError("layer", name, (layer.name for layer in self.layers))
+
+    def wiring(self) -> dict[str, tuple[str, ...]]:
+        """Layer name -> the activations it reads, chains written out."""
+        previous, wires = self.inputs[0].name, dict[str, tuple[str, ...]]()
+        for layer in self.layers:
+            wires[layer.name] = layer.inputs or (previous,)
+            previous = layer.name
+        return wires
+
+    @property
+    def file_name(self) -> str:
+        """The name as a file's, without a suffix: a stranger's network may be called ``../../x``."""
+        return re.sub(r"[^0-9A-Za-z._-]+", "_", self.name).lstrip(".")[:100] or "network"
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The activations no layer reads."""
+        read = {name for names in self.wiring().values() for name in names}
+        return tuple(layer.name for layer in self.layers if layer.name not in read)
+
+    @property
+    def head(self) -> Conv | Dense | None:
+        """The last layer with an ordinary weight: the classifier, whose output are the logits."""
+        return next((layer for layer in reversed(self.layers) if isinstance(layer, Conv | Dense)), None)
+
+    def replace_layer(self, layer: Layer) -> ModelSpec:
+        """This network with the layer of the same name exchanged."""
+        self.layer(layer.name)
+        return replace(self, layers=tuple(layer if old.name == layer.name else old for old in self.layers))
+
+    def change(self, name: str, **fields: Any) -> ModelSpec:
+        """This network with some fields of one layer changed: ``spec.change("norm1", k=1.0)``."""
+        return self.replace_layer(replace(self.layer(name), **fields))
+
+    def without(self, *names: str) -> ModelSpec:
+        """This chain with layers left out."""
+        for name in names:
+            self.layer(name)
+        return replace(self, layers=tuple(layer for layer in self.layers if layer.name not in names))
+
+    def insert(self, layer: Layer, *, after: str) -> ModelSpec:
+        """This chain with one more layer."""
+        at = self.layers.index(self.layer(after)) + 1
+        return replace(self, layers=(*self.layers[:at], layer, *self.layers[at:]))
+
+    def move(self, name: str, *, after: str) -> ModelSpec:
+        """This chain with a layer at another place."""
+        return self.without(name).insert(self.layer(name), after=after)
+
+    def with_num_classes(self, num_classes: int) -> ModelSpec:
+        """This network with another number of outputs in its `head`."""
+        match self.head:
+            case Dense() as head:
+                return self.replace_layer(replace(head, out_features=num_classes))
+            case Conv() as head:
+                return self.replace_layer(replace(head, out_channels=num_classes))
+            case None:
+                return self
+
+    def with_input_size(self, size: int) -> ModelSpec:
+        """This network for square images of another size."""
+        return replace(self, inputs=tuple(replace(i, shape=(*i.shape[:-2], size, size)) for i in self.inputs))

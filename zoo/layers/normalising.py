@@ -1,0 +1,46 @@
+"""Numbers set in relation to their neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from zoo.layers.base import Named
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LRN(Named):
+    """Local response normalisation, ``x * (k + alpha/n * sum(x^2))^-beta``.
+
+    ``region="across"``: the window is ``size`` channels (odd), n = size; ``towers`` equal blocks of channels are
+    normalised apart, so that a window stops at the tower boundary (2012 paper, section 3.3 and the two-GPU code).
+    ``region="within"``: the window is size x size pixels of the same map, zero padded, n = size^2.
+    """
+
+    size: int
+    alpha: float
+    beta: float
+    k: float = 1.0
+    towers: int = 1
+    region: Literal["across", "within"] = "across"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchNorm(Named):
+    """``(x - mean) / sqrt(variance + eps)`` a channel; parameters ``mean`` and ``variance`` (C,), no affine part.
+
+    ``batch_stats`` takes both (biased variance) from the batch at hand, as Caffe's ``use_global_stats: false``.
+    """
+
+    eps: float = 1e-5
+    batch_stats: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Softmax(Named):
+    """``exp(x) / sum(exp(x))`` along ``axis``."""
+
+    axis: int = 1
+
+
+Normalising: TypeAlias = LRN | BatchNorm | Softmax

@@ -1,0 +1,77 @@
+"""Every number by itself, or together with those at its own place in another activation or a parameter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from zoo.layers.base import Named
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReLU(Named):
+    """``max(x, 0) + negative_slope * min(x, 0)``."""
+
+    negative_slope: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sigmoid(Named):
+    """``1 / (1 + exp(-x))``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TanH(Named):
+    """``tanh(x)``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Power(Named):
+    """``(shift + scale * x) ^ power``; where scale or power is 0, a constant that does not read ``x``."""
+
+    power: float = 1.0
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dropout(Named):
+    """The identity at inference; in training drops a share ``ratio`` and scales the rest by ``1 / (1 - ratio)``."""
+
+    ratio: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Eltwise(Named):
+    """Inputs of one shape combined: ``sum`` (weighted by ``coeffs``, default all 1), ``prod`` or ``max``.
+
+    A ``max`` takes the second input where the first is not greater, then each other one that is greater: as in Caffe,
+    what NaN does depends on the order.
+    """
+
+    operation: Literal["sum", "prod", "max"] = "sum"
+    coeffs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scale(Named):
+    """``x * weight (+ bias)``, broadcast from ``axis`` on over ``num_axes`` axes (-1: all the rest).
+
+    With two inputs the second one, batch axis included, is the multiplier (``axis`` must then be 0) and there is no
+    ``weight``.
+    """
+
+    axis: int = 1
+    num_axes: int = 1
+    bias: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bias(Named):
+    """``x + bias``, broadcast from ``axis`` on over ``num_axes`` axes; two inputs as in `Scale`."""
+
+    axis: int = 1
+    num_axes: int = 1
+
+
+Pointwise: TypeAlias = ReLU | Sigmoid | TanH | Power | Dropout | Eltwise | Scale | Bias

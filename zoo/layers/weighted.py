@@ -1,0 +1,38 @@
+"""Sums of products with a kernel of learnt numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from zoo.layers.base import Named, Pair, Rounding
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conv(Named):
+    """2-D cross-correlation, zero padded; parameters ``weight`` (O, I/groups, H, W) and ``bias`` (O,).
+
+    ``rounding="ceil"`` rounds the output size up and reads zeros past the bottom and right edge, as
+    cuda-convnet did in 2012; every other framework rounds down.
+    """
+
+    out_channels: int
+    kernel: Pair
+    stride: Pair = (1, 1)
+    pad: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    bias: bool = True
+    rounding: Rounding = "floor"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dense(Named):
+    """``y = W x + b`` over the axes from ``axis`` on, flattened C, H, W; ``weight`` (O, I), ``bias`` (O,)."""
+
+    out_features: int
+    bias: bool = True
+    axis: int = 1
+
+
+Weighted: TypeAlias = Conv | Dense

@@ -1,0 +1,110 @@
+"""What a layer carries besides its settings: one row a parameter. Whoever names, orders, draws or decays one reads it.
+
+The canonical name of a parameter is ``<layer>.<role>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal, TypeAlias, assert_never
+
+from zoo import layers
+from zoo.axes import affine_shape, axis_index
+from zoo.layers import Layer, Shape
+
+Role: TypeAlias = Literal["weight", "bias", "mean", "variance"]
+
+# "kernel": drawn at random, narrower the more numbers it sums. "offset": added to such sums; a recipe may start it at a
+# constant of its own, otherwise at zero.
+Start: TypeAlias = Literal["kernel", "offset", "zero", "one"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameter:
+    """One parameter of one layer.
+
+    Attributes:
+        role: the last part of its canonical name.
+        shape: canonical: O, I / groups, H, W of a convolution; O, I of a dense layer.
+        torch: its name in the modules of ``torch.nn``.
+        slim: its name among TF-slim's variables (tf_slim/layers/layers.py; batch_norm has gamma and beta).
+        numpy: its name in the dictionaries of caffe-tensorflow (kaffe/tensorflow/transformer.py).
+        blob: its place among the layer's blobs in Caffe.
+        start: what it is before training.
+        decays: whether weight decay pulls it towards zero.
+    """
+
+    role: Role
+    shape: Shape
+    torch: str
+    slim: str
+    numpy: str
+    blob: int
+    start: Start
+    decays: bool = False
+
+
+def layer_parameters(layer: Layer, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:
+    """The rows of one layer, in canonical order.
+
+    Args:
+        layer: its description.
+        inputs: the shapes of the activations it reads, without the batch axis.
+    """
+    shape = inputs[0]
+    match layer:
+        case layers.Conv():
+            kernel = _kernel((layer.out_channels, shape[0] // layer.groups, *layer.kernel))
+            return (kernel, _offset((layer.out_channels,))) if layer.bias else (kernel,)
+        case layers.Dense():
+            read = shape[axis_index(layer.name, layer.axis, shape) - 1 :]
+            kernel = _kernel((layer.out_features, prod(read)))
+            return (kernel, _offset((layer.out_features,))) if layer.bias else (kernel,)
+        case layers.Scale():
+            if len(inputs) == 2:
+                return (_term(inputs[1], slim="beta", blob=0),) if layer.bias else ()
+            size = affine_shape(layer, shape)
+            return (_factor(size), _term(size, slim="beta", blob=1)) if layer.bias else (_factor(size),)
+        case layers.Bias():
+            return () if len(inputs) == 2 else (_term(affine_shape(layer, shape), slim="biases", blob=0),)
+        case layers.BatchNorm():
+            return _statistics(shape[:1])
+        case layers.Pool() | layers.LRN() | layers.ReLU() | layers.Sigmoid() | layers.TanH() | layers.Power():
+            return ()
+        case layers.Dropout() | layers.Softmax() | layers.Eltwise():
+            return ()
+        case layers.Flatten() | layers.Concat() | layers.Slice():
+            return ()
+        case _:
+            assert_never(layer)
+
+
+def _kernel(shape: Shape) -> Parameter:
+    return Parameter(
+        role="weight", shape=shape, torch="weight", slim="weights", numpy="weights", blob=0, start="kernel", decays=True
+    )
+
+
+def _offset(shape: Shape) -> Parameter:
+    return Parameter(role="bias", shape=shape, torch="bias", slim="biases", numpy="biases", blob=1, start="offset")
+
+
+def _factor(shape: Shape) -> Parameter:
+    return Parameter(
+        role="weight", shape=shape, torch="weight", slim="gamma", numpy="weights", blob=0, start="one", decays=True
+    )
+
+
+def _term(shape: Shape, *, slim: str, blob: int) -> Parameter:
+    return Parameter(role="bias", shape=shape, torch="bias", slim=slim, numpy="biases", blob=blob, start="zero")
+
+
+def _statistics(shape: Shape) -> tuple[Parameter, Parameter]:
+    mean = Parameter(
+        role="mean", shape=shape, torch="running_mean", slim="moving_mean", numpy="mean", blob=0, start="zero"
+    )
+    return mean, replace(
+        mean, role="variance", torch="running_var", slim="moving_variance", numpy="variance", blob=1, start="one"
+    )

@@ -1,0 +1,59 @@
+"""The oracle: a NumPy float64 forward pass that *defines* every layer kind.
+
+Written for plainness, a file a family of kinds; each function can be held against the formula in the docstring of its
+kind in `zoo.layers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from zoo import layers
+from zoo.arrays import Array
+from zoo.layers import Layer, ModelSpec
+from zoo.reference import normalising, pointwise, pooling, shaping, weighted
+from zoo.reference.arrays import Float64
+
+__all__ = ["apply", "forward"]
+
+
+def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Float64]:
+    """Run `spec` at inference in float64.
+
+    Args:
+        spec: the network.
+        weights: canonical name -> array; any float type.
+        inputs: input name -> batch, N x shape.
+
+    Returns:
+        Every layer's activation under its name, float64, N x shape.
+    """
+    activations: dict[str, Float64] = {name: np.asarray(x, np.float64) for name, x in inputs.items()}
+    wiring = spec.wiring()
+    for layer in spec.layers:
+        prefix = f"{layer.name}."
+        parameters = {name[len(prefix) :]: w for name, w in weights.items() if name.startswith(prefix)}
+        activations[layer.name] = apply(layer, [activations[name] for name in wiring[layer.name]], parameters)
+    return {layer.name: activations[layer.name] for layer in spec.layers}
+
+
+def apply(layer: Layer, inputs: Sequence[Float64], parameters: Mapping[str, Array]) -> Float64:
+    """One layer.
+
+    Args:
+        layer: its description.
+        inputs: float64 activations it reads, N x shape each.
+        parameters: ``weight``, ``bias``, ``mean``, ``variance``, as the kind has them.
+    """
+    x = inputs[0]
+    if isinstance(layer, layers.Weighted):
+        return weighted.apply(layer, x, parameters)
+    if isinstance(layer, layers.Pooling):
+        return pooling.apply(layer, x)
+    if isinstance(layer, layers.Normalising):
+        return normalising.apply(layer, x, parameters)
+    if isinstance(layer, layers.Pointwise):
+        return pointwise.apply(layer, inputs, parameters)
+    return shaping.apply(layer, inputs)

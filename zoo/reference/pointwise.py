@@ -1,0 +1,65 @@
+"""Functions of single numbers, and of numbers at one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import assert_never
+
+import numpy as np
+
+from zoo.arrays import Array
+from zoo.layers import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Sigmoid, TanH
+from zoo.reference.arrays import Float64, along
+
+
+def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, Array]) -> Float64:
+    """One layer of the family; see `zoo.reference.apply`."""
+    x = inputs[0]
+    match layer:
+        case ReLU():
+            return np.where(x > 0, x, layer.negative_slope * x)
+        case Sigmoid():
+            return 0.5 * (1 + np.tanh(0.5 * x))  # the same function as 1 / (1 + exp(-x)), without its overflow
+        case TanH():
+            return np.tanh(x)
+        case Power():
+            return _power(layer, x)
+        case Dropout():
+            return x
+        case Eltwise():
+            return _eltwise(layer, inputs)
+        case Scale():
+            scaled = x * along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["weight"])
+            # The bias has no batch axis, wherever the factor comes from.
+            return scaled + along(x, layer.axis % x.ndim or 1, parameters["bias"]) if layer.bias else scaled
+        case Bias():
+            return x + along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["bias"])
+        case _:
+            assert_never(layer)
+
+
+def _power(layer: Power, x: Float64) -> Float64:
+    """As power_layer.cpp: nothing is added where the shift is 0, so that -0 stays -0; a constant reads no input."""
+    if np.float32(layer.scale) * np.float32(layer.power) == 0:
+        base = np.full_like(x, layer.shift)
+    else:
+        scaled = layer.scale * x
+        base = scaled + layer.shift if layer.shift else scaled
+    # By an array of exponents: for a single 0.5, NumPy takes the square root, which has another answer for -inf.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.power(base, np.full_like(base, layer.power))
+
+
+def _eltwise(layer: Eltwise, inputs: Sequence[Float64]) -> Float64:
+    match layer.operation:
+        case "sum":
+            coeffs = layer.coeffs or (1.0,) * len(inputs)
+            return np.add.reduce([c * x for c, x in zip(coeffs, inputs, strict=True)])
+        case "prod":
+            return np.multiply.reduce(list(inputs))
+        case "max":
+            # eltwise_layer.cpp: the second unless the first is greater, then each other that is greater; NaN never is.
+            best = np.where(inputs[0] > inputs[1], inputs[0], inputs[1]) if len(inputs) > 1 else inputs[0]
+            for other in inputs[2:]:
+                best = np.where(other > best, other, best)
+            return best

@@ -1,0 +1,280 @@
+"""TensorFlow's checkpoints, format V2 (and V1, to read), without TensorFlow.
+
+Format: TensorFlow ``core/protobuf/tensor_bundle.proto``, ``util/tensor_bundle/tensor_bundle.cc``; for V1
+``util/saved_tensor_slice.proto``, ``util/tensor_slice_reader.cc``. V2 is a table ``X.index`` from names to where the
+numbers lie in ``X.data-?????-of-?????``; V1 is one table that holds the numbers themselves.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from zoo.arrays import Array
+from zoo.errors import FileFormatError
+from zoo.wire.arrayfile import write_numbers
+from zoo.wire.mapped import mapped, release
+from zoo.wire.protobuf import FIXED32, Value, fields, integer, message, signed, tag
+from zoo.wire.table import crc32c, masked, read_table, write_table
+
+_UINT32 = struct.Struct("<I")
+_FLOAT = 1
+# types.proto. What NumPy does not have (strings, bfloat16, resources) is kept as bytes: it is no weight of anything.
+_TYPES = {
+    _FLOAT: "<f4",
+    2: "<f8",
+    3: "<i4",
+    4: "<u1",
+    5: "<i2",
+    6: "<i1",
+    8: "<c8",
+    9: "<i8",
+    10: "?",
+    17: "<u2",
+    18: "<c16",
+    19: "<f2",
+    22: "<u4",
+    23: "<u8",
+}
+_MAX_RANK = 32
+# So many bytes are looked at before their pages are given back.
+_PART = 1 << 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    dtype: int = 0
+    shape: tuple[int, ...] = ()
+    shard: int = 0
+    offset: int = 0
+    size: int = 0
+    crc: int = 0
+
+
+def index_path(prefix: Path) -> Path:
+    """``X.index`` of the checkpoint ``X``."""
+    return prefix.with_name(prefix.name + ".index")
+
+
+def _shard_path(prefix: Path, shard: int, shards: int) -> Path:
+    return prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}")
+
+
+def read_v2(prefix: Path) -> dict[str, Array]:
+    """Every tensor of a V2 checkpoint, as views of its memory-mapped shards; checksums are checked.
+
+    Raises:
+        FileFormatError: a file is missing, cut short or damaged; or a variable is stored in slices.
+    """
+    path = index_path(prefix)
+    try:
+        shards, found = _index(mapped(path))
+    except (ValueError, struct.error) as error:
+        raise FileFormatError(path, f"no sound checkpoint index: {error}") from error
+    data = {shard: _shard(prefix, shard, shards) for shard in sorted({entry.shard for entry in found.values()})}
+    tensors = dict[str, Array]()
+    for name, entry in found.items():
+        content = data[entry.shard][entry.offset : entry.offset + entry.size]
+        source = _shard_path(prefix, entry.shard, shards)
+        if len(content) != entry.size:
+            raise FileFormatError(source, f"cut short: {name} needs {entry.offset + entry.size:,} bytes")
+        # The checksum of strings is one of their decoded form; they are no weights.
+        if entry.dtype in _TYPES and _checksum(content) != entry.crc:
+            raise FileFormatError(source, f"the checksum of {name} differs: the file is damaged")
+        tensors[name] = _array(entry, content)
+    return tensors
+
+
+def _checksum(content: memoryview) -> int:
+    """As it is stored; pages are given back on the way, because another file may be held at the same time."""
+    crc = 0
+    for start in range(0, len(content), _PART):
+        crc = crc32c(content[start : start + _PART], crc)
+        release(content)
+    return masked(crc)
+
+
+def _index(data: memoryview) -> tuple[int, dict[str, _Entry]]:
+    shards, slices, found = 1, 0, dict[str, _Entry]()
+    for key, value in read_table(data):
+        if key == b"":
+            shards = _header(value)
+        elif key[0] == 0:  # where a slice of a variable lies; the variable's own entry, which names it, comes later
+            slices += 1
+        else:
+            name = key.decode()
+            found[name] = _entry(name, value)
+    if slices:
+        raise ValueError(f"it holds {slices} slices of variables that it does not declare")
+    _check_spans(found, shards)
+    return shards, found
+
+
+def _header(value: memoryview) -> int:
+    shards = 1
+    for number, _, item in fields(value):
+        if number == 1 and isinstance(item, int):
+            shards = item
+        if number == 2 and item != 0:
+            raise ValueError("it was written on a big-endian machine, which is not read")
+    return shards
+
+
+def _entry(name: str, value: memoryview) -> _Entry:
+    dtype, shape, numbers, crc = 0, (), dict[int, int](), 0
+    for number, _, item in fields(value):
+        if number == 7:
+            raise ValueError(f"{name} is stored in slices (a partitioned variable); save it whole")
+        if number == 1 and isinstance(item, int):
+            dtype = item
+        elif number == 2 and isinstance(item, memoryview):
+            shape = _shape(name, item)
+        elif number == 6 and isinstance(item, memoryview) and len(item) == _UINT32.size:
+            (crc,) = _UINT32.unpack(item)
+        elif isinstance(item, int):
+            numbers[number] = item
+    entry = _Entry(
+        dtype=dtype, shape=shape, shard=numbers.get(3, 0), offset=numbers.get(4, 0), size=numbers.get(5, 0), crc=crc
+    )
+    if dtype in _TYPES and prod(shape) * np.dtype(_TYPES[dtype]).itemsize != entry.size:
+        raise ValueError(f"{name} has {entry.size:,} bytes, which is not its shape {shape}")
+    return entry
+
+
+def _shape(name: str, value: memoryview) -> tuple[int, ...]:
+    sizes = list[int]()
+    for number, _, dimension in fields(value):
+        if number == 2 and isinstance(dimension, memoryview):
+            given = [signed(item) for number, _, item in fields(dimension) if number == 1 and isinstance(item, int)]
+            sizes.append(given[-1] if given else 0)
+    if len(sizes) > _MAX_RANK or min(sizes, default=0) < 0:
+        raise ValueError(f"{name} has an impossible shape")
+    return tuple(sizes)
+
+
+def _check_spans(found: Mapping[str, _Entry], shards: int) -> None:
+    """No two tensors share bytes: a small index could otherwise make endless work of one shard."""
+    position = (0, 0)
+    for name, entry in sorted(found.items(), key=lambda item: (item[1].shard, item[1].offset, item[1].size)):
+        if entry.shard >= shards:
+            raise ValueError(f"{name} lies in shard {entry.shard} of {shards}")
+        if entry.size and (entry.shard, entry.offset) < position:
+            raise ValueError(f"{name} overlaps another tensor")
+        if entry.size:
+            position = (entry.shard, entry.offset + entry.size)
+
+
+def _shard(prefix: Path, shard: int, shards: int) -> memoryview:
+    path = _shard_path(prefix, shard, shards)
+    if not path.is_file():
+        raise FileFormatError(path, f"no such file; it holds the numbers of {index_path(prefix).name}")
+    if path.resolve().parent != index_path(prefix).resolve().parent:
+        raise FileFormatError(path, "leads out of the checkpoint's folder, which is not followed; copy it there")
+    return mapped(path) if path.stat().st_size else memoryview(b"")
+
+
+def _array(entry: _Entry, content: memoryview) -> Array:
+    if entry.dtype not in _TYPES:
+        return np.frombuffer(content, np.uint8)
+    return np.frombuffer(content, _TYPES[entry.dtype]).reshape(entry.shape)
+
+
+def write_v2(prefix: Path, tensors: Mapping[str, Array]) -> None:
+    """Write ``X.index`` and ``X.data-00000-of-00001``, as TensorFlow's own Saver would, byte for byte.
+
+    Args:
+        prefix: ``X``.
+        tensors: name -> float32 array; transposed views are laid out block by block.
+    """
+    names = sorted(tensors, key=str.encode)
+    with _shard_path(prefix, 0, 1).open("wb") as file:
+        write_numbers(file, (tensors[name] for name in names))
+    items, offset, written = [(b"", integer(1, 1) + message(3, integer(1, 1)))], 0, _shard(prefix, 0, 1)
+    for name in names:
+        shape, size = tensors[name].shape, tensors[name].nbytes
+        crc = _checksum(written[offset : offset + size])
+        entry = integer(1, _FLOAT) + message(2, b"".join(message(2, integer(1, size)) for size in shape))
+        entry += (integer(4, offset) if offset else b"") + (integer(5, size) if size else b"")
+        items.append((name.encode(), entry + tag(6, FIXED32) + _UINT32.pack(crc)))
+        offset += size
+    index_path(prefix).write_bytes(write_table(items))
+
+
+def read_v1(path: Path) -> dict[str, Array]:
+    """Every tensor of a V1 checkpoint, as views of the memory-mapped file.
+
+    Raises:
+        FileFormatError: the file is cut short or damaged, or a variable is stored in slices.
+    """
+    try:
+        declared, tensors = dict[str, _Entry](), dict[str, Array]()
+        for key, value in read_table(mapped(path)):
+            for number, _, item in fields(value):
+                if key == b"" and number == 1 and isinstance(item, memoryview):
+                    declared = _v1_declared(item)
+                elif key != b"" and number == 2 and isinstance(item, memoryview):
+                    name, tensor = _v1_slice(item, declared)
+                    if name in tensors:
+                        raise ValueError(f"{name} is there twice")
+                    tensors[name] = tensor
+        missing = [name for name in declared if name not in tensors]
+        if missing:
+            raise ValueError(f"it declares {', '.join(missing[:5])} and holds no such numbers")
+    except (ValueError, struct.error) as error:
+        raise FileFormatError(path, f"no sound checkpoint: {error}") from error
+    return tensors
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, int):
+        raise ValueError("a number where a name belongs")
+    return bytes(value).decode()
+
+
+def _v1_declared(value: memoryview) -> dict[str, _Entry]:
+    found = dict[str, _Entry]()
+    for number, _, item in fields(value):
+        if number != 1 or isinstance(item, int):
+            continue
+        name, shape, dtype, slices = "", (), 0, 0
+        for inner, _, content in fields(item):
+            if inner == 1:
+                name = _text(content)
+            elif inner == 2 and isinstance(content, memoryview):
+                shape = _shape(name, content)
+            elif inner == 3 and isinstance(content, int):
+                dtype = content
+            elif inner == 4:
+                slices += 1
+        if slices > 1:
+            raise ValueError(f"{name} is stored in {slices} slices (a partitioned variable); save it whole")
+        found[name] = _Entry(dtype=dtype, shape=shape)
+    return found
+
+
+def _v1_slice(value: memoryview, declared: Mapping[str, _Entry]) -> tuple[str, Array]:
+    name, tensor = "", None
+    for number, _, item in fields(value):
+        if number == 1:
+            name = _text(item)
+        elif number == 3 and isinstance(item, memoryview):
+            tensor = item
+    if name not in declared or tensor is None:
+        raise ValueError(f"numbers of {name[:60]!r}, which it does not declare")
+    entry = declared[name]
+    # tensor.proto: numbers as raw bytes (4), or packed float_val (5), double_val (6); the rest are no weights.
+    wanted = {4, 5 if entry.dtype == _FLOAT else 6}
+    found = [(number, item) for number, _, item in fields(tensor) if number >= 4 and isinstance(item, memoryview)]
+    number, content = found[-1] if found else (4, memoryview(b""))
+    if len(found) > 1 and entry.dtype == _FLOAT:
+        raise ValueError(f"the numbers of {name} are not in one piece")
+    if number not in wanted or (number != 4 and entry.dtype not in (_FLOAT, 2)):
+        return name, np.frombuffer(content, np.uint8)
+    if entry.dtype in _TYPES and prod(entry.shape) * np.dtype(_TYPES[entry.dtype]).itemsize != len(content):
+        raise ValueError(f"{name} has {len(content):,} bytes, which is not its shape {entry.shape}")
+    return name, _array(entry, content)

@@ -1,0 +1,267 @@
+"""An ONNX file taken apart without ``onnx``: nodes and constants as plain data, tensors as views of the file.
+
+Field numbers: github.com/onnx/onnx, ``onnx/onnx.proto``. Everything raises `ValueError` for damaged bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from zoo.arrays import Array
+from zoo.wire.mapped import mapped
+from zoo.wire.protobuf import FIXED32, VARINT, Value, fields, signed, varints
+
+Attribute: TypeAlias = "int | float | str | tuple[int, ...] | Array | None"
+
+# TensorProto.DataType, as far as NumPy has the type.
+_TYPES = {
+    1: "<f4",
+    2: "u1",
+    3: "i1",
+    4: "<u2",
+    5: "<i2",
+    6: "<i4",
+    7: "<i8",
+    9: "?",
+    10: "<f2",
+    11: "<f8",
+    12: "<u4",
+    13: "<u8",
+}
+# The typed field that holds the numbers where raw_data does not, and whether they are varints.
+_TYPED = {1: (4, False), 11: (10, False), 6: (5, True), 7: (7, True)}
+_PLACES = (4, 5, 7, 10, 11)
+_DATA_TYPE, _SEGMENT, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 2, 3, 9, 13, 14
+_EXTERNAL = 1
+_MAX_RANK = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One operator: what it reads and writes, and its attributes."""
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute]
+
+
+@dataclass(kw_only=True)
+class Model:
+    """A file's graph: `nodes` in its order, `initializers` by name; of those in `unreadable`, the reason alone."""
+
+    nodes: list[Node] = field(default_factory=list[Node])
+    initializers: dict[str, Array] = field(default_factory=dict[str, Array])
+    unreadable: dict[str, str] = field(default_factory=dict[str, str])
+    metadata: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def parse(data: memoryview, folder: Path) -> Model:
+    """The model in a file.
+
+    Args:
+        data: the file's bytes.
+        folder: where it lies; tensors kept in files of their own must lie there, too.
+    """
+    _check_places(data, folder)
+    model, graphs = Model(), 0
+    for number, _, value in fields(data):
+        if number == 7:
+            graphs += 1
+            _graph(model, _message(value), folder)
+        elif number == 14:
+            pair = _pair(_message(value))
+            model.metadata[pair[0]] = pair[1]
+    if graphs != 1:
+        raise ValueError(f"an ONNX model has one graph, this file has {graphs}")
+    return model
+
+
+# Which fields of which messages lead to tensors: those of subgraphs and functions, too, which a runtime reads.
+_LEADS = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+
+
+def _check_places(data: memoryview, folder: Path) -> None:
+    """Refuse a model any tensor of which, wherever it stands and of whatever type, is kept outside the folder."""
+    waiting = [("model", data)]
+    while waiting:
+        kind, message = waiting.pop()
+        if kind == "tensor":
+            pairs = [_pair(_message(value)) for number, _, value in fields(message) if number == _EXTERNAL_DATA]
+            for place in (value for key, value in pairs if key == "location"):
+                _inside(place, folder)
+            continue
+        leads = _LEADS[kind]
+        waiting += [(leads[number], _message(value)) for number, _, value in fields(message) if number in leads]
+
+
+def _inside(location: str, folder: Path) -> Path:
+    path = (folder / location).resolve()
+    if not location or not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"a tensor is kept in {location!r}, outside the folder of the file: refused")
+    return path
+
+
+def _graph(model: Model, data: memoryview, folder: Path) -> None:
+    for number, _, value in fields(data):
+        if number == 1:
+            model.nodes.append(_node(_message(value), folder))
+        elif number == 5:
+            name, array = _tensor(_message(value), folder)
+            if name in model.initializers or name in model.unreadable:
+                raise ValueError(f"the initializer {name!r} stands twice in the file")
+            if isinstance(array, str):
+                model.unreadable[name] = array
+            else:
+                model.initializers[name] = array
+        elif number == 15:
+            raise ValueError("sparse initializers are not read; export the model with dense weights")
+
+
+def _node(data: memoryview, folder: Path) -> Node:
+    inputs, outputs, texts, attributes = list[str](), list[str](), dict[int, str](), dict[str, Attribute]()
+    for number, _, value in fields(data):
+        if number == 1:
+            inputs.append(_text(value))
+        elif number == 2:
+            outputs.append(_text(value))
+        elif number in (3, 4):
+            texts[number] = _text(value)
+        elif number == 5:
+            name, attribute = _attribute(_message(value), folder)
+            attributes[name] = attribute
+    name = texts.get(3) or (outputs[0] if outputs else "")
+    return Node(op=texts.get(4, ""), name=name, inputs=tuple(inputs), outputs=tuple(outputs), attributes=attributes)
+
+
+def _attribute(data: memoryview, folder: Path) -> tuple[str, Attribute]:
+    name, found, ints, floats = "", None, list[int](), list[memoryview]()
+    for number, wire_type, value in fields(data):
+        if number == 1:
+            name = _text(value)
+        elif number == 2 and wire_type == FIXED32:
+            found = float(np.frombuffer(_message(value), "<f4")[0])
+        elif number == 3 and wire_type == VARINT:
+            found = signed(_integer(value))
+        elif number == 4:
+            found = _text(value)
+        elif number == 5:
+            array = _tensor(_message(value), folder)[1]
+            found = None if isinstance(array, str) else array
+        elif number == 7:
+            floats.append(_message(value))
+        elif number == 8:
+            ints += [signed(item) for item in varints(value)]
+    if ints:
+        return name, tuple(ints)
+    if floats:
+        return name, _numbers(floats, np.dtype("<f4"))
+    return name, found
+
+
+def _tensor(data: memoryview, folder: Path) -> tuple[str, Array | str]:
+    """A tensor's name and its array, or the reason why it cannot be had."""
+    dims, integers, name = list[int](), dict[int, int](), ""
+    payload, external = dict[int, list[Value]](), list[tuple[str, str]]()
+    for number, _, value in fields(data):
+        if number == 1:
+            dims += [signed(item) for item in varints(value)]
+        elif number in (_DATA_TYPE, _DATA_LOCATION):
+            integers[number] = _integer(value)
+        elif number == 8:
+            name = _text(value)
+        elif number == _EXTERNAL_DATA:
+            external.append(_pair(_message(value)))
+        elif number in (_RAW_DATA, *_PLACES):
+            payload.setdefault(number, []).append(value)
+        elif number == _SEGMENT:
+            raise ValueError(f"the tensor {name!r} is stored in segments, which no exporter writes")
+    shape, kind = tuple(dims), integers.get(_DATA_TYPE, 0)
+    if any(size < 0 for size in shape) or len(shape) > _MAX_RANK:
+        raise ValueError(f"the tensor {name!r} has the impossible shape {str(shape)[:60]}")
+    if kind not in _TYPES:
+        return name, f"has ONNX's data type {kind}, which is not read; expected 1 (float32)"
+    dtype = np.dtype(_TYPES[kind])
+    if integers.get(_DATA_LOCATION) == _EXTERNAL:
+        flat = _numbers([_external(name, dict(external), folder)], dtype)
+    elif _RAW_DATA in payload:
+        flat = _numbers([_message(value) for value in payload[_RAW_DATA]], dtype)
+    else:
+        flat = _typed(payload, kind, dtype)
+    if flat is None:
+        return name, f"keeps {dtype.name} in a form that is not read; expected float32"
+    if flat.size != prod(shape):
+        raise ValueError(f"the tensor {name!r} of shape {shape} holds {flat.size:,} numbers: damaged or cut short")
+    return name, flat.reshape(shape) if flat.size else flat
+
+
+def _typed(payload: Mapping[int, list[Value]], kind: int, dtype: np.dtype[np.generic]) -> Array | None:
+    if kind not in _TYPED:
+        return None if any(payload.values()) else np.zeros(0, dtype)
+    number, is_varint = _TYPED[kind]
+    values = payload.get(number, [])
+    if not is_varint:
+        return _numbers([_message(value) for value in values], dtype)
+    return np.array([signed(item) for value in values for item in varints(value)], np.int64).astype(dtype)
+
+
+def _numbers(parts: list[memoryview], dtype: np.dtype[np.generic]) -> Array:
+    """Little-endian numbers, a view where they lie in one piece (packed), joined where each has a field of its own."""
+    data = parts[0] if len(parts) == 1 else b"".join(parts)
+    if len(data) % dtype.itemsize:
+        raise ValueError(f"{len(data):,} bytes are no whole number of {dtype.name}")
+    return np.frombuffer(data, dtype) if len(data) else np.zeros(0, dtype)
+
+
+def _external(name: str, pairs: Mapping[str, str], folder: Path) -> memoryview:
+    path = _inside(pairs.get("location", ""), folder)
+    data = mapped(path)
+    start = _position(pairs.get("offset", "0"))
+    size = _position(pairs["length"]) if "length" in pairs else len(data) - start
+    if start > len(data) or size > len(data) - start or size < 0:
+        raise ValueError(
+            f"the tensor {name!r} lies at byte {start:,} of {path.name}, which has {len(data):,}: cut short"
+        )
+    return data[start : start + size]
+
+
+def _position(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ValueError(f"{text[:40]!r} is no position in a file")
+    return int(text)
+
+
+def _pair(data: memoryview) -> tuple[str, str]:
+    texts = {number: _text(value) for number, _, value in fields(data) if number in (1, 2)}
+    return texts.get(1, ""), texts.get(2, "")
+
+
+def _message(value: Value) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("a number stands where a message is due")
+    return value
+
+
+def _integer(value: Value) -> int:
+    if not isinstance(value, int):
+        raise ValueError("a message stands where a number is due")
+    return value
+
+
+def _text(value: Value) -> str:
+    return bytes(_message(value)).decode()
