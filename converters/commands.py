@@ -19,7 +19,7 @@ from zoo.wire.atomic import check_target, publish, staging
 
 _LOG = logging.getLogger(__name__)
 
-# Framework -> the distribution whose version says whether it is there.
+# Framework -> the distribution whose version says whether it is there, where that is called otherwise.
 _DISTRIBUTIONS = {"pytorch": "torch", "tf_slim": "tensorflow", "caffe": "opencv-python-headless", "onnx": "onnxruntime"}
 
 # Formats of tensors alone; in the others the network and its preprocessing travel along.
@@ -61,9 +61,10 @@ def _frameworks() -> list[dict[str, Any]]:
 
     rows = list[dict[str, Any]]()
     for name in registry.frameworks():
+        distribution = _DISTRIBUTIONS.get(name, name)
         try:
-            version = metadata.version(_DISTRIBUTIONS[name])
-            summary = f"{_DISTRIBUTIONS[name]} {version}"
+            version = metadata.version(distribution)
+            summary = f"{distribution} {version}"
         except metadata.PackageNotFoundError:
             version, summary = None, f"not installed; run: pip install 'alexnet-zoo[{name}]'"
         rows.append({"name": name, "summary": summary, "version": version})

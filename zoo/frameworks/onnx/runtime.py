@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as states
+from onnxruntime.capi import onnxruntime_pybind11_state as states  # pyright: ignore[reportAttributeAccessIssue]
 
 from zoo.errors import FileFormatError, UnknownNameError
 from zoo.wire.onnx import Array
