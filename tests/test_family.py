@@ -38,6 +38,7 @@ from zoo.initial import initial_weights
 from zoo.layers import Conv, Dense, Dropout, Layer, ModelSpec, Pool, Softmax
 from zoo.recipe import (
     Constant,
+    CosineAnnealingLR,
     MultiStepLR,
     Normal,
     Phases,
@@ -416,6 +417,10 @@ def assert_schedule(solver: Message, recipe: Recipe, spec: ModelSpec) -> None:
             at = [size * (epoch if unit == "epochs" else 1) * n for n in range(1, 4)]
         case MultiStepLR(milestones=shares, unit="run"):
             at = [ceil(share * length) for share in shares]
+        case MultiStepLR(milestones=milestones, unit=unit):
+            at = [ceil(milestone * (epoch if unit == "epochs" else 1)) for milestone in milestones]
+        case CosineAnnealingLR():
+            raise AssertionError("Caffe has no cosine")
         case Phases(phases=phases):
             at = [phase.epoch * epoch for phase in phases[1:]]
     assert at[-1] <= length
