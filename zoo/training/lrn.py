@@ -140,10 +140,6 @@ class _Normalise(torch.autograd.Function):
         return result, None
 
 
-# Where the rest is compiled, these stay as they are: their pieces fit the cache already.
-_eager: Any = torch.compiler.disable
-
-
 class LocalResponseNorm(nn.Module):
     """An `LRN` layer of any kind; half precision is worked in float32. N x C x H x W (or N x C) to the same shape."""
 
@@ -151,7 +147,6 @@ class LocalResponseNorm(nn.Module):
         super().__init__()
         self.layer = layer
 
-    @_eager
     def forward(self, x: Tensor) -> Tensor:
         """The normalised activation."""
         return cast(Tensor, _Normalise.apply(x, self.layer))

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -24,9 +26,6 @@ from zoo.training.towers import Arrangement, Placement, Step, plan, share, trunk
 # What any group waits for at most: a partner that died is noticed at once, by its broken connection or by the parent.
 # Nobody is late by this much, but for a machine that vanished from the network.
 PATIENCE = timedelta(minutes=10)
-
-# Where the rest is compiled, masks are still drawn by NumPy.
-_eager: Any = torch.compiler.disable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +80,17 @@ class PlacedNetwork(nn.Module):
             x: the images, N x input, all of the row's or the own share, as the arrangement says.
             draw: the place of the dropout masks; None drops nothing.
         """
+        return self.compute(x, {} if draw is None else self._masks(draw, x.device))
+
+    def compile_steps(self) -> None:
+        """Have torch compile what `forward` computes, with LRN as torch has it, which can then be fused with the rest."""
+        for i, (step, made) in enumerate(zip(self.steps, self.calls, strict=True)):
+            if isinstance(step.layer, LRN):
+                self.layers[i] = made.module()
+        self.compute = cast(Any, torch.compile(self.compute))
+
+    def compute(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        """`forward` with the masks at hand: dropout layer -> what it keeps; one that is left out drops nothing."""
         values = {self.source: x}
         # Two layers that read one activation in one way gather it once, and scatter its summed gradient once.
         converted = dict[tuple[str, Placement, bool], Tensor]()
@@ -90,13 +100,16 @@ class PlacedNetwork(nn.Module):
                     value = self._convert(values[name], have, step.want, shared=step.shared)
                     converted[name, step.want, step.shared] = value
             read = [converted[name, step.want, step.shared] for name in step.inputs]
-            values[step.layer.name] = self._run(step, made, module, read, draw)
+            values[step.layer.name] = self._run(step, made, module, read, masks)
         last = self.steps[-1]
         return self._convert(values[last.layer.name], last.output, "whole", shared=False).flatten(1)
 
-    def _run(self, step: Step, made: Call, module: nn.Module, read: list[Tensor], draw: Draw | None) -> Tensor:
+    def _run(
+        self, step: Step, made: Call, module: nn.Module, read: list[Tensor], masks: Mapping[str, Tensor]
+    ) -> Tensor:
         if isinstance(step.layer, Dropout):
-            return read[0] if draw is None else self._drop(step, step.layer, read[0], draw)
+            kept = masks.get(step.layer.name)
+            return read[0] if kept is None else read[0] * kept.to(read[0].dtype).mul_(1.0 / (1.0 - step.layer.ratio))
         if isinstance(step.layer, LRN):
             if not step.reach or self.group is None:
                 return module(read[0])
@@ -104,17 +117,23 @@ class PlacedNetwork(nn.Module):
             return module(wide).narrow(1, start, read[0].shape[1])
         return made.apply(module, read)
 
-    @_eager
-    def _drop(self, step: Step, layer: Dropout, x: Tensor, draw: Draw) -> Tensor:
+    def _masks(self, draw: Draw, device: torch.device) -> dict[str, Tensor]:
+        """What each dropout layer keeps of this device's activations."""
+        return {
+            step.layer.name: torch.from_numpy(self._kept(step, step.layer, draw)).to(device, non_blocking=True)
+            for step in self.steps
+            if isinstance(step.layer, Dropout)
+        }
+
+    def _kept(self, step: Step, layer: Dropout, draw: Draw) -> NDArray[np.bool_]:
         images, channels = draw.images, None
         if step.output == "batch":
             images = share(images, self.rank, self.parts)
         elif step.output == "channels":
             channels = share(range(step.shape[0]), self.rank, self.parts)
-        kept = keep_mask(
+        return keep_mask(
             step.shape, layer.ratio, seed=draw.seed, step=draw.step, layer=layer.name, images=images, channels=channels
         )
-        return x * torch.from_numpy(kept).to(x.device).to(x.dtype).mul_(1.0 / (1.0 - layer.ratio))
 
     def _convert(self, x: Tensor, have: Placement, want: Placement, *, shared: bool) -> Tensor:
         if self.group is None:

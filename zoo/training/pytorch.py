@@ -50,7 +50,7 @@ class PyTorchLearner:
         self._halves = job.options.precision == "fp16"
         self.loss_scale = _FIRST_SCALE if self._halves and not self.start.step else self.start.loss_scale
         if job.options.compiled:
-            cast(Any, self.network).compile()
+            self.network.compile_steps()
         self.runner = summing(self.network, self.row)
         self.is_first = not dist.is_initialized() or dist.get_rank() == 0
         self.speaks = self.network.rank == 0 or self._reads_shares
