@@ -1,7 +1,6 @@
 """The family for ``torch.hub``: ``torch.hub.load("<this repository>", "alexnet", weights="alexnet.safetensors")``."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from converters.convert import load
 from zoo.frameworks.pytorch import Network, build
@@ -15,7 +14,7 @@ def _entry(name: str) -> Callable[..., Network]:
         spec = model(name)
         if weights is None:
             return build(spec)
-        found = load(Path(weights), spec=spec)
+        found = load(weights, spec=spec)
         return build(found.spec, found.tensors).eval()
 
     make.__name__ = name

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import zoo.training  # noqa: F401  # isort: skip - sets what torch reads when it is first imported
+import benchmarks.torch_settings  # noqa: F401  # pyright: ignore[reportUnusedImport]  # isort: skip - before torch
 
 import torch
 import torch.distributed as dist

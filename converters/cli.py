@@ -15,8 +15,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from converters.host import NOISY, as_it_was
+from zoo import __version__
+from zoo.environment import environment
 from zoo.errors import UnknownNameError, ZooError, one_line
 from zoo.registry import frameworks, missing
+from zoo.training import SETTINGS
+
+# Command -> what its libraries read from the environment as they are loaded.
+_ENVIRONMENT = {
+    "convert": {"OPENBLAS_NUM_THREADS": "1"},  # it multiplies nothing: BLAS's threads would only be in its way
+    "train": SETTINGS,
+    "eval": SETTINGS,
+    "demo": SETTINGS,
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = _Parser(prog="zoo", description="AlexNet is one network: specs, models, weights, and the proof.")
     parser.add_argument("-v", "--verbose", action="store_true", help="say more, and show tracebacks")
+    parser.add_argument("--version", action="version", version=f"zoo {__version__}")
     parser.add_argument(
         "--print-completion",
         action=_Completion,
@@ -191,7 +204,11 @@ def _natural(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0 done, 1 a check failed, 2 trouble."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with as_it_was():
+        return _answer(list(sys.argv[1:] if argv is None else argv))
+
+
+def _answer(arguments: Sequence[str]) -> int:
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
         _check_streams()
@@ -257,19 +274,13 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Log())
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
-    for noisy in ("PIL", "matplotlib", "torch", "onnxscript", "onnx_ir", "tensorflow", "tf2onnx", "h5py", "absl"):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    collecting = gc.isenabled()
     if options.command == "convert":
-        # It moves numbers and multiplies none: BLAS's threads would only be in its way. Nor does it leave garbage.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        gc.disable()
-    try:
+        gc.disable()  # it leaves no garbage
+    with environment(_ENVIRONMENT.get(options.command, {})):
         # Imported here: `zoo --help` must not wait for numpy.
         return import_module("converters.commands").COMMANDS[options.command](options)
-    finally:
-        if collecting:  # who calls this from a program of their own gets it back as it was
-            gc.enable()
 
 
 class _Log(logging.Formatter):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def open_file(path: Path, *, from_format: str | None = None) -> OpenedFile:
     return OpenedFile(path=path, form=form, native=form.read(path))
 
 
-def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None = None) -> Weights:
+def load(path: str | PathLike[str], *, spec: ModelSpec | None = None, from_format: str | None = None) -> Weights:
     """The canonical weights of a file.
 
     Args:
@@ -97,7 +98,7 @@ def load(path: Path, *, spec: ModelSpec | None = None, from_format: str | None =
         WeightsError: does not fit the network; lists every problem.
         ZooError: another network than `spec`, or no single one that fits.
     """
-    return open_file(path, from_format=from_format).fitted(spec)
+    return open_file(Path(path), from_format=from_format).fitted(spec)
 
 
 def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelSpec | None) -> ModelSpec:
@@ -226,8 +227,16 @@ def with_num_classes(weights: Weights, num_classes: int, seed: int = 0) -> Weigh
     return Weights(spec=spec, tensors=tensors, source=weights.source)
 
 
-def save(weights: Weights, path: Path, *, to_format: str | None = None, force: bool = False) -> list[Path]:
+def save(
+    weights: Weights, path: str | PathLike[str], *, to_format: str | None = None, force: bool = False
+) -> list[Path]:
     """Write weights beside `path`, read them back, compare them bit for bit, then put them in place.
+
+    Args:
+        weights: the network and its parameters.
+        path: its suffix says the format.
+        to_format: a format's name, where the suffix does not tell.
+        force: replace an existing file.
 
     Returns:
         The files written: `path`, and what belongs beside it (a prototxt, a checkpoint's data).
@@ -236,6 +245,7 @@ def save(weights: Weights, path: Path, *, to_format: str | None = None, force: b
         ZooError: the target exists (without `force`), or the disk is full.
         CheckFailedError: what was read back differs.
     """
+    path = Path(path)
     form = weights_format(format_name(path, to_format))
     main = form.main_file(path)
     check_target(main, force=force)

@@ -1,63 +1,40 @@
-"""Writes api.md, the list of what the packages offer: ``python docs/api.py``. The sources are read, not imported."""
+"""Writes api.md, the declared interface of the packages: ``python docs/api.py``. The sources are read, not imported."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "api.md"
 
-# What a program that uses the packages calls; everything else is the house's own.
-MODULES = {
-    "Networks": (
-        "zoo.registry",
-        "zoo.layers",
-        "zoo.shapes",
-        "zoo.reference",
-        "zoo.spec_json",
-        "zoo.show",
-        "zoo.svg",
-        "zoo.errors",
-    ),
-    "Frameworks": tuple(f"zoo.frameworks.{name}" for name in ("pytorch", "tf_slim", "caffe", "onnx")),
-    "Images and training": (
-        "zoo.preprocess",
-        "zoo.recipe",
-        *(f"zoo.training.{name}" for name in ("launch", "loop", "data", "evaluate", "towers", "checkpoint")),
-    ),
-    "Weights": tuple(f"converters.{name}" for name in ("convert", "weights", "formats", "manifest", "fetch")),
-    "Deployment": (
-        "converters.export",
-        "converters.fold",
-        *(f"converters.exporters.{name}" for name in ("pytorch", "tf_slim", "caffe")),
-    ),
-    "The proof": tuple(f"converters.{name}" for name in ("parity", "report", "faults", "pytest_plugin")),
-}
-
 HEAD = """# The API
 
-One line each; the docstrings (`help(converters.convert.load)`) say shapes, layouts, units and errors. Names that are
-not on this page may change. The page is written by `python docs/api.py`.
+What `zoo` and `converters` declare in their `__all__`, with signatures, types, what is returned and what is raised.
+Other names may change. Importing the two packages loads no framework: a name is imported when it is first used. Every
+path is a `str` or a `PathLike`. The page is written by `python docs/api.py`.
 
 ```python
-from pathlib import Path
-
 import numpy as np
 
-from converters.convert import load, save
-from converters.parity import verify_files
-from zoo import registry
+import converters
+import zoo
 
-weights = load(Path("weights.safetensors"))  # converters.weights.Weights: a spec, and canonical arrays by name
-save(weights, Path("weights.caffemodel"))
-report = verify_files([Path("weights.safetensors"), Path("weights.caffemodel")])
+weights = converters.load("weights.safetensors")  # a spec, and canonical arrays by name
+converters.save(weights, "weights.caffemodel")
+report = converters.verify_files(["weights.safetensors", "weights.caffemodel"])
 assert report.passed
 
 images_NCHW = np.zeros((1, *weights.spec.inputs[0].shape), np.float32)
-activations = registry.framework("onnx").forward(weights.spec, weights.tensors, {"data": images_NCHW})
+activations = zoo.forward(weights.spec, weights.tensors, {"data": images_NCHW}, "onnx")
 print(activations["conv1"].shape)
+
+module = zoo.build(weights.spec, "pytorch", weights.tensors)  # a torch.nn.Module
+zoo.generate("alexnet", "pytorch", "src")  # its source, standalone
+converters.convert_file("weights.safetensors", "weights.npz")
+converters.export_file("weights.safetensors", "weights.onnx")
 ```
 """
 
@@ -67,25 +44,49 @@ Definition = ast.FunctionDef | ast.ClassDef
 def page() -> str:
     """The text of the page."""
     parts = [HEAD]
-    for title, modules in MODULES.items():
-        parts.append(f"\n## {title}\n")
-        for module in modules:
-            parts.append(f"\n### `{module}`\n\n{_first(_tree(module), module)}\n\n")
-            parts += [f"- `{_shown(item)}`: {_first(item, module)}\n" for item in definitions(module)]
+    for package in ("zoo", "converters"):
+        parts.append(f"\n## `{package}`\n\n{_doc(_tree(package), package)}\n")
+        for name, home in declared(package).items():
+            if home == f"{package}.{name}":
+                parts.append(f"\n### `{home}`\n\n{_doc(_tree(home), home)}\n")
+                parts += [_entry(item, home, "####") for item in _offered(home)]
+            elif found := _named(home, name):
+                parts.append(_entry(found, package, "###"))
+            else:
+                raise SystemExit(f"{home} has no {name}")
     return "".join(parts)
 
 
-def definitions(module: str) -> Iterator[Definition]:
-    """The public functions and classes of a module, in its order; those that ``__all__`` names come from elsewhere."""
-    tree = _tree(module)
-    exported = next((ast.literal_eval(node.value) for node in tree.body if _assigns(node, "__all__")), None)
-    if exported is None:
-        yield from (node for node in tree.body if isinstance(node, Definition) and not node.name.startswith("_"))
-        return
-    homes = {alias.name: node.module for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    for name in exported:
-        body = _tree(homes.get(name) or module).body
-        yield from (node for node in body if isinstance(node, Definition) and node.name == name)
+def declared(package: str) -> dict[str, str]:
+    """Every name a package offers -> the module that defines it, or that it is; functions first."""
+    checked = next(node for node in _tree(package).body if isinstance(node, ast.If))
+    homes = dict[str, str]()
+    for node in checked.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                homes[alias.name] = f"{package}.{alias.name}" if node.module == package else node.module
+    return dict(sorted(homes.items(), key=lambda item: (item[0][0].isupper(), item[0])))
+
+
+def _public(body: list[ast.stmt]) -> Iterator[Definition]:
+    return (node for node in body if isinstance(node, Definition) and not node.name.startswith("_"))
+
+
+def _named(module: str, name: str) -> Definition | None:
+    """The definition of a name, in a module or where that imports it from; the last, after those that overload it."""
+    body = _tree(module).body
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and node.module and name in (alias.name for alias in node.names):
+            return _named(node.module, name)
+    found = [node for node in body if isinstance(node, Definition) and node.name == name]
+    return found[-1] if found else None  # a constant, or another name of a type
+
+
+def _offered(module: str) -> list[Definition]:
+    """The classes and functions of a module that is declared as a whole."""
+    assigned = (node for node in _tree(module).body if isinstance(node, ast.Assign))
+    names = next(ast.literal_eval(node.value) for node in assigned if ast.unparse(node.targets[0]) == "__all__")
+    return [found for name in names if (found := _named(module, name))]
 
 
 def _tree(module: str) -> ast.Module:
@@ -93,26 +94,58 @@ def _tree(module: str) -> ast.Module:
     return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8"))
 
 
-def _assigns(node: ast.stmt, name: str) -> bool:
-    return isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name
+def _entry(node: Definition, package: str, heading: str) -> str:
+    """A function or class: its signature and its docstring; of a class, what it inherits is left out."""
+    name = f"{package}.{node.name}"
+    if isinstance(node, ast.FunctionDef):
+        return f"\n{heading} `{name}`\n\n```text\n{_signature(node)}\n```\n\n{_doc(node, name)}\n"
+    lines = [f"\n{heading} `{name}`\n\n"]
+    fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and not _is_private(item.target)]
+    if fields:
+        shown = "\n".join(f"{node.name}.{ast.unparse(item)}" for item in fields)
+        lines.append(f"```text\n{shown}\n```\n\n")
+    lines.append(f"{_doc(node, name)}\n")
+    methods = [_method(item, name) for item in _public(node.body) if isinstance(item, ast.FunctionDef)]
+    return "".join([*lines, *(["\n"] if methods else []), *methods])
 
 
-def _first(node: Definition | ast.Module, module: str) -> str:
-    """The first sentence or line of a docstring."""
+def _method(node: ast.FunctionDef, owner: str) -> str:
+    said = " ".join(_doc(node, f"{owner}.{node.name}").partition("\n\n")[0].split())
+    is_property = any(ast.unparse(decorator) == "property" for decorator in node.decorator_list)
+    shown = f"{node.name}: {ast.unparse(node.returns)}" if is_property and node.returns else _signature(node)
+    return f"- `{shown}`: {said}\n"
+
+
+def _is_private(target: ast.expr) -> bool:
+    return isinstance(target, ast.Name) and target.id.startswith("_")
+
+
+def _signature(node: ast.FunctionDef) -> str:
+    """In one line, or a line an argument where that would be too long."""
+    node.args.args = [argument for argument in node.args.args if argument.arg != "self"]
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    line = f"{node.name}({ast.unparse(node.args)}){returns}"
+    if len(line) <= 110:
+        return line
+    arguments = re.split(r", (?=\*(?:,|$)|\*{0,2}\w+(?::|=|,|$))", ast.unparse(node.args))
+    return f"{node.name}(\n" + "".join(f"    {argument},\n" for argument in arguments) + f"){returns}"
+
+
+def _doc(node: Definition | ast.Module, name: str) -> str:
+    """A docstring in Markdown: its sections are lists."""
     text = ast.get_docstring(node)
     if not text:
-        raise SystemExit(f"{module}: {getattr(node, 'name', 'the module')} has no docstring")
-    return " ".join(text.partition("\n\n")[0].split())
-
-
-def _shown(node: Definition) -> str:
-    """A function with its arguments' names and defaults; a class by its name."""
-    if isinstance(node, ast.ClassDef):
-        return node.name
-    for argument in ast.walk(node.args):
-        if isinstance(argument, ast.arg):
-            argument.annotation = None
-    return f"{node.name}({ast.unparse(node.args)})"
+        raise SystemExit(f"{name} has no docstring")
+    lines, listed = list[str](), False
+    for line in text.replace("``", "`").splitlines():
+        if heading := re.fullmatch(r"(Args|Returns|Raises|Attributes):", line):
+            listed = heading[1] != "Returns"
+            lines += [f"**{heading[1]}**", ""]
+        elif listed and (item := re.fullmatch(r"    (\S.*?): (.*)", line)):
+            lines.append(f"- `{item[1]}`: {item[2]}")
+        else:
+            lines.append(f"  {line.strip()}" if listed and line else line.strip())
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

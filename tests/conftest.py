@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from zoo.training import SETTINGS
+
 # Read as torch is first imported: tests run side by side on few cores, where threads that spin starve each other.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ |= SETTINGS | os.environ
 
 VECTORS = Path(__file__).parent / "vectors"
 

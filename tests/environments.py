@@ -18,18 +18,41 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = "alexnet-zoo"
-_SOURCES = ("zoo", "converters", "pyproject.toml", "README.md", "LICENSE")
+_SOURCES = (
+    "zoo",
+    "converters",
+    "alexnet_zoo_pytest.py",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "weights_manifest.yaml",
+)
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build the wheel from a copy of the sources: a build leaves its traces in the tree it runs in."""
+def copy_sources(folder: Path) -> Path:
+    """A copy of what the distributions are built from, links as they are; returns its folder."""
     source = folder / "source"
     source.mkdir()
     for name in _SOURCES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, source)
+    return source
+
+
+def build_sdist(folder: Path) -> Path:
+    """Build the source distribution."""
+    source = copy_sources(folder)
+    code = f"from setuptools import build_meta; print(build_meta.build_sdist({str(folder)!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
+    (archive,) = folder.glob("*.tar.gz")
+    return archive
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build the wheel from a copy of the sources: a build leaves its traces in the tree it runs in."""
+    source = copy_sources(folder)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, source]
     subprocess.run(command, check=True)
     (wheel,) = folder.glob("*.whl")
@@ -111,12 +134,10 @@ class Done:
 
 
 _ZOO = """
-import contextlib, io, json, logging
+import contextlib, io, json
 from converters.cli import main
-logging.lastResort = None
 for command in sys.argv[1:]:
     out, err = io.StringIO(), io.StringIO()
-    logging.getLogger().handlers.clear()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             status = main(command.split())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from converters.weights import Array
 from zoo.layers import (
     LRN,
     BatchNorm,
@@ -17,11 +20,13 @@ from zoo.layers import (
     Eltwise,
     Flatten,
     Input,
+    Layer,
     ModelSpec,
     Pool,
     Power,
     ReLU,
     Scale,
+    Shape,
     Sigmoid,
     Slice,
     Softmax,
@@ -35,12 +40,12 @@ BUDGET = 1e-5
 IMAGE, VECTOR, SEQUENCE, PIXELS = (8, 7, 6), (8,), (4, 5), (3, 9, 9)
 
 
-def net(*layers, shapes=(IMAGE,), name="net"):
+def net(*layers: Layer, shapes: Sequence[Shape] = (IMAGE,), name: str = "net") -> ModelSpec:
     inputs = tuple(Input(name=f"in{i}", shape=shape) for i, shape in enumerate(shapes))
     return ModelSpec(name=name, title=name, inputs=inputs, layers=layers)
 
 
-def two(layer, first=IMAGE, second=IMAGE):
+def two(layer: Layer, first: Shape = IMAGE, second: Shape = IMAGE) -> ModelSpec:
     return net(replace(layer, inputs=("in0", "in1")), shapes=(first, second))
 
 
@@ -113,7 +118,7 @@ KINDS = {
 }
 
 
-def probe(spec, seed=0):
+def probe(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], dict[str, Array]]:
     rng = np.random.default_rng(seed)
     weights = {
         name: (np.abs(rng.normal(size=shape)) + 0.5 if name.endswith("variance") else rng.normal(size=shape)).astype(
@@ -124,7 +129,7 @@ def probe(spec, seed=0):
     return weights, {i.name: rng.normal(scale=3, size=(2, *i.shape)).astype("f") for i in spec.inputs}
 
 
-def assert_same(found, expected):
+def assert_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Layer by layer; a softmax after other layers shows their errors magnified, up to 10 times here."""
     assert list(found) == list(expected)
     for name, wanted in expected.items():

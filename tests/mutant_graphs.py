@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -261,7 +261,8 @@ def run(model: onnx.ModelProto, inputs: Mapping[str, Array], *, inside: bool = F
     quiet = ort.RunOptions()
     quiet.log_severity_level = 4
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(inputs), quiet), strict=True))
+    made = cast("list[Array]", session.run(names, dict(inputs), quiet))
+    return dict(zip(names, made, strict=True))
 
 
 def _known(name: str, weights: Weights, right: Path, model: onnx.ModelProto) -> Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 import numpy as np
@@ -252,7 +252,7 @@ def _swapped(graph: Graph) -> Iterator[Change]:
 def _no_bias(graph: Graph) -> Iterator[Change]:
     for i, node in of_type(graph, "Conv", "Gemm"):
         if len(node.input) == 3:
-            edit = at_node(i, lambda _, n: n.input.pop())
+            edit = at_node(i, lambda _, n: cast(None, n.input.pop()))
             yield Change(site=node.output[0], at=(node.output[0],), edit=edit)
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -318,7 +318,7 @@ def _told(subject: SubjectVerdict) -> list[str]:
 
 
 @contextmanager
-def settled() -> Iterator[None]:
+def settled() -> Generator[None]:
     """The frameworks' own objects, hundreds of thousands of them, are left out of every collection of garbage."""
     gc.collect()
     gc.freeze()

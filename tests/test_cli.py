@@ -214,6 +214,7 @@ def test_verify_fails_with_status_one(zoo: Run, desk: Path) -> None:
     assert status == 1 and "conv2" in out
 
 
+@pytest.mark.slow
 def test_train_and_eval(zoo: Run, desk: Path) -> None:
     status, out, _ = zoo("train", "alexnet_mini", "--data", "digits", "-o", "run", "--steps", 2, "--batch-size", 8)
     assert (status, out) == (0, "run/model.safetensors\n")
@@ -315,7 +316,7 @@ def test_weights_of_another_network_are_refused_with_all_that_is_wrong(refused: 
     line = refused("convert", "w.pt", "--prototxt", "deploy.prototxt", "-o", "out.npz")
     assert "conv1.weight has shape" in line and "fc8.weight has shape" in line
     assert "fit no network of the family" in refused("convert", "w.pt", "-o", "out.npz")
-    tensors = {name: np.array(tensor) for name, tensor in small_weights().tensors.items()}
+    tensors: dict[str, Any] = {name: np.array(tensor) for name, tensor in small_weights().tensors.items()}
     del tensors["conv2.bias"]
     tensors["extra"] = np.zeros(3, np.float32)
     tensors["fc6.bias"][0] = np.nan

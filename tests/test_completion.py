@@ -33,6 +33,7 @@ def test_every_command_flag_and_model_is_in_the_script(shell: str) -> None:
     assert set(registry.models()) <= words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_shell_reads_its_script(shell: str, tmp_path: Path) -> None:
     text = script(build_parser(), shell)
@@ -41,6 +42,7 @@ def test_the_shell_reads_its_script(shell: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
@@ -58,6 +60,7 @@ def test_what_fish_offers(line: str, offered: set[str], tmp_path: Path) -> None:
     assert {row.partition("\t")[0] for row in done.stdout.splitlines()} == offered
 
 
+@pytest.mark.slow
 def test_zsh_knows_whom_to_ask(tmp_path: Path) -> None:
     """As the README has it: through eval, after compinit."""
     (tmp_path / "script").write_text(script(build_parser(), "zsh"))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise, permutations
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +100,7 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path, kind: str) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_every_process_writes_the_same_bytes(tmp_path: Path) -> None:
     """Neither the order of a set nor the time of day is in a file: two processes differ in both."""
     save(small_weights(), tmp_path / "source.safetensors")
@@ -229,7 +231,7 @@ def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path, kind: str, keep
 def test_nan_is_refused_and_named(tmp_path: Path) -> None:
     weights = small_weights()
     save(weights, tmp_path / "w.npz")
-    tensors = {name: np.array(tensor) for name, tensor in weights.tensors.items()}
+    tensors: dict[str, Any] = {name: np.array(tensor) for name, tensor in weights.tensors.items()}
     tensors["conv3.weight"][1, 2, 0, 0] = np.nan
     tensors["fc6.bias"][0] = -np.inf
     np.savez(tmp_path / "bad.npz", **tensors)

@@ -14,11 +14,18 @@ from tests.environments import Done, build_wheel, environment, python, zoo
 from tests.small import small_weights
 from zoo.registry import extras
 
-# What only comes with a framework that no index has, by hand, or with the tests.
-_ELSEWHERE = {"caffe", "caffe2onnx", "pytest"}
+pytestmark = pytest.mark.slow
+
+# What only comes with a framework that no index has, or by hand.
+_ELSEWHERE = {"caffe", "caffe2onnx"}
 
 _IMPORT_ALL = """
-import importlib, pkgutil, zoo, converters
+import contextlib, importlib, os, pkgutil, zoo, converters
+from zoo.registry import EXTRAS
+for package in (*EXTRAS, "tf2onnx.convert"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(package)
+before = dict(os.environ)
 for package in (zoo, converters):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):
@@ -26,6 +33,7 @@ for package in (zoo, converters):
                 importlib.import_module(module.name)
             except ModuleNotFoundError as error:
                 print(module.name, error.name.partition(".")[0])
+assert dict(os.environ) == before, "an import sets an environment variable"
 """
 
 # Extra -> commands that work with it alone. MINE is a caffemodel with its prototxt.

@@ -31,6 +31,8 @@ from zoo.layers import Dense
 from zoo.training.checkpoint import checkpoints, load_checkpoint
 from zoo.training.journal import read_metrics
 
+pytestmark = pytest.mark.slow
+
 ZOO = [sys.executable, "-m", "converters"]
 _TESTS = Path(__file__).parent
 # The hidden files and folders that work goes on in.

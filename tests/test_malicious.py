@@ -15,6 +15,7 @@ import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -44,7 +45,7 @@ class Bomb:
         self.command = f"touch {sentinel}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return os.system, (self.command,)
+        return os.system, (self.command,)  # pyright: ignore[reportDeprecated]  # nobody runs it
 
 
 class PickledModule(torch.nn.Module):
@@ -368,7 +369,8 @@ def graph_in(attribute_name: str, tensor: TensorProto) -> onnx.NodeProto:
     """A node that holds a tensor where only a runtime would look for it."""
     value = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)
     inner = helper.make_graph([helper.make_node("Identity", ["w"], ["o"])], "inner", [], [value], [tensor])
-    return helper.make_node("If", ["c"], ["z"], **{attribute_name: inner}, else_branch=inner)
+    branches: dict[str, Any] = {attribute_name: inner, "else_branch": inner}
+    return helper.make_node("If", ["c"], ["z"], **branches)
 
 
 @pytest.mark.parametrize("where", ["subgraph", "another type", "list of tensors", "function", "sparse"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -57,7 +58,9 @@ def net(layer: Layer, *shapes: Shape) -> ModelSpec:
     return ModelSpec(name="net", title="one layer", inputs=inputs, layers=(layer,))
 
 
-def pool(mode: str, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int] = (0, 0), **rest) -> Pool:
+def pool(
+    mode: str, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int] = (0, 0), **rest: Any
+) -> Pool:
     return Pool(name="op", mode=mode, kernel=kernel, stride=stride, pad=pad, **rest)  # pyright: ignore
 
 

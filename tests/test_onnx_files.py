@@ -22,7 +22,7 @@ from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, WeightsError
 from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU
-from zoo.wire.onnx_model import Model, Node, parse
+from zoo.wire.onnx import Model, Node, parse
 
 Change = Callable[[Any], None]
 
@@ -171,7 +171,7 @@ def zoo_model(weights: Weights, opset: int) -> Any:
                     x = "OC2_DUMMY_0"
                 weight = stored(f"{layer.name}_w_0", weights.tensors[f"{layer.name}.weight"], raw=True)
                 bias = stored(f"{layer.name}_b_0", weights.tensors[f"{layer.name}.bias"], raw=True)
-                old = {"broadcast": 1} if opset < 7 else {}
+                old: dict[str, Any] = {"broadcast": 1} if opset < 7 else {}
                 nodes.append(make.make_node("Gemm", [x, weight, bias], [y], transB=1, **old))
             case Pool():
                 nodes.append(make.make_node("MaxPool", [x], [y], kernel_shape=layer.kernel, strides=layer.stride))
@@ -179,7 +179,7 @@ def zoo_model(weights: Weights, opset: int) -> Any:
                 nodes.append(make.make_node("Relu", [x], [y]))
             case _:
                 op = {"LRN": "LRN", "Dropout": "Dropout", "Softmax": "Softmax"}[type(layer).__name__]
-                rest = {"LRN": {"size": 5}, "Dropout": {"is_test": 1} if opset < 7 else {}}.get(op, {})
+                rest: dict[str, Any] = {"LRN": {"size": 5}, "Dropout": {"is_test": 1} if opset < 7 else {}}.get(op, {})
                 nodes.append(make.make_node(op, [x], [y], **rest))
         x = y
     output = make.make_tensor_value_info(x, 1, [1, 10])
@@ -354,7 +354,7 @@ def test_what_else_may_be_learnt_is_not_dropped(tmp_path: Path) -> None:
     path = save(tmp_path, [mean, CONV, RELU, FLAT, GEMM], PLAIN | extra)
     with pytest.raises(WeightsError, match=r"mean is not a parameter .*; unread is not a parameter"):
         load(path, spec=NET)
-    scalar = {"mean": np.float32(3).reshape(())}
+    scalar = {"mean": np.full((), 3, np.float32)}
     assert_same(save(tmp_path, [mean, CONV, RELU, FLAT, GEMM], PLAIN | scalar), WEIGHTS)
 
 

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 
 from converters.convert import save
 from converters.parity import Report, probe_weights, verify_files
-from converters.pytest_plugin import assert_parity
 from converters.report import html, text
+from converters.testing import assert_parity
 from converters.verdicts import SubjectVerdict
 from converters.weights import Weights
 from zoo import reference
@@ -114,7 +114,7 @@ TAILS = {
     "output_negated": tail("Neg"),
     "sigmoid_for_softmax": tail("Sigmoid", source="logits"),
     "output_exp": tail("Exp", source="logits"),
-    "output_scaled": tail("Mul", np.float32([2.0]), source="logits"),
+    "output_scaled": tail("Mul", np.array([2.0], np.float32), source="logits"),
     "output_argmax": tail("ArgMax", axis=1, keepdims=0),
 }
 
@@ -332,7 +332,7 @@ def test_a_clip_above_what_the_probes_reach_is_seen(tmp_path: Path, chain: Weigh
         node = next(node for node in graph.node if node.op_type == "Relu")
         node.op_type = "Clip"
         for name, value in (("lowest", 0.0), ("highest", 2000.0)):
-            graph.initializer.append(onnx.numpy_helper.from_array(np.float32(value), name))
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.float32), name))
             node.input.append(name)
 
     for names in (True, False):

@@ -349,6 +349,7 @@ class ByHand(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         halves = zip(x.chunk(2, 1), self.whole.weight.chunk(2), strict=True)
         done = [nn.functional.conv2d(half, kernels, padding=self.whole.padding) for half, kernels in halves]
+        assert self.whole.bias is not None
         return torch.cat(done, 1) + self.whole.bias[:, None, None]
 
 
@@ -477,10 +478,10 @@ def test_layers_of_another_name_are_matched_by_order_kind_and_shape() -> None:
 def test_layouts_are_recognised() -> None:
     x = np.arange(2 * 4 * 3 * 5, dtype=np.float32).reshape(2, 4, 3, 5)
     for value in (x, x.transpose(0, 2, 3, 1), x.reshape(4, 2, 3, 5)):
-        assert np.array_equal(canonical_view(value, (2, 4, 3, 5)), x)
+        assert (found := canonical_view(value, (2, 4, 3, 5))) is not None and np.array_equal(found, x)
     assert canonical_view(x, (2, 5, 3, 3)) is None
     vector = x[:, :, :1, :1]
-    assert np.array_equal(canonical_view(vector, (2, 4)), vector[:, :, 0, 0])
+    assert (found := canonical_view(vector, (2, 4))) is not None and np.array_equal(found, vector[:, :, 0, 0])
 
 
 def test_activations_of_another_network_are_compared_by_name(weights: Weights) -> None:

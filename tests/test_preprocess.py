@@ -32,7 +32,7 @@ def _noise(height: int, width: int) -> np.ndarray:
 def test_centre_crop_order_and_mean() -> None:
     image = _noise(6, 8)
     x = preprocess.canonical_input(image, _spec(channels="BGR", mean=(104.0, 117.0, 123.0)))
-    want = image[1:5, 2:6, ::-1].astype(np.float32) - np.float32([104, 117, 123])
+    want = image[1:5, 2:6, ::-1].astype(np.float32) - np.array([104, 117, 123], np.float32)
     assert x.dtype == np.float32 and x.flags.c_contiguous
     np.testing.assert_array_equal(x, want.transpose(2, 0, 1))
 
@@ -80,7 +80,7 @@ def test_modes_become_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
 
 def test_sixteen_bit_grey_is_not_clipped(tmp_path: Path) -> None:
     path = tmp_path / "grey16.png"
-    Image.fromarray(np.uint16([[0, 32768, 65535]])).save(path)
+    Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)).save(path)
     assert preprocess.load_image(path)[0, :, 0].tolist() == [0, 128, 255]
 
 

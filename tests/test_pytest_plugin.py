@@ -14,8 +14,9 @@ import torch
 from converters.convert import save
 from converters.faults import plant
 from converters.parity import probe_weights
-from converters.pytest_plugin import assert_parity
+from converters.testing import assert_parity
 from converters.weights import Array, Weights
+from tests.environments import build_wheel, environment
 from tests.small import shrink
 from zoo import reference
 from zoo.errors import ZooError
@@ -122,29 +123,53 @@ def test_inputs_that_do_not_fit_are_refused(weights: Weights) -> None:
         assert_parity(weights, weights, {"image": np.zeros((1, 3, 32, 32), np.float32)})
 
 
-def test_it_works_as_a_fixture_in_somebody_elses_project(tmp_path: Path, weights: Weights) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, installed beside pytest and what it needs."""
+    folder = tmp_path_factory.mktemp("site")
+    return environment(folder, build_wheel(folder), "dev")
+
+
+def their_tests(site: Path, project: Path, source: str, *packages: str) -> tuple[int, str]:
+    """``python -m pytest`` in somebody else's project, which has packages of its own; its status and what it said."""
+    for name in packages:
+        (project / name).mkdir()
+        (project / name / "__init__.py").write_text("theirs = True\n")
+    (project / "test_theirs.py").write_text(source)
+    code = f"import sys; sys.path[:0] = ['', {str(site)!r}]; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    command = [sys.executable, "-I", "-S", "-c", code, "-q", "-p", "no:cacheprovider", "--import-mode=importlib"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+    assert not done.stderr
+    return done.returncode, done.stdout
+
+
+@pytest.mark.slow
+def test_it_works_as_a_fixture_in_somebody_elses_project(tmp_path: Path, weights: Weights, site: Path) -> None:
     save(weights, tmp_path / "a.safetensors")
     save(plant("kernel_transposed", weights, "conv1").weights(), tmp_path / "b.safetensors")
-    (tmp_path / "test_theirs.py").write_text(
+    source = (
         "def test_same(assert_parity):\n    assert_parity('a.safetensors', 'a.safetensors')\n\n"
         "def test_other(assert_parity):\n    assert_parity('a.safetensors', 'b.safetensors')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_theirs.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "1 failed, 1 passed" in done.stdout
-    assert "conv1: the kernel's height and width are swapped" in done.stdout
+    status, said = their_tests(site, tmp_path, source)
+    assert status == 1 and "1 failed, 1 passed" in said
+    assert "conv1: the kernel's height and width are swapped" in said
 
 
-def test_loading_the_plugin_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, converters.pytest_plugin; print(sorted({'numpy', 'torch', 'tensorflow', 'onnx'} & {*sys.modules}))"
+@pytest.mark.slow
+@pytest.mark.parametrize("packages", [("converters",), ("zoo",), ("converters", "zoo")])
+def test_a_project_with_packages_of_these_names_runs_its_own_tests(
+    packages: tuple[str, ...], tmp_path: Path, site: Path
+) -> None:
+    source = (
+        "import sys, alexnet_zoo_pytest\n\ndef test_theirs():\n"
+        f"    assert alexnet_zoo_pytest.__file__.startswith({str(site)!r})\n"
+        "    assert not {'numpy', 'torch', 'tensorflow', 'onnx'} & {*sys.modules}\n"
+        + "".join(f"    import {name}\n    assert {name}.theirs\n" for name in packages)
+        + "\ndef test_with_the_fixture(assert_parity):\n    pass\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "[]"
+    status, said = their_tests(site, tmp_path, source, *packages)
+    assert status == 1 and "1 passed, 1 error" in said, said
+    hidden = tmp_path / packages[-1] / "__init__.py"
+    told = f"assert_parity: the package {packages[-1]!r} of alexnet-zoo is hidden by {hidden};"
+    assert [line for line in said.splitlines() if line.startswith(told)], said

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ CASES = {
     "dense_last": one(Dense(name="op", out_features=5, axis=-1, bias=False)),
     "dense_vector": one(Dense(name="op", out_features=5), (8,)),
     **{
-        f"pool_{mode}_{name}": one(Pool(name="op", mode=mode, **options))
+        f"pool_{mode}_{name}": one(Pool(name="op", mode=mode, **cast("dict[str, Any]", options)))
         for mode in ("max", "ave")
         for name, options in {
             "ceil": {"kernel": (2, 3), "stride": (2, 2)},
@@ -146,8 +146,9 @@ def error(y: np.ndarray, expected: np.ndarray) -> float:
 def printed(spec: ModelSpec, weights: dict[str, np.ndarray], folder: Path) -> Any:
     """The generated source, imported, with the weights in it."""
     (path,) = pytorch.generate(spec, folder)
-    module = importlib.util.module_from_spec(found := importlib.util.spec_from_file_location("printed", path))
-    assert found.loader
+    found = importlib.util.spec_from_file_location("printed", path)
+    assert found and found.loader
+    module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     (made,) = [
         value

@@ -3,6 +3,7 @@
 import runpy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,9 @@ def run(path: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
-def test_every_activation_comes_out_of_the_export_under_its_name(exporter, tmp_path: Path, capfd, recwarn) -> None:
+def test_every_activation_comes_out_of_the_export_under_its_name(
+    exporter: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
     weights, path = weights_of(MINI), tmp_path / "a.onnx"
     export_onnx(weights, path, every_activation=True, exporter=exporter)
     x = np.random.default_rng(1).normal(0, 60, (5, 3, 67, 67)).astype(np.float32)
@@ -98,7 +101,7 @@ def test_torch_hub_gives_every_family_member() -> None:
     for name in models():
         assert callable(hubconf[name])
         assert model(name).title in hubconf[name].__doc__
-    fresh = torch.hub.load(REPOSITORY, "alexnet_mini", source="local")
+    fresh: Any = torch.hub.load(REPOSITORY, "alexnet_mini", source="local")
     assert fresh.training
     assert fresh(torch.zeros(2, 3, 67, 67)).shape == (2, 10)
 
@@ -107,7 +110,7 @@ def test_torch_hub_loads_weights(tmp_path: Path) -> None:
     weights = weights_of(MINI.with_num_classes(7))
     for name in ("a.safetensors", "a.pt"):
         save(weights, tmp_path / name)
-        network = torch.hub.load(REPOSITORY, "alexnet_mini", source="local", weights=str(tmp_path / name))
+        network: Any = torch.hub.load(REPOSITORY, "alexnet_mini", source="local", weights=str(tmp_path / name))
         assert not network.training
         assert network(torch.zeros(1, 3, 67, 67)).shape == (1, 7)
         assert network.conv1.weight.detach().numpy().tobytes() == weights.tensors["conv1.weight"].tobytes()

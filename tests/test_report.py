@@ -260,6 +260,7 @@ def _shot(page: Path, size: str, *options: str) -> Image.Image:
         return image.convert("RGB")
 
 
+@pytest.mark.slow
 def test_a_real_browser_draws_the_page(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text(html(BAD), encoding="utf-8")

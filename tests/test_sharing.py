@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -220,7 +221,7 @@ def test_a_written_batch_norm_shares_its_factor(tmp_path: Path) -> None:
 
 def test_pytorch_has_one_tensor() -> None:
     spec, weights = twins(), tied_weights(twins())
-    network = pytorch.build(spec, weights)
+    network: Any = pytorch.build(spec, weights)
     assert network.left.weight is network.right.weight and network.left.bias is network.right.bias
     assert sum(p.numel() for p in network.parameters()) == parameter_count(spec)
     scope: dict[str, object] = {}

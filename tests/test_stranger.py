@@ -107,6 +107,7 @@ def prepare(folder: Path, text: str) -> ModelSpec:
     return spec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_command_each(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

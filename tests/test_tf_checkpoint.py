@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,13 +43,13 @@ SPEC = ModelSpec(
 HEAD = ModelSpec(name="head", title="head", inputs=(Input(shape=(8,)),), layers=(Dense(name="fc", out_features=8),))
 
 
-def probe(spec=SPEC, seed=0):
+def probe(spec: ModelSpec = SPEC, seed: int = 0) -> Weights:
     rng = np.random.default_rng(seed)
     tensors = {name: rng.normal(size=shape).astype("f") for name, shape in parameter_shapes(spec).items()}
     return Weights(spec=spec, tensors=tensors, source="probe")
 
 
-def same(a, b):
+def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     assert list(a) == list(b)
     for name in a:
         np.testing.assert_array_equal(
@@ -55,11 +58,11 @@ def same(a, b):
 
 
 @pytest.fixture(scope="module")
-def tf():
+def tf() -> Any:
     return pytest.importorskip("tensorflow.compat.v1")
 
 
-def saved_by_tensorflow(tf, prefix, tensors, version=2, **options):
+def saved_by_tensorflow(tf: Any, prefix: Path, tensors: Mapping[str, Any], version: int = 2, **options: Any):
     with tf.Graph().as_default(), tf.Session() as session:
         for name, value in tensors.items():
             variable = tf.get_variable(name, initializer=tf.zeros_initializer, shape=value.shape, dtype=value.dtype)
@@ -75,7 +78,7 @@ def test_checksum():
     assert masked(0) == 0xA282EAD8
 
 
-def test_round_trip_gives_the_same_bits(tmp_path):
+def test_round_trip_gives_the_same_bits(tmp_path: Path) -> None:
     weights = probe()
     odd = np.array([0.0, -0.0, 1e-45, 3.4028235e38, -1.5], "f")
     weights.tensors["fc8.bias"][:] = odd
@@ -87,7 +90,7 @@ def test_round_trip_gives_the_same_bits(tmp_path):
     assert first == [path.read_bytes() for path in save(weights, tmp_path / "tiny.ckpt", force=True)]
 
 
-def test_tensorflow_reads_every_bit(tf, tmp_path):
+def test_tensorflow_reads_every_bit(tf: Any, tmp_path: Path) -> None:
     weights = probe()
     save(weights, tmp_path / "tiny.ckpt")
     reader = tf.train.load_checkpoint(str(tmp_path / "tiny.ckpt"))
@@ -110,7 +113,7 @@ def test_tensorflow_reads_every_bit(tf, tmp_path):
     same({name: reader.get_tensor(name) for name in expected}, expected)
 
 
-def test_the_bytes_are_those_of_tensorflows_saver(tf, tmp_path):
+def test_the_bytes_are_those_of_tensorflows_saver(tf: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     values = [rng.normal(size=shape).astype("f") for shape in ((), (3,), (1, 2))]
     tensors = {f"scope_{i % 7}/{i:04d}{'x' * 250}/weights": values[i % 3] for i in range(1200)}
@@ -133,7 +136,7 @@ def test_the_bytes_are_those_of_tensorflows_saver(tf, tmp_path):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_we_read_what_tensorflow_writes(tf, tmp_path, version):
+def test_we_read_what_tensorflow_writes(tf: Any, tmp_path: Path, version: int) -> None:
     rng = np.random.default_rng(2)
     tensors = {
         "a/weights": rng.normal(size=(3, 3, 2, 40)).astype("f"),
@@ -152,7 +155,7 @@ def test_we_read_what_tensorflow_writes(tf, tmp_path, version):
         assert read["global_step"] == 123
 
 
-def test_several_shards(tf, tmp_path):
+def test_several_shards(tf: Any, tmp_path: Path) -> None:
     tensors = {f"v{i}": np.full((5,), i, "f") for i in range(4)}
     with tf.Graph().as_default(), tf.Session() as session:
         for shard in range(2):
@@ -174,7 +177,7 @@ def test_several_shards(tf, tmp_path):
         tf_slim.read(tmp_path / "all")
 
 
-def test_a_partitioned_variable_is_refused(tf, tmp_path):
+def test_a_partitioned_variable_is_refused(tf: Any, tmp_path: Path) -> None:
     for version in (1, 2):
         with tf.Graph().as_default(), tf.Session() as session:
             tf.get_variable("w", [8, 4], partitioner=tf.fixed_size_partitioner(2))
@@ -187,7 +190,7 @@ def test_a_partitioned_variable_is_refused(tf, tmp_path):
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("scope", ["alexnet_v2/", "my/own/scope/", ""])
-def test_slims_own_network_in_any_scope_with_its_slots(tf, tmp_path, version, scope):
+def test_slims_own_network_in_any_scope_with_its_slots(tf: Any, tmp_path: Path, version: int, scope: str) -> None:
     spec = shrink("alexnet_v2")
     weights = probe(spec)
     native = {}
@@ -207,7 +210,7 @@ def test_slims_own_network_in_any_scope_with_its_slots(tf, tmp_path, version, sc
     same(load(tmp_path / "model.ckpt", spec=spec).tensors, weights.tensors)
 
 
-def test_matrices_and_the_names_of_tf_layers(tmp_path):
+def test_matrices_and_the_names_of_tf_layers(tmp_path: Path) -> None:
     weights = probe()
     tensors = {name: value for name, value in weights.tensors.items() if not name.startswith(("fc", "conv1"))}
     native = {
@@ -235,7 +238,7 @@ def test_matrices_and_the_names_of_tf_layers(tmp_path):
     same(load(tmp_path / "h", spec=HEAD).tensors, weights.tensors)
 
 
-def test_everything_wrong_is_said_at_once(tmp_path):
+def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     tensors = dict(tf_slim.to_native(probe(), tf_slim.entries(SPEC, None)))
     del tensors["tiny/conv1/biases"]
     tensors["tiny/extra"] = np.ones(3, "f")
@@ -249,7 +252,7 @@ def test_everything_wrong_is_said_at_once(tmp_path):
         assert part in message
 
 
-def test_the_scope_tells_the_member_only_where_all_of_it_fits(tmp_path):
+def test_the_scope_tells_the_member_only_where_all_of_it_fits(tmp_path: Path) -> None:
     spec = model("alexnet").with_num_classes(3)
     shapes = parameter_shapes(spec)
     zeros = {
@@ -280,7 +283,7 @@ def test_the_scope_tells_the_member_only_where_all_of_it_fits(tmp_path):
         ("conv1/steps", False),
     ],
 )
-def test_what_is_ignored(name, slot):
+def test_what_is_ignored(name: str, slot: str) -> None:
     assert tf_slim.ignored(name) == slot
 
 
@@ -293,12 +296,12 @@ def test_tables_of_every_size():
 
 
 @pytest.fixture
-def sound(tmp_path):
+def sound(tmp_path: Path):
     save(probe(), tmp_path / "m.ckpt")
     return tmp_path / "m.ckpt"
 
 
-def test_damage_is_refused_in_one_line(sound):
+def test_damage_is_refused_in_one_line(sound: Path) -> None:
     index, data = sound.with_name("m.ckpt.index"), sound.with_name("m.ckpt.data-00000-of-00001")
     good = index.read_bytes(), data.read_bytes()
     rng = random.Random(0)
@@ -328,13 +331,13 @@ def test_damage_is_refused_in_one_line(sound):
         assert other.exists()
 
 
-def _read(good, folder):
+def _read(good: Any, folder: Path):
     (folder / "good.index").write_bytes(good[0])
     (folder / "good.data-00000-of-00001").write_bytes(good[1])
     return tf_slim.read(folder / "good").tensors
 
 
-def rewrite(sound, change):
+def rewrite(sound: Path, change: Any):
     """The index with its entries changed, and sound checksums."""
     index = sound.with_name("m.ckpt.index")
     items = [(key, bytes(value)) for key, value in read_table(memoryview(index.read_bytes()))]
@@ -351,7 +354,7 @@ def rewrite(sound, change):
         ("header", "big-endian"),
     ],
 )
-def test_a_lying_index_is_refused(sound, field, message):
+def test_a_lying_index_is_refused(sound: Path, field: Any, message: str) -> None:
     lies = {
         "shape": b"\x08\x01\x12\x0a\x12\x08\x08\xff\xff\xff\xff\xff\xff\x0f\x28\x10",
         "shard": b"\x08\x01\x12\x04\x12\x02\x08\x04\x18\x03\x28\x10",
@@ -359,7 +362,7 @@ def test_a_lying_index_is_refused(sound, field, message):
         "offset": b"\x08\x01\x12\x04\x12\x02\x08\x04\x20\xff\xff\xff\x7f\x28\x10",
     }
 
-    def change(key, value):
+    def change(key: Any, value: Any):
         if field == "header":
             return key, value + b"\x10\x01" if key == b"" else value
         return key, lies[field] if key == b"tiny/norm/moving_mean" else value
@@ -369,7 +372,7 @@ def test_a_lying_index_is_refused(sound, field, message):
         tf_slim.read(sound)
 
 
-def test_shards_may_not_leave_the_folder(sound, tmp_path):
+def test_shards_may_not_leave_the_folder(sound: Path, tmp_path: Path) -> None:
     outside = tmp_path / "elsewhere"
     outside.mkdir()
     data = sound.with_name("m.ckpt.data-00000-of-00001")
@@ -379,7 +382,7 @@ def test_shards_may_not_leave_the_folder(sound, tmp_path):
         tf_slim.read(sound)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match=r"nothing\.ckpt\.index: no such file"):
         load(tmp_path / "nothing.ckpt", spec=SPEC)
     (tmp_path / "text.ckpt").write_text("no checkpoint at all, but long enough to hold a footer of 48 bytes")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,23 +19,26 @@ from zoo import reference  # noqa: E402
 from zoo.frameworks import tf_slim  # noqa: E402
 from zoo.frameworks.tf_slim import runtime  # noqa: E402
 from zoo.frameworks.tf_slim.naming import keeps_map, scopes, variables  # noqa: E402
-from zoo.layers import Concat, Conv, Dense, ReLU, Softmax  # noqa: E402
+from zoo.layers import Concat, Conv, Dense, ModelSpec, ReLU, Softmax  # noqa: E402
 from zoo.registry import model  # noqa: E402
 from zoo.shapes import activation_shapes  # noqa: E402
 
 
 @pytest.mark.parametrize("spec", KINDS.values(), ids=KINDS.keys())
-def test_every_kind_agrees_with_the_oracle(spec):
+def test_every_kind_agrees_with_the_oracle(spec: ModelSpec) -> None:
     weights, inputs = probe(spec)
     with np.errstate(invalid="ignore", divide="ignore"):
         expected = reference.forward(spec, weights, inputs)
     assert_same(tf_slim.forward(spec, weights, inputs), expected)
 
 
-def run_source(spec, weights, inputs, folder: Path, **options):
+def run_source(
+    spec: ModelSpec, weights: Mapping[str, Any], inputs: Mapping[str, Any], folder: Path, **options: Any
+) -> dict[str, Any]:
     """The generated file, imported and run by itself: canonical activations."""
     (path,) = tf_slim.generate(spec, folder)
     loader = importlib.util.spec_from_file_location(path.stem, path)
+    assert loader and loader.loader
     module = importlib.util.module_from_spec(loader)
     loader.loader.exec_module(module)
     function, shapes = getattr(module, path.stem), activation_shapes(spec)
@@ -49,7 +54,7 @@ def run_source(spec, weights, inputs, folder: Path, **options):
 
 
 @pytest.mark.parametrize("name", ["alexnet", "caffenet", "alexnet_v2", "alexnet_2012_code"])
-def test_the_printed_source_is_what_runs(name, tmp_path):
+def test_the_printed_source_is_what_runs(name: str, tmp_path: Path) -> None:
     spec = shrink(name)
     weights, inputs = probe(spec)
     live = tf_slim.forward(spec, weights, inputs)
@@ -61,13 +66,13 @@ def test_the_printed_source_is_what_runs(name, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["conv groups", "ave pad clip", "lrn within", "scale by vector", "batch norm"])
-def test_helpers_and_several_inputs_are_printed(kind, tmp_path):
+def test_helpers_and_several_inputs_are_printed(kind: str, tmp_path: Path) -> None:
     weights, inputs = probe(KINDS[kind])
     printed = run_source(KINDS[kind], weights, inputs, tmp_path)
     np.testing.assert_array_equal(printed["op"], tf_slim.forward(KINDS[kind], weights, inputs)["op"])
 
 
-def test_the_source_stands_alone_and_follows_slim(tmp_path):
+def test_the_source_stands_alone_and_follows_slim(tmp_path: Path) -> None:
     text = tf_slim.source_text(model("alexnet"))
     assert "zoo" not in text
     assert "import converters" not in text
@@ -88,7 +93,7 @@ def test_variables_are_named_as_slim_names_them():
         assert ours == {v.op.name: tuple(v.shape) for v in tf.global_variables()}
 
 
-def test_num_classes_training_and_scope(tmp_path):
+def test_num_classes_training_and_scope(tmp_path: Path) -> None:
     spec = shrink("alexnet")
     with tf.Graph().as_default() as graph, tf.Session() as session:
         x = tf.placeholder(tf.float32, [None, 227, 227, 3])
@@ -141,7 +146,7 @@ def test_dense_layers_between_convolutions_and_matrices():
         assert_same(tf_slim.forward(each, weights, inputs), reference.forward(each, weights, inputs))
 
 
-def test_hostile_and_odd_names(tmp_path):
+def test_hostile_and_odd_names(tmp_path: Path) -> None:
     names = ('x"]); raise SystemExit("injected")\n#', "conv/1x1", "a b", "a_b", "_hidden", "größe", "data'")
     layers = [ReLU(name=names[0])]
     layers += [Conv(name=name, out_channels=8, kernel=(1, 1)) for name in names[1:]]

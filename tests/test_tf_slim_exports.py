@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -16,16 +18,18 @@ from tests.small import small_weights  # noqa: E402
 from zoo import reference  # noqa: E402
 from zoo.errors import FileFormatError, UnsupportedError  # noqa: E402
 from zoo.frameworks import onnx as runtime  # noqa: E402
-from zoo.layers import Conv, ReLU, Softmax  # noqa: E402
+from zoo.layers import Conv, ModelSpec, ReLU, Softmax  # noqa: E402
+
+pytestmark = pytest.mark.slow
 
 
-def weights_of(spec):
+def weights_of(spec: ModelSpec):
     tensors, inputs = probe(spec)
     return Weights(spec=spec, tensors=tensors, source="probe"), inputs
 
 
 @pytest.mark.parametrize("spec", KINDS.values(), ids=KINDS.keys())
-def test_tf2onnx_says_the_same_of_every_kind(spec, tmp_path):
+def test_tf2onnx_says_the_same_of_every_kind(spec: ModelSpec, tmp_path: Path) -> None:
     weights, inputs = weights_of(spec)
     path = tmp_path / "net.onnx"
     exporter.export_onnx(weights, path, every_activation=True)
@@ -34,12 +38,12 @@ def test_tf2onnx_says_the_same_of_every_kind(spec, tmp_path):
     assert_same(runtime.run(path, inputs, ["op"]), expected)
 
 
-def images(spec, batch=2):
+def images(spec: ModelSpec, batch: int = 2):
     return {"data": np.random.default_rng(1).normal(scale=60, size=(batch, *spec.inputs[0].shape)).astype("f")}
 
 
 @pytest.mark.parametrize("name", ["alexnet", "bvlc_alexnet", "alexnet_v2"])
-def test_tf2onnx_names_inputs_and_outputs_as_the_spec(name, tmp_path):
+def test_tf2onnx_names_inputs_and_outputs_as_the_spec(name: str, tmp_path: Path) -> None:
     weights = small_weights(name)
     spec, inputs = weights.spec, images(weights.spec, 3)
     expected = reference.forward(spec, weights.tensors, inputs)
@@ -56,7 +60,7 @@ def test_tf2onnx_names_inputs_and_outputs_as_the_spec(name, tmp_path):
     ), "each weight once, and nothing but weights"
 
 
-def test_opsets(tmp_path):
+def test_opsets(tmp_path: Path) -> None:
     weights, inputs = small_weights(), images(small_weights().spec)
     expected = reference.forward(weights.spec, weights.tensors, inputs)
     for opset in (11, 13, 18):
@@ -67,7 +71,7 @@ def test_opsets(tmp_path):
         exporter.export_onnx(weights, tmp_path / "net.onnx", every_activation=False, opset=99)
 
 
-def test_a_frozen_graph(tmp_path):
+def test_a_frozen_graph(tmp_path: Path) -> None:
     weights = small_weights()
     spec, inputs = weights.spec, images(weights.spec)
     expected = reference.forward(spec, weights.tensors, inputs)
@@ -84,7 +88,7 @@ def test_a_frozen_graph(tmp_path):
     assert (tmp_path / "again.pb").read_bytes() == (tmp_path / "net.pb").read_bytes()
 
 
-def test_a_saved_model(tmp_path):
+def test_a_saved_model(tmp_path: Path) -> None:
     weights = small_weights("bvlc_alexnet")
     spec, inputs = weights.spec, images(weights.spec)
     expected = reference.forward(spec, weights.tensors, inputs)
@@ -100,7 +104,7 @@ def test_a_saved_model(tmp_path):
             assert path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "net")).read_bytes(), path
 
 
-def test_odd_names_survive(tmp_path):
+def test_odd_names_survive(tmp_path: Path) -> None:
     spec = net(Conv(name="_größe 1", out_channels=4, kernel=(1, 1)), ReLU(name="a b"), Softmax(name="a_b"))
     weights, inputs = weights_of(spec)
     expected = reference.forward(spec, weights.tensors, inputs)
@@ -110,7 +114,7 @@ def test_odd_names_survive(tmp_path):
     assert_same(exporter.run_frozen_graph(tmp_path / "net.pb", spec, inputs), expected)
 
 
-def test_other_files_are_refused_in_one_line(tmp_path):
+def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
     spec = small_weights().spec
     (tmp_path / "text.pb").write_text("no graph")
     (tmp_path / "empty.pb").write_bytes(b"")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -146,7 +146,8 @@ def _loss_and_gradients(
     own = share(images, network.rank, network.parts) if arrangement.source == "batch" else images
     x, labels = x[own.start : own.stop], labels[images.start : images.stop]
     if channels_last:
-        network, x = network.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+        cast(Any, network).to(memory_format=torch.channels_last)  # in place
+        x = x.contiguous(memory_format=torch.channels_last)
     runner, before = summing(network, row), sent.bytes
     logits = runner(x, Draw(seed=SEED, step=STEP, images=images))
     loss = functional.cross_entropy(logits, labels, reduction="sum") / BATCH
@@ -201,6 +202,7 @@ def test_one_device_gives_torchs_own_gradients(name: str) -> None:
     _check(_loss_and_gradients(SPECS[name], Arrangement(), False), _reference(SPECS[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ARRANGEMENTS)
 @pytest.mark.parametrize("name", SPECS)
 def test_two_devices_give_the_gradients_of_one(two_devices: Path, name: str, mode: str) -> None:
@@ -211,6 +213,7 @@ def test_two_devices_give_the_gradients_of_one(two_devices: Path, name: str, mod
         assert results[1][1].keys() == (set(results[0][1]) if mode == "data" else set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ARRANGEMENTS)
 @pytest.mark.parametrize("name", SPECS)
 def test_no_byte_too_many_is_sent(two_devices: Path, name: str, mode: str) -> None:

@@ -47,12 +47,9 @@ STEPS = 20
 
 
 def _options(out: Path, **changes: Any) -> TrainOptions:
-    return TrainOptions(
-        **(
-            {"model": TINY, "data": "digits", "out": out, "steps": STEPS, "batch_size": 16, "checkpoint_every": 5}
-            | changes
-        )
-    )
+    common = {"model": TINY, "data": "digits", "out": out, "steps": STEPS, "batch_size": 16, "checkpoint_every": 5}
+    given: dict[str, Any] = common | changes
+    return TrainOptions(**given)
 
 
 def _losses(out: Path) -> list[str]:
@@ -146,12 +143,14 @@ def test_a_resumed_run_goes_on_bit_for_bit(alone: Path, stopped: Path, tmp_path:
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_two_devices_follow_the_curve_of_one(alone: Path, pair: Path) -> None:
     one, two = (np.array(_losses(out), dtype=float) for out in (alone, pair))
     assert np.abs(one / two - 1).max() < 1e-4
     assert one[-1] < one[0]
 
 
+@pytest.mark.slow
 def test_one_two_and_one_device_again(alone: Path, stopped: Path, tmp_path: Path) -> None:
     shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     _run_until_killed(_options(tmp_path, resume=True, devices=2, parallel="towers"), after="step-00000010")
@@ -179,6 +178,7 @@ def _run_until_killed(options: TrainOptions, after: str) -> float:
     return time.monotonic() - killed[0]
 
 
+@pytest.mark.slow
 def test_when_a_device_is_killed_the_other_ends_and_the_pair_goes_on_bit_for_bit(pair: Path, tmp_path: Path) -> None:
     towers = {"devices": 2, "parallel": "towers"}
     assert _run_until_killed(_options(tmp_path, **towers), after="step-00000005") < 30
@@ -186,6 +186,7 @@ def test_when_a_device_is_killed_the_other_ends_and_the_pair_goes_on_bit_for_bit
     assert _losses(tmp_path) == _losses(pair)
 
 
+@pytest.mark.slow
 def test_the_message_of_a_killed_device_is_the_last_word(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "converters", "train", "alexnet_mini", "--data", "digits", "-o", str(tmp_path)]
     command += ["--devices", "2", "--batch-size", "16", "--steps", "2000", "--checkpoint-every", "2"]

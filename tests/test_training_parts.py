@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_lrn_in_half_precision_is_worked_in_single() -> None:
 
 
 def test_a_mask_is_the_same_however_it_is_cut() -> None:
-    draw = {"seed": 5, "step": 9, "layer": "drop6"}
+    draw: dict[str, Any] = {"seed": 5, "step": 9, "layer": "drop6"}
     whole = keep_mask((6, 5, 3), 0.5, **draw, images=range(8))
     assert np.array_equal(whole[2:6], keep_mask((6, 5, 3), 0.5, **draw, images=range(2, 6)))
     part = keep_mask((6, 5, 3), 0.5, **draw, images=range(3, 8), channels=range(3, 6))
@@ -110,11 +111,9 @@ def test_a_mask_is_the_same_however_it_is_cut() -> None:
 
 
 def test_masks_differ_by_seed_step_layer_and_image_and_keep_their_share() -> None:
-    base = {"seed": 5, "step": 9, "layer": "drop6"}
-    masks = [
-        keep_mask((4096,), 0.3, **(base | change), images=range(4))
-        for change in ({}, {"seed": 6}, {"step": 10}, {"layer": "drop7"})
-    ]
+    base: dict[str, Any] = {"seed": 5, "step": 9, "layer": "drop6"}
+    changes: list[dict[str, Any]] = [{}, {"seed": 6}, {"step": 10}, {"layer": "drop7"}]
+    masks = [keep_mask((4096,), 0.3, **(base | change), images=range(4)) for change in changes]
     rows = {row.tobytes() for mask in masks for row in mask}
     assert len(rows) == 16
     assert abs(np.mean(masks) - 0.7) < 0.01

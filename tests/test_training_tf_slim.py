@@ -19,6 +19,8 @@ from zoo.training.journal import read_metrics
 from zoo.training.launch import train
 from zoo.training.loop import TrainOptions
 
+pytestmark = pytest.mark.slow
+
 tf_slim = pytest.importorskip("zoo.training.tf_slim")
 
 MINI = registry.model("alexnet_mini")
@@ -41,7 +43,8 @@ ACROSS = replace(
 
 def _options(out: Path, spec: ModelSpec, **changes: Any) -> TrainOptions:
     common = {"model": spec, "data": "digits", "out": out, "steps": 20, "batch_size": 16, "checkpoint_every": 10}
-    return TrainOptions(**(common | changes))
+    given: dict[str, Any] = common | changes
+    return TrainOptions(**given)
 
 
 def _losses(out: Path) -> np.ndarray:

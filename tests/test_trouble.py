@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ class Disk:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
+def disk(tmp_path: Path) -> Generator[Disk]:
     """A small tmpfs where one may be mounted, as root may; elsewhere a limit on the size of files."""
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -82,6 +82,7 @@ def test_convert_to_a_full_disk(tmp_path: Path, disk: Disk, name: str) -> None:
     assert {path.name: path.read_bytes() for path in disk.folder.iterdir()} == old
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["w.onnx", "w.pb", "saved/"])
 def test_export_to_a_full_disk(tmp_path: Path, disk: Disk, name: str) -> None:
     save(_weights(1), tmp_path / "w.safetensors")
@@ -90,6 +91,7 @@ def test_export_to_a_full_disk(tmp_path: Path, disk: Disk, name: str) -> None:
     assert not list(disk.folder.iterdir())
 
 
+@pytest.mark.slow
 def test_generate_and_train_on_a_full_disk(disk: Disk) -> None:
     if not disk.limited:
         with pytest.raises(OSError, match="No space"), (disk.folder / "fill").open("wb", buffering=0) as fill:
@@ -181,7 +183,7 @@ def test_a_folder_of_other_things_is_never_replaced_by_a_saved_model(tmp_path: P
 
 
 @contextmanager
-def nobody() -> Iterator[None]:
+def nobody() -> Generator[None]:
     """For as long as this lasts, root is a user like any other: root may read and write everything."""
     root = os.geteuid() == 0
     if root:
@@ -235,6 +237,7 @@ def test_generate_says_what_it_wrote_though_nobody_listens(tmp_path: Path) -> No
     assert (tmp_path / "g" / "deploy.prototxt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

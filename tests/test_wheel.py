@@ -1,12 +1,15 @@
 """What the wheel holds, and nothing else; and what it says of itself."""
 
+import tarfile
 import zipfile
 from email.parser import Parser
 from pathlib import Path
 
 import pytest
 
-from tests.environments import ROOT, build_wheel, python
+from tests.environments import ROOT, build_sdist, build_wheel, python
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,8 @@ def test_it_holds_the_packages_and_nothing_else(wheel: Path) -> None:
         str(path.relative_to(ROOT)) for package in ("zoo", "converters") for path in (ROOT / package).rglob("*.py")
     }
     information = {name for name in names if ".dist-info/" in name}
-    assert names - information == sources | {"zoo/py.typed", "converters/py.typed", "converters/weights_manifest.yaml"}
+    others = {"alexnet_zoo_pytest.py", "zoo/py.typed", "converters/py.typed", "converters/weights_manifest.yaml"}
+    assert names - information == sources | others
     files = {name.partition(".dist-info/")[2] for name in information}
     assert files == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE"}
 
@@ -35,10 +39,10 @@ def test_what_it_says_of_itself(wheel: Path) -> None:
     assert said["Name"] == "alexnet-zoo" and said["License-Expression"] == "MIT"
     assert said["Requires-Python"] == "<3.14,>=3.11"
     assert "zoo convert" in said.get_payload()
-    needed = [text for text in said.get_all("Requires-Dist") if "extra" not in text]
+    needed = [text for text in said.get_all("Requires-Dist", []) if "extra" not in text]
     assert [text.partition(">")[0] for text in needed] == ["numpy", "safetensors"]
     assert "zoo = converters.cli:main" in commands
-    assert "converters.pytest_plugin" in commands
+    assert "alexnet_parity = alexnet_zoo_pytest" in commands
 
 
 def test_its_source_of_links_is_no_folder_of_this_machine(wheel: Path) -> None:
@@ -53,6 +57,15 @@ def test_unpacked_it_has_types_and_the_manifest(wheel: Path, tmp_path: Path) -> 
     code = (
         "import zoo, converters, importlib.resources as r\n"
         "assert r.files(zoo).joinpath('py.typed').is_file() and r.files(converters).joinpath('py.typed').is_file()\n"
-        "print(len(r.files(converters).joinpath('weights_manifest.yaml').read_text()))"
+        "print(r.files(converters).joinpath('weights_manifest.yaml').read_text())"
     )
-    assert int(python(tmp_path / "site", code, tmp_path)) > 1000
+    assert python(tmp_path / "site", code, tmp_path) == (ROOT / "weights_manifest.yaml").read_text() + "\n"
+
+
+def test_the_source_distribution_holds_the_manifest_and_no_link_out_of_it(tmp_path: Path) -> None:
+    link = ROOT / "converters" / "weights_manifest.yaml"
+    assert link.is_symlink() and link.readlink() == Path("../weights_manifest.yaml")
+    with tarfile.open(build_sdist(tmp_path)) as archive:
+        (member,) = (each for each in archive.getmembers() if each.name.endswith("/converters/weights_manifest.yaml"))
+        file = archive.extractfile(member)
+        assert member.isreg() and file and file.read() == (ROOT / "weights_manifest.yaml").read_bytes()

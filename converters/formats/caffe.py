@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +70,13 @@ def read(path: Path) -> NativeFile:
     )
 
 
-def read_network(path: Path) -> CaffeNet:
+def read_network(path: str | PathLike[str]) -> CaffeNet:
     """The network of a prototxt, its images' mean from the ``.binaryproto`` it names, or that alone lies beside it.
 
     Of a mean image the mean of each channel is taken, as Caffe's own C++ example does. A named one is looked for by its
     file name in the prototxt's folder. What was taken, or was not there, is in the notes. Errors: `read_prototxt`'s.
     """
+    path = Path(path)
     net = read_prototxt(path)
     if net.spec.preprocessing:
         return net

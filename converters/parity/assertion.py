@@ -28,7 +28,7 @@ Inputs: TypeAlias = "Mapping[str, Array] | Array | None"
 
 
 def parity_report(a: Any, b: Any, inputs: Inputs, *, budget: float, spec: ModelSpec | None) -> Report:
-    """See `converters.pytest_plugin.assert_parity`."""
+    """See `converters.testing.assert_parity`."""
     if isinstance(a, str | PathLike | Weights):
         weights = a if isinstance(a, Weights) else load(Path(a), spec=spec)
         return _against_weights(weights, None if isinstance(a, Weights) else Path(a), b, inputs, budget)

@@ -46,6 +46,9 @@ from zoo.layers import (
 # that a clip may have been made for.
 _SMALL, _LARGE = 1.0, 1e5
 
+# A larger power of the largest noise is past float32, and one below 0 has a pole.
+_STEEP = 4.0
+
 # The smallest and the largest number of an activation.
 Range: TypeAlias = tuple[float, float]
 _ANY: Range = (-np.inf, np.inf)
@@ -131,25 +134,31 @@ def ranges_of(spec: ModelSpec) -> dict[str, Range]:
 
 
 def _noise(name: str, shape: Shape, deviations: Sequence[float], seed: int, of: Range, positive: bool) -> Array:
+    """A sample a scale: normal, and uniform in size where it is large, for running sums lose the small beside it."""
     generator = np.random.default_rng((seed, crc32(name.encode()), 2))
     low, high = of
     if np.isfinite(low) and np.isfinite(high):
         return generator.uniform(low, high, (len(deviations), *shape)).astype(np.float32)
     drawn = generator.standard_normal((len(deviations), *shape), np.float32)
+    level = np.sign(drawn) * generator.uniform(0.5, 1.0, drawn.shape).astype(np.float32)
+    large = np.asarray([scale >= _LARGE for scale in deviations]).reshape(-1, *[1] * len(shape))
+    drawn = np.where(large, level, drawn)
     drawn = np.abs(drawn) + np.float32(0.01) if positive or low >= 0 else drawn
     return drawn * np.asarray(deviations, np.float32).reshape(-1, *[1] * len(shape))
 
 
 def _deviations(layers: Sequence[Layer]) -> tuple[float, ...]:
     """The scales that show what a segment does: as many samples."""
-    norms = [layer for layer in layers if isinstance(layer, LRN)]
-    if any(isinstance(layer, Sigmoid | TanH | Softmax | Power) for layer in layers):
+    powers = [layer.power for layer in layers if isinstance(layer, Power)]
+    if any(not 0 <= power <= _STEEP for power in powers):
         return _BEND
+    if any(isinstance(layer, Sigmoid | TanH | Softmax) for layer in layers) or any(p not in (0, 1) for p in powers):
+        return (*_BEND, _LARGE)
+    norms = [layer for layer in layers if isinstance(layer, LRN)]
     if norms:
-        # Where alpha * x^2 is as large as k, all four numbers of the formula tell. Far above, the running sums of
-        # runtimes lose digits.
+        # Where alpha * x^2 is as large as k, all four numbers of the formula tell.
         even = max((abs(norm.k / norm.alpha) ** 0.5 for norm in norms if norm.alpha and norm.k), default=_SMALL)
-        return (_SMALL, min(even / 2, 1e4), min(even, 1e4))
+        return (_SMALL, min(even / 2, _LARGE), min(even, _LARGE), _LARGE)
     return (_SMALL, _LARGE)
 
 

@@ -85,8 +85,11 @@ _OPERATORS = {
 # Operators whose bias may be added by a node of its own.
 _BIASED = {"MatMul", "Conv", "Gemm"}
 
-# Operators that hand numbers on, moved about or padded: a layer's input is looked for behind them.
-_CARRIERS = {"Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Pad", "Cast", "Dropout"}
+# Operators that hand numbers on, moved about: a layer's input is looked for behind them.
+CARRIERS = {"Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"}
+
+# Operators behind which it is found as well, though they add to it or round it.
+_PADDERS = {"Pad", "Cast"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +282,7 @@ def _fill(
             continue
         place = wiring[readers[0]].index(layer.name)
         source = by_name.get(reader.reads[min(place, len(reader.reads) - 1)])
-        while source is not None and source.operator in _CARRIERS and source.name not in tensors.values():
+        while source is not None and source.operator in CARRIERS | _PADDERS and source.name not in tensors.values():
             if source.value is not None and source.value.shape == shapes[layer.name]:
                 break
             source = by_name.get(source.reads[0]) if source.reads else None

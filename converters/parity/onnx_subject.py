@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from converters.faults.case import Own
-from converters.parity.matching import Matched, NodeResult, canonical_view, match_tensors, native_view
+from converters.parity.matching import CARRIERS, Matched, NodeResult, canonical_view, match_tensors, native_view
 from converters.parity.onnx_graph import OnnxGraph, Piece
 from converters.parity.segments import Segment
 from converters.parity.subjects import Declared, Ran
@@ -126,7 +126,7 @@ class GraphSubject:
             tensors=tensors,
             values=known,
             fed=fed,
-            aliases=_aliases(self.ours, {**own, **tensors}, known),
+            aliases=_aliases(self.graph, self.ours, {**own, **tensors}, known),
             shapes=activation_shapes(self.ours),
         )
         return Ran(
@@ -211,20 +211,35 @@ class _Cut:
         }
 
 
-def _aliases(ours: ModelSpec, tensors: Mapping[str, str], values: Mapping[str, Array]) -> dict[str, tuple[str, ...]]:
-    """Activation or input of ours -> all tensors that hold its numbers, in whatever layout.
+def _aliases(
+    graph: OnnxGraph, ours: ModelSpec, tensors: Mapping[str, str], values: Mapping[str, Array]
+) -> dict[str, tuple[str, ...]]:
+    """Activation or input of ours -> all tensors that hold its numbers, moved about and nothing else.
 
-    The tensor that is called a layer may be a copy beside the road: what reads the layer reads another.
+    The tensor that is called a layer may be a copy beside the road: what reads the layer reads another. A node that
+    happens to change nothing on these inputs (a clip, say) makes no copy.
     """
     shapes = {source.name: source.shape for source in ours.inputs} | activation_shapes(ours)
+    roots = _roots(graph)
     found = dict[str, tuple[str, ...]]()
     for name, tensor in tensors.items():
-        wanted = (len(values[tensor]), *shapes[name])
+        wanted, root = (len(values[tensor]), *shapes[name]), roots.get(tensor, tensor)
         own = canonical_view(values[tensor], wanted)
-
-        def same(other: str, wanted: Shape = wanted, own: Array | None = own) -> bool:
-            view = canonical_view(values[other], wanted)
-            return own is not None and view is not None and np.array_equal(own, view)
-
-        found[name] = tuple(other for other in values if other == tensor or same(other))
+        copies = [other for other in values if other != tensor and roots.get(other, other) == root]
+        views = {other: canonical_view(values[other], wanted) for other in copies}
+        same = (other for other, view in views.items() if own is not None and _equal(own, view))
+        found[name] = (tensor, *same)
     return found
+
+
+def _equal(own: Array, view: Array | None) -> bool:
+    return view is not None and np.array_equal(own, view)
+
+
+def _roots(graph: OnnxGraph) -> dict[str, str]:
+    """Tensor -> the one whose numbers it holds, moved about by nodes that do nothing else."""
+    roots = dict[str, str]()
+    for name, operator, reads in graph.nodes:
+        if operator in CARRIERS and reads:
+            roots[name] = roots.get(reads[0], reads[0])
+    return roots

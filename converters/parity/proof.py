@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
+from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
@@ -76,8 +77,8 @@ class Proof:
         weights: Weights,
         *,
         inputs: Mapping[str, Array] | None = None,
-        images: Sequence[Path] = (),
-        data: Path | None = None,
+        images: Sequence[str | PathLike[str]] = (),
+        data: str | PathLike[str] | None = None,
         seed: int = 0,
         budget: float = DEFAULT_BUDGET,
         progress: Progress = silent,
@@ -89,13 +90,13 @@ class Proof:
         self._started = time.perf_counter()
         self.inputs, self.samples = given_inputs(self.spec, inputs) if inputs else probe_inputs(self.spec, seed)
         if images:
-            pictures = image_inputs(self.spec, images)
+            pictures = image_inputs(self.spec, [Path(image) for image in images])
             self.inputs = {name: np.concatenate([probes, pictures[name]]) for name, probes in self.inputs.items()}
             self.samples += tuple(str(image) for image in images)
         progress("reference, float64")
         self.reference = oracle.forward(self.spec, weights.tensors, self.inputs)
         self.known: Activations = {**{name: x.astype(np.float64) for name, x in self.inputs.items()}, **self.reference}
-        self.pictures = Pictures(weights, data, progress) if data else None
+        self.pictures = Pictures(weights, Path(data), progress) if data else None
         self.vacuity = vacuity(weights, self.inputs, self.reference, budget)
         self._shapes = {source.name: source.shape for source in self.spec.inputs} | activation_shapes(self.spec)
         self._ranges = ranges_of(self.spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, cast
@@ -68,8 +69,8 @@ def verify_model(
     weights: Weights | None = None,
     frameworks: Sequence[str] | None = None,
     *,
-    images: Sequence[Path] = (),
-    data: Path | None = None,
+    images: Sequence[str | PathLike[str]] = (),
+    data: str | PathLike[str] | None = None,
     seed: int = 0,
     budget: float = DEFAULT_BUDGET,
     progress: Progress = silent,
@@ -102,12 +103,12 @@ def verify_model(
 
 
 def verify_file(
-    file: Path,
+    file: str | PathLike[str],
     spec: ModelSpec | None = None,
     frameworks: Sequence[str] | None = None,
     *,
-    images: Sequence[Path] = (),
-    data: Path | None = None,
+    images: Sequence[str | PathLike[str]] = (),
+    data: str | PathLike[str] | None = None,
     seed: int = 0,
     budget: float = DEFAULT_BUDGET,
     progress: Progress = silent,
@@ -126,7 +127,7 @@ def verify_file(
     """
     names = _checked(frameworks)
     progress(f"reading {file}")
-    opened = open_subject(file, spec, None)
+    opened = open_subject(Path(file), spec, None)
     weights = _weights_of(opened)
     proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
     subjects = [opened.subject(weights)] if opened.format == "onnx" else []
@@ -151,11 +152,11 @@ def _weights_of(opened: FileSubject) -> Weights:
 
 
 def verify_files(
-    files: Sequence[Path],
+    files: Sequence[str | PathLike[str]],
     spec: ModelSpec | None = None,
     *,
-    images: Sequence[Path] = (),
-    data: Path | None = None,
+    images: Sequence[str | PathLike[str]] = (),
+    data: str | PathLike[str] | None = None,
     seed: int = 0,
     budget: float = DEFAULT_BUDGET,
     progress: Progress = silent,
@@ -178,7 +179,7 @@ def verify_files(
     if not files:
         raise ZooError("no file to verify")
     opened = list[FileSubject]()
-    for path in files:
+    for path in map(Path, files):
         progress(f"reading {path}")
         opened.append(open_subject(path, spec, opened[0].weights if opened else None))
     first = _weights_of(opened[0])

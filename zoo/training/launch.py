@@ -30,7 +30,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from zoo import registry
+from zoo.environment import environment
 from zoo.errors import ZooError
+from zoo.training import SETTINGS
 from zoo.training.checkpoint import checkpoints
 from zoo.training.loop import Job, TrainOptions, prepare, run
 from zoo.training.pytorch import PyTorchLearner
@@ -132,12 +134,11 @@ def _start_all(options: TrainOptions) -> None:
     """One process a device, watched: if one dies, the others are ended."""
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     reports: Any = mp.get_context("spawn").SimpleQueue()
-    context = cast(
-        Any,
-        mp.start_processes(
-            _device_process, (options, store.port, reports), nprocs=options.devices, join=False, start_method="spawn"
-        ),
-    )
+    arguments = (options, store.port, reports)
+    with environment(SETTINGS):
+        context: Any = mp.start_processes(
+            _device_process, arguments, nprocs=options.devices, join=False, start_method="spawn"
+        )
     processes = context.processes
     try:
         waiting = list(processes)

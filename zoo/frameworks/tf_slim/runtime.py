@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.environment import environment
 from zoo.frameworks.tf_slim.calls import Activation, Name, evaluate
 from zoo.frameworks.tf_slim.naming import Variable, identifier, shared, variables
 from zoo.frameworks.tf_slim.table import Table
@@ -24,12 +25,12 @@ from zoo.wire.layout import contiguous, rearrange
 @contextmanager
 def _without_banner() -> Generator[None]:
     """Drop what TensorFlow's libraries say about missing GPU drivers as they load, before any log level counts."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        yield
+        with environment({"TF_CPP_MIN_LOG_LEVEL": "3"}):
+            yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)

@@ -1,19 +1,12 @@
-"""A pytest plugin: parity in the tests of any project. Loaded by every pytest run here, so it imports nothing heavy.
-
-def test_the_export_is_still_our_network(assert_parity):
-    assert_parity("weights.safetensors", "export.onnx")
-"""
+"""Parity in the tests of any project; `alexnet_zoo_pytest` offers it as a fixture of pytest."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
-
-if TYPE_CHECKING:
-    from converters.parity import Report
-
-__all__ = ["assert_parity"]
+from converters.parity.assertion import parity_report
+from converters.report import text
+from converters.verdicts import Report
 
 
 def assert_parity(a: Any, b: Any, inputs: Any = None, *, budget: float = 1e-5, spec: Any = None) -> Report:
@@ -37,17 +30,7 @@ def assert_parity(a: Any, b: Any, inputs: Any = None, *, budget: float = 1e-5, s
         TypeError: `a` or `b` is nothing that can be compared, or inputs are needed and missing.
     """
     __tracebackhide__ = True
-    # Imported here: every pytest run of every project in this environment loads the plugin.
-    from converters.parity.assertion import parity_report  # noqa: PLC0415
-    from converters.report import text  # noqa: PLC0415
-
     report = parity_report(a, b, inputs, budget=budget, spec=spec)
     if not report.passed:
         raise AssertionError(f"parity\n\n{text(report)}")
     return report
-
-
-@pytest.fixture(name="assert_parity")
-def _assert_parity() -> Any:
-    """`assert_parity` as a fixture, for projects that do not want to import it."""
-    return assert_parity
