@@ -55,9 +55,10 @@ def _frameworks() -> list[dict[str, Any]]:
 
     rows = list[dict[str, Any]]()
     for name in registry.frameworks():
+        distribution = registry.distribution(name)
         try:
-            version = metadata.version(registry.distribution(name))
-            summary = f"{registry.distribution(name)} {version}"
+            version = metadata.version(distribution)
+            summary = f"{distribution} {version}"
         except metadata.PackageNotFoundError:
             version, summary = None, f"not installed; run: pip install 'alexnet-zoo[{name}]'"
         rows.append({"name": name, "summary": summary, "version": version})
