@@ -83,6 +83,7 @@ def _assert_same(out: Path, unbroken: Path) -> None:
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_torchrun_restarts_a_run_by_itself_and_it_ends_with_the_same_bits(unbroken: Path, tmp_path: Path) -> None:
     command = [*TORCHRUN, "--max-restarts", "2", "-m", "converters", *COMMAND, *PAIR, "-o", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -94,6 +95,7 @@ def test_torchrun_restarts_a_run_by_itself_and_it_ends_with_the_same_bits(unbrok
     _assert_same(tmp_path, unbroken)
 
 
+@pytest.mark.slow
 def test_a_requeued_job_ends_with_the_same_bits(unbroken: Path, tmp_path: Path) -> None:
     """A job manager sends SIGTERM to every process of a job, and starts it again by the same command."""
     command = [*ZOO, *COMMAND, *PAIR, "--devices", "2", "-o", str(tmp_path)]
