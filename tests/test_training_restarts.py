@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
+from converters.cli import main
 from tests.small import shrink
 from zoo import registry
 from zoo.errors import ZooError
@@ -197,3 +198,12 @@ def test_the_whole_recipe_stands_in_the_checkpoint_and_is_said(
     assert found == replace(registry.recipe(mini), rate=0.003, batch_size=4, epochs=1)
     said = capfd.readouterr().err
     assert "rate: 0.003" in said and "  momentum: 0.9" in said and "device: cpu; pytorch, fp32" in said
+
+
+def test_resume_stands_alone_or_with_auto(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "alexnet_mini", "--data", "digits", "--batch-size", "4", "--device", "cpu", "-o", str(tmp_path)]
+    assert main([*command, "--resume", "--steps", "1"]) == 2
+    assert "no checkpoint to go on from" in capsys.readouterr().err
+    assert main([*command, "--resume", "auto", "--steps", "1"]) == 0
+    assert main([*command, "--steps", "2", "--resume"]) == 0
+    assert len(_losses(tmp_path)) == 2
