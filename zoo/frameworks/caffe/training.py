@@ -10,7 +10,7 @@ from typing import assert_never
 from zoo import spec_json
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.lower import for_caffe
-from zoo.frameworks.caffe.vocabulary import BY_KIND
+from zoo.frameworks.caffe.vocabulary import row_of
 from zoo.frameworks.caffe.writer import SPEC_COMMENT, NetLayer, net_layers
 from zoo.layers import BatchNorm, Conv, Dense, ModelSpec, Shape, Softmax
 from zoo.recipe import (
@@ -121,7 +121,7 @@ def _trainable(
             param.fields["lr_mult"], param.fields["decay_mult"] = [0], [0]
     if not isinstance(layer, Conv | Dense):
         return message
-    block = message.message(BY_KIND[type(layer)].block)
+    block = message.message(row_of(layer).block)
     params = _params(message, 2 if layer.bias else 1)
     for param, kind in zip(params, ("weight", "bias"), strict=False):
         name = f"{layer.name}.{kind}"
