@@ -286,7 +286,7 @@ def _train(options: argparse.Namespace) -> int:
             steps=options.steps,
             batch_size=options.batch_size,
             seed=options.seed,
-            resume=options.resume if options.resume == "auto" else bool(options.resume),
+            resume=options.resume or False,
             checkpoint_every=options.checkpoint_every,
             workers=_workers(options),
             on_broken_image=options.on_broken_image,
