@@ -229,8 +229,8 @@ def _verify(options: argparse.Namespace) -> int:
 
     form = None
     if options.report:
-        form = report.report_form(options.report, options.report_format)
         check_target(options.report, force=options.force)
+        form = report.report_form(options.report, options.report_format)
     elif options.report_format:
         raise ZooError("--report-format goes with --report FILE; see: zoo verify --help")
     how: dict[str, Any] = {
@@ -256,7 +256,11 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         spec = spec or (registry.model(options.model) if options.model else None)
         files = [_find(subject)[0] for subject in options.subjects]
-        result = verify_file(files[0], spec, frameworks, **how) if one else verify_files(files, spec, **how)
+        result = (
+            verify_file(files[0], spec, frameworks, prototxt=options.prototxt, **how)
+            if one
+            else verify_files(files, spec, **how)
+        )
     if form:
         _write_text(options.report, report.render(result, form), force=options.force)
     _print(report.json_text(result) if options.json else report.text(result, colour=sys.stdout.isatty()))

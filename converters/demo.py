@@ -14,7 +14,7 @@ from pathlib import Path
 from converters.convert import load, save
 from converters.export import ExportOptions, export
 from converters.formats import suffixes
-from converters.parity import Report, probe_weights, verify_model
+from converters.parity import Report, probe_weights, verify_file
 from converters.report import FORMS, render
 from converters.weights import Weights
 from zoo import registry
@@ -81,7 +81,7 @@ def _road(weights: Weights, source: Path, folder: Path, images: list[Path], comm
     with _step("ONNX for deployment"):
         export(weights, str(folder / f"{weights.spec.file_name}.onnx"), ExportOptions(force=True))
     with _step("the proof"):
-        report = verify_model(weights.spec, weights, images=images, progress=_LOG.info, command=command)
+        report = verify_file(source, images=images, progress=_LOG.info, command=command)
     for form in FORMS:
         (folder / f"report.{form}").write_text(render(report, form), encoding="utf-8")
     return report

@@ -43,8 +43,8 @@ __all__ = ["mutant_equals", "mutant_outputs", "mutant_rules"]  # imported for th
 # times as much is a difference; between the two nobody can say, nor of a change that shows in no number at all.
 NOISE, CLEAR = 1e-5, 1e-4
 
-# mislabelled: logits that go by the name of their softmax. more: the right outputs, and others behind them. renamed: the
-# right outputs under other names, in a graph in which nothing has the names of our layers.
+# mislabelled: logits that go by the name of their softmax. more: the right outputs, and others behind them. renamed:
+# the right outputs under other names, in a graph in which nothing has the names of our layers.
 Truth: TypeAlias = Literal["same", "differs", "logits", "mislabelled", "more", "renamed", "cannot run", "ambiguous"]
 
 # What a proof that lets these pass must say of them.

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from zoo.errors import MissingDependencyError, UnknownNameError
 from zoo.recipe import DEFAULT, Recipe
@@ -180,6 +180,17 @@ class Framework(Protocol):
         Returns:
             Every layer's activation under its name, canonical layout (N, C, H, W or N, C), taken right after the layer.
         """
+        ...
+
+
+@runtime_checkable
+class RunsFiles(Protocol):
+    """What a framework may offer besides: a network run from the very files that a user holds."""
+
+    def forward_file(
+        self, description: Path, model: Path, spec: ModelSpec, inputs: Mapping[str, FloatArray]
+    ) -> dict[str, FloatArray]:
+        """`Framework.forward` of a description and its weights, as they are; `spec` is what it was read as."""
         ...
 
 

@@ -5,7 +5,7 @@ when something is run; reading and writing needs neither.
 """
 
 from zoo.frameworks.caffe.images import DataImages, images_beside
-from zoo.frameworks.caffe.live import forward, runtime
+from zoo.frameworks.caffe.live import forward, forward_file, runtime
 from zoo.frameworks.caffe.lower import Lowered, Names, Rule, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks.caffe.prototxt import parse_prototxt, read_prototxt, with_images
 from zoo.frameworks.caffe.reader import CaffeNet
@@ -28,6 +28,7 @@ __all__ = [
     "deploy_text",
     "for_caffe",
     "forward",
+    "forward_file",
     "generate",
     "images_beside",
     "input_layer",

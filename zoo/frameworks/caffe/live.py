@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Protocol, cast
+from pathlib import Path
+from typing import Protocol, cast, runtime_checkable
 
 from zoo import registry
 from zoo.arrays import Array
+from zoo.errors import UnsupportedError
 from zoo.layers import ModelSpec
 
 _LOG = logging.getLogger(__name__)
@@ -27,6 +29,17 @@ class Runtime(Protocol):
         ...
 
 
+@runtime_checkable
+class FileRuntime(Protocol):
+    """What `opencv` offers beside."""
+
+    def forward_file(
+        self, prototxt: Path, model: Path, spec: ModelSpec, inputs: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """See `forward_file`."""
+        ...
+
+
 def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run the network in the Caffe runtime at hand (see `runtime`); see `zoo.registry.Framework`.
 
@@ -35,6 +48,24 @@ def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, 
         MissingDependencyError: there is no runtime.
     """
     return _runtime().forward(spec, weights, inputs)
+
+
+def forward_file(description: Path, model: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Run somebody's own prototxt and caffemodel as they are: layer -> activation, canonical layout.
+
+    Args:
+        description, model: the prototxt and the caffemodel.
+        spec: the network that the prototxt was read as.
+        inputs: input name -> batch.
+
+    Raises:
+        UnsupportedError: the runtime cannot run them, or would compute a layer otherwise than Caffe does.
+        MissingDependencyError: there is no runtime.
+    """
+    found = _runtime()
+    if not isinstance(found, FileRuntime):
+        raise UnsupportedError(f"{found.VERSION} works in place, and so shows no layer of it")
+    return found.forward_file(description, model, spec, inputs)
 
 
 def runtime() -> str:
