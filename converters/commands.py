@@ -19,12 +19,6 @@ from zoo.wire.atomic import check_target, publish, staging
 
 _LOG = logging.getLogger(__name__)
 
-# Framework -> the distribution whose version says whether it is there, where that is called otherwise.
-_DISTRIBUTIONS = {"pytorch": "torch", "tf_slim": "tensorflow", "caffe": "opencv-python-headless", "onnx": "onnxruntime"}
-
-# Formats of tensors alone; in the others the network and its preprocessing travel along.
-_WITHOUT_IMAGES = {"pytorch", "tf_slim"}
-
 
 def _print(text: str) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")
@@ -61,10 +55,9 @@ def _frameworks() -> list[dict[str, Any]]:
 
     rows = list[dict[str, Any]]()
     for name in registry.frameworks():
-        distribution = _DISTRIBUTIONS.get(name, name)
         try:
-            version = metadata.version(distribution)
-            summary = f"{distribution} {version}"
+            version = metadata.version(registry.distribution(name))
+            summary = f"{registry.distribution(name)} {version}"
         except metadata.PackageNotFoundError:
             version, summary = None, f"not installed; run: pip install 'alexnet-zoo[{name}]'"
         rows.append({"name": name, "summary": summary, "version": version})
@@ -194,7 +187,7 @@ def _load(options: argparse.Namespace, source: str) -> Any:
 
 def _convert(options: argparse.Namespace) -> int:
     from converters.convert import save, with_num_classes
-    from converters.formats import format_name, weights_format
+    from converters.formats import format_name, holds_network, weights_format
 
     to_format = format_name(options.output, options.to_format)
     check_target(weights_format(to_format).main_file(options.output), force=options.force)
@@ -203,7 +196,7 @@ def _convert(options: argparse.Namespace) -> int:
         weights = with_num_classes(weights, options.num_classes)
     for path in save(weights, options.output, to_format=to_format, force=options.force):
         _print(str(path))
-    if weights.spec.preprocessing and (to_format in _WITHOUT_IMAGES or options.output.suffix == ".npy"):
+    if weights.spec.preprocessing and not holds_network(to_format, options.output):
         from zoo.show import images_text
 
         _LOG.info("%s: this format cannot carry the preprocessing; %s", options.output, images_text(weights.spec))

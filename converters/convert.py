@@ -19,7 +19,7 @@ from zoo.layers import Conv, Dense, ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.show import first_difference
 from zoo.wire.atomic import check_target, publish, staging
-from zoo.wire.cores import spread
+from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import blocks, convert_shape, packed
 from zoo.wire.mapped import release
 
@@ -265,7 +265,7 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
         work += [(name, *pair) for pair in _pairs(found.reshape(meant.shape), meant)]
     for start in range(0, len(work), _HELD):
         part = work[start : start + _HELD]
-        for (name, found, _), same in zip(part, spread(lambda piece: _same(piece[1:]), part), strict=True):
+        for (name, found, _), same in zip(part, map_on_cores(lambda piece: _same(piece[1:]), part), strict=True):
             if not same:
                 raise _difference(path, name)
             release(found)
@@ -277,7 +277,7 @@ def _difference(path: Path, name: str) -> CheckFailedError:
 
 def same_bits(a: Array, b: Array) -> bool:
     """Whether two float32 arrays are the same, NaN payloads and signs of zero included."""
-    return a.shape == b.shape and a.dtype == b.dtype and all(spread(_same, _pairs(a, b)))
+    return a.shape == b.shape and a.dtype == b.dtype and all(map_on_cores(_same, _pairs(a, b)))
 
 
 def _pairs(found: Array, meant: Array) -> list[tuple[Array, Array]]:

@@ -12,7 +12,7 @@ from PIL import Image
 from converters.convert import save
 from tests.environments import Done, build_wheel, environment, python, zoo
 from tests.small import small_weights
-from zoo.registry import EXTRAS
+from zoo.registry import extras
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +154,7 @@ def test_what_does_not_work_says_what_to_install(wheel: Path, files: Path) -> No
 def test_every_module_imports_or_misses_a_declared_package(extra: str, wheel: Path, tmp_path: Path) -> None:
     said = python(environment(tmp_path, wheel, extra or None), _IMPORT_ALL, tmp_path)
     missing = {package for _, package in map(str.split, said.splitlines())}
-    own = {package for package, brought_by in EXTRAS.items() if brought_by == extra}
-    assert missing <= {*EXTRAS, *_ELSEWHERE}
+    own = {package for package, brought_by in extras().items() if brought_by == extra}
+    assert missing <= {*extras(), *_ELSEWHERE}
     assert not missing & own
     assert extra != "all" or missing == _ELSEWHERE

@@ -13,7 +13,7 @@ from converters.convert import load, save
 from converters.formats.caffe import read_network
 from converters.parity import probe_weights
 from tests.small import shrink
-from zoo import registry
+from zoo import reference, registry
 from zoo.errors import FileFormatError
 from zoo.frameworks import caffe
 from zoo.frameworks.caffe import parse_prototxt, read_prototxt
@@ -263,7 +263,6 @@ def test_what_a_stranger_s_prototxt_says_is_folded_in(tmp_path: Path, monkeypatc
         load(Path("mine.caffemodel"), spec=read_network(Path("net.prototxt")).spec),
     )
     pixels = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
-    reference = registry.framework("reference")
     found, wanted = (
         reference.forward(w.spec, w.tensors, {"data": canonical_input(pixels, w.spec)[None]})["fc"]
         for w in (plain, mine)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -20,17 +22,8 @@ if TYPE_CHECKING:
 
     FloatArray: TypeAlias = NDArray[np.floating[Any]]
 
-# The import name of a package -> the extra of this project that installs it.
-EXTRAS = {
-    "torch": "pytorch",
-    "tensorflow": "tf_slim",
-    "tf_slim": "tf_slim",
-    "tf2onnx": "tf_slim",
-    "onnx": "onnx",
-    "onnxruntime": "onnx",
-    "onnxscript": "pytorch",
-    "cv2": "caffe",
-    "google": "caffe",  # protobuf
+# The import name of a package that belongs to no framework -> the extra of this project that installs it.
+_EXTRAS = {
     "google_crc32c": "tf_checkpoint",
     "PIL": "images",
     "pooch": "fetch",
@@ -53,6 +46,27 @@ def names(package: str) -> list[str]:
     """The public modules in a package's folder, sorted; nothing is imported but the package itself."""
     paths = import_module(package).__path__
     return sorted(module.name for module in iter_modules(paths) if not module.name.startswith("_"))
+
+
+@cache
+def facts(package: str, name: str) -> Mapping[str, Any]:
+    """What a module states of itself in constants, read from its source: what it needs may not be installed.
+
+    Raises:
+        UnknownNameError: no such module.
+    """
+    if name not in names(package):
+        raise UnknownNameError("module", name, names(package))
+    places = [Path(folder) / name for folder in import_module(package).__path__]
+    files = [file for place in places for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()]
+    tree = ast.parse(files[0].read_text(encoding="utf-8"))
+    return {
+        target.id: ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.Tuple)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id.isupper() and not target.id.startswith("_")
+    }
 
 
 def load(package: str, name: str, what: str) -> ModuleType:
@@ -92,9 +106,24 @@ def imported(module: str, extra: str | None = None) -> ModuleType:
 def missing(error: ModuleNotFoundError, extra: str | None = None) -> MissingDependencyError | ModuleNotFoundError:
     """What to tell of a module that was not found: what to install, if it is a package this project can do without."""
     package = (error.name or "").partition(".")[0]
-    if package in EXTRAS:
-        return MissingDependencyError(package, f"'alexnet-zoo[{extra or EXTRAS[package]}]'")
+    brought_by = extras()
+    if package in brought_by:
+        return MissingDependencyError(package, f"'alexnet-zoo[{extra or brought_by[package]}]'")
     return MissingDependencyError(package, _BY_HAND[package]) if package in _BY_HAND else error
+
+
+def extras() -> dict[str, str]:
+    """The import name of a package -> the extra of this project that installs it; a framework's is called as it is."""
+    return {package: name for name in frameworks() for package in _stated(name).get("PACKAGES", ())} | _EXTRAS
+
+
+def distribution(framework: str) -> str:
+    """The distribution whose version says whether a framework is there."""
+    return _stated(framework).get("DISTRIBUTION", framework)
+
+
+def _stated(framework: str) -> Mapping[str, Any]:
+    return facts("zoo.frameworks", framework)
 
 
 def models() -> list[str]:
@@ -108,7 +137,11 @@ def model(name: str) -> ModelSpec:
 
 
 class Framework(Protocol):
-    """What every folder of ``zoo/frameworks`` offers."""
+    """What every folder of ``zoo/frameworks`` offers.
+
+    Its face may state ``DISTRIBUTION``, the package whose version says whether the framework is there, and
+    ``PACKAGES``, the import names of what its extra brings.
+    """
 
     def generate(self, spec: ModelSpec, directory: Path) -> list[Path]:
         """Write standalone source of the network into `directory`; returns the files written."""

@@ -24,6 +24,8 @@ from zoo.spec_json import METADATA_KEY, loads
 from zoo.wire.mapped import mapped
 from zoo.wire.onnx_model import Model, parse
 
+SUFFIXES = (".onnx",)
+
 _LOG = logging.getLogger(__name__)
 
 

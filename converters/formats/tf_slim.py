@@ -11,10 +11,14 @@ from converters.formats import NativeFile
 from converters.tensormap import Entry, to_native
 from converters.weights import Array, Weights
 from zoo import registry
-from zoo.frameworks.tf_slim import Layout, Variable, identifier, variables
+from zoo.frameworks.tf_slim import Variable, identifier, variables
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.wire.checkpoint import index_path, read_v1, read_v2, write_v2
+
+SUFFIXES = (".ckpt",)
+# Suffixes whose files hold the network and its preprocessing, beside the tensors.
+HOLDS_NETWORK = ()
 
 # The last part of a slot's name, under the variable it belongs to: what tf.train's optimizers and averages keep.
 _SLOTS = re.compile(
@@ -104,13 +108,9 @@ def _layout(variable: Variable, tensor: Array | None) -> str:
             return layout
 
 
-_CANONICAL: dict[Layout | str, str] = {"HWIO": "OIHW", "HWCO": "O(CHW)", "(HWC)O": "O(CHW)", "11IO": "OI", "IO": "OI"}
-
-
 def _entry(variable: Variable, native: str, layout: str) -> Entry:
-    sizes = dict(zip("CHW", variable.maps, strict=True)) if variable.maps else dict[str, int]()
     return Entry(
-        canonical=variable.parameter, native=native, axes=_CANONICAL.get(layout, ""), native_axes=layout, sizes=sizes
+        canonical=variable.parameter, native=native, axes=variable.axes, native_axes=layout, sizes=variable.sizes
     )
 
 

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.lower import Names, as_scales, for_caffe, rewrite_all, without_k
-from zoo.frameworks.caffe.model import caffemodel, layer_blobs
-from zoo.frameworks.caffe.writer import NetLayer, input_layer, net_layers
+from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
 from zoo.layers import BatchNorm, Bias, Concat, Eltwise, Layer, ModelSpec, Pool, Power, Scale, Shape, Slice
 from zoo.shapes import activation_shapes, window
+from zoo.wire.caffemodel import caffemodel
 from zoo.wire.prototxt import Message, Word, dumps
 
 Array: TypeAlias = NDArray[Any]

@@ -10,7 +10,7 @@ from typing import assert_never
 from zoo import spec_json
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.lower import for_caffe
-from zoo.frameworks.caffe.vocabulary import BY_KIND
+from zoo.frameworks.caffe.vocabulary import row_of
 from zoo.frameworks.caffe.writer import SPEC_COMMENT, NetLayer, net_layers
 from zoo.layers import BatchNorm, Conv, Dense, ModelSpec, Shape, Softmax
 from zoo.recipe import Every, Phases, Plateau, Recipe, Shares, initial_values, rates_at, recipe_for
@@ -101,7 +101,7 @@ def _trainable(
             param.fields["lr_mult"], param.fields["decay_mult"] = [0], [0]
     if not isinstance(layer, Conv | Dense):
         return message
-    block = message.message(BY_KIND[type(layer)].block)
+    block = message.message(row_of(layer).block)
     params = _params(message, 2 if layer.bias else 1)
     params[0].add("lr_mult", multipliers[f"{layer.name}.weight"]).add("decay_mult", 1)
     _, _, std = initial[f"{layer.name}.weight"]

@@ -19,6 +19,7 @@ from zoo.frameworks.tf_slim.naming import Variable, identifier, shared, variable
 from zoo.frameworks.tf_slim.table import Table
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import activation_shapes, parameter_shapes
+from zoo.wire.layout import contiguous, rearrange
 
 
 @contextmanager
@@ -162,11 +163,9 @@ def assign(running: Any, spec: ModelSpec, weights: Mapping[str, NDArray[Any]], s
 
 def fetch(running: Any, spec: ModelSpec, scope: str | None) -> dict[str, NDArray[Any]]:
     """See `zoo.frameworks.tf_slim.fetch`."""
-    found, prefix, shapes = _by_name(running), scope or identifier(spec.name), parameter_shapes(spec)
+    found, prefix = _by_name(running), scope or identifier(spec.name)
     return {
-        variable.parameter: _parameter_value(
-            running.run(found[f"{prefix}/{variable.name}"]), variable, shapes[variable.parameter]
-        )
+        variable.parameter: _parameter_value(running.run(found[f"{prefix}/{variable.name}"]), variable)
         for variable in variables(spec)
     }
 
@@ -177,26 +176,12 @@ def _by_name(running: Any) -> dict[str, Any]:
 
 
 def variable_value(parameter: NDArray[Any], variable: Variable) -> NDArray[Any]:
-    """A canonical parameter, laid out as its variable."""
-    match variable.layout:
-        case "HWIO":
-            return parameter.transpose(2, 3, 1, 0)
-        case "HWCO":
-            return parameter.reshape(-1, *variable.maps).transpose(2, 3, 1, 0)
-        case "11IO":
-            return parameter.T[None, None]
-        case "IO":
-            return parameter.T
-        case "":
-            return parameter
+    """A canonical parameter, laid out as its variable; a view where no axes are merged."""
+    return rearrange(parameter, variable.axes, variable.layout, variable.sizes) if variable.axes else parameter
 
 
-def _parameter_value(value: NDArray[Any], variable: Variable, shape: Shape) -> NDArray[Any]:
-    """The inverse of `_variable_value`."""
-    match variable.layout:
-        case "HWIO" | "HWCO":
-            return np.ascontiguousarray(value.transpose(3, 2, 0, 1)).reshape(shape)
-        case "11IO" | "IO":
-            return np.ascontiguousarray(value.reshape(value.shape[-2:]).T)
-        case "":
-            return value
+def _parameter_value(value: NDArray[Any], variable: Variable) -> NDArray[Any]:
+    """The inverse of `variable_value`, in C order."""
+    if not variable.axes:
+        return value
+    return contiguous(rearrange(value, variable.layout, variable.axes, variable.sizes))
