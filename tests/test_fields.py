@@ -17,7 +17,7 @@ from zoo.frameworks.caffe.vocabulary import ROWS
 SPATIAL = "kernel_size: 3"
 CONV = f"num_output: 2 {SPATIAL}"
 
-VOCABULARY = {row.type: row.block for row in ROWS}
+VOCABULARY = {row.type: row.block for row in ROWS if row.block}
 # (type, field) -> the block without it, and the block with another value than the default.
 HONOURED = {
     ("Convolution", "num_output"): (CONV, f"num_output: 4 {SPATIAL}"),
@@ -56,6 +56,18 @@ HONOURED = {
     ("LRN", "k"): ("", "k: 2"),
     ("LRN", "norm_region"): ("", "norm_region: WITHIN_CHANNEL"),
     ("ReLU", "negative_slope"): ("", "negative_slope: 0.1"),
+    ("PReLU", "channel_shared"): ("", "channel_shared: true"),
+    ("Clip", "min"): ("min: 0 max: 1", "min: -1 max: 1"),
+    ("Clip", "max"): ("min: 0 max: 1", "min: 0 max: 2"),
+    ("ELU", "alpha"): ("", "alpha: 2"),
+    ("Exp", "base"): ("", "base: 2"),
+    ("Exp", "scale"): ("", "scale: 2"),
+    ("Exp", "shift"): ("", "shift: 2"),
+    ("Log", "base"): ("", "base: 2"),
+    ("Log", "scale"): ("", "scale: 2"),
+    ("Log", "shift"): ("", "shift: 2"),
+    ("Swish", "beta"): ("", "beta: 2"),
+    ("Threshold", "threshold"): ("", "threshold: 2"),
     ("Power", "power"): ("", "power: 2"),
     ("Power", "scale"): ("", "scale: 2"),
     ("Power", "shift"): ("", "shift: 2"),

@@ -78,9 +78,9 @@ def test_every_kind_goes_through_every_table(network: ModelSpec, tmp_path: Path)
     assert not gaps, f"{type(network.layers[-1]).__name__} is missing in: {'; '.join(gaps)}"
 
 
-def test_every_kind_has_one_row_in_caffes_words() -> None:
+def test_every_kind_has_a_row_in_caffes_words_and_no_word_two() -> None:
     assert {row.kind for row in ROWS} == set(ALL)
-    assert len(BY_TYPE) == len(ROWS) == len(ALL)
+    assert len(BY_TYPE) == len(ROWS)
 
 
 @pytest.mark.parametrize("spec", KINDS.values(), ids=KINDS)

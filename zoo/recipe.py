@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TypeAlias, assert_never
 
-from zoo.layers import Conv, Dense, ModelSpec, Shape
-from zoo.shapes import parameter_shapes
+from zoo.layers import ModelSpec, Shape
+from zoo.shapes import parameter_table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -302,21 +302,20 @@ def decay_of(recipe: Recipe, parameter: str) -> float:
 def initial_values(recipe: Recipe, spec: ModelSpec) -> dict[str, tuple[Shape, float, float]]:
     """Canonical parameter -> (shape, constant, standard deviation of the normal noise on it), in layer order.
 
-    Multipliers and variances start at one, shifts and means at zero: only convolutions and dense layers are drawn.
+    Multipliers and variances start at one, slopes at a quarter, shifts and means at zero: kernels alone are drawn.
     """
-    init, kinds = recipe.initialisation, {layer.name: layer for layer in spec.layers}
-    values, readers = dict[str, tuple[Shape, float, float]](), _input_deviations(recipe, spec)
-    for name, shape in parameter_shapes(spec).items():
-        layer, _, kind = name.rpartition(".")
-        drawn = isinstance(kinds[layer], Conv | Dense)
-        if kind == "weight" and drawn:
-            he = (2.0 / prod(shape[1:])) ** 0.5 / readers.get(layer, 1.0)
+    init, readers = recipe.initialisation, _input_deviations(recipe, spec)
+    values = dict[str, tuple[Shape, float, float]]()
+    for name, row in parameter_table(spec).items():
+        layer = name.rpartition(".")[0]
+        if row.start == "kernel":
+            he = (2.0 / prod(row.shape[1:])) ** 0.5 / readers.get(layer, 1.0)
             default = he if init.std is None else init.std
-            values[name] = (shape, 0.0, init.stds.get(layer, default))
-        elif kind == "bias" and drawn:
-            values[name] = (shape, init.biases.get(layer, init.bias), 0.0)
+            values[name] = (row.shape, 0.0, init.stds.get(layer, default))
+        elif row.start == "offset":
+            values[name] = (row.shape, init.biases.get(layer, init.bias), 0.0)
         else:
-            values[name] = (shape, 1.0 if kind in ("weight", "variance") else 0.0, 0.0)
+            values[name] = (row.shape, row.start, 0.0)
     return values
 
 

@@ -10,6 +10,7 @@ from typing import assert_never
 from zoo.axes import affine_shape, axis_index, shape_text
 from zoo.errors import SpecError
 from zoo.layers import (
+    FUNCTIONS,
     LRN,
     BatchNorm,
     Bias,
@@ -24,6 +25,7 @@ from zoo.layers import (
     Pair,
     Pool,
     Power,
+    PReLU,
     ReLU,
     Rounding,
     Scale,
@@ -32,6 +34,7 @@ from zoo.layers import (
     Slice,
     Softmax,
     TanH,
+    Unary,
 )
 from zoo.parameters import Parameter, layer_parameters
 
@@ -161,6 +164,13 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
             return shape
         case ReLU() | Sigmoid() | TanH() | Power():
             return shape
+        case PReLU():
+            if not 1 <= len(shape) <= 3:
+                raise SpecError(layer.name, f"needs 2 to 4 axes with the batch, got N x {shape_text(shape)}")
+            return shape
+        case Unary():
+            _check_unary(layer)
+            return shape
         case Dropout():
             if not 0 <= layer.ratio < 1:
                 raise SpecError(layer.name, f"ratio must be in [0, 1), got {layer.ratio}")
@@ -208,6 +218,18 @@ def _conv_shape(layer: Conv, shape: Shape) -> Shape:
     if layer.groups < 1 or shape[0] % layer.groups or layer.out_channels % layer.groups or layer.out_channels < 1:
         raise SpecError(layer.name, f"{layer.groups} groups do not divide {shape[0]} -> {layer.out_channels} channels")
     return (layer.out_channels, *place.out)
+
+
+def _check_unary(layer: Unary) -> None:
+    names = FUNCTIONS[layer.function]
+    if len(layer.numbers) != len(names):
+        told = ", ".join(names) or "none"
+        raise SpecError(layer.name, f"{layer.function} takes {len(names)} numbers ({told}), got {len(layer.numbers)}")
+    # exp_layer.cpp, log_layer.cpp: LayerSetUp
+    if "base" in names and layer.numbers[0] <= 0:
+        raise SpecError(layer.name, f"the base of {layer.function} must be positive, got {layer.numbers[0]:g}")
+    if layer.function == "log" and layer.numbers[0] == 1:
+        raise SpecError(layer.name, "the base of a logarithm cannot be 1")
 
 
 def _check_lrn(layer: LRN, shape: Shape) -> None:

@@ -58,6 +58,7 @@ from zoo.layers import (
     ModelSpec,
     Pool,
     Power,
+    PReLU,
     ReLU,
     Scale,
     Shape,
@@ -65,6 +66,7 @@ from zoo.layers import (
     Slice,
     Softmax,
     TanH,
+    Unary,
 )
 from zoo.shapes import activation_shapes, window
 from zoo.wire.prototxt import Message, dumps
@@ -204,6 +206,8 @@ def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
             return "statistics of the batch"  # with given ones, it is a Scale by now
         case LRN():
             return "alpha or beta that ONNX Runtime's LRN refuses" if min(layer.alpha, layer.beta) <= 0 else ""
+        case PReLU() | Unary():
+            return "a kind it gets wrong or does not know"
         case ReLU() | Sigmoid() | TanH() | Power() | Dropout() | Concat():
             return ""
         case _:

@@ -33,6 +33,7 @@ from zoo.layers import (
     ModelSpec,
     Pool,
     Power,
+    PReLU,
     ReLU,
     Scale,
     Shape,
@@ -40,6 +41,7 @@ from zoo.layers import (
     Slice,
     Softmax,
     TanH,
+    Unary,
 )
 
 # Deviations of the noise: as small as a normalised picture and, where a layer only scales, larger than any activation
@@ -120,7 +122,11 @@ def ranges_of(spec: ModelSpec) -> dict[str, Range]:
         match layer:
             case ReLU(negative_slope=0.0):
                 found[layer.name] = (0.0, max(high, 0.0))
-            case Sigmoid() | Softmax():
+            case Unary(function="clip", numbers=(least, most)):
+                found[layer.name] = (least, max(least, most))
+            case Unary(function="abs" | "bnll" | "exp"):
+                found[layer.name] = (0.0, np.inf)
+            case Sigmoid() | Softmax() | Unary(function="threshold"):
                 found[layer.name] = (0.0, 1.0)
             case TanH():
                 found[layer.name] = (-1.0, 1.0)
@@ -152,6 +158,10 @@ def _deviations(layers: Sequence[Layer]) -> tuple[float, ...]:
     powers = [layer.power for layer in layers if isinstance(layer, Power)]
     if any(not 0 <= power <= _STEEP for power in powers):
         return _BEND
+    if any(isinstance(layer, Unary) and layer.function in {"exp", "log"} for layer in layers):
+        return _BEND
+    if any(isinstance(layer, Unary) for layer in layers):
+        return (*_BEND, _LARGE)
     if any(isinstance(layer, Sigmoid | TanH | Softmax) for layer in layers) or any(p not in (0, 1) for p in powers):
         return (*_BEND, _LARGE)
     norms = [layer for layer in layers if isinstance(layer, LRN)]
@@ -211,10 +221,12 @@ def _bound(
             return oracle.apply(layer, sizes, {})
         case ReLU():
             return sizes[0] * max(1.0, abs(layer.negative_slope))
+        case PReLU():
+            return sizes[0] * np.maximum(1.0, np.abs(oracle.apply(layer, [-np.ones_like(y)], parameters)))
         case LRN():
             factors = np.abs(np.divide(y, reads[0], out=np.zeros_like(y), where=reads[0] != 0))
             return sizes[0] * _channel_peak(factors)
-        case Power() | Sigmoid() | TanH() | Softmax() | BatchNorm():
+        case Unary() | Power() | Sigmoid() | TanH() | Softmax() | BatchNorm():
             return _layer_peak(y)
         case _:
             assert_never(layer)

@@ -16,12 +16,27 @@ Conventions, for every kind:
 from zoo.layers.base import Pair, Rounding, Shape
 from zoo.layers.network import Input, Layer, ModelSpec, Preprocessing, Tie
 from zoo.layers.normalising import LRN, BatchNorm, Normalising, Softmax
-from zoo.layers.pointwise import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Sigmoid, TanH
+from zoo.layers.pointwise import (
+    FUNCTIONS,
+    Bias,
+    Dropout,
+    Eltwise,
+    Function,
+    Pointwise,
+    Power,
+    PReLU,
+    ReLU,
+    Scale,
+    Sigmoid,
+    TanH,
+    Unary,
+)
 from zoo.layers.pooling import LOWEST, Pool, Pooling
 from zoo.layers.shaping import Concat, Flatten, Shaping, Slice
 from zoo.layers.weighted import Conv, Dense, Weighted
 
 __all__ = [
+    "FUNCTIONS",
     "LOWEST",
     "LRN",
     "BatchNorm",
@@ -32,10 +47,12 @@ __all__ = [
     "Dropout",
     "Eltwise",
     "Flatten",
+    "Function",
     "Input",
     "Layer",
     "ModelSpec",
     "Normalising",
+    "PReLU",
     "Pair",
     "Pointwise",
     "Pool",
@@ -52,5 +69,6 @@ __all__ = [
     "Softmax",
     "TanH",
     "Tie",
+    "Unary",
     "Weighted",
 ]

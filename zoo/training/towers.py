@@ -36,6 +36,7 @@ from zoo.layers import (
     ModelSpec,
     Pool,
     Power,
+    PReLU,
     ReLU,
     Scale,
     Shape,
@@ -43,6 +44,7 @@ from zoo.layers import (
     Slice,
     Softmax,
     TanH,
+    Unary,
 )
 from zoo.parameters import layer_parameters
 from zoo.shapes import activation_shapes
@@ -194,7 +196,7 @@ def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts
             return local if same == "batch" else _conv_share(layer, parts)
         case LRN():
             return _lrn_share(layer, shapes[0], parts) if same == "channels" else local
-        case Pool() | ReLU() | Sigmoid() | TanH() | Power() | Dropout() | Flatten():
+        case Pool() | ReLU() | Sigmoid() | TanH() | Power() | Unary() | Dropout() | Flatten():
             return local
         case Softmax() | Concat() | Slice():
             # Along channels (or the batch) it needs all of them.
@@ -202,6 +204,10 @@ def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts
             return everyone if apart else local
         case Eltwise():
             return local
+        case PReLU():
+            if same != "channels":
+                return local
+            return everyone if layer.shared else _Share(layer, "channels", "channels", is_cut=True)
         case Scale() | Bias():
             if same != "channels":
                 return local

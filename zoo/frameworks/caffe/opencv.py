@@ -10,6 +10,9 @@ tests; seen with 4.14):
 * BatchNorm with the statistics of the batch: refused for more than one image -> axes exchanged, MVN, and back.
 * Slice: only the first top can be read by name -> an identity after each.
 * Concat of one input along the batch, or of one that is no image: numbers of nowhere -> an identity.
+* Log and Swish: their numbers are ignored -> Powers around a natural logarithm; a sigmoid and a product.
+* Clip and Threshold are unknown -> maxima with constants, of which the second reads the negative. NaN stays NaN.
+* PReLU with one slope for all: refused -> one a channel.
 * Bias is unknown -> a Scale by one; a second input is spread over a tensor of ones and added. Scale needs its axis
   counted from the front, and at least one.
 """
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import log
 from typing import Any, TypeAlias, cast
 
 import cv2
@@ -27,7 +31,22 @@ from numpy.typing import NDArray
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.lower import Names, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
-from zoo.layers import BatchNorm, Bias, Concat, Eltwise, Layer, ModelSpec, Pool, Power, Scale, Shape, Slice
+from zoo.layers import (
+    FUNCTIONS,
+    BatchNorm,
+    Bias,
+    Concat,
+    Eltwise,
+    Layer,
+    ModelSpec,
+    Pool,
+    Power,
+    Scale,
+    Shape,
+    Sigmoid,
+    Slice,
+    Unary,
+)
 from zoo.shapes import activation_shapes, window
 from zoo.wire.caffemodel import caffemodel
 from zoo.wire.prototxt import Message, Word, dumps
@@ -42,7 +61,7 @@ _LOWEST = float(np.finfo(np.float32).min)
 def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
     """See `zoo.registry.Framework.forward`; raises `UnsupportedError` for what OpenCV cannot do."""
     caffe = for_caffe(spec)
-    lowered = rewrite_all(caffe.spec, without_k, _pool, _bias)
+    lowered = rewrite_all(caffe.spec, without_k, _pool, _unary, _bias)
     text, model = _network(
         *as_scales(lowered.spec, weights, batch_norms=False), {name: len(batch) for name, batch in inputs.items()}
     )
@@ -111,6 +130,54 @@ def _pool(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | N
         if empty:
             result += _with_lowest(layer.name, result[-1].name, axis, free)
     return result
+
+
+def _unary(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
+    if not isinstance(layer, Unary):
+        return None
+    steps = list[Layer]()
+
+    def power(what: str, **numbers: float) -> None:
+        source = steps[-1].name if steps else layer.inputs[0]
+        steps.append(Power(name=free.fresh(f"{layer.name}_{what}"), inputs=(source,), **numbers))
+
+    def at_least(what: str, number: float) -> None:
+        reached = steps[-1].name if steps else layer.inputs[0]
+        power(f"{what}_bound", scale=0.0, shift=number)
+        pair = (steps[-1].name, reached)
+        steps.append(Eltwise(name=free.fresh(f"{layer.name}_{what}"), inputs=pair, operation="max"))
+
+    def clip(low: float, high: float) -> None:
+        if low > high:
+            power("least", scale=0.0, shift=low)
+            return
+        at_least("raised", low)
+        power("negative", scale=-1.0)
+        at_least("capped", -high)
+        power("positive", scale=-1.0)
+
+    match layer.function, layer.numbers:
+        case "clip", (low, high):
+            clip(low, high)
+        case "threshold", (threshold,):
+            # Any difference, a denormal one too, becomes more than one.
+            power("above", shift=-threshold)
+            power("large", scale=1e30)
+            power("larger", scale=1e30)
+            clip(0.0, 1.0)
+        case "log", (base, scale, shift):
+            power("read", scale=scale, shift=shift)
+            plain = Unary(name=free.fresh(f"{layer.name}_ln"), inputs=(steps[-1].name,), function="log")
+            steps.append(replace(plain, numbers=tuple(FUNCTIONS["log"].values())))
+            power("base", scale=1 / log(base))
+        case "swish", (beta,):
+            power("scaled", scale=beta)
+            steps.append(Sigmoid(name=free.fresh(f"{layer.name}_gate"), inputs=(steps[-1].name,)))
+            pair = (layer.inputs[0], steps[-1].name)
+            steps.append(Eltwise(name=free.fresh(f"{layer.name}_product"), inputs=pair, operation="prod"))
+        case _:
+            return None
+    return steps
 
 
 def _bias(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:

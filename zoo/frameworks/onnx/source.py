@@ -37,5 +37,5 @@ def _initial_weights(spec: ModelSpec) -> dict[str, Array]:
             weights[name] = generator.standard_normal(row.shape, np.float32)
             weights[name] *= np.float32(sqrt(2 / prod(row.shape[1:])))
         else:
-            weights[name] = np.full(row.shape, 1.0 if row.start == "one" else 0.0, np.float32)
+            weights[name] = np.full(row.shape, 0.0 if row.start == "offset" else row.start, np.float32)
     return weights

@@ -5,6 +5,8 @@ Axes count the batch as 0; pads are (left, right, top, bottom), as in `torch.nn.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -100,6 +102,87 @@ class SpatialLocalResponseNorm(nn.Module):
         """N x C x H x W to the same shape."""
         mean_square = functional.avg_pool2d(x * x, self.size, stride=1, padding=self.size // 2)
         return x * (self.k + self.alpha * mean_square) ** -self.beta
+
+
+class Abs(nn.Module):
+    """``|x|``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return x.abs()
+
+
+class Clip(nn.Module):
+    """``max(low, min(x, high))`` as Caffe does it: `low` where it is the greater, and in place of NaN."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        capped = x.clamp(max=self.high)
+        return torch.where(capped > self.low, capped, self.low)
+
+
+class Exp(nn.Module):
+    """``base ** (shift + scale * x)``; what overflows is the factor that reads x, as in Caffe."""
+
+    def __init__(self, base: float, scale: float, shift: float) -> None:
+        super().__init__()
+        self.scale, self.factor = scale * math.log(base), base**shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return self.factor * torch.exp(self.scale * x)
+
+
+class Log(nn.Module):
+    """``log(shift + scale * x)`` to a base."""
+
+    def __init__(self, base: float, scale: float, shift: float) -> None:
+        super().__init__()
+        self.factor, self.scale, self.shift = 1 / math.log(base), scale, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return self.factor * torch.log(self.scale * x + self.shift)
+
+
+class Swish(nn.Module):
+    """``x * sigmoid(beta * x)``."""
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return x * torch.sigmoid(self.beta * x)
+
+
+class Threshold(nn.Module):
+    """1 where x is greater than the threshold, else 0."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return (x > self.threshold).to(x.dtype)
+
+
+class SharedPReLU(nn.Module):
+    """``max(x, 0) + weight * min(x, 0)`` with one slope for all, a number without axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return x.clamp(min=0) + self.weight * x.clamp(max=0)
 
 
 class Power(nn.Module):

@@ -22,6 +22,7 @@ from zoo.layers import (
     Shape,
     Sigmoid,
     TanH,
+    Unary,
 )
 from zoo.shapes import activation_shapes, parameter_table, tied
 
@@ -32,7 +33,7 @@ Layout: TypeAlias = Literal["HWIO", "HWCO", "11IO", "IO", ""]
 # The canonical layout of the same parameter; see `zoo.wire.layout`.
 _CANONICAL: dict[Layout, str] = {"HWIO": "OIHW", "HWCO": "O(CHW)", "11IO": "OI", "IO": "OI", "": ""}
 
-_ELEMENTWISE = ReLU | Sigmoid | TanH | Power | Dropout
+_ELEMENTWISE = ReLU | Sigmoid | TanH | Power | Unary | Dropout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +113,7 @@ def keeps_map(spec: ModelSpec) -> set[str]:
         match layer:
             case Dense():
                 starts = source in kept or _reads_maps(layer, shapes[source])
-            case ReLU() | Sigmoid() | TanH() | Power() | Dropout():
+            case ReLU() | Sigmoid() | TanH() | Power() | Unary() | Dropout():
                 starts = source in kept
             case _:
                 starts = False

@@ -89,6 +89,19 @@ def clipped_avg_pool2d(inputs, kernel_size, stride, pad, overhang, scope=None):
         return mean / share[:, :, tf.newaxis]
 
 
+def clip(inputs, low, high, scope=None):
+    """max(low, min(inputs, high)) as Caffe does it: low where low is the greater, and in place of NaN."""
+    with tf.name_scope(scope, "Clip"):
+        capped = tf.minimum(inputs, high)
+        return tf.where_v2(capped > low, capped, low)
+
+
+def threshold(inputs, threshold, scope=None):
+    """1 where inputs are greater than the threshold, else 0."""
+    with tf.name_scope(scope, "Threshold"):
+        return tf.cast(inputs > threshold, inputs.dtype)
+
+
 def plain_batch_norm(inputs, epsilon, is_training, decay=0.999, scope=None):
     """(x - mean) / sqrt(variance + epsilon) a channel, channels last, with neither scale nor shift.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import assert_never
 
 from zoo.axes import axis_index
 from zoo.frameworks.tf_slim.calls import Expression, Name, call
 from zoo.frameworks.tf_slim.site import Site, canonical, native
-from zoo.layers import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Shape, Sigmoid, TanH
+from zoo.layers import Bias, Dropout, Eltwise, Pointwise, Power, PReLU, ReLU, Scale, Shape, Sigmoid, TanH, Unary
 from zoo.parameters import Parameter, layer_parameters
 
 
@@ -19,6 +20,10 @@ def expression(layer: Pointwise, at: Site) -> Expression:
             return call("tf.nn.relu", x, name=scope)
         case ReLU():
             return call("tf.nn.leaky_relu", x, alpha=layer.negative_slope, name=scope)
+        case PReLU():
+            return _prelu(layer, at)
+        case Unary():
+            return _unary(layer, x, scope)
         case Sigmoid():
             return call("tf.nn.sigmoid", x, name=scope)
         case TanH():
@@ -50,6 +55,34 @@ def _affine(layer: Scale | Bias, at: Site) -> Expression:
     return result
 
 
+def _prelu(layer: PReLU, at: Site) -> Expression:
+    x, shape, (row,) = at.inputs[0], at.shapes[0], layer_parameters(layer, at.shapes)
+    slope = _parameter(f"{at.scope}/{row.slim}", row, 1, shape)
+    return call("tf.add", call("tf.nn.relu", x), call("tf.multiply", slope, call("tf.minimum", x, 0.0)), name=at.scope)
+
+
+def _unary(layer: Unary, x: Expression, scope: str) -> Expression:
+    match layer.function, layer.numbers:
+        case "abs", ():
+            return call("tf.abs", x, name=scope)
+        case "bnll", ():
+            return call("tf.nn.softplus", x, name=scope)
+        case "elu", (alpha,):
+            below = call("tf.multiply", call("tf.expm1", call("tf.minimum", x, 0.0)), alpha)
+            return call("tf.add", call("tf.nn.relu", x), below, name=scope)
+        case "exp", (base, scale, shift):
+            # As exp_layer.cpp: what overflows is the factor that reads x.
+            power = call("tf.exp", call("tf.multiply", x, scale * log(base)))
+            return call("tf.multiply", power, base**shift, name=scope)
+        case "log", (base, scale, shift):
+            read = call("tf.add", call("tf.multiply", x, scale), shift)
+            return call("tf.divide", call("tf.log", read), log(base), name=scope)
+        case "swish", (beta,):
+            return call("tf.multiply", x, call("tf.nn.sigmoid", call("tf.multiply", x, beta)), name=scope)
+        case _:
+            return call(layer.function, x, *layer.numbers, scope=scope)
+
+
 def _power(layer: Power, x: Expression, scope: str) -> Expression:
     if layer.scale != 1:
         x = call("tf.multiply", x, layer.scale)
@@ -70,7 +103,7 @@ def _eltwise(layer: Eltwise, inputs: list[Expression], scope: str) -> Expression
 
 
 def _parameter(name: str, row: Parameter, axis: int, shape: Shape) -> Expression:
-    initializer = call("tf.constant_initializer", 1.0 if row.start == "one" else 0.0)
+    initializer = call("tf.constant_initializer", 0.0 if row.start == "offset" else row.start)
     return _beside(call("slim.model_variable", name, [*row.shape], initializer=initializer), axis, row.shape, shape)
 
 
