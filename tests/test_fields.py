@@ -56,6 +56,15 @@ HONOURED = {
     ("LRN", "k"): ("", "k: 2"),
     ("LRN", "norm_region"): ("", "norm_region: WITHIN_CHANNEL"),
     ("ReLU", "negative_slope"): ("", "negative_slope: 0.1"),
+    ("MVN", "normalize_variance"): ("", "normalize_variance: false"),
+    ("MVN", "across_channels"): ("", "across_channels: true"),
+    ("MVN", "eps"): ("", "eps: 0.1"),
+    ("Reshape", "shape"): ("shape { dim: 0 dim: 0 dim: -1 }", "shape { dim: 0 dim: -1 }"),
+    ("Reshape", "axis"): ("shape { dim: 0 dim: 0 dim: -1 }", "shape { dim: 4 dim: -1 } axis: 1"),
+    ("Reshape", "num_axes"): ("shape { dim: 0 dim: 0 dim: -1 }", "shape { dim: 0 dim: 2 dim: 2 } num_axes: 2"),
+    ("Permute", "order"): ("order: 0", "order: 0 order: 2"),
+    ("Tile", "tiles"): ("tiles: 2", "tiles: 3"),
+    ("Tile", "axis"): ("tiles: 2", "tiles: 2 axis: 2"),
     ("PReLU", "channel_shared"): ("", "channel_shared: true"),
     ("Clip", "min"): ("min: 0 max: 1", "min: -1 max: 1"),
     ("Clip", "max"): ("min: 0 max: 1", "min: 0 max: 2"),
@@ -91,9 +100,11 @@ HONOURED = {
     ("BatchNorm", "use_global_stats"): ("", "use_global_stats: false"),
     ("BatchNorm", "eps"): ("", "eps: 0.1"),
 }
+# Both convolutions have one block.
+HONOURED |= {("Deconvolution", field): blocks for (kind, field), blocks in HONOURED.items() if kind == "Convolution"}
 
 # (type, field) -> a block that is refused, and the word of the refusal.
-REFUSED = {("Convolution", "axis"): (f"{CONV} axis: 2", "axis 1")}
+REFUSED = {(kind, "axis"): (f"{CONV} axis: 2", "axis 1") for kind in ("Convolution", "Deconvolution")}
 
 FILLER = 'type: "gaussian" std: 0.5'
 # Fields that change nothing at inference, by Caffe's own definition -> why, and a value other than the default.
@@ -127,7 +138,13 @@ def one(kind: str, block: str, more: str = "", tops: str = "") -> CaffeNet:
 
 
 def base(kind: str) -> str:
-    return {"Convolution": CONV, "InnerProduct": "num_output: 2", "Pooling": SPATIAL}.get(kind, "")
+    return {
+        "Convolution": CONV,
+        "InnerProduct": "num_output: 2",
+        "Pooling": SPATIAL,
+        "Deconvolution": CONV,
+        "Tile": "tiles: 2",
+    }.get(kind, "")
 
 
 FIELDS = [

@@ -30,6 +30,16 @@ NOT_IN_CAFFE2ONNX = {
     *("pool_ave_pad_clip", "pool_max_hw", "pool_max_k1s2_emptywindow", "pool_max_pad_clip", "scale_2bottoms"),
     *("softmax_4d", "softmax_axis2", "eltwise_max_coeff_ignored", "lrn_alpha0", "lrn_beta_negative"),
     *("absval_nc", "bnll_nc", "clip_relu6", "elu_default", "exp_base10_scale_shift", "log_scale_shift"),
+    *(
+        "deconv_bilinear_x2",
+        "deconv_gaps",
+        "deconv_group3_nobias",
+        "deconv_hw",
+        "mvn_across_eps",
+        "mvn_nc",
+        "permute_ssd",
+    ),
+    *("reshape_axis_m3", "reshape_insert_axis", "reshape_split_channels", "tile_axis_m1"),
     *("prelu_channel", "prelu_shared_neg", "relu6", "swish_beta_negative"),
     *("pool_ave_edge_and_past", "pool_ave_past_corner", "pool_ave_past_edge", "scale_2bottoms_negative_axis"),
 }

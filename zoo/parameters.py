@@ -60,6 +60,9 @@ def layer_parameters(layer: Layer, inputs: Sequence[Shape]) -> tuple[Parameter, 
         case layers.Conv():
             kernel = _kernel((layer.out_channels, shape[0] // layer.groups, *layer.kernel))
             return (kernel, _offset((layer.out_channels,))) if layer.bias else (kernel,)
+        case layers.Deconv():
+            kernel = _kernel((shape[0], layer.out_channels // layer.groups, *layer.kernel))
+            return (kernel, _offset((layer.out_channels,))) if layer.bias else (kernel,)
         case layers.Dense():
             read = shape[axis_index(layer.name, layer.axis, shape) - 1 :]
             kernel = _kernel((layer.out_features, prod(read)))
@@ -77,9 +80,9 @@ def layer_parameters(layer: Layer, inputs: Sequence[Shape]) -> tuple[Parameter, 
             return _statistics(shape[:1])
         case layers.Pool() | layers.LRN() | layers.ReLU() | layers.Sigmoid() | layers.TanH() | layers.Power():
             return ()
-        case layers.Unary() | layers.Dropout() | layers.Softmax() | layers.Eltwise():
+        case layers.Unary() | layers.Dropout() | layers.Softmax() | layers.MVN() | layers.Eltwise():
             return ()
-        case layers.Flatten() | layers.Concat() | layers.Slice():
+        case layers.Flatten() | layers.Concat() | layers.Slice() | layers.Reshape() | layers.Permute() | layers.Tile():
             return ()
         case _:
             assert_never(layer)

@@ -12,10 +12,12 @@ from zoo.errors import SpecError
 from zoo.layers import (
     FUNCTIONS,
     LRN,
+    MVN,
     BatchNorm,
     Bias,
     Concat,
     Conv,
+    Deconv,
     Dense,
     Dropout,
     Eltwise,
@@ -23,10 +25,12 @@ from zoo.layers import (
     Layer,
     ModelSpec,
     Pair,
+    Permute,
     Pool,
     Power,
     PReLU,
     ReLU,
+    Reshape,
     Rounding,
     Scale,
     Shape,
@@ -34,6 +38,7 @@ from zoo.layers import (
     Slice,
     Softmax,
     TanH,
+    Tile,
     Unary,
 )
 from zoo.parameters import Parameter, layer_parameters
@@ -152,6 +157,8 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
     match layer:
         case Conv():
             return _conv_shape(layer, shape)
+        case Deconv():
+            return (layer.out_channels, *deconv_size(layer, shape))
         case Dense():
             axis = axis_index(layer.name, layer.axis, shape)
             if axis == 0 or layer.out_features < 1:
@@ -175,6 +182,10 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
             if not 0 <= layer.ratio < 1:
                 raise SpecError(layer.name, f"ratio must be in [0, 1), got {layer.ratio}")
             return shape
+        case MVN():
+            if len(shape) > 3:
+                raise SpecError(layer.name, f"takes 4 axes at most with the batch, got N x {shape_text(shape)}")
+            return (*shape, *[1] * (3 - len(shape)))
         case Softmax():
             axis_index(layer.name, layer.axis, shape)
             return shape
@@ -183,6 +194,15 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
             if not 1 <= first <= last:
                 raise SpecError(layer.name, f"cannot flatten axes {first} to {last}")
             return (*shape[: first - 1], prod(shape[first - 1 : last]), *shape[last:])
+        case Reshape():
+            return reshaped(layer, shape)
+        case Permute():
+            return tuple(shape[axis - 1] for axis in permutation(layer, shape)[1:])
+        case Tile():
+            axis = axis_index(layer.name, layer.axis, shape)
+            if axis == 0 or layer.tiles < 1:
+                raise SpecError(layer.name, f"cannot tile axis {axis} {layer.tiles} times; the batch stays open")
+            return (*shape[: axis - 1], shape[axis - 1] * layer.tiles, *shape[axis:])
         case Concat():
             return _concat_shape(layer, inputs)
         case Slice():
@@ -213,10 +233,67 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
             assert_never(layer)
 
 
-def _conv_shape(layer: Conv, shape: Shape) -> Shape:
-    place = window(layer, shape)
+def reshaped(layer: Reshape, shape: Shape) -> Shape:
+    """What a `Reshape` makes of a shape, both without the batch axis."""
+    rank = len(shape) + 1
+    start = layer.axis if layer.axis >= 0 else layer.axis + rank + 1
+    end = rank if layer.num_axes == -1 else start + layer.num_axes
+    if not 0 <= start <= end <= rank:
+        told = f"axes {layer.axis} and {layer.num_axes} more"
+        raise SpecError(layer.name, f"{told} do not exist in a batch of {shape_text(shape)}")
+    # A batch that no dim can be: what is written must leave it alone.
+    batch = 7919 * prod(shape, start=1) + 1
+    whole, dims = (batch, *shape), list(layer.dims)
+    if start == 0 and dims and dims[0] > 0 and -1 not in dims:
+        dims[0] = 0  # the batch by its number: the other dims say that it is one
+    if (
+        any(dim < -1 for dim in dims)
+        or dims.count(-1) > 1
+        or any(d == 0 and start + i >= rank for i, d in enumerate(dims))
+    ):
+        raise SpecError(layer.name, f"cannot reshape to {' '.join(map(str, layer.dims))}")
+    made = [*whole[:start], *(whole[start + i] if dim == 0 else dim for i, dim in enumerate(dims)), *whole[end:]]
+    if -1 in made:
+        made[made.index(-1)] = prod(whole) // -prod(made) if prod(made) else 0
+    if prod(made) != prod(whole) or made[:1] != [batch]:
+        told = f"{shape_text(shape)} to dims {' '.join(map(str, layer.dims))}"
+        raise SpecError(layer.name, f"cannot reshape {told}: as many numbers must come out, an item of the batch each")
+    return tuple(made[1:])
+
+
+def permutation(layer: Permute, shape: Shape) -> tuple[int, ...]:
+    """The whole order of a `Permute`, the batch included."""
+    rank, order = len(shape) + 1, layer.order
+    if len(set(order)) != len(order) or any(not 0 <= axis < rank for axis in order):
+        raise SpecError(layer.name, f"order {order} names an axis twice, or one that N x {shape_text(shape)} has not")
+    full = (*order, *(axis for axis in range(rank) if axis not in order))
+    if full[0] != 0:
+        raise SpecError(layer.name, f"order {full} moves the batch, which stays open; it must begin with 0")
+    return full
+
+
+def deconv_size(layer: Deconv, shape: Shape) -> Pair:
+    """Height and width of what a `Deconv` makes of a (C, H, W) input."""
+    if len(shape) != 3:
+        raise SpecError(layer.name, f"needs a C x H x W input, got {shape_text(shape)}")
+    if min(*layer.kernel, *layer.stride, *layer.dilation) < 1 or min(layer.pad) < 0:
+        raise SpecError(layer.name, "kernel, stride and dilation must be at least 1, pad at least 0")
+    _check_groups(layer, shape)
+    sides = zip(shape[1:], layer.kernel, layer.stride, layer.pad, layer.dilation, strict=True)
+    height, width = (s * (n - 1) + d * (k - 1) + 1 - 2 * p for n, k, s, p, d in sides)
+    if min(height, width) < 1:
+        raise SpecError(layer.name, f"pad {layer.pad} leaves nothing: {height} x {width}")
+    return height, width
+
+
+def _check_groups(layer: Conv | Deconv, shape: Shape) -> None:
     if layer.groups < 1 or shape[0] % layer.groups or layer.out_channels % layer.groups or layer.out_channels < 1:
         raise SpecError(layer.name, f"{layer.groups} groups do not divide {shape[0]} -> {layer.out_channels} channels")
+
+
+def _conv_shape(layer: Conv, shape: Shape) -> Shape:
+    place = window(layer, shape)
+    _check_groups(layer, shape)
     return (layer.out_channels, *place.out)
 
 
@@ -300,6 +377,9 @@ def multiply_adds(spec: ModelSpec) -> dict[str, int]:
     shapes, weights = activation_shapes(spec), parameter_shapes(spec)
     counts = dict[str, int]()
     for layer in spec.layers:
+        if isinstance(layer, Deconv):
+            read = spec.wiring()[layer.name][0]
+            counts[layer.name] = prod(weights[f"{layer.name}.weight"]) * prod(shapes[read][1:])
         if isinstance(layer, Conv | Dense):
             positions = prod(shapes[layer.name][1:]) if isinstance(layer, Conv) else prod(shapes[layer.name][:-1])
             counts[layer.name] = prod(weights[f"{layer.name}.weight"]) * positions

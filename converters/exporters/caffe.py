@@ -46,26 +46,31 @@ from zoo.frameworks.caffe import (
 )
 from zoo.layers import (
     LRN,
+    MVN,
     BatchNorm,
     Bias,
     Concat,
     Conv,
+    Deconv,
     Dense,
     Dropout,
     Eltwise,
     Flatten,
     Layer,
     ModelSpec,
+    Permute,
     Pool,
     Power,
     PReLU,
     ReLU,
+    Reshape,
     Scale,
     Shape,
     Sigmoid,
     Slice,
     Softmax,
     TanH,
+    Tile,
     Unary,
 )
 from zoo.shapes import activation_shapes, window
@@ -206,7 +211,7 @@ def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
             return "statistics of the batch"  # with given ones, it is a Scale by now
         case LRN():
             return "alpha or beta that ONNX Runtime's LRN refuses" if min(layer.alpha, layer.beta) <= 0 else ""
-        case PReLU() | Unary():
+        case PReLU() | Unary() | Deconv() | MVN() | Reshape() | Permute() | Tile():
             return "a kind it gets wrong or does not know"
         case ReLU() | Sigmoid() | TanH() | Power() | Dropout() | Concat():
             return ""

@@ -21,26 +21,31 @@ from converters.weights import Array
 from zoo import reference as oracle
 from zoo.layers import (
     LRN,
+    MVN,
     BatchNorm,
     Bias,
     Concat,
     Conv,
+    Deconv,
     Dense,
     Dropout,
     Eltwise,
     Flatten,
     Layer,
     ModelSpec,
+    Permute,
     Pool,
     Power,
     PReLU,
     ReLU,
+    Reshape,
     Scale,
     Shape,
     Sigmoid,
     Slice,
     Softmax,
     TanH,
+    Tile,
     Unary,
 )
 
@@ -130,7 +135,17 @@ def ranges_of(spec: ModelSpec) -> dict[str, Range]:
                 found[layer.name] = (0.0, 1.0)
             case TanH():
                 found[layer.name] = (-1.0, 1.0)
-            case Dropout() | Flatten() | Slice() | Concat() | Pool() | Eltwise(operation="max"):
+            case (
+                Dropout()
+                | Flatten()
+                | Reshape()
+                | Permute()
+                | Tile()
+                | Slice()
+                | Concat()
+                | Pool()
+                | Eltwise(operation="max")
+            ):
                 found[layer.name] = (low, high)
             case LRN() if low >= 0:
                 found[layer.name] = (0.0, np.inf)
@@ -211,13 +226,13 @@ def _bound(
         parameters: of the layer.
     """
     match layer:
-        case Conv() | Dense() | Scale() | Bias():
+        case Conv() | Deconv() | Dense() | Scale() | Bias():
             return oracle.apply(layer, sizes, {name: np.abs(tensor) for name, tensor in parameters.items()})
         case BatchNorm(batch_stats=False):
             return oracle.apply(layer, sizes, {**parameters, "mean": -np.abs(parameters["mean"])})
         case Eltwise():
             return oracle.apply(replace(layer, coeffs=tuple(abs(c) for c in layer.coeffs)), sizes, {})
-        case Pool() | Dropout() | Flatten() | Concat() | Slice():
+        case Pool() | Dropout() | Flatten() | Reshape() | Permute() | Tile() | Concat() | Slice():
             return oracle.apply(layer, sizes, {})
         case ReLU():
             return sizes[0] * max(1.0, abs(layer.negative_slope))
@@ -226,7 +241,7 @@ def _bound(
         case LRN():
             factors = np.abs(np.divide(y, reads[0], out=np.zeros_like(y), where=reads[0] != 0))
             return sizes[0] * _channel_peak(factors)
-        case Unary() | Power() | Sigmoid() | TanH() | Softmax() | BatchNorm():
+        case MVN() | Unary() | Power() | Sigmoid() | TanH() | Softmax() | BatchNorm():
             return _layer_peak(y)
         case _:
             assert_never(layer)

@@ -64,6 +64,7 @@ def match_layers(ours: ModelSpec, theirs: ModelSpec) -> dict[str, str]:
 # by what the next layer reads.
 _OPERATORS = {
     "Conv": ("Conv", "Dense"),
+    "ConvTranspose": ("Deconv",),
     "Gemm": ("Dense",),
     "MatMul": ("Dense",),
     "Relu": ("ReLU",),
@@ -83,7 +84,10 @@ _OPERATORS = {
     "BatchNormalization": ("BatchNorm",),
     "Sigmoid": ("Sigmoid",),
     "Tanh": ("TanH",),
-    "Flatten": ("Flatten",),
+    "Flatten": ("Flatten", "Reshape"),
+    "Reshape": ("Reshape",),
+    "Transpose": ("Permute",),
+    "Tile": ("Tile",),
 }
 
 # Operators whose bias may be added by a node of its own.

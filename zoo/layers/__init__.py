@@ -15,7 +15,7 @@ Conventions, for every kind:
 
 from zoo.layers.base import Pair, Rounding, Shape
 from zoo.layers.network import Input, Layer, ModelSpec, Preprocessing, Tie
-from zoo.layers.normalising import LRN, BatchNorm, Normalising, Softmax
+from zoo.layers.normalising import LRN, MVN, BatchNorm, Normalising, Softmax
 from zoo.layers.pointwise import (
     FUNCTIONS,
     Bias,
@@ -32,17 +32,19 @@ from zoo.layers.pointwise import (
     Unary,
 )
 from zoo.layers.pooling import LOWEST, Pool, Pooling
-from zoo.layers.shaping import Concat, Flatten, Shaping, Slice
-from zoo.layers.weighted import Conv, Dense, Weighted
+from zoo.layers.shaping import Concat, Flatten, Permute, Reshape, Shaping, Slice, Tile
+from zoo.layers.weighted import Conv, Deconv, Dense, Weighted
 
 __all__ = [
     "FUNCTIONS",
     "LOWEST",
     "LRN",
+    "MVN",
     "BatchNorm",
     "Bias",
     "Concat",
     "Conv",
+    "Deconv",
     "Dense",
     "Dropout",
     "Eltwise",
@@ -54,12 +56,14 @@ __all__ = [
     "Normalising",
     "PReLU",
     "Pair",
+    "Permute",
     "Pointwise",
     "Pool",
     "Pooling",
     "Power",
     "Preprocessing",
     "ReLU",
+    "Reshape",
     "Rounding",
     "Scale",
     "Shape",
@@ -69,6 +73,7 @@ __all__ = [
     "Softmax",
     "TanH",
     "Tie",
+    "Tile",
     "Unary",
     "Weighted",
 ]

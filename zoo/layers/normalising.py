@@ -43,4 +43,16 @@ class Softmax(Named):
     axis: int = 1
 
 
-Normalising: TypeAlias = LRN | BatchNorm | Softmax
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MVN(Named):
+    """``x - mean``, divided by ``sqrt(mean((x - mean)^2)) + eps`` unless that is turned off; always four axes.
+
+    Means are over H and W, or over C, H and W with ``across_channels``; missing axes count as 1 x 1 behind the others.
+    """
+
+    across_channels: bool = False
+    normalize_variance: bool = True
+    eps: float = 1e-9
+
+
+Normalising: TypeAlias = LRN | BatchNorm | MVN | Softmax

@@ -32,4 +32,32 @@ class Slice(Named):
     axis: int = 1
 
 
-Shaping: TypeAlias = Flatten | Concat | Slice
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reshape(Named):
+    """Axes ``axis`` to ``axis + num_axes`` (-1: the last) become ``dims``, in C, H, W order; the batch is kept.
+
+    A dim of 0 copies the axis at its place, one of -1 takes what is left. A negative ``axis`` counts from behind the
+    last: -1 appends (BVLC caffe, ``reshape_layer.cpp``).
+    """
+
+    dims: tuple[int, ...]
+    axis: int = 0
+    num_axes: int = -1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Permute(Named):
+    """Axis i of the result is axis ``order[i]``; those not named follow in their own order. The batch stays first."""
+
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tile(Named):
+    """The input ``tiles`` times one after the other along ``axis``: a b a b."""
+
+    tiles: int
+    axis: int = 1
+
+
+Shaping: TypeAlias = Flatten | Concat | Slice | Reshape | Permute | Tile

@@ -7,8 +7,9 @@ from typing import assert_never
 
 import numpy as np
 
-from zoo.layers import Concat, Flatten, Shaping, Slice
+from zoo.layers import Concat, Flatten, Permute, Reshape, Shaping, Slice, Tile
 from zoo.reference.arrays import Float64
+from zoo.shapes import permutation, reshaped
 
 
 def apply(layer: Shaping, inputs: Sequence[Float64]) -> Float64:
@@ -22,5 +23,11 @@ def apply(layer: Shaping, inputs: Sequence[Float64]) -> Float64:
             return np.concatenate(inputs, axis=layer.axis)
         case Slice():
             return np.take(x, range(layer.start, layer.stop), axis=layer.axis)
+        case Reshape():
+            return x.reshape(len(x), *reshaped(layer, x.shape[1:]))
+        case Permute():
+            return np.transpose(x, permutation(layer, x.shape[1:]))
+        case Tile():
+            return np.concatenate([x] * layer.tiles, axis=layer.axis)
         case _:
             assert_never(layer)

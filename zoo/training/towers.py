@@ -24,26 +24,31 @@ from zoo.axes import axis_index
 from zoo.errors import UnsupportedError, ZooError
 from zoo.layers import (
     LRN,
+    MVN,
     BatchNorm,
     Bias,
     Concat,
     Conv,
+    Deconv,
     Dense,
     Dropout,
     Eltwise,
     Flatten,
     Layer,
     ModelSpec,
+    Permute,
     Pool,
     Power,
     PReLU,
     ReLU,
+    Reshape,
     Scale,
     Shape,
     Sigmoid,
     Slice,
     Softmax,
     TanH,
+    Tile,
     Unary,
 )
 from zoo.parameters import layer_parameters
@@ -204,6 +209,8 @@ def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts
             return everyone if apart else local
         case Eltwise():
             return local
+        case Deconv() | MVN() | Reshape() | Permute() | Tile():
+            return everyone if same == "channels" else local
         case PReLU():
             if same != "channels":
                 return local

@@ -13,6 +13,9 @@ tests; seen with 4.14):
 * Log and Swish: their numbers are ignored -> Powers around a natural logarithm; a sigmoid and a product.
 * Clip and Threshold are unknown -> maxima with constants, of which the second reads the negative. NaN stays NaN.
 * PReLU with one slope for all: refused -> one a channel.
+* MVN: eps is put under the root, and fewer than four axes are kept -> its mean alone, on four axes, then by elements.
+* Reshape, Permute: a part of the axes is refused, or misread -> all of them. Tile is another one -> Concat.
+* Deconvolution: dilation is ignored, so it is refused.
 * Bias is unknown -> a Scale by one; a second input is spread over a tensor of ones and added. Scale needs its axis
   counted from the front, and at least one.
 """
@@ -21,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import log
+from math import log, prod
 from typing import Any, TypeAlias, cast
 
 import cv2
@@ -33,21 +36,27 @@ from zoo.frameworks.caffe.lower import Names, as_scales, for_caffe, rewrite_all,
 from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
 from zoo.layers import (
     FUNCTIONS,
+    MVN,
     BatchNorm,
     Bias,
     Concat,
+    Deconv,
     Eltwise,
+    Flatten,
     Layer,
     ModelSpec,
+    Permute,
     Pool,
     Power,
+    Reshape,
     Scale,
     Shape,
     Sigmoid,
     Slice,
+    Tile,
     Unary,
 )
-from zoo.shapes import activation_shapes, window
+from zoo.shapes import activation_shapes, output_shape, permutation, window
 from zoo.wire.caffemodel import caffemodel
 from zoo.wire.prototxt import Message, Word, dumps
 
@@ -61,7 +70,7 @@ _LOWEST = float(np.finfo(np.float32).min)
 def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
     """See `zoo.registry.Framework.forward`; raises `UnsupportedError` for what OpenCV cannot do."""
     caffe = for_caffe(spec)
-    lowered = rewrite_all(caffe.spec, without_k, _pool, _unary, _bias)
+    lowered = rewrite_all(caffe.spec, without_k, _pool, _unary, _mvn, _moved, _bias)
     text, model = _network(
         *as_scales(lowered.spec, weights, batch_norms=False), {name: len(batch) for name, batch in inputs.items()}
     )
@@ -178,6 +187,48 @@ def _unary(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
         case _:
             return None
     return steps
+
+
+def _mvn(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
+    if not isinstance(layer, MVN):
+        return None
+    made = output_shape(layer, list(inputs))
+    groups = 1 if layer.across_channels else made[0]
+    rows = Reshape(
+        name=free.fresh(f"{layer.name}_rows"), inputs=layer.inputs, dims=(0, groups, prod(made) // groups, 1)
+    )
+    centred = MVN(name=free.fresh(f"{layer.name}_centred"), inputs=(rows.name,), normalize_variance=False)
+    steps: list[Layer] = [rows, centred]
+    if layer.normalize_variance:
+        names = [
+            free.fresh(f"{layer.name}_{what}") for what in ("squares", "mean", "root", "inverse", "factor", "product")
+        ]
+        square, mean, root, inverse, factor, product = names
+        steps += [
+            Power(name=square, inputs=(centred.name,), power=2.0),
+            Pool(name=mean, inputs=(square,), mode="ave", global_pool=True),
+            Power(name=root, inputs=(mean,), power=0.5),
+            Power(name=inverse, inputs=(root,), shift=layer.eps, power=-1.0),
+            Flatten(name=factor, inputs=(inverse,)),
+            Scale(name=product, inputs=(centred.name, factor), axis=0),
+        ]
+    return [*steps, Reshape(name=free.fresh(f"{layer.name}_back"), inputs=(steps[-1].name,), dims=(0, *made))]
+
+
+def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
+    match layer:
+        case Reshape():
+            return [replace(layer, dims=(0, *output_shape(layer, list(inputs))), axis=0, num_axes=-1)]
+        case Permute():
+            return [replace(layer, order=permutation(layer, inputs[0]))]
+        case Tile(tiles=1):
+            return [Power(name=layer.name, inputs=layer.inputs)]
+        case Tile():
+            return [Concat(name=layer.name, inputs=layer.inputs * layer.tiles, axis=layer.axis)]
+        case Deconv() if layer.dilation != (1, 1):
+            raise UnsupportedError(f"layer {layer.name!r} (Deconvolution): {VERSION} ignores its dilation")
+        case _:
+            return None
 
 
 def _bias(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:

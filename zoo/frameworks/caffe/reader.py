@@ -247,7 +247,9 @@ def _visit_layer(walk: Walk, node: Node) -> None:
         if top in node.bottoms:
             _check_alone(walk, node, top)
             walk.overwrite(top, node.name)
-    if node.type == "Flatten" or (node.type in {"Concat", "Slice"} and len(node.bottoms) == len(node.tops) == 1):
+    if node.type in {"Flatten", "Reshape"} or (
+        node.type in {"Concat", "Slice"} and len(node.bottoms) == len(node.tops) == 1
+    ):
         walk.share(node.bottoms[0], node.tops)
     if row.read is None:
         names = node.tops if len(node.tops) > 1 else [node.name]

@@ -1,18 +1,22 @@
-"""Convolution and InnerProduct."""
+"""Convolution, Deconvolution and InnerProduct."""
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar, assert_never
 
 from zoo.frameworks.caffe.row import Row, read_pair, required, unless, write_pair
-from zoo.layers import Conv, Dense, Weighted
+from zoo.layers import Conv, Deconv, Dense, Weighted
 from zoo.wire.prototxt import Message, PrototxtError
 
+ConvKind = TypeVar("ConvKind", Conv, Deconv)
 
-def _read_conv(block: Message, name: str, inputs: tuple[str, ...]) -> Conv:
+
+def _read_conv(kind: Callable[..., ConvKind], block: Message, name: str, inputs: tuple[str, ...]) -> ConvKind:
     if block.integer("axis", 1) not in (1, -3):
         raise PrototxtError(block.line, "convolution needs axis 1, the channels of N x C x H x W")
-    return Conv(
+    return kind(
         name=name,
         inputs=inputs,
         out_channels=required(block, "num_output"),
@@ -35,7 +39,7 @@ def _read_dense(block: Message, name: str, inputs: tuple[str, ...]) -> Dense:
     )
 
 
-def _write_conv(layer: Conv) -> Message:
+def _write_conv(layer: Conv | Deconv) -> Message:
     block = Message().add("num_output", layer.out_channels)
     unless(block, "bias_term", layer.bias, True)
     write_pair(block, "pad", "pad", layer.pad, 0)
@@ -52,9 +56,14 @@ def _write_dense(layer: Dense) -> Message:
     return unless(block, "axis", layer.axis, 1)
 
 
-_CONVOLUTION = Row(kind=Conv, type="Convolution", block="convolution_param", read=_read_conv, write=_write_conv)
+_CONVOLUTION = Row(
+    kind=Conv, type="Convolution", block="convolution_param", read=partial(_read_conv, Conv), write=_write_conv
+)
+_DECONVOLUTION = Row(
+    kind=Deconv, type="Deconvolution", block="convolution_param", read=partial(_read_conv, Deconv), write=_write_conv
+)
 _INNER_PRODUCT = Row(kind=Dense, type="InnerProduct", block="inner_product_param", read=_read_dense, write=_write_dense)
-ROWS: tuple[Row[Any], ...] = (_CONVOLUTION, _INNER_PRODUCT)
+ROWS: tuple[Row[Any], ...] = (_CONVOLUTION, _DECONVOLUTION, _INNER_PRODUCT)
 
 
 def row(layer: Weighted) -> Row[Any]:
@@ -62,6 +71,8 @@ def row(layer: Weighted) -> Row[Any]:
     match layer:
         case Conv():
             return _CONVOLUTION
+        case Deconv():
+            return _DECONVOLUTION
         case Dense():
             return _INNER_PRODUCT
         case _:

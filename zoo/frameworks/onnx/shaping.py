@@ -6,13 +6,14 @@ from typing import assert_never
 
 from zoo.axes import axis_index
 from zoo.frameworks.onnx.builder import Builder, reshape_last
-from zoo.layers import Concat, Flatten, Shape, Shaping, Slice
+from zoo.layers import Concat, Flatten, Permute, Reshape, Shape, Shaping, Slice, Tile
+from zoo.shapes import permutation
 
 
 def add(g: Builder, layer: Shaping, inputs: tuple[str, ...], shapes: list[Shape], shape: Shape) -> None:
     """The family's part of `zoo.frameworks.onnx.table.add_layer`."""
     match layer:
-        case Flatten():
+        case Flatten() | Reshape():
             reshape_last(g, layer, inputs[0], shape)
         case Concat():
             g.last(layer, "Concat", *inputs, axis=axis_index(layer.name, layer.axis, shape))
@@ -20,5 +21,11 @@ def add(g: Builder, layer: Shaping, inputs: tuple[str, ...], shapes: list[Shape]
             start, stop = g.integers(layer, "start", layer.start), g.integers(layer, "stop", layer.stop)
             axis = g.integers(layer, "axis", axis_index(layer.name, layer.axis, shapes[0]))
             g.last(layer, "Slice", inputs[0], start, stop, axis)
+        case Permute():
+            g.last(layer, "Transpose", inputs[0], perm=permutation(layer, shapes[0]))
+        case Tile():
+            axis = axis_index(layer.name, layer.axis, shape)
+            times = g.integers(layer, "times", *(layer.tiles if i == axis else 1 for i in range(len(shape) + 1)))
+            g.last(layer, "Tile", inputs[0], times)
         case _:
             assert_never(layer)

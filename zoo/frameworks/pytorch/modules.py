@@ -222,6 +222,62 @@ class Slice(nn.Module):
         return x.narrow(self.axis, self.start, self.stop - self.start)
 
 
+class Reshape(nn.Module):
+    """Every item of the batch in another shape."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x ... to N x `shape`."""
+        return x.reshape(-1, *self.shape)
+
+
+class Permute(nn.Module):
+    """Axes in another order."""
+
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Axis i of the result is axis `order[i]`."""
+        return x.permute(self.order)
+
+
+class Tile(nn.Module):
+    """The input several times along each axis."""
+
+    def __init__(self, times: tuple[int, ...]) -> None:
+        super().__init__()
+        self.times = times
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Every axis becomes as many times longer."""
+        return x.repeat(self.times)
+
+
+class MVN(nn.Module):
+    """Mean and, if asked, variance of every map (or item, across its channels) normalised; eps is outside the root."""
+
+    def __init__(self, across_channels: bool, normalize_variance: bool, eps: float) -> None:
+        super().__init__()
+        self.axes, self.normalize_variance, self.eps = (
+            ((1, 2, 3) if across_channels else (2, 3)),
+            normalize_variance,
+            eps,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Up to four axes; the result has four."""
+        x = x.reshape(*x.shape, *[1] * (4 - x.dim()))
+        x = x - x.mean(self.axes, keepdim=True)
+        if not self.normalize_variance:
+            return x
+        return x / ((x * x).mean(self.axes, keepdim=True).sqrt() + self.eps)
+
+
 class Eltwise(nn.Module):
     """Inputs of one shape combined: "sum" (each times its coefficient), "prod" or "max"."""
 

@@ -10,7 +10,7 @@ from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
-from zoo.layers import LRN, BatchNorm, Normalising, Shape, Softmax
+from zoo.layers import LRN, MVN, BatchNorm, Normalising, Shape, Softmax
 
 
 def call(layer: Normalising, shape: Shape) -> Call:
@@ -20,6 +20,8 @@ def call(layer: Normalising, shape: Shape) -> Call:
             return _lrn(layer, shape)
         case BatchNorm():
             return _batch_norm(layer, shape)
+        case MVN():
+            return Call(make=modules.MVN, args=(layer.across_channels, layer.normalize_variance, layer.eps))
         case Softmax():
             return Call(make=nn.Softmax, options={"dim": axis_index(layer.name, layer.axis, shape)})
         case _:

@@ -6,8 +6,8 @@ from math import prod
 from typing import assert_never
 
 from zoo.frameworks.tf_slim.calls import Expression, Name, call
-from zoo.frameworks.tf_slim.site import Site, native_axis
-from zoo.layers import LRN, BatchNorm, Normalising, Shape, Softmax
+from zoo.frameworks.tf_slim.site import Site, native, native_axis
+from zoo.layers import LRN, MVN, BatchNorm, Normalising, Shape, Softmax
 
 
 def expression(layer: Normalising, at: Site) -> Expression:
@@ -18,6 +18,9 @@ def expression(layer: Normalising, at: Site) -> Expression:
             return _lrn(layer, x, shape, at.scope)
         case BatchNorm():
             return _batch_norm(layer, x, shape, at.scope)
+        case MVN():
+            image = x if shape == at.shape else native(call("tf.reshape", x, [-1, *at.shape]), at.shape)
+            return call("mvn", image, layer.across_channels, layer.normalize_variance, layer.eps, scope=at.scope)
         case Softmax():
             return call("tf.nn.softmax", x, axis=native_axis(layer, layer.axis, shape), name=at.scope)
         case _:

@@ -41,6 +41,50 @@ def grouped_conv2d(
         return net
 
 
+@slim.add_arg_scope
+def transposed_conv2d(
+    inputs,
+    num_outputs,
+    kernel_size,
+    groups,
+    stride,
+    pad,
+    rate,
+    weights_initializer=None,
+    weights_regularizer=None,
+    biases_initializer=tf.zeros_initializer,
+    scope=None,
+):
+    """The transpose of a convolution, from one variable of H x W x (O / groups) x C as slim.conv2d_transpose has it.
+
+    Zeros between the pixels, then a convolution with the kernel turned round: tf.nn.conv2d_transpose knows no groups,
+    and on the CPU no dilation.
+    """
+    with tf.variable_scope(scope, "TransposedConv"):
+        height, width, channels = inputs.shape.as_list()[1:]
+        weights = slim.model_variable(
+            "weights",
+            [*kernel_size, num_outputs // groups, channels],
+            initializer=weights_initializer,
+            regularizer=weights_regularizer,
+        )
+        net = tf.reshape(inputs, [-1, height, 1, width, 1, channels])
+        net = tf.pad(net, [[0, 0], [0, 0], [0, stride[0] - 1], [0, 0], [0, stride[1] - 1], [0, 0]])
+        net = tf.reshape(net, [-1, height * stride[0], width * stride[1], channels])
+        border = [rate[i] * (kernel_size[i] - 1) - pad[i] for i in (0, 1)]
+        # The last pixel has no zeros behind it; a pad beyond the kernel's reach cuts pixels off.
+        cut = [max(-side, 0) for side in border]
+        ends = [(size - 1) * stride[i] + 1 for i, size in enumerate((height, width))]
+        net = net[:, cut[0] : ends[0] - cut[0], cut[1] : ends[1] - cut[1], :]
+        net = tf.pad(net, [[0, 0], *([max(side, 0)] * 2 for side in border), [0, 0]])
+        kernels = tf.transpose(tf.reverse(weights, [0, 1]), [0, 1, 3, 2])
+        parts = zip(tf.split(net, groups, 3), tf.split(kernels, groups, 2), strict=True)
+        net = tf.concat([tf.nn.conv2d(part, kernel, 1, "VALID", dilations=rate) for part, kernel in parts], 3)
+        if biases_initializer is not None:
+            net = tf.nn.bias_add(net, slim.model_variable("biases", [num_outputs], initializer=biases_initializer))
+        return net
+
+
 def tower_lrn(inputs, towers, depth_radius, bias, alpha, beta, scope=None):
     """Local response normalisation whose windows stop at the tower boundary; tower i in the name scope tower_i."""
     with tf.name_scope(scope, "TowerLRN"):
@@ -87,6 +131,16 @@ def clipped_avg_pool2d(inputs, kernel_size, stride, pad, overhang, scope=None):
 
         share = counted(0)[:, tf.newaxis] * counted(1) / (kernel_size[0] * kernel_size[1])
         return mean / share[:, :, tf.newaxis]
+
+
+def mvn(inputs, across_channels, normalize_variance, epsilon, scope=None):
+    """Every map of N x H x W x C (or item, across its channels) less its mean, over its deviation + epsilon."""
+    with tf.name_scope(scope, "MVN"):
+        axes = [1, 2, 3] if across_channels else [1, 2]
+        centred = inputs - tf.reduce_mean(inputs, axes, keepdims=True)
+        if not normalize_variance:
+            return centred
+        return centred / (tf.sqrt(tf.reduce_mean(tf.square(centred), axes, keepdims=True)) + epsilon)
 
 
 def clip(inputs, low, high, scope=None):

@@ -51,7 +51,7 @@ def arg_scope(weight_decay: float) -> Any:
     """What `zoo.frameworks.tf_slim.source_text` prints as ``<name>_arg_scope``."""
     with (
         slim.arg_scope(
-            [slim.conv2d, slim.fully_connected, ops.grouped_conv2d],
+            [slim.conv2d, slim.fully_connected, ops.grouped_conv2d, ops.transposed_conv2d],
             weights_initializer=tf.random_normal_initializer(stddev=0.01),
             weights_regularizer=slim.l2_regularizer(weight_decay),
             biases_initializer=tf.zeros_initializer(),

@@ -6,7 +6,8 @@ from typing import assert_never
 
 from zoo.frameworks.tf_slim.calls import Expression, call
 from zoo.frameworks.tf_slim.site import Site, canonical, native, native_axis
-from zoo.layers import Concat, Flatten, Shape, Shaping, Slice
+from zoo.layers import Concat, Flatten, Permute, Reshape, Shape, Shaping, Slice, Tile
+from zoo.shapes import permutation
 
 
 def expression(layer: Shaping, at: Site) -> Expression:
@@ -24,6 +25,14 @@ def expression(layer: Shaping, at: Site) -> Expression:
             begin = [layer.start if i == axis else 0 for i in range(rank)]
             size = [layer.stop - layer.start if i == axis else -1 for i in range(rank)]
             return call("tf.slice", x, begin, size, name=at.scope)
+        case Reshape():
+            return _reshape(x, shape, at.shape, at.scope)
+        case Permute():
+            return native(call("tf.transpose", canonical(x, shape), [*permutation(layer, shape)]), at.shape)
+        case Tile():
+            axis = native_axis(layer, layer.axis, shape)
+            times = [layer.tiles if i == axis else 1 for i in range(len(shape) + 1)]
+            return call("tf.tile", x, times, name=at.scope)
         case _:
             assert_never(layer)
 
