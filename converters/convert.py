@@ -15,6 +15,7 @@ from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
 from zoo import registry
 from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
+from zoo.initial import initial_weights
 from zoo.layers import Conv, Dense, ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.show import first_difference
@@ -210,20 +211,22 @@ def _with_classes_of(spec: ModelSpec, tensors: Mapping[str, Array], form: Weight
 
 
 def with_num_classes(weights: Weights, num_classes: int, seed: int = 0) -> Weights:
-    """The same network with a new head: weights N(0, 0.01) (2012 paper, s5), biases 0; the old head is dropped.
+    """The same network with a new head, drawn by the network's recipe; the old head is dropped.
 
     Returns `weights` themselves where the number is the same already.
     """
     head, spec = weights.spec.head, weights.spec.with_num_classes(num_classes)
     if head is None or spec == weights.spec:
         return weights
-    generator, tensors = np.random.default_rng(seed), dict(weights.tensors)
-    for name, shape in parameter_shapes(spec).items():
-        if name == f"{head.name}.weight":
-            tensors[name] = generator.normal(0.0, 0.01, shape).astype(np.float32)
-        elif name == f"{head.name}.bias":
-            tensors[name] = np.zeros(shape, np.float32)
-    _LOG.warning("%s: dropped, and drawn anew for %d classes: N(0, 0.01), seed %d", head.name, num_classes, seed)
+    recipe, names = registry.recipe(spec), [f"{head.name}.weight", f"{head.name}.bias"]
+    tensors = {**weights.tensors, **initial_weights(spec, recipe, seed, only=names)}
+    _LOG.warning(
+        "%s: dropped, and drawn anew for %d classes by the recipe %r, seed %d",
+        head.name,
+        num_classes,
+        recipe.name,
+        seed,
+    )
     return Weights(spec=spec, tensors=tensors, source=weights.source)
 
 

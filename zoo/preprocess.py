@@ -172,13 +172,17 @@ def ten_crop(source: Path | RGBImage, spec: ModelSpec) -> FloatArray:
     The four corners and the centre of the central ``resize`` x ``resize`` square, then the same five mirrored.
     """
     preprocessing, size = _preparation(spec)
-    side = preprocessing.resize
-    square = centre_crop(resize_short_side(_pixels(source), side), (side, side))
+    views = ten_crop_pixels(_pixels(source), preprocessing.resize, size)
+    return np.stack([normalise(view, preprocessing) for view in views])
+
+
+def ten_crop_pixels(image_HWC: RGBImage, side: int, size: Pair) -> RGBImage:
+    """The ten views of `ten_crop` before they are normalised, from the central `side` x `side`; (10, H, W, 3) uint8."""
+    square = centre_crop(resize_short_side(image_HWC, side), (side, side))
     bottom, right = side - size[0], side - size[1]
     corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2))
-    views = [normalise(crop(square, top, left, size), preprocessing) for top, left in corners]
-    five = np.stack(views)
-    return np.concatenate([five, five[..., ::-1]])
+    five = np.stack([crop(square, top, left, size) for top, left in corners])
+    return np.concatenate([five, five[:, :, ::-1]])
 
 
 def _preparation(spec: ModelSpec) -> tuple[Preprocessing, Pair]:

@@ -13,6 +13,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from zoo.errors import MissingDependencyError, UnknownNameError
+from zoo.recipe import DEFAULT, Recipe
+from zoo.shapes import parameter_shapes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,6 +136,24 @@ def models() -> list[str]:
 def model(name: str) -> ModelSpec:
     """The spec of a family member."""
     return cast("ModelSpec", cast(Any, load("zoo.specs", name, "model")).SPEC)
+
+
+def recipe(spec: ModelSpec) -> Recipe:
+    """How a network is trained: a family member as its own file says, anything else by `zoo.recipe.DEFAULT`.
+
+    A member may have another number of classes or other widths, but the layers are its own: whose network merely has a
+    member's name is no member.
+    """
+    if spec.name not in models():
+        return DEFAULT
+    module = cast(Any, load("zoo.specs", spec.name, "model"))
+    same = list(parameter_shapes(module.SPEC)) == list(parameter_shapes(spec))
+    return cast(Recipe, getattr(module, "RECIPE", DEFAULT)) if same else DEFAULT
+
+
+def remark(name: str) -> str:
+    """What a family member's file remarks on it, for readers; most have nothing to say."""
+    return cast(str, getattr(load("zoo.specs", name, "model"), "REMARK", ""))
 
 
 class Framework(Protocol):
