@@ -19,7 +19,7 @@ from zoo.shapes import activation_shapes, parameter_shapes, parameter_table
 ALL = get_args(Layer)
 FAMILIES = {
     "weighted": get_args(Weighted),
-    "pooling": (Pooling,),
+    "pooling": get_args(Pooling),
     "normalising": get_args(Normalising),
     "pointwise": get_args(Pointwise),
     "shaping": get_args(Shaping),

@@ -74,11 +74,15 @@ def layer_parameters(layer: Layer, inputs: Sequence[Shape]) -> tuple[Parameter, 
             return (_factor(size), _term(size, slim="beta", blob=1)) if layer.bias else (_factor(size),)
         case layers.Bias():
             return () if len(inputs) == 2 else (_term(affine_shape(layer, shape), slim="biases", blob=0),)
+        case layers.Normalize():
+            return (_factor(() if layer.shared else shape[:1]),)
         case layers.PReLU():
             return (_slope(() if layer.shared else shape[:1]),)
         case layers.BatchNorm():
             return _statistics(shape[:1])
         case layers.Pool() | layers.LRN() | layers.ReLU() | layers.Sigmoid() | layers.TanH() | layers.Power():
+            return ()
+        case layers.Interp() | layers.Reduction() | layers.ArgMax() | layers.Crop() | layers.Shuffle() | layers.Axpy():
             return ()
         case layers.Unary() | layers.Dropout() | layers.Softmax() | layers.MVN() | layers.Eltwise():
             return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import assert_never
@@ -13,27 +14,34 @@ from zoo.layers import (
     FUNCTIONS,
     LRN,
     MVN,
+    ArgMax,
+    Axpy,
     BatchNorm,
     Bias,
     Concat,
     Conv,
+    Crop,
     Deconv,
     Dense,
     Dropout,
     Eltwise,
     Flatten,
+    Interp,
     Layer,
     ModelSpec,
+    Normalize,
     Pair,
     Permute,
     Pool,
     Power,
     PReLU,
+    Reduction,
     ReLU,
     Reshape,
     Rounding,
     Scale,
     Shape,
+    Shuffle,
     Sigmoid,
     Slice,
     Softmax,
@@ -149,10 +157,11 @@ def _path(wiring: dict[str, tuple[str, ...]], start: str, goal: str) -> list[str
 
 def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
     """The shape of a layer's activation from those it reads; raises `SpecError` where it cannot read them."""
-    many = isinstance(layer, Concat | Eltwise)
     two = isinstance(layer, Scale | Bias) and len(inputs) == 2
-    if len(inputs) != 1 and not many and not two:
-        raise SpecError(layer.name, f"{type(layer).__name__} reads one activation, got {len(inputs)}")
+    wanted = 2 if two or isinstance(layer, Crop) else 3 if isinstance(layer, Axpy) else 1
+    if len(inputs) != wanted and not isinstance(layer, Concat | Eltwise):
+        told = {1: "one activation", 2: "two activations", 3: "three activations"}[wanted]
+        raise SpecError(layer.name, f"{type(layer).__name__} reads {told}, got {len(inputs)}")
     shape = inputs[0]
     match layer:
         case Conv():
@@ -166,6 +175,12 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
             return (*shape[: axis - 1], layer.out_features)
         case Pool():
             return (shape[0], *window(layer, shape).out) if len(shape) == 3 else window(layer, shape).out
+        case Interp():
+            return (shape[0], *interp_size(layer, shape))
+        case Reduction():
+            return shape[: _item_axis(layer.name, layer.axis, shape) - 1]
+        case ArgMax():
+            return _arg_max_shape(layer, shape)
         case LRN():
             _check_lrn(layer, shape)
             return shape
@@ -181,6 +196,10 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
         case Dropout():
             if not 0 <= layer.ratio < 1:
                 raise SpecError(layer.name, f"ratio must be in [0, 1), got {layer.ratio}")
+            return shape
+        case Normalize():
+            if len(shape) > 3:
+                raise SpecError(layer.name, f"takes 4 axes at most with the batch, got N x {shape_text(shape)}")
             return shape
         case MVN():
             if len(shape) > 3:
@@ -198,10 +217,21 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
             return reshaped(layer, shape)
         case Permute():
             return tuple(shape[axis - 1] for axis in permutation(layer, shape)[1:])
+        case Crop():
+            return tuple(stop - start for start, stop in cuts(layer, inputs))
+        case Shuffle():
+            if layer.groups < 1 or shape[0] % layer.groups:
+                raise SpecError(layer.name, f"{layer.groups} groups do not divide {shape[0]} channels")
+            return shape
+        case Axpy():
+            a, x, y = inputs
+            if x != y or a not in (x[:1], (*x[:1], *[1] * (len(x) - 1))):
+                raise SpecError(layer.name, f"cannot compute a x + y of {', '.join(map(shape_text, inputs))}")
+            return x
         case Tile():
-            axis = axis_index(layer.name, layer.axis, shape)
-            if axis == 0 or layer.tiles < 1:
-                raise SpecError(layer.name, f"cannot tile axis {axis} {layer.tiles} times; the batch stays open")
+            axis = _item_axis(layer.name, layer.axis, shape)
+            if layer.tiles < 1:
+                raise SpecError(layer.name, f"tiles must be at least 1, got {layer.tiles}")
             return (*shape[: axis - 1], shape[axis - 1] * layer.tiles, *shape[axis:])
         case Concat():
             return _concat_shape(layer, inputs)
@@ -231,6 +261,58 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
             return shape
         case _:
             assert_never(layer)
+
+
+def _item_axis(layer: str, axis: int, shape: Shape) -> int:
+    """`axis_index` of an axis that cannot be the batch, which stays open."""
+    index = axis_index(layer, axis, shape)
+    if index == 0:
+        raise SpecError(layer, "axis 0 is the batch, which stays open; axis must be at least 1")
+    return index
+
+
+def interp_size(layer: Interp, shape: Shape) -> Pair:
+    """Height and width of what an `Interp` makes of a (C, H, W) input."""
+    if len(shape) != 3:
+        raise SpecError(layer.name, f"needs a C x H x W input, got {shape_text(shape)}")
+    cut = layer.pad_beg + layer.pad_end
+    if max(layer.pad_beg, layer.pad_end) > 0 or min(shape[1:]) + cut < 1 or min(layer.zoom, layer.shrink) < 1:
+        raise SpecError(layer.name, "pads must be at most 0 and leave something, zoom and shrink at least 1")
+    sides = [side + cut for side in shape[1:]]
+    if layer.size is not None and (layer.zoom == 1) == (layer.shrink == 1):
+        sides = [*layer.size]
+    else:
+        shrunk = [(side - 1) // layer.shrink + 1 for side in sides]
+        sides = [side + (side - 1) * (layer.zoom - 1) for side in shrunk]
+    if min(sides) < 1:
+        raise SpecError(layer.name, f"height and width must be positive, got {shape_text(tuple(sides))}")
+    return sides[0], sides[1]
+
+
+def _arg_max_shape(layer: ArgMax, shape: Shape) -> Shape:
+    axis = None if layer.axis is None else _item_axis(layer.name, layer.axis, shape)
+    size = prod(shape) if axis is None else shape[axis - 1]
+    if not 1 <= layer.top_k <= size:
+        raise SpecError(layer.name, f"top_k must be 1 to {size}, got {layer.top_k}")
+    if axis is None:
+        return (2 if layer.out_max_val else 1, layer.top_k, *[1] * (len(shape) - 2))
+    return (*shape[: axis - 1], layer.top_k, *shape[axis:])
+
+
+def cuts(layer: Crop, inputs: Sequence[Shape]) -> list[tuple[int, int]]:
+    """Where a `Crop` begins and ends, an axis after the batch each."""
+    shape, size = inputs
+    axis = _item_axis(layer.name, layer.axis, shape)
+    offsets = layer.offsets if len(layer.offsets) != 1 else layer.offsets * (len(shape) + 1 - axis)
+    offsets = offsets or (0,) * (len(shape) + 1 - axis)
+    if len(size) != len(shape) or len(offsets) != len(shape) + 1 - axis:
+        told = f"{len(layer.offsets)} offsets from axis {axis}"
+        raise SpecError(layer.name, f"cannot crop {shape_text(shape)} to {shape_text(size)} with {told}")
+    found = [(0, side) for side in shape[: axis - 1]]
+    found += [(start, start + side) for start, side in zip(offsets, size[axis - 1 :], strict=True)]
+    if any(start < 0 or stop > side for (start, stop), side in zip(found, shape, strict=True)):
+        raise SpecError(layer.name, f"offsets {offsets} and {shape_text(size)} reach past {shape_text(shape)}")
+    return found
 
 
 def reshaped(layer: Reshape, shape: Shape) -> Shape:

@@ -22,25 +22,32 @@ from zoo import reference as oracle
 from zoo.layers import (
     LRN,
     MVN,
+    ArgMax,
+    Axpy,
     BatchNorm,
     Bias,
     Concat,
     Conv,
+    Crop,
     Deconv,
     Dense,
     Dropout,
     Eltwise,
     Flatten,
+    Interp,
     Layer,
     ModelSpec,
+    Normalize,
     Permute,
     Pool,
     Power,
     PReLU,
+    Reduction,
     ReLU,
     Reshape,
     Scale,
     Shape,
+    Shuffle,
     Sigmoid,
     Slice,
     Softmax,
@@ -241,7 +248,11 @@ def _bound(
         case LRN():
             factors = np.abs(np.divide(y, reads[0], out=np.zeros_like(y), where=reads[0] != 0))
             return sizes[0] * _channel_peak(factors)
-        case MVN() | Unary() | Power() | Sigmoid() | TanH() | Softmax() | BatchNorm():
+        case Reduction():
+            return oracle.apply(replace(layer, coeff=abs(layer.coeff)), sizes, {})
+        case Interp() | Crop() | Shuffle() | Axpy():
+            return oracle.apply(layer, sizes, {})
+        case ArgMax() | Normalize() | MVN() | Unary() | Power() | Sigmoid() | TanH() | Softmax() | BatchNorm():
             return _layer_peak(y)
         case _:
             assert_never(layer)

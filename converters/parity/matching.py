@@ -84,6 +84,7 @@ _OPERATORS = {
     "BatchNormalization": ("BatchNorm",),
     "Sigmoid": ("Sigmoid",),
     "Tanh": ("TanH",),
+    "Resize": ("Interp",),
     "Flatten": ("Flatten", "Reshape"),
     "Reshape": ("Reshape",),
     "Transpose": ("Permute",),

@@ -15,9 +15,10 @@ Conventions, for every kind:
 
 from zoo.layers.base import Pair, Rounding, Shape
 from zoo.layers.network import Input, Layer, ModelSpec, Preprocessing, Tie
-from zoo.layers.normalising import LRN, MVN, BatchNorm, Normalising, Softmax
+from zoo.layers.normalising import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
 from zoo.layers.pointwise import (
     FUNCTIONS,
+    Axpy,
     Bias,
     Dropout,
     Eltwise,
@@ -31,8 +32,8 @@ from zoo.layers.pointwise import (
     TanH,
     Unary,
 )
-from zoo.layers.pooling import LOWEST, Pool, Pooling
-from zoo.layers.shaping import Concat, Flatten, Permute, Reshape, Shaping, Slice, Tile
+from zoo.layers.pooling import LOWEST, ArgMax, Interp, Pool, Pooling, Reduction
+from zoo.layers.shaping import Concat, Crop, Flatten, Permute, Reshape, Shaping, Shuffle, Slice, Tile
 from zoo.layers.weighted import Conv, Deconv, Dense, Weighted
 
 __all__ = [
@@ -40,10 +41,13 @@ __all__ = [
     "LOWEST",
     "LRN",
     "MVN",
+    "ArgMax",
+    "Axpy",
     "BatchNorm",
     "Bias",
     "Concat",
     "Conv",
+    "Crop",
     "Deconv",
     "Dense",
     "Dropout",
@@ -51,9 +55,11 @@ __all__ = [
     "Flatten",
     "Function",
     "Input",
+    "Interp",
     "Layer",
     "ModelSpec",
     "Normalising",
+    "Normalize",
     "PReLU",
     "Pair",
     "Permute",
@@ -63,11 +69,13 @@ __all__ = [
     "Power",
     "Preprocessing",
     "ReLU",
+    "Reduction",
     "Reshape",
     "Rounding",
     "Scale",
     "Shape",
     "Shaping",
+    "Shuffle",
     "Sigmoid",
     "Slice",
     "Softmax",

@@ -55,4 +55,16 @@ class MVN(Named):
     eps: float = 1e-9
 
 
-Normalising: TypeAlias = LRN | BatchNorm | MVN | Softmax
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normalize(Named):
+    """``weight * x / sqrt(eps + sum(x^2))``, the sum over the channels of a pixel, or ``across_spatial``: of the image.
+
+    Parameter ``weight``: one a channel (C,), or ``shared`` by all (no axes) (weiliu89/caffe, normalize_layer.cpp).
+    """
+
+    across_spatial: bool = True
+    shared: bool = True
+    eps: float = 1e-10
+
+
+Normalising: TypeAlias = LRN | BatchNorm | MVN | Normalize | Softmax

@@ -113,4 +113,9 @@ class Bias(Named):
     num_axes: int = 1
 
 
-Pointwise: TypeAlias = ReLU | PReLU | Unary | Sigmoid | TanH | Power | Dropout | Eltwise | Scale | Bias
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axpy(Named):
+    """``a x + y`` of three inputs, a factor a channel first: C or C x 1 x 1 (hujie-frank/SENet, axpy_layer.cpp)."""
+
+
+Pointwise: TypeAlias = ReLU | PReLU | Unary | Sigmoid | TanH | Power | Dropout | Eltwise | Scale | Bias | Axpy

@@ -60,4 +60,22 @@ class Tile(Named):
     axis: int = 1
 
 
-Shaping: TypeAlias = Flatten | Concat | Slice | Reshape | Permute | Tile
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crop(Named):
+    """The first input, cut to the size of the second from ``axis`` on, beginning at ``offsets``.
+
+    No offset is 0, one serves every axis that is cut, otherwise there is one an axis.
+    """
+
+    axis: int = 2
+    offsets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shuffle(Named):
+    """Channels of ``groups`` equal groups by turns: ``y[j groups + i] = x[i C/groups + j]``."""
+
+    groups: int = 1
+
+
+Shaping: TypeAlias = Flatten | Concat | Slice | Reshape | Permute | Tile | Crop | Shuffle

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from zoo.arrays import Array
-from zoo.layers import LRN, MVN, BatchNorm, Normalising, Softmax
+from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
 from zoo.reference.arrays import Float64, along
 
 
@@ -22,6 +22,10 @@ def apply(layer: Normalising, x: Float64, parameters: Mapping[str, Array]) -> Fl
             return _batch_norm(layer, x, parameters)
         case MVN():
             return _mvn(layer, x)
+        case Normalize():
+            axes = tuple(range(1, x.ndim)) if layer.across_spatial else (1,)
+            norm = np.sqrt(layer.eps + (x * x).sum(axis=axes, keepdims=True))
+            return along(x, 0 if layer.shared else 1, parameters["weight"]) * x / norm
         case Softmax():
             shifted = np.exp(x - x.max(axis=layer.axis, keepdims=True))
             return shifted / shifted.sum(axis=layer.axis, keepdims=True)

@@ -8,7 +8,7 @@ from typing import assert_never
 import numpy as np
 
 from zoo.arrays import Array
-from zoo.layers import Bias, Dropout, Eltwise, Pointwise, Power, PReLU, ReLU, Scale, Sigmoid, TanH, Unary
+from zoo.layers import Axpy, Bias, Dropout, Eltwise, Pointwise, Power, PReLU, ReLU, Scale, Sigmoid, TanH, Unary
 from zoo.reference.arrays import Float64, along
 
 
@@ -37,6 +37,9 @@ def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, 
             scaled = x * along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["weight"])
             # The bias has no batch axis, wherever the factor comes from.
             return scaled + along(x, layer.axis % x.ndim or 1, parameters["bias"]) if layer.bias else scaled
+        case Axpy():
+            a, x, y = inputs
+            return a.reshape(*a.shape[:2], *[1] * (x.ndim - 2)) * x + y
         case Bias():
             return x + along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["bias"])
         case _:

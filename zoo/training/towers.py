@@ -25,25 +25,32 @@ from zoo.errors import UnsupportedError, ZooError
 from zoo.layers import (
     LRN,
     MVN,
+    ArgMax,
+    Axpy,
     BatchNorm,
     Bias,
     Concat,
     Conv,
+    Crop,
     Deconv,
     Dense,
     Dropout,
     Eltwise,
     Flatten,
+    Interp,
     Layer,
     ModelSpec,
+    Normalize,
     Permute,
     Pool,
     Power,
     PReLU,
+    Reduction,
     ReLU,
     Reshape,
     Scale,
     Shape,
+    Shuffle,
     Sigmoid,
     Slice,
     Softmax,
@@ -209,6 +216,8 @@ def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts
             return everyone if apart else local
         case Eltwise():
             return local
+        case Interp() | Reduction() | ArgMax() | Normalize() | Crop() | Shuffle() | Axpy():
+            return everyone if same == "channels" else local
         case Deconv() | MVN() | Reshape() | Permute() | Tile():
             return everyone if same == "channels" else local
         case PReLU():

@@ -18,7 +18,7 @@ from zoo.errors import UnsupportedError
 from zoo.layers import Shape
 from zoo.wire.protobuf import BYTES, FIXED32, integer, message, tag, text, varint
 
-Attribute: TypeAlias = int | float | tuple[int, ...] | Array
+Attribute: TypeAlias = int | float | str | tuple[int, ...] | Array
 Dimensions: TypeAlias = tuple[int | str, ...]
 
 # Operator set -> the oldest file format ("IR version") that admits it (ONNX's docs/Versioning.md).
@@ -29,19 +29,20 @@ OPSET = 17
 # Protobuf refuses to read a message of 2 GiB or more.
 _MAX_BYTES = (1 << 31) - 1
 _FLOAT, _INT64 = 1, 7
-_ATTRIBUTE_FLOAT, _ATTRIBUTE_INT, _ATTRIBUTE_TENSOR, _ATTRIBUTE_INTS = 1, 2, 4, 7
+_ATTRIBUTE_FLOAT, _ATTRIBUTE_INT, _ATTRIBUTE_STRING, _ATTRIBUTE_TENSOR, _ATTRIBUTE_INTS = 1, 2, 3, 4, 7
 _EXTERNAL = 1
 _RAW_DATA = 9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
-    """One operator with one output, after which it is named."""
+    """One operator, named after its output; `more` are those that follow it."""
 
     op: str
     inputs: tuple[str, ...]
     output: str
     attributes: Mapping[str, Attribute]
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +108,7 @@ def _node(node: Node) -> bytes:
         [
             *(text(1, name) for name in node.inputs),
             text(2, node.output),
+            *(text(2, name) for name in node.more),
             text(3, node.output),
             text(4, node.op),
             *(message(5, text(1, name) + _attribute(value)) for name, value in node.attributes.items()),
@@ -120,6 +122,8 @@ def _attribute(value: Attribute) -> bytes:
             return tag(2, FIXED32) + np.float32(value).tobytes() + integer(20, _ATTRIBUTE_FLOAT)
         case int():
             return integer(3, value) + integer(20, _ATTRIBUTE_INT)
+        case str():
+            return text(4, value) + integer(20, _ATTRIBUTE_STRING)
         case tuple():
             return b"".join(integer(8, item) for item in value) + integer(20, _ATTRIBUTE_INTS)
         case _:

@@ -15,6 +15,9 @@ tests; seen with 4.14):
 * PReLU with one slope for all: refused -> one a channel.
 * MVN: eps is put under the root, and fewer than four axes are kept -> its mean alone, on four axes, then by elements.
 * Reshape, Permute: a part of the axes is refused, or misread -> all of them. Tile is another one -> Concat.
+* Crop, Axpy: misread, or unknown -> Slices; a Scale and a sum. ShuffleChannel -> Reshape, Permute, Reshape.
+* Interp: pads are ignored, and shrinking refused -> Slices and the size it comes to.
+* Reduction, Normalize and ArgMax are right in a part of their forms, or unknown: refused.
 * Deconvolution: dilation is ignored, so it is refused.
 * Bias is unknown -> a Scale by one; a second input is spread over a tensor of ones and added. Scale needs its axis
   counted from the front, and at least one.
@@ -37,26 +40,33 @@ from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_
 from zoo.layers import (
     FUNCTIONS,
     MVN,
+    ArgMax,
+    Axpy,
     BatchNorm,
     Bias,
     Concat,
+    Crop,
     Deconv,
     Eltwise,
     Flatten,
+    Interp,
     Layer,
     ModelSpec,
+    Normalize,
     Permute,
     Pool,
     Power,
+    Reduction,
     Reshape,
     Scale,
     Shape,
+    Shuffle,
     Sigmoid,
     Slice,
     Tile,
     Unary,
 )
-from zoo.shapes import activation_shapes, output_shape, permutation, window
+from zoo.shapes import activation_shapes, cuts, interp_size, output_shape, permutation, window
 from zoo.wire.caffemodel import caffemodel
 from zoo.wire.prototxt import Message, Word, dumps
 
@@ -71,8 +81,12 @@ def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, 
     """See `zoo.registry.Framework.forward`; raises `UnsupportedError` for what OpenCV cannot do."""
     caffe = for_caffe(spec)
     lowered = rewrite_all(caffe.spec, without_k, _pool, _unary, _mvn, _moved, _bias)
+    # OpenCV takes no input that nothing reads: a Crop reads but the size of its second.
+    read = {name for names in lowered.spec.wiring().values() for name in names}
+    used = replace(lowered.spec, inputs=tuple(source for source in lowered.spec.inputs if source.name in read))
+    inputs = {source.name: inputs[source.name] for source in used.inputs}
     text, model = _network(
-        *as_scales(lowered.spec, weights, batch_norms=False), {name: len(batch) for name, batch in inputs.items()}
+        *as_scales(used, weights, batch_norms=False), {name: len(batch) for name, batch in inputs.items()}
     )
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its errors reach the user as ours
     names = [lowered.names[caffe.names[layer.name]] for layer in spec.layers]
@@ -221,6 +235,23 @@ def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
             return [replace(layer, dims=(0, *output_shape(layer, list(inputs))), axis=0, num_axes=-1)]
         case Permute():
             return [replace(layer, order=permutation(layer, inputs[0]))]
+        case Crop():
+            return _crop(layer, inputs, free)
+        case Shuffle():
+            shape, names = inputs[0], [free.fresh(f"{layer.name}_{what}") for what in ("groups", "turns")]
+            area = prod(shape[1:])
+            groups = Reshape(name=names[0], inputs=layer.inputs, dims=(0, layer.groups, shape[0] // layer.groups, area))
+            turns = Permute(name=names[1], inputs=(names[0],), order=(0, 2, 1, 3))
+            return [groups, turns, Reshape(name=layer.name, inputs=(names[1],), dims=(0, *shape))]
+        case Axpy():
+            a, x, y = layer.inputs
+            names = [free.fresh(f"{layer.name}_{what}") for what in ("factor", "scaled")]
+            factor, scaled = Flatten(name=names[0], inputs=(a,)), Scale(name=names[1], inputs=(x, names[0]), axis=0)
+            return [factor, scaled, Eltwise(name=layer.name, inputs=(names[1], y))]
+        case Interp():
+            return _interp(layer, inputs[0], free)
+        case Reduction() | Normalize() | ArgMax():
+            raise UnsupportedError(f"layer {layer.name!r} ({type(layer).__name__}): {VERSION} does not run Caffe's")
         case Tile(tiles=1):
             return [Power(name=layer.name, inputs=layer.inputs)]
         case Tile():
@@ -229,6 +260,25 @@ def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
             raise UnsupportedError(f"layer {layer.name!r} (Deconvolution): {VERSION} ignores its dilation")
         case _:
             return None
+
+
+def _interp(layer: Interp, shape: Shape, free: Names) -> list[Layer]:
+    steps, source = list[Layer](), layer.inputs[0]
+    for axis, side in enumerate(shape[1:] if layer.pad_beg or layer.pad_end else (), 2):
+        name = free.fresh(f"{layer.name}_in{axis}")
+        start, stop = -layer.pad_beg, side + layer.pad_end
+        steps.append(Slice(name=name, inputs=(source,), start=start, stop=stop, axis=axis))
+        source = name
+    return [*steps, Interp(name=layer.name, inputs=(source,), size=interp_size(layer, shape))]
+
+
+def _crop(layer: Crop, inputs: Sequence[Shape], free: Names) -> list[Layer]:
+    steps: list[Layer] = [Power(name=free.fresh(f"{layer.name}_whole"), inputs=layer.inputs[:1])]
+    for i, (start, stop) in enumerate(cuts(layer, inputs)):
+        if (start, stop) != (0, inputs[0][i]):
+            name = free.fresh(f"{layer.name}_cut{i + 1}")
+            steps.append(Slice(name=name, inputs=(steps[-1].name,), start=start, stop=stop, axis=i + 1))
+    return steps
 
 
 def _bias(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:

@@ -9,6 +9,7 @@ from typing import Any, assert_never
 from zoo.frameworks.caffe.row import Row, plain, unless
 from zoo.layers import (
     FUNCTIONS,
+    Axpy,
     Bias,
     Dropout,
     Eltwise,
@@ -159,6 +160,13 @@ _DROPOUT = Row(
 )
 _ELTWISE = Row(kind=Eltwise, type="Eltwise", block="eltwise_param", read=_read_eltwise, write=_write_eltwise)
 _SCALE = Row(kind=Scale, type="Scale", block="scale_param", read=_read_scale, write=_write_affine, in_place=True)
+
+
+def _read_axpy(block: Message, name: str, inputs: tuple[str, ...]) -> Axpy:
+    return Axpy(name=name, inputs=inputs)
+
+
+_AXPY = Row(kind=Axpy, type="Axpy", block="", read=_read_axpy, write=plain)
 _BIAS = Row(kind=Bias, type="Bias", block="bias_param", read=_read_bias, write=_write_affine, in_place=True)
 ROWS: tuple[Row[Any], ...] = (
     _RELU,
@@ -172,6 +180,7 @@ ROWS: tuple[Row[Any], ...] = (
     _ELTWISE,
     _SCALE,
     _BIAS,
+    _AXPY,
 )
 
 
@@ -196,6 +205,8 @@ def row(layer: Pointwise) -> Row[Any]:
             return _ELTWISE
         case Scale():
             return _SCALE
+        case Axpy():
+            return _AXPY
         case Bias():
             return _BIAS
         case _:

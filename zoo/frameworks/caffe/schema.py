@@ -237,11 +237,19 @@ MESSAGES: dict[str, dict[str, tuple[str, bool]]] = {
 }
 
 # caffe-fast-rcnn's dropout_layer.cpp, and the pooling of many forks (as OpenCV's importer reads it).
-# Permute: weiliu89/caffe, branch ssd.
+# Permute, Normalize: weiliu89/caffe, branch ssd. Interp: hszhao/PSPNet. ShuffleChannel: farmingyard/ShuffleNet.
 _FORKS = {
     "DropoutParameter": _fields(flag="scale_train"),
     "PoolingParameter": _fields(flag="ceil_mode"),
-    "LayerParameter": _fields(PermuteParameter="permute_param"),
+    "LayerParameter": _fields(
+        InterpParameter="interp_param",
+        NormalizeParameter="norm_param",
+        PermuteParameter="permute_param",
+        ShuffleChannelParameter="shuffle_channel_param",
+    ),
+    "InterpParameter": _fields(whole="height width zoom_factor shrink_factor pad_beg pad_end"),
+    "NormalizeParameter": _fields(flag="across_spatial channel_shared", number="eps", FillerParameter="scale_filler"),
+    "ShuffleChannelParameter": _fields(count="group"),
     "PermuteParameter": _fields(count="order*"),
 }
 for _name, _more in _FORKS.items():

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, assert_never
 
 from zoo.frameworks.caffe.row import Row, required, unless
-from zoo.layers import Concat, Flatten, Permute, Reshape, Shape, Shaping, Slice, Tile
+from zoo.layers import Concat, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
 from zoo.wire.prototxt import Message, PrototxtError
 
 
@@ -91,6 +91,26 @@ def _write_tile(layer: Tile) -> Message:
     return unless(Message().add("tiles", layer.tiles), "axis", layer.axis, 1)
 
 
+def _read_crop(block: Message, name: str, inputs: tuple[str, ...]) -> Crop:
+    return Crop(name=name, inputs=inputs, axis=block.integer("axis", 2), offsets=tuple(block.integers("offset")))
+
+
+def _write_crop(layer: Crop) -> Message:
+    return unless(Message(), "axis", layer.axis, 2).add("offset", *layer.offsets)
+
+
+def _read_shuffle(block: Message, name: str, inputs: tuple[str, ...]) -> Shuffle:
+    return Shuffle(name=name, inputs=inputs, groups=block.integer("group", 1))
+
+
+def _write_shuffle(layer: Shuffle) -> Message:
+    return unless(Message(), "group", layer.groups, 1)
+
+
+_CROP = Row(kind=Crop, type="Crop", block="crop_param", read=_read_crop, write=_write_crop)
+_SHUFFLE = Row(
+    kind=Shuffle, type="ShuffleChannel", block="shuffle_channel_param", read=_read_shuffle, write=_write_shuffle
+)
 _RESHAPE = Row(kind=Reshape, type="Reshape", block="reshape_param", read=_read_reshape, write=_write_reshape)
 _PERMUTE = Row(kind=Permute, type="Permute", block="permute_param", read=_read_permute, write=_write_permute)
 _TILE = Row(kind=Tile, type="Tile", block="tile_param", read=_read_tile, write=_write_tile)
@@ -98,7 +118,7 @@ _FLATTEN = Row(kind=Flatten, type="Flatten", block="flatten_param", read=_read_f
 _CONCAT = Row(kind=Concat, type="Concat", block="concat_param", read=_read_concat, write=_write_concat)
 # One layer of Caffe's is several of ours: see `read_slices` and `write_slice`.
 SLICE = Row(kind=Slice, type="Slice", block="slice_param")
-ROWS: tuple[Row[Any], ...] = (_FLATTEN, _CONCAT, SLICE, _RESHAPE, _PERMUTE, _TILE)
+ROWS: tuple[Row[Any], ...] = (_FLATTEN, _CONCAT, SLICE, _RESHAPE, _PERMUTE, _TILE, _CROP, _SHUFFLE)
 
 
 def row(layer: Shaping) -> Row[Any]:
@@ -114,6 +134,10 @@ def row(layer: Shaping) -> Row[Any]:
             return _RESHAPE
         case Permute():
             return _PERMUTE
+        case Crop():
+            return _CROP
+        case Shuffle():
+            return _SHUFFLE
         case Tile():
             return _TILE
         case _:

@@ -34,11 +34,21 @@ class Builder:
 
     def step(self, layer: Layer, what: str, op: str, *inputs: str, **attributes: Attribute) -> str:
         """Add a node on the way; returns the name of its output."""
+        name = self._fresh(layer, what)
+        self.nodes.append(Node(op=op, inputs=inputs, output=name, attributes=attributes))
+        return name
+
+    def pair(self, layer: Layer, first: str, second: str, op: str, *inputs: str, **attributes: Attribute) -> list[str]:
+        """Add a node of two outputs on the way; returns their names."""
+        names = [self._fresh(layer, what) for what in (first, second)]
+        self.nodes.append(Node(op=op, inputs=inputs, output=names[0], attributes=attributes, more=(names[1],)))
+        return names
+
+    def _fresh(self, layer: Layer, what: str) -> str:
         name = f"{layer.name}/{what}"
         while name in self.taken:
             name += "_"
         self.taken.add(name)
-        self.nodes.append(Node(op=op, inputs=inputs, output=name, attributes=attributes))
         return name
 
     def floats(self, layer: Layer, what: str, value: Array | float) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.axes import axis_index
 from zoo.frameworks.onnx.builder import Builder, parameters
-from zoo.layers import LRN, MVN, BatchNorm, Normalising, Shape, Softmax
+from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Shape, Softmax
 
 
 def add(g: Builder, layer: Normalising, x: str, shape: Shape) -> None:
@@ -20,6 +20,8 @@ def add(g: Builder, layer: Normalising, x: str, shape: Shape) -> None:
             _lrn(g, layer, x, shape)
         case BatchNorm():
             _batch_norm(g, layer, x, shape)
+        case Normalize():
+            _normalize(g, layer, x, shape)
         case MVN():
             _mvn(g, layer, x, shape)
         case Softmax():
@@ -133,6 +135,17 @@ def _mvn(g: Builder, layer: MVN, x: str, shape: Shape) -> None:
     variance = mean("variance", g.step(layer, "squares", "Mul", centred, centred))
     deviation = g.step(layer, "deviation", "Sqrt", variance)
     g.last(layer, "Div", centred, g.step(layer, "steady", "Add", deviation, g.floats(layer, "eps", layer.eps)))
+
+
+def _normalize(g: Builder, layer: Normalize, x: str, shape: Shape) -> None:
+    axes = tuple(range(1, len(shape) + 1)) if layer.across_spatial else (1,)
+    squares = g.step(layer, "squares", "Mul", x, x)
+    total = g.step(layer, "total", "ReduceSum", squares, g.integers(layer, "axes", *axes), keepdims=1)
+    norm = g.step(layer, "norm", "Sqrt", g.step(layer, "steady", "Add", total, g.floats(layer, "eps", layer.eps)))
+    (weight,) = parameters(layer, "weight")
+    if not layer.shared and len(shape) > 1:
+        weight = g.reshape(layer, "weight_spread", weight, -1, *[1] * (len(shape) - 1))
+    g.last(layer, "Mul", g.step(layer, "unit", "Div", x, norm), weight)
 
 
 def _mean(g: Builder, layer: Normalising, axes: tuple[int, ...], what: str, source: str) -> str:

@@ -7,7 +7,22 @@ from typing import TypeAlias, assert_never
 
 from zoo.axes import affine_shape, axis_index
 from zoo.frameworks.onnx.builder import Builder
-from zoo.layers import Bias, Dropout, Eltwise, Layer, Pointwise, Power, PReLU, ReLU, Scale, Shape, Sigmoid, TanH, Unary
+from zoo.layers import (
+    Axpy,
+    Bias,
+    Dropout,
+    Eltwise,
+    Layer,
+    Pointwise,
+    Power,
+    PReLU,
+    ReLU,
+    Scale,
+    Shape,
+    Sigmoid,
+    TanH,
+    Unary,
+)
 
 
 def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shape]) -> None:
@@ -42,6 +57,10 @@ def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shap
                 g.last(layer, "Add", scaled, _operand(g, layer, "bias", inputs, shapes))
             else:
                 g.last(layer, "Mul", x, weight)
+        case Axpy():
+            a, x, y = inputs
+            factor = g.reshape(layer, "factor", a, -1, shapes[1][0], *[1] * (len(shapes[1]) - 1))
+            g.last(layer, "Add", g.step(layer, "scaled", "Mul", factor, x), y)
         case Bias():
             g.last(layer, "Add", x, _operand(g, layer, "bias", inputs, shapes))
         case _:

@@ -11,6 +11,7 @@ from zoo.axes import affine_shape, axis_index
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call, unless
 from zoo.layers import (
+    Axpy,
     Bias,
     Dropout,
     Eltwise,
@@ -54,6 +55,8 @@ def call(layer: Pointwise, inputs: Sequence[Shape]) -> Call:
                 options = unless(not layer.bias, bias=inputs[1])
                 return Call(make=modules.Multiply, args=(len(shape) - len(inputs[1]),), options=options)
             return Call(make=modules.Scale, args=_affine(layer, shape), options=options)
+        case Axpy():
+            return Call(make=modules.Axpy)
         case Bias():
             if len(inputs) == 2:
                 return Call(make=modules.Add, args=(len(shape) - len(inputs[1]),))

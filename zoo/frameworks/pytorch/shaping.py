@@ -9,7 +9,7 @@ from torch import nn
 from zoo.axes import axis_index
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
-from zoo.layers import Concat, Flatten, Permute, Reshape, Shape, Shaping, Slice, Tile
+from zoo.layers import Concat, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
 from zoo.shapes import permutation, reshaped
 
 
@@ -26,6 +26,10 @@ def call(layer: Shaping, shape: Shape) -> Call:
             return Call(make=modules.Reshape, args=(reshaped(layer, shape),))
         case Permute():
             return Call(make=modules.Permute, args=(permutation(layer, shape),))
+        case Crop():
+            return Call(make=modules.Crop, args=(axis_index(layer.name, layer.axis, shape), layer.offsets))
+        case Shuffle():
+            return Call(make=modules.Shuffle, args=(layer.groups,))
         case Tile():
             axis = axis_index(layer.name, layer.axis, shape)
             return Call(

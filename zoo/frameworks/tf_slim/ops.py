@@ -133,6 +133,32 @@ def clipped_avg_pool2d(inputs, kernel_size, stride, pad, overhang, scope=None):
         return mean / share[:, :, tf.newaxis]
 
 
+def arg_max(inputs, top_k, out_max_val, axis=None, scope=None):
+    """Where the greatest numbers stand along an axis, greatest first, and of equals the last first, as in Caffe.
+
+    With out_max_val the numbers; without an axis of each item as a whole, N x 1 (2 with the numbers) x top_k x 1 ...
+    """
+    with tf.name_scope(scope, "ArgMax"):
+        rank = len(inputs.shape)
+        others = [i for i in range(rank) if i != axis]
+        size = inputs.shape.as_list()
+        count = size[axis] if axis is not None else int(inputs[0].shape.num_elements())
+        rows = tf.reshape(inputs, [-1, count]) if axis is None else tf.transpose(inputs, [*others, axis])
+        best, order = tf.nn.top_k(tf.reverse(rows, [-1]), top_k)
+        order = tf.cast(count - 1 - order, inputs.dtype)
+        if axis is None:
+            found = tf.stack([order, best] if out_max_val else [order], axis=1)
+            return tf.reshape(found, [-1, *found.shape.as_list()[1:], *[1] * (rank - 3)])
+        back = [others.index(i) if i != axis else rank - 1 for i in range(rank)]
+        return tf.transpose(best if out_max_val else order, back)
+
+
+def normalize(inputs, axes, epsilon, scope=None):
+    """inputs / sqrt(epsilon + sum(inputs^2)), the sum over some axes."""
+    with tf.name_scope(scope, "Normalize"):
+        return inputs / tf.sqrt(tf.reduce_sum(tf.square(inputs), axes, keepdims=True) + epsilon)
+
+
 def mvn(inputs, across_channels, normalize_variance, epsilon, scope=None):
     """Every map of N x H x W x C (or item, across its channels) less its mean, over its deviation + epsilon."""
     with tf.name_scope(scope, "MVN"):
