@@ -18,7 +18,9 @@ SPATIAL = "kernel_size: 3"
 CONV = f"num_output: 2 {SPATIAL}"
 
 VOCABULARY = {row.type: row.block for row in ROWS if row.block}
-# Both convolutions have one block.
+# All convolutions have one block; of a depthwise one, which says these by its input, two fields are not looked at.
+CONVOLUTIONS = ("Convolution", "Deconvolution", "DepthwiseConvolution")
+DEPTHWISE = ("num_output", "group")
 CONVOLUTION = {
     "num_output": (CONV, f"num_output: 4 {SPATIAL}"),
     "kernel_size": (CONV, "num_output: 2 kernel_size: 2"),
@@ -36,7 +38,8 @@ CONVOLUTION = {
 }
 # (type, field) -> the block without it, and the block with another value than the default.
 HONOURED = {
-    **{(kind, field): blocks for kind in ("Convolution", "Deconvolution") for field, blocks in CONVOLUTION.items()},
+    **{(kind, field): blocks for kind in CONVOLUTIONS for field, blocks in CONVOLUTION.items()},
+    **{("ConvolutionDepthwise", field): blocks for field, blocks in CONVOLUTION.items() if field not in DEPTHWISE},
     ("InnerProduct", "num_output"): ("num_output: 2", "num_output: 3"),
     ("InnerProduct", "bias_term"): ("num_output: 2", "num_output: 2 bias_term: false"),
     ("InnerProduct", "axis"): ("num_output: 2", "num_output: 2 axis: 2"),
@@ -123,11 +126,13 @@ HONOURED = {
     ("BatchNorm", "eps"): ("", "eps: 0.1"),
 }
 # (type, field) -> a block that is refused, and the word of the refusal.
-REFUSED = {(kind, "axis"): (f"{CONV} axis: 2", "axis 1") for kind in ("Convolution", "Deconvolution")}
+REFUSED = {(kind, "axis"): (f"{CONV} axis: 2", "axis 1") for kind in (*CONVOLUTIONS, "ConvolutionDepthwise")}
 
 FILLER = 'type: "gaussian" std: 0.5'
 # Fields that change nothing at inference, by Caffe's own definition -> why, and a value other than the default.
 WITHOUT_EFFECT = {
+    "num_output": ("its channels are the input's", "num_output: 7"),
+    "group": ("its groups are the input's channels", "group: 7"),
     "engine": ("which library computes it", "engine: CAFFE"),
     "force_nd_im2col": ("which routine computes it", "force_nd_im2col: true"),
     "weight_filler": ("initial values, overwritten by the weights", f"weight_filler {{ {FILLER} }}"),
@@ -163,6 +168,8 @@ def base(kind: str) -> str:
         "InnerProduct": "num_output: 2",
         "Pooling": SPATIAL,
         "Deconvolution": CONV,
+        "DepthwiseConvolution": CONV,
+        "ConvolutionDepthwise": SPATIAL,
         "Tile": "tiles: 2",
         "Interp": "zoom_factor: 2",
         "Reduction": "axis: 1",

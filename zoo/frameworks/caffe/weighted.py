@@ -29,6 +29,11 @@ def _read_conv(kind: Callable[..., ConvKind], block: Message, name: str, inputs:
     )
 
 
+def _read_depthwise(block: Message, name: str, inputs: tuple[str, ...]) -> Conv:
+    fields = {field: values for field, values in block.fields.items() if field not in ("num_output", "group")}
+    return _read_conv(Conv, Message(line=block.line, fields=fields).add("num_output", 1), name, inputs)
+
+
 def _read_dense(block: Message, name: str, inputs: tuple[str, ...]) -> Dense:
     return Dense(
         name=name,
@@ -62,8 +67,16 @@ _CONVOLUTION = Row(
 _DECONVOLUTION = Row(
     kind=Deconv, type="Deconvolution", block="convolution_param", read=partial(_read_conv, Deconv), write=_write_conv
 )
+# sp2823's conv_dw_layer.cpp: one kernel a channel, whatever num_output and group say; see `reader`, which knows C.
+_DEPTHWISE = Row(
+    kind=Conv, type="ConvolutionDepthwise", block="convolution_param", read=_read_depthwise, write=_write_conv
+)
+# yonghenglh6's depthwise_conv_layer: an ordinary Convolution by another routine.
+_GROUPED = Row(
+    kind=Conv, type="DepthwiseConvolution", block="convolution_param", read=partial(_read_conv, Conv), write=_write_conv
+)
 _INNER_PRODUCT = Row(kind=Dense, type="InnerProduct", block="inner_product_param", read=_read_dense, write=_write_dense)
-ROWS: tuple[Row[Any], ...] = (_CONVOLUTION, _DECONVOLUTION, _INNER_PRODUCT)
+ROWS: tuple[Row[Any], ...] = (_CONVOLUTION, _DECONVOLUTION, _DEPTHWISE, _GROUPED, _INNER_PRODUCT)
 
 
 def row(layer: Weighted) -> Row[Any]:
