@@ -156,7 +156,8 @@ def settle(place: torch.device) -> None:
 def rank(number: int, port: int, run: Run, what: str, file: str) -> None:
     torch.set_num_threads(max(1, CORES // 2))
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
-    dist.init_process_group("gloo", store=store, rank=number, world_size=2)
+    backend = "cpu:gloo,cuda:nccl" if run.place.type == "cuda" else "gloo"  # gloo sends and receives no CUDA tensors
+    dist.init_process_group(backend, store=store, rank=number, world_size=2)
     result = getattr(Trainer(run), what)()
     if number == 0:
         torch.save(result, file)

@@ -184,7 +184,7 @@ def _add_train(add: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--resume",
         nargs="?",
-        const="always",
+        const=True,
         choices=("auto",),
         metavar="auto",
         help="go on from the last checkpoint in the output folder; auto: if there is one",

@@ -55,9 +55,10 @@ def _frameworks() -> list[dict[str, Any]]:
 
     rows = list[dict[str, Any]]()
     for name in registry.frameworks():
+        distribution = registry.distribution(name)
         try:
-            version = metadata.version(registry.distribution(name))
-            summary = f"{registry.distribution(name)} {version}"
+            version = metadata.version(distribution)
+            summary = f"{distribution} {version}"
         except metadata.PackageNotFoundError:
             version, summary = None, f"not installed; run: pip install 'alexnet-zoo[{name}]'"
         rows.append({"name": name, "summary": summary, "version": version})
@@ -285,7 +286,7 @@ def _train(options: argparse.Namespace) -> int:
             steps=options.steps,
             batch_size=options.batch_size,
             seed=options.seed,
-            resume=options.resume if options.resume == "auto" else bool(options.resume),
+            resume=options.resume or False,
             checkpoint_every=options.checkpoint_every,
             workers=_workers(options),
             on_broken_image=options.on_broken_image,

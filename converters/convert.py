@@ -22,7 +22,7 @@ from zoo.show import first_difference
 from zoo.wire.atomic import check_target, publish, staging
 from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import blocks, convert_shape, packed
-from zoo.wire.mapped import release
+from zoo.wire.mapped import mapped, release
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,9 +80,8 @@ def open_file(path: Path, *, from_format: str | None = None) -> OpenedFile:
     main = form.main_file(path)
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
-    with main.open("rb") as file:
-        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise FileFormatError(main, "a pointer of Git LFS in the place of the file; get it with: git lfs pull")
+    if bytes(mapped(main)[: len(_LFS_POINTER)]) == _LFS_POINTER:
+        raise FileFormatError(main, "a pointer of Git LFS in the place of the file; get it with: git lfs pull")
     return OpenedFile(path=path, form=form, native=form.read(path))
 
 

@@ -21,8 +21,8 @@ _ELSEWHERE = {"caffe", "caffe2onnx"}
 
 _IMPORT_ALL = """
 import contextlib, importlib, os, pkgutil, zoo, converters
-from zoo.registry import EXTRAS
-for package in (*EXTRAS, "tf2onnx.convert"):
+from zoo.registry import extras
+for package in (*extras(), "tf2onnx.convert"):
     with contextlib.suppress(ImportError):
         importlib.import_module(package)
 before = dict(os.environ)

@@ -105,6 +105,10 @@ def test_what_is_no_recipe_is_said_in_one_line(
         ({"schedule": ReduceLROnPlateau(factor=2.0)}, "a factor of 2.0"),
         ({"schedule": CosineAnnealingLR(eta_min=1.0)}, "an eta_min of 1.0, expected 0 to 0.01"),
         ({"schedule": Phases(phases=(Phase(epoch=3, rate=1, bias_rate=1),))}, "no phase that begins at epoch 0"),
+        (
+            {"schedule": Phases(phases=(Phase(epoch=0, rate=1, bias_rate=1),)), "warmup_epochs": 1},
+            "warmup_epochs changes nothing",
+        ),
     ],
 )
 def test_numbers_that_cannot_train_are_refused(changes: dict[str, object], message: str) -> None:

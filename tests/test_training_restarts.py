@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
+from converters.cli import main
 from tests.small import shrink
 from zoo import registry
 from zoo.errors import ZooError
@@ -83,6 +84,7 @@ def _assert_same(out: Path, unbroken: Path) -> None:
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_torchrun_restarts_a_run_by_itself_and_it_ends_with_the_same_bits(unbroken: Path, tmp_path: Path) -> None:
     command = [*TORCHRUN, "--max-restarts", "2", "-m", "converters", *COMMAND, *PAIR, "-o", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -94,6 +96,7 @@ def test_torchrun_restarts_a_run_by_itself_and_it_ends_with_the_same_bits(unbrok
     _assert_same(tmp_path, unbroken)
 
 
+@pytest.mark.slow
 def test_a_requeued_job_ends_with_the_same_bits(unbroken: Path, tmp_path: Path) -> None:
     """A job manager sends SIGTERM to every process of a job, and starts it again by the same command."""
     command = [*ZOO, *COMMAND, *PAIR, "--devices", "2", "-o", str(tmp_path)]
@@ -195,3 +198,12 @@ def test_the_whole_recipe_stands_in_the_checkpoint_and_is_said(
     assert found == replace(registry.recipe(mini), rate=0.003, batch_size=4, epochs=1)
     said = capfd.readouterr().err
     assert "rate: 0.003" in said and "  momentum: 0.9" in said and "device: cpu; pytorch, fp32" in said
+
+
+def test_resume_stands_alone_or_with_auto(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "alexnet_mini", "--data", "digits", "--batch-size", "4", "--device", "cpu", "-o", str(tmp_path)]
+    assert main([*command, "--resume", "--steps", "1"]) == 2
+    assert "no checkpoint to go on from" in capsys.readouterr().err
+    assert main([*command, "--resume", "auto", "--steps", "1"]) == 0
+    assert main([*command, "--steps", "2", "--resume"]) == 0
+    assert len(_losses(tmp_path)) == 2

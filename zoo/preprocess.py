@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.axes import shape_text
-from zoo.errors import FileFormatError, UnsupportedError, ZooError
+from zoo.errors import FileFormatError, UnsupportedError, ZooError, said
 from zoo.layers import ModelSpec, Pair, Preprocessing
 
 RGBImage: TypeAlias = NDArray[np.uint8]
@@ -83,7 +83,7 @@ def load_image(path: Path) -> RGBImage:
     except Image.UnidentifiedImageError as error:
         raise FileFormatError(path, f"no image in a known format ({', '.join(FORMATS)})") from error
     except _DAMAGE as error:
-        raise FileFormatError(path, f"damaged image: {_one_line(error)}") from error
+        raise FileFormatError(path, f"damaged image: {said(error)}") from error
 
 
 def _as_rgb(image: Image.Image, path: Path) -> RGBImage:
@@ -94,10 +94,6 @@ def _as_rgb(image: Image.Image, path: Path) -> RGBImage:
     if image.mode in ("I", "F"):
         raise FileFormatError(path, f"pixels of mode {image.mode!r} have no fixed range; save it with 8 bits a channel")
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def resize_short_side(image_HWC: RGBImage, size: int) -> RGBImage:

@@ -126,6 +126,8 @@ def _check_schedule(recipe: Recipe) -> None:
             problem = f"an eta_min of {least}, expected 0 to {recipe.rate}"
         case Phases(phases=phases) if not phases or min(phase.epoch for phase in phases) != 0:
             problem = "no phase that begins at epoch 0"
+        case Phases() if recipe.warmup_epochs:
+            problem = "rates set by hand, so that warmup_epochs changes nothing"
         case _:
             pass
     if problem:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from converters.weights import Array
-from zoo.wire.onnx_model import Model, Node
+from zoo.wire.onnx import Model, Node
 
 # Marks the name of a bias that the graph does not have.
 NO_BIAS = ": no bias, so zeros"

@@ -21,7 +21,7 @@ import numpy as np
 from converters.formats import NativeFile
 from converters.tensormap import Entry, to_native
 from converters.weights import Array, Weights
-from zoo.errors import FileFormatError, ZooError
+from zoo.errors import FileFormatError, ZooError, said
 from zoo.frameworks.tf_slim import variables
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_table
@@ -70,11 +70,7 @@ def read(path: Path) -> NativeFile:
             return _read_archive(path, data)
         return NativeFile(tensors=_read_dictionary(data))
     except _DAMAGED as error:
-        raise FileFormatError(path, f"no sound NumPy file: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise FileFormatError(path, f"no sound NumPy file: {said(error)}") from error
 
 
 def _read_dictionary(data: memoryview) -> dict[str, Array]:

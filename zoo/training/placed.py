@@ -83,7 +83,7 @@ class PlacedNetwork(nn.Module):
         return self.compute(x, {} if draw is None else self._masks(draw, x.device))
 
     def compile_steps(self) -> None:
-        """Have torch compile what `forward` computes, with LRN as torch has it, which can be fused with the rest."""
+        """Have torch compile what `forward` computes, with LRN as torch has it, to be fused with the rest."""
         for i, (step, made) in enumerate(zip(self.steps, self.calls, strict=True)):
             if isinstance(step.layer, LRN):
                 self.layers[i] = made.module()

@@ -30,22 +30,21 @@ class Builder:
 
     def last(self, layer: Layer, op: str, *inputs: str, **attributes: Attribute) -> None:
         """Add the node whose output is the layer's activation."""
-        self.nodes.append(Node(op=op, inputs=inputs, output=layer.name, attributes=attributes))
+        self.nodes.append(Node(op=op, name=layer.name, inputs=inputs, outputs=(layer.name,), attributes=attributes))
 
     def step(self, layer: Layer, what: str, op: str, *inputs: str, **attributes: Attribute) -> str:
         """Add a node on the way; returns the name of its output."""
-        name = self._fresh(layer, what)
-        self.nodes.append(Node(op=op, inputs=inputs, output=name, attributes=attributes))
-        return name
+        return self.steps(layer, (what,), op, *inputs, **attributes)[0]
 
-    def pair(self, layer: Layer, first: str, second: str, op: str, *inputs: str, **attributes: Attribute) -> list[str]:
-        """Add a node of two outputs on the way; returns their names."""
-        names = [self._fresh(layer, what) for what in (first, second)]
-        self.nodes.append(Node(op=op, inputs=inputs, output=names[0], attributes=attributes, more=(names[1],)))
+    def steps(
+        self, layer: Layer, whats: tuple[str, ...], op: str, *inputs: str, **attributes: Attribute
+    ) -> tuple[str, ...]:
+        """Add a node of several outputs on the way; returns their names."""
+        names = tuple(self._fresh(f"{layer.name}/{what}") for what in whats)
+        self.nodes.append(Node(op=op, name=names[0], inputs=inputs, outputs=names, attributes=attributes))
         return names
 
-    def _fresh(self, layer: Layer, what: str) -> str:
-        name = f"{layer.name}/{what}"
+    def _fresh(self, name: str) -> str:
         while name in self.taken:
             name += "_"
         self.taken.add(name)

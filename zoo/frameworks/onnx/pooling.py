@@ -64,7 +64,7 @@ def _arg_max(g: Builder, layer: ArgMax, x: str, source: Shape, shape: Shape) -> 
     # Backwards: of equals TopK takes the first, Caffe the last.
     ends = [g.integers(layer, what, value) for what, value in (("last", -1), ("past", -size - 1), ("axis", axis))]
     turned = g.step(layer, "turned", "Slice", x, *ends, g.integers(layer, "step", -1))
-    best, order = g.pair(layer, "best", "order", "TopK", turned, g.integers(layer, "k", layer.top_k), axis=axis)
+    best, order = g.steps(layer, ("best", "order"), "TopK", turned, g.integers(layer, "k", layer.top_k), axis=axis)
     place = g.step(layer, "place", "Cast", order, to=1)  # TensorProto.FLOAT
     counted = g.step(layer, "counted", "Sub", g.floats(layer, "end", size - 1), place)
     if layer.axis is not None:
