@@ -223,11 +223,11 @@ def test_data_layers_become_inputs(data: str, shape: tuple[int, ...]) -> None:
 def test_everything_outside_the_vocabulary_is_named_at_once() -> None:
     with pytest.raises(UnsupportedError) as caught:
         layers(
-            'name: "a" type: "PReLU" bottom: "data" top: "a"',
+            'name: "a" type: "LSTM" bottom: "data" top: "a"',
             'name: "b" type: "Pooling" bottom: "a" top: "b" pooling_param { pool: STOCHASTIC kernel_size: 2 }',
-            'name: "c" type: "Deconvolution" bottom: "b" top: "c"',
+            'name: "c" type: "Python" bottom: "b" top: "c"',
         )
-    for words in ("layer 'a' (PReLU)", "layer 'b' (Pooling): STOCHASTIC", "layer 'c' (Deconvolution)"):
+    for words in ("layer 'a' (LSTM)", "layer 'b' (Pooling): STOCHASTIC", "layer 'c' (Python)"):
         assert words in str(caught.value)
 
 

@@ -17,22 +17,29 @@ from zoo.frameworks.caffe.vocabulary import ROWS
 SPATIAL = "kernel_size: 3"
 CONV = f"num_output: 2 {SPATIAL}"
 
-VOCABULARY = {row.type: row.block for row in ROWS}
+VOCABULARY = {row.type: row.block for row in ROWS if row.block}
+# All convolutions have one block; of a depthwise one, which says these by its input, two fields are not looked at.
+CONVOLUTIONS = ("Convolution", "Deconvolution", "DepthwiseConvolution")
+DEPTHWISE = ("num_output", "group")
+CONVOLUTION = {
+    "num_output": (CONV, f"num_output: 4 {SPATIAL}"),
+    "kernel_size": (CONV, "num_output: 2 kernel_size: 2"),
+    "kernel_h": ("num_output: 2 kernel_h: 3 kernel_w: 3", "num_output: 2 kernel_h: 2 kernel_w: 3"),
+    "kernel_w": ("num_output: 2 kernel_h: 3 kernel_w: 3", "num_output: 2 kernel_h: 3 kernel_w: 2"),
+    "pad": (CONV, f"{CONV} pad: 1"),
+    "pad_h": (CONV, f"{CONV} pad_h: 1"),
+    "pad_w": (CONV, f"{CONV} pad_w: 1"),
+    "stride": (CONV, f"{CONV} stride: 2"),
+    "stride_h": (f"{CONV} stride_h: 1 stride_w: 1", f"{CONV} stride_h: 2 stride_w: 1"),
+    "stride_w": (f"{CONV} stride_h: 1 stride_w: 1", f"{CONV} stride_h: 1 stride_w: 2"),
+    "dilation": (CONV, f"{CONV} dilation: 2"),
+    "group": (CONV, f"{CONV} group: 2"),
+    "bias_term": (CONV, f"{CONV} bias_term: false"),
+}
 # (type, field) -> the block without it, and the block with another value than the default.
 HONOURED = {
-    ("Convolution", "num_output"): (CONV, f"num_output: 4 {SPATIAL}"),
-    ("Convolution", "kernel_size"): (CONV, "num_output: 2 kernel_size: 2"),
-    ("Convolution", "kernel_h"): ("num_output: 2 kernel_h: 3 kernel_w: 3", "num_output: 2 kernel_h: 2 kernel_w: 3"),
-    ("Convolution", "kernel_w"): ("num_output: 2 kernel_h: 3 kernel_w: 3", "num_output: 2 kernel_h: 3 kernel_w: 2"),
-    ("Convolution", "pad"): (CONV, f"{CONV} pad: 1"),
-    ("Convolution", "pad_h"): (CONV, f"{CONV} pad_h: 1"),
-    ("Convolution", "pad_w"): (CONV, f"{CONV} pad_w: 1"),
-    ("Convolution", "stride"): (CONV, f"{CONV} stride: 2"),
-    ("Convolution", "stride_h"): (f"{CONV} stride_h: 1 stride_w: 1", f"{CONV} stride_h: 2 stride_w: 1"),
-    ("Convolution", "stride_w"): (f"{CONV} stride_h: 1 stride_w: 1", f"{CONV} stride_h: 1 stride_w: 2"),
-    ("Convolution", "dilation"): (CONV, f"{CONV} dilation: 2"),
-    ("Convolution", "group"): (CONV, f"{CONV} group: 2"),
-    ("Convolution", "bias_term"): (CONV, f"{CONV} bias_term: false"),
+    **{(kind, field): blocks for kind in CONVOLUTIONS for field, blocks in CONVOLUTION.items()},
+    **{("ConvolutionDepthwise", field): blocks for field, blocks in CONVOLUTION.items() if field not in DEPTHWISE},
     ("InnerProduct", "num_output"): ("num_output: 2", "num_output: 3"),
     ("InnerProduct", "bias_term"): ("num_output: 2", "num_output: 2 bias_term: false"),
     ("InnerProduct", "axis"): ("num_output: 2", "num_output: 2 axis: 2"),
@@ -56,6 +63,45 @@ HONOURED = {
     ("LRN", "k"): ("", "k: 2"),
     ("LRN", "norm_region"): ("", "norm_region: WITHIN_CHANNEL"),
     ("ReLU", "negative_slope"): ("", "negative_slope: 0.1"),
+    ("MVN", "normalize_variance"): ("", "normalize_variance: false"),
+    ("MVN", "across_channels"): ("", "across_channels: true"),
+    ("MVN", "eps"): ("", "eps: 0.1"),
+    ("Reshape", "shape"): ("shape { dim: 0 dim: 0 dim: -1 }", "shape { dim: 0 dim: -1 }"),
+    ("Reshape", "axis"): ("shape { dim: 0 dim: 0 dim: -1 }", "shape { dim: 4 dim: -1 } axis: 1"),
+    ("Reshape", "num_axes"): ("shape { dim: 0 dim: 0 dim: -1 }", "shape { dim: 0 dim: 2 dim: 2 } num_axes: 2"),
+    ("Permute", "order"): ("order: 0", "order: 0 order: 2"),
+    ("Tile", "tiles"): ("tiles: 2", "tiles: 3"),
+    ("Tile", "axis"): ("tiles: 2", "tiles: 2 axis: 2"),
+    ("Interp", "height"): ("height: 9 width: 9", "height: 8 width: 9"),
+    ("Interp", "width"): ("height: 9 width: 9", "height: 9 width: 8"),
+    ("Interp", "zoom_factor"): ("zoom_factor: 2", "zoom_factor: 3"),
+    ("Interp", "shrink_factor"): ("zoom_factor: 2", "zoom_factor: 2 shrink_factor: 2"),
+    ("Interp", "pad_beg"): ("zoom_factor: 2", "zoom_factor: 2 pad_beg: -1"),
+    ("Interp", "pad_end"): ("zoom_factor: 2", "zoom_factor: 2 pad_end: -1"),
+    ("Reduction", "operation"): ("axis: 1", "axis: 1 operation: MEAN"),
+    ("Reduction", "axis"): ("axis: 1", "axis: 2"),
+    ("Reduction", "coeff"): ("axis: 1", "axis: 1 coeff: 2"),
+    ("ArgMax", "out_max_val"): ("", "out_max_val: true"),
+    ("ArgMax", "top_k"): ("", "top_k: 2"),
+    ("ArgMax", "axis"): ("", "axis: 1"),
+    ("Normalize", "across_spatial"): ("", "across_spatial: false"),
+    ("Normalize", "channel_shared"): ("", "channel_shared: false"),
+    ("Normalize", "eps"): ("", "eps: 0.1"),
+    ("Crop", "axis"): ("", "axis: 3"),
+    ("Crop", "offset"): ("", "offset: 0"),
+    ("ShuffleChannel", "group"): ("", "group: 2"),
+    ("PReLU", "channel_shared"): ("", "channel_shared: true"),
+    ("Clip", "min"): ("min: 0 max: 1", "min: -1 max: 1"),
+    ("Clip", "max"): ("min: 0 max: 1", "min: 0 max: 2"),
+    ("ELU", "alpha"): ("", "alpha: 2"),
+    ("Exp", "base"): ("", "base: 2"),
+    ("Exp", "scale"): ("", "scale: 2"),
+    ("Exp", "shift"): ("", "shift: 2"),
+    ("Log", "base"): ("", "base: 2"),
+    ("Log", "scale"): ("", "scale: 2"),
+    ("Log", "shift"): ("", "shift: 2"),
+    ("Swish", "beta"): ("", "beta: 2"),
+    ("Threshold", "threshold"): ("", "threshold: 2"),
     ("Power", "power"): ("", "power: 2"),
     ("Power", "scale"): ("", "scale: 2"),
     ("Power", "shift"): ("", "shift: 2"),
@@ -79,17 +125,19 @@ HONOURED = {
     ("BatchNorm", "use_global_stats"): ("", "use_global_stats: false"),
     ("BatchNorm", "eps"): ("", "eps: 0.1"),
 }
-
 # (type, field) -> a block that is refused, and the word of the refusal.
-REFUSED = {("Convolution", "axis"): (f"{CONV} axis: 2", "axis 1")}
+REFUSED = {(kind, "axis"): (f"{CONV} axis: 2", "axis 1") for kind in (*CONVOLUTIONS, "ConvolutionDepthwise")}
 
 FILLER = 'type: "gaussian" std: 0.5'
 # Fields that change nothing at inference, by Caffe's own definition -> why, and a value other than the default.
 WITHOUT_EFFECT = {
+    "num_output": ("its channels are the input's", "num_output: 7"),
+    "group": ("its groups are the input's channels", "group: 7"),
     "engine": ("which library computes it", "engine: CAFFE"),
     "force_nd_im2col": ("which routine computes it", "force_nd_im2col: true"),
     "weight_filler": ("initial values, overwritten by the weights", f"weight_filler {{ {FILLER} }}"),
     "bias_filler": ("initial values, overwritten by the weights", f"bias_filler {{ {FILLER} }}"),
+    "scale_filler": ("initial values, overwritten by the weights", f"scale_filler {{ {FILLER} }}"),
     "filler": ("initial values, overwritten by the weights", f"filler {{ {FILLER} }}"),
     "moving_average_fraction": ("how training averages statistics", "moving_average_fraction: 0.5"),
     "stable_prod_grad": ("how the gradient is computed", "stable_prod_grad: false"),
@@ -109,13 +157,23 @@ PATH = Path("net.prototxt")
 
 def one(kind: str, block: str, more: str = "", tops: str = "") -> CaffeNet:
     """A network of one layer of a kind with this parameter block, and `more` beside the block."""
-    bottoms = 'bottom: "data" bottom: "more"' if kind in ("Concat", "Eltwise") else 'bottom: "data"'
+    bottoms = 'bottom: "data" bottom: "more"' if kind in ("Concat", "Crop", "Eltwise") else 'bottom: "data"'
     tops = tops or ('top: "x" top: "y"' if kind == "Slice" else 'top: "x"')
     return read(f'layer {{ name: "x" type: "{kind}" {bottoms} {tops} {more} {VOCABULARY[kind]} {{ {block} }} }}\n')
 
 
 def base(kind: str) -> str:
-    return {"Convolution": CONV, "InnerProduct": "num_output: 2", "Pooling": SPATIAL}.get(kind, "")
+    return {
+        "Convolution": CONV,
+        "InnerProduct": "num_output: 2",
+        "Pooling": SPATIAL,
+        "Deconvolution": CONV,
+        "DepthwiseConvolution": CONV,
+        "ConvolutionDepthwise": SPATIAL,
+        "Tile": "tiles: 2",
+        "Interp": "zoom_factor: 2",
+        "Reduction": "axis: 1",
+    }.get(kind, "")
 
 
 FIELDS = [

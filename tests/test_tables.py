@@ -19,7 +19,7 @@ from zoo.shapes import activation_shapes, parameter_shapes, parameter_table
 ALL = get_args(Layer)
 FAMILIES = {
     "weighted": get_args(Weighted),
-    "pooling": (Pooling,),
+    "pooling": get_args(Pooling),
     "normalising": get_args(Normalising),
     "pointwise": get_args(Pointwise),
     "shaping": get_args(Shaping),
@@ -78,9 +78,9 @@ def test_every_kind_goes_through_every_table(network: ModelSpec, tmp_path: Path)
     assert not gaps, f"{type(network.layers[-1]).__name__} is missing in: {'; '.join(gaps)}"
 
 
-def test_every_kind_has_one_row_in_caffes_words() -> None:
+def test_every_kind_has_a_row_in_caffes_words_and_no_word_two() -> None:
     assert {row.kind for row in ROWS} == set(ALL)
-    assert len(BY_TYPE) == len(ROWS) == len(ALL)
+    assert len(BY_TYPE) == len(ROWS)
 
 
 @pytest.mark.parametrize("spec", KINDS.values(), ids=KINDS)

@@ -15,12 +15,12 @@ from zoo.axes import affine_shape, axis_index
 from zoo.layers import Layer, Shape
 
 # In the order of Caffe's blobs, where a layer has several.
-Role: TypeAlias = Literal["weight", "bias", "mean", "variance"]
+Role: TypeAlias = Literal["weight", "bias", "mean", "variance", "slope"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 # "kernel": drawn at random, narrower the more numbers it sums. "offset": added to such sums; a recipe may start it at a
-# constant of its own, otherwise at zero.
-Start: TypeAlias = Literal["kernel", "offset", "zero", "one"]
+# constant of its own, otherwise at zero. A number: that constant.
+Start: TypeAlias = Literal["kernel", "offset"] | float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +60,9 @@ def layer_parameters(layer: Layer, inputs: Sequence[Shape]) -> tuple[Parameter, 
         case layers.Conv():
             kernel = _kernel((layer.out_channels, shape[0] // layer.groups, *layer.kernel))
             return (kernel, _offset((layer.out_channels,))) if layer.bias else (kernel,)
+        case layers.Deconv():
+            kernel = _kernel((shape[0], layer.out_channels // layer.groups, *layer.kernel))
+            return (kernel, _offset((layer.out_channels,))) if layer.bias else (kernel,)
         case layers.Dense():
             read = shape[axis_index(layer.name, layer.axis, shape) - 1 :]
             kernel = _kernel((layer.out_features, prod(read)))
@@ -71,13 +74,19 @@ def layer_parameters(layer: Layer, inputs: Sequence[Shape]) -> tuple[Parameter, 
             return (_factor(size), _term(size, slim="beta", blob=1)) if layer.bias else (_factor(size),)
         case layers.Bias():
             return () if len(inputs) == 2 else (_term(affine_shape(layer, shape), slim="biases", blob=0),)
+        case layers.Normalize():
+            return (_factor(() if layer.shared else shape[:1]),)
+        case layers.PReLU():
+            return (_slope(() if layer.shared else shape[:1]),)
         case layers.BatchNorm():
             return _statistics(shape[:1])
         case layers.Pool() | layers.LRN() | layers.ReLU() | layers.Sigmoid() | layers.TanH() | layers.Power():
             return ()
-        case layers.Dropout() | layers.Softmax() | layers.Eltwise():
+        case layers.Interp() | layers.Reduction() | layers.ArgMax() | layers.Crop() | layers.Shuffle() | layers.Axpy():
             return ()
-        case layers.Flatten() | layers.Concat() | layers.Slice():
+        case layers.Unary() | layers.Dropout() | layers.Softmax() | layers.MVN() | layers.Eltwise():
+            return ()
+        case layers.Flatten() | layers.Concat() | layers.Slice() | layers.Reshape() | layers.Permute() | layers.Tile():
             return ()
         case _:
             assert_never(layer)
@@ -95,18 +104,25 @@ def _offset(shape: Shape) -> Parameter:
 
 def _factor(shape: Shape) -> Parameter:
     return Parameter(
-        role="weight", shape=shape, torch="weight", slim="gamma", numpy="weights", blob=0, start="one", decays=True
+        role="weight", shape=shape, torch="weight", slim="gamma", numpy="weights", blob=0, start=1.0, decays=True
     )
 
 
 def _term(shape: Shape, *, slim: str, blob: int) -> Parameter:
-    return Parameter(role="bias", shape=shape, torch="bias", slim=slim, numpy="biases", blob=blob, start="zero")
+    return Parameter(role="bias", shape=shape, torch="bias", slim=slim, numpy="biases", blob=blob, start=0.0)
+
+
+def _slope(shape: Shape) -> Parameter:
+    # 0.25: prelu_layer.cpp, and the paper (K. He et al., 2015, arXiv:1502.01852)
+    return Parameter(
+        role="slope", shape=shape, torch="weight", slim="alpha", numpy="alpha", blob=0, start=0.25, decays=True
+    )
 
 
 def _statistics(shape: Shape) -> tuple[Parameter, Parameter]:
     mean = Parameter(
-        role="mean", shape=shape, torch="running_mean", slim="moving_mean", numpy="mean", blob=0, start="zero"
+        role="mean", shape=shape, torch="running_mean", slim="moving_mean", numpy="mean", blob=0, start=0.0
     )
     return mean, replace(
-        mean, role="variance", torch="running_var", slim="moving_variance", numpy="variance", blob=1, start="one"
+        mean, role="variance", torch="running_var", slim="moving_variance", numpy="variance", blob=1, start=1.0
     )

@@ -340,17 +340,17 @@ def _fits_nothing(recipe: Recipe, what: str, pattern: str, spec: ModelSpec, know
 def initial_values(recipe: Recipe, spec: ModelSpec) -> dict[str, tuple[Shape, Distribution]]:
     """Canonical parameter -> its shape, and what its first values are drawn from, in layer order.
 
-    Multipliers and variances start at one, shifts and means at zero: only convolutions and dense layers are drawn.
+    Multipliers and variances start at one, slopes at a quarter, shifts and means at zero: kernels alone are drawn.
     """
     readers, table = _input_deviations(recipe, spec), parameter_table(spec)
     values = dict[str, tuple[Shape, Distribution]]()
     for name, row in table.items():
         layer = name.rpartition(".")[0]
-        if row.start in ("kernel", "offset"):
+        if isinstance(row.start, str):
             weight = table[f"{layer}.weight"].shape
             distribution = _distribution(rule_of(recipe, spec, name), weight, readers.get(layer, 1.0))
         else:
-            distribution = Constant(value=1.0 if row.start == "one" else 0.0)
+            distribution = Constant(value=row.start)
         values[name] = (row.shape, distribution)
     return values
 

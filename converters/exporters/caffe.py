@@ -46,25 +46,39 @@ from zoo.frameworks.caffe import (
 )
 from zoo.layers import (
     LRN,
+    MVN,
+    ArgMax,
+    Axpy,
     BatchNorm,
     Bias,
     Concat,
     Conv,
+    Crop,
+    Deconv,
     Dense,
     Dropout,
     Eltwise,
     Flatten,
+    Interp,
     Layer,
     ModelSpec,
+    Normalize,
+    Permute,
     Pool,
     Power,
+    PReLU,
+    Reduction,
     ReLU,
+    Reshape,
     Scale,
     Shape,
+    Shuffle,
     Sigmoid,
     Slice,
     Softmax,
     TanH,
+    Tile,
+    Unary,
 )
 from zoo.shapes import activation_shapes, window
 from zoo.wire.prototxt import Message, dumps
@@ -204,6 +218,10 @@ def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
             return "statistics of the batch"  # with given ones, it is a Scale by now
         case LRN():
             return "alpha or beta that ONNX Runtime's LRN refuses" if min(layer.alpha, layer.beta) <= 0 else ""
+        case PReLU() | Unary() | Deconv() | MVN() | Reshape() | Permute() | Tile():
+            return "a kind it gets wrong or does not know"
+        case Interp() | Reduction() | ArgMax() | Normalize() | Crop() | Shuffle() | Axpy():
+            return "a kind it gets wrong or does not know"
         case ReLU() | Sigmoid() | TanH() | Power() | Dropout() | Concat():
             return ""
         case _:

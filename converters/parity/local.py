@@ -21,25 +21,39 @@ from converters.weights import Array
 from zoo import reference as oracle
 from zoo.layers import (
     LRN,
+    MVN,
+    ArgMax,
+    Axpy,
     BatchNorm,
     Bias,
     Concat,
     Conv,
+    Crop,
+    Deconv,
     Dense,
     Dropout,
     Eltwise,
     Flatten,
+    Interp,
     Layer,
     ModelSpec,
+    Normalize,
+    Permute,
     Pool,
     Power,
+    PReLU,
+    Reduction,
     ReLU,
+    Reshape,
     Scale,
     Shape,
+    Shuffle,
     Sigmoid,
     Slice,
     Softmax,
     TanH,
+    Tile,
+    Unary,
 )
 
 # Deviations of the noise: as small as a normalised picture and, where a layer only scales, larger than any activation
@@ -128,11 +142,25 @@ def ranges_of(spec: ModelSpec) -> dict[str, Range]:
         match layer:
             case ReLU(negative_slope=0.0):
                 found[layer.name] = (0.0, max(high, 0.0))
-            case Sigmoid() | Softmax():
+            case Unary(function="clip", numbers=(least, most)):
+                found[layer.name] = (least, max(least, most))
+            case Unary(function="abs" | "bnll" | "exp"):
+                found[layer.name] = (0.0, np.inf)
+            case Sigmoid() | Softmax() | Unary(function="threshold"):
                 found[layer.name] = (0.0, 1.0)
             case TanH():
                 found[layer.name] = (-1.0, 1.0)
-            case Dropout() | Flatten() | Slice() | Concat() | Pool() | Eltwise(operation="max"):
+            case (
+                Dropout()
+                | Flatten()
+                | Reshape()
+                | Permute()
+                | Tile()
+                | Slice()
+                | Concat()
+                | Pool()
+                | Eltwise(operation="max")
+            ):
                 found[layer.name] = (low, high)
             case LRN() if low >= 0:
                 found[layer.name] = (0.0, np.inf)
@@ -162,6 +190,10 @@ def _deviations(layers: Sequence[Layer], large: float) -> tuple[float, ...]:
     powers = [layer.power for layer in layers if isinstance(layer, Power)]
     if any(not 0 <= power <= _STEEP for power in powers):
         return _BEND
+    if any(isinstance(layer, Unary) and layer.function in {"exp", "log"} for layer in layers):
+        return _BEND
+    if any(isinstance(layer, Unary) for layer in layers):
+        return (*_BEND, _LARGE)
     if any(isinstance(layer, Sigmoid | TanH | Softmax) for layer in layers) or any(p not in (0, 1) for p in powers):
         return (*_BEND, large)
     norms = [layer for layer in layers if isinstance(layer, LRN)]
@@ -211,20 +243,26 @@ def _bound(
         parameters: of the layer.
     """
     match layer:
-        case Conv() | Dense() | Scale() | Bias():
+        case Conv() | Deconv() | Dense() | Scale() | Bias():
             return oracle.apply(layer, sizes, {name: np.abs(tensor) for name, tensor in parameters.items()})
         case BatchNorm(batch_stats=False):
             return oracle.apply(layer, sizes, {**parameters, "mean": -np.abs(parameters["mean"])})
         case Eltwise():
             return oracle.apply(replace(layer, coeffs=tuple(abs(c) for c in layer.coeffs)), sizes, {})
-        case Pool() | Dropout() | Flatten() | Concat() | Slice():
+        case Pool() | Dropout() | Flatten() | Reshape() | Permute() | Tile() | Concat() | Slice():
             return oracle.apply(layer, sizes, {})
         case ReLU():
             return sizes[0] * max(1.0, abs(layer.negative_slope))
+        case PReLU():
+            return sizes[0] * np.maximum(1.0, np.abs(oracle.apply(layer, [-np.ones_like(y)], parameters)))
         case LRN():
             factors = np.abs(np.divide(y, reads[0], out=np.zeros_like(y), where=reads[0] != 0))
             return sizes[0] * _channel_peak(factors)
-        case Power() | Sigmoid() | TanH() | Softmax() | BatchNorm():
+        case Reduction():
+            return oracle.apply(replace(layer, coeff=abs(layer.coeff)), sizes, {})
+        case Interp() | Crop() | Shuffle() | Axpy():
+            return oracle.apply(layer, sizes, {})
+        case ArgMax() | Normalize() | MVN() | Unary() | Power() | Sigmoid() | TanH() | Softmax() | BatchNorm():
             return _layer_peak(y)
         case _:
             assert_never(layer)

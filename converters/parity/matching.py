@@ -64,11 +64,16 @@ def match_layers(ours: ModelSpec, theirs: ModelSpec) -> dict[str, str]:
 # by what the next layer reads.
 _OPERATORS = {
     "Conv": ("Conv", "Dense"),
+    "ConvTranspose": ("Deconv",),
     "Gemm": ("Dense",),
     "MatMul": ("Dense",),
     "Relu": ("ReLU",),
     "LeakyRelu": ("ReLU",),
-    "PRelu": ("ReLU",),
+    "PRelu": ("ReLU", "PReLU"),
+    "Elu": ("Unary",),
+    "Abs": ("Unary",),
+    "Softplus": ("Unary",),
+    "Clip": ("Unary",),
     "MaxPool": ("Pool",),
     "AveragePool": ("Pool",),
     "GlobalMaxPool": ("Pool",),
@@ -79,7 +84,11 @@ _OPERATORS = {
     "BatchNormalization": ("BatchNorm",),
     "Sigmoid": ("Sigmoid",),
     "Tanh": ("TanH",),
-    "Flatten": ("Flatten",),
+    "Resize": ("Interp",),
+    "Flatten": ("Flatten", "Reshape"),
+    "Reshape": ("Reshape",),
+    "Transpose": ("Permute",),
+    "Tile": ("Tile",),
 }
 
 # Operators whose bias may be added by a node of its own.

@@ -12,7 +12,7 @@ import numpy as np
 
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
-from zoo.layers import ModelSpec, Shape, Sigmoid, TanH
+from zoo.layers import ModelSpec, Shape, Sigmoid, TanH, Unary
 from zoo.registry import load
 from zoo.shapes import parameter_shapes
 
@@ -49,11 +49,11 @@ def _probe(name: str, shape: Shape, seed: int) -> Array:
 def probe_deviations(spec: ModelSpec) -> tuple[float, float]:
     """`PROBE_DEVIATIONS`, made smaller for a network that would else be judged where float32 itself runs out.
 
-    One with its preprocessing folded in reads pixels of 0..1. One with a TanH or Sigmoid is steepest at zero: behind
-    sums of hundreds, it shows their rounding in full, against a peak of one.
+    One with its preprocessing folded in reads pixels of 0..1. One with a TanH, Sigmoid or Unary is steepest at zero:
+    behind sums of hundreds, it shows their rounding in full, against a peak of one.
     """
     large, small = PROBE_DEVIATIONS
-    if any(isinstance(layer, TanH | Sigmoid) for layer in spec.layers):
+    if any(isinstance(layer, TanH | Sigmoid | Unary) for layer in spec.layers):
         large, small = small, small * small / large
     images = spec.preprocessing
     if images is None:

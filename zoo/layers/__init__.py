@@ -15,42 +15,73 @@ Conventions, for every kind:
 
 from zoo.layers.base import Pair, Rounding, Shape
 from zoo.layers.network import Input, Layer, ModelSpec, Preprocessing, Tie
-from zoo.layers.normalising import LRN, BatchNorm, Normalising, Softmax
-from zoo.layers.pointwise import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Sigmoid, TanH
-from zoo.layers.pooling import LOWEST, Pool, Pooling
-from zoo.layers.shaping import Concat, Flatten, Shaping, Slice
-from zoo.layers.weighted import Conv, Dense, Weighted
+from zoo.layers.normalising import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
+from zoo.layers.pointwise import (
+    FUNCTIONS,
+    Axpy,
+    Bias,
+    Dropout,
+    Eltwise,
+    Function,
+    Pointwise,
+    Power,
+    PReLU,
+    ReLU,
+    Scale,
+    Sigmoid,
+    TanH,
+    Unary,
+)
+from zoo.layers.pooling import LOWEST, ArgMax, Interp, Pool, Pooling, Reduction
+from zoo.layers.shaping import Concat, Crop, Flatten, Permute, Reshape, Shaping, Shuffle, Slice, Tile
+from zoo.layers.weighted import Conv, Deconv, Dense, Weighted
 
 __all__ = [
+    "FUNCTIONS",
     "LOWEST",
     "LRN",
+    "MVN",
+    "ArgMax",
+    "Axpy",
     "BatchNorm",
     "Bias",
     "Concat",
     "Conv",
+    "Crop",
+    "Deconv",
     "Dense",
     "Dropout",
     "Eltwise",
     "Flatten",
+    "Function",
     "Input",
+    "Interp",
     "Layer",
     "ModelSpec",
     "Normalising",
+    "Normalize",
+    "PReLU",
     "Pair",
+    "Permute",
     "Pointwise",
     "Pool",
     "Pooling",
     "Power",
     "Preprocessing",
     "ReLU",
+    "Reduction",
+    "Reshape",
     "Rounding",
     "Scale",
     "Shape",
     "Shaping",
+    "Shuffle",
     "Sigmoid",
     "Slice",
     "Softmax",
     "TanH",
     "Tie",
+    "Tile",
+    "Unary",
     "Weighted",
 ]

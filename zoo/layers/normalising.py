@@ -43,4 +43,28 @@ class Softmax(Named):
     axis: int = 1
 
 
-Normalising: TypeAlias = LRN | BatchNorm | Softmax
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MVN(Named):
+    """``x - mean``, divided by ``sqrt(mean((x - mean)^2)) + eps`` unless that is turned off; always four axes.
+
+    Means are over H and W, or over C, H and W with ``across_channels``; missing axes count as 1 x 1 behind the others.
+    """
+
+    across_channels: bool = False
+    normalize_variance: bool = True
+    eps: float = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normalize(Named):
+    """``weight * x / sqrt(eps + sum(x^2))``, the sum over the channels of a pixel, or ``across_spatial``: of the image.
+
+    Parameter ``weight``: one a channel (C,), or ``shared`` by all (no axes) (weiliu89/caffe, normalize_layer.cpp).
+    """
+
+    across_spatial: bool = True
+    shared: bool = True
+    eps: float = 1e-10
+
+
+Normalising: TypeAlias = LRN | BatchNorm | MVN | Normalize | Softmax

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from math import e
+from typing import Final, Literal, TypeAlias
 
 from zoo.layers.base import Named
 
@@ -23,6 +24,44 @@ class Sigmoid(Named):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TanH(Named):
     """``tanh(x)``."""
+
+
+Function: TypeAlias = Literal["abs", "bnll", "clip", "elu", "exp", "log", "swish", "threshold"]
+
+# Function of a `Unary` -> the numbers it takes, with Caffe's defaults (caffe.proto; a base of -1 there means e).
+FUNCTIONS: Final[dict[Function, dict[str, float]]] = {
+    "abs": {},
+    "bnll": {},
+    "clip": {"min": 0.0, "max": 0.0},
+    "elu": {"alpha": 1.0},
+    "exp": {"base": e, "scale": 1.0, "shift": 0.0},
+    "log": {"base": e, "scale": 1.0, "shift": 0.0},
+    "swish": {"beta": 1.0},
+    "threshold": {"threshold": 0.0},
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unary(Named):
+    """A ``function`` of single numbers; ``numbers`` are its own, in the order of `FUNCTIONS`.
+
+    * ``abs``: ``|x|``; ``bnll``: ``log(1 + exp(x))``.
+    * ``clip``: ``max(min, y)`` of ``y = min(x, max)``; min where y is NaN, or min is the greater.
+    * ``elu``: ``max(x, 0) + alpha * (exp(min(x, 0)) - 1)``.
+    * ``exp``: ``base ^ (shift + scale * x)``; ``log``: ``log(shift + scale * x) / log(base)``.
+    * ``swish``: ``x / (1 + exp(-beta * x))``.
+    * ``threshold``: 1 where x is greater than the threshold, else 0.
+    """
+
+    function: Function
+    numbers: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PReLU(Named):
+    """``max(x, 0) + slope * min(x, 0)``; parameter ``slope``, one a channel (C,), or one for all (no axes)."""
+
+    shared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,4 +113,9 @@ class Bias(Named):
     num_axes: int = 1
 
 
-Pointwise: TypeAlias = ReLU | Sigmoid | TanH | Power | Dropout | Eltwise | Scale | Bias
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axpy(Named):
+    """``a x + y`` of three inputs, a factor a channel first: C or C x 1 x 1 (hujie-frank/SENet, axpy_layer.cpp)."""
+
+
+Pointwise: TypeAlias = ReLU | PReLU | Unary | Sigmoid | TanH | Power | Dropout | Eltwise | Scale | Bias | Axpy

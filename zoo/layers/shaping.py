@@ -32,4 +32,50 @@ class Slice(Named):
     axis: int = 1
 
 
-Shaping: TypeAlias = Flatten | Concat | Slice
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reshape(Named):
+    """Axes ``axis`` to ``axis + num_axes`` (-1: the last) become ``dims``, in C, H, W order; the batch is kept.
+
+    A dim of 0 copies the axis at its place, one of -1 takes what is left. A negative ``axis`` counts from behind the
+    last: -1 appends (BVLC caffe, ``reshape_layer.cpp``).
+    """
+
+    dims: tuple[int, ...]
+    axis: int = 0
+    num_axes: int = -1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Permute(Named):
+    """Axis i of the result is axis ``order[i]``; those not named follow in their own order. The batch stays first."""
+
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tile(Named):
+    """The input ``tiles`` times one after the other along ``axis``: a b a b."""
+
+    tiles: int
+    axis: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crop(Named):
+    """The first input, cut to the size of the second from ``axis`` on, beginning at ``offsets``.
+
+    No offset is 0, one serves every axis that is cut, otherwise there is one an axis.
+    """
+
+    axis: int = 2
+    offsets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shuffle(Named):
+    """Channels of ``groups`` equal groups by turns: ``y[j groups + i] = x[i C/groups + j]``."""
+
+    groups: int = 1
+
+
+Shaping: TypeAlias = Flatten | Concat | Slice | Reshape | Permute | Tile | Crop | Shuffle

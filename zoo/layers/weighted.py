@@ -27,6 +27,23 @@ class Conv(Named):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Deconv(Named):
+    """The transpose of a 2-D cross-correlation: ``y[o, s i - p + d u] += x[c, i] w[c, o, u]``, plus the bias.
+
+    Parameters ``weight`` (I, O/groups, H, W), the input's channels first, and ``bias`` (O,). A side gets
+    ``stride (n - 1) + dilation (kernel - 1) + 1 - 2 pad`` pixels; those that nothing reaches hold the bias.
+    """
+
+    out_channels: int
+    kernel: Pair
+    stride: Pair = (1, 1)
+    pad: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    bias: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Dense(Named):
     """``y = W x + b`` over the axes from ``axis`` on, flattened C, H, W; ``weight`` (O, I), ``bias`` (O,)."""
 
@@ -35,4 +52,4 @@ class Dense(Named):
     axis: int = 1
 
 
-Weighted: TypeAlias = Conv | Dense
+Weighted: TypeAlias = Conv | Deconv | Dense

@@ -45,7 +45,7 @@ def apply(layer: Layer, inputs: Sequence[Float64], parameters: Mapping[str, Arra
     Args:
         layer: its description.
         inputs: float64 activations it reads, N x shape each.
-        parameters: ``weight``, ``bias``, ``mean``, ``variance``, as the kind has them.
+        parameters: its own by their `zoo.parameters.Role`, as the kind has them.
     """
     x = inputs[0]
     if isinstance(layer, layers.Weighted):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from zoo.arrays import Array
-from zoo.layers import LRN, BatchNorm, Normalising, Softmax
+from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
 from zoo.reference.arrays import Float64, along
 
 
@@ -20,6 +20,12 @@ def apply(layer: Normalising, x: Float64, parameters: Mapping[str, Array]) -> Fl
             return _lrn(layer, x)
         case BatchNorm():
             return _batch_norm(layer, x, parameters)
+        case MVN():
+            return _mvn(layer, x)
+        case Normalize():
+            axes = tuple(range(1, x.ndim)) if layer.across_spatial else (1,)
+            norm = np.sqrt(layer.eps + (x * x).sum(axis=axes, keepdims=True))
+            return along(x, 0 if layer.shared else 1, parameters["weight"]) * x / norm
         case Softmax():
             shifted = np.exp(x - x.max(axis=layer.axis, keepdims=True))
             return shifted / shifted.sum(axis=layer.axis, keepdims=True)
@@ -45,3 +51,12 @@ def _batch_norm(layer: BatchNorm, x: Float64, parameters: Mapping[str, Array]) -
     mean = x.mean(axis=axes) if layer.batch_stats else parameters["mean"]
     variance = x.var(axis=axes) if layer.batch_stats else parameters["variance"]
     return (x - along(x, 1, mean)) / np.sqrt(along(x, 1, variance) + layer.eps)
+
+
+def _mvn(layer: MVN, x: Float64) -> Float64:
+    x = x.reshape(*x.shape, *[1] * (4 - x.ndim))
+    axes = (1, 2, 3) if layer.across_channels else (2, 3)
+    centred = x - x.mean(axis=axes, keepdims=True)
+    if not layer.normalize_variance:
+        return centred
+    return centred / (np.sqrt((centred * centred).mean(axis=axes, keepdims=True)) + layer.eps)

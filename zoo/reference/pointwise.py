@@ -8,7 +8,7 @@ from typing import assert_never
 import numpy as np
 
 from zoo.arrays import Array
-from zoo.layers import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Sigmoid, TanH
+from zoo.layers import Axpy, Bias, Dropout, Eltwise, Pointwise, Power, PReLU, ReLU, Scale, Sigmoid, TanH, Unary
 from zoo.reference.arrays import Float64, along
 
 
@@ -18,8 +18,13 @@ def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, 
     match layer:
         case ReLU():
             return np.where(x > 0, x, layer.negative_slope * x)
+        case PReLU():
+            slope = along(x, 0 if layer.shared else 1, parameters["slope"])
+            return np.maximum(x, 0) + slope * np.minimum(x, 0)
+        case Unary():
+            return _unary(layer, x)
         case Sigmoid():
-            return 0.5 * (1 + np.tanh(0.5 * x))  # the same function as 1 / (1 + exp(-x)), without its overflow
+            return _sigmoid(x)
         case TanH():
             return np.tanh(x)
         case Power():
@@ -32,10 +37,42 @@ def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, 
             scaled = x * along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["weight"])
             # The bias has no batch axis, wherever the factor comes from.
             return scaled + along(x, layer.axis % x.ndim or 1, parameters["bias"]) if layer.bias else scaled
+        case Axpy():
+            a, x, y = inputs
+            return a.reshape(*a.shape[:2], *[1] * (x.ndim - 2)) * x + y
         case Bias():
             return x + along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["bias"])
         case _:
             assert_never(layer)
+
+
+def _sigmoid(x: Float64) -> Float64:
+    return 0.5 * (1 + np.tanh(0.5 * x))  # the same function as 1 / (1 + exp(-x)), without its overflow
+
+
+def _unary(layer: Unary, x: Float64) -> Float64:
+    match layer.function, layer.numbers:
+        case "abs", ():
+            return np.abs(x)
+        case "bnll", ():
+            return np.logaddexp(0, x)
+        case "clip", (low, high):
+            # clip_layer.cpp, std::max(min, std::min(x, max)): what is not greater than min, NaN included, is min.
+            capped = np.minimum(x, high)
+            return np.where(capped > low, capped, low)
+        case "elu", (alpha,):
+            return np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0))
+        case "exp", (base, scale, shift):
+            with np.errstate(over="ignore"):
+                return np.power(base, scale * x + shift)
+        case "log", (base, scale, shift):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.log(scale * x + shift) / np.log(base)
+        case "swish", (beta,):
+            with np.errstate(invalid="ignore"):
+                return x * _sigmoid(beta * x)
+        case _, numbers:
+            return (x > np.float32(numbers[0])).astype(np.float64)  # threshold_layer.cpp compares float32
 
 
 def _power(layer: Power, x: Float64) -> Float64:

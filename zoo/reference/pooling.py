@@ -1,19 +1,34 @@
-"""Pooling by Caffe's windows."""
+"""Pooling by Caffe's windows, and what else makes one number of many."""
 
 from __future__ import annotations
 
 from itertools import product
+from typing import assert_never
 
 import numpy as np
 
 from zoo.arrays import Array
-from zoo.layers import LOWEST, Pooling
+from zoo.layers import LOWEST, ArgMax, Interp, Pool, Pooling, Reduction
 from zoo.reference.arrays import Float64, place
-from zoo.shapes import window
+from zoo.shapes import interp_size, window
 
 
 def apply(layer: Pooling, x: Float64) -> Float64:
     """One layer of the family; see `zoo.reference.apply`."""
+    match layer:
+        case Pool():
+            return _pool(layer, x)
+        case Interp():
+            return _interp(layer, x)
+        case Reduction():
+            return _reduction(layer, x)
+        case ArgMax():
+            return _arg_max(layer, x)
+        case _:
+            assert_never(layer)
+
+
+def _pool(layer: Pool, x: Float64) -> Float64:
     at = window(layer, x.shape[1:])
     (kh, kw), (sh, sw), (oh, ow) = at.kernel, at.stride, at.out
 
@@ -35,3 +50,39 @@ def apply(layer: Pooling, x: Float64) -> Float64:
     # A window that begins at the edge holds nothing and averages to NaN, 0 / 0; past it Caffe's count is negative.
     with np.errstate(invalid="ignore"):
         return np.add.reduce(cells(place(x, at.before, at.after, 0.0))) / np.outer(inside(0), inside(1))
+
+
+def _interp(layer: Interp, x: Float64) -> Float64:
+    size = interp_size(layer, x.shape[1:])
+    x = x[:, :, -layer.pad_beg : x.shape[2] + layer.pad_end, -layer.pad_beg : x.shape[3] + layer.pad_end]
+    for axis, out in zip((2, 3), size, strict=True):
+        at = np.linspace(0, x.shape[axis] - 1, out) if out > 1 else np.zeros(1)
+        first = np.minimum(at.astype(int), max(x.shape[axis] - 2, 0))
+        share = (at - first).reshape(-1, *[1] * (3 - axis))
+        after = np.minimum(first + 1, x.shape[axis] - 1)
+        x = (1 - share) * x.take(first, axis) + share * x.take(after, axis)
+    return x
+
+
+def _reduction(layer: Reduction, x: Float64) -> Float64:
+    rows = x.reshape(*x.shape[: layer.axis % x.ndim], -1)
+    match layer.operation:
+        case "sum":
+            return layer.coeff * rows.sum(axis=-1)
+        case "asum":
+            return layer.coeff * np.abs(rows).sum(axis=-1)
+        case "sumsq":
+            return layer.coeff * (rows * rows).sum(axis=-1)
+        case "mean":
+            return layer.coeff * rows.mean(axis=-1)
+
+
+def _arg_max(layer: ArgMax, x: Float64) -> Float64:
+    rows = x.reshape(len(x), -1) if layer.axis is None else np.moveaxis(x, layer.axis, -1)
+    # Backwards, so that a stable sort puts the last of equals first.
+    order = rows.shape[-1] - 1 - np.argsort(-rows[..., ::-1], axis=-1, kind="stable")[..., : layer.top_k]
+    best = np.take_along_axis(rows, order, axis=-1)
+    if layer.axis is not None:
+        return np.moveaxis(best if layer.out_max_val else order.astype(np.float64), -1, layer.axis)
+    found = np.stack([order, best] if layer.out_max_val else [order], axis=1).astype(np.float64)
+    return found.reshape(*found.shape, *[1] * (x.ndim - 3))

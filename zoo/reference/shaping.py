@@ -7,8 +7,9 @@ from typing import assert_never
 
 import numpy as np
 
-from zoo.layers import Concat, Flatten, Shaping, Slice
+from zoo.layers import Concat, Crop, Flatten, Permute, Reshape, Shaping, Shuffle, Slice, Tile
 from zoo.reference.arrays import Float64
+from zoo.shapes import cuts, permutation, reshaped
 
 
 def apply(layer: Shaping, inputs: Sequence[Float64]) -> Float64:
@@ -22,5 +23,16 @@ def apply(layer: Shaping, inputs: Sequence[Float64]) -> Float64:
             return np.concatenate(inputs, axis=layer.axis)
         case Slice():
             return np.take(x, range(layer.start, layer.stop), axis=layer.axis)
+        case Reshape():
+            return x.reshape(len(x), *reshaped(layer, x.shape[1:]))
+        case Permute():
+            return np.transpose(x, permutation(layer, x.shape[1:]))
+        case Crop():
+            return x[(slice(None), *(slice(*cut) for cut in cuts(layer, [one.shape[1:] for one in inputs])))]
+        case Shuffle():
+            channels = x.reshape(len(x), layer.groups, -1, *x.shape[2:])
+            return channels.swapaxes(1, 2).reshape(x.shape)
+        case Tile():
+            return np.concatenate([x] * layer.tiles, axis=layer.axis)
         case _:
             assert_never(layer)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from zoo.arrays import Array
-from zoo.layers import Conv, Dense, Weighted
+from zoo.layers import Conv, Deconv, Dense, Weighted
 from zoo.reference.arrays import Float64, along, place
-from zoo.shapes import window
+from zoo.shapes import deconv_size, window
 
 
 def apply(layer: Weighted, x: Float64, parameters: Mapping[str, Array]) -> Float64:
@@ -19,6 +19,8 @@ def apply(layer: Weighted, x: Float64, parameters: Mapping[str, Array]) -> Float
     match layer:
         case Conv():
             return _conv(layer, x, parameters)
+        case Deconv():
+            return _deconv(layer, x, parameters)
         case Dense():
             return _dense(layer, x, parameters)
         case _:
@@ -43,6 +45,22 @@ def _conv(layer: Conv, x: Float64, parameters: Mapping[str, Array]) -> Float64:
         )
     ]
     y = np.moveaxis(np.concatenate(groups, axis=-1), -1, 1)
+    return y + along(y, 1, parameters["bias"]) if layer.bias else np.ascontiguousarray(y)
+
+
+def _deconv(layer: Deconv, x: Float64, parameters: Mapping[str, Array]) -> Float64:
+    weight, (height, width) = np.asarray(parameters["weight"], np.float64), deconv_size(layer, x.shape[1:])
+    (sh, sw), (ph, pw), (dh, dw) = layer.stride, layer.pad, layer.dilation
+    full = np.zeros((len(x), layer.out_channels, height + 2 * ph, width + 2 * pw))
+    outputs, rows, columns = layer.out_channels // layer.groups, sh * (x.shape[2] - 1) + 1, sw * (x.shape[3] - 1) + 1
+    for g, (part, kernels) in enumerate(
+        zip(np.split(x, layer.groups, axis=1), np.split(weight, layer.groups, axis=0), strict=True)
+    ):
+        y = full[:, g * outputs : (g + 1) * outputs]
+        for u, v in np.ndindex(layer.kernel):
+            reached = y[:, :, u * dh : u * dh + rows : sh, v * dw : v * dw + columns : sw]
+            reached += np.einsum("nchw,co->nohw", part, kernels[:, :, u, v])
+    y = full[:, :, ph : ph + height, pw : pw + width]
     return y + along(y, 1, parameters["bias"]) if layer.bias else np.ascontiguousarray(y)
 
 

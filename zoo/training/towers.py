@@ -24,25 +24,39 @@ from zoo.axes import axis_index
 from zoo.errors import UnsupportedError, ZooError
 from zoo.layers import (
     LRN,
+    MVN,
+    ArgMax,
+    Axpy,
     BatchNorm,
     Bias,
     Concat,
     Conv,
+    Crop,
+    Deconv,
     Dense,
     Dropout,
     Eltwise,
     Flatten,
+    Interp,
     Layer,
     ModelSpec,
+    Normalize,
+    Permute,
     Pool,
     Power,
+    PReLU,
+    Reduction,
     ReLU,
+    Reshape,
     Scale,
     Shape,
+    Shuffle,
     Sigmoid,
     Slice,
     Softmax,
     TanH,
+    Tile,
+    Unary,
 )
 from zoo.parameters import layer_parameters
 from zoo.shapes import activation_shapes
@@ -194,7 +208,7 @@ def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts
             return local if same == "batch" else _conv_share(layer, parts)
         case LRN():
             return _lrn_share(layer, shapes[0], parts) if same == "channels" else local
-        case Pool() | ReLU() | Sigmoid() | TanH() | Power() | Dropout() | Flatten():
+        case Pool() | ReLU() | Sigmoid() | TanH() | Power() | Unary() | Dropout() | Flatten():
             return local
         case Softmax() | Concat() | Slice():
             # Along channels (or the batch) it needs all of them.
@@ -202,6 +216,14 @@ def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts
             return everyone if apart else local
         case Eltwise():
             return local
+        case Interp() | Reduction() | ArgMax() | Normalize() | Crop() | Shuffle() | Axpy():
+            return everyone if same == "channels" else local
+        case Deconv() | MVN() | Reshape() | Permute() | Tile():
+            return everyone if same == "channels" else local
+        case PReLU():
+            if same != "channels":
+                return local
+            return everyone if layer.shared else _Share(layer, "channels", "channels", is_cut=True)
         case Scale() | Bias():
             if same != "channels":
                 return local

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
-from zoo.layers import LRN, BatchNorm, Bias, Concat, Conv, Eltwise, Layer, ModelSpec, Power, Scale, Shape, Slice
+from zoo.layers import LRN, BatchNorm, Bias, Concat, Conv, Eltwise, Layer, ModelSpec, Power, PReLU, Scale, Shape, Slice
 from zoo.shapes import activation_shapes, window
 
 Array: TypeAlias = NDArray[Any]
@@ -153,7 +153,7 @@ def as_scales(
 ) -> tuple[ModelSpec, dict[str, Array]]:
     """Every `Bias` (and, if asked, every `BatchNorm` with given statistics) as the `Scale` that computes the same.
 
-    Scales get an axis counted from the front, and at least one axis. Returns the network and its parameters.
+    Scales get an axis counted from the front, Scales and PReLUs at least one. Returns the network and its parameters.
     """
     shapes, wiring, tensors = activation_shapes(spec), spec.wiring(), dict(weights)
     spec = replace(spec, ties=())  # of parameters that get other names here; each has its copy
@@ -174,6 +174,10 @@ def as_scales(
                 tensors |= {name: np.full(shape[:1], tensors[name]) for name in (weight, bias) if name in tensors}
             scale = Scale(name=layer.name, inputs=sources, axis=axis, num_axes=num_axes, bias=bias in tensors)
             spec = spec.replace_layer(scale)
+        elif isinstance(layer, PReLU) and layer.shared:
+            name = f"{layer.name}.slope"
+            tensors[name] = np.full(shape[:1], tensors[name])
+            spec = spec.replace_layer(replace(layer, inputs=sources, shared=False))
         elif isinstance(layer, Scale | Bias):
             spec = spec.replace_layer(replace(layer, axis=0))
     return spec, tensors

@@ -1,11 +1,11 @@
-"""LRN, BatchNorm and Softmax."""
+"""Normalisation over neighbours, the batch, maps or an axis."""
 
 from __future__ import annotations
 
 from typing import Any, assert_never
 
 from zoo.frameworks.caffe.row import Row, unless
-from zoo.layers import LRN, BatchNorm, Normalising, Softmax
+from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
 from zoo.wire.prototxt import Message, Word
 
 _NORM_REGIONS = ("ACROSS_CHANNELS", "WITHIN_CHANNEL")
@@ -49,6 +49,31 @@ def _write_softmax(layer: Softmax) -> Message:
     return unless(Message(), "axis", layer.axis, 1)
 
 
+def _read_mvn(block: Message, name: str, inputs: tuple[str, ...]) -> MVN:
+    across, variance = block.flag("across_channels", False), block.flag("normalize_variance", True)
+    eps = block.number("eps", 1e-9)
+    return MVN(name=name, inputs=inputs, across_channels=across, normalize_variance=variance, eps=eps)
+
+
+def _write_mvn(layer: MVN) -> Message:
+    block = unless(Message(), "normalize_variance", layer.normalize_variance, True)
+    unless(block, "across_channels", layer.across_channels, False)
+    return unless(block, "eps", layer.eps, 1e-9)
+
+
+def _read_normalize(block: Message, name: str, inputs: tuple[str, ...]) -> Normalize:
+    across, shared = block.flag("across_spatial", True), block.flag("channel_shared", True)
+    return Normalize(name=name, inputs=inputs, across_spatial=across, shared=shared, eps=block.number("eps", 1e-10))
+
+
+def _write_normalize(layer: Normalize) -> Message:
+    block = unless(Message(), "across_spatial", layer.across_spatial, True)
+    unless(block, "channel_shared", layer.shared, True)
+    return unless(block, "eps", layer.eps, 1e-10)
+
+
+_NORMALIZE = Row(kind=Normalize, type="Normalize", block="norm_param", read=_read_normalize, write=_write_normalize)
+_MVN = Row(kind=MVN, type="MVN", block="mvn_param", read=_read_mvn, write=_write_mvn, in_place=True)
 _LRN = Row(kind=LRN, type="LRN", block="lrn_param", read=_read_lrn, write=_write_lrn)
 _BATCH_NORM = Row(
     kind=BatchNorm,
@@ -61,7 +86,7 @@ _BATCH_NORM = Row(
 _SOFTMAX = Row(
     kind=Softmax, type="Softmax", block="softmax_param", read=_read_softmax, write=_write_softmax, in_place=True
 )
-ROWS: tuple[Row[Any], ...] = (_LRN, _BATCH_NORM, _SOFTMAX)
+ROWS: tuple[Row[Any], ...] = (_LRN, _MVN, _NORMALIZE, _BATCH_NORM, _SOFTMAX)
 
 
 def row(layer: Normalising) -> Row[Any]:
@@ -71,6 +96,10 @@ def row(layer: Normalising) -> Row[Any]:
             return _LRN
         case BatchNorm():
             return _BATCH_NORM
+        case Normalize():
+            return _NORMALIZE
+        case MVN():
+            return _MVN
         case Softmax():
             return _SOFTMAX
         case _:

@@ -10,6 +10,15 @@ tests; seen with 4.14):
 * BatchNorm with the statistics of the batch: refused for more than one image -> axes exchanged, MVN, and back.
 * Slice: only the first top can be read by name -> an identity after each.
 * Concat of one input along the batch, or of one that is no image: numbers of nowhere -> an identity.
+* Log and Swish: their numbers are ignored -> Powers around a natural logarithm; a sigmoid and a product.
+* Clip and Threshold are unknown -> maxima with constants, of which the second reads the negative. NaN stays NaN.
+* PReLU with one slope for all: refused -> one a channel.
+* MVN: eps is put under the root, and fewer than four axes are kept -> its mean alone, on four axes, then by elements.
+* Reshape, Permute: a part of the axes is refused, or misread -> all of them. Tile is another one -> Concat.
+* Crop, Axpy: misread, or unknown -> Slices; a Scale and a sum. ShuffleChannel -> Reshape, Permute, Reshape.
+* Interp: pads are ignored, and shrinking refused -> Slices and the size it comes to.
+* Reduction, Normalize and ArgMax are right in a part of their forms, or unknown: refused.
+* Deconvolution: dilation is ignored, so it is refused.
 * Bias is unknown -> a Scale by one; a second input is spread over a tensor of ones and added. Scale needs its axis
   counted from the front, and at least one.
 """
@@ -18,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import log, prod
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -26,10 +36,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import UnsupportedError
-from zoo.frameworks.caffe.lower import Names, as_scales, for_caffe, rewrite_all, without_k
+from zoo.frameworks.caffe.lower import Lowered, Names, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
-from zoo.layers import BatchNorm, Bias, Concat, Eltwise, Layer, ModelSpec, Pool, Power, Scale, Shape, Slice
-from zoo.shapes import activation_shapes, window
+from zoo.layers import (
+    FUNCTIONS,
+    MVN,
+    ArgMax,
+    Axpy,
+    BatchNorm,
+    Bias,
+    Concat,
+    Crop,
+    Deconv,
+    Eltwise,
+    Flatten,
+    Interp,
+    Layer,
+    ModelSpec,
+    Normalize,
+    Permute,
+    Pool,
+    Power,
+    Reduction,
+    Reshape,
+    Scale,
+    Shape,
+    Shuffle,
+    Sigmoid,
+    Slice,
+    Tile,
+    Unary,
+)
+from zoo.shapes import activation_shapes, cuts, interp_size, output_shape, permutation, window
 from zoo.wire.caffemodel import caffemodel
 from zoo.wire.prototxt import Message, Word, dumps
 
@@ -43,9 +81,13 @@ _LOWEST = float(np.finfo(np.float32).min)
 def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
     """See `zoo.registry.Framework.forward`; raises `UnsupportedError` for what OpenCV cannot do."""
     caffe = for_caffe(spec)
-    lowered = rewrite_all(caffe.spec, without_k, _pool, _bias)
+    lowered = _lowered(caffe.spec)
+    # OpenCV takes no input that nothing reads: a Crop reads but the size of its second.
+    read = {name for names in lowered.spec.wiring().values() for name in names}
+    used = replace(lowered.spec, inputs=tuple(source for source in lowered.spec.inputs if source.name in read))
+    inputs = {source.name: inputs[source.name] for source in used.inputs}
     text, model = _network(
-        *as_scales(lowered.spec, weights, batch_norms=False), {name: len(batch) for name, batch in inputs.items()}
+        *as_scales(used, weights, batch_norms=False), {name: len(batch) for name, batch in inputs.items()}
     )
     names = [lowered.names[caffe.names[layer.name]] for layer in spec.layers]
     outputs = _run(spec.name, text.encode(), model, inputs, names)
@@ -63,7 +105,7 @@ def forward_file(prototxt: Path, model: Path, spec: ModelSpec, inputs: Mapping[s
     Raises:
         UnsupportedError: OpenCV cannot run them, or parts from Caffe in a layer of theirs.
     """
-    lowered = rewrite_all(for_caffe(spec).spec, without_k, _pool, _bias).spec
+    lowered = _lowered(for_caffe(spec).spec).spec
     odd = [
         layer for layer in spec.layers if isinstance(layer, Slice) or _takes_the_batch(layer) or _joins_one(layer, spec)
     ]
@@ -74,6 +116,11 @@ def forward_file(prototxt: Path, model: Path, spec: ModelSpec, inputs: Mapping[s
     names = [layer.name for layer in spec.layers]
     outputs = _run(spec.name, prototxt.read_bytes(), np.fromfile(model, np.uint8), inputs, names)
     return dict(zip(names, outputs, strict=True))
+
+
+def _lowered(spec: ModelSpec) -> Lowered:
+    """An equal network without what OpenCV computes otherwise than Caffe."""
+    return rewrite_all(spec, without_k, _pool, _unary, _mvn, _moved, _bias)
 
 
 def _written_out(spec: ModelSpec) -> tuple[Layer, ...]:
@@ -153,6 +200,132 @@ def _pool(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | N
         if empty:
             result += _with_lowest(layer.name, result[-1].name, axis, free)
     return result
+
+
+def _unary(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
+    if not isinstance(layer, Unary):
+        return None
+    steps = list[Layer]()
+
+    def power(what: str, **numbers: float) -> None:
+        source = steps[-1].name if steps else layer.inputs[0]
+        steps.append(Power(name=free.fresh(f"{layer.name}_{what}"), inputs=(source,), **numbers))
+
+    def at_least(what: str, number: float) -> None:
+        reached = steps[-1].name if steps else layer.inputs[0]
+        power(f"{what}_bound", scale=0.0, shift=number)
+        pair = (steps[-1].name, reached)
+        steps.append(Eltwise(name=free.fresh(f"{layer.name}_{what}"), inputs=pair, operation="max"))
+
+    def clip(low: float, high: float) -> None:
+        if low > high:
+            power("least", scale=0.0, shift=low)
+            return
+        at_least("raised", low)
+        power("negative", scale=-1.0)
+        at_least("capped", -high)
+        power("positive", scale=-1.0)
+
+    match layer.function, layer.numbers:
+        case "clip", (low, high):
+            clip(low, high)
+        case "threshold", (threshold,):
+            # Any difference, a denormal one too, becomes more than one.
+            power("above", shift=-threshold)
+            power("large", scale=1e30)
+            power("larger", scale=1e30)
+            clip(0.0, 1.0)
+        case "log", (base, scale, shift):
+            power("read", scale=scale, shift=shift)
+            plain = Unary(name=free.fresh(f"{layer.name}_ln"), inputs=(steps[-1].name,), function="log")
+            steps.append(replace(plain, numbers=tuple(FUNCTIONS["log"].values())))
+            power("base", scale=1 / log(base))
+        case "swish", (beta,):
+            power("scaled", scale=beta)
+            steps.append(Sigmoid(name=free.fresh(f"{layer.name}_gate"), inputs=(steps[-1].name,)))
+            pair = (layer.inputs[0], steps[-1].name)
+            steps.append(Eltwise(name=free.fresh(f"{layer.name}_product"), inputs=pair, operation="prod"))
+        case _:
+            return None
+    return steps
+
+
+def _mvn(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
+    if not isinstance(layer, MVN):
+        return None
+    made = output_shape(layer, list(inputs))
+    groups = 1 if layer.across_channels else made[0]
+    rows = Reshape(
+        name=free.fresh(f"{layer.name}_rows"), inputs=layer.inputs, dims=(0, groups, prod(made) // groups, 1)
+    )
+    centred = MVN(name=free.fresh(f"{layer.name}_centred"), inputs=(rows.name,), normalize_variance=False)
+    steps: list[Layer] = [rows, centred]
+    if layer.normalize_variance:
+        names = [
+            free.fresh(f"{layer.name}_{what}") for what in ("squares", "mean", "root", "inverse", "factor", "product")
+        ]
+        square, mean, root, inverse, factor, product = names
+        steps += [
+            Power(name=square, inputs=(centred.name,), power=2.0),
+            Pool(name=mean, inputs=(square,), mode="ave", global_pool=True),
+            Power(name=root, inputs=(mean,), power=0.5),
+            Power(name=inverse, inputs=(root,), shift=layer.eps, power=-1.0),
+            Flatten(name=factor, inputs=(inverse,)),
+            Scale(name=product, inputs=(centred.name, factor), axis=0),
+        ]
+    return [*steps, Reshape(name=free.fresh(f"{layer.name}_back"), inputs=(steps[-1].name,), dims=(0, *made))]
+
+
+def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
+    match layer:
+        case Reshape():
+            return [replace(layer, dims=(0, *output_shape(layer, list(inputs))), axis=0, num_axes=-1)]
+        case Permute():
+            return [replace(layer, order=permutation(layer, inputs[0]))]
+        case Crop():
+            return _crop(layer, inputs, free)
+        case Shuffle():
+            shape, names = inputs[0], [free.fresh(f"{layer.name}_{what}") for what in ("groups", "turns")]
+            area = prod(shape[1:])
+            groups = Reshape(name=names[0], inputs=layer.inputs, dims=(0, layer.groups, shape[0] // layer.groups, area))
+            turns = Permute(name=names[1], inputs=(names[0],), order=(0, 2, 1, 3))
+            return [groups, turns, Reshape(name=layer.name, inputs=(names[1],), dims=(0, *shape))]
+        case Axpy():
+            a, x, y = layer.inputs
+            names = [free.fresh(f"{layer.name}_{what}") for what in ("factor", "scaled")]
+            factor, scaled = Flatten(name=names[0], inputs=(a,)), Scale(name=names[1], inputs=(x, names[0]), axis=0)
+            return [factor, scaled, Eltwise(name=layer.name, inputs=(names[1], y))]
+        case Interp():
+            return _interp(layer, inputs[0], free)
+        case Reduction() | Normalize() | ArgMax():
+            raise UnsupportedError(f"layer {layer.name!r} ({type(layer).__name__}): {VERSION} does not run Caffe's")
+        case Tile(tiles=1):
+            return [Power(name=layer.name, inputs=layer.inputs)]
+        case Tile():
+            return [Concat(name=layer.name, inputs=layer.inputs * layer.tiles, axis=layer.axis)]
+        case Deconv() if layer.dilation != (1, 1):
+            raise UnsupportedError(f"layer {layer.name!r} (Deconvolution): {VERSION} ignores its dilation")
+        case _:
+            return None
+
+
+def _interp(layer: Interp, shape: Shape, free: Names) -> list[Layer]:
+    steps, source = list[Layer](), layer.inputs[0]
+    for axis, side in enumerate(shape[1:] if layer.pad_beg or layer.pad_end else (), 2):
+        name = free.fresh(f"{layer.name}_in{axis}")
+        start, stop = -layer.pad_beg, side + layer.pad_end
+        steps.append(Slice(name=name, inputs=(source,), start=start, stop=stop, axis=axis))
+        source = name
+    return [*steps, Interp(name=layer.name, inputs=(source,), size=interp_size(layer, shape))]
+
+
+def _crop(layer: Crop, inputs: Sequence[Shape], free: Names) -> list[Layer]:
+    steps: list[Layer] = [Power(name=free.fresh(f"{layer.name}_whole"), inputs=layer.inputs[:1])]
+    for i, (start, stop) in enumerate(cuts(layer, inputs)):
+        if (start, stop) != (0, inputs[0][i]):
+            name = free.fresh(f"{layer.name}_cut{i + 1}")
+            steps.append(Slice(name=name, inputs=(steps[-1].name,), start=start, stop=stop, axis=i + 1))
+    return steps
 
 
 def _bias(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:

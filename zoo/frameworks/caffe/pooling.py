@@ -1,11 +1,11 @@
-"""Pooling."""
+"""Pooling, and what else makes one number of many."""
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
-from zoo.frameworks.caffe.row import Row, read_pair, write_pair
-from zoo.layers import Pool, Pooling, Rounding
+from zoo.frameworks.caffe.row import Row, read_pair, unless, write_pair
+from zoo.layers import ArgMax, Interp, Pool, Pooling, Reduction, Rounding
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
 # Enum values in the order of their numbers, by which a prototxt may call them, too.
@@ -51,8 +51,73 @@ def _refusal(block: Message) -> str:
     return "STOCHASTIC pooling is not supported" if is_random else ""
 
 
+_REDUCTIONS: dict[str, Literal["sum", "asum", "sumsq", "mean"]] = {
+    "SUM": "sum",
+    "ASUM": "asum",
+    "SUMSQ": "sumsq",
+    "MEAN": "mean",
+}
+
+
+def _read_interp(block: Message, name: str, inputs: tuple[str, ...]) -> Interp:
+    given = [field for field in ("height", "width", "zoom_factor", "shrink_factor") if field in block]
+    # interp_layer.cpp: either alone, or both together, or else height and width.
+    if not given or (given in (["height"], ["width"])):
+        raise PrototxtError(block.line, "interp_param needs zoom_factor, shrink_factor, or height and width")
+    sized = "height" in block and "width" in block
+    return Interp(
+        name=name,
+        inputs=inputs,
+        size=(block.integer("height", 0), block.integer("width", 0)) if sized else None,
+        zoom=block.integer("zoom_factor", 1),
+        shrink=block.integer("shrink_factor", 1),
+        pad_beg=block.integer("pad_beg", 0),
+        pad_end=block.integer("pad_end", 0),
+    )
+
+
+def _write_interp(layer: Interp) -> Message:
+    block = Message()
+    if layer.size is not None:
+        block.add("height", layer.size[0]).add("width", layer.size[1])
+    if layer.zoom != 1 or (layer.size is None and layer.shrink == 1):
+        block.add("zoom_factor", layer.zoom)
+    unless(block, "shrink_factor", layer.shrink, 1)
+    unless(block, "pad_beg", layer.pad_beg, 0)
+    return unless(block, "pad_end", layer.pad_end, 0)
+
+
+def _read_reduction(block: Message, name: str, inputs: tuple[str, ...]) -> Reduction:
+    operation = _REDUCTIONS[block.enum("operation", "SUM", ("", *_REDUCTIONS))]  # numbered from 1 on
+    axis, coeff = block.integer("axis", 0), block.number("coeff", 1.0)
+    return Reduction(name=name, inputs=inputs, operation=operation, axis=axis, coeff=coeff)
+
+
+def _write_reduction(layer: Reduction) -> Message:
+    block = Message().add("operation", Word(layer.operation.upper()))
+    unless(block, "axis", layer.axis, 0)
+    return unless(block, "coeff", layer.coeff, 1.0)
+
+
+def _read_arg_max(block: Message, name: str, inputs: tuple[str, ...]) -> ArgMax:
+    axis = block.integer("axis", 0) if "axis" in block else None
+    top_k, values = block.integer("top_k", 1), block.flag("out_max_val", False)
+    return ArgMax(name=name, inputs=inputs, top_k=top_k, out_max_val=values, axis=axis)
+
+
+def _write_arg_max(layer: ArgMax) -> Message:
+    block = unless(Message(), "out_max_val", layer.out_max_val, False)
+    unless(block, "top_k", layer.top_k, 1)
+    return block if layer.axis is None else block.add("axis", layer.axis)
+
+
+_INTERP = Row(kind=Interp, type="Interp", block="interp_param", read=_read_interp, write=_write_interp)
+_REDUCTION = Row(
+    kind=Reduction, type="Reduction", block="reduction_param", read=_read_reduction, write=_write_reduction
+)
+_ARG_MAX = Row(kind=ArgMax, type="ArgMax", block="argmax_param", read=_read_arg_max, write=_write_arg_max)
 _POOLING = Row(kind=Pool, type="Pooling", block="pooling_param", read=_read_pool, write=_write_pool, refusal=_refusal)
-ROWS: tuple[Row[Any], ...] = (_POOLING,)
+ROWS: tuple[Row[Any], ...] = (_POOLING, _INTERP, _REDUCTION, _ARG_MAX)
 
 
 def row(layer: Pooling) -> Row[Any]:
@@ -60,5 +125,11 @@ def row(layer: Pooling) -> Row[Any]:
     match layer:
         case Pool():
             return _POOLING
+        case Interp():
+            return _INTERP
+        case Reduction():
+            return _REDUCTION
+        case ArgMax():
+            return _ARG_MAX
         case _:
             assert_never(layer)

@@ -14,7 +14,7 @@ from zoo.frameworks.caffe.schema import check, check_own
 from zoo.frameworks.caffe.sharing import FACTOR
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, refusal
 from zoo.frameworks.caffe.walk import Node, Walk
-from zoo.layers import BatchNorm, Dropout, Layer, ModelSpec, Power, Shape, Slice
+from zoo.layers import BatchNorm, Conv, Dropout, Layer, ModelSpec, Power, Shape, Slice
 from zoo.shapes import activation_shapes, layer_parameters
 from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Word
@@ -247,7 +247,9 @@ def _visit_layer(walk: Walk, node: Node) -> None:
         if top in node.bottoms:
             _check_alone(walk, node, top)
             walk.overwrite(top, node.name)
-    if node.type == "Flatten" or (node.type in {"Concat", "Slice"} and len(node.bottoms) == len(node.tops) == 1):
+    if node.type in {"Flatten", "Reshape"} or (
+        node.type in {"Concat", "Slice"} and len(node.bottoms) == len(node.tops) == 1
+    ):
         walk.share(node.bottoms[0], node.tops)
     if row.read is None:
         names = node.tops if len(node.tops) > 1 else [node.name]
@@ -256,6 +258,9 @@ def _visit_layer(walk: Walk, node: Node) -> None:
             walk.add(piece, top)
         return
     layer = row.read(node.message.message(row.block), node.name, tuple(sources))
+    if isinstance(layer, Conv) and node.type == "ConvolutionDepthwise":
+        channels = walk.shapes[sources[0]][0]
+        layer = replace(layer, out_channels=channels, groups=channels)
     if node.type == "LRN" and len(walk.shapes[sources[0]]) != 3:
         raise PrototxtError(node.message.line, "normalises N x C x H x W only, and its bottom has other axes")
     if isinstance(layer, Dropout) and not node.message.message("dropout_param").flag("scale_train", True):

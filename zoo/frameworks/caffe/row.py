@@ -23,7 +23,7 @@ class Row(Generic[Kind]):
     Attributes:
         kind: our word.
         type: Caffe's.
-        block: the field of its parameters; which fields that has says `zoo.frameworks.caffe.schema`.
+        block: the field of its parameters, empty where it has none; `zoo.frameworks.caffe.schema` has its fields.
         read: the layer that a block describes, its name and what it reads; raises `PrototxtError`.
         write: the block of a layer; what equals Caffe's default is left out, sizes excepted. Slice has neither of both.
         in_place: whether it may overwrite what it reads; of the others, Caffe's CPU code reads again what it has

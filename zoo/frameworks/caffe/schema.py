@@ -1,6 +1,6 @@
 """Which fields each message of a network file has: a slip of the pen must not become a default.
 
-Names, kinds and numbers are those of BVLC caffe's ``caffe.proto``, with two fields that many forks added (`_FORKS`).
+Names, kinds and numbers are those of BVLC caffe's ``caffe.proto``, with what forks added (`_FORKS`).
 """
 
 from __future__ import annotations
@@ -237,9 +237,23 @@ MESSAGES: dict[str, dict[str, tuple[str, bool]]] = {
 }
 
 # caffe-fast-rcnn's dropout_layer.cpp, and the pooling of many forks (as OpenCV's importer reads it).
-_FORKS = {"DropoutParameter": _fields(flag="scale_train"), "PoolingParameter": _fields(flag="ceil_mode")}
+# Permute, Normalize: weiliu89/caffe, branch ssd. Interp: hszhao/PSPNet. ShuffleChannel: farmingyard/ShuffleNet.
+_FORKS = {
+    "DropoutParameter": _fields(flag="scale_train"),
+    "PoolingParameter": _fields(flag="ceil_mode"),
+    "LayerParameter": _fields(
+        InterpParameter="interp_param",
+        NormalizeParameter="norm_param",
+        PermuteParameter="permute_param",
+        ShuffleChannelParameter="shuffle_channel_param",
+    ),
+    "InterpParameter": _fields(whole="height width zoom_factor shrink_factor pad_beg pad_end"),
+    "NormalizeParameter": _fields(flag="across_spatial channel_shared", number="eps", FillerParameter="scale_filler"),
+    "ShuffleChannelParameter": _fields(count="group"),
+    "PermuteParameter": _fields(count="order*"),
+}
 for _name, _more in _FORKS.items():
-    MESSAGES[_name] |= _more
+    MESSAGES[_name] = MESSAGES.get(_name, {}) | _more
 
 
 def check(message: Message, kind: str, where: str = "") -> None:

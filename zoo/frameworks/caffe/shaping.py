@@ -1,4 +1,4 @@
-"""Flatten, Concat and Slice."""
+"""Reshaping, joining and cutting."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, assert_never
 
-from zoo.frameworks.caffe.row import Row, unless
-from zoo.layers import Concat, Flatten, Shape, Shaping, Slice
+from zoo.frameworks.caffe.row import Row, required, unless
+from zoo.layers import Concat, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
 from zoo.wire.prototxt import Message, PrototxtError
 
 
@@ -62,11 +62,63 @@ def write_slice(axis: int, points: Sequence[int]) -> Message:
     return unless(Message(), "axis", axis, 1).add("slice_point", *points)
 
 
+def _read_reshape(block: Message, name: str, inputs: tuple[str, ...]) -> Reshape:
+    axis, num_axes = block.integer("axis", 0), block.integer("num_axes", -1)
+    return Reshape(
+        name=name, inputs=inputs, dims=tuple(block.message("shape").integers("dim")), axis=axis, num_axes=num_axes
+    )
+
+
+def _write_reshape(layer: Reshape) -> Message:
+    block = Message().add("shape", Message().add("dim", *layer.dims))
+    unless(block, "axis", layer.axis, 0)
+    return unless(block, "num_axes", layer.num_axes, -1)
+
+
+def _read_permute(block: Message, name: str, inputs: tuple[str, ...]) -> Permute:
+    return Permute(name=name, inputs=inputs, order=tuple(block.integers("order")))
+
+
+def _write_permute(layer: Permute) -> Message:
+    return Message().add("order", *layer.order)
+
+
+def _read_tile(block: Message, name: str, inputs: tuple[str, ...]) -> Tile:
+    return Tile(name=name, inputs=inputs, tiles=required(block, "tiles"), axis=block.integer("axis", 1))
+
+
+def _write_tile(layer: Tile) -> Message:
+    return unless(Message().add("tiles", layer.tiles), "axis", layer.axis, 1)
+
+
+def _read_crop(block: Message, name: str, inputs: tuple[str, ...]) -> Crop:
+    return Crop(name=name, inputs=inputs, axis=block.integer("axis", 2), offsets=tuple(block.integers("offset")))
+
+
+def _write_crop(layer: Crop) -> Message:
+    return unless(Message(), "axis", layer.axis, 2).add("offset", *layer.offsets)
+
+
+def _read_shuffle(block: Message, name: str, inputs: tuple[str, ...]) -> Shuffle:
+    return Shuffle(name=name, inputs=inputs, groups=block.integer("group", 1))
+
+
+def _write_shuffle(layer: Shuffle) -> Message:
+    return unless(Message(), "group", layer.groups, 1)
+
+
+_CROP = Row(kind=Crop, type="Crop", block="crop_param", read=_read_crop, write=_write_crop)
+_SHUFFLE = Row(
+    kind=Shuffle, type="ShuffleChannel", block="shuffle_channel_param", read=_read_shuffle, write=_write_shuffle
+)
+_RESHAPE = Row(kind=Reshape, type="Reshape", block="reshape_param", read=_read_reshape, write=_write_reshape)
+_PERMUTE = Row(kind=Permute, type="Permute", block="permute_param", read=_read_permute, write=_write_permute)
+_TILE = Row(kind=Tile, type="Tile", block="tile_param", read=_read_tile, write=_write_tile)
 _FLATTEN = Row(kind=Flatten, type="Flatten", block="flatten_param", read=_read_flatten, write=_write_flatten)
 _CONCAT = Row(kind=Concat, type="Concat", block="concat_param", read=_read_concat, write=_write_concat)
 # One layer of Caffe's is several of ours: see `read_slices` and `write_slice`.
 SLICE = Row(kind=Slice, type="Slice", block="slice_param")
-ROWS: tuple[Row[Any], ...] = (_FLATTEN, _CONCAT, SLICE)
+ROWS: tuple[Row[Any], ...] = (_FLATTEN, _CONCAT, SLICE, _RESHAPE, _PERMUTE, _TILE, _CROP, _SHUFFLE)
 
 
 def row(layer: Shaping) -> Row[Any]:
@@ -78,5 +130,15 @@ def row(layer: Shaping) -> Row[Any]:
             return _CONCAT
         case Slice():
             return SLICE
+        case Reshape():
+            return _RESHAPE
+        case Permute():
+            return _PERMUTE
+        case Crop():
+            return _CROP
+        case Shuffle():
+            return _SHUFFLE
+        case Tile():
+            return _TILE
         case _:
             assert_never(layer)

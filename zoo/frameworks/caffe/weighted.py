@@ -1,18 +1,22 @@
-"""Convolution and InnerProduct."""
+"""Convolution, Deconvolution and InnerProduct."""
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar, assert_never
 
 from zoo.frameworks.caffe.row import Row, read_pair, required, unless, write_pair
-from zoo.layers import Conv, Dense, Weighted
+from zoo.layers import Conv, Deconv, Dense, Weighted
 from zoo.wire.prototxt import Message, PrototxtError
 
+ConvKind = TypeVar("ConvKind", Conv, Deconv)
 
-def _read_conv(block: Message, name: str, inputs: tuple[str, ...]) -> Conv:
+
+def _read_conv(kind: Callable[..., ConvKind], block: Message, name: str, inputs: tuple[str, ...]) -> ConvKind:
     if block.integer("axis", 1) not in (1, -3):
         raise PrototxtError(block.line, "convolution needs axis 1, the channels of N x C x H x W")
-    return Conv(
+    return kind(
         name=name,
         inputs=inputs,
         out_channels=required(block, "num_output"),
@@ -25,6 +29,11 @@ def _read_conv(block: Message, name: str, inputs: tuple[str, ...]) -> Conv:
     )
 
 
+def _read_depthwise(block: Message, name: str, inputs: tuple[str, ...]) -> Conv:
+    fields = {field: values for field, values in block.fields.items() if field not in ("num_output", "group")}
+    return _read_conv(Conv, Message(line=block.line, fields=fields).add("num_output", 1), name, inputs)
+
+
 def _read_dense(block: Message, name: str, inputs: tuple[str, ...]) -> Dense:
     return Dense(
         name=name,
@@ -35,7 +44,7 @@ def _read_dense(block: Message, name: str, inputs: tuple[str, ...]) -> Dense:
     )
 
 
-def _write_conv(layer: Conv) -> Message:
+def _write_conv(layer: Conv | Deconv) -> Message:
     block = Message().add("num_output", layer.out_channels)
     unless(block, "bias_term", layer.bias, True)
     write_pair(block, "pad", "pad", layer.pad, 0)
@@ -52,9 +61,22 @@ def _write_dense(layer: Dense) -> Message:
     return unless(block, "axis", layer.axis, 1)
 
 
-_CONVOLUTION = Row(kind=Conv, type="Convolution", block="convolution_param", read=_read_conv, write=_write_conv)
+_CONVOLUTION = Row(
+    kind=Conv, type="Convolution", block="convolution_param", read=partial(_read_conv, Conv), write=_write_conv
+)
+_DECONVOLUTION = Row(
+    kind=Deconv, type="Deconvolution", block="convolution_param", read=partial(_read_conv, Deconv), write=_write_conv
+)
+# sp2823's conv_dw_layer.cpp: one kernel a channel, whatever num_output and group say; see `reader`, which knows C.
+_DEPTHWISE = Row(
+    kind=Conv, type="ConvolutionDepthwise", block="convolution_param", read=_read_depthwise, write=_write_conv
+)
+# yonghenglh6's depthwise_conv_layer: an ordinary Convolution by another routine.
+_GROUPED = Row(
+    kind=Conv, type="DepthwiseConvolution", block="convolution_param", read=partial(_read_conv, Conv), write=_write_conv
+)
 _INNER_PRODUCT = Row(kind=Dense, type="InnerProduct", block="inner_product_param", read=_read_dense, write=_write_dense)
-ROWS: tuple[Row[Any], ...] = (_CONVOLUTION, _INNER_PRODUCT)
+ROWS: tuple[Row[Any], ...] = (_CONVOLUTION, _DECONVOLUTION, _DEPTHWISE, _GROUPED, _INNER_PRODUCT)
 
 
 def row(layer: Weighted) -> Row[Any]:
@@ -62,6 +84,8 @@ def row(layer: Weighted) -> Row[Any]:
     match layer:
         case Conv():
             return _CONVOLUTION
+        case Deconv():
+            return _DECONVOLUTION
         case Dense():
             return _INNER_PRODUCT
         case _:

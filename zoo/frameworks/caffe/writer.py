@@ -21,6 +21,7 @@ from zoo.layers import (
     Layer,
     ModelSpec,
     ReLU,
+    Reshape,
     Shape,
     Slice,
 )
@@ -90,7 +91,7 @@ def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
     readers = Counter(name for names in wiring.values() for name in names)
     inputs = {source.name for source in spec.inputs}
     # Whatever works in place on these, works on another blob as well: Caffe gives both the same memory.
-    kept = inputs | {layer.name for layer in spec.layers if isinstance(layer, Flatten | Slice)}
+    kept = inputs | {layer.name for layer in spec.layers if isinstance(layer, Flatten | Reshape | Slice)}
     kept |= {layer.name for layer in spec.layers if isinstance(layer, Concat) and len(wiring[layer.name]) == 1}
     blobs, params = {name: name for name in inputs}, _shared_params(spec)
     for layer in spec.layers:

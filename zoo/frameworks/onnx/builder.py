@@ -34,11 +34,20 @@ class Builder:
 
     def step(self, layer: Layer, what: str, op: str, *inputs: str, **attributes: Attribute) -> str:
         """Add a node on the way; returns the name of its output."""
-        name = f"{layer.name}/{what}"
+        return self.steps(layer, (what,), op, *inputs, **attributes)[0]
+
+    def steps(
+        self, layer: Layer, whats: tuple[str, ...], op: str, *inputs: str, **attributes: Attribute
+    ) -> tuple[str, ...]:
+        """Add a node of several outputs on the way; returns their names."""
+        names = tuple(self._fresh(f"{layer.name}/{what}") for what in whats)
+        self.nodes.append(Node(op=op, name=names[0], inputs=inputs, outputs=names, attributes=attributes))
+        return names
+
+    def _fresh(self, name: str) -> str:
         while name in self.taken:
             name += "_"
         self.taken.add(name)
-        self.nodes.append(Node(op=op, name=name, inputs=inputs, outputs=(name,), attributes=attributes))
         return name
 
     def floats(self, layer: Layer, what: str, value: Array | float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from typing import assert_never
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from zoo.axes import axis_index
 from zoo.frameworks.onnx.builder import Builder, parameters
-from zoo.layers import LRN, BatchNorm, Normalising, Shape, Softmax
+from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Shape, Softmax
 
 
 def add(g: Builder, layer: Normalising, x: str, shape: Shape) -> None:
@@ -19,6 +20,10 @@ def add(g: Builder, layer: Normalising, x: str, shape: Shape) -> None:
             _lrn(g, layer, x, shape)
         case BatchNorm():
             _batch_norm(g, layer, x, shape)
+        case Normalize():
+            _normalize(g, layer, x, shape)
+        case MVN():
+            _mvn(g, layer, x, shape)
         case Softmax():
             g.last(layer, "Softmax", x, axis=axis_index(layer.name, layer.axis, shape))
         case _:
@@ -113,14 +118,38 @@ def _batch_norm(g: Builder, layer: BatchNorm, x: str, shape: Shape) -> None:
         statistics = parameters(layer, "mean", "variance")
         g.last(layer, "BatchNormalization", x, one, zero, *statistics, epsilon=float(layer.eps))
         return
-    axes = (0, *range(2, len(shape) + 1))
-
-    def mean(what: str, source: str) -> str:
-        if g.opset < 18:  # the axes of ReduceMean became an input in operator set 18
-            return g.step(layer, what, "ReduceMean", source, axes=axes, keepdims=1)
-        return g.step(layer, what, "ReduceMean", source, g.integers(layer, f"{what}_axes", *axes), keepdims=1)
-
+    mean = partial(_mean, g, layer, (0, *range(2, len(shape) + 1)))
     centred = g.step(layer, "centred", "Sub", x, mean("mean", x))
     variance = mean("variance", g.step(layer, "squares", "Mul", centred, centred))
     steady = g.step(layer, "steady", "Add", variance, g.floats(layer, "eps", layer.eps))
     g.last(layer, "Div", centred, g.step(layer, "deviation", "Sqrt", steady))
+
+
+def _mvn(g: Builder, layer: MVN, x: str, shape: Shape) -> None:
+    mean = partial(_mean, g, layer, (1, 2, 3) if layer.across_channels else (2, 3))
+    image = g.reshape(layer, "image", x, -1, *shape)
+    if not layer.normalize_variance:
+        g.last(layer, "Sub", image, mean("mean", image))
+        return
+    centred = g.step(layer, "centred", "Sub", image, mean("mean", image))
+    variance = mean("variance", g.step(layer, "squares", "Mul", centred, centred))
+    deviation = g.step(layer, "deviation", "Sqrt", variance)
+    g.last(layer, "Div", centred, g.step(layer, "steady", "Add", deviation, g.floats(layer, "eps", layer.eps)))
+
+
+def _normalize(g: Builder, layer: Normalize, x: str, shape: Shape) -> None:
+    axes = tuple(range(1, len(shape) + 1)) if layer.across_spatial else (1,)
+    squares = g.step(layer, "squares", "Mul", x, x)
+    total = g.step(layer, "total", "ReduceSum", squares, g.integers(layer, "axes", *axes), keepdims=1)
+    norm = g.step(layer, "norm", "Sqrt", g.step(layer, "steady", "Add", total, g.floats(layer, "eps", layer.eps)))
+    (weight,) = parameters(layer, "weight")
+    if not layer.shared and len(shape) > 1:
+        weight = g.reshape(layer, "weight_spread", weight, -1, *[1] * (len(shape) - 1))
+    g.last(layer, "Mul", g.step(layer, "unit", "Div", x, norm), weight)
+
+
+def _mean(g: Builder, layer: Normalising, axes: tuple[int, ...], what: str, source: str) -> str:
+    """The mean over some axes, which are kept as 1."""
+    if g.opset < 18:  # the axes of ReduceMean became an input in operator set 18
+        return g.step(layer, what, "ReduceMean", source, axes=axes, keepdims=1)
+    return g.step(layer, what, "ReduceMean", source, g.integers(layer, f"{what}_axes", *axes), keepdims=1)

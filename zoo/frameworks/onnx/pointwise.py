@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from math import log
+from typing import TypeAlias, assert_never
 
 from zoo.axes import affine_shape, axis_index
 from zoo.frameworks.onnx.builder import Builder
-from zoo.layers import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Shape, Sigmoid, TanH
+from zoo.layers import (
+    Axpy,
+    Bias,
+    Dropout,
+    Eltwise,
+    Layer,
+    Pointwise,
+    Power,
+    PReLU,
+    ReLU,
+    Scale,
+    Shape,
+    Sigmoid,
+    TanH,
+    Unary,
+)
 
 
 def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shape]) -> None:
@@ -18,6 +34,12 @@ def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shap
                 g.last(layer, "LeakyRelu", x, alpha=layer.negative_slope)
             else:
                 g.last(layer, "Relu", x)
+        case PReLU():
+            slope, spread = f"{layer.name}.slope", len(shapes[0]) > 1 and not layer.shared
+            ones = [1] * (len(shapes[0]) - 1)
+            g.last(layer, "PRelu", x, g.reshape(layer, "slope_spread", slope, -1, *ones) if spread else slope)
+        case Unary():
+            _unary(g, layer, x)
         case Sigmoid():
             g.last(layer, "Sigmoid", x)
         case TanH():
@@ -35,23 +57,63 @@ def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shap
                 g.last(layer, "Add", scaled, _operand(g, layer, "bias", inputs, shapes))
             else:
                 g.last(layer, "Mul", x, weight)
+        case Axpy():
+            a, x, y = inputs
+            factor = g.reshape(layer, "factor", a, -1, shapes[1][0], *[1] * (len(shapes[1]) - 1))
+            g.last(layer, "Add", g.step(layer, "scaled", "Mul", factor, x), y)
         case Bias():
             g.last(layer, "Add", x, _operand(g, layer, "bias", inputs, shapes))
         case _:
             assert_never(layer)
 
 
-def _power(g: Builder, layer: Power, x: str) -> None:
-    steps = [("Mul", "scale", layer.scale, 1.0), ("Add", "shift", layer.shift, 0.0), ("Pow", "power", layer.power, 1.0)]
-    needed = [(op, what, value) for op, what, value, neutral in steps if value != neutral]
+def _unary(g: Builder, layer: Unary, x: str) -> None:
+    match layer.function, layer.numbers:
+        case "abs", ():
+            g.last(layer, "Abs", x)
+        case "bnll", ():
+            g.last(layer, "Softplus", x)
+        case "clip", (low, high):
+            # ONNX leaves open what Clip makes of NaN, and gives max where min is the greater.
+            least = g.floats(layer, "min", low)
+            capped = g.step(layer, "capped", "Min", x, g.floats(layer, "max", high))
+            g.last(layer, "Where", g.step(layer, "inside", "Greater", capped, least), capped, least)
+        case "elu", (alpha,):
+            g.last(layer, "Elu", x, alpha=float(alpha))
+        case "exp", (base, scale, shift):
+            # As exp_layer.cpp: what overflows is the factor that reads x.
+            _chain(g, layer, x, ("Mul", "scale", scale * log(base), 1.0), ("Exp",), ("Mul", "factor", base**shift, 1.0))
+        case "log", (base, scale, shift):
+            read = [("Mul", "scale", scale, 1.0), ("Add", "shift", shift, 0.0)]
+            _chain(g, layer, x, *read, ("Log",), ("Mul", "factor", 1 / log(base), 1.0))
+        case "swish", (beta,):
+            scaled = x if beta == 1 else g.step(layer, "scaled", "Mul", x, g.floats(layer, "beta", beta))
+            g.last(layer, "Mul", x, g.step(layer, "gate", "Sigmoid", scaled))
+        case _, numbers:
+            above = g.step(layer, "above", "Greater", x, g.floats(layer, "threshold", numbers[0]))
+            g.last(layer, "Cast", above, to=1)  # TensorProto.FLOAT
+
+
+# One operator of a chain, with its second operand by name and value, and the value that changes nothing.
+_Step: TypeAlias = tuple[str] | tuple[str, str, float, float]
+
+
+def _chain(g: Builder, layer: Layer, x: str, *steps: _Step) -> None:
+    """Operators one after the other, without those that change nothing."""
+    needed = [step for step in steps if len(step) == 1 or step[2] != step[3]]
     if not needed:
         g.last(layer, "Identity", x)
-    for op, what, value in needed:
-        constant = g.floats(layer, what, value)
-        if what == needed[-1][1]:
-            g.last(layer, op, x, constant)
+    for i, step in enumerate(needed):
+        operands = [x] if len(step) == 1 else [x, g.floats(layer, step[1], step[2])]
+        if i == len(needed) - 1:
+            g.last(layer, step[0], *operands)
         else:
-            x = g.step(layer, f"{what}_done", op, x, constant)
+            x = g.step(layer, f"{step[-1] if len(step) == 1 else step[1]}_done".lower(), step[0], *operands)
+
+
+def _power(g: Builder, layer: Power, x: str) -> None:
+    scaled = [("Mul", "scale", layer.scale, 1.0), ("Add", "shift", layer.shift, 0.0)]
+    _chain(g, layer, x, *scaled, ("Pow", "power", layer.power, 1.0))
 
 
 def _eltwise(g: Builder, layer: Eltwise, inputs: tuple[str, ...]) -> None:

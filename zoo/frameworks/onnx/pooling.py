@@ -1,19 +1,80 @@
-"""Pooling, with every border written out."""
+"""Pooling, with every border written out, and what else makes one number of many."""
 
 from __future__ import annotations
 
 from math import prod
+from typing import assert_never
 
 import numpy as np
 
 from zoo.arrays import Array
+from zoo.axes import axis_index
 from zoo.frameworks.onnx.builder import Builder, pads_of
-from zoo.layers import LOWEST, Pooling, Shape
-from zoo.shapes import Window, window
+from zoo.layers import LOWEST, ArgMax, Interp, Pool, Pooling, Reduction, Shape
+from zoo.shapes import Window, interp_size, window
 
 
-def add(g: Builder, layer: Pooling, x: str, source: Shape) -> None:
+def add(g: Builder, layer: Pooling, x: str, source: Shape, shape: Shape) -> None:
     """The family's part of `zoo.frameworks.onnx.table.add_layer`."""
+    match layer:
+        case Pool():
+            _pool(g, layer, x, source)
+        case Interp():
+            _interp(g, layer, x, source)
+        case Reduction():
+            _reduction(g, layer, x, source, shape)
+        case ArgMax():
+            _arg_max(g, layer, x, source, shape)
+        case _:
+            assert_never(layer)
+
+
+def _interp(g: Builder, layer: Interp, x: str, source: Shape) -> None:
+    height, width = interp_size(layer, source)
+    if layer.pad_beg or layer.pad_end:
+        begin = g.integers(layer, "begin", -layer.pad_beg, -layer.pad_beg)
+        end = g.integers(layer, "end", source[1] + layer.pad_end, source[2] + layer.pad_end)
+        x = g.step(layer, "cut", "Slice", x, begin, end, g.integers(layer, "axes", 2, 3))
+    # By sizes, which want the batch as well: it is read off the input.
+    batch = g.step(layer, "batch", "Gather", g.step(layer, "source", "Shape", x), g.integers(layer, "first", 0))
+    sizes = g.step(layer, "sizes", "Concat", batch, g.integers(layer, "size", source[0], height, width), axis=0)
+    options = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+    g.last(layer, "Resize", x, "", "", sizes, **options)
+
+
+def _reduction(g: Builder, layer: Reduction, x: str, source: Shape, shape: Shape) -> None:
+    axis = axis_index(layer.name, layer.axis, source)
+    rows = g.reshape(layer, "rows", x, -1, *source[: axis - 1], prod(source[axis - 1 :]))
+    if layer.operation == "asum":
+        rows = g.step(layer, "sizes", "Abs", rows)
+    elif layer.operation == "sumsq":
+        rows = g.step(layer, "squares", "Mul", rows, rows)
+    total = g.step(layer, "total", "ReduceSum", rows, g.integers(layer, "axes", axis), keepdims=0)
+    count = prod(source[axis - 1 :]) if layer.operation == "mean" else 1
+    g.last(layer, "Mul", total, g.floats(layer, "coeff", layer.coeff / count))
+
+
+def _arg_max(g: Builder, layer: ArgMax, x: str, source: Shape, shape: Shape) -> None:
+    axis, size = 1, prod(source)
+    if layer.axis is not None:
+        axis = axis_index(layer.name, layer.axis, source)
+        size = source[axis - 1]
+    else:
+        x = g.step(layer, "rows", "Flatten", x, axis=1)
+    # Backwards: of equals TopK takes the first, Caffe the last.
+    ends = [g.integers(layer, what, value) for what, value in (("last", -1), ("past", -size - 1), ("axis", axis))]
+    turned = g.step(layer, "turned", "Slice", x, *ends, g.integers(layer, "step", -1))
+    best, order = g.steps(layer, ("best", "order"), "TopK", turned, g.integers(layer, "k", layer.top_k), axis=axis)
+    place = g.step(layer, "place", "Cast", order, to=1)  # TensorProto.FLOAT
+    counted = g.step(layer, "counted", "Sub", g.floats(layer, "end", size - 1), place)
+    if layer.axis is not None:
+        g.last(layer, "Identity", best if layer.out_max_val else counted)
+        return
+    both = g.step(layer, "both", "Concat", counted, best, axis=1) if layer.out_max_val else counted
+    g.last(layer, "Reshape", both, g.integers(layer, "shape", -1, *shape))
+
+
+def _pool(g: Builder, layer: Pool, x: str, source: Shape) -> None:
     if layer.global_pool:
         g.last(layer, "GlobalMaxPool" if layer.mode == "max" else "GlobalAveragePool", x)
         return

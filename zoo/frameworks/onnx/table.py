@@ -22,7 +22,7 @@ def add_layer(g: Builder, layer: Layer, inputs: tuple[str, ...], shapes: list[Sh
     if isinstance(layer, layers.Weighted):
         weighted.add(g, layer, x, source, shape)
     elif isinstance(layer, layers.Pooling):
-        pooling.add(g, layer, x, source)
+        pooling.add(g, layer, x, source, shape)
     elif isinstance(layer, layers.Normalising):
         normalising.add(g, layer, x, shape)
     elif isinstance(layer, layers.Pointwise):

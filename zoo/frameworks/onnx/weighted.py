@@ -6,7 +6,7 @@ from typing import assert_never
 
 from zoo.axes import axis_index
 from zoo.frameworks.onnx.builder import Builder, pads_of, parameters, reshape_last
-from zoo.layers import Conv, Dense, Shape, Weighted
+from zoo.layers import Conv, Deconv, Dense, Shape, Weighted
 from zoo.shapes import window
 
 
@@ -15,6 +15,8 @@ def add(g: Builder, layer: Weighted, x: str, source: Shape, shape: Shape) -> Non
     match layer:
         case Conv():
             _conv(g, layer, x, source)
+        case Deconv():
+            _deconv(g, layer, x)
         case Dense():
             _dense(g, layer, x, source, shape)
         case _:
@@ -31,6 +33,20 @@ def _conv(g: Builder, layer: Conv, x: str, source: Shape) -> None:
         kernel_shape=layer.kernel,
         strides=layer.stride,
         pads=pads_of(at),
+        dilations=layer.dilation,
+        group=layer.groups,
+    )
+
+
+def _deconv(g: Builder, layer: Deconv, x: str) -> None:
+    g.last(
+        layer,
+        "ConvTranspose",
+        x,
+        *_weights(layer),
+        kernel_shape=layer.kernel,
+        strides=layer.stride,
+        pads=layer.pad * 2,
         dilations=layer.dilation,
         group=layer.groups,
     )

@@ -5,6 +5,8 @@ Axes count the batch as 0; pads are (left, right, top, bottom), as in `torch.nn.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -102,6 +104,87 @@ class SpatialLocalResponseNorm(nn.Module):
         return x * (self.k + self.alpha * mean_square) ** -self.beta
 
 
+class Abs(nn.Module):
+    """``|x|``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return x.abs()
+
+
+class Clip(nn.Module):
+    """``max(low, min(x, high))`` as Caffe does it: `low` where it is the greater, and in place of NaN."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        capped = x.clamp(max=self.high)
+        return torch.where(capped > self.low, capped, self.low)
+
+
+class Exp(nn.Module):
+    """``base ** (shift + scale * x)``; what overflows is the factor that reads x, as in Caffe."""
+
+    def __init__(self, base: float, scale: float, shift: float) -> None:
+        super().__init__()
+        self.scale, self.factor = scale * math.log(base), base**shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return self.factor * torch.exp(self.scale * x)
+
+
+class Log(nn.Module):
+    """``log(shift + scale * x)`` to a base."""
+
+    def __init__(self, base: float, scale: float, shift: float) -> None:
+        super().__init__()
+        self.factor, self.scale, self.shift = 1 / math.log(base), scale, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return self.factor * torch.log(self.scale * x + self.shift)
+
+
+class Swish(nn.Module):
+    """``x * sigmoid(beta * x)``."""
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return x * torch.sigmoid(self.beta * x)
+
+
+class Threshold(nn.Module):
+    """1 where x is greater than the threshold, else 0."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return (x > self.threshold).to(x.dtype)
+
+
+class SharedPReLU(nn.Module):
+    """``max(x, 0) + weight * min(x, 0)`` with one slope for all, a number without axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return x.clamp(min=0) + self.weight * x.clamp(max=0)
+
+
 class Power(nn.Module):
     """``(shift + scale * x) ** power``."""
 
@@ -137,6 +220,156 @@ class Slice(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape; the axis becomes ``stop - start`` long."""
         return x.narrow(self.axis, self.start, self.stop - self.start)
+
+
+class Reshape(nn.Module):
+    """Every item of the batch in another shape."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x ... to N x `shape`."""
+        return x.reshape(-1, *self.shape)
+
+
+class Permute(nn.Module):
+    """Axes in another order."""
+
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Axis i of the result is axis `order[i]`."""
+        return x.permute(self.order)
+
+
+class Tile(nn.Module):
+    """The input several times along each axis."""
+
+    def __init__(self, times: tuple[int, ...]) -> None:
+        super().__init__()
+        self.times = times
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Every axis becomes as many times longer."""
+        return x.repeat(self.times)
+
+
+class Crop(nn.Module):
+    """The first input cut to the size of the second, from an axis on."""
+
+    def __init__(self, axis: int, offsets: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axis, self.offsets = axis, offsets
+
+    def forward(self, x: Tensor, size: Tensor) -> Tensor:
+        """No offset is 0, one serves every axis that is cut."""
+        axes = range(self.axis, x.dim())
+        offsets = self.offsets if len(self.offsets) == len(axes) else (self.offsets or (0,)) * len(axes)
+        for axis, start in zip(axes, offsets, strict=True):
+            x = x.narrow(axis, start, size.shape[axis])
+        return x
+
+
+class Shuffle(nn.Module):
+    """The channels of equal groups by turns."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x ... to the same shape."""
+        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class Axpy(nn.Module):
+    """``a * x + y``."""
+
+    def forward(self, a: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """One factor a channel, N x C or N x C x 1 x 1."""
+        return a.reshape(*a.shape[:2], *[1] * (x.dim() - 2)) * x + y
+
+
+class Interp(nn.Module):
+    """Bilinear to another size, the corners aligned, after rows and columns are cut off (pads of at most 0)."""
+
+    def __init__(self, size: tuple[int, int], pad_beg: int, pad_end: int) -> None:
+        super().__init__()
+        self.size, self.pads = size, (pad_beg, pad_end) * 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W to N x C x `size`."""
+        cut = functional.pad(x, self.pads)
+        return functional.interpolate(cut, self.size, mode="bilinear", align_corners=True)
+
+
+class Reduction(nn.Module):
+    """A coefficient times the "sum", "asum" (of absolutes), "sumsq" (of squares) or "mean" from an axis on."""
+
+    def __init__(self, operation: str, axis: int, coefficient: float) -> None:
+        super().__init__()
+        self.operation, self.axis, self.coefficient = operation, axis, coefficient
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The axes before `axis` are left."""
+        x = {"asum": x.abs(), "sumsq": x * x}.get(self.operation, x).flatten(self.axis)
+        return self.coefficient * (x.mean(-1) if self.operation == "mean" else x.sum(-1))
+
+
+class ArgMax(nn.Module):
+    """Where the greatest numbers stand, greatest first, and of equals the last first; see Caffe's ArgMax."""
+
+    def __init__(self, top_k: int, out_max_val: bool, axis: int | None) -> None:
+        super().__init__()
+        self.top_k, self.out_max_val, self.axis = top_k, out_max_val, axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Along the axis, or of each item as a whole: N x 1 (or 2, with the numbers) x top_k x 1 ..."""
+        rows = x.flatten(1) if self.axis is None else x.movedim(self.axis, -1)
+        best, order = rows.flip(-1).sort(dim=-1, descending=True, stable=True)
+        best, order = best[..., : self.top_k], (rows.shape[-1] - 1 - order[..., : self.top_k]).to(x.dtype)
+        if self.axis is not None:
+            return (best if self.out_max_val else order).movedim(-1, self.axis)
+        found = torch.stack([order, best] if self.out_max_val else [order], dim=1)
+        return found.reshape(*found.shape, *[1] * (x.dim() - 3))
+
+
+class Normalize(nn.Module):
+    """``weight * x / sqrt(eps + sum(x^2))``, the sum over some axes, the weight broadcast over `trailing` last ones."""
+
+    def __init__(self, shape: tuple[int, ...], trailing: int, axes: tuple[int, ...], eps: float) -> None:
+        super().__init__()
+        self.trailing, self.axes, self.eps = (1,) * trailing, axes, eps
+        self.weight = nn.Parameter(torch.ones(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        norm = ((x * x).sum(self.axes, keepdim=True) + self.eps).sqrt()
+        return self.weight.reshape(self.weight.shape + self.trailing) * (x / norm)
+
+
+class MVN(nn.Module):
+    """Mean and, if asked, variance of every map (or item, across its channels) normalised; eps is outside the root."""
+
+    def __init__(self, across_channels: bool, normalize_variance: bool, eps: float) -> None:
+        super().__init__()
+        self.axes, self.normalize_variance, self.eps = (
+            ((1, 2, 3) if across_channels else (2, 3)),
+            normalize_variance,
+            eps,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Up to four axes; the result has four."""
+        x = x.reshape(*x.shape, *[1] * (4 - x.dim()))
+        x = x - x.mean(self.axes, keepdim=True)
+        if not self.normalize_variance:
+            return x
+        return x / ((x * x).mean(self.axes, keepdim=True).sqrt() + self.eps)
 
 
 class Eltwise(nn.Module):

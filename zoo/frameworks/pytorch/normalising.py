@@ -10,7 +10,7 @@ from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
-from zoo.layers import LRN, BatchNorm, Normalising, Shape, Softmax
+from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Shape, Softmax
 
 
 def call(layer: Normalising, shape: Shape) -> Call:
@@ -20,6 +20,12 @@ def call(layer: Normalising, shape: Shape) -> Call:
             return _lrn(layer, shape)
         case BatchNorm():
             return _batch_norm(layer, shape)
+        case Normalize():
+            axes = tuple(range(1, len(shape) + 1)) if layer.across_spatial else (1,)
+            size, trailing = ((), 0) if layer.shared else (shape[:1], len(shape) - 1)
+            return Call(make=modules.Normalize, args=(size, trailing, axes, layer.eps))
+        case MVN():
+            return Call(make=modules.MVN, args=(layer.across_channels, layer.normalize_variance, layer.eps))
         case Softmax():
             return Call(make=nn.Softmax, options={"dim": axis_index(layer.name, layer.axis, shape)})
         case _:

@@ -10,7 +10,22 @@ from torch import nn
 from zoo.axes import affine_shape, axis_index
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call, unless
-from zoo.layers import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Shape, Sigmoid, TanH
+from zoo.layers import (
+    Axpy,
+    Bias,
+    Dropout,
+    Eltwise,
+    Function,
+    Pointwise,
+    Power,
+    PReLU,
+    ReLU,
+    Scale,
+    Shape,
+    Sigmoid,
+    TanH,
+    Unary,
+)
 
 
 def call(layer: Pointwise, inputs: Sequence[Shape]) -> Call:
@@ -19,6 +34,10 @@ def call(layer: Pointwise, inputs: Sequence[Shape]) -> Call:
     match layer:
         case ReLU():
             return Call(make=nn.LeakyReLU, args=(layer.negative_slope,)) if layer.negative_slope else Call(make=nn.ReLU)
+        case PReLU():
+            return Call(make=modules.SharedPReLU) if layer.shared else Call(make=nn.PReLU, args=(shape[0],))
+        case Unary():
+            return _unary(layer)
         case Sigmoid():
             return Call(make=nn.Sigmoid)
         case TanH():
@@ -36,12 +55,31 @@ def call(layer: Pointwise, inputs: Sequence[Shape]) -> Call:
                 options = unless(not layer.bias, bias=inputs[1])
                 return Call(make=modules.Multiply, args=(len(shape) - len(inputs[1]),), options=options)
             return Call(make=modules.Scale, args=_affine(layer, shape), options=options)
+        case Axpy():
+            return Call(make=modules.Axpy)
         case Bias():
             if len(inputs) == 2:
                 return Call(make=modules.Add, args=(len(shape) - len(inputs[1]),))
             return Call(make=modules.Bias, args=_affine(layer, shape))
         case _:
             assert_never(layer)
+
+
+# Function -> the module that takes the function's numbers.
+_UNARY: dict[Function, type[nn.Module]] = {
+    "abs": modules.Abs,
+    "bnll": nn.Softplus,
+    "clip": modules.Clip,
+    "elu": nn.ELU,
+    "exp": modules.Exp,
+    "log": modules.Log,
+    "swish": modules.Swish,
+    "threshold": modules.Threshold,
+}
+
+
+def _unary(layer: Unary) -> Call:
+    return Call(make=_UNARY[layer.function], args=layer.numbers)
 
 
 def _affine(layer: Scale | Bias, shape: Shape) -> tuple[Shape, int]:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from torch import nn
 
+from zoo.axes import axis_index
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call, pads, short, unless
-from zoo.layers import Pooling, Shape
-from zoo.shapes import window
+from zoo.layers import ArgMax, Interp, Pool, Pooling, Reduction, Shape
+from zoo.shapes import interp_size, window
 
 
 def call(layer: Pooling, shape: Shape) -> Call:
     """The family's part of `zoo.frameworks.pytorch.table.call`."""
+    match layer:
+        case Pool():
+            return _pool(layer, shape)
+        case Interp():
+            return Call(make=modules.Interp, args=(interp_size(layer, shape), layer.pad_beg, layer.pad_end))
+        case Reduction():
+            axis = axis_index(layer.name, layer.axis, shape)
+            return Call(make=modules.Reduction, args=(layer.operation, axis, layer.coeff))
+        case ArgMax():
+            return Call(make=modules.ArgMax, args=(layer.top_k, layer.out_max_val, layer.axis))
+        case _:
+            assert_never(layer)
+
+
+def _pool(layer: Pool, shape: Shape) -> Call:
     if layer.global_pool:
         return Call(make=nn.AdaptiveMaxPool2d if layer.mode == "max" else nn.AdaptiveAvgPool2d, args=(1,))
     place = window(layer, shape)

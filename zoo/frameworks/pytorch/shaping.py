@@ -9,7 +9,8 @@ from torch import nn
 from zoo.axes import axis_index
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
-from zoo.layers import Concat, Flatten, Shape, Shaping, Slice
+from zoo.layers import Concat, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
+from zoo.shapes import permutation, reshaped
 
 
 def call(layer: Shaping, shape: Shape) -> Call:
@@ -21,5 +22,18 @@ def call(layer: Shaping, shape: Shape) -> Call:
             return Call(make=modules.Concat, args=(axis_index(layer.name, layer.axis, shape),))
         case Slice():
             return Call(make=modules.Slice, args=(axis_index(layer.name, layer.axis, shape), layer.start, layer.stop))
+        case Reshape():
+            return Call(make=modules.Reshape, args=(reshaped(layer, shape),))
+        case Permute():
+            return Call(make=modules.Permute, args=(permutation(layer, shape),))
+        case Crop():
+            return Call(make=modules.Crop, args=(axis_index(layer.name, layer.axis, shape), layer.offsets))
+        case Shuffle():
+            return Call(make=modules.Shuffle, args=(layer.groups,))
+        case Tile():
+            axis = axis_index(layer.name, layer.axis, shape)
+            return Call(
+                make=modules.Tile, args=(tuple(layer.tiles if i == axis else 1 for i in range(len(shape) + 1)),)
+            )
         case _:
             assert_never(layer)

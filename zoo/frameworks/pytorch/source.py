@@ -24,7 +24,9 @@ def source_text(spec: ModelSpec) -> str:
     calls, attributes, shapes = network_calls(spec), attribute_names(spec), activation_shapes(spec)
     helpers = sorted({made.make for made in calls.values() if made.make.__module__ == modules.__name__}, key=_line)
     body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in helpers)
-    imports = ["import torch"] * ("torch." in body) + ["from torch import Tensor, nn"]
+    imports = (
+        ["import math\n"] * ("math." in body) + ["import torch"] * ("torch." in body) + ["from torch import Tensor, nn"]
+    )
     imports += ["from torch.nn import functional"] * ("functional." in body)
     inputs = _text(", ".join(f"{source.name} (N x {shape_text(source.shape)})" for source in spec.inputs))
     results, kind = _text(", ".join(spec.outputs)), "Tensor" if len(spec.outputs) == 1 else "tuple[Tensor, ...]"

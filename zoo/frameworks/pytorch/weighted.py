@@ -10,7 +10,7 @@ from torch import nn
 from zoo.axes import axis_index
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call, pads, short, unless
-from zoo.layers import Conv, Dense, Shape, Weighted
+from zoo.layers import Conv, Deconv, Dense, Shape, Weighted
 from zoo.shapes import window
 
 
@@ -19,6 +19,8 @@ def call(layer: Weighted, shape: Shape) -> Call:
     match layer:
         case Conv():
             return _conv(layer, shape)
+        case Deconv():
+            return _deconv(layer, shape)
         case Dense():
             return _dense(layer, shape)
         case _:
@@ -37,6 +39,17 @@ def _conv(layer: Conv, shape: Shape) -> Call:
     if any(after > before for after, before in zip(place.after, place.before, strict=True)):
         return Call(make=modules.PaddedConv2d, args=args, options={"pads": pads(place), **options})
     return Call(make=nn.Conv2d, args=args, options={**unless(layer.pad == (0, 0), padding=short(layer.pad)), **options})
+
+
+def _deconv(layer: Deconv, shape: Shape) -> Call:
+    options: dict[str, object] = {
+        **unless(layer.stride == (1, 1), stride=short(layer.stride)),
+        **unless(layer.pad == (0, 0), padding=short(layer.pad)),
+        **unless(layer.groups == 1, groups=layer.groups),
+        **unless(layer.bias, bias=False),
+        **unless(layer.dilation == (1, 1), dilation=short(layer.dilation)),
+    }
+    return Call(make=nn.ConvTranspose2d, args=(shape[0], layer.out_channels, short(layer.kernel)), options=options)
 
 
 def _dense(layer: Dense, shape: Shape) -> Call:

@@ -13,6 +13,7 @@ from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.layers import (
     Conv,
+    Deconv,
     Dense,
     Dropout,
     Layer,
@@ -22,17 +23,19 @@ from zoo.layers import (
     Shape,
     Sigmoid,
     TanH,
+    Unary,
 )
 from zoo.shapes import activation_shapes, parameter_table, tied
 
-# "HWIO": a convolution. "HWCO": a dense layer on C x H x W maps, as slim writes it: a convolution as large as the map.
+# "HWIO": a convolution; transposed, I is what comes out.
+# "HWCO": a dense layer on C x H x W maps, as slim writes it: a convolution as large as the map.
 # "11IO": a dense layer on the 1 x 1 map such a convolution leaves. "IO": a matrix. "": as in the canonical form.
 Layout: TypeAlias = Literal["HWIO", "HWCO", "11IO", "IO", ""]
 
 # The canonical layout of the same parameter; see `zoo.wire.layout`.
 _CANONICAL: dict[Layout, str] = {"HWIO": "OIHW", "HWCO": "O(CHW)", "11IO": "OI", "IO": "OI", "": ""}
 
-_ELEMENTWISE = ReLU | Sigmoid | TanH | Power | Dropout
+_ELEMENTWISE = ReLU | Sigmoid | TanH | Power | Unary | Dropout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +115,7 @@ def keeps_map(spec: ModelSpec) -> set[str]:
         match layer:
             case Dense():
                 starts = source in kept or _reads_maps(layer, shapes[source])
-            case ReLU() | Sigmoid() | TanH() | Power() | Dropout():
+            case ReLU() | Sigmoid() | TanH() | Power() | Unary() | Dropout():
                 starts = source in kept
             case _:
                 starts = False
@@ -142,7 +145,7 @@ def variables(spec: ModelSpec) -> list[Variable]:
         layer_name = parameter.rpartition(".")[0]
         layer, source = spec.layer(layer_name), wiring[layer_name][0]
         layout: Layout = ""
-        if row.start == "kernel" and isinstance(layer, Conv):
+        if row.start == "kernel" and isinstance(layer, Conv | Deconv):
             layout = "HWIO"
         elif row.start == "kernel" and isinstance(layer, Dense):
             layout = dense_layout(layer, shapes[source], on_map=source in kept)

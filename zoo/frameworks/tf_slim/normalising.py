@@ -6,8 +6,9 @@ from math import prod
 from typing import assert_never
 
 from zoo.frameworks.tf_slim.calls import Expression, Name, call
-from zoo.frameworks.tf_slim.site import Site, native_axis
-from zoo.layers import LRN, BatchNorm, Normalising, Shape, Softmax
+from zoo.frameworks.tf_slim.site import Site, native, native_axis, parameter
+from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Shape, Softmax
+from zoo.parameters import layer_parameters
 
 
 def expression(layer: Normalising, at: Site) -> Expression:
@@ -18,6 +19,14 @@ def expression(layer: Normalising, at: Site) -> Expression:
             return _lrn(layer, x, shape, at.scope)
         case BatchNorm():
             return _batch_norm(layer, x, shape, at.scope)
+        case Normalize():
+            axes = [*range(1, len(shape) + 1)] if layer.across_spatial else [native_axis(layer, 1, shape)]
+            (row,) = layer_parameters(layer, at.shapes)
+            weight = parameter(f"{at.scope}/{row.slim}", row, 1, shape)
+            return call("tf.multiply", call("normalize", x, axes, layer.eps), weight, name=at.scope)
+        case MVN():
+            image = x if shape == at.shape else native(call("tf.reshape", x, [-1, *at.shape]), at.shape)
+            return call("mvn", image, layer.across_channels, layer.normalize_variance, layer.eps, scope=at.scope)
         case Softmax():
             return call("tf.nn.softmax", x, axis=native_axis(layer, layer.axis, shape), name=at.scope)
         case _:

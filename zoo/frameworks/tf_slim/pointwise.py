@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import assert_never
 
 from zoo.axes import axis_index
 from zoo.frameworks.tf_slim.calls import Expression, Name, call
-from zoo.frameworks.tf_slim.site import Site, canonical, native
-from zoo.layers import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Shape, Sigmoid, TanH
-from zoo.parameters import Parameter, layer_parameters
+from zoo.frameworks.tf_slim.site import Site, beside, canonical, parameter
+from zoo.layers import Axpy, Bias, Dropout, Eltwise, Pointwise, Power, PReLU, ReLU, Scale, Sigmoid, TanH, Unary
+from zoo.parameters import layer_parameters
 
 
 def expression(layer: Pointwise, at: Site) -> Expression:
@@ -19,6 +20,10 @@ def expression(layer: Pointwise, at: Site) -> Expression:
             return call("tf.nn.relu", x, name=scope)
         case ReLU():
             return call("tf.nn.leaky_relu", x, alpha=layer.negative_slope, name=scope)
+        case PReLU():
+            return _prelu(layer, at)
+        case Unary():
+            return _unary(layer, x, scope)
         case Sigmoid():
             return call("tf.nn.sigmoid", x, name=scope)
         case TanH():
@@ -30,6 +35,10 @@ def expression(layer: Pointwise, at: Site) -> Expression:
             return call("slim.dropout", x, keep, is_training=Name("is_training"), scope=scope)
         case Eltwise():
             return _eltwise(layer, [*at.inputs], scope)
+        case Axpy():
+            a, scaled, y = at.inputs
+            factor = beside(canonical(a, at.shapes[0]), 0, at.shapes[1][:1], at.shapes[1])
+            return call("tf.add", call("tf.multiply", scaled, factor), y, name=scope)
         case Scale() | Bias():
             return _affine(layer, at)
         case _:
@@ -40,14 +49,42 @@ def _affine(layer: Scale | Bias, at: Site) -> Expression:
     """A product, a sum or both, with the parameters that the layer has, else with the second activation."""
     result, shape, rows = at.inputs[0], at.shapes[0], layer_parameters(layer, at.shapes)
     axis = 1 if len(at.inputs) == 2 else axis_index(layer.name, layer.axis, shape)
-    operands = [_parameter(f"{at.scope}/{row.slim}", row, axis, shape) for row in rows]
+    operands = [parameter(f"{at.scope}/{row.slim}", row, axis, shape) for row in rows]
     if len(at.inputs) == 2:
-        operands.insert(0, _beside(at.inputs[1], 0, at.shapes[1], shape))
+        operands.insert(0, beside(at.inputs[1], 0, at.shapes[1], shape))
     functions = ["tf.add"] if isinstance(layer, Bias) else ["tf.multiply", "tf.add"]
     for i, (function, operand) in enumerate(zip(functions, operands, strict=False)):
         last = i == len(functions) - 1
         result = call(function, result, operand, name=at.scope if last else None)
     return result
+
+
+def _prelu(layer: PReLU, at: Site) -> Expression:
+    x, shape, (row,) = at.inputs[0], at.shapes[0], layer_parameters(layer, at.shapes)
+    slope = parameter(f"{at.scope}/{row.slim}", row, 1, shape)
+    return call("tf.add", call("tf.nn.relu", x), call("tf.multiply", slope, call("tf.minimum", x, 0.0)), name=at.scope)
+
+
+def _unary(layer: Unary, x: Expression, scope: str) -> Expression:
+    match layer.function, layer.numbers:
+        case "abs", ():
+            return call("tf.abs", x, name=scope)
+        case "bnll", ():
+            return call("tf.nn.softplus", x, name=scope)
+        case "elu", (alpha,):
+            below = call("tf.multiply", call("tf.expm1", call("tf.minimum", x, 0.0)), alpha)
+            return call("tf.add", call("tf.nn.relu", x), below, name=scope)
+        case "exp", (base, scale, shift):
+            # As exp_layer.cpp: what overflows is the factor that reads x.
+            power = call("tf.exp", call("tf.multiply", x, scale * log(base)))
+            return call("tf.multiply", power, base**shift, name=scope)
+        case "log", (base, scale, shift):
+            read = call("tf.add", call("tf.multiply", x, scale), shift)
+            return call("tf.divide", call("tf.log", read), log(base), name=scope)
+        case "swish", (beta,):
+            return call("tf.multiply", x, call("tf.nn.sigmoid", call("tf.multiply", x, beta)), name=scope)
+        case _:
+            return call(layer.function, x, *layer.numbers, scope=scope)
 
 
 def _power(layer: Power, x: Expression, scope: str) -> Expression:
@@ -67,21 +104,3 @@ def _eltwise(layer: Eltwise, inputs: list[Expression], scope: str) -> Expression
     for other in inputs[1:]:
         made = call(function, made, other)
     return call("tf.identity", made, name=scope)
-
-
-def _parameter(name: str, row: Parameter, axis: int, shape: Shape) -> Expression:
-    initializer = call("tf.constant_initializer", 1.0 if row.start == "one" else 0.0)
-    return _beside(call("slim.model_variable", name, [*row.shape], initializer=initializer), axis, row.shape, shape)
-
-
-def _beside(value: Expression, axis: int, size: Shape, shape: Shape) -> Expression:
-    """A parameter (`axis` at least 1) or activation (`axis` 0) of `size`, broadcast along an activation of `shape`."""
-    if axis == 0 and size == shape:
-        return value
-    if len(shape) == 3 and axis == 1 and len(size) == 1:
-        return value  # a number a channel, and channels are last
-    if axis == 0:
-        full = [-1, *size, *[1] * (len(shape) - len(size))]
-        return native(call("tf.reshape", canonical(value, size), full), shape)
-    full = [*[1] * axis, *size, *[1] * (len(shape) + 1 - axis - len(size))]
-    return native(call("tf.reshape", value, full), shape)

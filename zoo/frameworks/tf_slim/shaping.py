@@ -6,7 +6,8 @@ from typing import assert_never
 
 from zoo.frameworks.tf_slim.calls import Expression, call
 from zoo.frameworks.tf_slim.site import Site, canonical, native, native_axis
-from zoo.layers import Concat, Flatten, Shape, Shaping, Slice
+from zoo.layers import Concat, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
+from zoo.shapes import cuts, permutation
 
 
 def expression(layer: Shaping, at: Site) -> Expression:
@@ -24,6 +25,24 @@ def expression(layer: Shaping, at: Site) -> Expression:
             begin = [layer.start if i == axis else 0 for i in range(rank)]
             size = [layer.stop - layer.start if i == axis else -1 for i in range(rank)]
             return call("tf.slice", x, begin, size, name=at.scope)
+        case Reshape():
+            return _reshape(x, shape, at.shape, at.scope)
+        case Permute():
+            return native(call("tf.transpose", canonical(x, shape), [*permutation(layer, shape)]), at.shape)
+        case Crop():
+            found = cuts(layer, at.shapes)
+            found = [*found[1:], found[0]] if len(shape) == 3 else found
+            begin, size = [start for start, _ in found], [stop - start for start, stop in found]
+            return call("tf.slice", x, [0, *begin], [-1, *size], name=at.scope)
+        case Shuffle():
+            groups = [-1, layer.groups, shape[0] // layer.groups, *shape[1:]]
+            order = [0, 2, 1, *range(3, len(groups))]
+            turns = call("tf.transpose", call("tf.reshape", canonical(x, shape), groups), order)
+            return native(call("tf.reshape", turns, [-1, *shape]), shape)
+        case Tile():
+            axis = native_axis(layer, layer.axis, shape)
+            times = [layer.tiles if i == axis else 1 for i in range(len(shape) + 1)]
+            return call("tf.tile", x, times, name=at.scope)
         case _:
             assert_never(layer)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from zoo.axes import axis_index
 from zoo.frameworks.tf_slim.calls import Activation, Expression, call
 from zoo.layers import Layer, Pair, Shape
+from zoo.parameters import Parameter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,3 +70,22 @@ def padded(x: Expression, before: Pair, after: Pair, value: Expression = None) -
     if borders == [[0, 0], [0, 0]]:
         return x
     return call("tf.pad", x, [[0, 0], *borders, [0, 0]], constant_values=value)
+
+
+def parameter(name: str, row: Parameter, axis: int, shape: Shape) -> Expression:
+    """A parameter as a variable, broadcast along an activation of `shape` from `axis` on."""
+    initializer = call("tf.constant_initializer", 0.0 if row.start == "offset" else row.start)
+    return beside(call("slim.model_variable", name, [*row.shape], initializer=initializer), axis, row.shape, shape)
+
+
+def beside(value: Expression, axis: int, size: Shape, shape: Shape) -> Expression:
+    """A parameter (`axis` at least 1) or activation (`axis` 0) of `size`, broadcast along an activation of `shape`."""
+    if axis == 0 and size == shape:
+        return value
+    if len(shape) == 3 and axis == 1 and len(size) == 1:
+        return value  # a number a channel, and channels are last
+    if axis == 0:
+        full = [-1, *size, *[1] * (len(shape) - len(size))]
+        return native(call("tf.reshape", canonical(value, size), full), shape)
+    full = [*[1] * axis, *size, *[1] * (len(shape) + 1 - axis - len(size))]
+    return native(call("tf.reshape", value, full), shape)

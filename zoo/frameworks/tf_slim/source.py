@@ -34,7 +34,8 @@ def source_text(spec: ModelSpec) -> str:
     layers.append("import tensorflow.compat.v1 as tf\nimport tf_slim as slim")
     helpers = {node: text for node, text in _helpers().items() if node in used}
     layers += helpers.values()
-    grouped = ", grouped_conv2d" if "grouped_conv2d" in used else ""
+    own = ("grouped_conv2d", "transposed_conv2d")
+    grouped = "".join(f", {name}" for name in own if name in used)
     layers.append(_arg_scope(spec, table, grouped))
     layers.append(_function(spec, table, calls, name))
     layers.append(f"{name}.default_image_size = {_image_size(spec)}")

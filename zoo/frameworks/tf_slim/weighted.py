@@ -9,7 +9,7 @@ from zoo.axes import axis_index
 from zoo.frameworks.tf_slim.calls import Call, Expression, Name, call
 from zoo.frameworks.tf_slim.naming import dense_layout
 from zoo.frameworks.tf_slim.site import Site, canonical, native, padded, pair
-from zoo.layers import Conv, Dense, Weighted
+from zoo.layers import Conv, Deconv, Dense, Weighted
 from zoo.shapes import Window, window
 
 
@@ -18,6 +18,8 @@ def expression(layer: Weighted, at: Site) -> Expression:
     match layer:
         case Conv():
             return _conv(layer, at)
+        case Deconv():
+            return _deconv(layer, at)
         case Dense():
             return _dense(layer, at)
         case _:
@@ -38,6 +40,12 @@ def _conv(layer: Conv, at: Site) -> Expression:
         made = call("grouped_conv2d", x, outputs, [*layer.kernel], layer.groups, **options)
     else:
         made = call("slim.conv2d", x, outputs, [*layer.kernel], **options)
+    return _with_initial(made, at)
+
+
+def _deconv(layer: Deconv, at: Site) -> Expression:
+    sides = [[*layer.kernel], layer.groups, [*layer.stride], [*layer.pad], [*layer.dilation]]
+    made = call("transposed_conv2d", at.inputs[0], layer.out_channels, *sides, scope=at.scope)
     return _with_initial(made, at)
 
 
