@@ -109,7 +109,6 @@ def build_parser() -> argparse.ArgumentParser:
     add = commands.add_parser("convert", help="carry weights into another format")
     _source(add)
     add.add_argument("-o", "--output", type=Path, required=True, metavar="DST")
-    add.add_argument("--from", dest="from_format", metavar="F", help="the source's format, if its suffix does not tell")
     add.add_argument("--to", dest="to_format", metavar="F", help="the target's format, if its suffix does not tell")
     add.add_argument("--num-classes", type=_positive, metavar="N", help="a new head for so many classes")
     _force(add)
@@ -190,6 +189,9 @@ def _network(parser: argparse.ArgumentParser) -> None:
 def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="a weights file, or an id of the manifest")
     _network(parser)
+    parser.add_argument(
+        "--from", dest="from_format", metavar="F", help="the source's format, if neither its bytes nor its suffix tell"
+    )
 
 
 def _positive(text: str) -> int:

@@ -194,9 +194,9 @@ def _load(options: argparse.Namespace, source: str) -> Any:
 
 def _convert(options: argparse.Namespace) -> int:
     from converters.convert import save, with_num_classes
-    from converters.formats import format_name, weights_format
+    from converters.formats import target_format, weights_format
 
-    to_format = format_name(options.output, options.to_format)
+    to_format = target_format(options.output, options.to_format)
     check_target(weights_format(to_format).main_file(options.output), force=options.force)
     weights = _load(options, options.source)
     if options.num_classes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.formats import NativeFile, WeightsFormat, format_name, weights_format
+from converters.formats import NativeFile, WeightsFormat, format_name, target_format, weights_format
 from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
 from zoo import registry
@@ -24,9 +24,6 @@ from zoo.wire.layout import blocks, convert_shape, packed
 from zoo.wire.mapped import release
 
 _LOG = logging.getLogger(__name__)
-
-# What Git leaves where a large file belongs, until it is pulled (git-lfs, docs/spec.md).
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 # So many blocks of a written file are compared with what was meant, then let go: the source is held, too.
 _HELD = 8
@@ -70,18 +67,15 @@ def open_file(path: Path, *, from_format: str | None = None) -> OpenedFile:
 
     Args:
         path: any format of `converters.formats`.
-        from_format: a format's name, where the suffix does not tell.
+        from_format: a format's name, where neither bytes nor suffix tell.
 
     Raises:
-        FileFormatError: missing, damaged or not what its name says.
+        FileFormatError: missing, damaged or no weights.
     """
     form = weights_format(format_name(path, from_format))
     main = form.main_file(path)
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
-    with main.open("rb") as file:
-        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise FileFormatError(main, "a pointer of Git LFS in the place of the file; get it with: git lfs pull")
     return OpenedFile(path=path, form=form, native=form.read(path))
 
 
@@ -91,10 +85,10 @@ def load(path: str | PathLike[str], *, spec: ModelSpec | None = None, from_forma
     Args:
         path: any format of `converters.formats`.
         spec: the network; left out, it is what the file itself says, or else the one family member that fits.
-        from_format: a format's name, where the suffix does not tell.
+        from_format: a format's name, where neither bytes nor suffix tell.
 
     Raises:
-        FileFormatError: missing, damaged or not what its name says.
+        FileFormatError: missing, damaged or no weights.
         WeightsError: does not fit the network; lists every problem.
         ZooError: another network than `spec`, or no single one that fits.
     """
@@ -246,7 +240,7 @@ def save(
         CheckFailedError: what was read back differs.
     """
     path = Path(path)
-    form = weights_format(format_name(path, to_format))
+    form = weights_format(target_format(path, to_format))
     main = form.main_file(path)
     check_target(main, force=force)
     with staging(main) as folder:

@@ -1,4 +1,4 @@
-"""What every file of ``converters/formats`` offers, and which file a suffix belongs to."""
+"""What every file of ``converters/formats`` offers, and which of them a weights file belongs to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+from converters.sniff import sniffed
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
@@ -85,12 +86,21 @@ class WeightsFormat(Protocol):
 
 
 def format_name(path: Path, explicit: str | None = None) -> str:
-    """The format of a file by its suffix, or as the user said."""
+    """The format of a file to be read: as the user said, else as its bytes say, else by its suffix.
+
+    Raises:
+        ZooError: nothing tells; or the bytes are no weights, and what they are instead.
+    """
+    return explicit or sniffed(path) or target_format(path)
+
+
+def target_format(path: Path, explicit: str | None = None) -> str:
+    """The format of a file to be written: as the user said, else by its suffix."""
     if path.name in ("", ".."):
         raise ZooError(f"{path}: is a folder, expected the name of a file")
     if explicit:
         return explicit
-    if path.with_name(path.name + ".index").exists() or path.suffix == ".index":
+    if path.suffix == ".index":
         return "tf_slim"
     if path.suffix in _NO_WEIGHTS:
         raise ZooError(f"{path}: {_NO_WEIGHTS[path.suffix].format(path.stem)}")

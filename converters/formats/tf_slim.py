@@ -24,18 +24,21 @@ _SLOTS = re.compile(
 _COUNTERS = re.compile(
     r"(^|/)(global_step|local_step|save_counter|learning_rate|beta[12]_power|_CHECKPOINTABLE_OBJECT_GRAPH)(_\d+)?$"
 )
+# CheckpointState, in protobuf's text form: which checkpoint of the folder was written last.
+_LAST = re.compile(r'^model_checkpoint_path: *"([^"\n]+)"', re.MULTILINE)
+_MAX_STATE = 1 << 16
 # slim's names, and those of tf.layers for the same variables.
 _ALIASES = {"weights": "kernel", "biases": "bias"}
 
 
 def read(path: Path) -> NativeFile:
-    """Every tensor of a checkpoint: a prefix, its ``.index``, or a V1 file.
+    """Every tensor of a checkpoint: a prefix, its ``.index``, a V1 file, or the folder of a checkpoint or SavedModel.
 
     Raises:
         FileFormatError: a file is missing, cut short, damaged, or leads out of its folder.
     """
     main = main_file(path)
-    tensors = read_v2(main.with_suffix("")) if main.suffix == ".index" else read_v1(main)
+    tensors = read_v2(main.with_name(main.name.removesuffix(".index"))) if main.suffix == ".index" else read_v1(main)
     return NativeFile(tensors=tensors, spec=_spec(tensors))
 
 
@@ -126,7 +129,19 @@ def write(path: Path, weights: Weights) -> None:
 
 
 def main_file(path: Path) -> Path:
-    """The index of a V2 checkpoint, or the one file of V1."""
+    """The index of a V2 checkpoint, or the one file of V1; in a folder, that of a SavedModel or of the last checkpoint."""
+    if path.is_dir() and not index_path(path).is_file():
+        return index_path(_in_folder(path))
     if path.suffix == ".index":
         return path
     return path if path.is_file() and not index_path(path).is_file() else index_path(path)
+
+
+def _in_folder(path: Path) -> Path:
+    """The prefix of the checkpoint that a folder is about: a SavedModel's variables, or what ``checkpoint`` names."""
+    if (path / "variables" / "variables.index").is_file() or not (path / "checkpoint").is_file():
+        return path / "variables" / "variables"
+    with (path / "checkpoint").open(encoding="utf-8", errors="replace") as file:
+        found = _LAST.search(file.read(_MAX_STATE))
+    # A file name alone: the folder may have been moved, and nothing outside it is read.
+    return path / Path(found[1]).name if found else path / "checkpoint"
