@@ -192,6 +192,10 @@ def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="from_format", metavar="F", help="the source's format, if neither its bytes nor its suffix tell"
     )
+    parser.add_argument("--map", dest="names", type=Path, metavar="FILE", help="YAML, their tensor: our parameter")
+    parser.add_argument("--map-out", type=Path, metavar="FILE", help="write that table, with what is open in it")
+    parser.add_argument("--ema", action="store_true", help="the moving averages in the place of the weights")
+    parser.add_argument("--narrow", action="store_true", help="round float64 that does not fit float32")
 
 
 def _positive(text: str) -> int:

@@ -182,14 +182,22 @@ def _find(source: str) -> tuple[Path, ModelSpec | None]:
 
 
 def _load(options: argparse.Namespace, source: str) -> Any:
-    from converters.convert import load
+    from converters.convert import Reading, load
+    from converters.names import read_map
 
     path, said = _find(source)
     if options.prototxt:
         said = _read_prototxt(options.prototxt)
     elif options.model:
         said = registry.model(options.model)
-    return load(path, spec=said, from_format=getattr(options, "from_format", None))
+    how = Reading(
+        from_format=options.from_format,
+        ema=options.ema,
+        narrow=options.narrow,
+        names=read_map(options.names) if options.names else None,
+        map_out=options.map_out,
+    )
+    return load(path, spec=said, how=how)
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -254,7 +262,9 @@ def _verify(options: argparse.Namespace) -> int:
     spec = _read_prototxt(options.prototxt) if options.prototxt else None
     if one and is_member:
         spec = registry.model(one)
-        weights = _load(argparse.Namespace(model=one, prototxt=None), options.weights) if options.weights else None
+        from converters.convert import load
+
+        weights = load(_find(options.weights)[0], spec=spec) if options.weights else None
         result = verify_model(weights.spec if weights else spec, weights, frameworks, **how)
     else:
         spec = spec or (registry.model(options.model) if options.model else None)

@@ -96,7 +96,7 @@ def _in_zip(path: Path) -> str | None:
 
 
 def _by_structure(path: Path, data: memoryview) -> str | None:
-    if data[-len(_TABLE) :] == _TABLE:
+    if bytes(data[-len(_TABLE) :]) == _TABLE:
         return "tf_slim"
     found = dict[int, int]()
     try:

@@ -63,7 +63,7 @@ def test_every_command_reads_a_file_of_any_name(
     assert main(["convert", theirs, *network, "-o", str(tmp_path / "w.npz")]) == 0
     assert main(["export", theirs, *network, "-o", str(tmp_path / "w.onnx"), "--no-verify"]) == 0
     assert main(["verify", theirs, str(tmp_path / "w.npz"), *network]) == 0
-    assert main(["eval", theirs, "--model", "alexnet_mini", "--data", "digits"]) == 0
+    assert main(["eval", theirs, *network, "--data", "digits"]) == 0
     assert "PASSED" in capsys.readouterr().out
 
 

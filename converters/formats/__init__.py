@@ -40,18 +40,20 @@ class NativeFile:
     """What a weights file holds, before anyone says which network it is.
 
     Attributes:
-        tensors: native name -> float32 array in the framework's own layout; views of a memory map where possible.
+        tensors: native name -> array in the framework's own layout; views of a memory map where possible.
         spec: the network the file itself describes (embedded metadata, a prototxt beside it), if it does.
         as_loaded: where the framework itself does not take every tensor as it stands: what it loads into a network that
             the user gave.
         as_saved: where the file says something of a network without describing it: a network, with what the file says
             otherwise.
+        averages: the moving averages of training, where the file holds them beside the tensors.
     """
 
     tensors: Mapping[str, Array]
     spec: ModelSpec | None = None
     as_loaded: Callable[[ModelSpec], Mapping[str, Array]] | None = None
     as_saved: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
+    averages: Mapping[str, Array] | None = None
 
     def loaded(self, spec: ModelSpec) -> Mapping[str, Array]:
         """The tensors as the framework itself loads them into `spec`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,11 +17,15 @@ from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.wire.checkpoint import index_path, read_v1, read_v2, write_v2
 
-# The last part of a slot's name, under the variable it belongs to: what tf.train's optimizers and averages keep.
+_LOG = logging.getLogger(__name__)
+
+# The last part of a slot's name, under the variable it belongs to: what tf.train's optimizers keep.
 _SLOTS = re.compile(
     r"[^/]/(Momentum|RMSProp|Adam|Adagrad|AdagradDA|Adadelta|Ftrl|ProximalAdagrad|LARSOptimizer"
-    r"|ExponentialMovingAverage|biased)(_\d+)?$"
+    r"|biased)(_\d+)?$"
 )
+# tf.train.ExponentialMovingAverage calls the average of a variable so.
+_AVERAGE = "/ExponentialMovingAverage"
 _COUNTERS = re.compile(
     r"(^|/)(global_step|local_step|save_counter|learning_rate|beta[12]_power|_CHECKPOINTABLE_OBJECT_GRAPH)(_\d+)?$"
 )
@@ -39,7 +44,13 @@ def read(path: Path) -> NativeFile:
     """
     main = main_file(path)
     tensors = read_v2(main.with_name(main.name.removesuffix(".index"))) if main.suffix == ".index" else read_v1(main)
-    return NativeFile(tensors=tensors, spec=_spec(tensors))
+    raw = {name: tensor for name, tensor in tensors.items() if not name.endswith(_AVERAGE)}
+    averages = {name.removesuffix(_AVERAGE): tensor for name, tensor in tensors.items() if name.endswith(_AVERAGE)}
+    if averages and not averages.keys() & raw.keys():
+        _LOG.info("%s: it holds moving averages alone (%s); taken", path, _AVERAGE)
+        raw, averages = raw | averages, {}
+    # A variable that has no average is itself what is evaluated (tf.train.ExponentialMovingAverage).
+    return NativeFile(tensors=raw, spec=_spec(raw), averages=raw | averages if averages else None)
 
 
 def _spec(tensors: Mapping[str, Array]) -> ModelSpec | None:
@@ -118,7 +129,7 @@ def _entry(variable: Variable, native: str, layout: str) -> Entry:
 
 
 def ignored(name: str) -> bool:
-    """Optimizer slots, moving averages beside the variables, and counters."""
+    """Optimizer slots and counters."""
     return bool(_SLOTS.search(name) or _COUNTERS.search(name))
 
 
@@ -129,7 +140,7 @@ def write(path: Path, weights: Weights) -> None:
 
 
 def main_file(path: Path) -> Path:
-    """The index of a V2 checkpoint, or the one file of V1; in a folder, that of a SavedModel or of the last checkpoint."""
+    """The index of a V2 checkpoint, or the one file of V1; in a folder, of its SavedModel or its last checkpoint."""
     if path.is_dir() and not index_path(path).is_file():
         return index_path(_in_folder(path))
     if path.suffix == ".index":
