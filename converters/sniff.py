@@ -7,8 +7,10 @@ import struct
 import zipfile
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 from zoo.errors import FileFormatError
+from zoo.registry import imported
 from zoo.wire.mapped import mapped
 from zoo.wire.protobuf import BYTES, VARINT, fields
 
@@ -25,6 +27,10 @@ _LENGTH = struct.Struct("<Q")
 _FIELDS = 10_000
 _MODEL_GRAPH, _NET_NAME, _NET_LAYERS, _NET_LAYER = 7, 1, 2, 100
 _SOLVER_ITER, _SOLVER_NET, _SOLVER_HISTORY = 1, 2, 3
+
+_SOLVER = "is a solver's state, its momenta and no weights; these are in {}.caffemodel beside it"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_MATLAB = b"MATLAB "
 
 # How a file begins that is no weights -> what it is, and what to do.
 _OTHERS = {
@@ -62,7 +68,29 @@ def sniffed(path: Path) -> str | None:
             raise FileFormatError(path, f"is {what}")
     if head[257:262] == b"ustar":
         raise FileFormatError(path, "is a tar archive; unpack it first")
+    if is_hdf5(path):
+        return _in_hdf5(path)
     return _by_head(path, head, len(data)) or _by_structure(path, data)
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5 from its first byte, or after the header that MATLAB gives it."""
+    with path.open("rb") as file:
+        starts = (file.read(len(_HDF5)), file.seek(_HEAD) and file.read(len(_HDF5)))
+    return _HDF5 in starts
+
+
+def _in_hdf5(path: Path) -> str:
+    with path.open("rb") as file:
+        if file.read(len(_MATLAB)) == _MATLAB:
+            return "matconvnet"
+    try:
+        groups = cast(Any, imported("zoo.wire.hdf5", "keras")).top_names(path)
+    except ValueError as error:
+        raise FileFormatError(path, str(error)) from error
+    if {"learned_net", "history"} & groups:
+        raise FileFormatError(path, _SOLVER.format(path.stem))
+    return "caffe" if groups == {"data"} else "keras"
 
 
 def _is_checkpoint_folder(path: Path) -> bool:
@@ -90,6 +118,8 @@ def _in_zip(path: Path) -> str | None:
     # torch finds its records whatever their case.
     if any(re.search(r"(^|/)(data|constants)\.pkl$", name, re.IGNORECASE) for name in names):
         return "pytorch"
+    if "model.weights.h5" in names:
+        return "keras"
     if names and all(name.endswith(".npy") for name in names):
         return "numpy"
     return None
@@ -108,8 +138,6 @@ def _by_structure(path: Path, data: memoryview) -> str | None:
         return "onnx"
     solver = {_SOLVER_ITER: VARINT, _SOLVER_HISTORY: BYTES}
     if solver.items() <= found.items() and found.get(_SOLVER_NET, BYTES) == BYTES:
-        raise FileFormatError(
-            path, f"is a solver's state, its momenta and no weights; these are in {path.stem}.caffemodel beside it"
-        )
+        raise FileFormatError(path, _SOLVER.format(path.stem))
     is_named = found.get(_NET_NAME) == BYTES
     return "caffe" if _NET_LAYER in found or (_NET_LAYERS in found and is_named) else None

@@ -32,6 +32,8 @@ EXTRAS = {
     "cv2": "caffe",
     "google": "caffe",  # protobuf
     "google_crc32c": "tf_checkpoint",
+    "h5py": "keras",
+    "scipy": "mat",
     "PIL": "images",
     "pooch": "fetch",
     "requests": "fetch",

@@ -30,8 +30,9 @@ SUFFIXES = {
 # Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
 _NO_WEIGHTS = {
     ".solverstate": "a solver's state, its momenta and no weights; these are in {}.caffemodel beside it",
-    ".h5": "HDF5, which is not read here; save the weights in another format (Caffe: snapshot_format: BINARYPROTO)",
-    ".mat": "a file of MATLAB (MatConvNet), which is not read here; save its arrays as .npz from Python",
+    ".h5": "HDF5 (Keras, Caffe) is read here, not written; choose another format",
+    ".keras": "Keras files are read here, not written; choose another format",
+    ".mat": "MATLAB's files (MatConvNet) are read here, not written; choose another format",
 }
 
 

@@ -6,16 +6,19 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from converters.formats import NativeFile
 from converters.tensormap import Entry, to_native
 from converters.weights import Array, Weights
 from zoo import registry
+from zoo.errors import FileFormatError
 from zoo.frameworks.tf_slim import Layout, Variable, identifier, variables
-from zoo.layers import ModelSpec
+from zoo.layers import Conv, ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.wire.checkpoint import index_path, read_v1, read_v2, write_v2
+from zoo.wire.object_graph import OBJECT_GRAPH, variable_names
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,6 +35,8 @@ _COUNTERS = re.compile(
 # CheckpointState, in protobuf's text form: which checkpoint of the folder was written last.
 _LAST = re.compile(r'^model_checkpoint_path: *"([^"\n]+)"', re.MULTILINE)
 _MAX_STATE = 1 << 16
+# What Keras calls layers that have no name, and an object checkpoint those of a model.
+_AUTOMATIC = re.compile(r"(?:^|/)(conv2d|dense|layer_with_weights)(?:[-_](\d+))?$")
 # slim's names, and those of tf.layers for the same variables.
 _ALIASES = {"weights": "kernel", "biases": "bias"}
 
@@ -44,6 +49,13 @@ def read(path: Path) -> NativeFile:
     """
     main = main_file(path)
     tensors = read_v2(main.with_name(main.name.removesuffix(".index"))) if main.suffix == ".index" else read_v1(main)
+    graph = tensors.get(OBJECT_GRAPH)
+    if graph is not None:
+        try:
+            names = variable_names(graph.data, tensors)
+        except ValueError as error:
+            raise FileFormatError(main, f"no sound checkpoint: {error}") from error
+        tensors = {name: tensors[key] for key, name in names.items()}
     raw = {name: tensor for name, tensor in tensors.items() if not name.endswith(_AVERAGE)}
     averages = {name.removesuffix(_AVERAGE): tensor for name, tensor in tensors.items() if name.endswith(_AVERAGE)}
     if averages and not averages.keys() & raw.keys():
@@ -78,6 +90,10 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
     if tensors is None:
         return [_entry(variable, f"{identifier(spec.name)}/{variable.name}", variable.layout) for variable in ours]
     scope = _scope(identifier(spec.name), ours, tensors)
+    if not any(scope + name in tensors for variable in ours for name in _names(variable)):
+        counted = _counted(spec, ours, tensors)
+        if counted:
+            return counted
     found = list[Entry]()
     for variable in ours:
         names = [scope + name for name in _names(variable)]
@@ -91,6 +107,36 @@ def _names(variable: Variable) -> Iterator[str]:
     layer, _, kind = variable.name.rpartition("/")
     if kind in _ALIASES:
         yield f"{layer}/{_ALIASES[kind]}"
+
+
+def _counted(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array]) -> list[Entry]:
+    """By the numbers Keras gives to layers without names, where it has counted as many of each kind; else nothing."""
+    numbered = list[tuple[str, int, str]]()
+    for stem in dict.fromkeys(name.rpartition("/")[0] for name in tensors if not ignored(name)):
+        found = _AUTOMATIC.search(stem)
+        if not found:
+            return []
+        numbered.append((found[1], int(found[2] or 0), stem))
+    stems = [(kind, stem) for kind, _, stem in sorted(numbered)]
+    layers = list(dict.fromkeys(variable.parameter.rpartition(".")[0] for variable in ours))
+    if stems and stems[0][0] == "layer_with_weights":
+        kinds = dict.fromkeys(layers, "layer_with_weights")
+    else:
+        kinds = {layer: "conv2d" if isinstance(spec.layer(layer), Conv) else "dense" for layer in layers}
+    named = dict[str, str]()
+    for kind in dict.fromkeys(kinds.values()):
+        mine, theirs = [layer for layer in layers if kinds[layer] == kind], [stem for k, stem in stems if k == kind]
+        if len(mine) != len(theirs):
+            return []
+        named |= dict(zip(mine, theirs, strict=True))
+    if len(named) != len(stems):
+        return []
+    table = list[Entry]()
+    for variable in ours:
+        layer, kind = named[variable.parameter.rpartition(".")[0]], variable.name.rpartition("/")[2]
+        native = f"{layer}/{_ALIASES.get(kind, kind)}"
+        table.append(replace(_entry(variable, native, _layout(variable, tensors.get(native))), by_order=True))
+    return table
 
 
 def _scope(name: str, ours: list[Variable], tensors: Mapping[str, Array]) -> str:
