@@ -74,16 +74,12 @@ def sniffed(path: Path) -> str | None:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file is HDF5 from its first byte, or after the header that MATLAB gives it."""
+    """Whether a file is HDF5."""
     with path.open("rb") as file:
-        starts = (file.read(len(_HDF5)), file.seek(_HEAD) and file.read(len(_HDF5)))
-    return _HDF5 in starts
+        return file.read(len(_HDF5)) == _HDF5
 
 
 def _in_hdf5(path: Path) -> str:
-    with path.open("rb") as file:
-        if file.read(len(_MATLAB)) == _MATLAB:
-            return "matconvnet"
     try:
         groups = cast(Any, imported("zoo.wire.hdf5", "keras")).top_names(path)
     except ValueError as error:
@@ -100,6 +96,8 @@ def _is_checkpoint_folder(path: Path) -> bool:
 def _by_head(path: Path, head: bytes, size: int) -> str | None:
     if head.startswith(_NUMPY):
         return "numpy"
+    if head.startswith(_MATLAB):
+        return "matconvnet"
     if head.startswith(_ZIP):
         return _in_zip(path)
     if head[:1] == b"\x80" and head[2:].startswith(_TORCH):

@@ -1,7 +1,7 @@
 """Keras files, to read: ``.weights.h5`` and ``.keras`` of Keras 3, and ``.h5`` of Keras 2. No Keras needed.
 
-Variables lie as TensorFlow's do, so `tf_slim` says which of them is which parameter. The description of the network is
-not run, and no code in it. Format: keras ``src/saving/saving_lib.py``, ``src/legacy/saving/legacy_h5_format.py``.
+Variables lie as TensorFlow's do, so `_slim_names` says which is which parameter. The description of the network is not
+run, and no code in it. Format: keras ``src/saving/saving_lib.py``, ``src/legacy/saving/legacy_h5_format.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from converters.formats import NativeFile, tf_slim
+from converters.formats import NativeFile, _slim_names
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, UnsupportedError
@@ -113,7 +113,7 @@ def _add(tensors: dict[str, Array], name: str, array: Array) -> None:
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
     """As in a checkpoint of TensorFlow."""
-    return tf_slim.entries(spec, tensors)
+    return _slim_names.entries(spec, tensors)
 
 
 def ignored(name: str) -> bool:

@@ -15,8 +15,8 @@ from zoo.wire.protobuf import fields, read_varint
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-# What belongs to training, and what Keras keeps of a model beside its layers' weights. The shortest path to a weight may
-# lead through the optimizer that trains it.
+# What belongs to training, and what Keras keeps of a model beside its layers' weights. The shortest path to a weight
+# may lead through the optimizer that trains it.
 _NO_WEIGHTS = re.compile(
     r"(^|/)(save_counter|keras_api|_?metrics|loss_tracker|seed_generator)(/|$)|OPTIMIZER_SLOT"
     r"|(^|/)_?optimizer/(?!_trainable_variables/)"
