@@ -84,6 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
     add.add_argument("kind", nargs="?", choices=("models", "frameworks", "weights"), default="models")
     _json(add)
 
+    add = commands.add_parser("info", help="what a weights file is, by its bytes, and what it can become")
+    add.add_argument("source", metavar="FILE")
+    add.add_argument("--from", dest="from_format", metavar="F", help="its format, if neither bytes nor suffix tell")
+    add.add_argument("--ema", action="store_true", help="the moving averages in the place of the weights")
+    _json(add)
+
     add = commands.add_parser("show", help="a network, layer by layer")
     add.add_argument("model", metavar="MODEL")
     _json(add)

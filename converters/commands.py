@@ -108,6 +108,18 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _info(options: argparse.Namespace) -> int:
+    from converters.convert import Reading
+    from converters.info import info, info_text
+
+    told = info(_find(options.source)[0], Reading(from_format=options.from_format, ema=options.ema))
+    if options.json:
+        _print_json(told)
+    else:
+        _print(info_text(told))
+    return 0
+
+
 def _diff(options: argparse.Namespace) -> int:
     from zoo.show import diff_text
 
@@ -344,6 +356,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
+    "info": _info,
     "show": _show,
     "diff": _diff,
     "generate": _generate,

@@ -71,6 +71,15 @@ class OpenedFile:
         """The network that the file itself describes (embedded metadata, a prototxt beside it), if it does."""
         return self.native.spec
 
+    def misfits(self) -> dict[str, str | None]:
+        """Family member -> why the tensors, by names and shapes, cannot be its parameters; None if they can be."""
+        reasons = dict[str, str | None]()
+        for name in registry.models():
+            spec = _with_classes_of(registry.model(name), self.native.tensors, self.form)
+            saved = _saved_otherwise(self.native, spec)
+            reasons[name] = _misfit(spec, self.native.tensors, self.form) or (saved and f"it was saved with {saved}")
+        return reasons
+
     def fitted(self, spec: ModelSpec | None = None) -> Weights:
         """Its weights, in the network that `load` finds; errors as there."""
         if self.how.names is not None:
@@ -224,17 +233,25 @@ def _guess(path: Path, native: NativeFile, form: WeightsFormat) -> ModelSpec:
 
 
 def _fits(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> bool:
+    return _misfit(spec, tensors, form) is None
+
+
+def _misfit(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> str | None:
+    """The first reason why tensors cannot be the parameters of a network, by names and shapes; None if they can."""
     shapes = parameter_shapes(spec)
     try:
         entries = form.entries(spec, tensors)
-    except WeightsError:
-        return False
+    except WeightsError as error:
+        return str(error)
     found = {entry.native: tensors.get(entry.native) for entry in entries}
+    for entry in entries:
+        tensor, shape = found[entry.native], entry.native_shape(shapes[entry.canonical])
+        if tensor is None:
+            return f"{entry.canonical} is missing"
+        if tensor.shape != shape:
+            return f"{entry.native} has shape {tensor.shape}, expected {shape}"
     left = [name for name in tensors if name not in found and not form.ignored(name)]
-    return not left and all(
-        (tensor := found[entry.native]) is not None and tensor.shape == entry.native_shape(shapes[entry.canonical])
-        for entry in entries
-    )
+    return f"{left[0]} is not a parameter of it" if left else None
 
 
 def _with_classes_of(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> ModelSpec:

@@ -184,8 +184,8 @@ def ten_crop(source: Path | RGBImage, spec: ModelSpec) -> FloatArray:
 def _preparation(spec: ModelSpec) -> tuple[Preprocessing, Pair]:
     if spec.preprocessing is None:
         raise ZooError(
-            f"{spec.name} does not say how its images are prepared; put its mean .binaryproto beside the deploy prototxt, "
-            "or give the train_val.prototxt"
+            f"{spec.name} has no preprocessing: it does not say how its images are prepared; put its mean .binaryproto "
+            "beside the deploy prototxt, or give the train_val.prototxt"
         )
     if len(spec.inputs) != 1 or len(spec.inputs[0].shape) != 3 or spec.inputs[0].shape[0] != 3:
         shapes = ", ".join(shape_text(source.shape) for source in spec.inputs)
