@@ -14,7 +14,7 @@ def info(path: Path, how: Reading) -> dict[str, Any]:
     """What a file holds, for people and programs.
 
     Returns:
-        ``path``, ``format``; ``tensors``: name, shape and type of each; ``averages``: whether moving averages lie beside
+        ``path``, ``format``; ``tensors``: name, shape and type of each; ``averages``: whether averages lie beside
         them; ``network``: the name of the one the file describes, or None; ``fits``: the members of the family whose
         parameters the tensors can be; ``misfits``: the others, each with the first reason; ``becomes``: suffixes of
         what it can be converted into, where its network is known.
