@@ -6,7 +6,7 @@ TOOLS := chromium zsh fish
 APT := { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(TOOLS) >/dev/null; } \
   || echo "install $(TOOLS), or tests/test_report.py and tests/test_completion.py will fail" >&2
 
-.PHONY: demo test test-fast lint bench fuzz setup clean
+.PHONY: demo test test-fast test-gpu lint bench fuzz setup clean
 
 demo: setup  ## set everything up, then the main job: train, convert, export, verify; leaves all in demo/
 	$(BIN)/zoo demo -o demo
@@ -16,6 +16,9 @@ test: setup  ## set everything up, then the tests
 
 test-fast: setup  ## the tests for between two edits: no full-size network, environment, browser, shell or training process
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+
+test-gpu: setup  ## the tests that only a CUDA GPU can run; each says why where it cannot
+	$(BIN)/python -m pytest -m gpu -rs
 
 lint: setup  ## format, style, types, and the direction of imports
 	$(BIN)/ruff format --check .

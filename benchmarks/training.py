@@ -31,12 +31,13 @@ from torch.nn import functional
 
 from benchmarks.measure import table
 from zoo import registry
+from zoo.initial import initial_weights
 from zoo.layers import LRN, ModelSpec
-from zoo.recipe import Rates, recipe_for
+from zoo.recipe import Rates
 from zoo.shapes import activation_shapes, multiply_adds
 from zoo.training.collectives import sent
 from zoo.training.lrn import LocalResponseNorm
-from zoo.training.optimiser import Momentum, initial_weights
+from zoo.training.optimiser import Momentum
 from zoo.training.placed import Draw, PlacedNetwork, own_row, summing
 from zoo.training.towers import Arrangement, least_bytes, share
 
@@ -104,8 +105,8 @@ class Trainer:
 
     def __init__(self, run: Run) -> None:
         spec, place, arrangement = registry.model(run.model), run.place, run.arrangement
-        self.run, self.row = run, own_row(arrangement, "cpu")  # groups over gloo, which carries CUDA tensors as well
-        network, recipe = PlacedNetwork(spec, arrangement, self.row.group), recipe_for(spec)
+        self.run, self.row = run, own_row(arrangement)
+        network, recipe = PlacedNetwork(spec, arrangement, self.row.group), registry.recipe(spec)
         network.load({name: torch.from_numpy(value) for name, value in initial_weights(spec, recipe, 0).items()})
         self.network: PlacedNetwork = network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.rounded:
@@ -155,7 +156,8 @@ def settle(place: torch.device) -> None:
 def rank(number: int, port: int, run: Run, what: str, file: str) -> None:
     torch.set_num_threads(max(1, CORES // 2))
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
-    dist.init_process_group("gloo", store=store, rank=number, world_size=2)
+    backend = "cpu:gloo,cuda:nccl" if run.place.type == "cuda" else "gloo"  # gloo sends and receives no CUDA tensors
+    dist.init_process_group(backend, store=store, rank=number, world_size=2)
     result = getattr(Trainer(run), what)()
     if number == 0:
         torch.save(result, file)

@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     add.add_argument("model", metavar="MODEL")
     _json(add)
     add.add_argument("--svg", type=Path, metavar="FILE", help="draw it, as in the paper's figure")
+    add.add_argument("--recipe", action="store_true", help="how it is trained, as a file for zoo train --recipe")
     _force(add)
 
     add = commands.add_parser("diff", help="what tells two networks apart")
@@ -147,35 +148,71 @@ def build_parser() -> argparse.ArgumentParser:
     add.add_argument("--report-format", choices=("html", "md", "json"), help="of a --report with any other name")
     _force(add)
 
-    add = commands.add_parser("train", help="train a network on one device or several")
-    add.add_argument("model", metavar="MODEL")
+    _add_train(commands.add_parser("train", help="train a network, or fine-tune one, on one device or several"))
+    _add_eval(commands.add_parser("eval", help="top-1 and top-5 of weights on a folder of images"))
+
+    add = commands.add_parser("demo", help="the main job: train, convert, export, verify")
+    add.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="DIR")
+    add.add_argument("--full", action="store_true", help="the full-size network with probe weights instead")
+    return parser
+
+
+def _add_train(add: argparse.ArgumentParser) -> None:
+    add.add_argument("source", metavar="MODEL|SRC", help="a family member, or a network with weights to fine-tune")
+    _network(add)
+    add.add_argument("--weights", metavar="SRC", help="begin with these weights (of the MODEL that was named)")
+    add.add_argument("--images-like", metavar="MODEL", help="prepare images as for this member, where SRC does not say")
     add.add_argument("--data", required=True, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or: digits")
     add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     add.add_argument("--framework", choices=("pytorch", "tf_slim"), default="pytorch")
     add.add_argument("--devices", type=_positive, default=1, metavar="N")
     add.add_argument("--parallel", choices=("towers", "data", "hybrid"))
+    _hardware(add)
     length = add.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=_positive, metavar="N")
     length.add_argument("--steps", type=_positive, metavar="N")
-    add.add_argument("--batch-size", type=_positive, metavar="N")
+    add.add_argument("--batch-size", type=_positive, metavar="N", help="images a step, over all devices")
+    add.add_argument(
+        "--recipe", type=Path, metavar="FILE", help="instead of the network's own; zoo show MODEL --recipe"
+    )
+    add.add_argument("--lr", type=float, metavar="X", help="the rate at the start, instead of the recipe's")
+    add.add_argument("--weight-decay", type=float, metavar="X", help="instead of the recipe's")
+    add.add_argument("--freeze", metavar="a,b*", default="", help="layers, or patterns of layers, that do not learn")
+    add.add_argument("--head-rate", type=float, metavar="X", help="the multiple of the rate at which the head learns")
+    add.add_argument("--new-head", action="store_true", help="draw the head anew even where the old one would fit")
     add.add_argument("--seed", type=_natural, default=0, metavar="N")
     add.add_argument("--checkpoint-every", type=_positive, default=500, metavar="N", help="steps between checkpoints")
     add.add_argument(
         "--workers", type=_natural, metavar="N", help="processes a device that decode images (2; digits: 0)"
     )
     add.add_argument("--on-broken-image", choices=("skip", "stop"), default="stop")
-    add.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
+    add.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        choices=("auto",),
+        metavar="auto",
+        help="go on from the last checkpoint in the output folder; auto: if there is one",
+    )
 
-    add = commands.add_parser("eval", help="top-1 and top-5 of weights on a folder of images")
+
+def _add_eval(add: argparse.ArgumentParser) -> None:
     _source(add)
+    add.add_argument("--images-like", metavar="MODEL", help="prepare images as for this member, where SRC does not say")
     add.add_argument("--data", required=True, metavar="DIR")
     add.add_argument("--ten-crop", action="store_true")
+    add.add_argument("--per-class", action="store_true", help="the numbers of every class as well")
+    _hardware(add)
+    add.add_argument("--batch-size", type=_positive, default=50, metavar="N", help="views in one batch (50)")
+    add.add_argument("--workers", type=_natural, metavar="N", help="processes that decode images (2; digits: 0)")
     _json(add)
 
-    add = commands.add_parser("demo", help="the main job: train, convert, export, verify")
-    add.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="DIR")
-    add.add_argument("--full", action="store_true", help="the full-size network with probe weights instead")
-    return parser
+
+def _hardware(add: argparse.ArgumentParser) -> None:
+    kinds = ("auto", "cpu", "cuda", "mps")
+    add.add_argument("--device", choices=kinds, default="auto", help="what to work on; what is not there is refused")
+    add.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the arithmetic")
+    add.add_argument("--compile", action="store_true", help="by torch.compile: slow to begin, then faster")
 
 
 def _json(parser: argparse.ArgumentParser) -> None:

@@ -19,12 +19,6 @@ from zoo.wire.atomic import check_target, publish, staging
 
 _LOG = logging.getLogger(__name__)
 
-# Framework -> the distribution whose version says whether it is there, where that is called otherwise.
-_DISTRIBUTIONS = {"pytorch": "torch", "tf_slim": "tensorflow", "caffe": "opencv-python-headless", "onnx": "onnxruntime"}
-
-# Formats of tensors alone; in the others the network and its preprocessing travel along.
-_WITHOUT_IMAGES = {"pytorch", "tf_slim"}
-
 
 def _print(text: str) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")
@@ -61,7 +55,7 @@ def _frameworks() -> list[dict[str, Any]]:
 
     rows = list[dict[str, Any]]()
     for name in registry.frameworks():
-        distribution = _DISTRIBUTIONS.get(name, name)
+        distribution = registry.distribution(name)
         try:
             version = metadata.version(distribution)
             summary = f"{distribution} {version}"
@@ -96,6 +90,9 @@ def _show(options: argparse.Namespace) -> int:
     from zoo import show
 
     spec = registry.model(options.model)
+    if options.recipe:
+        _print(registry.imported("zoo.recipe_file", "train").dumps(registry.recipe(spec)))
+        return 0
     if options.svg:
         from zoo.svg import svg
 
@@ -104,7 +101,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(show.show_dict(spec))
     elif not options.svg:
-        _print(show.show_text(spec))
+        _print("\n".join(filter(None, (show.show_text(spec), registry.remark(options.model)))))
     return 0
 
 
@@ -193,15 +190,19 @@ def _find(source: str) -> tuple[Path, ModelSpec | None]:
     return fetch(entry), entry.spec()
 
 
+def _named(source: str, model: str | None, prototxt: Path | None) -> tuple[Path, ModelSpec | None]:
+    """The file of a SRC, and the network it is read as: what the user says counts before what the manifest says."""
+    path, said = _find(source)
+    if prototxt:
+        return path, _read_prototxt(prototxt)
+    return path, registry.model(model) if model else said
+
+
 def _load(options: argparse.Namespace, source: str) -> Any:
     from converters.convert import Reading, load
     from converters.names import read_map
 
-    path, said = _find(source)
-    if options.prototxt:
-        said = _read_prototxt(options.prototxt)
-    elif options.model:
-        said = registry.model(options.model)
+    path, said = _named(source, options.model, options.prototxt)
     how = Reading(
         from_format=options.from_format,
         ema=options.ema,
@@ -214,7 +215,7 @@ def _load(options: argparse.Namespace, source: str) -> Any:
 
 def _convert(options: argparse.Namespace) -> int:
     from converters.convert import save, with_num_classes
-    from converters.formats import target_format, weights_format
+    from converters.formats import holds_network, target_format, weights_format
 
     to_format = target_format(options.output, options.to_format)
     check_target(weights_format(to_format).main_file(options.output), force=options.force)
@@ -223,7 +224,7 @@ def _convert(options: argparse.Namespace) -> int:
         weights = with_num_classes(weights, options.num_classes)
     for path in save(weights, options.output, to_format=to_format, force=options.force):
         _print(str(path))
-    if weights.spec.preprocessing and (to_format in _WITHOUT_IMAGES or options.output.suffix == ".npy"):
+    if weights.spec.preprocessing and not holds_network(to_format, options.output):
         from zoo.show import images_text
 
         _LOG.info("%s: this format cannot carry the preprocessing; %s", options.output, images_text(weights.spec))
@@ -252,8 +253,8 @@ def _verify(options: argparse.Namespace) -> int:
 
     form = None
     if options.report:
-        form = report.report_form(options.report, options.report_format)
         check_target(options.report, force=options.force)
+        form = report.report_form(options.report, options.report_format)
     elif options.report_format:
         raise ZooError("--report-format goes with --report FILE; see: zoo verify --help")
     how: dict[str, Any] = {
@@ -281,7 +282,11 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         spec = spec or (registry.model(options.model) if options.model else None)
         files = [_find(subject)[0] for subject in options.subjects]
-        result = verify_file(files[0], spec, frameworks, **how) if one else verify_files(files, spec, **how)
+        result = (
+            verify_file(files[0], spec, frameworks, prototxt=options.prototxt, **how)
+            if one
+            else verify_files(files, spec, **how)
+        )
     if form:
         _write_text(options.report, report.render(result, form), force=options.force)
     _print(report.json_text(result) if options.json else report.text(result, colour=sys.stdout.isatty()))
@@ -290,57 +295,129 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     registry.imported("zoo.training.launch", "train")
+    from zoo.recipe_file import read_recipe
     from zoo.training.launch import train
     from zoo.training.loop import TrainOptions
 
-    # The digits are in memory already; processes to read them would take longer to start than to be of use.
-    workers = (0 if options.data == "digits" else 2) if options.workers is None else options.workers
-    _print(
-        str(
-            train(
-                TrainOptions(
-                    model=registry.model(options.model),
-                    data=options.data,
-                    out=options.output,
-                    framework=options.framework,
-                    devices=options.devices,
-                    parallel=options.parallel,
-                    epochs=options.epochs,
-                    steps=options.steps,
-                    batch_size=options.batch_size,
-                    seed=options.seed,
-                    resume=options.resume,
-                    checkpoint_every=options.checkpoint_every,
-                    workers=workers,
-                    on_broken_image=options.on_broken_image,
-                )
-            )
+    model, begin = _to_train(options)
+    model_file = train(
+        TrainOptions(
+            model=_with_images(model, options),
+            data=options.data,
+            out=options.output,
+            begin=begin,
+            framework=options.framework,
+            devices=options.devices,
+            parallel=options.parallel,
+            device=options.device,
+            precision=options.precision,
+            compiled=options.compile,
+            epochs=options.epochs,
+            steps=options.steps,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            resume=options.resume or False,
+            checkpoint_every=options.checkpoint_every,
+            workers=_workers(options),
+            on_broken_image=options.on_broken_image,
+            recipe=read_recipe(options.recipe) if options.recipe else None,
+            rate=options.lr,
+            weight_decay=options.weight_decay,
+            freeze=tuple(filter(None, options.freeze.split(","))),
+            head_rate=options.head_rate,
         )
     )
+    _print(str(model_file))
     return 0
+
+
+def _workers(options: argparse.Namespace) -> int:
+    # The digits are in memory already; processes to read them would take longer to start than to be of use.
+    return (0 if options.data == "digits" else 2) if options.workers is None else options.workers
+
+
+def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
+    """The network that is to be trained, and the weights it begins with, if there are any."""
+    import numpy as np
+
+    from converters.convert import load
+    from zoo.training.checkpoint import lineage
+    from zoo.training.loop import Begin
+
+    is_member = options.source in registry.models() and not Path(options.source).exists()
+    if is_member and (options.model or options.prototxt):
+        raise ZooError(f"{options.source} says itself which network it is; leave --model and --prototxt out")
+    if is_member and options.weights is None:
+        if options.new_head:
+            raise ZooError("--new-head goes with weights to begin with; a member without --weights is drawn anew")
+        return registry.model(options.source), None
+    if not is_member and options.weights is not None:
+        raise ZooError(f"--weights goes with a family member; {options.source} has its own")
+    source = str(options.weights if is_member else options.source)
+    path, said = _named(source, options.source if is_member else options.model, options.prototxt)
+    weights = load(path, spec=said)
+    tensors = {name: np.array(weights.tensors[name]) for name in weights.tensors}  # the file is held no longer
+    about = lineage(path, tensors)
+    return weights.spec, Begin(weights=tensors, lineage=about, new_head=options.new_head)
+
+
+def _with_images(spec: ModelSpec, options: argparse.Namespace) -> ModelSpec:
+    """The network with the preprocessing of another one, where that was asked for."""
+    from dataclasses import replace
+
+    if options.images_like is None:
+        return spec
+    return replace(spec, preprocessing=registry.model(options.images_like).preprocessing)
 
 
 def _eval(options: argparse.Namespace) -> int:
     registry.imported("zoo.training.evaluate", "train")
     from zoo.frameworks.pytorch import bind
-    from zoo.training.data import open_folder, open_images
-    from zoo.training.evaluate import evaluate
+    from zoo.training.devices import alone, arithmetic
+    from zoo.training.evaluate import evaluate, module_forward
+    from zoo.training.images import open_folder, open_images
 
+    device, said = alone(options.device)
     split = options.data == "digits" or (Path(options.data) / "val").is_dir()
     images = open_images(options.data, "val") if split else open_folder(Path(options.data))
     weights = _load(options, options.source)
-    spec = weights.spec
+    spec = _with_images(weights.spec, options)
     if spec.head is None:
         raise ZooError(f"{spec.name}: has no convolution or dense layer, so no logits to judge by")
-    network = bind(spec, weights.tensors, outputs=(spec.head.name,))
-    means = evaluate(network, images, spec, ten_crop=options.ten_crop).means()
-    if options.json:
-        _print_json({"model": spec.name, **means})
-    else:
-        _print(
-            f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  images {means['images']}"
+    _check_classes(_find(options.source)[0], images.classes)
+    network = bind(spec, weights.tensors, outputs=(spec.head.name,)).to(device)
+    if options.compile:
+        network.compile()
+    _LOG.info("device: %s; %s", said, options.precision)
+    with arithmetic(options.precision, device):
+        scores = evaluate(
+            module_forward(network),
+            images,
+            spec,
+            ten_crop=options.ten_crop,
+            batch_size=options.batch_size,
+            workers=_workers(options),
+            device=device,
         )
+    means, rows = scores.means(), scores.by_class(images.classes) if options.per_class else []
+    if options.json:
+        _print_json({"model": spec.name, **means, **({"classes": rows} if options.per_class else {})})
+        return 0
+    _print(f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  images {means['images']}")
+    for row in rows:
+        _print(f"{row['top1']:8.2%} {row['top5']:8.2%} {row['images']:8,}  {row['class']}")
     return 0
+
+
+def _check_classes(path: Path, classes: tuple[str, ...]) -> None:
+    """Refuse images whose classes are others than those the weights were trained for, as far as their file says."""
+    from zoo.training.checkpoint import class_names
+
+    known = class_names(path)
+    if known and known[: len(classes)] != classes:
+        index = next(i for i, name in enumerate(classes) if i >= len(known) or known[i] != name)
+        theirs = known[index] if index < len(known) else "nothing"
+        raise ZooError(f"{path} was trained for other classes: output {index} is {theirs!r}, here {classes[index]!r}")
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -17,11 +17,12 @@ from converters.weights import Array, Weights
 from converters.widen import as_float32
 from zoo import registry
 from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
+from zoo.initial import initial_weights
 from zoo.layers import Conv, Dense, ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.show import first_difference
 from zoo.wire.atomic import check_target, publish, staging
-from zoo.wire.cores import spread
+from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import blocks, convert_shape, packed
 from zoo.wire.mapped import release
 
@@ -277,20 +278,22 @@ def _with_classes_of(spec: ModelSpec, tensors: Mapping[str, Array], form: Weight
 
 
 def with_num_classes(weights: Weights, num_classes: int, seed: int = 0) -> Weights:
-    """The same network with a new head: weights N(0, 0.01) (2012 paper, s5), biases 0; the old head is dropped.
+    """The same network with a new head, drawn by the network's recipe; the old head is dropped.
 
     Returns `weights` themselves where the number is the same already.
     """
     head, spec = weights.spec.head, weights.spec.with_num_classes(num_classes)
     if head is None or spec == weights.spec:
         return weights
-    generator, tensors = np.random.default_rng(seed), dict(weights.tensors)
-    for name, shape in parameter_shapes(spec).items():
-        if name == f"{head.name}.weight":
-            tensors[name] = generator.normal(0.0, 0.01, shape).astype(np.float32)
-        elif name == f"{head.name}.bias":
-            tensors[name] = np.zeros(shape, np.float32)
-    _LOG.warning("%s: dropped, and drawn anew for %d classes: N(0, 0.01), seed %d", head.name, num_classes, seed)
+    recipe, names = registry.recipe(spec), [f"{head.name}.weight", f"{head.name}.bias"]
+    tensors = {**weights.tensors, **initial_weights(spec, recipe, seed, only=names)}
+    _LOG.warning(
+        "%s: dropped, and drawn anew for %d classes by the recipe %r, seed %d",
+        head.name,
+        num_classes,
+        recipe.name,
+        seed,
+    )
     return Weights(spec=spec, tensors=tensors, source=weights.source)
 
 
@@ -332,7 +335,7 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
         work += [(name, *pair) for pair in _pairs(found.reshape(meant.shape), meant)]
     for start in range(0, len(work), _HELD):
         part = work[start : start + _HELD]
-        for (name, found, _), same in zip(part, spread(lambda piece: _same(piece[1:]), part), strict=True):
+        for (name, found, _), same in zip(part, map_on_cores(lambda piece: _same(piece[1:]), part), strict=True):
             if not same:
                 raise _difference(path, name)
             release(found)
@@ -344,7 +347,7 @@ def _difference(path: Path, name: str) -> CheckFailedError:
 
 def same_bits(a: Array, b: Array) -> bool:
     """Whether two float32 arrays are the same, NaN payloads and signs of zero included."""
-    return a.shape == b.shape and a.dtype == b.dtype and all(spread(_same, _pairs(a, b)))
+    return a.shape == b.shape and a.dtype == b.dtype and all(map_on_cores(_same, _pairs(a, b)))
 
 
 def _pairs(found: Array, meant: Array) -> list[tuple[Array, Array]]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from converters.convert import load, save
 from converters.export import ExportOptions, export
-from converters.parity import Report, probe_weights, verify_model
+from converters.formats import suffixes
+from converters.parity import Report, probe_weights, verify_file
 from converters.report import FORMS, render
 from converters.weights import Weights
 from zoo import registry
@@ -26,8 +27,11 @@ _LOG = logging.getLogger(__name__)
 # Says that a folder is a demo's own, to be emptied by the next one.
 _MARK = ".zoo-demo"
 
-# Through every format and home again; each step reads what the step before it wrote.
-_LOOP = ("pytorch.pt", "tf_slim.ckpt", "caffe.caffemodel", "onnx.onnx", "back.safetensors")
+
+def _loop() -> list[str]:
+    """Through every framework's format and home again; each step reads what the step before it wrote."""
+    first = {name: suffix for suffix, name in reversed(suffixes().items())}
+    return [*(f"{name}{first[name]}" for name in registry.frameworks() if name in first), "back.safetensors"]
 
 
 def photographs() -> list[Path]:
@@ -72,12 +76,12 @@ def _road(weights: Weights, source: Path, folder: Path, images: list[Path], comm
     with _step("models as standalone source"):
         for framework in registry.frameworks():
             _generate(weights.spec, framework, folder / "models" / framework)
-    with _step("weights around the loop: " + " -> ".join(name.partition(".")[0] for name in _LOOP)):
+    with _step("weights around the loop: " + " -> ".join(name.partition(".")[0] for name in _loop())):
         _check_loop(source, folder / "weights", weights.spec)
     with _step("ONNX for deployment"):
         export(weights, str(folder / f"{weights.spec.file_name}.onnx"), ExportOptions(force=True))
     with _step("the proof"):
-        report = verify_model(weights.spec, weights, images=images, progress=_LOG.info, command=command)
+        report = verify_file(source, images=images, progress=_LOG.info, command=command)
     for form in FORMS:
         (folder / f"report.{form}").write_text(render(report, form), encoding="utf-8")
     return report
@@ -93,7 +97,7 @@ def _generate(spec: ModelSpec, framework: str, folder: Path) -> None:
 def _check_loop(source: Path, folder: Path, spec: ModelSpec) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     previous = source
-    for name in _LOOP:
+    for name in _loop():
         save(load(previous, spec=spec), folder / name, force=True)
         previous = folder / name
     again = folder / "again.safetensors"

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 from converters.fold import fold_preprocessing
 from converters.parity.file_subjects import open_subject
@@ -17,7 +16,7 @@ from converters.verdicts import SubjectVerdict
 from converters.weights import Array, Weights
 from zoo.errors import CheckFailedError, ZooError
 from zoo.frameworks import onnx
-from zoo.registry import imported
+from zoo.registry import optional
 from zoo.wire.atomic import check_target, publish, publish_folder, staging
 
 _LOG = logging.getLogger(__name__)
@@ -79,8 +78,10 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
             form = onnx.graph(weights.spec, opset=options.opset or onnx.OPSET, fast_lrn=options.fast_lrn)
             onnx.write(written, form, weights.tensors)
         else:
-            exporter = cast(Any, imported("converters.exporters.tf_slim", "tf_slim"))
-            (exporter.export_frozen_graph if kind == "frozen graph" else exporter.export_saved_model)(weights, written)
+            with optional("tf_slim"):
+                from converters.exporters import tf_slim
+            write = tf_slim.export_frozen_graph if kind == "frozen graph" else tf_slim.export_saved_model
+            write(weights, written)
         if options.verify:
             _check(weights, written, target, kind)
         if written.is_dir():
@@ -94,8 +95,9 @@ def _check(weights: Weights, written: Path, target: str, kind: str) -> None:
     if kind == "onnx":
         subject = open_subject(written, None, weights).subject(weights)
     else:
-        exporter = cast(Any, imported("converters.exporters.tf_slim", "tf_slim"))
-        run = exporter.run_frozen_graph if kind == "frozen graph" else exporter.run_saved_model
+        with optional("tf_slim"):
+            from converters.exporters import tf_slim
+        run = tf_slim.run_frozen_graph if kind == "frozen graph" else tf_slim.run_saved_model
 
         def feed(inputs: Mapping[str, Array], _: Mapping[str, Array]) -> Ran:
             return Ran(activations=run(written, weights.spec, inputs))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.convert import Reading, open_file
-from converters.formats import SUFFIXES, format_name
+from converters.formats import format_name, suffixes
 from converters.widen import type_name
 
 
@@ -36,7 +36,7 @@ def info(path: Path, how: Reading) -> dict[str, Any]:
         "network": network.name if network else None,
         "fits": fits,
         "misfits": {name: reason for name, reason in reasons.items() if reason is not None},
-        "becomes": list(SUFFIXES),
+        "becomes": list(suffixes()),
     }
 
 

@@ -11,7 +11,7 @@ from zoo.arrays import Array
 from zoo.errors import WeightsError
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import parameter_shapes
-from zoo.wire.cores import spread
+from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import contiguous
 from zoo.wire.mapped import release
 
@@ -112,4 +112,4 @@ def tensor_problem(name: str, tensor: Array | None, shape: Shape, *, finite: boo
 def all_finite(tensor: Array) -> bool:
     """Whether a tensor holds neither NaN nor Inf."""
     flat = tensor.ravel(order="K")  # in the order of memory: a transposed view needs no copy
-    return all(spread(lambda i: bool(np.isfinite(flat[i : i + _CHUNK]).all()), range(0, flat.size, _CHUNK)))
+    return all(map_on_cores(lambda i: bool(np.isfinite(flat[i : i + _CHUNK]).all()), range(0, flat.size, _CHUNK)))

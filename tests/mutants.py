@@ -43,11 +43,12 @@ __all__ = ["mutant_equals", "mutant_outputs", "mutant_rules"]  # imported for th
 # times as much is a difference; between the two nobody can say, nor of a change that shows in no number at all.
 NOISE, CLEAR = 1e-5, 1e-4
 
-# mislabelled: logits that go by the name of their softmax. more: the right outputs, and others behind them.
-Truth: TypeAlias = Literal["same", "differs", "logits", "mislabelled", "more", "cannot run", "ambiguous"]
+# mislabelled: logits that go by the name of their softmax. more: the right outputs, and others behind them. renamed:
+# the right outputs under other names, in a graph in which nothing has the names of our layers.
+Truth: TypeAlias = Literal["same", "differs", "logits", "mislabelled", "more", "renamed", "cannot run", "ambiguous"]
 
 # What a proof that lets these pass must say of them.
-EXCUSES = {"logits": "stops at", "mislabelled": "stops at", "more": "also declares"}
+EXCUSES = {"logits": "stops at", "mislabelled": "stops at", "more": "also declares", "renamed": "is held to"}
 Said: TypeAlias = Literal["passed", "failed", "unavailable", "refused", "crash"]
 
 
@@ -160,6 +161,8 @@ class Judge:
         self.graph, self.probes = graph, probes(graph.spec)
         self.right = [run(graph.model, batch, inside=True) for batch in self.probes]
         self.declared = [value.name for value in graph.model.graph.output]
+        layers = {layer.name for layer in graph.spec.layers if not isinstance(layer, Dropout)}
+        self.foreign = 2 * len(layers & {node.output[0] for node in graph.nodes}) < len(layers)
 
     def truth(self, mutant: Mutant, model: onnx.ModelProto) -> tuple[Truth, float]:
         try:
@@ -173,6 +176,9 @@ class Judge:
             same = all(self._near(name, name, found) for name in self.declared)
             return ("more", 0.0) if same else ("differs", float("inf"))
         renamed = names != self.declared
+        alone = renamed and self.foreign and len(names) == len(self.declared) == 1
+        if alone and self._near(names[0], self.declared[0], found):
+            return "renamed", 0.0
         if renamed and (mutant.rule.kind == "names" or len(names) != len(self.declared)):
             return "differs", float("inf")
         distance = max(self._distance(right, answer) for right, answer in zip(self.right, found, strict=True))
@@ -197,8 +203,10 @@ class Judge:
         return stopped
 
     def _near(self, name: str, expected: str, found: Sequence[Mapping[str, Array]]) -> bool:
+        source = self.graph.logits.get(expected)
         pairs = zip(self.right, found, strict=True)
-        return max(distance(answer[name], right[expected]) for right, answer in pairs) <= NOISE
+        far = (distance(answer[name], right[expected], right[source] if source else None) for right, answer in pairs)
+        return max(far) <= NOISE
 
     def _distance(self, right: Mapping[str, Array], found: Mapping[str, Array]) -> float:
         """By position: whether other names count is the rule's to say."""
@@ -368,7 +376,7 @@ def counted(results: Sequence[Result], by: Callable[[Mutant], str] = by_rule) ->
     return rows
 
 
-TRUTHS: tuple[Truth, ...] = ("differs", "cannot run", "same", "logits", "mislabelled", "more")
+TRUTHS: tuple[Truth, ...] = ("differs", "cannot run", "same", "logits", "mislabelled", "more", "renamed")
 HEADER = (
     *(
         "change",
@@ -379,6 +387,7 @@ HEADER = (
         "stop at logits",
         "logits as probabilities",
         "declare more",
+        "other names",
         "too near to tell",
     ),
     *("passed falsely", "failed falsely", "crashes", "placed"),

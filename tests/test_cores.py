@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from zoo.wire.cores import spread
+from zoo.wire.cores import map_on_cores
 
 
 @pytest.fixture(autouse=True)
@@ -15,8 +15,8 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
-    assert spread(lambda i: time.sleep(0.001 * (10 - i)) or i, range(10)) == list(range(10))
-    assert spread(str, []) == []
+    assert map_on_cores(lambda i: time.sleep(0.001 * (10 - i)) or i, range(10)) == list(range(10))
+    assert map_on_cores(str, []) == []
 
 
 def test_nobody_works_on_after_an_error() -> None:
@@ -29,7 +29,7 @@ def test_nobody_works_on_after_an_error() -> None:
         done.append(i)
 
     with pytest.raises(OSError, match="no space"):
-        spread(work, range(20))
+        map_on_cores(work, range(20))
     at_the_end = list(done)
     time.sleep(0.15)
     assert done == at_the_end
@@ -37,6 +37,6 @@ def test_nobody_works_on_after_an_error() -> None:
 
 
 def test_a_forked_process_has_threads_of_its_own() -> None:
-    assert spread(str, range(4)) == list("0123")
+    assert map_on_cores(str, range(4)) == list("0123")
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.apply_async(spread, (str, range(4))).get(timeout=30) == list("0123")
+        assert pool.apply_async(map_on_cores, (str, range(4))).get(timeout=30) == list("0123")

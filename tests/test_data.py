@@ -12,22 +12,21 @@ from PIL import Image
 
 from zoo import registry
 from zoo.errors import ZooError
-from zoo.preprocess import canonical_input
-from zoo.recipe import PAPER, SMALL, Augmentation
-from zoo.training.data import (
-    DIGITS,
-    Batch,
-    TrainingStream,
-    ValidationImages,
-    batches,
-    open_folder,
-    open_images,
-    open_pair,
-    principal_colours,
-)
+from zoo.preprocess import canonical_input, ten_crop
+from zoo.recipe import DEFAULT, Augmentation
+from zoo.training.data import Batch, TrainingStream, ValidationImages, batches, principal_colours
 from zoo.training.evaluate import Scores, evaluate, module_forward, score
+from zoo.training.images import DIGITS, fingerprint, open_folder, open_images, open_pair
 
 MINI = registry.model("alexnet_mini")
+PAPER = registry.recipe(registry.model("alexnet"))
+
+
+def read(stream: TrainingStream, position: int) -> np.ndarray:
+    """What the network reads of an image of the stream; (3, H, W)."""
+    (batch,) = batches(stream, [range(position, position + 1)], 0)
+    assert stream.spec.preprocessing is not None
+    return batch.inputs(stream.spec.preprocessing, torch.device("cpu"))[0].numpy()
 
 
 @pytest.fixture
@@ -71,11 +70,11 @@ def test_what_is_wrong_with_a_folder_is_said_in_one_line(folder: Path, tmp_path:
 
 
 def test_every_epoch_is_another_permutation_of_all_images(folder: Path) -> None:
-    stream = TrainingStream(open_images(folder, "train"), MINI, SMALL, seed=1)
+    stream = TrainingStream(open_images(folder, "train"), MINI, DEFAULT, seed=1)
     first, second = ([stream.index(p) for p in range(e * 12, e * 12 + 12)] for e in (0, 1))
     assert sorted(first) == sorted(second) == list(range(12))
     assert first != second
-    assert first != [TrainingStream(stream.images, MINI, SMALL, seed=2).index(p) for p in range(12)]
+    assert first != [TrainingStream(stream.images, MINI, DEFAULT, seed=2).index(p) for p in range(12)]
 
 
 def test_the_images_do_not_depend_on_batches_or_workers(folder: Path) -> None:
@@ -84,19 +83,21 @@ def test_the_images_do_not_depend_on_batches_or_workers(folder: Path) -> None:
     expected = [alone[p][0] for p in range(8)]
     stream = TrainingStream(images, MINI, PAPER, seed=1)
     both = (
-        [b.x for b in batches(stream, [range(0, 2), range(4, 6)], 0)],
-        [b.x for b in batches(stream, [range(2, 4), range(6, 8)], 2)],
+        list(batches(stream, [range(0, 2), range(4, 6)], 0)),
+        list(batches(stream, [range(2, 4), range(6, 8)], 2)),
     )
-    got = torch.cat([both[0][0], both[1][0], both[0][1], both[1][1]]).numpy()
-    assert np.array_equal(got, np.stack(expected))
+    ordered = [both[0][0], both[1][0], both[0][1], both[1][1]]
+    assert np.array_equal(torch.cat([b.pixels for b in ordered]).numpy(), np.stack(expected))
+    colours = torch.cat([b.colour for b in ordered if b.colour is not None])
+    assert colours.tolist() == [np.asarray(alone[p][1]).tolist() for p in range(8)]
 
 
 def test_crops_flips_and_colours_vary_and_their_centre_is_the_image(folder: Path) -> None:
     images = open_images(folder, "train")
-    plain = replace(SMALL, augmentation=Augmentation(flip=False, colour_noise=0.0))
+    plain = replace(DEFAULT, augmentation=Augmentation(flip=False, colour_noise=0.0))
     still = replace(MINI, preprocessing=replace(MINI.preprocessing, resize=67))  # type: ignore[type-var]
     stream = TrainingStream(images, still, plain, seed=0)
-    x_CHW = stream[4][0]  # no room to move: the central square
+    x_CHW = read(stream, 4)  # no room to move: the central square
     square = images.pixels(stream.index(4))
     from zoo.preprocess import centre_crop, normalise, resize_short_side  # noqa: PLC0415
 
@@ -106,7 +107,7 @@ def test_crops_flips_and_colours_vary_and_their_centre_is_the_image(folder: Path
     flips = TrainingStream(images, still, replace(plain, augmentation=Augmentation(colour_noise=0.0)), seed=0)
     mirrored = [not np.array_equal(flips[p][0], stream[p][0]) for p in range(12)]
     assert 0 < sum(mirrored) < 12
-    assert all(np.array_equal(flips[p][0], stream[p][0][:, :, ::-1]) for p in range(12) if mirrored[p])
+    assert all(np.array_equal(flips[p][0], stream[p][0][:, ::-1]) for p in range(12) if mirrored[p])
 
 
 def test_colour_noise_follows_the_principal_components(folder: Path) -> None:
@@ -120,50 +121,73 @@ def test_colour_noise_follows_the_principal_components(folder: Path) -> None:
     images = open_folder(folder / "colours")
     colours = principal_colours(images, 72)
     assert colours @ colours.T == pytest.approx(np.cov(tones.T, bias=True))
-    noisy = TrainingStream(images, MINI, replace(PAPER, augmentation=Augmentation(flip=False)), seed=0)
+    loud = Augmentation(flip=False, colour_noise=0.1)
+    noisy = TrainingStream(images, MINI, replace(PAPER, augmentation=loud), seed=0)
     quiet = TrainingStream(
         images, MINI, replace(PAPER, augmentation=Augmentation(flip=False, colour_noise=0.0)), seed=0
     )
-    shift = noisy[3][0] - quiet[3][0]
+    shift = read(noisy, 3) - read(quiet, 3)
     assert np.ptp(shift, axis=(1, 2)) == pytest.approx([0, 0, 0], abs=1e-4)
     assert np.abs(shift).max() > 0.1
+    divided = TrainingStream(images, MINI, replace(PAPER, augmentation=replace(loud, noise_divides=True)), seed=0)
+    assert read(divided, 3) == pytest.approx(read(noisy, 3) / 1.1, rel=1e-6)
+
+
+def test_the_2012_code_divides_by_the_noise_only_while_it_is_on(folder: Path) -> None:
+    recipe = registry.recipe(registry.model("alexnet_2012_code"))
+    assert recipe.augmentation == Augmentation(colour_noise=0.1, noise_divides=True)
+    images = open_images(folder, "train")
+    still = replace(recipe, augmentation=Augmentation(flip=False))
+    stream, plain = (
+        TrainingStream(images, MINI, how, seed=0)
+        for how in (replace(recipe, augmentation=replace(recipe.augmentation, flip=False)), still)
+    )
+    early, late = 3, 67 * len(images) + 3  # epoch 67 and later: colours as they are
+    assert np.array_equal(read(stream, late), read(plain, late))
+    assert np.abs(read(stream, early)).mean() < 0.95 * np.abs(read(plain, early)).mean()
 
 
 def test_padding_makes_room_for_crops() -> None:
     spec = registry.model("alexnet_cifar10")
-    padded = replace(SMALL, augmentation=Augmentation(pad=4, colour_noise=0.0))
+    padded = replace(DEFAULT, augmentation=Augmentation(pad=4, colour_noise=0.0))
     stream = TrainingStream(open_images(DIGITS, "train"), spec, padded, seed=0)
-    assert stream[0][0].shape == (3, 32, 32)
-    assert len({stream._augmented(stream.images.pixels(0), p).tobytes() for p in range(10)}) > 5
+    assert stream[0][0].shape == (32, 32, 3)
+    assert len({stream._augmented(stream.images.pixels(0), p)[0].tobytes() for p in range(10)}) > 5
 
 
 def test_a_broken_image_is_named_and_replaced_by_the_next_whole_one(folder: Path) -> None:
     broken = folder / "train" / "cat" / "0.jpg"
     broken.write_bytes(b"\xff\xd8\xff not a picture")
     images = open_images(folder, "train")
-    stream = TrainingStream(images, MINI, SMALL, seed=0)
+    stream = TrainingStream(images, MINI, DEFAULT, seed=0)
     (place,) = [p for p in range(12) if stream.index(p) == 0]
     (batch,) = batches(stream, [range(place, place + 1)], 0)
     assert len(batch.broken) == 1
     assert str(broken) in batch.broken[0]
     assert batch.labels.tolist() == [images.label(1)]
-    assert ValidationImages(images, MINI)[0][1] == -1
+    assert ValidationImages(images, MINI)[0][2] == -1
 
 
 def test_a_folder_of_nothing_but_broken_images_is_no_endless_loop(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_bytes(b"nothing")
-    x, label, broken = TrainingStream(open_folder(tmp_path), MINI, SMALL, seed=0)[0]
-    assert (x.shape, label, len(broken)) == ((3, 67, 67), -1, 1)
+    x, _, label, broken = TrainingStream(open_folder(tmp_path), MINI, DEFAULT, seed=0)[0]
+    assert (x.shape, label, len(broken)) == ((67, 67, 3), -1, 1)
 
 
 def test_scores_count_ties_nan_and_broken_images() -> None:
     logits = np.array([[1.0, 2, 3], [3, 1, 1], [0, 0, 0], [np.nan, np.nan, np.nan], [9, 0, 0]])
-    batch = Batch(x=torch.zeros(5, 1), labels=torch.tensor([2, 1, 0, 1, -1]), broken=("x",))
+    batch = Batch(pixels=torch.zeros(5, 1), colour=None, labels=torch.tensor([2, 1, 0, 1, -1]), broken=("x",))
     scores = score(batch, logits)
     assert (scores.images, scores.top1, scores.top5) == (4, 2, 4)
     assert len(scores.broken) == 1
     assert (scores + scores).means()["top1"] == 0.5
+    rows = (scores + scores).by_class(("a", "b", "c"))
+    assert rows == [
+        {"class": "a", "images": 2, "top1": 1.0, "top5": 1.0},
+        {"class": "b", "images": 4, "top1": 0.0, "top5": 1.0},
+        {"class": "c", "images": 2, "top1": 1.0, "top5": 1.0},
+    ]
     with pytest.raises(ZooError, match="no image could be read"):
         Scores().means()
 
@@ -172,10 +196,10 @@ def test_probabilities_of_ten_crops_are_averaged(folder: Path) -> None:
     images = open_images(folder, "val")
     seen = list[tuple[int, ...]]()
 
-    def forward(x_NCHW: np.ndarray) -> np.ndarray:
-        seen.append(x_NCHW.shape)
-        logits = np.zeros((len(x_NCHW), 2))
-        logits[::10] = [0, 3]  # one view of ten is sure of class 1, the others do not know
+    def forward(x_NCHW: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(x_NCHW.shape))
+        logits = torch.zeros((len(x_NCHW), 2), dtype=torch.float64)
+        logits[::10] = torch.tensor([0.0, 3.0], dtype=torch.float64)  # one view of ten is sure, the others are not
         return logits
 
     means = evaluate(forward, images, MINI.with_num_classes(2), ten_crop=True, batch_size=20).means()
@@ -188,8 +212,8 @@ def test_probabilities_of_ten_crops_are_averaged(folder: Path) -> None:
 
 def test_digits_are_not_mirrored() -> None:
     digits = open_images(DIGITS, "val")
-    views, label, _ = ValidationImages(digits, MINI, crops=True)[7]
-    assert views.shape == (5, 3, 67, 67)
+    views, _, label, _ = ValidationImages(digits, MINI, crops=True)[7]
+    assert views.shape == (5, 67, 67, 3)
     assert label == digits.label(7)
     plain = ValidationImages(digits, MINI)[7][0]
     assert np.array_equal(views[4], plain)
@@ -199,8 +223,42 @@ def test_a_module_is_judged_at_inference(folder: Path) -> None:
     images, module = open_images(folder, "val"), torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.9))
     module.append(torch.nn.Linear(3 * 67 * 67, 2))
     forward = module_forward(module)
-    x = canonical_input(images.pixels(0), MINI)[None]
-    assert np.array_equal(forward(x), forward(x))
+    x = torch.from_numpy(canonical_input(images.pixels(0), MINI)[None])
+    assert torch.equal(forward(x), forward(x))
     assert module.training
     with pytest.raises(ZooError, match="2 outputs, the images 10 classes"):
-        evaluate(lambda x: np.zeros((len(x), 2)), open_images(DIGITS, "val"), MINI)
+        evaluate(lambda x: torch.zeros((len(x), 2)), open_images(DIGITS, "val"), MINI)
+
+
+@pytest.mark.parametrize("name", registry.models())
+def test_pixels_are_prepared_on_the_device_as_one_by_one(name: str, folder: Path) -> None:
+    """Bit for bit, in every member's own channels, scale, mean and deviation; ten crops as well."""
+    spec, images = registry.model(name), open_images(folder, "val")
+    assert spec.preprocessing is not None
+    for crops, whole in ((False, canonical_input), (True, ten_crop)):
+        (batch,) = batches(ValidationImages(images, spec, crops=crops), [range(3)], 0)
+        x = batch.inputs(spec.preprocessing, torch.device("cpu"))
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        expected = np.concatenate([whole(images.pixels(i), spec).reshape(-1, *x.shape[1:]) for i in range(3)])
+        assert np.array_equal(x.numpy(), expected)
+
+
+def test_a_set_of_images_is_known_by_its_classes_names_and_sizes(folder: Path) -> None:
+    known = fingerprint(*open_pair(folder))
+    assert known == fingerprint(*open_pair(folder))
+    assert (known["classes"], known["training images"]) == (["cat", "dog"], 12)
+    image = folder / "train" / "cat" / "3.png"
+    image.write_bytes(image.read_bytes() + b"x")
+    longer = fingerprint(*open_pair(folder))
+    assert [key for key in known if known[key] != longer[key]] == ["sizes of the files"]
+    image.rename(image.with_name("33.png"))
+    renamed = fingerprint(*open_pair(folder))
+    assert [key for key in longer if longer[key] != renamed[key]] == ["names of the files"]
+
+
+def test_a_link_to_nothing_is_a_broken_image(folder: Path) -> None:
+    (folder / "train" / "cat" / "9.png").symlink_to(folder / "gone.png")
+    images = open_images(folder, "train")
+    (index,) = [i for i in range(len(images)) if images.path(i).name == "9.png"]  # pyright: ignore
+    with pytest.raises(ZooError, match=r"9\.png: no such image file"):
+        images.pixels(index)

@@ -19,7 +19,7 @@ from converters.formats.caffe import read_network
 from converters.tensormap import to_native
 from tests.environments import Done, build_wheel, environment, python, zoo
 from tests.small import small_weights
-from zoo.registry import EXTRAS
+from zoo.registry import extras
 
 pytestmark = pytest.mark.slow
 
@@ -28,8 +28,8 @@ _ELSEWHERE = {"caffe", "caffe2onnx"}
 
 _IMPORT_ALL = """
 import contextlib, importlib, os, pkgutil, zoo, converters
-from zoo.registry import EXTRAS
-for package in (*EXTRAS, "tf2onnx.convert"):
+from zoo.registry import extras
+for package in (*extras(), "tf2onnx.convert"):
     with contextlib.suppress(ImportError):
         importlib.import_module(package)
 before = dict(os.environ)
@@ -63,8 +63,13 @@ WORKS = {
         "export MINE -o b.onnx --no-verify",
         "verify a.safetensors a.npz --prototxt deploy.prototxt --report proof.html",
     ],
-    "caffe": ["verify MINE", "convert MINE -o a.onnx"],
-    "onnx": ["export MINE -o a.onnx", "verify a.onnx", "convert MINE -o a.safetensors", "verify a.onnx a.safetensors"],
+    "caffe": ["verify MINE --frameworks caffe", "convert MINE -o a.onnx"],
+    "onnx": [
+        "export MINE -o a.onnx",
+        "verify a.onnx --frameworks onnx",
+        "convert MINE -o a.safetensors",
+        "verify a.onnx a.safetensors",
+    ],
     "pytorch": [
         "convert MINE -o again.npz",
         "convert MINE -o a.pt",
@@ -80,9 +85,13 @@ WORKS = {
     ],
     "keras": ["convert snap.caffemodel.h5 --prototxt deploy.prototxt -o again.caffemodel"],
     "mat": ["convert net.mat --prototxt deploy.prototxt -o again.caffemodel"],
-    "tf_slim": ["convert MINE -o a.ckpt", "verify a.ckpt --prototxt deploy.prototxt", "export MINE -o a.pb"],
+    "tf_slim": [
+        "convert MINE -o a.ckpt",
+        "verify a.ckpt --prototxt deploy.prototxt --frameworks tf_slim",
+        "export MINE -o a.pb",
+    ],
     "fetch": ["list weights"],
-    "images": ["verify small.safetensors --image flower.png"],
+    "images": ["verify small.safetensors small.safetensors --image flower.png"],
     "train": [
         "train alexnet_mini --data digits -o run --steps 2 --batch-size 8",
         "eval run/model.safetensors --data digits",
@@ -105,7 +114,7 @@ NEEDS = {
     "verify alexnet_mini --frameworks tf_slim": "tf_slim",
     "verify alexnet_mini --frameworks caffe": "caffe",
     "verify alexnet_mini --frameworks onnx": "onnx",
-    "verify small.safetensors --image flower.png": "images",
+    "verify small.safetensors small.safetensors --image flower.png": "images",
     "list weights": "fetch",
     "fetch bvlc_alexnet": "fetch",
     "convert bvlc_alexnet -o x.npz": "fetch",
@@ -182,7 +191,7 @@ def test_what_does_not_work_says_what_to_install(wheel: Path, files: Path) -> No
 def test_every_module_imports_or_misses_a_declared_package(extra: str, wheel: Path, tmp_path: Path) -> None:
     said = python(environment(tmp_path, wheel, extra or None), _IMPORT_ALL, tmp_path)
     missing = {package for _, package in map(str.split, said.splitlines())}
-    own = {package for package, brought_by in EXTRAS.items() if brought_by == extra}
-    assert missing <= {*EXTRAS, *_ELSEWHERE}
+    own = {package for package, brought_by in extras().items() if brought_by == extra}
+    assert missing <= {*extras(), *_ELSEWHERE}
     assert not missing & own
     assert extra != "all" or missing == _ELSEWHERE

@@ -34,24 +34,27 @@ from zoo import reference, registry
 from zoo.frameworks import caffe
 from zoo.frameworks import onnx as onnx_graphs
 from zoo.frameworks.caffe.reader import read_net
+from zoo.initial import initial_weights
 from zoo.layers import Conv, Dense, Dropout, Layer, ModelSpec, Pool, Softmax
 from zoo.recipe import (
-    SMALL,
-    Every,
+    Constant,
+    CosineAnnealingLR,
+    MultiStepLR,
+    Normal,
     Phases,
-    Plateau,
     Recipe,
-    Shares,
+    ReduceLROnPlateau,
+    StepLR,
+    TruncatedNormal,
+    Uniform,
     decay_of,
     initial_values,
     rates_at,
-    recipe_for,
 )
 from zoo.shapes import activation_shapes
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
 from zoo.training.loop import TrainOptions, prepare, run
-from zoo.training.optimiser import initial_weights
 from zoo.training.pytorch import PyTorchLearner
 from zoo.wire.prototxt import Message, parse
 
@@ -242,7 +245,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def options(case: tuple[str, int], data: Path, out: Path, **changes: str | int) -> TrainOptions:
     common = {"data": data, "out": out, "steps": STEPS, "batch_size": BATCH}
     spec = trained_spec(case)
-    return TrainOptions(**(common | {"model": spec, "recipe": lively(recipe_for(spec))} | changes))  # pyright: ignore
+    return TrainOptions(**(common | {"model": spec, "recipe": lively(registry.recipe(spec))} | changes))  # pyright: ignore
 
 
 def lively(recipe: Recipe) -> Recipe:
@@ -252,7 +255,8 @@ def lively(recipe: Recipe) -> Recipe:
         # Set by hand, for weights of .01: He's behind pixels of a deviation of 64 have a rate smaller by its square.
         first = schedule.phases[0]
         schedule = Phases(phases=(replace(first, layers={"conv1": first.rate / 64**2}),))
-    return replace(recipe, initialisation=SMALL.initialisation, schedule=schedule)
+    mini = registry.recipe(registry.model("alexnet_mini"))
+    return replace(recipe, initial=mini.initial, unit_inputs=True, schedule=schedule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +290,7 @@ def assert_same_training(other: Trained, alone: Trained, case: tuple[str, int]) 
     assert np.abs(other.losses / alone.losses - 1).max() <= CURVE
     assert other.weights.spec == alone.weights.spec
     spec = trained_spec(case)
-    begun = initial_weights(spec, lively(recipe_for(spec)), seed=0)
+    begun = initial_weights(spec, lively(registry.recipe(spec)), seed=0)
     assert begun.keys() == alone.weights.tensors.keys() == other.weights.tensors.keys()
     for name, end in alone.weights.tensors.items():
         moved, rounding = np.abs(end - begun[name]).max(), np.abs(end).max() * 2**-23
@@ -311,7 +315,7 @@ def _one_of_two(rank: int, meeting: Path, data: Path, out: Path) -> None:
     for case in CASES:
         if has_towers(small(case)):
             job = prepare(options(case, data, out / "-".join(map(str, case)), devices=2, parallel="towers"))
-            run(job, PyTorchLearner(job, torch.device("cpu")))
+            run(job, PyTorchLearner(job, torch.device("cpu"), "cpu"))
     dist.destroy_process_group()
 
 
@@ -347,7 +351,7 @@ def test_what_training_wrote_converts_to_every_format_and_verifies_everywhere(al
 
 def test_caffe_is_given_the_recipe(case: tuple[str, int], tmp_path: Path) -> None:
     spec = small(case)
-    recipe = recipe_for(spec)
+    recipe = registry.recipe(spec)
     _, training, solver = (parse(path.read_text()) for path in registry.framework("caffe").generate(spec, tmp_path))
     layers = {layer.string("name"): layer for layer in training.messages("layer")}
     batches = [layer.message("data_param").integer("batch_size", 0) for layer in training.messages("layer")[:2]]
@@ -363,14 +367,26 @@ def test_caffe_is_given_the_recipe(case: tuple[str, int], tmp_path: Path) -> Non
             parameter = f"{name}.{part}"
             assert param.number("lr_mult", 1) * base == pytest.approx(rates.of(parameter), rel=1e-6)
             assert param.number("decay_mult", 1) * decay == pytest.approx(decay_of(recipe, parameter), rel=1e-6)
-            _, constant, deviation = initial[parameter]
-            filler = block.message(f"{part}_filler")
-            if part == "weight":
-                assert (filler.string("type"), constant) == ("gaussian", 0)
-                assert filler.number("std", 1) == pytest.approx(deviation, rel=1e-5)
-            else:
-                assert (filler.string("type"), filler.number("value", 0), deviation) == ("constant", constant, 0)
+            assert_filler(block.message(f"{part}_filler"), initial[parameter][1])
     assert_schedule(solver, recipe, spec)
+
+
+def assert_filler(filler: Message, distribution: object) -> None:
+    """Caffe draws from the same distribution, as far as it has it."""
+    match distribution:
+        case Constant(value=value):
+            assert (filler.string("type"), filler.number("value", 0)) == ("constant", value)
+        case Normal(std=std):
+            assert filler.string("type") == "gaussian"
+            assert filler.number("std", 1) == pytest.approx(std, rel=1e-5)
+        case TruncatedNormal(std=std):
+            assert filler.string("type") == "gaussian"
+            assert filler.number("std", 1) == pytest.approx(0.8796 * std, rel=1e-4)
+        case Uniform(bound=bound):
+            assert filler.string("type") == "uniform"
+            assert (filler.number("min", 0), filler.number("max", 0)) == pytest.approx((-bound, bound), rel=1e-5)
+        case other:
+            raise AssertionError(other)
 
 
 def caffe_rate(solver: Message, iteration: int) -> float:
@@ -390,17 +406,21 @@ def assert_schedule(solver: Message, recipe: Recipe, spec: ModelSpec) -> None:
     length, epoch = solver.integer("max_iter", 0), solver.integer("snapshot", 0)
     assert length == recipe.epochs * epoch
     match recipe.schedule:
-        case Plateau(factor=factor, drops=drops):
+        case ReduceLROnPlateau(factor=factor, drops=drops):
             # Nobody knows beforehand when: three falls on the way, by the recipe's factor.
             values = solver.integers("stepvalue")
             assert len(values) == drops and values[0] > 0 and values[-1] < length
             rates = [caffe_rate(solver, at) for at in (0, *values)]
             assert rates == pytest.approx([recipe.rate * factor**n for n in range(drops + 1)])
             return
-        case Every(steps=every, epochs=epochs):
-            at = [(every or (epochs or 0) * epoch) * n for n in range(1, 4)]
-        case Shares(at=shares):
+        case StepLR(step_size=size, unit=unit):
+            at = [size * (epoch if unit == "epochs" else 1) * n for n in range(1, 4)]
+        case MultiStepLR(milestones=shares, unit="run"):
             at = [ceil(share * length) for share in shares]
+        case MultiStepLR(milestones=milestones, unit=unit):
+            at = [ceil(milestone * (epoch if unit == "epochs" else 1)) for milestone in milestones]
+        case CosineAnnealingLR():
+            raise AssertionError("Caffe has no cosine")
         case Phases(phases=phases):
             at = [phase.epoch * epoch for phase in phases[1:]]
     assert at[-1] <= length

@@ -126,7 +126,16 @@ def _manifest() -> bytes:
 
 def _checkpoint(folder: Path) -> tuple[Path, Callable[[], object]]:
     weights = probe_weights(SPEC).tensors
-    setting = Setting(seed=0, batch_size=8, steps=6, recipe="r", images=100, framework="pytorch")
+    setting = Setting(
+        seed=0,
+        batch_size=8,
+        steps=6,
+        framework="pytorch",
+        precision="fp32",
+        recipe={},
+        data={"classes": ["a"]},
+        lineage=None,
+    )
     state = Checkpoint(weights=weights, velocities=weights, progress=Progress(step=3, best=(0.5, 1.0)), setting=setting)
     save_checkpoint(folder, SPEC, state)
     return checkpoints(folder)[0], lambda: load_checkpoint(checkpoints(folder)[0], SPEC)

@@ -22,7 +22,7 @@ from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, WeightsError
 from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU
-from zoo.wire.onnx_model import Model, Node, parse
+from zoo.wire.onnx import Model, Node, parse
 
 Change = Callable[[Any], None]
 

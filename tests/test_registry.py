@@ -17,8 +17,9 @@ def test_every_model_is_found_and_named_as_its_file() -> None:
 
 
 def test_every_framework_offers_the_same_functions() -> None:
-    assert registry.frameworks() == ["caffe", "onnx", "pytorch", "tf_slim"]
+    assert registry.frameworks()
     for name in registry.frameworks():
+        assert registry.extras()[registry.facts("zoo.frameworks", name)["PACKAGES"][0]] == name
         framework = registry.framework(name)
         assert callable(framework.generate)
         assert callable(framework.forward)

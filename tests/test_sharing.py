@@ -13,14 +13,14 @@ import torch
 from converters.convert import load, save
 from converters.parity import probe_weights
 from converters.weights import Weights
-from zoo import reference, spec_json
+from zoo import reference, registry, spec_json
 from zoo.errors import FileFormatError, SpecError, UnsupportedError, WeightsError
 from zoo.frameworks import pytorch, tf_slim
 from zoo.frameworks.caffe import CaffeNet, generate, parse_prototxt, read_prototxt
+from zoo.initial import initial_weights
 from zoo.layers import ModelSpec, Tie
-from zoo.recipe import recipe_for
 from zoo.shapes import parameter_count, parameter_shapes, tied
-from zoo.training.optimiser import Momentum, initial_weights
+from zoo.training.optimiser import Momentum
 from zoo.training.placed import PlacedNetwork
 from zoo.training.towers import Arrangement
 from zoo.wire.protobuf import message, text, varint
@@ -236,7 +236,7 @@ def test_pytorch_has_one_tensor() -> None:
 
 def test_training_updates_one_tensor() -> None:
     spec = twins()
-    recipe = recipe_for(spec)
+    recipe = registry.recipe(spec)
     start = initial_weights(spec, recipe, 0)
     assert np.array_equal(start["left.weight"], start["right.weight"])
     network = PlacedNetwork(spec, Arrangement())

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from converters.cli import main
 from zoo import registry, show
 from zoo.layers import LRN, BatchNorm, Concat, Conv, Dense, Dropout, Eltwise, Input, ModelSpec, Pool, ReLU, Slice
 from zoo.shapes import parameter_count
@@ -53,8 +54,11 @@ def test_the_well_known_figures_of_alexnet() -> None:
     ]
 
 
-def test_the_reprinted_table_is_corrected() -> None:
-    text = show.show_text(registry.model("alexnet"))
+def test_the_reprinted_table_is_corrected(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "alexnet"]) == 0
+    text = capsys.readouterr().out
+    assert main(["show", "caffenet"]) == 0
+    assert "reprinted" not in capsys.readouterr().out
     assert "counts fc8 twice, (4096 + 1) x 1000 x 2 = 8,194,000" in text
     assert "65,062,224" in text
     assert 60_965_224 + 4097 * 1000 == 65_062_224

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from converters.convert import load, save
 from converters.formats.caffe import read_network
 from converters.parity import probe_weights
 from tests.small import shrink
-from zoo import registry
+from zoo import reference, registry
 from zoo.errors import FileFormatError
 from zoo.frameworks import caffe
 from zoo.frameworks.caffe import parse_prototxt, read_prototxt
@@ -263,7 +264,6 @@ def test_what_a_stranger_s_prototxt_says_is_folded_in(tmp_path: Path, monkeypatc
         load(Path("mine.caffemodel"), spec=read_network(Path("net.prototxt")).spec),
     )
     pixels = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
-    reference = registry.framework("reference")
     found, wanted = (
         reference.forward(w.spec, w.tensors, {"data": canonical_input(pixels, w.spec)[None]})["fc"]
         for w in (plain, mine)
@@ -295,3 +295,25 @@ def test_formats_that_cannot_carry_it_say_so(
     spec = load(tmp_path / f"out.{suffix}", spec=None if not is_said else read_prototxt(Path("net.prototxt")).spec).spec
     assert spec.preprocessing is not None
     assert spec.preprocessing.mean == (110.0, 110.0, 110.0)
+
+
+def test_one_file_runs_in_every_framework_and_the_prototxt_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare(tmp_path, NETWORKS["train_val"])
+    command = ["verify", "mine.caffemodel", "--prototxt", "net.prototxt", "--frameworks", "caffe,onnx", "--json"]
+    assert main(command) == 0
+    told = {subject["name"]: subject for subject in json.loads(capsys.readouterr().out)["subjects"]}
+    assert [subject["status"] for subject in told.values()] == ["passed", "passed"]
+    # A train_val reads its images from a database: OpenCV cannot run it as it is, and that is said.
+    assert any("net.prototxt was not run itself" in note for note in told["caffe"]["notes"])
+    caffe.generate(shrink("caffenet"), tmp_path)
+    save(probe_weights(shrink("caffenet")), tmp_path / "small.caffemodel")
+    assert main(["verify", "small.caffemodel", "--prototxt", "deploy.prototxt", "--frameworks", "caffe", "--json"]) == 0
+    (subject,) = json.loads(capsys.readouterr().out)["subjects"]
+    assert subject["notes"] == ["deploy.prototxt was run as it is"]
+    assert main(["convert", "small.caffemodel", "-o", "small.onnx"]) == 0
+    capsys.readouterr()
+    assert main(["verify", "small.onnx", "--frameworks", "onnx", "--json"]) == 0
+    assert [item["name"] for item in json.loads(capsys.readouterr().out)["subjects"]] == ["small.onnx", "onnx"]

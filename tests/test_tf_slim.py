@@ -97,7 +97,7 @@ def test_num_classes_training_and_scope(tmp_path: Path) -> None:
     spec = shrink("alexnet")
     with tf.Graph().as_default() as graph, tf.Session() as session:
         x = tf.placeholder(tf.float32, [None, 227, 227, 3])
-        with runtime.slim.arg_scope(tf_slim.arg_scope()):
+        with runtime.slim.arg_scope(tf_slim.arg_scope(spec)):
             logits, _ = tf_slim.network(spec)(x, num_classes=7, is_training=True, scope="tower/net")
         loss = tf.reduce_sum(logits)
         gradients = tf.gradients(loss, tf.trainable_variables())

@@ -138,7 +138,7 @@ def _reference(spec: ModelSpec) -> tuple[float, dict[str, torch.Tensor]]:
 def _loss_and_gradients(
     spec: ModelSpec, arrangement: Arrangement, channels_last: bool
 ) -> tuple[float, dict[str, torch.Tensor], int]:
-    row = own_row(arrangement, "cpu")
+    row = own_row(arrangement)
     network = PlacedNetwork(spec, arrangement, row.group)
     network.load(_weights(spec))
     images = share(range(BATCH), row.number, arrangement.replicas)

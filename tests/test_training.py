@@ -26,7 +26,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from zoo import registry, spec_json
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
-from zoo.recipe import SMALL, recipe_for
+from zoo.recipe import DEFAULT
 from zoo.training.checkpoint import checkpoints
 from zoo.training.journal import Journal, read_metrics
 from zoo.training.launch import train
@@ -120,7 +120,9 @@ def test_the_same_seed_gives_the_same_bits(alone: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_termination_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_termination_leaves_a_checkpoint_and_one_line(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = Journal.step
 
     def terminated(self: Journal, at: int, *args: Any) -> None:
@@ -130,9 +132,12 @@ def test_a_termination_is_one_line_too(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Journal, "step", terminated)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ZooError, match=r"interrupted; go on from step-00000005"):
+    with pytest.raises(ZooError, match=r"terminated; go on from step-00000006"):
         train(_options(tmp_path))
     assert signal.getsignal(signal.SIGTERM) == before
+    monkeypatch.undo()
+    train(_options(tmp_path, resume="auto"))
+    assert _losses(tmp_path) == _losses(alone)
 
 
 def test_a_resumed_run_goes_on_bit_for_bit(alone: Path, stopped: Path, tmp_path: Path) -> None:
@@ -248,7 +253,7 @@ def test_a_broken_image_stops_the_run_or_is_skipped_as_asked(tmp_path: Path, cap
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match=r"the loss is .* the rate is too high"):
-        train(_options(tmp_path, recipe=replace(SMALL, rate=1e6)))
+        train(_options(tmp_path, recipe=replace(DEFAULT, rate=1e6)))
 
 
 @pytest.mark.parametrize(
@@ -290,4 +295,4 @@ def test_the_length_follows_from_epochs_and_the_recipe(tmp_path: Path) -> None:
     job = prepare(options)
     assert (job.batch_size, job.steps) == (64, 45)  # 2 x 1437 images
     assert [step for step in range(job.steps) if job.ends_epoch(step)] == [22, 44]
-    assert prepare(replace(options, epochs=None)).steps == -(-recipe_for(TINY).epochs * 1437 // 64)
+    assert prepare(replace(options, epochs=None)).steps == -(-DEFAULT.epochs * 1437 // 64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,12 +12,37 @@ import pytest
 
 from zoo import registry
 from zoo.errors import FileFormatError
+from zoo.layers import Conv, Dense, Input, ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.spec_json import METADATA_KEY, dumps
-from zoo.training.checkpoint import Setting, load_checkpoint, write_safetensors
+from zoo.training.checkpoint import (
+    Checkpoint,
+    Setting,
+    checksum,
+    load_checkpoint,
+    save_checkpoint,
+    save_model,
+    write_safetensors,
+)
 from zoo.training.journal import COLUMNS, Journal, read_metrics
+from zoo.training.optimiser import Progress
 
-_SETTING = Setting(seed=1, batch_size=2, steps=3, recipe="r", images=4, framework="pytorch")
+_TINY = ModelSpec(
+    name="two",
+    title="",
+    inputs=(Input(shape=(3, 4, 4)),),
+    layers=(Conv(name="conv", out_channels=2, kernel=(3, 3)), Dense(name="fc", out_features=2)),
+)
+_SETTING = Setting(
+    seed=1,
+    batch_size=2,
+    steps=3,
+    framework="pytorch",
+    precision="fp32",
+    recipe={"name": "r"},
+    data={"classes": ["a"]},
+    lineage=None,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,9 +67,46 @@ def test_a_checkpoint_whose_state_is_none_is_refused_in_one_line(tmp_path: Path,
     state = text.replace("SETTING", json.dumps(asdict(_SETTING)))
     path = tmp_path / "c.safetensors"
     both = tensors | {f"velocity/{name}": tensor for name, tensor in tensors.items()}
-    write_safetensors(path, both, {METADATA_KEY: dumps(spec), "training": state})
+    metadata = {METADATA_KEY: dumps(spec), "training": state}
+    write_safetensors(path, both, metadata | {"checksum": checksum(both, metadata)})
     with pytest.raises(FileFormatError, match="its state of training is none"):
         load_checkpoint(path, spec)
+
+
+def _written(tmp_path: Path) -> tuple[Path, Checkpoint]:
+    tensors = {name: np.ones(shape, np.float32) for name, shape in parameter_shapes(_TINY).items()}
+    state = Checkpoint(weights=tensors, velocities=tensors, progress=Progress(step=7), setting=_SETTING)
+    return save_checkpoint(tmp_path, _TINY, state), state
+
+
+def test_a_checkpoint_damaged_at_any_byte_is_refused_in_one_line(tmp_path: Path) -> None:
+    path, state = _written(tmp_path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for at in sorted({*range(0, 1200), *rng.integers(0, len(whole), 1000).tolist(), len(whole) - 1}):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << int(rng.integers(8)))]) + whole[at + 1 :])
+        try:
+            found = load_checkpoint(path, _TINY)
+        except FileFormatError as error:
+            assert "\n" not in str(error), at
+        else:  # a byte that means nothing: white space of the header
+            assert found.progress == state.progress and found.setting == state.setting, at
+            assert all(np.array_equal(found.weights[name], tensor) for name, tensor in state.weights.items()), at
+    for end in range(0, len(whole), 97):
+        path.write_bytes(whole[:end])
+        with pytest.raises(FileFormatError, match="damaged checkpoint"):
+            load_checkpoint(path, _TINY)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_files_have_the_rights_that_the_umask_gives(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        path, state = _written(tmp_path)
+        model = save_model(tmp_path, _TINY, state)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in (path, model)} == {0o666 & ~umask}
 
 
 @pytest.mark.parametrize(

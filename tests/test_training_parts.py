@@ -12,27 +12,35 @@ from torch import nn
 from torch.nn import functional
 
 from zoo import registry
+from zoo.errors import ZooError
 from zoo.frameworks.pytorch import call
+from zoo.initial import initial_weights
 from zoo.layers import LRN
+from zoo.philox import generator
 from zoo.recipe import (
-    CODE_2012,
-    PAPER,
-    SMALL,
-    Every,
-    Plateau,
+    DEFAULT,
+    Constant,
+    CosineAnnealingLR,
+    MultiStepLR,
+    Normal,
     Rates,
+    Recipe,
+    ReduceLROnPlateau,
+    StepLR,
+    check_patterns,
     decay_of,
     initial_values,
     rates_at,
-    recipe_for,
 )
 from zoo.shapes import parameter_shapes
 from zoo.training import lrn
 from zoo.training.lrn import LocalResponseNorm
-from zoo.training.masks import generator, keep_mask
-from zoo.training.optimiser import Momentum, Progress, initial_weights
+from zoo.training.masks import keep_mask
+from zoo.training.optimiser import Momentum, Progress
 
 MINI = registry.model("alexnet_mini")
+PAPER = registry.recipe(registry.model("alexnet"))
+CODE_2012 = registry.recipe(registry.model("alexnet_2012_code"))
 
 NORMS = [
     LRN(name="n", size=5, alpha=1e-4, beta=0.75, k=2.0, towers=2),
@@ -164,20 +172,22 @@ def test_momentum_is_caffes_across_changes_of_rate(channels_last: bool) -> None:
 def test_the_papers_biases_and_the_codes_deviations() -> None:
     spec = registry.model("alexnet")
     paper, code = initial_values(PAPER, spec), initial_values(CODE_2012, spec)
-    ones = {name for name, (_, constant, _) in paper.items() if constant == 1.0}
+    ones = {name for name, (_, rule) in paper.items() if rule == Constant(value=1.0)}
     assert ones == {f"{layer}.bias" for layer in ("conv2", "conv4", "conv5", "fc6", "fc7")}
-    assert {std for name, (_, _, std) in paper.items() if name.endswith("weight")} == {0.01}
-    assert code["conv3.weight"][2] == code["conv5.weight"][2] == 0.03
-    assert code["conv2.weight"][2] == code["fc8.weight"][2] == 0.01
+    assert {rule for name, (_, rule) in paper.items() if name.endswith("weight")} == {Normal(std=0.01)}
+    assert code["conv3.weight"][1] == code["conv5.weight"][1] == Normal(std=0.03)
+    assert code["conv2.weight"][1] == code["fc8.weight"][1] == Normal(std=0.01)
 
 
 def test_initial_weights_have_the_deviation_of_the_recipe() -> None:
-    weights = initial_weights(MINI, SMALL, seed=3)
+    weights = initial_weights(MINI, DEFAULT, seed=3)
     assert {name: w.shape for name, w in weights.items()} == parameter_shapes(MINI)
     assert weights["fc6.weight"].std() == pytest.approx((2 / 256) ** 0.5, rel=0.02)
     # As if the pixels had a deviation of one.
     assert weights["conv1.weight"].std() == pytest.approx((2 / 147) ** 0.5 / 64, rel=0.1)
-    assert np.array_equal(weights["fc7.weight"], initial_weights(MINI, SMALL, seed=3)["fc7.weight"])
+    assert np.array_equal(weights["fc7.weight"], initial_weights(MINI, DEFAULT, seed=3)["fc7.weight"])
+    some = initial_weights(MINI, DEFAULT, seed=3, only=["fc7.weight"])
+    assert some.keys() == {"fc7.weight"} and np.array_equal(some["fc7.weight"], weights["fc7.weight"])
 
 
 def test_biases_learn_twice_as_fast_and_do_not_decay() -> None:
@@ -198,21 +208,49 @@ def test_the_2012_codes_phases() -> None:
     assert [rate.colour_noise for rate in at.values()] == [True] * 4 + [False] * 3
 
 
-def test_caffes_and_torchvisions_steps() -> None:
-    bvlc, owt = registry.model("bvlc_alexnet"), registry.model("alexnet_owt")
-    assert isinstance(recipe_for(bvlc).schedule, Every)
-    rate = [
-        rates_at(recipe_for(bvlc), bvlc, step=s, steps=450_000, epoch=0, drops=0).weight for s in (0, 99_999, 100_000)
-    ]
-    assert rate == pytest.approx([0.01, 0.01, 0.001])
-    assert rates_at(recipe_for(owt), owt, step=0, steps=1, epoch=60, drops=0).weight == pytest.approx(1e-4)
-    assert [rates_at(SMALL, MINI, step=s, steps=100, epoch=0, drops=0).bias for s in (59, 60, 85)] == pytest.approx(
-        [0.02, 0.002, 0.0002]
+def _rate(recipe: Recipe, step: int, steps: int, epoch: int = 0, **more: float) -> float:
+    return rates_at(recipe, MINI, step=step, steps=steps, epoch=epoch, drops=0, **more).weight  # pyright: ignore
+
+
+def test_schedules_are_torchs() -> None:
+    bvlc, owt = (registry.recipe(registry.model(name)) for name in ("bvlc_alexnet", "alexnet_owt"))
+    assert [_rate(bvlc, step, 450_000) for step in (0, 99_999, 100_000)] == pytest.approx([0.01, 0.01, 0.001])
+    assert _rate(owt, 0, 1, epoch=60) == pytest.approx(1e-4)
+    assert [_rate(DEFAULT, step, 100) for step in (59, 60, 85)] == pytest.approx([0.01, 0.001, 0.0001])
+    multi = replace(DEFAULT, schedule=MultiStepLR(milestones=(2, 5), unit="epochs", gamma=0.5))
+    assert [_rate(multi, 0, 1, epoch=e) for e in (1, 2, 5)] == pytest.approx([0.01, 0.005, 0.0025])
+    cosine = replace(DEFAULT, schedule=CosineAnnealingLR(eta_min=0.001))
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=0.01)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 10, eta_min=0.001)
+    for step in range(10):
+        assert _rate(cosine, step, 10) == pytest.approx(optimiser.param_groups[0]["lr"]), step
+        optimiser.step()
+        theirs.step()
+
+
+def test_a_warm_up_rises_step_by_step() -> None:
+    warm = replace(DEFAULT, warmup_epochs=2, warmup_start=0.1, schedule=StepLR(step_size=30))
+    rates = [_rate(warm, step, 1000, epoch=step // 5, steps_an_epoch=5) for step in (0, 5, 10, 11)]
+    assert rates == pytest.approx([0.001, 0.0055, 0.01, 0.01])
+
+
+def test_layers_have_rates_of_their_own_and_zero_freezes() -> None:
+    recipe = replace(DEFAULT, layer_rates={"conv*": 0.0, "conv5": 0.5, "head": 10.0})
+    rates = rates_at(recipe, MINI, step=0, steps=1, epoch=0, drops=0)
+    assert [rates.of(f"{layer}.weight") for layer in ("conv2", "conv5", "fc6", "fc8")] == pytest.approx(
+        [0, 0.005, 0.01, 0.1]
     )
+    assert rates.of("fc8.bias") == pytest.approx(0.2)
+    assert rates.of("conv1.bias") == 0
+    for wrong in ({"layer_rates": {"conv9": 0.0}}, {"initial": {**DEFAULT.initial, "fc9.*": Constant()}}):
+        with pytest.raises(ZooError, match="fits nothing in alexnet_mini; it has conv1"):
+            check_patterns(replace(DEFAULT, **wrong), MINI)  # pyright: ignore
+    with pytest.raises(ZooError, match=r"initial says nothing of conv1\.bias"):
+        initial_values(replace(DEFAULT, initial={"*.weight": Normal(std=1.0)}), MINI)
 
 
 def test_a_plateau_is_waited_for_and_reached_three_times_at_most() -> None:
-    recipe = replace(PAPER, schedule=Plateau(factor=0.1, patience=1, drops=3))
+    recipe = replace(PAPER, schedule=ReduceLROnPlateau(factor=0.1, patience=1, drops=3))
     progress, drops = Progress(), list[int]()
     for top1 in [0.1, 0.2, 0.2, 0.2, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]:
         progress = progress.after_validation(recipe, top1, 1.0)

@@ -25,6 +25,11 @@ def one_line(text: str) -> str:
     return _cut("".join(letter if letter.isprintable() else "?" for letter in " ".join(words)), _LONGEST_MESSAGE)
 
 
+def said(error: BaseException) -> str:
+    """What an error says, in one line; its kind, where it says nothing."""
+    return one_line(str(error)) or type(error).__name__
+
+
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, TypeAlias, assert_never, get_args
 
 from zoo import layers
 from zoo.axes import affine_shape, axis_index
 from zoo.layers import Layer, Shape
 
+# In the order of Caffe's blobs, where a layer has several.
 Role: TypeAlias = Literal["weight", "bias", "mean", "variance"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 # "kernel": drawn at random, narrower the more numbers it sums. "offset": added to such sums; a recipe may start it at a
 # constant of its own, otherwise at zero.

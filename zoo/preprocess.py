@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.axes import shape_text
-from zoo.errors import FileFormatError, UnsupportedError, ZooError
+from zoo.errors import FileFormatError, UnsupportedError, ZooError, said
 from zoo.layers import ModelSpec, Pair, Preprocessing
 
 RGBImage: TypeAlias = NDArray[np.uint8]
@@ -83,7 +83,7 @@ def load_image(path: Path) -> RGBImage:
     except Image.UnidentifiedImageError as error:
         raise FileFormatError(path, f"no image in a known format ({', '.join(FORMATS)})") from error
     except _DAMAGE as error:
-        raise FileFormatError(path, f"damaged image: {_one_line(error)}") from error
+        raise FileFormatError(path, f"damaged image: {said(error)}") from error
 
 
 def _as_rgb(image: Image.Image, path: Path) -> RGBImage:
@@ -94,10 +94,6 @@ def _as_rgb(image: Image.Image, path: Path) -> RGBImage:
     if image.mode in ("I", "F"):
         raise FileFormatError(path, f"pixels of mode {image.mode!r} have no fixed range; save it with 8 bits a channel")
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def resize_short_side(image_HWC: RGBImage, size: int) -> RGBImage:
@@ -172,13 +168,17 @@ def ten_crop(source: Path | RGBImage, spec: ModelSpec) -> FloatArray:
     The four corners and the centre of the central ``resize`` x ``resize`` square, then the same five mirrored.
     """
     preprocessing, size = _preparation(spec)
-    side = preprocessing.resize
-    square = centre_crop(resize_short_side(_pixels(source), side), (side, side))
+    views = ten_crop_pixels(_pixels(source), preprocessing.resize, size)
+    return np.stack([normalise(view, preprocessing) for view in views])
+
+
+def ten_crop_pixels(image_HWC: RGBImage, side: int, size: Pair) -> RGBImage:
+    """The ten views of `ten_crop` before they are normalised, from the central `side` x `side`; (10, H, W, 3) uint8."""
+    square = centre_crop(resize_short_side(image_HWC, side), (side, side))
     bottom, right = side - size[0], side - size[1]
     corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2))
-    views = [normalise(crop(square, top, left, size), preprocessing) for top, left in corners]
-    five = np.stack(views)
-    return np.concatenate([five, five[..., ::-1]])
+    five = np.stack([crop(square, top, left, size) for top, left in corners])
+    return np.concatenate([five, five[:, :, ::-1]])
 
 
 def _preparation(spec: ModelSpec) -> tuple[Preprocessing, Pair]:

@@ -1,29 +1,29 @@
-"""How each family member is trained, as data with references; standard library only.
+"""How a network is trained, as data: types, the rates of a step, the rule of every initial value.
 
-Sources, cited as (name):
+Standard library only.
 
-* (paper) Krizhevsky, Sutskever, Hinton, *ImageNet Classification with Deep Convolutional Neural Networks*, 2012, s4-5.
-* (code) github.com/computerhistory/AlexNet-Source-Code, ``layers/layer-params-145.cfg`` and ``layers-145.cfg``.
-* (caffe) github.com/BVLC/caffe, ``models/bvlc_alexnet`` and ``models/bvlc_reference_caffenet``: solver and train_val.
-* (torchvision) github.com/pytorch/vision, ``references/classification``: AlexNet with a rate of 0.01.
-
-A rate is a learning rate *inside* the velocity, ``v = m v + rate (g + decay w); w = w - v``, as in the paper and in
-Caffe; frameworks that keep it outside must rescale the velocity where the rate changes.
+A recipe stands in its member's own file (``zoo/specs/<member>.py``, RECIPE), with its sources; networks that have none
+are trained by `DEFAULT`. A rate is a learning rate *inside* the velocity, ``v = m v + rate (g + decay w); w = w - v``,
+as in the 2012 paper and in Caffe; frameworks that keep it outside must rescale the velocity where the rate changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from math import prod
-from typing import TypeAlias, assert_never
+from fnmatch import fnmatchcase
+from typing import Literal, TypeAlias, TypeVar, assert_never
 
-from zoo.layers import Conv, Dense, ModelSpec, Shape
-from zoo.shapes import parameter_shapes
+from zoo.errors import ZooError
+from zoo.layers import ModelSpec, Shape
+from zoo.shapes import parameter_shapes, parameter_table
+
+Unit: TypeAlias = Literal["steps", "epochs", "run"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plateau:
+class ReduceLROnPlateau:
     """The rate is multiplied by `factor` when the validation error stops falling, `drops` times at most.
 
     `patience` is the number of epochs without a better validation error that are waited for.
@@ -35,12 +35,28 @@ class Plateau:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Every:
-    """The rate is multiplied by `factor` every so many steps (Caffe's ``lr_policy: "step"``) or epochs."""
+class StepLR:
+    """The rate is multiplied by `gamma` every `step_size` epochs, or steps (Caffe's ``lr_policy: "step"``)."""
 
-    factor: float = 0.1
-    steps: int | None = None
-    epochs: int | None = None
+    step_size: int
+    gamma: float = 0.1
+    unit: Literal["steps", "epochs"] = "epochs"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MultiStepLR:
+    """The rate is multiplied by `gamma` at each milestone; with the unit ``run``, they are shares of its length."""
+
+    milestones: tuple[float, ...]
+    gamma: float = 0.1
+    unit: Unit = "epochs"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CosineAnnealingLR:
+    """The rate falls along half a cosine, from its start to `eta_min` at the end of the run."""
+
+    eta_min: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,33 +80,55 @@ class Phases:
     phases: tuple[Phase, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shares:
-    """The rate is multiplied by `factor` when each of these shares of the run is done, however long the run is."""
-
-    at: tuple[float, ...]
-    factor: float = 0.1
-
-
-Schedule: TypeAlias = Plateau | Every | Phases | Shares
+Schedule: TypeAlias = ReduceLROnPlateau | StepLR | MultiStepLR | CosineAnnealingLR | Phases
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Initialisation:
-    """Weights from a normal distribution, constant biases.
+class Constant:
+    """Every number the same."""
 
-    Attributes:
-        std: standard deviation of the weights; None is He's sqrt(2 / fan-in). A layer that reads the network's input
-            then starts, and learns, as if that had a deviation of one (see `rates_at`).
-        stds: deviations of single layers that part from it.
-        bias: the constant of the biases.
-        biases: constants of single layers that part from it.
-    """
+    value: float = 0.0
 
-    std: float | None = 0.01
-    stds: Mapping[str, float] = field(default_factory=dict[str, float])
-    bias: float = 0.0
-    biases: Mapping[str, float] = field(default_factory=dict[str, float])
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normal:
+    """A normal distribution around zero."""
+
+    std: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TruncatedNormal:
+    """A normal distribution around zero whose numbers past two deviations are drawn again, as TensorFlow does."""
+
+    std: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Uniform:
+    """Evenly between ``-bound`` and ``bound``."""
+
+    bound: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class XavierUniform:
+    """Evenly within sqrt(6 / (fan-in + fan-out)) of zero (Glorot and Bengio 2010): slim's default."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FanInUniform:
+    """Evenly within 1 / sqrt(fan-in) of zero, biases as well: the default of torch's convolutions and dense layers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeNormal:
+    """A normal distribution of deviation sqrt(2 / fan-in) (He et al. 2015, arXiv:1502.01852)."""
+
+
+# What numbers are drawn from; the other rules come down to one of these once the layer's size is known.
+Distribution: TypeAlias = Constant | Normal | TruncatedNormal | Uniform
+Rule: TypeAlias = Distribution | XavierUniform | FanInUniform | HeNormal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,12 +139,14 @@ class Augmentation:
         pad: pixels of zeros put around the square image before it is cropped.
         flip: mirrored left to right in half of all cases.
         colour_noise: standard deviation of the multiples of the principal components of the training set's colours
-            that are added to all pixels of an image; 0 is none (paper, s4.1: 0.1).
+            that are added to all pixels of an image; 0 is none (2012 paper, s4.1: 0.1).
+        noise_divides: while colours vary, what the network reads is divided by 1 + `colour_noise`.
     """
 
     pad: int = 0
     flip: bool = True
-    colour_noise: float = 0.1
+    colour_noise: float = 0.0
+    noise_divides: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,9 +160,21 @@ class Recipe:
         epochs: passes through the training set.
         rate: of the weights, at the start.
         bias_factor: biases learn at this multiple of the weights' rate.
+        layer_rates: layer, or pattern of layers (``conv*``) -> a multiple of the rate of its parameters, on top of all
+            else, as Caffe's ``lr_mult``; 0 freezes it. ``head`` is the classifier, whatever its name. The last one that
+            matches counts.
         momentum: the share of the velocity kept.
-        weight_decay: pulls weights towards zero; biases are left alone.
+        weight_decay: pulls weights towards zero.
+        bias_decay: the multiple of it that biases have, as Caffe's ``decay_mult``.
+        label_smoothing: the share of the label's probability that is spread over all classes.
+        warmup_epochs: over which the rate rises evenly, from `warmup_start` of itself.
+        warmup_start: where it rises from.
         schedule: how the rate falls.
+        initial: parameter, or pattern of parameters (``*.weight``, ``head.*``) -> the rule of its initial values; the
+            last one that matches counts. Only convolutions and dense layers are drawn.
+        unit_inputs: a layer that reads the network's input starts, and learns, as if its numbers had a deviation of
+            one: its weights are divided by their deviation, their rate by its square.
+        augmentation: of the training images.
     """
 
     name: str
@@ -130,194 +182,202 @@ class Recipe:
     batch_size: int = 128
     epochs: int = 90
     rate: float = 0.01
-    bias_factor: float = 2.0
+    bias_factor: float = 1.0
+    layer_rates: Mapping[str, float] = field(default_factory=dict[str, float])
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    bias_decay: float = 0.0
+    label_smoothing: float = 0.0
+    warmup_epochs: int = 0
+    warmup_start: float = 0.01
     schedule: Schedule
-    initialisation: Initialisation
+    initial: Mapping[str, Rule]
+    unit_inputs: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-# Layers that see many positive inputs from the start, so that their ReLUs learn at once (paper, s5).
-_POSITIVE = ("conv2", "conv4", "conv5", "fc6", "fc7")
-
-PAPER = Recipe(
-    name="paper",
-    source="the 2012 paper, sections 4 and 5",
-    # "divide the learning rate by 10 when the validation error rate stopped improving ... reduced three times"; how
-    # long was waited is not written down.
-    schedule=Plateau(factor=0.1, patience=5, drops=3),
-    initialisation=Initialisation(std=0.01, biases=dict.fromkeys(_POSITIVE, 1.0)),
-)
-
-
-def _code_phase(epoch: int, rate: float, conv1: float | None = None) -> Phase:
-    # The biases keep their rate to the end; the colour noise is switched off together with conv1's own rate.
-    layers = {} if conv1 is None else {"conv1": conv1}
-    return Phase(epoch=epoch, rate=rate, bias_rate=0.02, layers=layers, colour_noise=conv1 is None)
-
-
-CODE_2012 = Recipe(
-    name="code_2012",
-    source="the 2012 source code, layer-params-145.cfg and its training log",
-    epochs=91,
-    schedule=Phases(
-        phases=(
-            _code_phase(0, 1e-2),
-            _code_phase(25, 1e-3),
-            _code_phase(51, 1e-4),
-            _code_phase(67, 1e-4, conv1=1e-5),
-            _code_phase(72, 1e-4, conv1=0.0),
-            _code_phase(79, 1e-5, conv1=0.0),
-        )
-    ),
-    initialisation=Initialisation(
-        std=0.01, stds=dict.fromkeys(("conv3", "conv4", "conv5"), 0.03), biases=dict.fromkeys(_POSITIVE, 1.0)
-    ),
-)
-
-
-def _caffe(name: str, bias: float) -> Recipe:
-    return Recipe(
-        name=name,
-        source=f"BVLC Caffe, models/{name}",
-        batch_size=256,
-        epochs=90,  # max_iter 450,000 of 256 images
-        schedule=Every(steps=100_000),
-        initialisation=Initialisation(
-            std=0.01, stds={"fc6": 0.005, "fc7": 0.005}, biases=dict.fromkeys(_POSITIVE, bias)
-        ),
-        augmentation=Augmentation(colour_noise=0.0),  # "not training with the relighting data-augmentation"
-    )
-
-
-BVLC = _caffe("bvlc_alexnet", 0.1)
-CAFFENET = _caffe("bvlc_reference_caffenet", 1.0)
-
-TORCHVISION = Recipe(
-    name="torchvision",
-    source="pytorch/vision, references/classification (the initialisation is He's, our choice)",
-    batch_size=256,
-    weight_decay=1e-4,
-    bias_factor=1.0,
-    schedule=Every(epochs=30),
-    initialisation=Initialisation(std=None),
-    augmentation=Augmentation(colour_noise=0.0),
-)
-
-# Networks for small images have few thousand images to learn from: weights of .01 and biases of 1 would keep them at
-# chance for longer than the whole run lasts, so they start from He's deviation and zero. Only the classifier starts
-# small: all classes are then equally likely at first, and the first steps no leap.
-_FROM_SCRATCH = Initialisation(std=None, stds={"fc8": 0.01})
-SMALL = Recipe(
-    name="small",
-    source="this project: for images of less than 100 pixels",
+# For networks without a recipe of their own. He's weights suit any depth; the classifier's are smaller, so that all
+# classes are equally likely at first, and the first steps no leap.
+DEFAULT = Recipe(
+    name="default",
+    source="this project's, for networks without a recipe of their own",
     batch_size=64,
     epochs=12,
-    rate=0.01,
-    schedule=Shares(at=(0.6, 0.85)),
-    initialisation=_FROM_SCRATCH,
-    augmentation=Augmentation(colour_noise=0.0),
-)
-# 32 x 32 images leave no room for crops: four pixels around them do (He et al. 2015, section 4.2).
-CIFAR10 = Recipe(
-    name="cifar10",
-    source="this project, with the augmentation of He et al. 2015, section 4.2",
-    batch_size=128,
-    epochs=60,
-    rate=0.01,
-    schedule=Shares(at=(0.5, 0.75)),
-    initialisation=_FROM_SCRATCH,
-    augmentation=Augmentation(pad=4, colour_noise=0.0),
+    bias_factor=2.0,
+    schedule=MultiStepLR(milestones=(0.6, 0.85), unit="run"),
+    initial={"*.weight": HeNormal(), "head.weight": Normal(std=0.01), "*.bias": Constant()},
+    unit_inputs=True,
 )
 
-_BY_MODEL = {
-    "alexnet": PAPER,
-    "alexnet_2012_code": CODE_2012,
-    "bvlc_alexnet": BVLC,
-    "caffenet": CAFFENET,
-    "alexnet_v2": TORCHVISION,
-    "alexnet_owt": TORCHVISION,
-    "alexnet_cifar10": CIFAR10,
-}
 
-
-def recipe_for(spec: ModelSpec) -> Recipe:
-    """The recipe of a family member; other networks get `SMALL` or `PAPER`, by the size of their images."""
-    small = min(spec.inputs[0].shape[-2:]) < 100
-    return _BY_MODEL.get(spec.name, SMALL if small else PAPER)
+FINE_TUNING = Recipe(
+    name="fine_tuning",
+    source="BVLC Caffe, models/finetune_flickr_style: solver and train_val.prototxt (but for the epochs)",
+    batch_size=50,
+    epochs=20,
+    rate=0.001,
+    bias_factor=2.0,
+    layer_rates={"head": 10.0},  # fc8_flickr: lr_mult 10, biases 20
+    schedule=MultiStepLR(milestones=(0.2, 0.4, 0.6, 0.8), unit="run"),  # every 20,000 of 100,000 iterations
+    initial={"*.weight": Normal(std=0.01), "*.bias": Constant()},
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """What holds for one step: the rate of weights, of biases, of single layers' weights, and whether colours vary."""
+    """What holds for one step: the rate of weights, of biases, of single layers' weights, and whether colours vary.
+
+    `multiples` holds what the rates of a layer's parameters are multiplied by, where that is not 1.
+    """
 
     weight: float
     bias: float
     layers: Mapping[str, float] = field(default_factory=dict[str, float])
+    multiples: Mapping[str, float] = field(default_factory=dict[str, float])
     colour_noise: bool = True
 
     def of(self, parameter: str) -> float:
         """The rate of a parameter by its canonical name."""
         layer, _, kind = parameter.rpartition(".")
-        return self.bias if kind == "bias" else self.layers.get(layer, self.weight)
+        rate = self.bias if kind == "bias" else self.layers.get(layer, self.weight)
+        return rate * self.multiples.get(layer, 1.0)
 
 
-def rates_at(recipe: Recipe, spec: ModelSpec, *, step: int, steps: int, epoch: int, drops: int) -> Rates:
+def rates_at(
+    recipe: Recipe, spec: ModelSpec, *, step: int, steps: int, epoch: int, drops: int, steps_an_epoch: float = 1.0
+) -> Rates:
     """The rates of a step.
 
     Args:
         recipe: the recipe.
-        spec: the network. Where weights are He's, a layer that reads its input has the rate divided by the square of
-            the input's deviation: weights that are smaller by a factor have gradients larger by it.
+        spec: the network.
         step: the step, from 0.
         steps: the length of the run.
         epoch: the epoch the step is in, from 0.
-        drops: how often a `Plateau` has been reached so far.
+        drops: how often a `ReduceLROnPlateau` has been reached so far.
+        steps_an_epoch: how many steps an epoch has (for the warm-up, which rises step by step).
     """
-    match recipe.schedule:
-        case Plateau(factor=factor):
-            scale = factor**drops
-        case Every(factor=factor, steps=None, epochs=every):
-            scale = factor ** (epoch // (every or 1))
-        case Every(factor=factor, steps=every):
-            scale = factor ** (step // (every or 1))
-        case Shares(at=at, factor=factor):
-            scale = factor ** sum(step >= share * steps for share in at)
-        case Phases(phases=phases):
-            now = max((phase for phase in phases if phase.epoch <= epoch), key=lambda phase: phase.epoch)
-            return Rates(weight=now.rate, bias=now.bias_rate, layers=now.layers, colour_noise=now.colour_noise)
-        case _:
-            assert_never(recipe.schedule)
-    rate = recipe.rate * scale
+    multiples = layer_multiples(recipe, spec)
+    if isinstance(recipe.schedule, Phases):
+        phases = recipe.schedule.phases
+        now = max((phase for phase in phases if phase.epoch <= epoch), key=lambda phase: phase.epoch)
+        return Rates(
+            weight=now.rate,
+            bias=now.bias_rate,
+            layers=now.layers,
+            multiples=multiples,
+            colour_noise=now.colour_noise,
+        )
+    rate = _falling(recipe.schedule, recipe.rate, step=step, steps=steps, epoch=epoch, drops=drops)
+    warm = recipe.warmup_epochs * steps_an_epoch
+    if step < warm:
+        rate *= recipe.warmup_start + (1 - recipe.warmup_start) * step / warm
     layers = {name: rate / deviation**2 for name, deviation in _input_deviations(recipe, spec).items()}
-    return Rates(weight=rate, bias=rate * recipe.bias_factor, layers=layers)
+    return Rates(weight=rate, bias=rate * recipe.bias_factor, layers=layers, multiples=multiples)
+
+
+def _falling(
+    schedule: ReduceLROnPlateau | StepLR | MultiStepLR | CosineAnnealingLR,
+    rate: float,
+    *,
+    step: int,
+    steps: int,
+    epoch: int,
+    drops: int,
+) -> float:
+    match schedule:
+        case ReduceLROnPlateau(factor=factor):
+            return rate * factor**drops
+        case StepLR(step_size=size, gamma=gamma, unit=unit):
+            return rate * gamma ** ((step if unit == "steps" else epoch) // size)
+        case MultiStepLR(milestones=milestones, gamma=gamma, unit=unit):
+            done = {"steps": step, "epochs": epoch, "run": step / steps}[unit]
+            return rate * gamma ** sum(done >= milestone for milestone in milestones)
+        case CosineAnnealingLR(eta_min=least):
+            return least + (rate - least) * (1 + math.cos(math.pi * step / steps)) / 2
+        case _:
+            assert_never(schedule)
+
+
+def layer_multiples(recipe: Recipe, spec: ModelSpec) -> dict[str, float]:
+    """Layer -> the multiple of its rates, where that is not 1."""
+    matching = {layer.name: _matching(recipe.layer_rates, spec, layer.name) for layer in spec.layers}
+    return {name: found[-1] for name, found in matching.items() if found and found[-1] != 1}
+
+
+_Value = TypeVar("_Value")
+
+
+def _matching(patterns: Mapping[str, _Value], spec: ModelSpec, layer: str, kind: str = "") -> list[_Value]:
+    """What is said of a layer (or, with a kind, of its parameter), in the order in which it is said."""
+    names = [layer, "head"] if spec.head is not None and spec.head.name == layer else [layer]
+    full = [f"{name}.{kind}" if kind else name for name in names]
+    return [value for pattern, value in patterns.items() if any(fnmatchcase(name, pattern) for name in full)]
 
 
 def decay_of(recipe: Recipe, parameter: str) -> float:
     """The weight decay of a parameter by its canonical name."""
-    return recipe.weight_decay if parameter.endswith(".weight") else 0.0
+    return recipe.weight_decay * (1.0 if parameter.endswith(".weight") else recipe.bias_decay)
 
 
-def initial_values(recipe: Recipe, spec: ModelSpec) -> dict[str, tuple[Shape, float, float]]:
-    """Canonical parameter -> (shape, constant, standard deviation of the normal noise on it), in layer order.
+def check_patterns(recipe: Recipe, spec: ModelSpec) -> None:
+    """Refuse a recipe that speaks of layers or parameters which the network has not; raises `ZooError`."""
+    parameters = [name.rpartition(".")[::2] for name in parameter_shapes(spec)]
+    layers = dict.fromkeys(layer for layer, _ in parameters)
+    for pattern in recipe.layer_rates:
+        if not any(_matching({pattern: 0}, spec, layer) for layer in layers):
+            raise _fits_nothing(recipe, "layer_rates", pattern, spec, layers)
+    for pattern in recipe.initial:
+        if not any(_matching({pattern: 0}, spec, layer, kind) for layer, kind in parameters):
+            raise _fits_nothing(recipe, "initial", pattern, spec, [".".join(name) for name in parameters])
+
+
+def _fits_nothing(recipe: Recipe, what: str, pattern: str, spec: ModelSpec, known: Iterable[str]) -> ZooError:
+    names = ", ".join(list(known)[:20])
+    return ZooError(f"recipe {recipe.name!r}: {what} {pattern!r} fits nothing in {spec.name}; it has {names}")
+
+
+def initial_values(recipe: Recipe, spec: ModelSpec) -> dict[str, tuple[Shape, Distribution]]:
+    """Canonical parameter -> its shape, and what its first values are drawn from, in layer order.
 
     Multipliers and variances start at one, shifts and means at zero: only convolutions and dense layers are drawn.
     """
-    init, kinds = recipe.initialisation, {layer.name: layer for layer in spec.layers}
-    values, readers = dict[str, tuple[Shape, float, float]](), _input_deviations(recipe, spec)
-    for name, shape in parameter_shapes(spec).items():
-        layer, _, kind = name.rpartition(".")
-        drawn = isinstance(kinds[layer], Conv | Dense)
-        if kind == "weight" and drawn:
-            he = (2.0 / prod(shape[1:])) ** 0.5 / readers.get(layer, 1.0)
-            default = he if init.std is None else init.std
-            values[name] = (shape, 0.0, init.stds.get(layer, default))
-        elif kind == "bias" and drawn:
-            values[name] = (shape, init.biases.get(layer, init.bias), 0.0)
+    readers, table = _input_deviations(recipe, spec), parameter_table(spec)
+    values = dict[str, tuple[Shape, Distribution]]()
+    for name, row in table.items():
+        layer = name.rpartition(".")[0]
+        if row.start in ("kernel", "offset"):
+            weight = table[f"{layer}.weight"].shape
+            distribution = _distribution(rule_of(recipe, spec, name), weight, readers.get(layer, 1.0))
         else:
-            values[name] = (shape, 1.0 if kind in ("weight", "variance") else 0.0, 0.0)
+            distribution = Constant(value=1.0 if row.start == "one" else 0.0)
+        values[name] = (row.shape, distribution)
     return values
+
+
+def rule_of(recipe: Recipe, spec: ModelSpec, parameter: str) -> Rule:
+    """The rule of a convolution's or dense layer's parameter; raises `ZooError` where the recipe has none."""
+    layer, _, kind = parameter.rpartition(".")
+    found = _matching(recipe.initial, spec, layer, kind)
+    if not found:
+        raise ZooError(f"recipe {recipe.name!r}: initial says nothing of {parameter}; give it a rule")
+    return found[-1]
+
+
+def _distribution(rule: Rule, weight: Shape, input_deviation: float) -> Distribution:
+    """A rule for a parameter of the layer whose weight (O, I, ...) has this shape."""
+    fan_in, fan_out = math.prod(weight[1:]), math.prod((weight[0], *weight[2:]))
+    match rule:
+        case Constant() | Normal() | TruncatedNormal() | Uniform():
+            return rule
+        case XavierUniform():
+            return Uniform(bound=(6 / (fan_in + fan_out)) ** 0.5)
+        case FanInUniform():
+            return Uniform(bound=fan_in**-0.5)
+        case HeNormal():
+            return Normal(std=(2 / fan_in) ** 0.5 / input_deviation)
+        case _:
+            assert_never(rule)
 
 
 # Of pixels of natural images, 0..255, around their mean.
@@ -325,8 +385,8 @@ _PIXEL_DEVIATION = 64.0
 
 
 def _input_deviations(recipe: Recipe, spec: ModelSpec) -> dict[str, float]:
-    """Layers that read the network's input -> how far its numbers lie from zero; none where weights are not He's."""
-    if recipe.initialisation.std is not None or spec.preprocessing is None:
+    """Layers that read the network's input -> how far its numbers lie from zero; none without `unit_inputs`."""
+    if not recipe.unit_inputs or spec.preprocessing is None:
         return {}
     std, sources = spec.preprocessing.std, {source.name for source in spec.inputs}
     deviation = _PIXEL_DEVIATION * spec.preprocessing.scale / (sum(std) / len(std))

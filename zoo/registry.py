@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from zoo.errors import MissingDependencyError, UnknownNameError
+from zoo.recipe import DEFAULT, Recipe
+from zoo.shapes import parameter_shapes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,17 +24,8 @@ if TYPE_CHECKING:
 
     FloatArray: TypeAlias = NDArray[np.floating[Any]]
 
-# The import name of a package -> the extra of this project that installs it.
-EXTRAS = {
-    "torch": "pytorch",
-    "tensorflow": "tf_slim",
-    "tf_slim": "tf_slim",
-    "tf2onnx": "tf_slim",
-    "onnx": "onnx",
-    "onnxruntime": "onnx",
-    "onnxscript": "pytorch",
-    "cv2": "caffe",
-    "google": "caffe",  # protobuf
+# The import name of a package that belongs to no framework -> the extra of this project that installs it.
+_EXTRAS = {
     "google_crc32c": "tf_checkpoint",
     "h5py": "keras",
     "scipy": "mat",
@@ -55,6 +50,27 @@ def names(package: str) -> list[str]:
     """The public modules in a package's folder, sorted; nothing is imported but the package itself."""
     paths = import_module(package).__path__
     return sorted(module.name for module in iter_modules(paths) if not module.name.startswith("_"))
+
+
+@cache
+def facts(package: str, name: str) -> Mapping[str, Any]:
+    """What a module states of itself in constants, read from its source: what it needs may not be installed.
+
+    Raises:
+        UnknownNameError: no such module.
+    """
+    if name not in names(package):
+        raise UnknownNameError("module", name, names(package))
+    places = [Path(folder) / name for folder in import_module(package).__path__]
+    files = [file for place in places for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()]
+    tree = ast.parse(files[0].read_text(encoding="utf-8"))
+    return {
+        target.id: ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.Tuple)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id.isupper() and not target.id.startswith("_")
+    }
 
 
 def load(package: str, name: str, what: str) -> ModuleType:
@@ -94,9 +110,24 @@ def imported(module: str, extra: str | None = None) -> ModuleType:
 def missing(error: ModuleNotFoundError, extra: str | None = None) -> MissingDependencyError | ModuleNotFoundError:
     """What to tell of a module that was not found: what to install, if it is a package this project can do without."""
     package = (error.name or "").partition(".")[0]
-    if package in EXTRAS:
-        return MissingDependencyError(package, f"'alexnet-zoo[{extra or EXTRAS[package]}]'")
+    brought_by = extras()
+    if package in brought_by:
+        return MissingDependencyError(package, f"'alexnet-zoo[{extra or brought_by[package]}]'")
     return MissingDependencyError(package, _BY_HAND[package]) if package in _BY_HAND else error
+
+
+def extras() -> dict[str, str]:
+    """The import name of a package -> the extra of this project that installs it; a framework's is called as it is."""
+    return {package: name for name in frameworks() for package in _stated(name).get("PACKAGES", ())} | _EXTRAS
+
+
+def distribution(framework: str) -> str:
+    """The distribution whose version says whether a framework is there."""
+    return _stated(framework).get("DISTRIBUTION", framework)
+
+
+def _stated(framework: str) -> Mapping[str, Any]:
+    return facts("zoo.frameworks", framework)
 
 
 def models() -> list[str]:
@@ -109,8 +140,30 @@ def model(name: str) -> ModelSpec:
     return cast("ModelSpec", cast(Any, load("zoo.specs", name, "model")).SPEC)
 
 
+def recipe(spec: ModelSpec) -> Recipe:
+    """How a network is trained: a family member as its own file says, anything else by `zoo.recipe.DEFAULT`.
+
+    A member may have another number of classes or other widths, but the layers are its own: whose network merely has a
+    member's name is no member.
+    """
+    if spec.name not in models():
+        return DEFAULT
+    module = cast(Any, load("zoo.specs", spec.name, "model"))
+    same = list(parameter_shapes(module.SPEC)) == list(parameter_shapes(spec))
+    return cast(Recipe, getattr(module, "RECIPE", DEFAULT)) if same else DEFAULT
+
+
+def remark(name: str) -> str:
+    """What a family member's file remarks on it, for readers; most have nothing to say."""
+    return cast(str, getattr(load("zoo.specs", name, "model"), "REMARK", ""))
+
+
 class Framework(Protocol):
-    """What every folder of ``zoo/frameworks`` offers."""
+    """What every folder of ``zoo/frameworks`` offers.
+
+    Its face may state ``DISTRIBUTION``, the package whose version says whether the framework is there, and
+    ``PACKAGES``, the import names of what its extra brings.
+    """
 
     def generate(self, spec: ModelSpec, directory: Path) -> list[Path]:
         """Write standalone source of the network into `directory`; returns the files written."""
@@ -129,6 +182,17 @@ class Framework(Protocol):
         Returns:
             Every layer's activation under its name, canonical layout (N, C, H, W or N, C), taken right after the layer.
         """
+        ...
+
+
+@runtime_checkable
+class RunsFiles(Protocol):
+    """What a framework may offer besides: a network run from the very files that a user holds."""
+
+    def forward_file(
+        self, description: Path, model: Path, spec: ModelSpec, inputs: Mapping[str, FloatArray]
+    ) -> dict[str, FloatArray]:
+        """`Framework.forward` of a description and its weights, as they are; `spec` is what it was read as."""
         ...
 
 

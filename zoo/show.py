@@ -214,18 +214,7 @@ def _tower_table(spec: ModelSpec) -> str:
         if not layer.bias:
             count = f"{prod(weight[1:])} x {whole} = {prod(weight):,}"
         rows.append((layer.name, str(whole // split), str(split), str(whole), reads, count))
-    text = f"by towers\n{_table(rows, right={1, 2, 3})}"
-    head = spec.head
-    if spec.name != "alexnet" or not isinstance(head, Dense):
-        return text
-    inputs, total = weights[f"{head.name}.weight"][1], parameter_count(spec)
-    once = (inputs + 1) * head.out_features
-    return (
-        f"{text}\n\nA table that is often reprinted counts {head.name} twice, "
-        f"({inputs} + 1) x {head.out_features} x 2 = {2 * once:,},\n"
-        f"as if each tower had a classifier of its own; that would make {total + once:,}. "
-        f"Both towers feed one {head.name}: {total:,}."
-    )
+    return f"by towers\n{_table(rows, right={1, 2, 3})}"
 
 
 def _layer_differences(left: ModelSpec, right: ModelSpec) -> list[Difference]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import types
 import typing
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
-from zoo.errors import ZooError
+from zoo.errors import UnknownNameError, ZooError
 from zoo.layers import Layer, ModelSpec
 
 # The metadata key under which formats that carry metadata (safetensors, ONNX) hold the spec of their weights.
 METADATA_KEY = "alexnet_zoo.spec"
-
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Layer)}
 
 
 def to_dict(value: Any) -> Any:
@@ -23,7 +22,7 @@ def to_dict(value: Any) -> Any:
         return [to_dict(item) for item in cast("tuple[Any, ...]", value)]
     if not is_dataclass(value):
         return value
-    kind = {"kind": type(value).__name__} if type(value).__name__ in _KINDS else {}
+    kind = {"kind": type(value).__name__} if isinstance(value, get_args(Layer)) else {}
     return kind | {
         f.name: to_dict(getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default
     }
@@ -37,32 +36,74 @@ def dumps(spec: ModelSpec) -> str:
 def loads(text: str) -> ModelSpec:
     """The inverse of `dumps`; raises `ZooError` for anything that is no spec."""
     try:
-        return cast(ModelSpec, _build(ModelSpec, json.loads(text)))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return cast(ModelSpec, build(ModelSpec, json.loads(text)))
+    except (ValueError, TypeError, KeyError, RecursionError, UnknownNameError) as error:
         raise ZooError(f"the embedded network description is damaged: {error}") from error
 
 
-def _build(expected: Any, value: Any) -> Any:
+def build(expected: Any, value: Any) -> Any:
+    """Plain data, as JSON and YAML have it, as what the type says: the inverse of `to_dict`.
+
+    Dataclasses from dictionaries, one of several told by its ``kind``; tuples from lists, mappings, literals, numbers.
+
+    Raises:
+        ValueError, TypeError, KeyError, UnknownNameError: it is none.
+    """
     origin, arguments = get_origin(expected), get_args(expected)
-    if expected is Layer:
-        return _build(_KINDS[value["kind"]], {key: item for key, item in value.items() if key != "kind"})
     if origin in (Union, types.UnionType):
-        return None if value is None else _build(next(a for a in arguments if a is not type(None)), value)
+        return _one_of(arguments, value)
     if origin is tuple:
         inner = arguments[0] if arguments[-1] is Ellipsis else None
         if not isinstance(value, list) or (inner is None and len(cast("list[Any]", value)) != len(arguments)):
             raise TypeError(f"expected a list, got {value!r}")
         items = cast("list[Any]", value)
-        return tuple(_build(inner or arguments[i], item) for i, item in enumerate(items))
+        return tuple(build(inner or arguments[i], item) for i, item in enumerate(items))
+    if origin is Mapping:
+        return {build(arguments[0], key): build(arguments[1], item) for key, item in _mapping(value).items()}
     if origin is Literal:
         if value not in arguments:
             raise ValueError(f"expected one of {arguments}, got {value!r}")
         return value
     if is_dataclass(expected):
-        hints = typing.get_type_hints(expected)
-        return cast(Any, expected)(**{key: _build(hints[key], item) for key, item in dict(value).items()})
+        return _dataclass(expected, _mapping(value))
     if expected is float and type(value) is int:
         return float(value)
     if type(value) is not expected:
         raise TypeError(f"expected {expected.__name__}, got {value!r}")
     return value
+
+
+def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
+    if type(None) in kinds:
+        return None if value is None else build(next(kind for kind in kinds if kind is not type(None)), value)
+    content, known = _mapping(value), {kind.__name__: kind for kind in kinds}
+    if content["kind"] not in known:
+        raise UnknownNameError("kind", str(content["kind"]), known)
+    return build(known[content["kind"]], {key: item for key, item in content.items() if key != "kind"})
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected keys with values, got {value!r}")
+    return cast("dict[Any, Any]", value)
+
+
+def _dataclass(expected: Any, value: dict[Any, Any]) -> Any:
+    hints, needed = typing.get_type_hints(expected), [field for field in fields(expected) if _is_needed(field)]
+    for key in value:
+        if key not in hints:
+            raise UnknownNameError(f"key of a {expected.__name__}", str(key), hints)
+    missing = [field.name for field in needed if field.name not in value]
+    if missing:
+        raise KeyError(f"{', '.join(missing)} of a {expected.__name__}")
+    built = dict[str, Any]()
+    for key, item in value.items():
+        try:
+            built[key] = build(hints[key], item)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{key}: {error}") from error
+    return expected(**built)
+
+
+def _is_needed(field: Any) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from zoo.frameworks.caffe import V1_TYPES
+from zoo.wire.caffemodel import V1_TYPES
 
 _PACKAGE = "caffe"
 _Field = descriptor_pb2.FieldDescriptorProto

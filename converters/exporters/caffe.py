@@ -34,11 +34,9 @@ from converters.weights import Array, Weights
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe import (
-    Message,
     Names,
     NetLayer,
     as_scales,
-    dumps,
     for_caffe,
     input_layer,
     layer_blobs,
@@ -69,6 +67,7 @@ from zoo.layers import (
     TanH,
 )
 from zoo.shapes import activation_shapes, window
+from zoo.wire.prototxt import Message, dumps
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What every file of ``converters/formats`` offers, and which of them a weights file belongs to."""
+"""What every file of ``converters/formats`` offers and states, and which of them a weights file belongs to."""
 
 from __future__ import annotations
 
@@ -12,20 +12,7 @@ from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
-from zoo.registry import load
-
-# Suffix -> the file of converters/formats that reads and writes it.
-SUFFIXES = {
-    ".safetensors": "safetensors",
-    ".pt": "pytorch",
-    ".pth": "pytorch",
-    ".caffemodel": "caffe",
-    ".ckpt": "tf_slim",
-    ".onnx": "onnx",
-    ".npy": "numpy",
-    ".npz": "numpy",
-}
-
+from zoo.registry import facts, load, names
 
 # Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
 _NO_WEIGHTS = {
@@ -62,7 +49,11 @@ class NativeFile:
 
 
 class WeightsFormat(Protocol):
-    """The functions of a weights format."""
+    """The functions of a weights format.
+
+    The file of one that is written states ``SUFFIXES``, and ``HOLDS_NETWORK``, those of them whose files hold the
+    network, where not all do.
+    """
 
     def read(self, path: Path) -> NativeFile:
         """All tensors of a file; anything damaged is a `FileFormatError` of one line; no code of the file is run."""
@@ -107,9 +98,21 @@ def target_format(path: Path, explicit: str | None = None) -> str:
         return "tf_slim"
     if path.suffix in _NO_WEIGHTS:
         raise ZooError(f"{path}: {_NO_WEIGHTS[path.suffix].format(path.stem)}")
-    if path.suffix not in SUFFIXES:
-        raise ZooError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(SUFFIXES)}")
-    return SUFFIXES[path.suffix]
+    known = suffixes()
+    if path.suffix not in known:
+        raise ZooError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(known)}")
+    return known[path.suffix]
+
+
+def suffixes() -> dict[str, str]:
+    """Suffix -> the format whose files have it."""
+    return {suffix: name for name in names(__name__) for suffix in facts(__name__, name).get("SUFFIXES", ())}
+
+
+def holds_network(name: str, path: Path) -> bool:
+    """Whether a file of a format holds the network and its preprocessing, beside the tensors."""
+    stated = facts(__name__, name).get("HOLDS_NETWORK")
+    return stated is None or path.suffix in stated
 
 
 def weights_format(name: str) -> WeightsFormat:

@@ -8,39 +8,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from zoo.errors import SpecError
 from zoo.layers import LRN, ModelSpec
 from zoo.shapes import activation_shapes
-from zoo.wire.protobuf import FIXED32, fields, signed
+from zoo.wire.caffemodel import StoredLayer
 
-# LRNParameter, and its defaults.
-_SIZE, _ALPHA, _BETA, _REGION, _K = 1, 2, 3, 4, 5
+# LRNParameter.NormRegion.
 _WITHIN = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class SavedLayer:
-    """A layer of the file: its name, its type in current words, and its ``lrn_param`` if there is one."""
-
-    name: str
-    type: str
-    lrn: Mapping[int, float] | None = None
-
-
-def lrn_numbers(view: memoryview) -> dict[int, float]:
-    """The fields of an LRNParameter."""
-    found = dict[int, float]()
-    for number, kind, value in fields(view):
-        if isinstance(value, int):
-            found[number] = signed(value)
-        elif kind == FIXED32:
-            (found[number],) = struct.unpack("<f", value)
-    return found
-
-
-def as_saved(layers: Sequence[SavedLayer], spec: ModelSpec) -> ModelSpec:
+def as_saved(layers: Sequence[StoredLayer], spec: ModelSpec) -> ModelSpec:
     """`spec` with what the file says otherwise: the order of a chain's layers, and its LRN.
 
     Layers that only one of them has are no contradiction: a file is often saved by the network in training, and
@@ -64,18 +43,18 @@ def as_saved(layers: Sequence[SavedLayer], spec: ModelSpec) -> ModelSpec:
     return saved_in_order
 
 
-def _lrn(layer: LRN, numbers: Mapping[int, float] | None) -> LRN:
+def _lrn(layer: LRN, numbers: Mapping[str, float] | None) -> LRN:
     """A layer of that name and Caffe's own kind, which knows no towers."""
     if numbers is None:  # written without parameters, which says nothing of them
         return replace(layer, towers=1)
-    within = numbers.get(_REGION) == _WITHIN
+    within = numbers.get("norm_region") == _WITHIN
     return replace(
         layer,
         towers=1,
-        size=int(numbers.get(_SIZE, 5)),
-        alpha=_same(numbers.get(_ALPHA, 1.0), layer.alpha),
-        beta=_same(numbers.get(_BETA, 0.75), layer.beta),
-        k=1.0 if within else _same(numbers.get(_K, 1.0), layer.k),
+        size=int(numbers.get("local_size", 5)),
+        alpha=_same(numbers.get("alpha", 1.0), layer.alpha),
+        beta=_same(numbers.get("beta", 0.75), layer.beta),
+        k=1.0 if within else _same(numbers.get("k", 1.0), layer.k),
         region="within" if within else "across",
     )
 

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from converters.weights import Array
-from zoo.wire.onnx_model import Model, Node
+from zoo.wire.onnx import Model, Node
 
 # Marks the name of a bias that the graph does not have.
 NO_BIAS = ": no bias, so zeros"

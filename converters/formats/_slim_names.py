@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from converters.tensormap import Entry
 from converters.weights import Array
-from zoo.frameworks.tf_slim import Layout, Variable, identifier, variables
+from zoo.frameworks.tf_slim import Variable, identifier, variables
 from zoo.layers import Conv, ModelSpec
 
 # The last part of a slot's name, under the variable it belongs to: what tf.train's optimizers keep.
@@ -111,13 +111,9 @@ def _layout(variable: Variable, tensor: Array | None) -> str:
             return layout
 
 
-_CANONICAL: dict[Layout | str, str] = {"HWIO": "OIHW", "HWCO": "O(CHW)", "(HWC)O": "O(CHW)", "11IO": "OI", "IO": "OI"}
-
-
 def _entry(variable: Variable, native: str, layout: str) -> Entry:
-    sizes = dict(zip("CHW", variable.maps, strict=True)) if variable.maps else dict[str, int]()
     return Entry(
-        canonical=variable.parameter, native=native, axes=_CANONICAL.get(layout, ""), native_axes=layout, sizes=sizes
+        canonical=variable.parameter, native=native, axes=variable.axes, native_axes=layout, sizes=variable.sizes
     )
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from math import prod
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -19,13 +18,12 @@ from typing import Any, cast
 import numpy as np
 
 from converters.formats import NativeFile
-from converters.formats._caffe_saved import SavedLayer, as_saved, lrn_numbers
+from converters.formats._caffe_saved import as_saved
 from converters.sniff import is_hdf5
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
 from zoo.frameworks.caffe import (
-    V1_TYPES,
     CaffeNet,
     caffemodel_pieces,
     deploy_text,
@@ -36,48 +34,12 @@ from zoo.frameworks.caffe import (
 from zoo.layers import ModelSpec, Shape
 from zoo.registry import imported
 from zoo.shapes import parameter_table
+from zoo.wire.caffemodel import StoredLayer, read_blob, read_layers
 from zoo.wire.mapped import mapped
-from zoo.wire.protobuf import BYTES, FIXED32, FIXED64, Value, field_at, fields, signed, varints
+
+SUFFIXES = (".caffemodel",)
 
 _LOG = logging.getLogger(__name__)
-
-# NetParameter: current layers, and those of V1 (2014) and V0 (2013).
-_NET_LAYER, _NET_LAYERS = 100, 2
-_V1_V0_LAYER = 1
-# The first field of a SolverState is a number, that of a network its name.
-_SOLVER_ITER = 1
-_IP_TRANSPOSE = 6
-# BlobProto. The four legacy sizes win over `shape`, `double_data` over `data`.
-_LEGACY_SIZES = (1, 2, 3, 4)
-_DATA, _SHAPE, _DOUBLE_DATA, _SHAPE_DIM = 5, 7, 8, 1
-_WIDTHS = {_DATA: (FIXED32, 4, "<f4"), _DOUBLE_DATA: (FIXED64, 8, "<f8")}
-_MAX_AXES = 32
-_V1_NAMES = dict(V1_TYPES.values())
-
-
-@dataclass(frozen=True)
-class _Dialect:
-    """Field numbers of a layer."""
-
-    name: int
-    type: int
-    blobs: int
-    inner_product: int
-    lrn: int
-
-
-_CURRENT = _Dialect(name=1, type=2, blobs=7, inner_product=117, lrn=118)
-_V1 = _Dialect(name=4, type=5, blobs=6, inner_product=17, lrn=18)
-_V0 = _Dialect(name=1, type=2, blobs=50, inner_product=0, lrn=0)
-
-
-@dataclass
-class _Layer:
-    name: str = ""
-    type: str = ""
-    blobs: list[Array] = field(default_factory=list["Array"])
-    transposed: bool | None = None  # None: the file does not say
-    lrn: dict[int, float] | None = None
 
 
 def read(path: Path) -> NativeFile:
@@ -90,7 +52,7 @@ def read(path: Path) -> NativeFile:
     """
     net = _network_beside(path)
     try:
-        layers = _layers_of_hdf5(path) if is_hdf5(path) else _layers(mapped(path))
+        layers = _layers_of_hdf5(path) if is_hdf5(path) else read_layers(mapped(path))
         tensors = dict[str, Array]()
         for layer in layers:
             transposed = layer.transposed or (layer.transposed is None and net and layer.name in net.transposed)
@@ -103,12 +65,11 @@ def read(path: Path) -> NativeFile:
         raise FileFormatError(path, f"no caffemodel that can be read: {error}") from error
     if not layers:
         raise FileFormatError(path, "no caffemodel: there are no layers in it")
-    saved = [SavedLayer(name=layer.name, type=layer.type, lrn=layer.lrn) for layer in layers]
     return NativeFile(
         tensors=tensors,
         spec=net.spec if net else None,
         as_loaded=partial(_loaded, path.name, tensors),
-        as_saved=partial(as_saved, saved),
+        as_saved=partial(as_saved, layers),
     )
 
 
@@ -145,16 +106,14 @@ def read_network(path: str | PathLike[str]) -> CaffeNet:
     return with_images(net, images.with_mean(mean_BGR, min(height, width)), source)
 
 
-def _layers_of_hdf5(path: Path) -> list[_Layer]:
+def _layers_of_hdf5(path: Path) -> list[StoredLayer]:
     """A snapshot with ``snapshot_format: HDF5``: ``data/<layer>/<blob>`` (net.cpp, `ToHDF5`)."""
-    found, layers = (
-        cast(Any, imported("zoo.wire.hdf5", "keras")).read_hdf5(path, path.stat().st_size),
-        dict[str, _Layer](),
-    )
+    found = cast(Any, imported("zoo.wire.hdf5", "keras")).read_hdf5(path, path.stat().st_size)
+    layers = dict[str, StoredLayer]()
     for where, array in found.arrays.items():
         root, _, rest = where.partition("/")
         name, _, index = rest.rpartition("/")
-        layer = layers.setdefault(name, _Layer(name=name))
+        layer = layers.setdefault(name, StoredLayer(name=name))
         if root != "data" or not name or index != str(len(layer.blobs)):
             raise ValueError(f"{where} is no blob of a layer")
         layer.blobs.append(array)
@@ -177,113 +136,7 @@ def _network_beside(path: Path) -> CaffeNet | None:
     return net
 
 
-def _layers(view: memoryview) -> list[_Layer]:
-    current, old = list[_Layer](), list[_Layer]()
-    for number, kind, value in fields(view):
-        if number == _SOLVER_ITER and isinstance(value, int):
-            raise ValueError("a solver's state, its momenta and no weights; these are in the .caffemodel beside it")
-        if number == _NET_LAYER:
-            current.append(_layer(_message(kind, value), _CURRENT))
-        elif number == _NET_LAYERS:
-            old.append(_old_layer(_message(kind, value)))
-    if current and old:
-        raise ValueError("both 'layer' and 'layers' in one file; Caffe reads one dialect at a time")
-    return current + old
-
-
-def _old_layer(view: memoryview) -> _Layer:
-    nested = next((_message(kind, value) for number, kind, value in fields(view) if number == _V1_V0_LAYER), None)
-    return _layer(view, _V1) if nested is None else _layer(nested, _V0)
-
-
-def _layer(view: memoryview, dialect: _Dialect) -> _Layer:
-    layer, blobs = _Layer(), list[memoryview]()
-    for number, kind, value in fields(view):
-        if number == dialect.name:
-            layer.name = str(_message(kind, value), "utf-8")
-        elif number == dialect.type:
-            layer.type = _V1_NAMES.get(value, "") if isinstance(value, int) else str(value, "utf-8")
-        elif number == dialect.blobs:
-            blobs.append(_message(kind, value))
-        elif number == dialect.lrn:
-            layer.lrn = lrn_numbers(_message(kind, value))
-        elif number == dialect.inner_product:
-            flags = (bit for n, _, bit in fields(_message(kind, value)) if n == _IP_TRANSPOSE)
-            layer.transposed = bool(next(flags, 0))
-    for i, blob in enumerate(blobs):
-        try:
-            layer.blobs.append(_blob(blob, f"{layer.name}.{i}"))
-        except ValueError as error:
-            raise ValueError(f"blob {i} of layer {layer.name!r}: {error}") from error
-    if layer.type != "InnerProduct":
-        layer.transposed = False
-    return layer
-
-
-def _message(kind: int, value: Value) -> memoryview:
-    if kind != BYTES or isinstance(value, int):
-        raise ValueError(f"no caffemodel: wire type {kind} where a message belongs")
-    return value
-
-
-def _blob(view: memoryview, name: str) -> Array:
-    """A BlobProto as a float32 array of its shape; a view where its numbers are packed float32."""
-    legacy, dims, pieces, position = dict[int, int](), list[int](), dict[int, list[Array]](), 0
-    while position < len(view):
-        start = position
-        number, kind, value, position = field_at(view, start)
-        if number in _LEGACY_SIZES and isinstance(value, int):
-            legacy[number] = signed(value)
-        elif number == _SHAPE:
-            dims += [
-                signed(size)
-                for n, _, sizes in fields(_message(kind, value))
-                if n == _SHAPE_DIM
-                for size in varints(sizes)
-            ]
-        elif number in _WIDTHS:
-            numbers, position = _numbers(view, start, position, number, kind, value)
-            pieces.setdefault(number, []).append(numbers)
-    shape = tuple(legacy.get(number, 0) for number in _LEGACY_SIZES) if legacy else tuple(dims)
-    if len(shape) > _MAX_AXES or min(shape, default=0) < 0:
-        raise ValueError(f"impossible shape {shape[:_MAX_AXES]}")
-    found = pieces.get(_DOUBLE_DATA) or pieces.get(_DATA) or [np.zeros(0, np.float32)]
-    numbers = found[0] if len(found) == 1 else np.concatenate(found)
-    if numbers.size != prod(shape):
-        raise ValueError(f"its shape {shape} holds {prod(shape)} numbers, the file has {numbers.size}")
-    return _single(numbers, name).reshape(shape)
-
-
-def _numbers(view: memoryview, start: int, end: int, number: int, kind: int, value: Value) -> tuple[Array, int]:
-    """The numbers of the field at `start`, and where the next field begins.
-
-    Numbers that are not packed repeat the field's key before each; a run of those is taken at once, by its stride.
-    """
-    fixed, width, dtype = _WIDTHS[number]
-    if kind == BYTES and not isinstance(value, int):
-        return np.frombuffer(value, dtype), end
-    if kind != fixed:
-        raise ValueError(f"numbers of wire type {kind}")
-    stride = end - start
-    count = (len(view) - start) // stride
-    rows = np.frombuffer(view[start : start + count * stride], np.uint8).reshape(count, stride)
-    alike = (rows[:, : stride - width] == rows[0, : stride - width]).all(axis=1)
-    run = count if alike.all() else int(alike.argmin())
-    return np.ascontiguousarray(rows[:run, stride - width :]).view(dtype).reshape(-1), start + run * stride
-
-
-def _single(numbers: Array, name: str) -> Array:
-    if numbers.dtype.itemsize == 4:
-        return numbers
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later, in a line of its own
-        single = numbers.astype(np.float32)
-    changed = int(np.count_nonzero(single != numbers))
-    if changed:
-        _LOG.warning("%s holds doubles: %d of %d numbers are rounded to float32", name, changed, numbers.size)
-    return single
-
-
-def _statistics(layer: _Layer, source: str) -> list[Array]:
+def _statistics(layer: StoredLayer, source: str) -> list[Array]:
     """A layer's blobs; those of a BatchNorm divided by the factor that is its third, in float32 as Caffe does it."""
     if layer.type != "BatchNorm":
         return layer.blobs
@@ -379,7 +232,7 @@ def read_mean(path: Path) -> Array:
         FileFormatError: the file is missing, damaged or no mean image.
     """
     try:
-        blob = _blob(mapped(path), path.name)
+        blob = read_blob(mapped(path), path.name)
     except ValueError as error:
         raise FileFormatError(path, f"no mean image: {error}") from error
     if blob.ndim == 4 and blob.shape[0] == 1:

@@ -21,7 +21,7 @@ import numpy as np
 from converters.formats import NativeFile
 from converters.tensormap import Entry, to_native
 from converters.weights import Array, Weights
-from zoo.errors import FileFormatError, ZooError
+from zoo.errors import FileFormatError, ZooError, said
 from zoo.frameworks.tf_slim import variables
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_table
@@ -32,16 +32,14 @@ from zoo.wire.layout import contiguous
 from zoo.wire.mapped import mapped
 from zoo.wire.npy_pickle import dump, loads
 
+SUFFIXES = (".npy", ".npz")
+# Suffixes whose files hold the network and its preprocessing, beside the tensors.
+HOLDS_NETWORK = (".npz",)
+
 _format = np.lib.format
 
 # How the matrices of a file lie where a slim checkpoint would hold convolutions.
-_LAYOUTS = {
-    "HWIO": ("OIHW", "HWIO"),
-    "HWCO": ("O(CHW)", "(HWC)O"),
-    "11IO": ("OI", "IO"),
-    "IO": ("OI", "IO"),
-    "": ("", ""),
-}
+_MATRICES = {"HWCO": "(HWC)O", "11IO": "IO"}
 _MAX_HEADER = 10_000
 # A compressed archive may not unfold to more than this beyond twice its size.
 _UNFOLDED = 1 << 27
@@ -72,11 +70,7 @@ def read(path: Path) -> NativeFile:
             return _read_archive(path, data)
         return NativeFile(tensors=_read_dictionary(data))
     except _DAMAGED as error:
-        raise FileFormatError(path, f"no sound NumPy file: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise FileFormatError(path, f"no sound NumPy file: {said(error)}") from error
 
 
 def _read_dictionary(data: memoryview) -> dict[str, Array]:
@@ -162,10 +156,15 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
         names = (row.numpy, str(row.blob))
         candidates = [f"{holder}/{name}" for holder in (layer, layer.replace("/", "_")) for name in names]
         native = next((name for name in candidates if name in (tensors or ())), candidates[0])
-        axes, native_axes = _LAYOUTS[variable.layout]
-        sizes = dict(zip("CHW", variable.maps, strict=True)) if variable.maps else dict[str, int]()
+        native_axes = _MATRICES.get(variable.layout, variable.layout)
         found.append(
-            Entry(canonical=variable.parameter, native=native, axes=axes, native_axes=native_axes, sizes=sizes)
+            Entry(
+                canonical=variable.parameter,
+                native=native,
+                axes=variable.axes,
+                native_axes=native_axes,
+                sizes=variable.sizes,
+            )
         )
     return found
 

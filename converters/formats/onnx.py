@@ -22,7 +22,9 @@ from zoo.layers import Conv, Dense, ModelSpec, Shape
 from zoo.shapes import activation_shapes, parameter_shapes
 from zoo.spec_json import METADATA_KEY, loads
 from zoo.wire.mapped import mapped
-from zoo.wire.onnx_model import Model, parse
+from zoo.wire.onnx import Model, parse
+
+SUFFIXES = (".onnx",)
 
 _LOG = logging.getLogger(__name__)
 

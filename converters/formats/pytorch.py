@@ -27,6 +27,10 @@ from zoo.frameworks.pytorch import parameter_names, state_dict
 from zoo.layers import ModelSpec
 from zoo.wire import torch_pickle
 
+SUFFIXES = (".pt", ".pth")
+# Suffixes whose files hold the network and its preprocessing, beside the tensors.
+HOLDS_NETWORK = ()
+
 _LOG = logging.getLogger(__name__)
 
 # The keys under which training scripts, Lightning's first among them, put the state dict beside other things,

@@ -27,6 +27,8 @@ from zoo.spec_json import METADATA_KEY, dumps, loads
 from zoo.wire.arrayfile import write_numbers
 from zoo.wire.mapped import mapped
 
+SUFFIXES = (".safetensors",)
+
 _METADATA = "__metadata__"
 _LENGTH = struct.Struct("<Q")
 # The library refuses longer headers, too.

@@ -18,6 +18,10 @@ from zoo.shapes import parameter_shapes
 from zoo.wire.checkpoint import index_path, read_v1, read_v2, write_v2
 from zoo.wire.object_graph import OBJECT_GRAPH, variable_names
 
+SUFFIXES = (".ckpt",)
+# Suffixes whose files hold the network and its preprocessing, beside the tensors.
+HOLDS_NETWORK = ()
+
 _LOG = logging.getLogger(__name__)
 
 # tf.train.ExponentialMovingAverage calls the average of a variable so.

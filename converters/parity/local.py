@@ -46,6 +46,9 @@ from zoo.layers import (
 # that a clip may have been made for.
 _SMALL, _LARGE = 1.0, 1e5
 
+# So many times what is read along the network is past any bound that hides there.
+_BEYOND = 8.0
+
 # A larger power of the largest noise is past float32, and one below 0 has a pole.
 _STEEP = 4.0
 
@@ -79,6 +82,7 @@ def bench(
     segment: Segment,
     shapes: Mapping[str, Shape],
     ranges: Mapping[str, Range],
+    peak: float,
     seed: int,
 ) -> Bench | None:
     """Dense inputs for a segment and the reference's answer; None where it has no finite one on any of them.
@@ -88,12 +92,16 @@ def bench(
         segment: of it.
         shapes: activation or input -> its shape.
         ranges: activation -> what it can be (`ranges_of`): a layer need not be right on what it can never read.
+        peak: the largest number that it reads along the network.
         seed: of the noise.
     """
-    deviations = _deviations(segment.layers)
+    large = max(_LARGE, _BEYOND * peak)
+    deviations = _deviations(segment.layers, large)
     for positive in (False, True):  # a root or a logarithm wants positive numbers
         inputs = {
-            name: _noise(f"{segment.target}/{name}", shapes[name], deviations, seed, ranges.get(name, _ANY), positive)
+            name: _noise(
+                f"{segment.target}/{name}", shapes[name], deviations, large, seed, ranges.get(name, _ANY), positive
+            )
             for name in segment.reads
         }
         known: dict[str, Array] = {name: np.asarray(batch, np.float64) for name, batch in inputs.items()}
@@ -133,7 +141,9 @@ def ranges_of(spec: ModelSpec) -> dict[str, Range]:
     return found
 
 
-def _noise(name: str, shape: Shape, deviations: Sequence[float], seed: int, of: Range, positive: bool) -> Array:
+def _noise(
+    name: str, shape: Shape, deviations: Sequence[float], large: float, seed: int, of: Range, positive: bool
+) -> Array:
     """A sample a scale: normal, and uniform in size where it is large, for running sums lose the small beside it."""
     generator = np.random.default_rng((seed, crc32(name.encode()), 2))
     low, high = of
@@ -141,25 +151,25 @@ def _noise(name: str, shape: Shape, deviations: Sequence[float], seed: int, of: 
         return generator.uniform(low, high, (len(deviations), *shape)).astype(np.float32)
     drawn = generator.standard_normal((len(deviations), *shape), np.float32)
     level = np.sign(drawn) * generator.uniform(0.5, 1.0, drawn.shape).astype(np.float32)
-    large = np.asarray([scale >= _LARGE for scale in deviations]).reshape(-1, *[1] * len(shape))
-    drawn = np.where(large, level, drawn)
+    levelled = np.asarray([scale >= large for scale in deviations]).reshape(-1, *[1] * len(shape))
+    drawn = np.where(levelled, level, drawn)
     drawn = np.abs(drawn) + np.float32(0.01) if positive or low >= 0 else drawn
     return drawn * np.asarray(deviations, np.float32).reshape(-1, *[1] * len(shape))
 
 
-def _deviations(layers: Sequence[Layer]) -> tuple[float, ...]:
+def _deviations(layers: Sequence[Layer], large: float) -> tuple[float, ...]:
     """The scales that show what a segment does: as many samples."""
     powers = [layer.power for layer in layers if isinstance(layer, Power)]
     if any(not 0 <= power <= _STEEP for power in powers):
         return _BEND
     if any(isinstance(layer, Sigmoid | TanH | Softmax) for layer in layers) or any(p not in (0, 1) for p in powers):
-        return (*_BEND, _LARGE)
+        return (*_BEND, large)
     norms = [layer for layer in layers if isinstance(layer, LRN)]
     if norms:
         # Where alpha * x^2 is as large as k, all four numbers of the formula tell.
         even = max((abs(norm.k / norm.alpha) ** 0.5 for norm in norms if norm.alpha and norm.k), default=_SMALL)
-        return (_SMALL, min(even / 2, _LARGE), min(even, _LARGE), _LARGE)
-    return (_SMALL, _LARGE)
+        return (_SMALL, min(even / 2, large), min(even, large), large)
+    return (_SMALL, large)
 
 
 def error_alone(y: Array | None, bench: Bench, segment: Segment) -> tuple[float | None, str | None]:

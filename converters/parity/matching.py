@@ -158,7 +158,7 @@ def match_tensors(
     good |= _by_numbers(ours, tensors, good, [node for node in nodes if node.value is not None], fits)
     hidden = _hidden(ours, good, {*tensors})
     if strange:
-        tensors |= _by_order(ours, nodes, shapes, tensors)
+        tensors |= _by_order(ours, nodes, {n: shape for n, shape in shapes.items() if n not in hidden}, tensors)
         _fill(ours, nodes, tensors, shapes, hidden)
     found = dict[str, Array]()
     for layer in (layer.name for layer in ours.layers if layer.name in tensors):

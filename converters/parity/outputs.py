@@ -200,7 +200,8 @@ def _judged(held: _Gate, name: str, item: Declared) -> _Judged:
         reason=reason,
     )
     diagnosis = None if is_right else _explained(held, name, item)
-    return _Judged(verdict=verdict, layer=name, array=None if wrong is None else value, diagnosis=diagnosis)
+    note = f"its output {item.name} is held to {name}" if item.layer is None and held.strange else ""
+    return _Judged(verdict=verdict, layer=name, array=None if wrong is None else value, note=note, diagnosis=diagnosis)
 
 
 def _stops_early(held: _Gate, name: str, logits: str, item: Declared) -> _Judged:

@@ -147,7 +147,10 @@ class Proof:
 
     def _bench(self, piece: Segment) -> Bench | None:
         if piece not in self._benches:
-            self._benches[piece] = bench(self.weights.tensors, piece, self._shapes, self._ranges, self.seed)
+            peak = max(float(np.abs(self.known[name]).max(initial=0.0)) for name in piece.reads)
+            self._benches[piece] = bench(
+                self.weights.tensors, piece, self._shapes, self._ranges, peak if np.isfinite(peak) else 0.0, self.seed
+            )
         return self._benches[piece]
 
     def _compared(self, name: str, ran: Ran, lone: _Alone) -> SubjectVerdict:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,9 +19,9 @@ from converters.verdicts import (
     DEFAULT_BUDGET,
     Report,
 )
-from converters.weights import Weights
+from converters.weights import Array, Weights
 from zoo import registry
-from zoo.errors import UnknownNameError, WeightsError, ZooError
+from zoo.errors import UnknownNameError, UnsupportedError, WeightsError, ZooError
 from zoo.layers import ModelSpec
 
 
@@ -51,6 +52,26 @@ def _native(framework: str, weights: Weights) -> Generator[Feed, None, None]:
     adapter = registry.framework(framework)
     alone = layers_alone(adapter.forward, weights.spec, weights.tensors)
     yield lambda inputs, _: Ran(activations=adapter.forward(weights.spec, weights.tensors, inputs), alone=alone)
+
+
+@contextmanager
+def _as_described(framework: str, weights: Weights, description: Path, model: Path) -> Generator[Feed, None, None]:
+    """A network as its user describes it; where that cannot be run as it is, as it is written from what was read."""
+    adapter = registry.framework(framework)
+    with _native(framework, weights) as written:
+
+        def feed(inputs: Mapping[str, Array], reference: Mapping[str, Array]) -> Ran:
+            ran = written(inputs, reference)
+            try:
+                if not isinstance(adapter, registry.RunsFiles):
+                    raise UnsupportedError(f"{framework} runs no description of others")
+                found = adapter.forward_file(description, model, weights.spec, inputs)
+            except UnsupportedError as reason:
+                note = f"{description} was not run itself ({reason}); the one written from its network was"
+                return replace(ran, notes=(note,))
+            return replace(ran, activations=found, notes=(f"{description} was run as it is",))
+
+        yield feed
 
 
 @contextmanager
@@ -107,6 +128,7 @@ def verify_file(
     spec: ModelSpec | None = None,
     frameworks: Sequence[str] | None = None,
     *,
+    prototxt: str | PathLike[str] | None = None,
     images: Sequence[str | PathLike[str]] = (),
     data: str | PathLike[str] | None = None,
     seed: int = 0,
@@ -120,6 +142,7 @@ def verify_file(
         file: any format of `converters.formats`. An ONNX graph is a subject itself, run as it is.
         spec, images, data, seed, budget, progress, command: as for `verify_files`.
         frameworks: as for `verify_model`.
+        prototxt: where `spec` was read from; the ``caffe`` subject of a caffemodel runs it as it is.
 
     Raises:
         UnknownNameError: no subject of that name.
@@ -132,6 +155,11 @@ def verify_file(
     proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
     subjects = [opened.subject(weights)] if opened.format == "onnx" else []
     subjects += [subject(name, weights) for name in names]
+    beside = next((part for part in opened.parts if part != opened.path and part.suffix == ".prototxt"), None)
+    own = Path(prototxt) if prototxt else beside
+    if own:
+        described = Subject(name=opened.format, open=lambda: _as_described(opened.format, weights, own, opened.path))
+        subjects = [described if item.name == described.name else item for item in subjects]
     return proof.report([proof.judge(item) for item in subjects], files=opened.parts, command=command)
 
 

@@ -1,1 +1,1 @@
-"""One file, one framework; the file's name is the framework's name."""
+"""One folder, one framework; the folder's name is the framework's name."""

@@ -6,6 +6,7 @@ Comments cite its sections ("s3.5"). Where text and released code (github.com/co
 """
 
 from zoo.layers import LRN, Conv, Dense, Dropout, Input, ModelSpec, Pool, Preprocessing, ReLU, Softmax
+from zoo.recipe import Augmentation, Constant, Normal, Recipe, ReduceLROnPlateau
 
 
 def _norm(name: str) -> LRN:
@@ -53,4 +54,29 @@ SPEC = ModelSpec(
     # s2: shorter side to 256, crop, subtract the mean of the training set; raw RGB 0..255. The per-channel mean is that
     # of ILSVRC-2012 (BVLC's ilsvrc_2012_mean.npy), since the 2012 mean image was not released.
     preprocessing=Preprocessing(channels="RGB", mean=(122.67891434, 116.66876762, 104.00698793), resize=256),
+)
+
+# What `zoo show` adds.
+REMARK = """\
+A table that is often reprinted counts fc8 twice, (4096 + 1) x 1000 x 2 = 8,194,000,
+as if each tower had a classifier of its own; that would make 65,062,224. Both towers feed one fc8: 60,965,224.
+"""
+
+RECIPE = Recipe(
+    name="paper",
+    source="the 2012 paper, sections 4 and 5",
+    batch_size=128,
+    epochs=90,  # "roughly 90 cycles"
+    bias_factor=2.0,  # of the code alone: epsB .02 beside epsW .01
+    # "divide the learning rate by 10 when the validation error rate stopped improving ... reduced three times"; how
+    # long was waited is not written down.
+    schedule=ReduceLROnPlateau(factor=0.1, patience=5, drops=3),
+    initial={
+        "*.weight": Normal(std=0.01),
+        "*.bias": Constant(),
+        # Layers that see many positive inputs from the start, so that their ReLUs learn at once.
+        "conv[245].bias": Constant(value=1.0),
+        "fc[67].bias": Constant(value=1.0),
+    },
+    augmentation=Augmentation(colour_noise=0.1),  # s4.1
 )

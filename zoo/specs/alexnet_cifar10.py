@@ -7,6 +7,7 @@ Source: the form that many CIFAR-10 collections share (icpm/pytorch-cifar10, ``m
 from dataclasses import replace
 
 from zoo.layers import Preprocessing
+from zoo.recipe import Augmentation, Constant, HeNormal, MultiStepLR, Normal, Recipe
 from zoo.specs import alexnet_owt
 
 SPEC = replace(
@@ -24,4 +25,20 @@ SPEC = replace(
     preprocessing=Preprocessing(
         channels="RGB", scale=1 / 255, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), resize=32
     ),
+)
+
+RECIPE = Recipe(
+    name="cifar10",
+    source="this project, with the augmentation of He et al. 2015, section 4.2",
+    batch_size=128,
+    epochs=60,
+    rate=0.01,
+    bias_factor=2.0,
+    schedule=MultiStepLR(milestones=(0.5, 0.75), unit="run"),
+    # Few images to learn from: weights of .01 and biases of 1 would keep the network at chance for longer than the
+    # whole run lasts. The classifier starts small: all classes are then equally likely, and the first steps no leap.
+    initial={"*.weight": HeNormal(), "fc8.weight": Normal(std=0.01), "*.bias": Constant()},
+    unit_inputs=True,
+    # 32 x 32 images leave no room for crops: four pixels around them do.
+    augmentation=Augmentation(pad=4),
 )

@@ -8,6 +8,7 @@ nobody published weights for it.
 from dataclasses import replace
 
 from zoo.layers import Preprocessing
+from zoo.recipe import Constant, HeNormal, MultiStepLR, Normal, Recipe
 from zoo.specs import alexnet
 
 SPEC = replace(
@@ -24,4 +25,18 @@ SPEC = replace(
     title="alexnet in small: the same layers, 24-64-96-96-64-320-256-10, 67 x 67",
     # The canonical mean; 72 leaves five pixels for the random crops of training.
     preprocessing=Preprocessing(channels="RGB", mean=(122.67891434, 116.66876762, 104.00698793), resize=72),
+)
+
+RECIPE = Recipe(
+    name="mini",
+    source="this project: for few images of less than 100 pixels",
+    batch_size=64,
+    epochs=12,
+    rate=0.01,
+    bias_factor=2.0,
+    schedule=MultiStepLR(milestones=(0.6, 0.85), unit="run"),
+    # From the paper's values a small network stays at chance for longer than the whole run lasts: He's, but for the
+    # classifier, which starts small, so that all classes are equally likely at first and the first steps no leap.
+    initial={"*.weight": HeNormal(), "fc8.weight": Normal(std=0.01), "*.bias": Constant()},
+    unit_inputs=True,
 )

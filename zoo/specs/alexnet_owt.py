@@ -8,6 +8,7 @@ and is no layer here.
 from dataclasses import replace
 
 from zoo.layers import Preprocessing
+from zoo.recipe import FanInUniform, Recipe, StepLR
 from zoo.specs import alexnet
 
 SPEC = replace(
@@ -30,4 +31,17 @@ SPEC = replace(
     preprocessing=Preprocessing(
         channels="RGB", scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize=256
     ),
+)
+
+RECIPE = Recipe(
+    name="torchvision",
+    source="pytorch/vision, references/classification: train.py and its README (its crops of random size are not)",
+    batch_size=256,  # 32 on each of 8 GPUs
+    epochs=90,
+    rate=0.01,  # AlexNet's own; its other networks have 0.1
+    weight_decay=1e-4,
+    bias_decay=1.0,  # torch.optim.SGD pulls at all parameters
+    schedule=StepLR(step_size=30, unit="epochs"),
+    # The network sets nothing, so that torch's own defaults hold.
+    initial={"*": FanInUniform()},
 )

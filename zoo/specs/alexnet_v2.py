@@ -8,6 +8,7 @@ A. Krizhevsky, *One weird trick for parallelizing convolutional neural networks*
 from dataclasses import replace
 
 from zoo.layers import Preprocessing
+from zoo.recipe import Constant, Recipe, StepLR, TruncatedNormal, XavierUniform
 from zoo.specs import alexnet
 
 SPEC = replace(
@@ -26,4 +27,22 @@ SPEC = replace(
     # slim's preprocessing_factory has no entry for alexnet_v2 and no checkpoint was ever published with it; its default
     # for new networks is Inception's: the central 87.5 % (224 of 256), RGB, -1..1.
     preprocessing=Preprocessing(channels="RGB", scale=1 / 127.5, mean=(1.0, 1.0, 1.0), resize=256),
+)
+
+RECIPE = Recipe(
+    name="slim",
+    source="tf_slim/nets/alexnet.py: initial values and weight decay; rates, which slim leaves open, are torchvision's",
+    batch_size=256,
+    epochs=90,
+    rate=0.01,
+    weight_decay=5e-4,  # alexnet_v2_arg_scope's default, of weights alone
+    schedule=StepLR(step_size=30, unit="epochs"),
+    # "LRN layers have been removed and the initializers changed from random_normal_initializer to
+    # xavier_initializer": the default of slim.conv2d, but for what used to be dense layers.
+    initial={
+        "*.weight": XavierUniform(),
+        "fc[678].weight": TruncatedNormal(std=0.005),
+        "*.bias": Constant(value=0.1),
+        "fc8.bias": Constant(),
+    },
 )

@@ -7,9 +7,11 @@ under its proper name is whole.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,20 +27,33 @@ from zoo.shapes import parameter_shapes
 from zoo.spec_json import METADATA_KEY, dumps
 from zoo.training.optimiser import Progress
 
-_VELOCITY = "velocity/"
+_VELOCITY, _CHECKSUM = "velocity/", "checksum"
 _KEPT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What must stay as it was for a run to go on with the same numbers."""
+    """What a run was made with. All but its length must stay as it was for it to go on with the same numbers.
+
+    Attributes:
+        seed: of everything random.
+        batch_size: images a step.
+        steps: the length of the run.
+        framework: which trains.
+        precision: of the arithmetic.
+        recipe: the whole recipe, as plain data.
+        data: what is known of the data set; see `zoo.training.data.fingerprint`.
+        lineage: where the weights came from that it began with; None: they were drawn.
+    """
 
     seed: int
     batch_size: int
     steps: int
-    recipe: str
-    images: int
     framework: str
+    precision: str
+    recipe: Mapping[str, Any]
+    data: Mapping[str, Any]
+    lineage: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +80,57 @@ def save_checkpoint(out: Path, spec: ModelSpec, checkpoint: Checkpoint) -> Path:
     path = out / "checkpoints" / f"step-{checkpoint.progress.step:08d}.safetensors"
     tensors = dict(checkpoint.weights) | {_VELOCITY + name: v for name, v in checkpoint.velocities.items()}
     state = {"progress": asdict(checkpoint.progress), "setting": asdict(checkpoint.setting)}
-    write_safetensors(path, tensors, _metadata(spec) | {"training": json.dumps(state)})
+    metadata = _metadata(spec) | {"training": json.dumps(state)}
+    write_safetensors(path, tensors, metadata | {_CHECKSUM: checksum(tensors, metadata)})
     for old in checkpoints(out)[:-_KEPT]:
         old.unlink()
     return path
 
 
-def save_model(out: Path, spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> Path:
-    """Write ``model.safetensors``: canonical names, float32, with the spec and its preprocessing inside."""
-    path = out / "model.safetensors"
-    write_safetensors(path, dict(weights), _metadata(spec))
+def save_model(out: Path, spec: ModelSpec, checkpoint: Checkpoint) -> Path:
+    """Write ``model.safetensors``: canonical names, float32.
+
+    Inside are the spec with its preprocessing, the names of the classes in the order of the outputs (``classes``), and
+    how the weights came about (``lineage``).
+    """
+    path, setting = out / "model.safetensors", checkpoint.setting
+    lineage = {"from": setting.lineage, "step": checkpoint.progress.step} | {
+        key: getattr(setting, key) for key in ("recipe", "seed", "batch_size", "framework", "precision")
+    }
+    about = {"classes": json.dumps(setting.data["classes"]), "lineage": json.dumps(lineage)}
+    write_safetensors(path, dict(checkpoint.weights), _metadata(spec) | about)
     return path
+
+
+def class_names(path: Path) -> tuple[str, ...] | None:
+    """The classes that a model file was trained for, in the order of its outputs; None where it does not say."""
+    return tuple(json.loads(text)) if (text := _about(path).get("classes")) else None
+
+
+def lineage(path: Path, weights: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """What is kept of where weights are from: the file's name, a hash of the numbers, and what the file itself says."""
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        total.update(name.encode())
+        total.update(np.ascontiguousarray(weights[name]).data)
+    said = _about(path).get("lineage")
+    return {"file": path.name, "sha256": total.hexdigest()} | ({"lineage": json.loads(said)} if said else {})
+
+
+def _about(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file; that of any other is empty."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, "numpy") as file:  # pyright: ignore[reportUnknownVariableType]
+        return file.metadata() or {}
+
+
+def checksum(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> str:
+    """Of everything in a checkpoint: a byte that the disk or the network turned over is noticed before it is used."""
+    total = zlib.crc32(json.dumps(sorted(metadata.items())).encode())
+    for name in sorted(tensors):
+        total = zlib.crc32(np.ascontiguousarray(tensors[name]).data, zlib.crc32(name.encode(), total))
+    return f"{total:08x}"
 
 
 def _metadata(spec: ModelSpec) -> dict[str, str]:
@@ -87,7 +142,10 @@ def write_safetensors(path: Path, tensors: dict[str, NDArray[Any]], metadata: di
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the umask says; save_file makes files that others cannot read
         save_file(tensors, temporary, metadata)
+        temporary.chmod(mode)
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
@@ -118,9 +176,11 @@ def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
-        raise FileFormatError(path, f"damaged checkpoint ({' '.join(str(error).split())})") from error
+        raise FileFormatError(path, f"damaged checkpoint ({' '.join(str(error).split())}){_before(path)}") from error
     if "training" not in metadata:
         raise FileFormatError(path, "holds weights, but no state of training: it is no checkpoint")
+    if metadata.pop(_CHECKSUM, "") != checksum(tensors, metadata):
+        raise FileFormatError(path, f"damaged checkpoint: its bytes are not those that were written{_before(path)}")
     if metadata.get(METADATA_KEY) != dumps(spec):
         raise FileFormatError(
             path, f"is of another network ({metadata.get('model', 'unnamed')}), not of this {spec.name}; use another -o"
@@ -140,6 +200,12 @@ def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
     )
 
 
+def _before(path: Path) -> str:
+    """What to do about a damaged checkpoint."""
+    older = [other for other in checkpoints(path.parent.parent) if other < path]
+    return f"; remove it to go on from {older[-1].name}" if older else "; remove it to begin again"
+
+
 def _state(text: str) -> tuple[Progress, Setting]:
     """The state of training; raises `ValueError`, `TypeError` or `LookupError` where it is none."""
     state = json.loads(text)
@@ -156,14 +222,32 @@ def newest(out: Path, spec: ModelSpec, setting: Setting) -> Checkpoint:
     """The last checkpoint of an output folder.
 
     Raises:
-        ZooError: there is none, or the run would go on with other numbers.
+        ZooError: there is none, or the run would go on with other numbers; the message says which.
     """
     found = checkpoints(out)
     if not found:
-        raise ZooError(f"{out}: no checkpoint to go on from; leave --resume out to begin")
+        raise ZooError(f"{out}: no checkpoint to go on from; leave --resume out to begin, or give --resume auto")
     checkpoint = load_checkpoint(found[-1], spec)
     then, now = asdict(checkpoint.setting), asdict(setting)
-    changed = [f"{key.replace('_', ' ')} {then[key]} (now {now[key]})" for key in then if then[key] != now[key]]
+    del then["steps"]  # a run may be lengthened
+    changed = list(_differences(then, {key: now[key] for key in then}))
     if changed:
         raise ZooError(f"{found[-1]}: was made with {', '.join(changed)}; give the same, or begin in another -o")
+    if checkpoint.progress.step > setting.steps:
+        raise ZooError(f"{found[-1]}: is past the {setting.steps} steps that are asked for; give a larger --steps")
     return checkpoint
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """What differs between two plain values, in words."""
+    for key in dict.fromkeys((*then, *now)):
+        before, after = then.get(key), now.get(key)
+        name = f"{where}{key.replace('_', ' ')}"
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _differences(before, after, f"{name}: ")  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(before, list) and isinstance(after, list) and key == "classes":
+            gone, new = sorted(set(before) - set(after)), sorted(set(after) - set(before))
+            if before != after:
+                yield f"{name} {', '.join(gone[:5]) or 'in another order'} (now {', '.join(new[:5]) or 'without'})"
+        elif before != after:
+            yield f"{name} {before} (now {after})"

@@ -1,163 +1,34 @@
-"""Images to train on and to be judged by: folders of classes, or the digits that come with scikit-learn.
+"""Images as training and validation read them: in order, cropped, in batches.
 
 The order of the images, their crops and their colours depend on the seed and on the place in the run alone: the same
-on any number of devices, with any number of workers, before and after a resumption.
+on any number of devices, with any number of workers, before and after a resumption. Pixels travel as they are, a byte
+each; where the network lies they are put into its units.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from zoo.errors import FileFormatError, ZooError
 from zoo.layers import ModelSpec, Pair, Preprocessing
-from zoo.preprocess import (
-    FloatArray,
-    RGBImage,
-    canonical_input,
-    centre_crop,
-    crop,
-    load_image,
-    normalise,
-    resize_short_side,
-    ten_crop,
-)
+from zoo.philox import generator
+from zoo.preprocess import FloatArray, RGBImage, centre_crop, crop, resize_short_side, ten_crop_pixels
 from zoo.recipe import Recipe, rates_at
-from zoo.training.masks import generator
+from zoo.training.images import Images
 
-Part: TypeAlias = Literal["train", "val"]
-DIGITS = "digits"
-_SUFFIXES = {".jpg", ".jpeg", ".png"}
 _BROKEN_IN_A_ROW = 100
 _COLOUR_IMAGES = 1000
-
-
-class Images(Protocol):
-    """Labelled images."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the labels, in order."""
-        ...
-
-    @property
-    def natural(self) -> bool:
-        """Whether a mirrored or recoloured image is still one of its class (digits are not)."""
-        ...
-
-    def __len__(self) -> int:
-        """How many images there are."""
-        ...
-
-    def label(self, index: int) -> int:
-        """The class of an image."""
-        ...
-
-    def pixels(self, index: int) -> RGBImage:
-        """An image, (H, W, 3); raises `FileFormatError` if it is broken."""
-        ...
-
-
-@dataclass(frozen=True)
-class FolderImages:
-    """The images of ``DIR/<class>/*.jpg|png``; classes and files in the order of their names."""
-
-    classes: tuple[str, ...]
-    files: tuple[tuple[Path, int], ...]
-    natural: bool = True
-
-    def __len__(self) -> int:
-        """How many files there are."""
-        return len(self.files)
-
-    def label(self, index: int) -> int:
-        """The class of a file."""
-        return self.files[index][1]
-
-    def pixels(self, index: int) -> RGBImage:
-        """A file, decoded."""
-        return load_image(self.files[index][0])
-
-
-@dataclass(frozen=True)
-class DigitImages:
-    """The 1797 handwritten digits of 8 x 8 pixels bundled with scikit-learn (UCI, Alpaydin and Kaynak 1998)."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    classes: tuple[str, ...] = tuple("0123456789")
-    natural: bool = False
-
-    def __len__(self) -> int:
-        """How many digits there are."""
-        return len(self.labels)
-
-    def label(self, index: int) -> int:
-        """The digit."""
-        return int(self.labels[index])
-
-    def pixels(self, index: int) -> RGBImage:
-        """The 8 x 8 pixels in grey, as RGB."""
-        return np.repeat(self.images[index][..., None], 3, axis=2)
-
-
-def open_images(data: str | Path, part: Part) -> Images:
-    """The training or validation images of a folder, or of the built-in set called ``digits``.
-
-    Raises:
-        ZooError: no such folder, no class folders, or a class without images; the message names the folder.
-    """
-    root = Path(data)
-    if str(data) == DIGITS and not root.exists():
-        return _digits(part)
-    return open_folder(root / part, sure=root)
-
-
-def open_folder(folder: Path, sure: Path | None = None) -> FolderImages:
-    """The images of ``folder/<class>/*.jpg|png``; `sure` is what the user named, for messages."""
-    if not folder.is_dir():
-        raise ZooError(
-            f"{sure or folder}: no {folder.name} folder; expected {folder}/<class>/*.jpg|png (or the word {DIGITS})"
-        )
-    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
-    if not classes:
-        raise ZooError(f"{folder}: no class folders; expected {folder}/<class>/*.jpg|png")
-    files = list[tuple[Path, int]]()
-    for label, name in enumerate(classes):
-        found = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in _SUFFIXES)
-        if not found:
-            raise ZooError(f"{folder / name}: no .jpg or .png image of this class; remove the folder or fill it")
-        files += [(path, label) for path in found]
-    return FolderImages(classes, tuple(files))
-
-
-def open_pair(data: str | Path) -> tuple[Images, Images]:
-    """The training and the validation images; raises `ZooError` where their classes differ."""
-    train, val = open_images(data, "train"), open_images(data, "val")
-    if train.classes != val.classes:
-        odd = sorted(set(train.classes) ^ set(val.classes))
-        raise ZooError(f"{data}: train and val have different classes: {', '.join(odd[:5])}{' ...' * (len(odd) > 5)}")
-    return train, val
-
-
-def _digits(part: Part) -> DigitImages:
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - only the demonstration needs scikit-learn
-
-    bunch = cast(Any, load_digits())
-    held_out = np.arange(len(bunch.target)) % 5 == 0
-    chosen = held_out if part == "val" else ~held_out
-    pixels = np.minimum(bunch.images[chosen] * 16, 255).astype(np.uint8)  # 0..16
-    return DigitImages(pixels, bunch.target[chosen].astype(np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,17 +36,49 @@ class Batch:
     """Images and labels; `broken` says what could not be read.
 
     Attributes:
-        x: N x 3 x H x W float32; with ten (or five) crops, N x 10 x 3 x H x W.
+        pixels: N x H x W x 3, RGB, uint8; with ten (or five) crops, N x 10 x H x W x 3.
+        colour: N x 4 float32: what is added to the network's three channels, in its units, and what all is divided by;
+            None where colours do not vary.
         labels: N, int64; -1 where there is no image.
         broken: messages, one a file.
     """
 
-    x: Tensor
+    pixels: Tensor
+    colour: Tensor | None
     labels: Tensor
     broken: tuple[str, ...]
 
+    def inputs(self, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+        """What the network reads, on its device: (N x views) x 3 x H x W float32, channels last.
 
-_Sample: TypeAlias = tuple[FloatArray, int, tuple[str, ...]]
+        On the CPU, bit for bit what `zoo.preprocess.normalise` makes of each image.
+        """
+        pixels = self.pixels.to(device, non_blocking=True).flatten(0, -4)
+        ordered = pixels.flip(-1) if preprocessing.channels == "BGR" else pixels
+        x_NCHW = ordered.permute(0, 3, 1, 2).to(torch.float32)
+        if preprocessing.scale != 1.0:
+            x_NCHW *= preprocessing.scale
+        x_NCHW -= _per_channel(preprocessing.mean, device)
+        if preprocessing.std != (1.0, 1.0, 1.0):
+            x_NCHW /= _per_channel(preprocessing.std, device)
+        if self.colour is not None:
+            colour = self.colour.to(device, non_blocking=True)[..., None, None]
+            x_NCHW += colour[:, :3]
+            x_NCHW /= colour[:, 3:]
+        return x_NCHW
+
+    def pin_memory(self) -> Batch:
+        """The same in memory from which a GPU copies by itself; torch's loader calls it."""
+        colour = None if self.colour is None else self.colour.pin_memory()
+        return replace(self, pixels=self.pixels.pin_memory(), colour=colour, labels=self.labels.pin_memory())
+
+
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device).reshape(-1, 1, 1)
+
+
+# Pixels, what becomes of their colours, the label, and messages.
+_Sample: TypeAlias = tuple[RGBImage, FloatArray | None, int, tuple[str, ...]]
 
 
 class TrainingStream(Dataset[_Sample]):
@@ -209,10 +112,11 @@ class TrainingStream(Dataset[_Sample]):
                 broken.append(str(error))
                 index = (index + 1) % len(self.images)
                 continue
-            return self._augmented(pixels, position), self.images.label(index), tuple(broken)
-        return np.zeros((3, *self.size), np.float32), -1, tuple(broken)
+            return *self._augmented(pixels, position), self.images.label(index), tuple(broken)
+        nothing = None if self.colours is None else np.array([0, 0, 0, 1], np.float32)
+        return np.zeros((*self.size, 3), np.uint8), nothing, -1, tuple(broken)
 
-    def _augmented(self, pixels: RGBImage, position: int) -> FloatArray:
+    def _augmented(self, pixels: RGBImage, position: int) -> tuple[RGBImage, FloatArray | None]:
         augmentation, side = self.recipe.augmentation, self.preprocessing.resize
         rng = generator(self.seed, "augment", position)
         across, down, mirror = rng.random(3)
@@ -223,11 +127,16 @@ class TrainingStream(Dataset[_Sample]):
         window = crop(square, int(down * (free[0] + 1)), int(across * (free[1] + 1)), self.size)
         if augmentation.flip and self.images.natural and mirror < 0.5:
             window = window[:, ::-1]
-        x_CHW = normalise(window, self.preprocessing)
-        if self.colours is not None and self._recolours_at(position // len(self.images)):
-            shift = self.colours @ (rng.standard_normal(3) * augmentation.colour_noise)
-            x_CHW += self._in_network_units(shift)
-        return x_CHW
+        return window, None if self.colours is None else self._colour(position, rng)
+
+    def _colour(self, position: int, rng: Generator) -> FloatArray:
+        """What is added to the three channels, in the network's order and units, and what the sum is divided by."""
+        augmentation = self.recipe.augmentation
+        if self.colours is None or not self._recolours_at(position // len(self.images)):
+            return np.array([0, 0, 0, 1], np.float32)
+        shift = self.colours @ (rng.standard_normal(3) * augmentation.colour_noise)
+        divisor = 1 + augmentation.colour_noise if augmentation.noise_divides else 1.0
+        return np.array([*self._in_network_units(shift), divisor], np.float32)
 
     def _recolours_at(self, epoch: int) -> bool:
         return rates_at(self.recipe, self.spec, step=0, steps=1, epoch=epoch, drops=0).colour_noise
@@ -235,7 +144,7 @@ class TrainingStream(Dataset[_Sample]):
     def _in_network_units(self, rgb: NDArray[np.float64]) -> FloatArray:
         ordered = rgb[::-1] if self.preprocessing.channels == "BGR" else rgb
         scaled = ordered * self.preprocessing.scale / np.asarray(self.preprocessing.std)
-        return scaled.astype(np.float32).reshape(3, 1, 1)
+        return scaled.astype(np.float32)
 
 
 @lru_cache(maxsize=2)
@@ -275,17 +184,29 @@ class ValidationImages(Dataset[_Sample]):
     def __getitem__(self, index: int) -> _Sample:
         """The prepared image, its label, and a message if it is broken."""
         views = 10 if self.images.natural else 5
+        assert self.spec.preprocessing is not None
+        size = (self.spec.inputs[0].shape[1], self.spec.inputs[0].shape[2])
         try:
             pixels = self.images.pixels(index)
         except FileFormatError as error:
-            shape = self.spec.inputs[0].shape
-            return np.zeros((views, *shape) if self.crops else shape, np.float32), -1, (str(error),)
-        x = ten_crop(pixels, self.spec)[:views] if self.crops else canonical_input(pixels, self.spec)
-        return x, self.images.label(index), ()
+            return np.zeros((views, *size, 3) if self.crops else (*size, 3), np.uint8), None, -1, (str(error),)
+        if self.crops:
+            x = ten_crop_pixels(pixels, self.spec.preprocessing.resize, size)[:views]
+        else:
+            x = centre_crop(resize_short_side(pixels, self.spec.preprocessing.resize), size)
+        return x, None, self.images.label(index), ()
 
 
-def batches(dataset: Dataset[_Sample], places: Iterable[range], workers: int) -> Iterator[Batch]:
+def batches(
+    dataset: Dataset[_Sample], places: Iterable[range], workers: int, *, pinned: bool = False
+) -> Iterator[Batch]:
     """Batches of the images at given places, read ahead by worker processes (0: by this one).
+
+    Args:
+        dataset: the images.
+        places: which of them, batch by batch; asked for as they are needed.
+        workers: processes that read.
+        pinned: into memory from which a GPU copies by itself.
 
     Raises:
         ZooError: a worker died.
@@ -297,6 +218,7 @@ def batches(dataset: Dataset[_Sample], places: Iterable[range], workers: int) ->
             batch_sampler=cast(Any, places),
             num_workers=workers,
             collate_fn=_collate,
+            pin_memory=pinned,
             worker_init_fn=_ignore_interrupts if workers else None,
         ),
     )
@@ -309,13 +231,16 @@ def batches(dataset: Dataset[_Sample], places: Iterable[range], workers: int) ->
 
 
 def _collate(samples: list[_Sample]) -> Batch:
+    colours = [colour for _, colour, _, _ in samples if colour is not None]
     return Batch(
-        x=torch.from_numpy(np.stack([x for x, _, _ in samples])),
-        labels=torch.tensor([label for _, label, _ in samples]),
-        broken=tuple(message for _, _, broken in samples for message in broken),
+        pixels=torch.from_numpy(np.stack([pixels for pixels, _, _, _ in samples])),
+        colour=torch.from_numpy(np.stack(colours)) if colours else None,
+        labels=torch.tensor([label for _, _, label, _ in samples]),
+        broken=tuple(message for _, _, _, broken in samples for message in broken),
     )
 
 
 def _ignore_interrupts(worker: int) -> None:
-    # Ctrl-C reaches the whole process group; the main process decides.
+    # Ctrl-C, and a job manager's SIGTERM, reach the whole process group; the main process decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

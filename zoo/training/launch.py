@@ -7,7 +7,8 @@ with the same command after its own arguments::
         --no-python zoo train alexnet --data DIR -o DIR --parallel towers
 
 A pair of towers is made of devices next to each other in torchrun's order, so that it stays within a machine. The
-output folder must be one that the first machine can write and, for ``--resume``, all can read.
+output folder must be one that the first machine can write and, for ``--resume``, all can read. With ``--resume auto``
+the same command goes on after a restart, be it torchrun's own (``--max-restarts``) or a job manager's.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Generator
 from dataclasses import replace
-from datetime import timedelta
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -33,13 +36,12 @@ from zoo import registry
 from zoo.environment import environment
 from zoo.errors import ZooError
 from zoo.training import SETTINGS
-from zoo.training.checkpoint import checkpoints
-from zoo.training.loop import Job, TrainOptions, prepare, run
+from zoo.training.devices import View, alone, decide, local_rank, own_view
+from zoo.training.loop import Job, TrainOptions, how_to_go_on, prepare, run, stop
+from zoo.training.placed import PATIENCE
 from zoo.training.pytorch import PyTorchLearner
+from zoo.training.trouble import LostPartnerError, translated
 
-# What is waited for at most: a partner that died is noticed at once, by its broken connection or by the parent. Nobody
-# is late by this much, but for a machine that vanished from the network.
-_PATIENCE = timedelta(minutes=10)
 _GRACE_SECONDS = 5.0
 
 
@@ -47,8 +49,8 @@ def train(options: TrainOptions) -> Path:
     """Train; returns ``model.safetensors``, the best by validation accuracy.
 
     Raises:
-        ZooError: options, data or output folder do not fit; a device died; the disk is full; an interrupt. One line,
-            which says how to go on.
+        ZooError: options, data or output folder do not fit; a device died, or there is none such; the disk or the
+            memory is full; an interrupt. One line, which says how to go on.
     """
     started = options.framework == "pytorch" and "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if started:
@@ -59,7 +61,7 @@ def train(options: TrainOptions) -> Path:
             # Its devices belong to one process. TensorFlow is loaded where it is used.
             run(job, cast(Any, registry.imported("zoo.training.tf_slim")).TFSlimLearner(job))
         elif started or options.devices == 1:
-            _as_one_of(job, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0")))
+            _as_one_of(job)
         else:
             _start_all(options)
     return options.out / "model.safetensors"
@@ -67,47 +69,93 @@ def train(options: TrainOptions) -> Path:
 
 @contextlib.contextmanager
 def _interruptible(options: TrainOptions) -> Generator[None]:
-    """Ctrl-C, and the SIGTERM of job managers and of torchrun, end a run in one line."""
+    """Ctrl-C ends a run at once, the SIGTERM of job managers and of torchrun after a checkpoint; both in one line."""
     main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _interrupt) if main else None
+    stop.clear()
+    before = signal.signal(signal.SIGTERM, _terminate) if main else None
     try:
         yield
     except KeyboardInterrupt as error:
-        raise ZooError(f"interrupted; {_how_to_go_on(options)}") from error
+        raise ZooError(f"interrupted; {how_to_go_on(options.out)}") from error
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _terminate(number: int, frame: FrameType | None) -> None:
+    stop.set()
+    for child in mp.active_children():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid or 0, signal.SIGTERM)
 
 
-def _how_to_go_on(options: TrainOptions) -> str:
-    found = checkpoints(options.out)
-    if not found:
-        return "no checkpoint was written yet: begin again"
-    return f"go on from {found[-1].name} with the same command and --resume"
-
-
-def _as_one_of(job: Job, local_size: int, local_rank: int) -> None:
+def _as_one_of(job: Job) -> None:
     """Run a job as one of torchrun's processes, or alone."""
-    place = _place(local_size, local_rank)
-    torch.set_num_threads(max(1, _cores() // local_size))
-    if job.arrangement.devices > 1:
-        dist.init_process_group(_backend(place), timeout=_PATIENCE)
+    if job.arrangement.devices == 1:
+        device, said = alone(job.options.device)
+        torch.set_num_threads(_cores())
+        _run(job, device, said)
+        return
     try:
-        _run(job, place)
+        _run(job, *_meet(job.options, local_rank()))
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def _place(local_size: int, local_rank: int) -> torch.device:
-    if torch.cuda.is_available() and torch.cuda.device_count() >= local_size:
-        torch.cuda.set_device(local_rank)
-        return torch.device("cuda", local_rank)
-    return torch.device("cpu")
+def _unused(store: dist.Store, rank: int, world: int) -> dist.Store:
+    """A corner of a store in which nothing lies from an earlier start of these processes.
+
+    torchrun keeps its store over its restarts, and with it the addresses of processes that are dead. The first process
+    gives the corner a new name; who reads the name that a dead one gave gets no echo, and reads again.
+    """
+    own, said = uuid.uuid4().hex, ""
+    if rank == 0:
+        store.set("start", own)
+        for other in range(1, world):
+            store.set(f"{own}/echo {other}", store.get(f"{own}/here {other}").decode())
+        return dist.PrefixStore(own, store)
+    end = time.monotonic() + PATIENCE.total_seconds()
+    while time.monotonic() < end:
+        name = store.get("start").decode()
+        if name != said:
+            store.set(f"{name}/here {rank}", own)
+            said = name
+        if store.check([f"{name}/echo {rank}"]) and store.get(f"{name}/echo {rank}").decode() == own:
+            return dist.PrefixStore(name, store)
+        time.sleep(0.01)
+    raise ZooError(f"device {rank} waited {PATIENCE.total_seconds():.0f} s for the first one, in vain")
+
+
+def _meet(
+    options: TrainOptions, rank_here: int, place: tuple[dist.Store, int, int] | None = None
+) -> tuple[torch.device, str]:
+    """Join the other processes, and agree on a device for each.
+
+    `place` is a store, the own rank and the number of processes; None asks torchrun's environment.
+    """
+    view = (
+        own_view(rank_here)
+        if options.device in ("auto", "cuda")
+        else View(host=socket.gethostname(), gpus=(), local_rank=rank_here)
+    )
+    store, rank, world = place or next(dist.rendezvous("env://", timeout=PATIENCE))
+    # GPUs speak by NCCL; what processes have to say to each other goes by gloo in any case.
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if view.gpus else "gloo",
+        timeout=PATIENCE,
+        store=_unused(store, rank, world),
+        rank=rank,
+        world_size=world,
+    )
+    views: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(views, view)
+    devices, said = decide(options.device, views)
+    device = devices[dist.get_rank()]
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    torch.set_num_threads(max(1, _cores() // sum(other.host == view.host for other in views)))
+    return device, said
 
 
 def _cores() -> int:
@@ -115,19 +163,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _backend(place: torch.device) -> str:
-    return "nccl" if place.type == "cuda" else "gloo"
-
-
-def _run(job: Job, place: torch.device) -> None:
+def _run(job: Job, device: torch.device, said: str) -> None:
     try:
-        run(job, PyTorchLearner(job, place))
-    except RuntimeError as error:
-        # Gloo and NCCL have no exception of their own for a partner that is gone.
-        text = " ".join(str(error).split())
-        if not any(word in text.lower() for word in ("connection", "gloo", "nccl", "timed out", "peer")):
+        run(job, PyTorchLearner(job, device, said))
+    except (RuntimeError, MemoryError) as error:
+        told = translated(error, job, device)
+        if told is None:
             raise
-        raise ZooError(f"another device is gone ({text[:160]}); {_how_to_go_on(job.options)}") from error
+        raise told from error
 
 
 def _start_all(options: TrainOptions) -> None:
@@ -165,7 +208,7 @@ def _cause(processes: list[Any], reports: Any, options: TrainOptions) -> str:
     for rank, process in enumerate(processes):
         if process.exitcode is not None and process.exitcode < 0:
             name = signal.Signals(-process.exitcode).name
-            return f"device {rank} was ended by {name}; {_how_to_go_on(options)}"
+            return f"device {rank} was ended by {name}; {how_to_go_on(options.out)}"
     told = list[tuple[bool, str]]()
     while not reports.empty():
         told.append(reports.get())
@@ -173,7 +216,7 @@ def _cause(processes: list[Any], reports: Any, options: TrainOptions) -> str:
     told.sort(key=lambda report: report[0])
     if not told:
         codes = ", ".join(str(process.exitcode) for process in processes)
-        return f"a device ended without a word (exit codes {codes}); {_how_to_go_on(options)}"
+        return f"a device ended without a word (exit codes {codes}); {how_to_go_on(options.out)}"
     return told[0][1]
 
 
@@ -187,15 +230,13 @@ def _device_process(rank: int, options: TrainOptions, port: int, reports: Any) -
             os._exit(1)
 
     signal.signal(signal.SIGINT, on_interrupt)
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     try:
         job = prepare(options)
-        place = _place(options.devices, rank)
-        torch.set_num_threads(max(1, _cores() // options.devices))
         store = dist.TCPStore("127.0.0.1", port, is_master=False)
-        dist.init_process_group(_backend(place), store=store, rank=rank, world_size=options.devices, timeout=_PATIENCE)
-        _run(job, place)
+        _run(job, *_meet(options, rank, (store, rank, options.devices)))
         dist.destroy_process_group()
     except ZooError as error:
-        reports.put(("another device is gone" in str(error), str(error)))
+        reports.put((isinstance(error, LostPartnerError), str(error)))
         sys.stderr.flush()
         os._exit(1)

@@ -1,33 +1,16 @@
-"""Random numbers that belong to a place, not to a process: the same on any number of devices.
-
-Everything random in training is drawn from Philox, a counter-based generator (Salmon et al. 2011): the key is the seed
-and the use, the counter the step and the image. Any device can draw any part without drawing the rest.
-"""
+"""Dropout masks: the same on any number of devices, since each number of a mask belongs to its image and step."""
 
 from __future__ import annotations
 
-import zlib
 from math import prod
 
 import numpy as np
-from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 
 from zoo.layers import Shape
+from zoo.philox import philox
 
 _WORDS_A_BLOCK = 8  # a Philox block is four words of 64 bits, read as eight of 32
-_MASK64 = (1 << 64) - 1
-
-
-def philox(seed: int, use: str, *place: int) -> Philox:
-    """The bit generator of a seed, a use ("order", "crop", a layer's name) and up to two numbers of a place."""
-    high = (*place, 0, 0)[:2]
-    return Philox(key=[seed & _MASK64, zlib.crc32(use.encode())], counter=[0, 0, high[0], high[1]])
-
-
-def generator(seed: int, use: str, *place: int) -> Generator:
-    """A NumPy generator of a place; see `philox`."""
-    return Generator(philox(seed, use, *place))
 
 
 def keep_mask(

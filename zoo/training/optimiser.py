@@ -1,31 +1,14 @@
-"""The paper's momentum, initial weights, and the wait for a plateau."""
+"""The paper's momentum, and the wait for a plateau."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from zoo.layers import ModelSpec
-from zoo.preprocess import FloatArray
-from zoo.recipe import Plateau, Rates, Recipe, decay_of, initial_values
-from zoo.shapes import tied
-from zoo.training.masks import generator
-
-
-def initial_weights(spec: ModelSpec, recipe: Recipe, seed: int) -> dict[str, FloatArray]:
-    """Canonical name -> float32 array, drawn as the recipe says; the same on every device."""
-    weights = dict[str, FloatArray]()
-    for name, (shape, constant, std) in initial_values(recipe, spec).items():
-        if std:
-            values = generator(seed, f"weights {name}").standard_normal(shape, dtype=np.float32)
-            weights[name] = np.multiply(values, np.float32(std), out=values)
-        else:
-            weights[name] = np.full(shape, constant, dtype=np.float32)
-    return weights | {twin: weights[owner] for twin, owner in tied(spec).items()}
+from zoo.recipe import Rates, Recipe, ReduceLROnPlateau, decay_of
 
 
 class Momentum:
@@ -71,18 +54,20 @@ class Progress:
         best: the best validation accuracy (top-1), and at which loss; None before the first validation.
         waited: epochs since the validation error last fell.
         drops: how often the rate has been lowered on a plateau.
+        loss_scale: what losses are multiplied by, for gradients in half precision.
     """
 
     step: int = 0
     best: tuple[float, float] | None = None
     waited: int = 0
     drops: int = 0
+    loss_scale: float = 1.0
 
     def after_validation(self, recipe: Recipe, top1: float, loss: float) -> Progress:
         """The state after the validation at the end of an epoch; `best` changes where it was the best so far."""
         if self.best is None or (top1, -loss) > (self.best[0], -self.best[1]):
             return replace(self, best=(top1, loss), waited=0)
-        waited, drops = self.waited + 1, self.drops
-        if isinstance(recipe.schedule, Plateau) and waited > recipe.schedule.patience and drops < recipe.schedule.drops:
+        waited, drops, plateau = self.waited + 1, self.drops, recipe.schedule
+        if isinstance(plateau, ReduceLROnPlateau) and waited > plateau.patience and drops < plateau.drops:
             waited, drops = 0, drops + 1
         return replace(self, waited=waited, drops=drops)

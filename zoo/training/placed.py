@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from zoo.errors import UnsupportedError
@@ -20,6 +22,10 @@ from zoo.training.collectives import cut, gather, halo, sent, spread
 from zoo.training.lrn import LocalResponseNorm
 from zoo.training.masks import keep_mask
 from zoo.training.towers import Arrangement, Placement, Step, plan, share, trunk
+
+# What any group waits for at most: a partner that died is noticed at once, by its broken connection or by the parent.
+# Nobody is late by this much, but for a machine that vanished from the network.
+PATIENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +80,17 @@ class PlacedNetwork(nn.Module):
             x: the images, N x input, all of the row's or the own share, as the arrangement says.
             draw: the place of the dropout masks; None drops nothing.
         """
+        return self.compute(x, {} if draw is None else self._masks(draw, x.device))
+
+    def compile_steps(self) -> None:
+        """Have torch compile what `forward` computes, with LRN as torch has it, to be fused with the rest."""
+        for i, (step, made) in enumerate(zip(self.steps, self.calls, strict=True)):
+            if isinstance(step.layer, LRN):
+                self.layers[i] = made.module()
+        self.compute = cast(Any, torch.compile(self.compute))
+
+    def compute(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        """`forward` with the masks at hand: dropout layer -> what it keeps; one that is left out drops nothing."""
         values = {self.source: x}
         # Two layers that read one activation in one way gather it once, and scatter its summed gradient once.
         converted = dict[tuple[str, Placement, bool], Tensor]()
@@ -83,13 +100,16 @@ class PlacedNetwork(nn.Module):
                     value = self._convert(values[name], have, step.want, shared=step.shared)
                     converted[name, step.want, step.shared] = value
             read = [converted[name, step.want, step.shared] for name in step.inputs]
-            values[step.layer.name] = self._run(step, made, module, read, draw)
+            values[step.layer.name] = self._run(step, made, module, read, masks)
         last = self.steps[-1]
         return self._convert(values[last.layer.name], last.output, "whole", shared=False).flatten(1)
 
-    def _run(self, step: Step, made: Call, module: nn.Module, read: list[Tensor], draw: Draw | None) -> Tensor:
+    def _run(
+        self, step: Step, made: Call, module: nn.Module, read: list[Tensor], masks: Mapping[str, Tensor]
+    ) -> Tensor:
         if isinstance(step.layer, Dropout):
-            return read[0] if draw is None else self._drop(step, step.layer, read[0], draw)
+            kept = masks.get(step.layer.name)
+            return read[0] if kept is None else read[0] * kept.to(read[0].dtype).mul_(1.0 / (1.0 - step.layer.ratio))
         if isinstance(step.layer, LRN):
             if not step.reach or self.group is None:
                 return module(read[0])
@@ -97,16 +117,23 @@ class PlacedNetwork(nn.Module):
             return module(wide).narrow(1, start, read[0].shape[1])
         return made.apply(module, read)
 
-    def _drop(self, step: Step, layer: Dropout, x: Tensor, draw: Draw) -> Tensor:
+    def _masks(self, draw: Draw, device: torch.device) -> dict[str, Tensor]:
+        """What each dropout layer keeps of this device's activations."""
+        return {
+            step.layer.name: torch.from_numpy(self._kept(step, step.layer, draw)).to(device, non_blocking=True)
+            for step in self.steps
+            if isinstance(step.layer, Dropout)
+        }
+
+    def _kept(self, step: Step, layer: Dropout, draw: Draw) -> NDArray[np.bool_]:
         images, channels = draw.images, None
         if step.output == "batch":
             images = share(images, self.rank, self.parts)
         elif step.output == "channels":
             channels = share(range(step.shape[0]), self.rank, self.parts)
-        kept = keep_mask(
+        return keep_mask(
             step.shape, layer.ratio, seed=draw.seed, step=draw.step, layer=layer.name, images=images, channels=channels
         )
-        return x * torch.from_numpy(kept).to(x.device).to(x.dtype).mul_(1.0 / (1.0 - layer.ratio))
 
     def _convert(self, x: Tensor, have: Placement, want: Placement, *, shared: bool) -> Tensor:
         if self.group is None:
@@ -174,17 +201,22 @@ class Row:
     number: int = 0
 
 
-def own_row(arrangement: Arrangement, device_type: str) -> Row:
+def own_row(arrangement: Arrangement) -> Row:
     """The own row of the grid, and the group of all devices with the same part; called by every device."""
+    rows, parts = arrangement.replicas, arrangement.parts
     if arrangement.devices == 1:
         return Row()
-    shape = (arrangement.replicas, arrangement.parts)
-    mesh = init_device_mesh(device_type, shape, mesh_dim_names=("replica", "part"))
+    rank = dist.get_rank()
     return Row(
-        group=mesh.get_group("part") if arrangement.parts > 1 else None,
-        replicas=mesh.get_group("replica") if arrangement.replicas > 1 else None,
-        number=mesh.get_local_rank("replica"),
+        group=_own_group([list(range(row * parts, (row + 1) * parts)) for row in range(rows)]) if parts > 1 else None,
+        replicas=_own_group([list(range(part, rows * parts, parts)) for part in range(parts)]) if rows > 1 else None,
+        number=rank // parts,
     )
+
+
+def _own_group(ranks: list[list[int]]) -> dist.ProcessGroup:
+    # Without a word, a group waits half an hour, whatever the patience of the world it is part of.
+    return cast(dist.ProcessGroup, dist.new_subgroups_by_enumeration(ranks, timeout=PATIENCE)[0])
 
 
 def summing(network: PlacedNetwork, row: Row) -> nn.Module:

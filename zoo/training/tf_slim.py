@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from zoo.errors import UnsupportedError, ZooError
@@ -23,9 +24,11 @@ from zoo.preprocess import FloatArray
 from zoo.recipe import decay_of
 from zoo.shapes import activation_shapes, tied
 from zoo.training.data import Batch
+from zoo.training.devices import DeviceType
 from zoo.training.evaluate import Scores, evaluate
 from zoo.training.loop import Job, check_broken, take_up
 from zoo.training.masks import keep_mask
+from zoo.training.optimiser import Progress
 from zoo.training.towers import Placement, Step, plan, trunk
 
 tf: Any = cast(Any, slim_runtime).tf
@@ -75,20 +78,26 @@ class TFSlimLearner:
     """
 
     is_first = speaks = True
+    pins, loss_scale = False, 1.0
 
     def __init__(self, job: Job) -> None:
         if job.arrangement.replicas > 1 or job.arrangement.source == "batch":
             raise ZooError(
                 "tf_slim trains on one device, or on two as --parallel towers; use --framework pytorch for other modes"
             )
-        self.job = job
+        for flag, asked in (("--compile", job.options.compiled), ("--precision", job.options.precision != "fp32")):
+            if asked:
+                raise ZooError(f"{flag}: tf_slim trains in single precision, by TensorFlow's own graph; leave it out")
+        self.job, self._frozen = job, job.frozen()
+        devices = _devices(job.arrangement.parts, job.options.device)
+        self.device_said = ", ".join(devices)
         if tied(job.spec):
             names = ", ".join(tie.name for tie in job.spec.ties)
             raise UnsupportedError(f"{job.spec.name}: TF-slim does not train tied parameters ({names}); use PyTorch")
         self._shapes = activation_shapes(job.spec)
         with tf.Graph().as_default(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # slim calls what TensorFlow calls deprecated
-            self._graph = self._build()
+            self._graph = self._build(devices)
             self._session = tf.Session(config=_configuration(job.arrangement.parts))
             self._session.run(tf.global_variables_initializer())
         self.start, weights, velocities = take_up(job)
@@ -100,10 +109,16 @@ class TFSlimLearner:
         """All images of a step."""
         return range(step * self.job.batch_size, (step + 1) * self.job.batch_size)
 
-    def train_step(self, batch: Batch, step: int, drops: int) -> float:
+    def any_of_all(self, said: bool) -> bool:
+        """There is no other process."""
+        return said
+
+    def train_step(self, batch: Batch, step: int, progress: Progress) -> float:
         """One step; returns the mean loss over the batch."""
-        graph, rates = self._graph, self.job.rates(step, drops)
-        feed: dict[Any, Any] = {graph.images: _native(batch.x.numpy()), graph.labels: batch.labels.numpy()}
+        graph, rates = self._graph, self.job.rates(step, progress.drops)
+        assert self.job.spec.preprocessing is not None
+        x_NCHW = batch.inputs(self.job.spec.preprocessing, torch.device("cpu")).numpy()
+        feed: dict[Any, Any] = {graph.images: _native(x_NCHW), graph.labels: batch.labels.numpy()}
         feed |= {holder: rates.of(name) for name, holder in graph.rates.items()}
         feed |= {holder: self._mask(name, step) for name, holder in graph.masks.items()}
         loss, _ = self._session.run([graph.loss, graph.update], feed)
@@ -130,29 +145,31 @@ class TFSlimLearner:
         check_broken(self.job, scores.broken)
         return scores
 
-    def logits(self, x_NCHW: FloatArray) -> FloatArray:
+    def logits(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """The network at inference."""
         graph = self._graph
         # A mask of ones drops nothing.
-        feed: dict[Any, Any] = {graph.images: _native(x_NCHW)}
+        feed: dict[Any, Any] = {graph.images: _native(x_NCHW.numpy())}
         feed |= {h: np.ones((1, *_native_shape(self._shapes[name])), np.float32) for name, h in graph.masks.items()}
-        return self._session.run(graph.logits, feed)
+        return torch.from_numpy(self._session.run(graph.logits, feed))
 
     def whole_state(self) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
         """Canonical weights and velocities."""
         return self._fetch(""), self._fetch(_VELOCITY)
 
-    def _build(self) -> _Graph:
+    def _build(self, devices: list[str]) -> _Graph:
         job, source = self.job, self.job.spec.inputs[0]
         images = tf.placeholder(tf.float32, [None, *_native_shape(source.shape)], name="images")
         labels = tf.placeholder(tf.int64, [None], name="labels")
-        builder = _Builder(identifier(job.spec.name), _devices(job.arrangement.parts), {source.name: [images]})
+        builder = _Builder(identifier(job.spec.name), devices, {source.name: [images]})
         steps = plan(trunk(job.spec), job.arrangement.parts)
         for step in steps:
             builder.add(step)
         logits = builder.read(steps[-1].layer.name, "whole", 0)
         logits = tf.reshape(logits, [tf.shape(logits)[0], -1])
-        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+        loss = tf.losses.softmax_cross_entropy(
+            tf.one_hot(labels, tf.shape(logits)[1]), logits, label_smoothing=job.recipe.label_smoothing
+        )
         rates, update = self._momentum(builder.pieces, loss)
         return _Graph(
             images=images,
@@ -168,14 +185,19 @@ class TFSlimLearner:
     def _momentum(self, pieces: list[_Piece], loss: Any) -> tuple[dict[str, Any], Any]:
         """v = m v + rate (g + decay w); w = w - v: the rates' placeholders by canonical name, and the update."""
         named = [(name, variable) for piece in pieces for name, variable in piece.variables()]
+        velocities = {variable.op.name: _velocity(variable) for _, variable in named}
+        named = [(name, variable) for name, variable in named if name.rpartition(".")[0] not in self._frozen]
+        if not named:
+            raise ZooError("every layer is frozen: nothing is left to train")
         gradients = tf.gradients(loss, [variable for _, variable in named], colocate_gradients_with_ops=True)
         rates = {name: tf.placeholder(tf.float32, [], name="rate") for name in dict(named)}
-        velocities, updates = [_velocity(variable) for _, variable in named], list[Any]()
+        updates = list[Any]()
         # No weight moves before all gradients are there.
         with tf.control_dependencies([loss, *gradients]):
-            for (name, variable), velocity, gradient in zip(named, velocities, gradients, strict=True):
+            for (name, variable), gradient in zip(named, gradients, strict=True):
                 with tf.device(variable.device):
                     pull = gradient + decay_of(self.job.recipe, name) * variable
+                    velocity = velocities[variable.op.name]
                     moved = self.job.recipe.momentum * velocity + rates[name] * pull
                     updates += [velocity.assign(moved), variable.assign_sub(moved)]
         return rates, tf.group(*updates)
@@ -249,7 +271,7 @@ class _Builder:
             layers=(replace(step.layer, inputs=step.inputs),),
         )
         scope = f"{self.name}/tower_{part}"
-        with slim_runtime.slim.arg_scope(tf_slim.arg_scope(0.0)):
+        with slim_runtime.slim.arg_scope(tf_slim.arg_scope(spec, 0.0)):
             made = tf_slim.network(spec)(read, is_training=False, scope=scope)[1][step.layer.name]
         if step.parameters:
             self.pieces.append(_Piece(spec=spec, scope=scope, step=step, part=part))
@@ -274,10 +296,13 @@ def _native_shape(shape: Shape) -> Shape:
     return slim_runtime.native_shape(shape)
 
 
-def _devices(parts: int) -> list[str]:
-    """Accelerators where there are enough, else logical devices of the CPU."""
-    enough = len(tf.config.list_physical_devices("GPU")) >= parts
-    return [f"/{'GPU' if enough else 'CPU'}:{part}" for part in range(parts)]
+def _devices(parts: int, wanted: DeviceType) -> list[str]:
+    """GPUs where there are enough, else logical devices of the CPU; raises `ZooError` where others are asked for."""
+    found = len(tf.config.list_physical_devices("GPU"))
+    if wanted == "mps" or (wanted == "cuda" and found < parts):
+        raise ZooError(f"--device {wanted}: TensorFlow sees {found} GPUs here, {parts} are needed; use --device cpu")
+    kind = "GPU" if wanted != "cpu" and found >= parts else "CPU"
+    return [f"/{kind}:{part}" for part in range(parts)]
 
 
 def _configuration(parts: int) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.wire.cores import spread
+from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import Block, blocks, packed
 
 
@@ -39,7 +39,7 @@ def write_numbers(file: BinaryIO, arrays: Iterable[NDArray[Any]]) -> None:
             for i, row in enumerate(piece.reshape(prod(piece.shape[:axis]), -1)):
                 _write_at(descriptor, _bytes(row), begin + array.itemsize * (first + i * step))
 
-    spread(write, turned)
+    map_on_cores(write, turned)
     file.seek(position)
 
 

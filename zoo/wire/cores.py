@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def spread(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def map_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """`work` of every item, in their order, on as many threads as the process may use cores; `work` spreads nothing."""
     threads = len(os.sched_getaffinity(0))
     if min(threads, len(items)) < 2:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.wire.cores import spread
+from zoo.wire.cores import map_on_cores
 
 # What cuts a block out of an array.
 Block: TypeAlias = tuple[slice, ...]
@@ -113,7 +113,7 @@ def contiguous(array: NDArray[Any]) -> NDArray[Any]:
     if 1 in array.shape:
         return contiguous(array.squeeze()).reshape(array.shape)
     out = np.empty(array.shape, array.dtype)
-    spread(lambda block: _lay(array[block], out[block]), blocks(array))
+    map_on_cores(lambda block: _lay(array[block], out[block]), blocks(array))
     return out
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, assert_never
+
 from zoo.frameworks.caffe.row import Row, unless
-from zoo.layers import LRN, BatchNorm, Softmax
+from zoo.layers import LRN, BatchNorm, Normalising, Softmax
 from zoo.wire.prototxt import Message, Word
 
 _NORM_REGIONS = ("ACROSS_CHANNELS", "WITHIN_CHANNEL")
@@ -47,22 +49,29 @@ def _write_softmax(layer: Softmax) -> Message:
     return unless(Message(), "axis", layer.axis, 1)
 
 
-ROWS = (
-    Row(kind=LRN, type="LRN", block="lrn_param", read=_read_lrn, write=_write_lrn),
-    Row(
-        kind=BatchNorm,
-        type="BatchNorm",
-        block="batch_norm_param",
-        read=_read_batch_norm,
-        write=_write_batch_norm,
-        in_place=True,
-    ),
-    Row(
-        kind=Softmax,
-        type="Softmax",
-        block="softmax_param",
-        read=_read_softmax,
-        write=_write_softmax,
-        in_place=True,
-    ),
+_LRN = Row(kind=LRN, type="LRN", block="lrn_param", read=_read_lrn, write=_write_lrn)
+_BATCH_NORM = Row(
+    kind=BatchNorm,
+    type="BatchNorm",
+    block="batch_norm_param",
+    read=_read_batch_norm,
+    write=_write_batch_norm,
+    in_place=True,
 )
+_SOFTMAX = Row(
+    kind=Softmax, type="Softmax", block="softmax_param", read=_read_softmax, write=_write_softmax, in_place=True
+)
+ROWS: tuple[Row[Any], ...] = (_LRN, _BATCH_NORM, _SOFTMAX)
+
+
+def row(layer: Normalising) -> Row[Any]:
+    """The row of a layer of the family."""
+    match layer:
+        case LRN():
+            return _LRN
+        case BatchNorm():
+            return _BATCH_NORM
+        case Softmax():
+            return _SOFTMAX
+        case _:
+            assert_never(layer)

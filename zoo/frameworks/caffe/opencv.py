@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import cv2
@@ -26,10 +27,10 @@ from numpy.typing import NDArray
 
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.lower import Names, as_scales, for_caffe, rewrite_all, without_k
-from zoo.frameworks.caffe.model import caffemodel, layer_blobs
-from zoo.frameworks.caffe.writer import NetLayer, input_layer, net_layers
+from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
 from zoo.layers import BatchNorm, Bias, Concat, Eltwise, Layer, ModelSpec, Pool, Power, Scale, Shape, Slice
 from zoo.shapes import activation_shapes, window
+from zoo.wire.caffemodel import caffemodel
 from zoo.wire.prototxt import Message, Word, dumps
 
 Array: TypeAlias = NDArray[Any]
@@ -46,19 +47,60 @@ def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, 
     text, model = _network(
         *as_scales(lowered.spec, weights, batch_norms=False), {name: len(batch) for name, batch in inputs.items()}
     )
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its errors reach the user as ours
     names = [lowered.names[caffe.names[layer.name]] for layer in spec.layers]
+    outputs = _run(spec.name, text.encode(), model, inputs, names)
+    return {layer.name: output for layer, output in zip(spec.layers, outputs, strict=True)}
+
+
+def forward_file(prototxt: Path, model: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Run somebody's own prototxt and caffemodel as they are.
+
+    Args:
+        prototxt, model: the files.
+        spec: the network that the prototxt was read as, for its layers' names.
+        inputs: input name -> batch.
+
+    Raises:
+        UnsupportedError: OpenCV cannot run them, or parts from Caffe in a layer of theirs.
+    """
+    lowered = rewrite_all(for_caffe(spec).spec, without_k, _pool, _bias).spec
+    odd = [
+        layer for layer in spec.layers if isinstance(layer, Slice) or _takes_the_batch(layer) or _joins_one(layer, spec)
+    ]
+    if lowered.layers != _written_out(spec) or odd:
+        changed = {layer.name for layer in lowered.layers} - {layer.name for layer in spec.layers}
+        where = ", ".join(sorted({layer.name for layer in odd} | changed)) or "a layer"
+        raise UnsupportedError(f"{VERSION} computes {where} otherwise than Caffe")
+    names = [layer.name for layer in spec.layers]
+    outputs = _run(spec.name, prototxt.read_bytes(), np.fromfile(model, np.uint8), inputs, names)
+    return dict(zip(names, outputs, strict=True))
+
+
+def _written_out(spec: ModelSpec) -> tuple[Layer, ...]:
+    wiring = spec.wiring()
+    return tuple(replace(layer, inputs=wiring[layer.name]) for layer in spec.layers)
+
+
+def _takes_the_batch(layer: Layer) -> bool:
+    return isinstance(layer, BatchNorm) and layer.batch_stats
+
+
+def _joins_one(layer: Layer, spec: ModelSpec) -> bool:
+    return isinstance(layer, Concat) and len(spec.wiring()[layer.name]) == 1
+
+
+def _run(name: str, text: bytes, model: Array, inputs: Mapping[str, Array], names: Sequence[str]) -> list[Array]:
+    """The results of layers, by their names."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its errors reach the user as ours
     try:
-        net = cast(Any, cv2.dnn).readNetFromCaffe(np.frombuffer(text.encode(), np.uint8), model)
-        del model
+        net = cast(Any, cv2.dnn).readNetFromCaffe(np.frombuffer(text, np.uint8), model)
         net.enableWinograd(False)  # faster, but it rounds in more places than Caffe does
-        for name, batch in inputs.items():
-            net.setInput(np.ascontiguousarray(batch, np.float32), name)
-        outputs = net.forward(names)
+        for source, batch in inputs.items():
+            net.setInput(np.ascontiguousarray(batch, np.float32), source)
+        return [np.asarray(output) for output in net.forward(names)]
     except cv2.error as error:
         reason = str(cast(Any, error).err or error).replace("\n", " ")
-        raise UnsupportedError(f"{spec.name}: {VERSION} cannot run this network: {reason}") from error
-    return {layer.name: np.asarray(output) for layer, output in zip(spec.layers, outputs, strict=True)}
+        raise UnsupportedError(f"{name}: {VERSION} cannot run this network: {reason}") from error
 
 
 def _network(spec: ModelSpec, weights: Mapping[str, Array], batches: Mapping[str, int]) -> tuple[str, Array]:

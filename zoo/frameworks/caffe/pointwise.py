@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, assert_never
+
 from zoo.frameworks.caffe.row import Row, plain, unless
-from zoo.layers import Bias, Dropout, Eltwise, Power, ReLU, Scale, Sigmoid, TanH
+from zoo.layers import Bias, Dropout, Eltwise, Pointwise, Power, ReLU, Scale, Sigmoid, TanH
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
 _ELTWISE_OPERATIONS = ("PROD", "SUM", "MAX")
@@ -82,13 +84,37 @@ def _write_affine(layer: Scale | Bias) -> Message:
     return unless(block, "bias_term", isinstance(layer, Scale) and layer.bias, False)
 
 
-ROWS = (
-    Row(kind=ReLU, type="ReLU", block="relu_param", read=_read_relu, write=_write_relu, in_place=True),
-    Row(kind=Sigmoid, type="Sigmoid", block="sigmoid_param", read=_read_sigmoid, write=plain, in_place=True),
-    Row(kind=TanH, type="TanH", block="tanh_param", read=_read_tanh, write=plain, in_place=True),
-    Row(kind=Power, type="Power", block="power_param", read=_read_power, write=_write_power, in_place=True),
-    Row(kind=Dropout, type="Dropout", block="dropout_param", read=_read_dropout, write=_write_dropout, in_place=True),
-    Row(kind=Eltwise, type="Eltwise", block="eltwise_param", read=_read_eltwise, write=_write_eltwise),
-    Row(kind=Scale, type="Scale", block="scale_param", read=_read_scale, write=_write_affine, in_place=True),
-    Row(kind=Bias, type="Bias", block="bias_param", read=_read_bias, write=_write_affine, in_place=True),
+_RELU = Row(kind=ReLU, type="ReLU", block="relu_param", read=_read_relu, write=_write_relu, in_place=True)
+_SIGMOID = Row(kind=Sigmoid, type="Sigmoid", block="sigmoid_param", read=_read_sigmoid, write=plain, in_place=True)
+_TANH = Row(kind=TanH, type="TanH", block="tanh_param", read=_read_tanh, write=plain, in_place=True)
+_POWER = Row(kind=Power, type="Power", block="power_param", read=_read_power, write=_write_power, in_place=True)
+_DROPOUT = Row(
+    kind=Dropout, type="Dropout", block="dropout_param", read=_read_dropout, write=_write_dropout, in_place=True
 )
+_ELTWISE = Row(kind=Eltwise, type="Eltwise", block="eltwise_param", read=_read_eltwise, write=_write_eltwise)
+_SCALE = Row(kind=Scale, type="Scale", block="scale_param", read=_read_scale, write=_write_affine, in_place=True)
+_BIAS = Row(kind=Bias, type="Bias", block="bias_param", read=_read_bias, write=_write_affine, in_place=True)
+ROWS: tuple[Row[Any], ...] = (_RELU, _SIGMOID, _TANH, _POWER, _DROPOUT, _ELTWISE, _SCALE, _BIAS)
+
+
+def row(layer: Pointwise) -> Row[Any]:
+    """The row of a layer of the family."""
+    match layer:
+        case ReLU():
+            return _RELU
+        case Sigmoid():
+            return _SIGMOID
+        case TanH():
+            return _TANH
+        case Power():
+            return _POWER
+        case Dropout():
+            return _DROPOUT
+        case Eltwise():
+            return _ELTWISE
+        case Scale():
+            return _SCALE
+        case Bias():
+            return _BIAS
+        case _:
+            assert_never(layer)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, assert_never
+
 from zoo.frameworks.caffe.row import Row, read_pair, write_pair
-from zoo.layers import Pool, Rounding
+from zoo.layers import Pool, Pooling, Rounding
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
 # Enum values in the order of their numbers, by which a prototxt may call them, too.
@@ -49,4 +51,14 @@ def _refusal(block: Message) -> str:
     return "STOCHASTIC pooling is not supported" if is_random else ""
 
 
-ROWS = (Row(kind=Pool, type="Pooling", block="pooling_param", read=_read_pool, write=_write_pool, refusal=_refusal),)
+_POOLING = Row(kind=Pool, type="Pooling", block="pooling_param", read=_read_pool, write=_write_pool, refusal=_refusal)
+ROWS: tuple[Row[Any], ...] = (_POOLING,)
+
+
+def row(layer: Pooling) -> Row[Any]:
+    """The row of a layer of the family."""
+    match layer:
+        case Pool():
+            return _POOLING
+        case _:
+            assert_never(layer)

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.lower import for_caffe
-from zoo.frameworks.caffe.model import caffemodel, layer_blobs
-from zoo.frameworks.caffe.writer import NetLayer, input_layer, net_layers
+from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
 from zoo.layers import ModelSpec
+from zoo.wire.caffemodel import caffemodel
 from zoo.wire.prototxt import Message, dumps
 
 Array: TypeAlias = NDArray[Any]

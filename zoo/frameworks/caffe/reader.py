@@ -9,13 +9,14 @@ from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe import shaping
 from zoo.frameworks.caffe.images import DataImages
 from zoo.frameworks.caffe.inputs import DATA, add_input, net_inputs, visit_data, visit_input
-from zoo.frameworks.caffe.legacy import V1_TYPES, current_layers
+from zoo.frameworks.caffe.legacy import current_layers
 from zoo.frameworks.caffe.schema import check, check_own
 from zoo.frameworks.caffe.sharing import FACTOR
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, refusal
 from zoo.frameworks.caffe.walk import Node, Walk
 from zoo.layers import BatchNorm, Dropout, Layer, ModelSpec, Power, Shape, Slice
 from zoo.shapes import activation_shapes, layer_parameters
+from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
 # Layers that only serve training, testing or bookkeeping; they are left out, and named.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isfinite
 
-from zoo.frameworks.caffe.legacy import V1_TYPES
+from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Radix, Value, Word, shown
 
 _ENGINES = ("DEFAULT", "CAFFE", "CUDNN")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, assert_never
 
 from zoo.frameworks.caffe.row import Row, unless
-from zoo.layers import Concat, Flatten, Shape, Slice
+from zoo.layers import Concat, Flatten, Shape, Shaping, Slice
 from zoo.wire.prototxt import Message, PrototxtError
 
 
@@ -62,10 +62,21 @@ def write_slice(axis: int, points: Sequence[int]) -> Message:
     return unless(Message(), "axis", axis, 1).add("slice_point", *points)
 
 
+_FLATTEN = Row(kind=Flatten, type="Flatten", block="flatten_param", read=_read_flatten, write=_write_flatten)
+_CONCAT = Row(kind=Concat, type="Concat", block="concat_param", read=_read_concat, write=_write_concat)
 # One layer of Caffe's is several of ours: see `read_slices` and `write_slice`.
 SLICE = Row(kind=Slice, type="Slice", block="slice_param")
-ROWS: tuple[Row[Any], ...] = (
-    Row(kind=Flatten, type="Flatten", block="flatten_param", read=_read_flatten, write=_write_flatten),
-    Row(kind=Concat, type="Concat", block="concat_param", read=_read_concat, write=_write_concat),
-    SLICE,
-)
+ROWS: tuple[Row[Any], ...] = (_FLATTEN, _CONCAT, SLICE)
+
+
+def row(layer: Shaping) -> Row[Any]:
+    """The row of a layer of the family."""
+    match layer:
+        case Flatten():
+            return _FLATTEN
+        case Concat():
+            return _CONCAT
+        case Slice():
+            return SLICE
+        case _:
+            assert_never(layer)

@@ -10,10 +10,26 @@ from typing import assert_never
 from zoo import spec_json
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.lower import for_caffe
-from zoo.frameworks.caffe.vocabulary import BY_KIND
+from zoo.frameworks.caffe.vocabulary import row_of
 from zoo.frameworks.caffe.writer import SPEC_COMMENT, NetLayer, net_layers
 from zoo.layers import BatchNorm, Conv, Dense, ModelSpec, Shape, Softmax
-from zoo.recipe import Every, Phases, Plateau, Recipe, Shares, initial_values, rates_at, recipe_for
+from zoo.recipe import (
+    Constant,
+    CosineAnnealingLR,
+    Distribution,
+    MultiStepLR,
+    Normal,
+    Phases,
+    Recipe,
+    ReduceLROnPlateau,
+    StepLR,
+    TruncatedNormal,
+    Uniform,
+    decay_of,
+    initial_values,
+    rates_at,
+)
+from zoo.registry import recipe as recipe_of
 from zoo.shapes import activation_shapes
 from zoo.wire.prototxt import Message, Word, dumps
 
@@ -30,18 +46,19 @@ def train_val_text(spec: ModelSpec) -> str:
     Raises:
         UnsupportedError: a layer Caffe has no equal for, or a network with nothing to train.
     """
-    recipe, (trained, scores) = recipe_for(spec), _without_softmax(for_caffe(spec).spec)
+    recipe, (trained, scores) = recipe_of(spec), _without_softmax(for_caffe(spec).spec)
     initial = initial_values(recipe, spec)
     if not initial:
         raise UnsupportedError(f"{spec.name}: there is nothing to train")
     rates = rates_at(recipe, spec, step=0, steps=1, epoch=0, drops=0)
     multipliers = {name: rates.of(name) / recipe.rate for name in initial}
+    decays = {name: decay_of(recipe, name) / recipe.weight_decay if recipe.weight_decay else 0 for name in initial}
     layers = net_layers(trained, in_place=True)
     blob = {item.layer.name: str(item.message.fields["top"][0]) for item in layers if item.layer}.get(scores, scores)
     net = Message().add("name", spec.name)
     for phase in ("TRAIN", "TEST"):
         net.add("layer", _data_layer(spec, recipe, phase))
-    net.add("layer", *(_trainable(item, initial, multipliers) for item in layers))
+    net.add("layer", *(_trainable(item, initial, multipliers, decays) for item in layers))
     net.add("layer", _accuracy("accuracy", blob, 1))
     if activation_shapes(trained)[scores][0] > 5:
         net.add("layer", _accuracy("accuracy_top5", blob, 5))
@@ -86,7 +103,10 @@ def _data_layer(spec: ModelSpec, recipe: Recipe, phase: str) -> Message:
 
 
 def _trainable(
-    item: NetLayer, initial: Mapping[str, tuple[Shape, float, float]], multipliers: Mapping[str, float]
+    item: NetLayer,
+    initial: Mapping[str, tuple[Shape, Distribution]],
+    multipliers: Mapping[str, float],
+    decays: Mapping[str, float],
 ) -> Message:
     """A layer with its rates and initial values."""
     layer, message = item.layer, item.message
@@ -101,21 +121,38 @@ def _trainable(
             param.fields["lr_mult"], param.fields["decay_mult"] = [0], [0]
     if not isinstance(layer, Conv | Dense):
         return message
-    block = message.message(BY_KIND[type(layer)].block)
+    block = message.message(row_of(layer).block)
     params = _params(message, 2 if layer.bias else 1)
-    params[0].add("lr_mult", multipliers[f"{layer.name}.weight"]).add("decay_mult", 1)
-    _, _, std = initial[f"{layer.name}.weight"]
-    block.add("weight_filler", Message().add("type", "gaussian").add("std", float(f"{std:.6g}")))
-    if layer.bias:
-        params[1].add("lr_mult", multipliers[f"{layer.name}.bias"]).add("decay_mult", 0)
-        _, value, _ = initial[f"{layer.name}.bias"]
-        block.add("bias_filler", Message().add("type", "constant").add("value", value))
+    for param, kind in zip(params, ("weight", "bias"), strict=False):
+        name = f"{layer.name}.{kind}"
+        param.add("lr_mult", multipliers[name]).add("decay_mult", decays[name])
+        block.add(f"{kind}_filler", _filler(initial[name][1]))
     return _block_last(message)
 
 
 def _params(message: Message, count: int) -> list[Message]:
     """The ``param`` blocks of a layer, one a blob; made where it shares none."""
     return message.add("param", *(Message() for _ in range(count - len(message.messages("param"))))).messages("param")
+
+
+# A normal distribution cut at two deviations has this share of its deviation.
+_CUT = 0.87962566
+
+
+def _filler(distribution: Distribution) -> Message:
+    """What Caffe draws initial values from."""
+    match distribution:
+        case Constant(value=value):
+            return Message().add("type", "constant").add("value", value)
+        case Normal(std=std):
+            return Message().add("type", "gaussian").add("std", float(f"{std:.6g}"))
+        case TruncatedNormal(std=std):  # Caffe has none that is cut; this one is as wide
+            return Message().add("type", "gaussian").add("std", float(f"{_CUT * std:.6g}"))
+        case Uniform(bound=bound):
+            bound = float(f"{bound:.6g}")
+            return Message().add("type", "uniform").add("min", -bound).add("max", bound)
+        case _:
+            assert_never(distribution)
 
 
 def _block_last(message: Message) -> Message:
@@ -142,6 +179,8 @@ def _notes(spec: ModelSpec, recipe: Recipe) -> str:
             lines.append(f"Caffe has one scale: divide the channels by {p.std} (times their mean) beforehand.")
     if recipe.augmentation.pad:
         lines.append(f"Store the images with {recipe.augmentation.pad} pixels of zeros around them.")
+    if any(isinstance(rule, TruncatedNormal) for rule in recipe.initial.values()):
+        lines.append("Caffe has no truncated normal filler: gaussian ones of the same deviation stand for it.")
     if recipe.augmentation.colour_noise:
         lines.append("The colour noise of the recipe has no Caffe layer; without it, expect about 1 % less top-1.")
     return "".join(f"# {line}\n" for line in lines)
@@ -149,7 +188,7 @@ def _notes(spec: ModelSpec, recipe: Recipe) -> str:
 
 def solver_text(spec: ModelSpec) -> str:
     """The solver that trains train_val.prototxt by the recipe of `spec`."""
-    recipe = recipe_for(spec)
+    recipe = recipe_of(spec)
     small = min(spec.inputs[0].shape[-2:], default=0) < 100
     images, test_images = _SMALL_SET if small else _IMAGENET
     epoch = images // recipe.batch_size
@@ -159,6 +198,8 @@ def solver_text(spec: ModelSpec) -> str:
     solver.add("base_lr", recipe.rate)
     notes = [f"Recipe {recipe.name!r} ({recipe.source}); counted for {images:,} training images."]
     notes.append("Run in this folder: caffe train -solver solver.prototxt. A Caffe without GPU needs solver_mode: CPU.")
+    if recipe.warmup_epochs or recipe.label_smoothing:
+        raise UnsupportedError(f"recipe {recipe.name!r}: Caffe has neither a warm-up nor label smoothing")
     notes += _add_schedule(solver, recipe, epoch, length)
     solver.add("momentum", recipe.momentum).add("weight_decay", recipe.weight_decay).add("max_iter", length)
     solver.add("display", 20).add("snapshot", epoch).add("snapshot_prefix", spec.name).add("solver_mode", Word("GPU"))
@@ -169,21 +210,24 @@ def _add_schedule(solver: Message, recipe: Recipe, epoch: int, length: int) -> l
     """The fall of the rate in the words Caffe has for it; returns what it has no words for."""
     schedule = recipe.schedule
     match schedule:
-        case Plateau():
+        case ReduceLROnPlateau():
             steps = [round(share * length) for share in _PLATEAUS[: schedule.drops]]
             solver.add("lr_policy", "multistep").add("gamma", schedule.factor).add("stepvalue", *steps)
             return [
                 "The rate falls on plateaus of the validation error; Caffe cannot wait for one, so it falls at the"
                 " share of the run where the 2012 run came to them."
             ]
-        case Every():
-            size = schedule.steps or epoch * (schedule.epochs or 1)
-            solver.add("lr_policy", "step").add("gamma", schedule.factor).add("stepsize", size)
+        case StepLR():
+            size = schedule.step_size * (epoch if schedule.unit == "epochs" else 1)
+            solver.add("lr_policy", "step").add("gamma", schedule.gamma).add("stepsize", size)
             return []
-        case Shares():
-            steps = [ceil(share * length) for share in schedule.at]  # the first step of which the share is done
-            solver.add("lr_policy", "multistep").add("gamma", schedule.factor).add("stepvalue", *steps)
+        case MultiStepLR():
+            unit = {"steps": 1, "epochs": epoch, "run": length}[schedule.unit]
+            steps = [ceil(milestone * unit) for milestone in schedule.milestones]  # the first step past it
+            solver.add("lr_policy", "multistep").add("gamma", schedule.gamma).add("stepvalue", *steps)
             return []
+        case CosineAnnealingLR():
+            raise UnsupportedError(f"recipe {recipe.name!r}: Caffe has no cosine schedule; use MultiStepLR")
         case Phases():
             falls = [
                 now.epoch * epoch

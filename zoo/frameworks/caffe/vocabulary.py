@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from zoo import layers
 from zoo.frameworks.caffe import normalising, pointwise, pooling, shaping, weighted
 from zoo.frameworks.caffe.row import Row
 from zoo.layers import Layer
@@ -20,7 +21,6 @@ ROWS: tuple[Row[Any], ...] = (
     *shaping.ROWS,
 )
 BY_TYPE: dict[str, Row[Any]] = {row.type: row for row in ROWS}
-BY_KIND: dict[type[Layer], Row[Any]] = {row.kind: row for row in ROWS}
 
 
 def refusal(type_: str, message: Message, tops: int) -> str:
@@ -31,3 +31,16 @@ def refusal(type_: str, message: Message, tops: int) -> str:
     if tops > 1 and row is not shaping.SLICE:
         return f"{tops} tops, it has one"
     return row.refusal(message.message(row.block))
+
+
+def row_of(layer: Layer) -> Row[Any]:
+    """The row of a layer."""
+    if isinstance(layer, layers.Weighted):
+        return weighted.row(layer)
+    if isinstance(layer, layers.Pooling):
+        return pooling.row(layer)
+    if isinstance(layer, layers.Normalising):
+        return normalising.row(layer)
+    if isinstance(layer, layers.Pointwise):
+        return pointwise.row(layer)
+    return shaping.row(layer)

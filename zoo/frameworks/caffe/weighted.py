@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, assert_never
+
 from zoo.frameworks.caffe.row import Row, read_pair, required, unless, write_pair
-from zoo.layers import Conv, Dense
+from zoo.layers import Conv, Dense, Weighted
 from zoo.wire.prototxt import Message, PrototxtError
 
 
@@ -50,7 +52,17 @@ def _write_dense(layer: Dense) -> Message:
     return unless(block, "axis", layer.axis, 1)
 
 
-ROWS = (
-    Row(kind=Conv, type="Convolution", block="convolution_param", read=_read_conv, write=_write_conv),
-    Row(kind=Dense, type="InnerProduct", block="inner_product_param", read=_read_dense, write=_write_dense),
-)
+_CONVOLUTION = Row(kind=Conv, type="Convolution", block="convolution_param", read=_read_conv, write=_write_conv)
+_INNER_PRODUCT = Row(kind=Dense, type="InnerProduct", block="inner_product_param", read=_read_dense, write=_write_dense)
+ROWS: tuple[Row[Any], ...] = (_CONVOLUTION, _INNER_PRODUCT)
+
+
+def row(layer: Weighted) -> Row[Any]:
+    """The row of a layer of the family."""
+    match layer:
+        case Conv():
+            return _CONVOLUTION
+        case Dense():
+            return _INNER_PRODUCT
+        case _:
+            assert_never(layer)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from zoo import spec_json
+from zoo.arrays import Array
 from zoo.frameworks.caffe import shaping
 from zoo.frameworks.caffe.lower import SliceGroup, for_caffe, slice_groups
-from zoo.frameworks.caffe.vocabulary import BY_KIND
+from zoo.frameworks.caffe.vocabulary import row_of
 from zoo.layers import (
     BatchNorm,
     Concat,
@@ -20,6 +24,7 @@ from zoo.layers import (
     Shape,
     Slice,
 )
+from zoo.parameters import ROLES
 from zoo.shapes import parameter_shapes
 from zoo.wire.prototxt import Message, dumps
 
@@ -97,7 +102,7 @@ def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
             continue
         over = in_place and isinstance(layer, ReLU | Dropout) and sources[0] not in kept and readers[sources[0]] == 1
         blobs[layer.name] = blobs[sources[0]] if over else layer.name
-        row = BY_KIND[type(layer)]
+        row = row_of(layer)
         message = Message().add("name", layer.name).add("type", row.type)
         message.add("bottom", *(blobs[name] for name in sources)).add("top", blobs[layer.name])
         message.add("param", *params.get(layer.name, []))
@@ -138,3 +143,9 @@ def _slice_layers(group: SliceGroup, blobs: dict[str, str]) -> list[NetLayer]:
     # Silence says that nobody misses these pieces; Caffe would list them as outputs of the network.
     silence = Message().add("name", f"{group.name}_silence").add("type", "Silence").add("bottom", *group.unused)
     return [NetLayer(message), NetLayer(silence)]
+
+
+def layer_blobs(layer: Layer, weights: Mapping[str, Array]) -> list[Array]:
+    """A layer's parameters in Caffe's order; BatchNorm's third blob is the factor both others are divided by, 1."""
+    blobs = [weights[name] for role in ROLES if (name := f"{layer.name}.{role}") in weights]
+    return [*blobs, np.ones(1, np.float32)] if isinstance(layer, BatchNorm) else blobs

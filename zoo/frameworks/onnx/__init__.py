@@ -9,4 +9,8 @@ from zoo.frameworks.onnx.network import graph, write
 from zoo.frameworks.onnx.source import generate
 from zoo.wire.onnx import OPSET
 
+# Whose version says whether the framework is there, and the packages that its extra brings.
+DISTRIBUTION = "onnxruntime"
+PACKAGES = ("onnx", "onnxruntime")
+
 __all__ = ["OPSET", "forward", "generate", "graph", "run", "run_batches", "write"]

@@ -30,7 +30,7 @@ class Builder:
 
     def last(self, layer: Layer, op: str, *inputs: str, **attributes: Attribute) -> None:
         """Add the node whose output is the layer's activation."""
-        self.nodes.append(Node(op=op, inputs=inputs, output=layer.name, attributes=attributes))
+        self.nodes.append(Node(op=op, name=layer.name, inputs=inputs, outputs=(layer.name,), attributes=attributes))
 
     def step(self, layer: Layer, what: str, op: str, *inputs: str, **attributes: Attribute) -> str:
         """Add a node on the way; returns the name of its output."""
@@ -38,7 +38,7 @@ class Builder:
         while name in self.taken:
             name += "_"
         self.taken.add(name)
-        self.nodes.append(Node(op=op, inputs=inputs, output=name, attributes=attributes))
+        self.nodes.append(Node(op=op, name=name, inputs=inputs, outputs=(name,), attributes=attributes))
         return name
 
     def floats(self, layer: Layer, what: str, value: Array | float) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as states  # pyright: ignore[reportAttributeAccessIssue]
 
+from zoo.arrays import Array
 from zoo.errors import FileFormatError, UnknownNameError
-from zoo.wire.onnx import Array
 
 # ONNX Runtime prints nothing short of its own end: what it warns of (a weight no node reads) is nothing to act on, and
 # its errors are raised as well.

@@ -15,6 +15,10 @@ from zoo.frameworks.pytorch.network import (
 from zoo.frameworks.pytorch.source import generate, source_text
 from zoo.frameworks.pytorch.table import call
 
+# Whose version says whether the framework is there, and the packages that its extra brings.
+DISTRIBUTION = "torch"
+PACKAGES = ("torch", "onnxscript")
+
 __all__ = [
     "Call",
     "Network",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zoo.errors import WeightsError, ZooError
+from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.table import network_calls
 from zoo.layers import BatchNorm, ModelSpec
 from zoo.shapes import parameter_shapes, parameter_table, tied
@@ -22,6 +23,7 @@ from zoo.shapes import parameter_shapes, parameter_table, tied
 class Network(nn.Module):
     """A spec as a live module: a submodule a layer, under the name `attribute_names` gives it.
 
+    Its initial values are those of the network's recipe (`zoo.registry.recipe`), drawn by torch's own generator.
     Ordinary in every other way: ``train()`` and ``eval()``, ``state_dict()`` and ``to()`` work, and nothing is done in
     place. A fresh one is in training mode, as every module of torch.
 
@@ -40,6 +42,9 @@ class Network(nn.Module):
             module, _, name = twin.rpartition(".")
             source, _, whose = owner.rpartition(".")
             setattr(self.get_submodule(module), name, getattr(self.get_submodule(source), whose))
+        names = parameter_names(spec)
+        for parameter, start in starts(spec).items():
+            start.run(self.get_parameter(names[parameter]))
 
     def activations(self, *inputs: Tensor) -> dict[str, Tensor]:
         """Every layer's output, N x shape, under its name, from one tensor an input of the spec, in their order."""
@@ -112,7 +117,7 @@ def build(
 
     Args:
         spec: the network.
-        weights: every canonical parameter, float32, copied; without them the modules' own initial values stay.
+        weights: every canonical parameter, float32, copied; without them the recipe's initial values stay.
         outputs: the activations it answers with (the logits, say); the spec's outputs if left out.
 
     Raises:

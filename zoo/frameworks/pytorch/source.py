@@ -8,10 +8,12 @@ from pathlib import Path
 
 from torch import nn
 
+from zoo import registry
 from zoo.axes import shape_text
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
-from zoo.frameworks.pytorch.network import attribute_names, identifier, tied_keys
+from zoo.frameworks.pytorch.initial import starts
+from zoo.frameworks.pytorch.network import attribute_names, identifier, parameter_names, tied_keys
 from zoo.frameworks.pytorch.table import network_calls
 from zoo.layers import ModelSpec
 from zoo.shapes import activation_shapes
@@ -41,11 +43,20 @@ def source_text(spec: ModelSpec) -> str:
             for name, made in calls.items()
         ),
         *(f"        self.{twin} = self.{owner}  # one tensor" for twin, owner in tied_keys(spec)),
+        *_initial_lines(spec),
         f"\n    def forward(self, {signature}) -> {kind}:",
         f'        """{results}, from {inputs}."""',
         *_forward_lines(spec, calls, attributes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _initial_lines(spec: ModelSpec) -> list[str]:
+    recipe, names, made = registry.recipe(spec), parameter_names(spec), starts(spec)
+    said = f"        # Initial values: the recipe {recipe.name} ({_text(recipe.source)})"
+    if not made:
+        return [f"{said}, which are torch's own."]
+    return [f"{said}.", *(f"        {start.text(f'self.{names[name]}')}" for name, start in made.items())]
 
 
 def _forward_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mapping[str, str]) -> list[str]:

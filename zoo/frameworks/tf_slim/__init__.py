@@ -8,6 +8,10 @@ from zoo.frameworks.tf_slim.naming import Layout, Variable, identifier, sanitize
 from zoo.frameworks.tf_slim.source import generate, source_text
 from zoo.frameworks.tf_slim.table import Table
 
+# Whose version says whether the framework is there, and the packages that its extra brings.
+DISTRIBUTION = "tensorflow"
+PACKAGES = ("tensorflow", "tf_slim", "tf2onnx")
+
 __all__ = [
     "Layout",
     "Table",

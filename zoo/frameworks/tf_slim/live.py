@@ -33,11 +33,12 @@ def network(spec: ModelSpec) -> Callable[..., tuple[Any, dict[str, Any]]]:
     return runtime.network(spec)
 
 
-def arg_scope(weight_decay: float = 0.0005) -> Any:
-    """The live form of the generated ``<name>_arg_scope``."""
+def arg_scope(spec: ModelSpec, weight_decay: float | None = None) -> Any:
+    """The live form of the generated ``<name>_arg_scope``; without a `weight_decay`, it has that of the recipe."""
+    decay = registry.recipe(spec).weight_decay if weight_decay is None else weight_decay
     with registry.optional():
         from zoo.frameworks.tf_slim import runtime
-    return runtime.arg_scope(weight_decay)
+    return runtime.arg_scope(spec, decay)
 
 
 def assign(session: Any, spec: ModelSpec, weights: Mapping[str, NDArray[Any]], scope: str | None = None) -> None:

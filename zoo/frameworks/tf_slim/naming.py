@@ -29,6 +29,9 @@ from zoo.shapes import activation_shapes, parameter_table, tied
 # "11IO": a dense layer on the 1 x 1 map such a convolution leaves. "IO": a matrix. "": as in the canonical form.
 Layout: TypeAlias = Literal["HWIO", "HWCO", "11IO", "IO", ""]
 
+# The canonical layout of the same parameter; see `zoo.wire.layout`.
+_CANONICAL: dict[Layout, str] = {"HWIO": "OIHW", "HWCO": "O(CHW)", "11IO": "OI", "IO": "OI", "": ""}
+
 _ELEMENTWISE = ReLU | Sigmoid | TanH | Power | Dropout
 
 
@@ -47,6 +50,16 @@ class Variable:
     name: str
     layout: Layout
     maps: Shape = ()
+
+    @property
+    def axes(self) -> str:
+        """The canonical layout of its parameter; empty where both are alike."""
+        return _CANONICAL[self.layout]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of merged axes, which the shape alone does not tell."""
+        return dict(zip("CHW", self.maps, strict=True)) if self.maps else {}
 
 
 def identifier(name: str) -> str:

@@ -19,6 +19,7 @@ from zoo.frameworks.tf_slim.naming import Variable, identifier, shared, variable
 from zoo.frameworks.tf_slim.table import Table
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import activation_shapes, parameter_shapes
+from zoo.wire.layout import contiguous, rearrange
 
 
 @contextmanager
@@ -46,18 +47,27 @@ tf, slim = cast(Any, _tensorflow), cast(Any, _tf_slim)
 tf.get_logger().setLevel("ERROR")
 
 
-def arg_scope(weight_decay: float) -> Any:
+def arg_scope(spec: ModelSpec, weight_decay: float) -> Any:
     """What `zoo.frameworks.tf_slim.source_text` prints as ``<name>_arg_scope``."""
+    initializers = Table(spec).initializers
     with (
         slim.arg_scope(
             [slim.conv2d, slim.fully_connected, ops.grouped_conv2d],
-            weights_initializer=tf.random_normal_initializer(stddev=0.01),
+            weights_initializer=evaluate(initializers["weight"], _lookup),
             weights_regularizer=slim.l2_regularizer(weight_decay),
-            biases_initializer=tf.zeros_initializer(),
+            biases_initializer=evaluate(initializers["bias"], _lookup),
         ),
         slim.arg_scope([slim.conv2d, slim.fully_connected], activation_fn=None) as scope,
     ):
         return scope
+
+
+def _lookup(wanted: Name | Activation) -> Any:
+    """What a name of the generated file stands for, that is the same in all of them."""
+    assert isinstance(wanted, Name)
+    package, _, path = wanted.text.partition(".")
+    roots = {"tf": tf, "slim": slim}
+    return reduce(getattr, path.split("."), roots[package]) if package in roots else getattr(ops, wanted.text)
 
 
 def network(spec: ModelSpec) -> Callable[..., tuple[Any, dict[str, Any]]]:
@@ -79,13 +89,7 @@ def network(spec: ModelSpec) -> Callable[..., tuple[Any, dict[str, Any]]]:
         def lookup(wanted: Name | Activation) -> Any:
             if isinstance(wanted, Activation):
                 return end_points[wanted.name] if wanted.name in end_points else given[wanted.name]
-            if wanted.text in names:
-                return names[wanted.text]
-            package, _, path = wanted.text.partition(".")
-            roots = {"tf": tf, "slim": slim}
-            if package not in roots:
-                return getattr(ops, wanted.text)
-            return reduce(getattr, path.split("."), roots[package])
+            return names[wanted.text] if wanted.text in names else _lookup(wanted)
 
         getter = ops.shared_variables(shared(spec)) if spec.ties else None
         with tf.variable_scope(scope, name, custom_getter=getter):
@@ -106,7 +110,7 @@ def placeholders(spec: ModelSpec) -> dict[str, Any]:
 
 def build_for_inference(spec: ModelSpec, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The network over input tensors by name, at inference; its `end_points`."""
-    with slim.arg_scope(arg_scope(0.0)), warnings.catch_warnings():
+    with slim.arg_scope(arg_scope(spec, 0.0)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # slim calls what TensorFlow calls deprecated
         return network(spec)(inputs, is_training=False)[1]
 
@@ -162,11 +166,9 @@ def assign(running: Any, spec: ModelSpec, weights: Mapping[str, NDArray[Any]], s
 
 def fetch(running: Any, spec: ModelSpec, scope: str | None) -> dict[str, NDArray[Any]]:
     """See `zoo.frameworks.tf_slim.fetch`."""
-    found, prefix, shapes = _by_name(running), scope or identifier(spec.name), parameter_shapes(spec)
+    found, prefix = _by_name(running), scope or identifier(spec.name)
     return {
-        variable.parameter: _parameter_value(
-            running.run(found[f"{prefix}/{variable.name}"]), variable, shapes[variable.parameter]
-        )
+        variable.parameter: _parameter_value(running.run(found[f"{prefix}/{variable.name}"]), variable)
         for variable in variables(spec)
     }
 
@@ -177,26 +179,12 @@ def _by_name(running: Any) -> dict[str, Any]:
 
 
 def variable_value(parameter: NDArray[Any], variable: Variable) -> NDArray[Any]:
-    """A canonical parameter, laid out as its variable."""
-    match variable.layout:
-        case "HWIO":
-            return parameter.transpose(2, 3, 1, 0)
-        case "HWCO":
-            return parameter.reshape(-1, *variable.maps).transpose(2, 3, 1, 0)
-        case "11IO":
-            return parameter.T[None, None]
-        case "IO":
-            return parameter.T
-        case "":
-            return parameter
+    """A canonical parameter, laid out as its variable; a view where no axes are merged."""
+    return rearrange(parameter, variable.axes, variable.layout, variable.sizes) if variable.axes else parameter
 
 
-def _parameter_value(value: NDArray[Any], variable: Variable, shape: Shape) -> NDArray[Any]:
-    """The inverse of `_variable_value`."""
-    match variable.layout:
-        case "HWIO" | "HWCO":
-            return np.ascontiguousarray(value.transpose(3, 2, 0, 1)).reshape(shape)
-        case "11IO" | "IO":
-            return np.ascontiguousarray(value.reshape(value.shape[-2:]).T)
-        case "":
-            return value
+def _parameter_value(value: NDArray[Any], variable: Variable) -> NDArray[Any]:
+    """The inverse of `variable_value`, in C order."""
+    if not variable.axes:
+        return value
+    return contiguous(rearrange(value, variable.layout, variable.axes, variable.sizes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zoo.axes import axis_index
@@ -23,6 +23,7 @@ class Site:
         keeps_map: whether its own is to stay one.
         is_head: whether it is the classifier, whose outputs are the function's ``num_classes``.
         dropout: the ratio that ``dropout_keep_prob`` stands for.
+        initializers: the options of its call for initial values that are not the arg_scope's.
     """
 
     scope: str
@@ -33,6 +34,7 @@ class Site:
     keeps_map: bool
     is_head: bool
     dropout: float
+    initializers: Mapping[str, Expression]
 
 
 # Where the axes N, C, H, W of an image are found in TensorFlow's N, H, W, C.

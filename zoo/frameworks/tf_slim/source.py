@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo import registry
 from zoo.axes import shape_text
-from zoo.frameworks.tf_slim.calls import Activation, functions, quoted, statement
+from zoo.frameworks.tf_slim.calls import Activation, functions, quoted, render, statement
 from zoo.frameworks.tf_slim.naming import identifier, shared
 from zoo.frameworks.tf_slim.table import Table
 from zoo.layers import ModelSpec
@@ -34,23 +35,40 @@ def source_text(spec: ModelSpec) -> str:
     helpers = {node: text for node, text in _helpers().items() if node in used}
     layers += helpers.values()
     grouped = ", grouped_conv2d" if "grouped_conv2d" in used else ""
-    layers.append(_ARG_SCOPE.format(name=name, grouped=grouped))
+    layers.append(_arg_scope(spec, table, grouped))
     layers.append(_function(spec, table, calls, name))
     layers.append(f"{name}.default_image_size = {_image_size(spec)}")
     return f"{layers[0]}\n\n{layers[1]}\n\n\n" + "\n\n\n".join(layers[2:-1]) + f"\n\n\n{layers[-1]}\n"
 
 
 _ARG_SCOPE = '''\
-def {name}_arg_scope(weight_decay=0.0005):
-    """Initial values of the 2012 paper (s5, biases all 0), weight decay, and layers without a built-in activation."""
+def {name}_arg_scope(weight_decay={decay!r}):
+    """Initial values and weight decay of the recipe {recipe}; layers have no built-in activation.
+
+    Source: {source}.
+    """
     with slim.arg_scope(
         [slim.conv2d, slim.fully_connected{grouped}],
-        weights_initializer=tf.random_normal_initializer(stddev=0.01),
+        weights_initializer={weights},
         weights_regularizer=slim.l2_regularizer(weight_decay),
-        biases_initializer=tf.zeros_initializer(),
+        biases_initializer={biases},
     ):
         with slim.arg_scope([slim.conv2d, slim.fully_connected], activation_fn=None) as scope:
             return scope'''
+
+
+def _arg_scope(spec: ModelSpec, table: Table, grouped: str) -> str:
+    recipe = registry.recipe(spec)
+    weights, biases = (render(table.initializers[kind], lambda other: other.name) for kind in ("weight", "bias"))
+    return _ARG_SCOPE.format(
+        name=identifier(spec.name),
+        decay=recipe.weight_decay,
+        recipe=recipe.name,
+        source=_plain(recipe.source),
+        grouped=grouped,
+        weights=weights,
+        biases=biases,
+    )
 
 
 def _helpers() -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from zoo import layers
 from zoo.frameworks.tf_slim import normalising, pointwise, pooling, shaping, weighted
 from zoo.frameworks.tf_slim.calls import Activation, Expression
+from zoo.frameworks.tf_slim.initial import Initializers
 from zoo.frameworks.tf_slim.naming import keeps_map, scopes
 from zoo.frameworks.tf_slim.site import Site
 from zoo.layers import Layer, ModelSpec
@@ -22,6 +23,7 @@ class Table:
         spec: the network.
         keep_prob: what ``dropout_keep_prob`` stands for if left out: the first dropout's share of kept numbers.
         logits: the layer whose output the network function returns: what the closing softmax reads, or the last layer.
+        initializers: ``weight`` and ``bias`` -> the initial values that the arg_scope sets.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -36,6 +38,8 @@ class Table:
         last = spec.layers[-1]
         read = self._wiring[last.name][0]
         inputs = {source.name for source in spec.inputs}
+        self._initializers = Initializers(spec)
+        self.initializers = self._initializers.common
         self.logits = read if isinstance(last, layers.Softmax) and read not in inputs else last.name
 
     def expression(self, layer: Layer) -> Expression:
@@ -62,4 +66,5 @@ class Table:
             keeps_map=layer.name in self._kept,
             is_head=self.spec.head is layer,
             dropout=self._ratio,
+            initializers=self._initializers.options(layer),
         )

@@ -38,7 +38,7 @@ def _conv(layer: Conv, at: Site) -> Expression:
         made = call("grouped_conv2d", x, outputs, [*layer.kernel], layer.groups, **options)
     else:
         made = call("slim.conv2d", x, outputs, [*layer.kernel], **options)
-    return _with_bias(made, bias=layer.bias)
+    return _with_initial(made, at)
 
 
 def _dense(layer: Dense, at: Site) -> Expression:
@@ -50,15 +50,15 @@ def _dense(layer: Dense, at: Site) -> Expression:
         flat = (*shape[: axis - 1], prod(shape[axis - 1 :]))
         x = canonical(x, shape)
         x = x if flat == shape else call("tf.reshape", x, [-1, *flat])
-        dense = _with_bias(call("slim.fully_connected", x, outputs, scope=at.scope), bias=layer.bias)
+        dense = _with_initial(call("slim.fully_connected", x, outputs, scope=at.scope), at)
         return native(dense, at.shape)
     kernel = [*shape[1:]] if layout == "HWCO" else [1, 1]
-    dense = _with_bias(call("slim.conv2d", x, outputs, kernel, padding="VALID", scope=at.scope), bias=layer.bias)
+    dense = _with_initial(call("slim.conv2d", x, outputs, kernel, padding="VALID", scope=at.scope), at)
     return dense if at.keeps_map else call("tf.squeeze", dense, [1, 2], name=f"{at.scope}/squeezed")
 
 
-def _with_bias(made: Call, *, bias: bool) -> Call:
-    return made if bias else Call(made.function, made.arguments, {**made.options, "biases_initializer": None})
+def _with_initial(made: Call, at: Site) -> Call:
+    return Call(made.function, made.arguments, {**made.options, **at.initializers})
 
 
 def _conv_padding(layer: Conv, place: Window, x: Expression) -> tuple[str, Expression]:

@@ -1,6 +1,6 @@
 """An ONNX file taken apart without ``onnx``: nodes and constants as plain data, tensors as views of the file.
 
-Field numbers: github.com/onnx/onnx, ``onnx/onnx.proto``. Everything raises `ValueError` for damaged bytes.
+Everything raises `ValueError` for damaged bytes.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from zoo.arrays import Array
 from zoo.wire.mapped import mapped
+from zoo.wire.onnx.schema import EXTERNAL, Attribute, InAttribute, InGraph, InModel, InNode, InPair, InTensor, Node
 from zoo.wire.protobuf import FIXED32, VARINT, Value, fields, signed, varints
-
-Attribute: TypeAlias = "int | float | str | tuple[int, ...] | Array | None"
 
 # TensorProto.DataType, as far as NumPy has the type.
 _TYPES = {
@@ -37,20 +35,7 @@ _TYPES = {
 # The typed field that holds the numbers where raw_data does not, and whether they are varints.
 _TYPED = {1: (4, False), 11: (10, False), 6: (5, True), 7: (7, True)}
 _PLACES = (4, 5, 7, 10, 11)
-_DATA_TYPE, _SEGMENT, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 2, 3, 9, 13, 14
-_EXTERNAL = 1
 _MAX_RANK = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """One operator: what it reads and writes, and its attributes."""
-
-    op: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute]
 
 
 @dataclass(kw_only=True)
@@ -73,10 +58,10 @@ def parse(data: memoryview, folder: Path) -> Model:
     _check_places(data, folder)
     model, graphs = Model(), 0
     for number, _, value in fields(data):
-        if number == 7:
+        if number == InModel.GRAPH:
             graphs += 1
             _graph(model, _message(value), folder)
-        elif number == 14:
+        elif number == InModel.METADATA:
             pair = _pair(_message(value))
             model.metadata[pair[0]] = pair[1]
     if graphs != 1:
@@ -85,12 +70,12 @@ def parse(data: memoryview, folder: Path) -> Model:
 
 
 # Which fields of which messages lead to tensors: those of subgraphs and functions, too, which a runtime reads.
-_LEADS = {
-    "model": {7: "graph", 20: "training", 25: "function"},
+_LEADS: dict[str, dict[int, str]] = {
+    "model": {InModel.GRAPH: "graph", InModel.TRAINING: "training", InModel.FUNCTION: "function"},
     "training": {1: "graph", 2: "graph"},
     "function": {7: "node", 11: "attribute"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "node": {5: "attribute"},
+    "graph": {InGraph.NODE: "node", InGraph.INITIALIZER: "tensor", InGraph.SPARSE: "sparse"},
+    "node": {InNode.ATTRIBUTE: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
 }
@@ -102,7 +87,7 @@ def _check_places(data: memoryview, folder: Path) -> None:
     while waiting:
         kind, message = waiting.pop()
         if kind == "tensor":
-            pairs = [_pair(_message(value)) for number, _, value in fields(message) if number == _EXTERNAL_DATA]
+            pairs = [_pair(_message(value)) for number, _, value in fields(message) if number == InTensor.EXTERNAL_DATA]
             for place in (value for key, value in pairs if key == "location"):
                 _inside(place, folder)
             continue
@@ -119,9 +104,9 @@ def _inside(location: str, folder: Path) -> Path:
 
 def _graph(model: Model, data: memoryview, folder: Path) -> None:
     for number, _, value in fields(data):
-        if number == 1:
+        if number == InGraph.NODE:
             model.nodes.append(_node(_message(value), folder))
-        elif number == 5:
+        elif number == InGraph.INITIALIZER:
             name, array = _tensor(_message(value), folder)
             if name in model.initializers or name in model.unreadable:
                 raise ValueError(f"the initializer {name!r} stands twice in the file")
@@ -129,43 +114,45 @@ def _graph(model: Model, data: memoryview, folder: Path) -> None:
                 model.unreadable[name] = array
             else:
                 model.initializers[name] = array
-        elif number == 15:
+        elif number == InGraph.SPARSE:
             raise ValueError("sparse initializers are not read; export the model with dense weights")
 
 
 def _node(data: memoryview, folder: Path) -> Node:
     inputs, outputs, texts, attributes = list[str](), list[str](), dict[int, str](), dict[str, Attribute]()
     for number, _, value in fields(data):
-        if number == 1:
+        if number == InNode.INPUT:
             inputs.append(_text(value))
-        elif number == 2:
+        elif number == InNode.OUTPUT:
             outputs.append(_text(value))
-        elif number in (3, 4):
+        elif number in (InNode.NAME, InNode.OP):
             texts[number] = _text(value)
-        elif number == 5:
+        elif number == InNode.ATTRIBUTE:
             name, attribute = _attribute(_message(value), folder)
             attributes[name] = attribute
-    name = texts.get(3) or (outputs[0] if outputs else "")
-    return Node(op=texts.get(4, ""), name=name, inputs=tuple(inputs), outputs=tuple(outputs), attributes=attributes)
+    name = texts.get(InNode.NAME) or (outputs[0] if outputs else "")
+    return Node(
+        op=texts.get(InNode.OP, ""), name=name, inputs=tuple(inputs), outputs=tuple(outputs), attributes=attributes
+    )
 
 
 def _attribute(data: memoryview, folder: Path) -> tuple[str, Attribute]:
     name, found, ints, floats = "", None, list[int](), list[memoryview]()
     for number, wire_type, value in fields(data):
-        if number == 1:
+        if number == InAttribute.NAME:
             name = _text(value)
-        elif number == 2 and wire_type == FIXED32:
+        elif number == InAttribute.FLOAT and wire_type == FIXED32:
             found = float(np.frombuffer(_message(value), "<f4")[0])
-        elif number == 3 and wire_type == VARINT:
+        elif number == InAttribute.INT and wire_type == VARINT:
             found = signed(_integer(value))
-        elif number == 4:
+        elif number == InAttribute.STRING:
             found = _text(value)
-        elif number == 5:
+        elif number == InAttribute.TENSOR:
             array = _tensor(_message(value), folder)[1]
             found = None if isinstance(array, str) else array
-        elif number == 7:
+        elif number == InAttribute.FLOATS:
             floats.append(_message(value))
-        elif number == 8:
+        elif number == InAttribute.INTS:
             ints += [signed(item) for item in varints(value)]
     if ints:
         return name, tuple(ints)
@@ -179,28 +166,28 @@ def _tensor(data: memoryview, folder: Path) -> tuple[str, Array | str]:
     dims, integers, name = list[int](), dict[int, int](), ""
     payload, external = dict[int, list[Value]](), list[tuple[str, str]]()
     for number, _, value in fields(data):
-        if number == 1:
+        if number == InTensor.DIMS:
             dims += [signed(item) for item in varints(value)]
-        elif number in (_DATA_TYPE, _DATA_LOCATION):
+        elif number in (InTensor.DATA_TYPE, InTensor.DATA_LOCATION):
             integers[number] = _integer(value)
-        elif number == 8:
+        elif number == InTensor.NAME:
             name = _text(value)
-        elif number == _EXTERNAL_DATA:
+        elif number == InTensor.EXTERNAL_DATA:
             external.append(_pair(_message(value)))
-        elif number in (_RAW_DATA, *_PLACES):
+        elif number in (InTensor.RAW_DATA, *_PLACES):
             payload.setdefault(number, []).append(value)
-        elif number == _SEGMENT:
+        elif number == InTensor.SEGMENT:
             raise ValueError(f"the tensor {name!r} is stored in segments, which no exporter writes")
-    shape, kind = tuple(dims), integers.get(_DATA_TYPE, 0)
+    shape, kind = tuple(dims), integers.get(InTensor.DATA_TYPE, 0)
     if any(size < 0 for size in shape) or len(shape) > _MAX_RANK:
         raise ValueError(f"the tensor {name!r} has the impossible shape {str(shape)[:60]}")
     if kind not in _TYPES:
         return name, f"has ONNX's data type {kind}, which is not read; expected 1 (float32)"
     dtype = np.dtype(_TYPES[kind])
-    if integers.get(_DATA_LOCATION) == _EXTERNAL:
+    if integers.get(InTensor.DATA_LOCATION) == EXTERNAL:
         flat = _numbers([_external(name, dict(external), folder)], dtype)
-    elif _RAW_DATA in payload:
-        flat = _numbers([_message(value) for value in payload[_RAW_DATA]], dtype)
+    elif InTensor.RAW_DATA in payload:
+        flat = _numbers([_message(value) for value in payload[InTensor.RAW_DATA]], dtype)
     else:
         flat = _typed(payload, kind, dtype)
     if flat is None:
@@ -247,8 +234,8 @@ def _position(text: str) -> int:
 
 
 def _pair(data: memoryview) -> tuple[str, str]:
-    texts = {number: _text(value) for number, _, value in fields(data) if number in (1, 2)}
-    return texts.get(1, ""), texts.get(2, "")
+    texts = {number: _text(value) for number, _, value in fields(data) if number in (InPair.KEY, InPair.VALUE)}
+    return texts.get(InPair.KEY, ""), texts.get(InPair.VALUE, "")
 
 
 def _message(value: Value) -> memoryview:

@@ -1,6 +1,6 @@
 """An ONNX model as plain data, and its bytes: weights are streamed into the file, never gathered in one message.
 
-The field numbers are those of ``onnx.proto`` (github.com/onnx/onnx, ``onnx/onnx.proto``). Writing them needs no
+Writing needs no
 ``onnx`` package, whose import and messages would cost a conversion more time and memory than the conversion itself.
 """
 
@@ -16,9 +16,22 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.errors import UnsupportedError
 from zoo.layers import Shape
+from zoo.wire.onnx.schema import (
+    EXTERNAL,
+    Attribute,
+    AttributeType,
+    DataType,
+    InAttribute,
+    InGraph,
+    InModel,
+    InNode,
+    InOpset,
+    InPair,
+    InTensor,
+    Node,
+)
 from zoo.wire.protobuf import BYTES, FIXED32, integer, message, tag, text, varint
 
-Attribute: TypeAlias = int | float | tuple[int, ...] | Array
 Dimensions: TypeAlias = tuple[int | str, ...]
 
 # Operator set -> the oldest file format ("IR version") that admits it (ONNX's docs/Versioning.md).
@@ -28,20 +41,6 @@ OPSET = 17
 
 # Protobuf refuses to read a message of 2 GiB or more.
 _MAX_BYTES = (1 << 31) - 1
-_FLOAT, _INT64 = 1, 7
-_ATTRIBUTE_FLOAT, _ATTRIBUTE_INT, _ATTRIBUTE_TENSOR, _ATTRIBUTE_INTS = 1, 2, 4, 7
-_EXTERNAL = 1
-_RAW_DATA = 9
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Node:
-    """One operator with one output, after which it is named."""
-
-    op: str
-    inputs: tuple[str, ...]
-    output: str
-    attributes: Mapping[str, Attribute]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,37 +78,41 @@ def chunks(graph: Graph, tensors: Mapping[str, Array] | None) -> Iterator[bytes 
     Raises:
         UnsupportedError: the file would reach 2 GiB, the limit of protobuf.
     """
-    heads = {name: _tensor_head(name, shape, _FLOAT) for name, shape in graph.parameters.items()}
+    heads = {name: _tensor_head(name, shape, DataType.FLOAT) for name, shape in graph.parameters.items()}
     tails = {name: _external() if tensors is None else _raw_head(shape) for name, shape in graph.parameters.items()}
     payload = {name: 0 if tensors is None else 4 * prod(shape) for name, shape in graph.parameters.items()}
     sizes = {name: len(heads[name]) + len(tails[name]) + payload[name] for name in graph.parameters}
-    before = b"".join(message(1, _node(node)) for node in graph.nodes) + text(2, graph.name)
-    after = b"".join(message(11, _value(name, dims)) for name, dims in graph.inputs.items())
-    after += b"".join(message(12, _value(name, dims)) for name, dims in graph.outputs.items())
-    size = len(before) + len(after) + sum(len(tag(5, BYTES) + varint(n)) + n for n in sizes.values())
+    before = b"".join(message(InGraph.NODE, _node(node)) for node in graph.nodes) + text(InGraph.NAME, graph.name)
+    after = b"".join(message(InGraph.INPUT, _value(name, dims)) for name, dims in graph.inputs.items())
+    after += b"".join(message(InGraph.OUTPUT, _value(name, dims)) for name, dims in graph.outputs.items())
+    size = len(before) + len(after) + sum(len(tag(InGraph.INITIALIZER, BYTES) + varint(n)) + n for n in sizes.values())
     if size + sum(map(len, graph.metadata.values())) > _MAX_BYTES - (1 << 16):
         raise UnsupportedError(
             f"{graph.name}: {size:,} bytes do not fit into one ONNX file, which must stay under 2 GiB"
         )
-    yield integer(1, IR_VERSIONS[graph.opset]) + text(2, "alexnet-zoo") + text(6, graph.title)
-    yield tag(7, BYTES) + varint(size) + before
+    yield integer(InModel.IR_VERSION, IR_VERSIONS[graph.opset]) + text(InModel.PRODUCER, "alexnet-zoo")
+    yield text(InModel.DOC, graph.title)
+    yield tag(InModel.GRAPH, BYTES) + varint(size) + before
     for name in graph.parameters:
-        yield tag(5, BYTES) + varint(sizes[name]) + heads[name] + tails[name]
+        yield tag(InGraph.INITIALIZER, BYTES) + varint(sizes[name]) + heads[name] + tails[name]
         if tensors is not None:
             yield np.ascontiguousarray(tensors[name], "<f4").reshape(-1).view(np.uint8).data
-    yield after + message(8, text(1, "") + integer(2, graph.opset))
+    yield after + message(InModel.OPSET, text(InOpset.DOMAIN, "") + integer(InOpset.VERSION, graph.opset))
     for key, value in graph.metadata.items():
-        yield message(14, text(1, key) + text(2, value))
+        yield message(InModel.METADATA, text(InPair.KEY, key) + text(InPair.VALUE, value))
 
 
 def _node(node: Node) -> bytes:
     return b"".join(
         [
-            *(text(1, name) for name in node.inputs),
-            text(2, node.output),
-            text(3, node.output),
-            text(4, node.op),
-            *(message(5, text(1, name) + _attribute(value)) for name, value in node.attributes.items()),
+            *(text(InNode.INPUT, name) for name in node.inputs),
+            *(text(InNode.OUTPUT, name) for name in node.outputs),
+            text(InNode.NAME, node.name),
+            text(InNode.OP, node.op),
+            *(
+                message(InNode.ATTRIBUTE, text(InAttribute.NAME, name) + _attribute(value))
+                for name, value in node.attributes.items()
+            ),
         ]
     )
 
@@ -117,30 +120,45 @@ def _node(node: Node) -> bytes:
 def _attribute(value: Attribute) -> bytes:
     match value:
         case float():
-            return tag(2, FIXED32) + np.float32(value).tobytes() + integer(20, _ATTRIBUTE_FLOAT)
+            return tag(InAttribute.FLOAT, FIXED32) + np.float32(value).tobytes() + _type(AttributeType.FLOAT)
         case int():
-            return integer(3, value) + integer(20, _ATTRIBUTE_INT)
+            return integer(InAttribute.INT, value) + _type(AttributeType.INT)
         case tuple():
-            return b"".join(integer(8, item) for item in value) + integer(20, _ATTRIBUTE_INTS)
+            return b"".join(integer(InAttribute.INTS, item) for item in value) + _type(AttributeType.INTS)
+        case str():
+            return text(InAttribute.STRING, value) + _type(AttributeType.STRING)
+        case None:
+            raise ValueError("an attribute without a value")
         case _:
-            kind = _INT64 if value.dtype.kind == "i" else _FLOAT
-            data = value.astype("<i8" if kind == _INT64 else "<f4").tobytes()
-            tensor = _tensor_head("", value.shape, kind) + message(_RAW_DATA, data)
-            return message(5, tensor) + integer(20, _ATTRIBUTE_TENSOR)
+            kind = DataType.INT64 if value.dtype.kind == "i" else DataType.FLOAT
+            data = value.astype("<i8" if kind == DataType.INT64 else "<f4").tobytes()
+            tensor = _tensor_head("", value.shape, kind) + message(InTensor.RAW_DATA, data)
+            return message(InAttribute.TENSOR, tensor) + _type(AttributeType.TENSOR)
+
+
+def _type(kind: AttributeType) -> bytes:
+    return integer(InAttribute.TYPE, kind)
 
 
 def _tensor_head(name: str, shape: Shape, kind: int) -> bytes:
-    return b"".join(integer(1, size) for size in shape) + integer(2, kind) + (text(8, name) if name else b"")
+    return (
+        b"".join(integer(InTensor.DIMS, size) for size in shape)
+        + integer(InTensor.DATA_TYPE, kind)
+        + (text(InTensor.NAME, name) if name else b"")
+    )
 
 
 def _raw_head(shape: Shape) -> bytes:
-    return tag(_RAW_DATA, BYTES) + varint(4 * prod(shape))
+    return tag(InTensor.RAW_DATA, BYTES) + varint(4 * prod(shape))
 
 
 def _external() -> bytes:
-    return message(13, text(1, "location") + text(2, "in memory")) + integer(14, _EXTERNAL)
+    return message(InTensor.EXTERNAL_DATA, text(InPair.KEY, "location") + text(InPair.VALUE, "in memory")) + integer(
+        InTensor.DATA_LOCATION, EXTERNAL
+    )
 
 
 def _value(name: str, dimensions: Dimensions) -> bytes:
+    # ValueInfoProto, TypeProto, its tensor type, shape and dimensions, one inside the other.
     shape = b"".join(message(1, integer(1, size) if isinstance(size, int) else text(2, size)) for size in dimensions)
-    return text(1, name) + message(2, message(1, integer(1, _FLOAT) + message(2, shape)))
+    return text(1, name) + message(2, message(1, integer(1, DataType.FLOAT) + message(2, shape)))

@@ -1,0 +1,187 @@
+"""Initial values: what every framework draws, layer by layer, against what the sources of each member say.
+
+The expectations are written out here from the sources, not taken from the recipes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from converters.convert import load
+from tests.small import shrink
+from tests.sources import imported
+from zoo import registry
+from zoo.initial import initial_weights
+from zoo.layers import Conv, Dense, ModelSpec
+from zoo.recipe import TruncatedNormal, XavierUniform
+from zoo.shapes import parameter_shapes
+from zoo.wire.prototxt import Message, parse
+
+# A normal distribution cut at two deviations has this share of its own.
+CUT = 0.87962566
+
+
+def _normal(**stds: float) -> Callable[[str, tuple[int, ...]], float]:
+    return lambda layer, weight: stds.get(layer, 0.01)
+
+
+def _slim(layer: str, weight: tuple[int, ...]) -> float:
+    """tf_slim/nets/alexnet.py: xavier by default, truncated_normal 0.005 for fc6, fc7 and fc8."""
+    if layer.startswith("fc"):
+        return 0.005 * CUT
+    area = math.prod(weight[2:])
+    return (2 / (weight[1] * area + weight[0] * area)) ** 0.5
+
+
+def _torch(layer: str, weight: tuple[int, ...]) -> float:
+    """torch/nn/modules/conv.py and linear.py: kaiming_uniform with a = sqrt(5), which is U(+-1 / sqrt(fan-in))."""
+    return (1 / (3 * math.prod(weight[1:]))) ** 0.5
+
+
+HIDDEN = ("conv2", "conv4", "conv5", "fc6", "fc7")
+# Member -> the deviation of a layer's weights, and the constants of its biases (None: drawn as torch does).
+SOURCES: dict[str, tuple[Callable[[str, tuple[int, ...]], float], dict[str, float] | None]] = {
+    "alexnet": (_normal(), dict.fromkeys(HIDDEN, 1.0)),
+    "alexnet_2012_code": (_normal(conv3=0.03, conv4=0.03, conv5=0.03), dict.fromkeys(HIDDEN, 1.0)),
+    "bvlc_alexnet": (_normal(fc6=0.005, fc7=0.005), dict.fromkeys(HIDDEN, 0.1)),
+    "caffenet": (_normal(fc6=0.005, fc7=0.005), dict.fromkeys(HIDDEN, 1.0)),
+    "alexnet_v2": (_slim, dict.fromkeys((*HIDDEN, "conv1", "conv3"), 0.1)),
+    "alexnet_owt": (_torch, None),
+}
+
+
+def _trainer(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
+    return initial_weights(spec, registry.recipe(spec), seed=1)
+
+
+def _onnx(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
+    (path,) = registry.framework("onnx").generate(spec, folder)
+    return load(path).tensors
+
+
+def _pytorch_source(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
+    torch = pytest.importorskip("torch")
+    (path,) = registry.framework("pytorch").generate(spec, folder)
+    torch.manual_seed(1)
+    module = imported(path)
+    classes = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == path.stem]
+    return {name: tensor.numpy() for name, tensor in classes[-1]().state_dict().items()}  # the helpers come first
+
+
+def _live_pytorch(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
+    torch = pytest.importorskip("torch")
+    from zoo.frameworks.pytorch import build  # noqa: PLC0415
+
+    torch.manual_seed(1)
+    return {name: tensor.numpy() for name, tensor in build(spec).state_dict().items()}
+
+
+def _slim_source(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
+    tf = pytest.importorskip("tensorflow.compat.v1")
+    from zoo.frameworks import tf_slim  # noqa: PLC0415
+    from zoo.frameworks.tf_slim import runtime  # noqa: PLC0415
+
+    (path,) = registry.framework("tf_slim").generate(spec, folder)
+    module = imported(path)
+    with tf.Graph().as_default(), runtime.session() as session:
+        tf.set_random_seed(1)
+        with module.slim.arg_scope(getattr(module, f"{path.stem}_arg_scope")()):
+            getattr(module, path.stem)(runtime.placeholders(spec)["data"])
+        session.run(tf.global_variables_initializer())
+        return tf_slim.fetch(session, spec)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("drawn", [_trainer, _onnx, _pytorch_source, _live_pytorch, _slim_source])
+def test_every_framework_draws_what_the_source_says(
+    name: str, drawn: Callable[[ModelSpec, Path], Mapping[str, Any]], tmp_path: Path
+) -> None:
+    spec = shrink(name)
+    weights, (deviation, biases), shapes = drawn(spec, tmp_path), SOURCES[name], parameter_shapes(spec)
+    assert weights.keys() == shapes.keys()
+    for layer in (layer.name for layer in spec.layers if isinstance(layer, Conv | Dense)):
+        weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
+        expected = deviation(layer, shapes[f"{layer}.weight"])
+        assert weight.std() == pytest.approx(expected, rel=5 / (2 * weight.size) ** 0.5), layer
+        assert abs(weight.mean()) < 5 * expected / weight.size**0.5, layer
+        if biases is None:
+            assert np.ptp(bias) > 0 and np.abs(bias).max() <= 3**0.5 * expected * (1 + 1e-6), layer
+        else:
+            assert np.unique(bias).tolist() == [np.float32(biases.get(layer, 0.0))], layer
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_caffe_is_given_fillers_that_draw_it(name: str, tmp_path: Path) -> None:
+    spec = shrink(name)
+    registry.framework("caffe").generate(spec, tmp_path)
+    net = parse((tmp_path / "train_val.prototxt").read_text())
+    layers = {layer.string("name"): layer for layer in net.messages("layer")}
+    (deviation, biases), shapes = SOURCES[name], parameter_shapes(spec)
+    for layer in (layer for layer in spec.layers if isinstance(layer, Conv | Dense)):
+        block = layers[layer.name].message("convolution_param" if isinstance(layer, Conv) else "inner_product_param")
+        expected = deviation(layer.name, shapes[f"{layer.name}.weight"])
+        assert _deviation(block.message("weight_filler")) == pytest.approx(expected, rel=1e-4), layer.name
+        filler = block.message("bias_filler")
+        if biases is None:
+            assert _deviation(filler) == pytest.approx(expected, rel=1e-4), layer.name
+        else:
+            constant = (filler.string("type"), filler.number("value", 0))
+            assert constant == ("constant", biases.get(layer.name, 0.0)), layer.name
+
+
+def _deviation(filler: Message) -> float:
+    """BVLC caffe, filler.hpp."""
+    match filler.string("type"):
+        case "gaussian":
+            assert filler.number("mean", 0) == 0
+            return filler.number("std", 1)
+        case "uniform":
+            assert filler.number("min", 0) == -filler.number("max", 1)
+            return filler.number("max", 1) / 3**0.5
+        case other:
+            raise AssertionError(other)
+
+
+def test_the_generated_slim_source_starts_as_slims_own_network() -> None:
+    """At full size, from the graphs alone: nothing is drawn."""
+    tf = pytest.importorskip("tensorflow.compat.v1")
+    own = pytest.importorskip("tf_slim.nets.alexnet")
+    from zoo.frameworks import tf_slim  # noqa: PLC0415
+    from zoo.frameworks.tf_slim import runtime  # noqa: PLC0415
+
+    spec = registry.model("alexnet_v2")
+    with tf.Graph().as_default() as theirs, runtime.slim.arg_scope(own.alexnet_v2_arg_scope()):
+        own.alexnet_v2(tf.placeholder(tf.float32, [1, 224, 224, 3]))
+    with tf.Graph().as_default() as ours, runtime.slim.arg_scope(tf_slim.arg_scope(spec)):
+        tf_slim.network(spec)(tf.placeholder(tf.float32, [1, 224, 224, 3]))
+    assert _initialisers(tf, ours) == _initialisers(tf, theirs)
+    assert len(_initialisers(tf, ours)) > 16
+
+
+def _initialisers(tf: Any, graph: Any) -> dict[str, Any]:
+    """The operations that make initial values: kind, and the constants with their values."""
+    return {
+        node.name: (node.type, tf.make_ndarray(node.get_attr("value")).tolist() if node.type == "Const" else None)
+        for node in graph.get_operations()
+        if "/Initializer/" in node.name
+    }
+
+
+def test_the_source_of_slims_member_names_slims_own_initialisers() -> None:
+    from zoo.frameworks import tf_slim  # noqa: PLC0415
+
+    text = tf_slim.source_text(registry.model("alexnet_v2"))
+    scope = text[text.index("def alexnet_v2_arg_scope") : text.index("def alexnet_v2(")]
+    assert "weights_initializer=slim.xavier_initializer()" in scope
+    assert "biases_initializer=tf.constant_initializer(0.1)" in scope
+    assert text.count("weights_initializer=tf.truncated_normal_initializer(stddev=0.005)") == 3
+    assert text.count("biases_initializer=tf.zeros_initializer()") == 1
+    recipe = registry.recipe(registry.model("alexnet_v2"))
+    assert recipe.initial["*.weight"] == XavierUniform()
+    assert recipe.initial["fc[678].weight"] == TruncatedNormal(std=0.005)

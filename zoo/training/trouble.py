@@ -1,0 +1,47 @@
+"""What frameworks raise when a device, its memory or the way to another one fails, told by its type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from zoo.errors import ZooError
+from zoo.training.loop import Job, how_to_go_on
+
+
+class LostPartnerError(ZooError):
+    """Another device does not answer: whatever it said itself is nearer to the cause."""
+
+
+def translated(error: RuntimeError | MemoryError, job: Job, device: torch.device) -> ZooError | None:
+    """A framework's error in one line that says what to do; None where it is none of these."""
+    text = " ".join(str(error).split())
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text:
+        return ZooError(_out_of_memory(job, device, text))
+    # Gloo has no exception of its own; what it raises names its source file.
+    if isinstance(error, dist.DistNetworkError | dist.DistStoreError) or "gloo/transport" in text:
+        return _lost(text, job.options.out)
+    if isinstance(error, dist.DistError):
+        return (
+            _lost(text, job.options.out) if "remote process" in text else ZooError(f"the devices cannot work: {text}")
+        )
+    return None
+
+
+def _lost(text: str, out: Path) -> LostPartnerError:
+    return LostPartnerError(f"another device is gone ({text}); {how_to_go_on(out)}")
+
+
+def _out_of_memory(job: Job, device: torch.device, text: str) -> str:
+    options, each = job.options, job.batch_size // job.arrangement.replicas
+    advice = [f"a smaller --batch-size than {job.batch_size}"]
+    if options.precision == "fp32" and device.type != "cpu":
+        advice.append("--precision bf16")
+    if job.arrangement.devices == 1 or options.device == "cpu":
+        advice.append("more --devices")
+    return (
+        f"out of memory on {device} with {job.spec.name}, {each} images a step on this device, {options.precision}: "
+        f"use {' or '.join(advice)} ({text or type(MemoryError()).__name__}); {how_to_go_on(options.out)}"
+    )
