@@ -17,9 +17,6 @@ from zoo.registry import facts, load, names
 # Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
 _NO_WEIGHTS = {
     ".solverstate": "a solver's state, its momenta and no weights; these are in {}.caffemodel beside it",
-    ".h5": "HDF5 (Keras, Caffe) is read here, not written; choose another format",
-    ".keras": "Keras files are read here, not written; choose another format",
-    ".mat": "MATLAB's files (MatConvNet) are read here, not written; choose another format",
 }
 
 
@@ -51,8 +48,8 @@ class NativeFile:
 class WeightsFormat(Protocol):
     """The functions of a weights format.
 
-    The file of one that is written states ``SUFFIXES``, and ``HOLDS_NETWORK``, those of them whose files hold the
-    network, where not all do.
+    Its file states ``SUFFIXES``, and ``HOLDS_NETWORK``, those of them whose files hold the network, where not all do. One
+    that is read, but not written, states ``READ_SUFFIXES`` alone.
     """
 
     def read(self, path: Path) -> NativeFile:
@@ -85,11 +82,17 @@ def format_name(path: Path, explicit: str | None = None) -> str:
     Raises:
         ZooError: nothing tells; or the bytes are no weights, and what they are instead.
     """
-    return explicit or sniffed(path) or target_format(path)
+    return explicit or sniffed(path) or _by_suffix(path, None, suffixes() | _read_suffixes())
 
 
 def target_format(path: Path, explicit: str | None = None) -> str:
     """The format of a file to be written: as the user said, else by its suffix."""
+    if explicit is None and path.suffix in _read_suffixes():
+        raise ZooError(f"{path}: {path.suffix} is read here, not written; choose another format")
+    return _by_suffix(path, explicit, suffixes())
+
+
+def _by_suffix(path: Path, explicit: str | None, known: Mapping[str, str]) -> str:
     if path.name in ("", ".."):
         raise ZooError(f"{path}: is a folder, expected the name of a file")
     if explicit:
@@ -98,15 +101,22 @@ def target_format(path: Path, explicit: str | None = None) -> str:
         return "tf_slim"
     if path.suffix in _NO_WEIGHTS:
         raise ZooError(f"{path}: {_NO_WEIGHTS[path.suffix].format(path.stem)}")
-    known = suffixes()
     if path.suffix not in known:
         raise ZooError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(known)}")
     return known[path.suffix]
 
 
 def suffixes() -> dict[str, str]:
-    """Suffix -> the format whose files have it."""
-    return {suffix: name for name in names(__name__) for suffix in facts(__name__, name).get("SUFFIXES", ())}
+    """Suffix -> the format whose files have it, of those that are written."""
+    return _stated("SUFFIXES")
+
+
+def _read_suffixes() -> dict[str, str]:
+    return _stated("READ_SUFFIXES")
+
+
+def _stated(what: str) -> dict[str, str]:
+    return {suffix: name for name in names(__name__) for suffix in facts(__name__, name).get(what, ())}
 
 
 def holds_network(name: str, path: Path) -> bool:

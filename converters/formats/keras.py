@@ -24,6 +24,8 @@ from zoo.registry import imported
 if TYPE_CHECKING:
     from zoo.wire.hdf5 import Contents
 
+READ_SUFFIXES = (".h5", ".keras")
+
 _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
 _OPTIMIZERS = ("optimizer", "optimizer_weights")
 # An archive may not unfold to more than this beyond twice its size.

@@ -20,6 +20,8 @@ from zoo.layers import ModelSpec
 from zoo.registry import imported
 from zoo.wire.mapped import mapped
 
+READ_SUFFIXES = (".mat",)
+
 # The header of a file, and an element's tag: its kind and its bytes. Kind 15 is packed with zlib.
 _HEADER, _TAG, _COMPRESSED = 128, struct.Struct("<II"), 15
 # Packed elements may not unfold to more than this beyond twice the file.
