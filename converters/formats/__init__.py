@@ -48,8 +48,8 @@ class NativeFile:
 class WeightsFormat(Protocol):
     """The functions of a weights format.
 
-    Its file states ``SUFFIXES``, and ``HOLDS_NETWORK``, those of them whose files hold the network, where not all do. One
-    that is read, but not written, states ``READ_SUFFIXES`` alone.
+    Its file states ``SUFFIXES``, and ``HOLDS_NETWORK``, those of them whose files hold the network, where not all do.
+    One that is read, but not written, states ``READ_SUFFIXES`` alone.
     """
 
     def read(self, path: Path) -> NativeFile:
