@@ -10,7 +10,7 @@ from zoo.lazy import lazy
 
 if TYPE_CHECKING:
     from converters.api import convert_file, export_file
-    from converters.convert import load, save, with_num_classes
+    from converters.convert import Reading, load, save, with_num_classes
     from converters.export import ExportOptions
     from converters.formats.caffe import read_network
     from converters.parity.verify import verify_file, verify_files, verify_model
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExportOptions",
+    "Reading",
     "Report",
     "Weights",
     "__version__",
@@ -40,7 +41,7 @@ if not TYPE_CHECKING:  # a checker would take it for a yes to every name
         __name__,
         {
             **dict.fromkeys(("convert_file", "export_file"), "converters.api"),
-            **dict.fromkeys(("load", "save", "with_num_classes"), "converters.convert"),
+            **dict.fromkeys(("Reading", "load", "save", "with_num_classes"), "converters.convert"),
             **dict.fromkeys(("verify_file", "verify_files", "verify_model"), "converters.parity.verify"),
             "ExportOptions": "converters.export",
             "Report": "converters.verdicts",

@@ -27,7 +27,8 @@ def convert_file(
         target: its suffix says the format.
         spec: the network; left out, it is what the file itself says, or else the one family member that fits.
         num_classes: a new head for so many classes, drawn at random.
-        from_format, to_format: a format's name, where a suffix does not tell.
+        from_format: a format's name, where neither bytes nor suffix tell.
+        to_format: a format's name, where the suffix does not tell.
         force: replace an existing target.
 
     Returns:
@@ -57,7 +58,7 @@ def export_file(
         target: ``FILE.onnx``, ``FILE.pb`` (a frozen graph) or ``FOLDER/`` (a SavedModel).
         options: how; left out, what `ExportOptions` begins with.
         spec: the network; left out, it is what the file itself says, or else the one family member that fits.
-        from_format: a format's name, where the suffix does not tell.
+        from_format: a format's name, where neither bytes nor suffix tell.
 
     Returns:
         What was written.

@@ -84,6 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
     add.add_argument("kind", nargs="?", choices=("models", "frameworks", "weights"), default="models")
     _json(add)
 
+    add = commands.add_parser("info", help="what a weights file is, by its bytes, and what it can become")
+    add.add_argument("source", metavar="FILE")
+    add.add_argument("--from", dest="from_format", metavar="F", help="its format, if neither bytes nor suffix tell")
+    add.add_argument("--ema", action="store_true", help="the moving averages in the place of the weights")
+    _json(add)
+
     add = commands.add_parser("show", help="a network, layer by layer")
     add.add_argument("model", metavar="MODEL")
     _json(add)
@@ -110,7 +116,6 @@ def build_parser() -> argparse.ArgumentParser:
     add = commands.add_parser("convert", help="carry weights into another format")
     _source(add)
     add.add_argument("-o", "--output", type=Path, required=True, metavar="DST")
-    add.add_argument("--from", dest="from_format", metavar="F", help="the source's format, if its suffix does not tell")
     add.add_argument("--to", dest="to_format", metavar="F", help="the target's format, if its suffix does not tell")
     add.add_argument("--num-classes", type=_positive, metavar="N", help="a new head for so many classes")
     _force(add)
@@ -227,6 +232,13 @@ def _network(parser: argparse.ArgumentParser) -> None:
 def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="a weights file, or an id of the manifest")
     _network(parser)
+    parser.add_argument(
+        "--from", dest="from_format", metavar="F", help="the source's format, if neither its bytes nor its suffix tell"
+    )
+    parser.add_argument("--map", dest="names", type=Path, metavar="FILE", help="YAML, their tensor: our parameter")
+    parser.add_argument("--map-out", type=Path, metavar="FILE", help="write that table, with what is open in it")
+    parser.add_argument("--ema", action="store_true", help="the moving averages in the place of the weights")
+    parser.add_argument("--narrow", action="store_true", help="round float64 that does not fit float32")
 
 
 def _positive(text: str) -> int:

@@ -105,6 +105,18 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _info(options: argparse.Namespace) -> int:
+    from converters.convert import Reading
+    from converters.info import info, info_text
+
+    told = info(_find(options.source)[0], Reading(from_format=options.from_format, ema=options.ema))
+    if options.json:
+        _print_json(told)
+    else:
+        _print(info_text(told))
+    return 0
+
+
 def _diff(options: argparse.Namespace) -> int:
     from zoo.show import diff_text
 
@@ -178,22 +190,34 @@ def _find(source: str) -> tuple[Path, ModelSpec | None]:
     return fetch(entry), entry.spec()
 
 
-def _load(options: argparse.Namespace, source: str) -> Any:
-    from converters.convert import load
-
+def _named(source: str, model: str | None, prototxt: Path | None) -> tuple[Path, ModelSpec | None]:
+    """The file of a SRC, and the network it is read as: what the user says counts before what the manifest says."""
     path, said = _find(source)
-    if options.prototxt:
-        said = _read_prototxt(options.prototxt)
-    elif options.model:
-        said = registry.model(options.model)
-    return load(path, spec=said, from_format=getattr(options, "from_format", None))
+    if prototxt:
+        return path, _read_prototxt(prototxt)
+    return path, registry.model(model) if model else said
+
+
+def _load(options: argparse.Namespace, source: str) -> Any:
+    from converters.convert import Reading, load
+    from converters.names import read_map
+
+    path, said = _named(source, options.model, options.prototxt)
+    how = Reading(
+        from_format=options.from_format,
+        ema=options.ema,
+        narrow=options.narrow,
+        names=read_map(options.names) if options.names else None,
+        map_out=options.map_out,
+    )
+    return load(path, spec=said, how=how)
 
 
 def _convert(options: argparse.Namespace) -> int:
     from converters.convert import save, with_num_classes
-    from converters.formats import format_name, holds_network, weights_format
+    from converters.formats import holds_network, target_format, weights_format
 
-    to_format = format_name(options.output, options.to_format)
+    to_format = target_format(options.output, options.to_format)
     check_target(weights_format(to_format).main_file(options.output), force=options.force)
     weights = _load(options, options.source)
     if options.num_classes:
@@ -251,7 +275,9 @@ def _verify(options: argparse.Namespace) -> int:
     spec = _read_prototxt(options.prototxt) if options.prototxt else None
     if one and is_member:
         spec = registry.model(one)
-        weights = _load(argparse.Namespace(model=one, prototxt=None), options.weights) if options.weights else None
+        from converters.convert import load
+
+        weights = load(_find(options.weights)[0], spec=spec) if options.weights else None
         result = verify_model(weights.spec if weights else spec, weights, frameworks, **how)
     else:
         spec = spec or (registry.model(options.model) if options.model else None)
@@ -314,6 +340,7 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
     """The network that is to be trained, and the weights it begins with, if there are any."""
     import numpy as np
 
+    from converters.convert import load
     from zoo.training.checkpoint import lineage
     from zoo.training.loop import Begin
 
@@ -327,14 +354,10 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
     if not is_member and options.weights is not None:
         raise ZooError(f"--weights goes with a family member; {options.source} has its own")
     source = str(options.weights if is_member else options.source)
-    which = argparse.Namespace(
-        model=options.source if is_member else options.model,
-        prototxt=options.prototxt,
-        from_format=None,
-    )
-    weights = _load(which, source)
+    path, said = _named(source, options.source if is_member else options.model, options.prototxt)
+    weights = load(path, spec=said)
     tensors = {name: np.array(weights.tensors[name]) for name in weights.tensors}  # the file is held no longer
-    about = lineage(_find(source)[0], tensors)
+    about = lineage(path, tensors)
     return weights.spec, Begin(weights=tensors, lineage=about, new_head=options.new_head)
 
 
@@ -410,6 +433,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
+    "info": _info,
     "show": _show,
     "diff": _diff,
     "generate": _generate,

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.formats import NativeFile, WeightsFormat, format_name, weights_format
+from converters.formats import NativeFile, WeightsFormat, format_name, target_format, weights_format
+from converters.names import Names, renamed, write_map
 from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
+from converters.widen import as_float32
 from zoo import registry
 from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
 from zoo.initial import initial_weights
@@ -22,15 +24,31 @@ from zoo.show import first_difference
 from zoo.wire.atomic import check_target, publish, staging
 from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import blocks, convert_shape, packed
-from zoo.wire.mapped import mapped, release
+from zoo.wire.mapped import release
 
 _LOG = logging.getLogger(__name__)
 
-# What Git leaves where a large file belongs, until it is pulled (git-lfs, docs/spec.md).
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-
 # So many blocks of a written file are compared with what was meant, then let go: the source is held, too.
 _HELD = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How to read a file, where its path alone does not say it.
+
+    Attributes:
+        from_format: its format's name, where neither bytes nor suffix tell.
+        ema: take the moving averages of training in the place of the weights.
+        narrow: round numbers that float32 cannot hold.
+        names: their tensor -> our parameter, or None for a tensor that is left out.
+        map_out: a file to write the table of names to.
+    """
+
+    from_format: str | None = None
+    ema: bool = False
+    narrow: bool = False
+    names: Names | None = None
+    map_out: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,64 +59,106 @@ class OpenedFile:
         path: as given.
         form: its format.
         native: what the format's reader found.
+        how: as the user said.
     """
 
     path: Path
     form: WeightsFormat
     native: NativeFile
+    how: Reading
 
     @property
     def described(self) -> ModelSpec | None:
         """The network that the file itself describes (embedded metadata, a prototxt beside it), if it does."""
         return self.native.spec
 
+    def misfits(self) -> dict[str, str | None]:
+        """Family member -> why the tensors, by names and shapes, cannot be its parameters; None if they can be."""
+        reasons = dict[str, str | None]()
+        for name in registry.models():
+            spec = _with_classes_of(registry.model(name), self.native.tensors, self.form)
+            saved = _saved_otherwise(self.native, spec)
+            reasons[name] = _misfit(spec, self.native.tensors, self.form) or (saved and f"it was saved with {saved}")
+        return reasons
+
     def fitted(self, spec: ModelSpec | None = None) -> Weights:
         """Its weights, in the network that `load` finds; errors as there."""
-        network = _network(self.path, self.native, self.form, spec)
+        if self.how.names is not None:
+            return self._by_names(self.how.names, spec or self.described)
         is_given = spec is not None or self.described is not None
+        network = _network(self.path, self.native, self.form, spec)
         return self._taken(network, self.native.loaded(network) if is_given else self.native.tensors)
 
     def as_network(self, spec: ModelSpec) -> Weights:
         """Its tensors as the parameters of `spec`, whatever network the file says it holds; errors as for `load`."""
         return self._taken(spec, self.native.loaded(spec))
 
+    def _by_names(self, names: Names, spec: ModelSpec | None) -> Weights:
+        if spec is None:
+            raise ZooError(f"{self.path}: --map goes with --model or --prototxt, which say what our names are")
+        tensors = renamed(names, self.native.tensors, self.form.entries(spec, None), spec)
+        native = replace(self.native, tensors=tensors, as_loaded=None)
+        return replace(self, native=native, how=replace(self.how, names=None)).fitted(spec)
+
     def _taken(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Weights:
-        return to_canonical(spec, self.form.entries(spec, tensors), tensors, str(self.path), self.form.ignored)
+        table = self.form.entries(spec, tensors)
+        if self.how.map_out:
+            write_map(self.how.map_out, table, tensors, spec)
+        in_order = [f"{entry.native} is {entry.canonical}" for entry in table if entry.by_order]
+        if in_order:
+            _LOG.warning("%s: matched by order and shape: %s", self.path, ", ".join(in_order))
+        numbers = as_float32(tensors, (entry.native for entry in table), str(self.path), narrow=self.how.narrow)
+        return to_canonical(spec, table, numbers, str(self.path), self.form.ignored)
 
 
-def open_file(path: Path, *, from_format: str | None = None) -> OpenedFile:
+def open_file(path: Path, how: Reading | None = None) -> OpenedFile:
     """Read a file.
 
     Args:
         path: any format of `converters.formats`.
-        from_format: a format's name, where the suffix does not tell.
+        how: where the path alone does not say it.
 
     Raises:
-        FileFormatError: missing, damaged or not what its name says.
+        FileFormatError: missing, damaged or no weights.
     """
-    form = weights_format(format_name(path, from_format))
+    how = how or Reading()
+    form = weights_format(format_name(path, how.from_format))
     main = form.main_file(path)
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
-    if bytes(mapped(main)[: len(_LFS_POINTER)]) == _LFS_POINTER:
-        raise FileFormatError(main, "a pointer of Git LFS in the place of the file; get it with: git lfs pull")
-    return OpenedFile(path=path, form=form, native=form.read(path))
+    native = form.read(path)
+    if how.ema and native.averages is None:
+        raise ZooError(f"{path}: holds no moving averages beside its weights; leave --ema out")
+    if native.averages is not None:
+        taken, left = ("moving averages", "weights") if how.ema else ("weights", "moving averages")
+        _LOG.warning("%s: its %s are taken, its %s left out%s", path, taken, left, "" if how.ema else " (--ema)")
+    if how.ema and native.averages is not None:
+        native = replace(native, tensors=native.averages, as_loaded=None)
+    return OpenedFile(path=path, form=form, native=native, how=how)
 
 
-def load(path: str | PathLike[str], *, spec: ModelSpec | None = None, from_format: str | None = None) -> Weights:
+def load(
+    path: str | PathLike[str],
+    *,
+    spec: ModelSpec | None = None,
+    from_format: str | None = None,
+    how: Reading | None = None,
+) -> Weights:
     """The canonical weights of a file.
 
     Args:
         path: any format of `converters.formats`.
         spec: the network; left out, it is what the file itself says, or else the one family member that fits.
-        from_format: a format's name, where the suffix does not tell.
+        from_format: a format's name, where neither bytes nor suffix tell.
+        how: anything else that is to be said of the file; `from_format` is part of it.
 
     Raises:
-        FileFormatError: missing, damaged or not what its name says.
+        FileFormatError: missing, damaged or no weights.
         WeightsError: does not fit the network; lists every problem.
         ZooError: another network than `spec`, or no single one that fits.
     """
-    return open_file(Path(path), from_format=from_format).fitted(spec)
+    how = how or Reading(from_format=from_format)
+    return open_file(Path(path), how).fitted(spec)
 
 
 def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelSpec | None) -> ModelSpec:
@@ -174,17 +234,25 @@ def _guess(path: Path, native: NativeFile, form: WeightsFormat) -> ModelSpec:
 
 
 def _fits(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> bool:
+    return _misfit(spec, tensors, form) is None
+
+
+def _misfit(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> str | None:
+    """The first reason why tensors cannot be the parameters of a network, by names and shapes; None if they can."""
     shapes = parameter_shapes(spec)
     try:
         entries = form.entries(spec, tensors)
-    except WeightsError:
-        return False
+    except WeightsError as error:
+        return str(error)
     found = {entry.native: tensors.get(entry.native) for entry in entries}
+    for entry in entries:
+        tensor, shape = found[entry.native], entry.native_shape(shapes[entry.canonical])
+        if tensor is None:
+            return f"{entry.canonical} is missing"
+        if tensor.shape != shape:
+            return f"{entry.native} has shape {tensor.shape}, expected {shape}"
     left = [name for name in tensors if name not in found and not form.ignored(name)]
-    return not left and all(
-        (tensor := found[entry.native]) is not None and tensor.shape == entry.native_shape(shapes[entry.canonical])
-        for entry in entries
-    )
+    return f"{left[0]} is not a parameter of it" if left else None
 
 
 def _with_classes_of(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> ModelSpec:
@@ -248,7 +316,7 @@ def save(
         CheckFailedError: what was read back differs.
     """
     path = Path(path)
-    form = weights_format(format_name(path, to_format))
+    form = weights_format(target_format(path, to_format))
     main = form.main_file(path)
     check_target(main, force=force)
     with staging(main) as folder:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 
+from converters.yaml_file import read_yaml
 from zoo import registry
 from zoo.errors import FileFormatError, UnknownNameError, ZooError
 from zoo.layers import ModelSpec
@@ -172,43 +172,13 @@ class _Manifest(_Record):
         return self
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without aliases, which can make a small file endless, and without keys that replace each other."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"aliases are not allowed (line {self.peek_event().start_mark.line + 1})")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if len({str(key) for key in keys}) != len(keys):
-            raise yaml.YAMLError(f"a key is given twice (line {node.start_mark.line + 1})")
-        return cast("dict[Any, Any]", super().construct_mapping(node, deep))
-
-
 def load(path: Path = PATH) -> tuple[Entry, ...]:
     """Every entry of a manifest file, in its order.
 
     Raises:
         FileFormatError: one line with every fault, each by entry and field.
     """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise FileFormatError(path, f"a manifest has at most {_MAX_BYTES:,} bytes")
-        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise FileFormatError(path, f"cannot be read: {error.strerror}") from error
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
-        raise FileFormatError(path, f"no YAML: {_one_line(error)}") from error
+    data = read_yaml(path, _MAX_BYTES)
     try:
         return _Manifest.model_validate(data).weights
     except ValidationError as error:

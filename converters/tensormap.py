@@ -24,6 +24,7 @@ class Entry:
         axes: canonical layout (see `zoo.wire.layout`); empty with an empty `native_axes` where both are alike.
         native_axes: the framework's layout of the same axes.
         sizes: sizes of merged axes that the shape alone does not tell.
+        by_order: the file's name does not say that this is it; the order of the file and the shapes do.
     """
 
     canonical: str
@@ -31,6 +32,7 @@ class Entry:
     axes: str = ""
     native_axes: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict[str, int])
+    by_order: bool = False
 
     def native_shape(self, shape: Shape) -> Shape:
         """The framework's shape of a parameter whose canonical one is `shape`."""

@@ -1,12 +1,18 @@
-"""The keys people's PyTorch files have for a parameter: this project's own, torchvision's, and those under a wrapper.
+"""The keys people's PyTorch files have for a parameter: ours, torchvision's, those of a larger module, or any.
 
 Without torch, for every format that carries such keys.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from itertools import takewhile
+from itertools import groupby, takewhile
+
+from converters.tensormap import Entry
+from converters.weights import Array
+from zoo.layers import ModelSpec
+from zoo.shapes import parameter_shapes
 
 # pytorch/vision, torchvision/models/alexnet.py; the many CIFAR-10 copies of it number their layers alike.
 TORCHVISION = {
@@ -23,6 +29,69 @@ TORCHVISION = {
 # What torch.nn.DataParallel, DistributedDataParallel and torch.compile put into a key, at any depth: torchvision's
 # first AlexNets wrapped their convolutions alone (``features.module.0.weight``).
 _WRAPPERS = ("module", "_orig_mod")
+
+
+# What a state dict keeps beside weights: how many batches a normalisation has seen, how many models an average.
+_COUNTS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged)$")
+
+
+def is_count(key: str) -> bool:
+    """Whether a key is that of a counter, no weight."""
+    return bool(_COUNTS.search(key))
+
+
+def state_entries(spec: ModelSpec, own: Mapping[str, str], tensors: Mapping[str, Array]) -> list[Entry]:
+    """Where each parameter sits in somebody's state dict: by its key, or, where keys say nothing, by its place.
+
+    Args:
+        spec: the network.
+        own: canonical name -> the key this project writes.
+        tensors: the state dict, in its order.
+    """
+    names = native_names(own, tensors)
+    if not all(key in tensors for key in names.values()):
+        in_order = _by_order(spec, own, tensors)
+        if in_order:
+            return [Entry(canonical=name, native=key, by_order=True) for name, key in in_order.items()]
+    return [Entry(canonical=name, native=key) for name, key in names.items()]
+
+
+def _by_order(spec: ModelSpec, own: Mapping[str, str], tensors: Mapping[str, Array]) -> dict[str, str] | None:
+    """Parameter -> key by the order of both, where kinds and shapes agree all along and no other order would do.
+
+    A state dict is in the order in which its layers were made. Where two layers are alike in every shape, their keys
+    must count in the same order, too. A head may have another number of classes.
+    """
+    keys, shapes = [key for key in tensors if not is_count(key)], parameter_shapes(spec)
+    if len(keys) != len(own):
+        return None
+    pairs = dict(zip(own, keys, strict=True))
+    head = f"{spec.head.name}." if spec.head else " "
+    for name, key in pairs.items():
+        first = 1 if name.startswith(head) else 0
+        same_kind = own[name].rpartition(".")[2] == key.rpartition(".")[2]
+        if (
+            not same_kind
+            or tensors[key].ndim != len(shapes[name])
+            or tensors[key].shape[first:] != shapes[name][first:]
+        ):
+            return None
+    layers = [(stem, tuple(tensors[key].shape for key in group)) for stem, group in _stems(keys)]
+    ours = [len([*group]) for _, group in _stems([*own])]
+    alike = [[stem for stem, other in layers if other == kind] for _, kind in layers]
+    if ours != [len(kind) for _, kind in layers] or any(stems != sorted(stems, key=_counted) for stems in alike):
+        return None
+    return pairs
+
+
+def _stems(names: list[str]) -> list[tuple[str, list[str]]]:
+    """The names of a layer's parameters, layer by layer."""
+    return [(stem, [*group]) for stem, group in groupby(names, lambda name: name.rpartition(".")[0])]
+
+
+def _counted(name: str) -> list[tuple[int, str]]:
+    """A key to sort names by as people count: 2 before 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def native_names(own: Mapping[str, str], keys: Iterable[str]) -> dict[str, str]:
@@ -42,9 +111,21 @@ def native_names(own: Mapping[str, str], keys: Iterable[str]) -> dict[str, str]:
     levels = zip(*(key.split(".") for key in bare), strict=False)
     shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, levels))
     inner = {".".join(name.split(".")[shared:]): key for name, key in bare.items()}
-    schemes = [(names, found) for found in ({key: key for key in keys}, bare, inner) for names in (own, theirs)]
+    found_by = ({key: key for key in keys}, bare, inner, _tails(keys, own))
+    schemes = [(names, found) for found in found_by for names in (own, theirs)]
     names, found = max(schemes, key=lambda scheme: sum(key in scheme[1] for key in scheme[0].values()))
     return {canonical: found.get(key, key) for canonical, key in names.items()}
+
+
+def _tails(keys: Iterable[str], own: Mapping[str, str]) -> dict[str, str]:
+    """Our key -> the one key of the file that ends with it: blocks of a larger module stand before the layers."""
+    found, wanted = dict[str, list[str]](), set(own.values())
+    for key in keys:
+        parts = key.split(".")
+        for i in range(len(parts)):
+            if (tail := ".".join(parts[i:])) in wanted:
+                found.setdefault(tail, []).append(key)
+    return {tail: candidates[0] for tail, candidates in found.items() if len(candidates) == 1}
 
 
 def _torchvision(canonical: str, key: str) -> str:

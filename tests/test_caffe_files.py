@@ -374,7 +374,7 @@ def test_a_factor_of_zero_is_read_as_caffe_does_and_told(tmp_path: Path, caplog:
         ),
         ("w.caffemodel", integer(1, 500) + text(2, "w_iter_500.caffemodel"), "a solver's state"),
         ("s_iter_5.solverstate", integer(1, 5), "momenta and no weights; these are in s_iter_5.caffemodel beside it"),
-        ("w.caffemodel.h5", b"\x89HDF", "HDF5, which is not read here"),
+        ("w.caffemodel.h5", b"\x89HDF", "HDF5 that is damaged"),
     ],
 )
 def test_what_is_taken_for_a_caffemodel_is_told_apart(name: str, data: bytes, error: str, tmp_path: Path) -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
+import h5py
+import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
-from converters.convert import save
+from converters.convert import load, save
+from converters.formats import matconvnet
+from converters.formats.caffe import read_network
+from converters.tensormap import to_native
 from tests.environments import Done, build_wheel, environment, python, zoo
 from tests.small import small_weights
 from zoo.registry import extras
@@ -76,6 +83,8 @@ WORKS = {
         "convert a.ckpt --prototxt deploy.prototxt -o again.caffemodel",
         "convert a.ckpt --prototxt deploy.prototxt -o again.onnx",
     ],
+    "keras": ["convert snap.caffemodel.h5 --prototxt deploy.prototxt -o again.caffemodel"],
+    "mat": ["convert net.mat --prototxt deploy.prototxt -o again.caffemodel"],
     "tf_slim": [
         "convert MINE -o a.ckpt",
         "verify a.ckpt --prototxt deploy.prototxt --frameworks tf_slim",
@@ -95,6 +104,8 @@ NEEDS = {
     "convert MINE -o a.pt": "pytorch",
     "convert MINE -o a.ckpt": "tf_checkpoint",
     "convert x.ckpt --model alexnet_v2 -o a.npz": "tf_checkpoint",
+    "convert snap.caffemodel.h5 --model alexnet -o a.npz": "keras",
+    "convert net.mat --model alexnet -o a.npz": "mat",
     "generate alexnet --framework pytorch -o source": "pytorch",
     "export MINE -o c.onnx": "onnx",
     "export MINE -o c.pb": "tf_slim",
@@ -127,8 +138,25 @@ def files(tmp_path: Path, mini_alexnet: Path) -> Path:
     shutil.copy(mini_alexnet / "mini_alexnet.caffemodel", folder / "mine.caffemodel")
     shutil.copy(mini_alexnet / "deploy.prototxt", folder)
     save(small_weights(), folder / "small.safetensors")
+    write_hdf5_and_mat(folder)
     Image.new("RGB", (300, 260), (200, 100, 50)).save(folder / "flower.png")
     return folder
+
+
+def write_hdf5_and_mat(folder: Path) -> None:
+    """The mini AlexNet as a snapshot in HDF5, and as MatConvNet has it."""
+    weights = load(folder / "mine.caffemodel", spec=read_network(folder / "deploy.prototxt").spec)
+    with cast(Any, h5py).File(folder / "snap.caffemodel.h5", "w") as file:
+        for name, tensor in weights.tensors.items():
+            file[f"data/{name.replace('weight', '0').replace('bias', '1').replace('.', '/')}"] = tensor
+    layers = dict[str, list[Any]]()
+    for name, tensor in to_native(weights, matconvnet.entries(weights.spec, None)).items():
+        layers.setdefault(name.split("/")[-2], []).append(tensor)
+    cells, pair = np.empty((1, len(layers)), object), np.empty((1, 2), object)
+    for i, (layer, arrays) in enumerate(layers.items()):
+        pair[0, :] = arrays
+        cells[0, i] = {"name": layer, "weights": pair.copy()}
+    savemat(folder / "net.mat", {"layers": cells})
 
 
 def run(site: Path, folder: Path, commands: Iterable[str]) -> list[Done]:

@@ -499,5 +499,5 @@ def test_a_fetched_archive_is_kept_as_it_is(home: Path) -> None:
     before = tree(home.parent)
     assert fetch(entry, home / "out", progress=lambda *_: None).read_bytes() == data
     assert tree(home.parent) - before == {"home/out", "home/out/w.tar.gz"}
-    with pytest.raises(ZooError, match="unknown format"):
+    with pytest.raises(ZooError, match="packed with gzip; unpack it first"):
         load(home / "out" / "w.tar.gz")

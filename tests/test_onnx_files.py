@@ -383,8 +383,8 @@ def test_torch_leaves_zero_biases_out(tmp_path: Path) -> None:
 
 
 def test_other_number_types_are_named(tmp_path: Path) -> None:
-    path = save(tmp_path, [CONV, RELU, FLAT, GEMM], PLAIN | {"d": D.astype(np.float64)})
-    with pytest.raises(WeightsError, match="d is float64, expected float32"):
+    path = save(tmp_path, [CONV, RELU, FLAT, GEMM], PLAIN | {"d": D.astype(np.float64) + 1e-12})
+    with pytest.raises(FileFormatError, match="numbers of float64 do not fit float32"):
         load(path, spec=NET)
 
     def to_bfloat(model: Any) -> None:
@@ -533,3 +533,33 @@ def test_equal_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="'w' stands twice"):
         ours.read(save(tmp_path, [CONV], {"w": W, "b": B}, twice))
     assert isinstance(parse(memoryview(b"\x3a\x00"), tmp_path), Model)
+
+
+def filled(tmp_path: Path, sizes: list[int], value: Any) -> Path:
+    """A convolution whose weight is one number, as in the light models of onnx's own tests."""
+    shape = numpy_helper.from_array(np.array(sizes, np.int64), "shape")
+    nodes = [
+        make.make_node("ConstantOfShape", ["shape"], ["w"], "fill", **({} if value is None else {"value": value})),
+        make.make_node("Conv", ["x", "w"], ["y"]),
+    ]
+    ends = [make.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+    onnx.save(make.make_model(make.make_graph(nodes, "g", ends[:1], ends[1:], [shape])), tmp_path / "m.onnx")
+    return tmp_path / "m.onnx"
+
+
+def test_constant_of_shape_is_a_weight(tmp_path: Path) -> None:
+    spec = ModelSpec(
+        name="m",
+        title="",
+        inputs=(Input(shape=(3, 5, 5)),),
+        layers=(Conv(name="c", out_channels=4, kernel=(2, 2), bias=False),),
+    )
+    for value, number in ((make.make_tensor("v", TensorProto.FLOAT, [1], [0.25]), 0.25), (None, 0.0)):
+        found = load(filled(tmp_path, [4, 3, 2, 2], value), spec=spec)
+        assert same_bits(np.asarray(found.tensors["c.weight"]), np.full((4, 3, 2, 2), number, np.float32))
+
+
+@pytest.mark.parametrize("sizes", [[1 << 20, 1 << 20, 1, 1], [1] * 9, [-1, 2, 2, 2]])
+def test_constant_of_shape_does_not_fill_the_memory(tmp_path: Path, sizes: list[int]) -> None:
+    with pytest.raises(FileFormatError, match="ConstantOfShape"):
+        ours.read(filled(tmp_path, sizes, None))

@@ -235,8 +235,7 @@ def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ({"w": torch.zeros(2, dtype=torch.float64)}, r"w is float64, expected float32 \(convert it with model.float"),
-        ({"w": torch.zeros(2, dtype=torch.float16), "v": torch.zeros(2).bfloat16()}, "w is float16.*v is bfloat16"),
+        ({"w": torch.zeros(2, dtype=torch.complex64), "v": torch.zeros(2) > 0}, "w is complex64.*v is bool"),
         ({"w": torch.zeros(2).to_sparse()}, "w is sparse"),
         ({"w": torch.zeros(1).expand(10**9)}, r"w has shape \(1000000000,\), which is more than its stored numbers"),
         ({"w": torch.zeros(1), "epoch": 3}, "epoch is a int, expected a tensor"),
@@ -248,7 +247,7 @@ def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
         ({"w": np.float64(3)}, "would run code"),
     ],
 )
-def test_what_is_no_float32_state_dict_is_refused(value: object, problem: str, tmp_path: Path) -> None:
+def test_what_is_no_state_dict_is_refused(value: object, problem: str, tmp_path: Path) -> None:
     torch.save(value, tmp_path / "a.pt")
     with pytest.raises(FileFormatError, match=problem) as caught:
         files.read(tmp_path / "a.pt")

@@ -273,7 +273,6 @@ def test_the_scope_tells_the_member_only_where_all_of_it_fits(tmp_path: Path) ->
         ("global_step", True),
         ("alexnet/conv1/weights/Momentum", True),
         ("conv1/weights/Adam_1", True),
-        ("net/conv1/biases/ExponentialMovingAverage", True),
         ("beta1_power", True),
         ("train/beta2_power_1", True),
         ("_CHECKPOINTABLE_OBJECT_GRAPH", True),

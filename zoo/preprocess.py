@@ -183,7 +183,10 @@ def ten_crop_pixels(image_HWC: RGBImage, side: int, size: Pair) -> RGBImage:
 
 def _preparation(spec: ModelSpec) -> tuple[Preprocessing, Pair]:
     if spec.preprocessing is None:
-        raise ZooError(f"{spec.name} does not say how its images are prepared (it has no preprocessing)")
+        raise ZooError(
+            f"{spec.name} has no preprocessing: it does not say how its images are prepared; put its mean .binaryproto "
+            "beside the deploy prototxt, or give the train_val.prototxt"
+        )
     if len(spec.inputs) != 1 or len(spec.inputs[0].shape) != 3 or spec.inputs[0].shape[0] != 3:
         shapes = ", ".join(shape_text(source.shape) for source in spec.inputs)
         raise UnsupportedError(f"{spec.name} reads {shapes}; images are 3 x H x W")

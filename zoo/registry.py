@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # The import name of a package that belongs to no framework -> the extra of this project that installs it.
 _EXTRAS = {
     "google_crc32c": "tf_checkpoint",
+    "h5py": "keras",
+    "scipy": "mat",
     "PIL": "images",
     "pooch": "fetch",
     "requests": "fetch",

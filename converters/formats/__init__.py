@@ -1,4 +1,4 @@
-"""What every file of ``converters/formats`` offers and states, and which file a suffix belongs to."""
+"""What every file of ``converters/formats`` offers and states, and which of them a weights file belongs to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+from converters.sniff import sniffed
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
@@ -16,8 +17,6 @@ from zoo.registry import facts, load, names
 # Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
 _NO_WEIGHTS = {
     ".solverstate": "a solver's state, its momenta and no weights; these are in {}.caffemodel beside it",
-    ".h5": "HDF5, which is not read here; save the weights in another format (Caffe: snapshot_format: BINARYPROTO)",
-    ".mat": "a file of MATLAB (MatConvNet), which is not read here; save its arrays as .npz from Python",
 }
 
 
@@ -26,18 +25,20 @@ class NativeFile:
     """What a weights file holds, before anyone says which network it is.
 
     Attributes:
-        tensors: native name -> float32 array in the framework's own layout; views of a memory map where possible.
+        tensors: native name -> array in the framework's own layout; views of a memory map where possible.
         spec: the network the file itself describes (embedded metadata, a prototxt beside it), if it does.
         as_loaded: where the framework itself does not take every tensor as it stands: what it loads into a network that
             the user gave.
         as_saved: where the file says something of a network without describing it: a network, with what the file says
             otherwise.
+        averages: the moving averages of training, where the file holds them beside the tensors.
     """
 
     tensors: Mapping[str, Array]
     spec: ModelSpec | None = None
     as_loaded: Callable[[ModelSpec], Mapping[str, Array]] | None = None
     as_saved: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
+    averages: Mapping[str, Array] | None = None
 
     def loaded(self, spec: ModelSpec) -> Mapping[str, Array]:
         """The tensors as the framework itself loads them into `spec`."""
@@ -48,6 +49,7 @@ class WeightsFormat(Protocol):
     """The functions of a weights format.
 
     Its file states ``SUFFIXES``, and ``HOLDS_NETWORK``, those of them whose files hold the network, where not all do.
+    One that is read, but not written, states ``READ_SUFFIXES`` alone.
     """
 
     def read(self, path: Path) -> NativeFile:
@@ -75,24 +77,46 @@ class WeightsFormat(Protocol):
 
 
 def format_name(path: Path, explicit: str | None = None) -> str:
-    """The format of a file by its suffix, or as the user said."""
+    """The format of a file to be read: as the user said, else as its bytes say, else by its suffix.
+
+    Raises:
+        ZooError: nothing tells; or the bytes are no weights, and what they are instead.
+    """
+    return explicit or sniffed(path) or _by_suffix(path, None, suffixes() | _read_suffixes())
+
+
+def target_format(path: Path, explicit: str | None = None) -> str:
+    """The format of a file to be written: as the user said, else by its suffix."""
+    if explicit is None and path.suffix in _read_suffixes():
+        raise ZooError(f"{path}: {path.suffix} is read here, not written; choose another format")
+    return _by_suffix(path, explicit, suffixes())
+
+
+def _by_suffix(path: Path, explicit: str | None, known: Mapping[str, str]) -> str:
     if path.name in ("", ".."):
         raise ZooError(f"{path}: is a folder, expected the name of a file")
     if explicit:
         return explicit
-    if path.with_name(path.name + ".index").exists() or path.suffix == ".index":
+    if path.suffix == ".index":
         return "tf_slim"
     if path.suffix in _NO_WEIGHTS:
         raise ZooError(f"{path}: {_NO_WEIGHTS[path.suffix].format(path.stem)}")
-    known = suffixes()
     if path.suffix not in known:
         raise ZooError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(known)}")
     return known[path.suffix]
 
 
 def suffixes() -> dict[str, str]:
-    """Suffix -> the format whose files have it."""
-    return {suffix: name for name in names(__name__) for suffix in facts(__name__, name).get("SUFFIXES", ())}
+    """Suffix -> the format whose files have it, of those that are written."""
+    return _stated("SUFFIXES")
+
+
+def _read_suffixes() -> dict[str, str]:
+    return _stated("READ_SUFFIXES")
+
+
+def _stated(what: str) -> dict[str, str]:
+    return {suffix: name for name in names(__name__) for suffix in facts(__name__, name).get(what, ())}
 
 
 def holds_network(name: str, path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -36,6 +37,8 @@ _KEEPS_CHANNELS = {
 _POINTWISE = {*_MOVES, "Relu", "Add"}
 # No exporter puts more nodes than this between two layers.
 _REACH = 100
+# ConstantOfShape makes what a few bytes ask for: no more than four AlexNets in all.
+_MOST_FILLED, _MAX_RANK = 1 << 30, 8
 _TO_CHANNELS_LAST = (0, 2, 3, 1)
 _FOUR_AXES = (0, 1, 2, 3)
 
@@ -106,6 +109,8 @@ class _Walk:
         self.linears = list[Linear]()
         self.made = dict[str, Linear]()
         self.others = dict[str, Array]()
+        # Bytes that its ConstantOfShape nodes stand for.
+        self.filled = 0
         # What may be copied while constants are rearranged: a graph that wants more is no model but a trap.
         self.allowance = 2 * sum(array.nbytes for array in model.initializers.values()) + (1 << 20)
 
@@ -142,6 +147,8 @@ class _Walk:
             return False
         arrays, results = [self.constants[name] for name in sources], list[Array]()
         match node.op:
+            case "ConstantOfShape":
+                results = [self._filled(node, arrays[0])]
             case "Identity" | "Dropout":
                 results = [arrays[0]]
             case "Transpose":
@@ -153,9 +160,21 @@ class _Walk:
             case _:
                 return False
         for output, array in zip(node.outputs, results, strict=False):
-            self._spend(0 if np.may_share_memory(array, arrays[0]) else array.nbytes)
-            self._keep(output, array, self.names[sources[0]])
+            made_here = node.op == "ConstantOfShape"
+            self._spend(0 if made_here or np.may_share_memory(array, arrays[0]) else array.nbytes)
+            self._keep(output, array, output if made_here else self.names[sources[0]])
         return True
+
+    def _filled(self, node: Node, shape: Array) -> Array:
+        """One number, repeated without memory of its own; who lays it out needs what a real weight would."""
+        value = node.attributes.get("value", np.zeros(1, np.float32))
+        sizes = [int(size) for size in shape.reshape(-1)]
+        if not isinstance(value, np.ndarray) or value.size != 1 or len(sizes) > _MAX_RANK or min(sizes, default=1) < 1:
+            raise ValueError(f"ConstantOfShape {node.name!r}: no number repeated to a shape")
+        self.filled += prod(sizes) * value.itemsize
+        if self.filled > _MOST_FILLED:
+            raise ValueError(f"its ConstantOfShape nodes ask for more than {_MOST_FILLED:,} bytes of one number each")
+        return np.broadcast_to(value.reshape(()), sizes)
 
     def _keep(self, output: str, array: Array, name: str) -> None:
         self.constants[output], self.names[output] = array, name

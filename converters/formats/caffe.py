@@ -13,11 +13,13 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from converters.formats import NativeFile
 from converters.formats._caffe_saved import as_saved
+from converters.sniff import is_hdf5
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
@@ -30,6 +32,7 @@ from zoo.frameworks.caffe import (
     with_images,
 )
 from zoo.layers import ModelSpec, Shape
+from zoo.registry import imported
 from zoo.shapes import parameter_table
 from zoo.wire.caffemodel import StoredLayer, read_blob, read_layers
 from zoo.wire.mapped import mapped
@@ -49,7 +52,7 @@ def read(path: Path) -> NativeFile:
     """
     net = _network_beside(path)
     try:
-        layers = read_layers(mapped(path))
+        layers = _layers_of_hdf5(path) if is_hdf5(path) else read_layers(mapped(path))
         tensors = dict[str, Array]()
         for layer in layers:
             transposed = layer.transposed or (layer.transposed is None and net and layer.name in net.transposed)
@@ -101,6 +104,20 @@ def read_network(path: str | PathLike[str]) -> CaffeNet:
     height, width = mean_CHW.shape[1:]
     source = f"{found[0].name}, {width} x {height}, of which the mean of each channel is used"
     return with_images(net, images.with_mean(mean_BGR, min(height, width)), source)
+
+
+def _layers_of_hdf5(path: Path) -> list[StoredLayer]:
+    """A snapshot with ``snapshot_format: HDF5``: ``data/<layer>/<blob>`` (net.cpp, `ToHDF5`)."""
+    found = cast(Any, imported("zoo.wire.hdf5", "keras")).read_hdf5(path, path.stat().st_size)
+    layers = dict[str, StoredLayer]()
+    for where, array in found.arrays.items():
+        root, _, rest = where.partition("/")
+        name, _, index = rest.rpartition("/")
+        layer = layers.setdefault(name, StoredLayer(name=name))
+        if root != "data" or not name or index != str(len(layer.blobs)):
+            raise ValueError(f"{where} is no blob of a layer")
+        layer.blobs.append(array)
+    return list(layers.values())
 
 
 def _network_beside(path: Path) -> CaffeNet | None:

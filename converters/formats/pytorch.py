@@ -19,8 +19,9 @@ from torch import Tensor
 
 from converters.formats import NativeFile
 from converters.tensormap import Entry
-from converters.torchvision_names import native_names
+from converters.torchvision_names import is_count, state_entries
 from converters.weights import Array, Weights
+from zoo.arrays import BFLOAT16
 from zoo.errors import FileFormatError
 from zoo.frameworks.pytorch import parameter_names, state_dict
 from zoo.layers import ModelSpec
@@ -32,8 +33,17 @@ HOLDS_NETWORK = ()
 
 _LOG = logging.getLogger(__name__)
 
-# The keys under which training scripts, Lightning's first among them, put the state dict beside other things.
-_WRAPPED = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
+# The keys under which training scripts, Lightning's first among them, put the state dict beside other things,
+_WRAPPED = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
+# and those under which they put moving averages of it (torchvision's references, timm, Swin and others).
+_AVERAGES = (
+    *("model_ema", "ema", "state_dict_ema", "model_ema_state_dict", "ema_state_dict", "ema_model", "averaged_model"),
+    *("swa_model", "swa_state_dict"),
+)
+
+# What float32 may be made of, and how NumPy sees it.
+_KINDS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
 # A record's checksum is read this many bytes at a time.
 _CHUNK = 1 << 20
@@ -41,29 +51,38 @@ _CHUNK = 1 << 20
 
 def read(path: Path) -> NativeFile:
     """The tensors of a state dict, which may sit in a training script's dictionary; see `WeightsFormat.read`."""
-    state, problems = _state(path, _load(path)), list[str]()
-    tensors = dict[str, Array]()
+    state, averages = _states(path, _load(path))
+    return NativeFile(tensors=_tensors(path, state), averages=None if averages is None else _tensors(path, averages))
+
+
+def _tensors(path: Path, state: Mapping[str, object]) -> dict[str, Array]:
+    tensors, problems = dict[str, Array](), list[str]()
     for name, tensor in state.items():
-        problem = _problem(name, tensor)
+        problem = _problem(tensor)
         if problem:
             problems.append(f"{name} {problem}")
         else:
-            tensors[name] = cast(Tensor, tensor).detach().numpy()
+            tensors[name] = _array(cast(Tensor, tensor).detach())
     if problems:
         raise FileFormatError(path, "; ".join(problems))
-    return NativeFile(tensors=tensors)
+    return tensors
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.view(torch.int16).numpy().view(BFLOAT16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
     """The keys of the live module, torchvision's, or either under a wrapper; see `WeightsFormat.entries`."""
     own = parameter_names(spec)
-    names = own if tensors is None else native_names(own, tensors)
-    return [Entry(canonical=canonical, native=native) for canonical, native in names.items()]
+    if tensors is not None:
+        return state_entries(spec, own, tensors)
+    return [Entry(canonical=canonical, native=native) for canonical, native in own.items()]
 
 
 def ignored(name: str) -> bool:
-    """A batch normalisation's count of the batches it has seen."""
-    return name.endswith(".num_batches_tracked")
+    """A counter: of the batches a normalisation has seen, of the models an average is of."""
+    return is_count(name)
 
 
 def write(path: Path, weights: Weights) -> None:
@@ -135,26 +154,31 @@ def _reason(error: Exception) -> str:
     return f"is damaged or no PyTorch file ({detail[:120]})"
 
 
-def _state(path: Path, loaded: object) -> Mapping[str, object]:
-    """The state dict among what a file holds."""
+def _states(path: Path, loaded: object) -> tuple[Mapping[str, object], Mapping[str, object] | None]:
+    """The state dict among what a file holds, and the moving averages beside it, if there are any."""
     if not isinstance(loaded, dict):
         raise FileFormatError(path, f"holds a {type(loaded).__name__}, expected a state dict (name -> tensor)")
     found = cast("dict[object, Any]", loaded)
-    if not any(isinstance(value, Tensor) for value in found.values()):
-        for key in _WRAPPED:
-            if isinstance(found.get(key), dict):
-                rest = ", ".join(str(other) for other in found if other != key)
-                _LOG.info("%s: %r taken as the state dict; left out: %s", path, key, rest or "nothing")
-                return _state(path, found[key])
+    key = next((key for key in _WRAPPED if isinstance(found.get(key), dict)), None)
+    averaged = next((key for key in _AVERAGES if isinstance(found.get(key), dict)), None)
+    if key is None and averaged is not None:
+        _LOG.info("%s: %r, a moving average, is all there is; taken", path, averaged)
+        key, averaged = averaged, None
+    if key is not None:
+        rest = ", ".join(str(other) for other in found if other not in (key, averaged))
+        beside = f", {averaged!r} as its moving averages" if averaged else ""
+        _LOG.info("%s: %r taken as the state dict%s; left out: %s", path, key, beside, rest or "nothing")
+        state, inner = _states(path, found[key])
+        return state, inner if averaged is None else _states(path, found[averaged])[0]
     if not found:
         raise FileFormatError(path, "holds an empty state dict")
     if not all(isinstance(key, str) for key in found):
         raise FileFormatError(path, "holds a dictionary whose keys are not names, expected a state dict")
-    return cast("dict[str, object]", found)
+    return cast("dict[str, object]", found), None
 
 
-def _problem(name: str, value: object) -> str | None:
-    """Why a value of a state dict is no plain float32 tensor."""
+def _problem(value: object) -> str | None:
+    """Why a value of a state dict is no plain tensor of numbers."""
     if not isinstance(value, Tensor):
         return f"is a {type(value).__name__}, expected a tensor"
     if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
@@ -163,6 +187,6 @@ def _problem(name: str, value: object) -> str | None:
         return f"has shape {tuple(value.shape)}, which is more than its stored numbers"
     if value.dim() > 8:
         return f"has {value.dim()} axes, more than any parameter"
-    if value.dtype != torch.float32 and not ignored(name):
-        return f"is {str(value.dtype).removeprefix('torch.')}, expected float32 (convert it with model.float())"
+    if value.dtype not in _KINDS + _INTEGERS:
+        return f"is {str(value.dtype).removeprefix('torch.')}, expected float32, or what can become it"
     return None

@@ -17,8 +17,9 @@ import numpy as np
 
 from converters.formats import NativeFile
 from converters.tensormap import Entry
-from converters.torchvision_names import native_names
+from converters.torchvision_names import is_count, state_entries
 from converters.weights import Array, Weights
+from zoo.arrays import BFLOAT16
 from zoo.errors import FileFormatError, ZooError
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes, parameter_table
@@ -39,6 +40,7 @@ _TYPES = {
     "F64": "<f8",
     "F32": "<f4",
     "F16": "<f2",
+    "BF16": BFLOAT16,
     "I64": "<i8",
     "I32": "<i4",
     "I16": "<i2",
@@ -144,17 +146,14 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
     """Canonical names as they are; somebody's state dict (torchvision's, say) through PyTorch's table."""
     table = parameter_table(spec)
     if tensors is None or all(name in tensors for name in table):
-        names = {name: name for name in table}
-    else:
-        names = native_names(
-            {name: f"{name.removesuffix(row.role)}{row.torch}" for name, row in table.items()}, tensors
-        )
-    return [Entry(canonical=name, native=native) for name, native in names.items()]
+        return [Entry(canonical=name, native=name) for name in table]
+    own = {name: f"{name.removesuffix(row.role)}{row.torch}" for name, row in table.items()}
+    return state_entries(spec, own, tensors)
 
 
 def ignored(name: str) -> bool:
-    """BatchNorm's step counter, which PyTorch keeps among the weights."""
-    return name.endswith("num_batches_tracked")
+    """A counter that PyTorch keeps among the weights."""
+    return is_count(name)
 
 
 def write(path: Path, weights: Weights) -> None:

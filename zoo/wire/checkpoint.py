@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.arrays import Array
+from zoo.arrays import BFLOAT16, Array
 from zoo.errors import FileFormatError
 from zoo.wire.arrayfile import write_numbers
 from zoo.wire.mapped import mapped, release
@@ -24,7 +24,7 @@ from zoo.wire.table import crc32c, masked, read_table, write_table
 
 _UINT32 = struct.Struct("<I")
 _FLOAT = 1
-# types.proto. What NumPy does not have (strings, bfloat16, resources) is kept as bytes: it is no weight of anything.
+# types.proto. What NumPy does not have (strings, resources) is kept as bytes: it is no weight of anything.
 _TYPES = {
     _FLOAT: "<f4",
     2: "<f8",
@@ -35,6 +35,7 @@ _TYPES = {
     8: "<c8",
     9: "<i8",
     10: "?",
+    14: BFLOAT16,
     17: "<u2",
     18: "<c16",
     19: "<f2",

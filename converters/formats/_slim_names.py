@@ -1,0 +1,122 @@
+"""Where each parameter sits among the variables that TensorFlow and those after it keep, whoever built the graph."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from converters.tensormap import Entry
+from converters.weights import Array
+from zoo.frameworks.tf_slim import Variable, identifier, variables
+from zoo.layers import Conv, ModelSpec
+
+# The last part of a slot's name, under the variable it belongs to: what tf.train's optimizers keep.
+_SLOTS = re.compile(
+    r"[^/]/(Momentum|RMSProp|Adam|Adagrad|AdagradDA|Adadelta|Ftrl|ProximalAdagrad|LARSOptimizer"
+    r"|biased)(_\d+)?$"
+)
+_COUNTERS = re.compile(
+    r"(^|/)(global_step|local_step|save_counter|learning_rate|beta[12]_power|_CHECKPOINTABLE_OBJECT_GRAPH)(_\d+)?$"
+)
+# What Keras calls layers that have no name, and an object checkpoint those of a model.
+_AUTOMATIC = re.compile(r"(?:^|/)(conv2d|dense|layer_with_weights)(?:[-_](\d+))?$")
+# slim's names, and those of tf.layers for the same variables.
+_ALIASES = {"weights": "kernel", "biases": "bias"}
+
+
+def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
+    """Where each canonical parameter sits.
+
+    In a file to be written: the variables of the slim model, in a scope of the network's name. Among the tensors of a
+    file: in whatever scope most of them are found, under slim's names or those of tf.layers, dense layers as
+    convolutions or as matrices (whose rows then run over H, W, C).
+    """
+    ours = variables(spec)
+    if tensors is None:
+        return [_entry(variable, f"{identifier(spec.name)}/{variable.name}", variable.layout) for variable in ours]
+    scope = _scope(identifier(spec.name), ours, tensors)
+    if not any(scope + name in tensors for variable in ours for name in _names(variable)):
+        counted = _counted(spec, ours, tensors)
+        if counted:
+            return counted
+    found = list[Entry]()
+    for variable in ours:
+        names = [scope + name for name in _names(variable)]
+        native = next((name for name in names if name in tensors), names[0])
+        found.append(_entry(variable, native, _layout(variable, tensors.get(native))))
+    return found
+
+
+def _names(variable: Variable) -> Iterator[str]:
+    yield variable.name
+    layer, _, kind = variable.name.rpartition("/")
+    if kind in _ALIASES:
+        yield f"{layer}/{_ALIASES[kind]}"
+
+
+def _counted(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array]) -> list[Entry]:
+    """By the numbers Keras gives to layers without names, where it has counted as many of each kind; else nothing."""
+    numbered = list[tuple[str, int, str]]()
+    for stem in dict.fromkeys(name.rpartition("/")[0] for name in tensors if not ignored(name)):
+        found = _AUTOMATIC.search(stem)
+        if not found:
+            return []
+        numbered.append((found[1], int(found[2] or 0), stem))
+    stems = [(kind, stem) for kind, _, stem in sorted(numbered)]
+    layers = list(dict.fromkeys(variable.parameter.rpartition(".")[0] for variable in ours))
+    if stems and stems[0][0] == "layer_with_weights":
+        kinds = dict.fromkeys(layers, "layer_with_weights")
+    else:
+        kinds = {layer: "conv2d" if isinstance(spec.layer(layer), Conv) else "dense" for layer in layers}
+    named = dict[str, str]()
+    for kind in dict.fromkeys(kinds.values()):
+        mine, theirs = [layer for layer in layers if kinds[layer] == kind], [stem for k, stem in stems if k == kind]
+        if len(mine) != len(theirs):
+            return []
+        named |= dict(zip(mine, theirs, strict=True))
+    if len(named) != len(stems):
+        return []
+    table = list[Entry]()
+    for variable in ours:
+        layer, kind = named[variable.parameter.rpartition(".")[0]], variable.name.rpartition("/")[2]
+        native = f"{layer}/{_ALIASES.get(kind, kind)}"
+        table.append(replace(_entry(variable, native, _layout(variable, tensors.get(native))), by_order=True))
+    return table
+
+
+def _scope(name: str, ours: list[Variable], tensors: Mapping[str, Array]) -> str:
+    """What precedes the layers' names, slash included: what most variables share, the network's name in doubt."""
+    endings = {ending for variable in ours for ending in _names(variable)}
+    votes = Counter[str]()
+    for tensor in tensors:
+        parts = tensor.split("/")
+        for i in range(len(parts)):
+            if "/".join(parts[i:]) in endings:
+                votes["".join(f"{part}/" for part in parts[:i])] += 1
+    return min(votes, key=lambda scope: (-votes[scope], scope != f"{name}/", scope), default=f"{name}/")
+
+
+def _layout(variable: Variable, tensor: Array | None) -> str:
+    rank = None if tensor is None else tensor.ndim
+    match variable.layout:
+        case "HWCO" if rank == 2:
+            return "(HWC)O"
+        case "11IO" if rank == 2:
+            return "IO"
+        case "IO" if rank == 4:
+            return "11IO"
+        case layout:
+            return layout
+
+
+def _entry(variable: Variable, native: str, layout: str) -> Entry:
+    return Entry(
+        canonical=variable.parameter, native=native, axes=variable.axes, native_axes=layout, sizes=variable.sizes
+    )
+
+
+def ignored(name: str) -> bool:
+    """Optimizer slots and counters."""
+    return bool(_SLOTS.search(name) or _COUNTERS.search(name))

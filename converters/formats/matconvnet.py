@@ -1,0 +1,109 @@
+"""MatConvNet's networks, ``.mat`` of MATLAB 5 to 7, to read: the ``layers`` of a SimpleNN, with their weights.
+
+A filter bank is H x W x I x O, and so is a dense layer, a convolution over its whole input: as in TF-slim. Format:
+matconvnet ``matlab/simplenn/vl_simplenn.m``; MathWorks, "MAT-File Level 5 File Format".
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from converters.formats import NativeFile, _slim_names
+from converters.tensormap import Entry
+from converters.weights import Array, Weights
+from zoo.errors import FileFormatError, UnsupportedError
+from zoo.layers import ModelSpec
+from zoo.registry import imported
+from zoo.wire.mapped import mapped
+
+READ_SUFFIXES = (".mat",)
+
+# The header of a file, and an element's tag: its kind and its bytes. Kind 15 is packed with zlib.
+_HEADER, _TAG, _COMPRESSED = 128, struct.Struct("<II"), 15
+# Packed elements may not unfold to more than this beyond twice the file.
+_UNFOLDED, _PIECE = 1 << 27, 1 << 20
+
+
+def read(path: Path) -> NativeFile:
+    """The filters and biases of every layer, as ``layer/weights`` and ``layer/biases``.
+
+    Raises:
+        FileFormatError: it is missing or damaged, of MATLAB 7.3, or no network of layers.
+    """
+    data = mapped(path)
+    if bytes(data[:10]) == b"MATLAB 7.3":
+        raise FileFormatError(path, "is of MATLAB 7.3, which is not read; load it in MATLAB, and save it with -v7")
+    matlab = cast(Any, imported("scipy.io", "mat"))
+    try:
+        _check_unfolded(data)
+        found = matlab.loadmat(str(path), variable_names=["layers", "net"])
+        tensors = _layers(found["net"]["layers"][0, 0] if "net" in found else found["layers"])
+    except Exception as error:  # whatever a damaged file can raise in scipy
+        told = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FileFormatError(path, f"no network of MatConvNet that can be read: {told}") from error
+    return NativeFile(tensors=tensors)
+
+
+def _check_unfolded(data: memoryview) -> None:
+    """Refuse what would fill the memory: scipy unpacks whatever there is."""
+    allowed, position = 2 * len(data) + _UNFOLDED, _HEADER
+    while position + _TAG.size <= len(data):
+        kind, size = _TAG.unpack_from(data, position)
+        if kind == _COMPRESSED:
+            unpacker, rest = zlib.decompressobj(), bytes(data[position + _TAG.size : position + _TAG.size + size])
+            while rest and allowed >= 0:
+                allowed -= len(unpacker.decompress(rest, _PIECE))
+                rest = unpacker.unconsumed_tail
+        position += _TAG.size + size
+        if allowed < 0:
+            raise ValueError("it would unfold to far more than its size")
+
+
+def _layers(cells: Any) -> dict[str, Array]:
+    tensors = dict[str, Array]()
+    for cell in cells.reshape(-1):
+        layer = cell[0, 0]
+        fields = layer.dtype.names or ()
+        name = str(layer["name"].reshape(-1)[0]) if "name" in fields else ""
+        parts: list[Any] = []
+        if "weights" in fields:
+            parts = list(layer["weights"].reshape(-1))
+        elif "filters" in fields:  # before the format's version of 2015
+            parts = [layer["filters"], layer["biases"]]
+        if len(parts) > 2 or (parts and not name):
+            raise ValueError(f"layer {name!r} has {len(parts)} arrays, expected filters and biases")
+        for kind, array in zip(("weights", "biases"), parts, strict=False):
+            if array.dtype.kind not in "fiu" or f"{name}/{kind}" in tensors:
+                raise ValueError(f"{name}/{kind} is there twice, or holds no numbers")
+            # MATLAB leaves out axes of one at the end, and has no arrays of one axis.
+            whole = array.reshape(array.shape + (1,) * (4 - array.ndim))
+            tensors[f"{name}/{kind}"] = whole if kind == "weights" else array.reshape(-1)
+    if not tensors:
+        raise ValueError("none of its layers has weights")
+    return tensors
+
+
+def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
+    """As in a checkpoint of TF-slim."""
+    return _slim_names.entries(spec, tensors)
+
+
+def ignored(name: str) -> bool:
+    """Nothing: layers hold weights alone."""
+    return False
+
+
+def write(path: Path, weights: Weights) -> None:
+    """Not offered."""
+    raise UnsupportedError(
+        f"{path}: MatConvNet's files are read, not written; write .npz, which Python can save as .mat"
+    )
+
+
+def main_file(path: Path) -> Path:
+    """The file itself."""
+    return path

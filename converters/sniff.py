@@ -1,0 +1,141 @@
+"""What a weights file is, told by its bytes: its suffix is only what somebody called it."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zipfile
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+from zoo.errors import FileFormatError
+from zoo.registry import imported
+from zoo.wire.mapped import mapped
+from zoo.wire.protobuf import BYTES, VARINT, fields
+
+# So many bytes tell most kinds; a tar archive says what it is at byte 257.
+_HEAD = 512
+_NUMPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
+# The number that torch.save wrote first before 1.6, as a pickle of its own (torch/serialization.py, MAGIC_NUMBER).
+_TORCH = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+# The last bytes of a table, which a checkpoint's index is, and a V1 checkpoint (tensorflow/core/lib/io/format.h).
+_TABLE = struct.pack("<Q", 0xDB4775248B80FB57)
+# safetensors: the length of the header, then the header, a JSON object.
+_LENGTH = struct.Struct("<Q")
+# So many fields of a protobuf are looked at: more than any network has layers.
+_FIELDS = 10_000
+_MODEL_GRAPH, _NET_NAME, _NET_LAYERS, _NET_LAYER = 7, 1, 2, 100
+_SOLVER_ITER, _SOLVER_NET, _SOLVER_HISTORY = 1, 2, 3
+
+_SOLVER = "is a solver's state, its momenta and no weights; these are in {}.caffemodel beside it"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_MATLAB = b"MATLAB "
+
+# How a file begins that is no weights -> what it is, and what to do.
+_OTHERS = {
+    # git-lfs, docs/spec.md
+    b"version https://git-lfs.github.com/spec/": "a pointer of Git LFS in the place of the file; get it with: "
+    "git lfs pull",
+    b"<!doctype html": "a web page in the place of the file; open its address in a browser, and download the file",
+    b"<html": "a web page in the place of the file; open its address in a browser, and download the file",
+    b"\x1f\x8b": "packed with gzip; unpack it first",
+    b"BZh": "packed with bzip2; unpack it first",
+    b"\xfd7zXZ": "packed with xz; unpack it first",
+    b"7z\xbc\xaf": "packed with 7-Zip; unpack it first",
+}
+
+
+def sniffed(path: Path) -> str | None:
+    """The format (a file of `converters.formats`) that the bytes of a file, or the files of a folder, tell.
+
+    Returns:
+        None where there is no such file, or where its bytes tell nothing.
+
+    Raises:
+        FileFormatError: it is something else, which is named with what to do.
+    """
+    if path.with_name(path.name + ".index").is_file():
+        return "tf_slim"
+    if path.is_dir():
+        return "tf_slim" if _is_checkpoint_folder(path) else None
+    if not path.is_file() or not path.stat().st_size:
+        return None
+    data = mapped(path)
+    head = bytes(data[:_HEAD])
+    for start, what in _OTHERS.items():
+        if head.lstrip()[: len(start)].lower() == start.lower():
+            raise FileFormatError(path, f"is {what}")
+    if head[257:262] == b"ustar":
+        raise FileFormatError(path, "is a tar archive; unpack it first")
+    if is_hdf5(path):
+        return _in_hdf5(path)
+    return _by_head(path, head, len(data)) or _by_structure(path, data)
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5."""
+    with path.open("rb") as file:
+        return file.read(len(_HDF5)) == _HDF5
+
+
+def _in_hdf5(path: Path) -> str:
+    try:
+        groups = cast(Any, imported("zoo.wire.hdf5", "keras")).top_names(path)
+    except ValueError as error:
+        raise FileFormatError(path, str(error)) from error
+    if {"learned_net", "history"} & groups:
+        raise FileFormatError(path, _SOLVER.format(path.stem))
+    return "caffe" if groups == {"data"} else "keras"
+
+
+def _is_checkpoint_folder(path: Path) -> bool:
+    return (path / "variables" / "variables.index").is_file() or (path / "checkpoint").is_file()
+
+
+def _by_head(path: Path, head: bytes, size: int) -> str | None:
+    if head.startswith(_NUMPY):
+        return "numpy"
+    if head.startswith(_MATLAB):
+        return "matconvnet"
+    if head.startswith(_ZIP):
+        return _in_zip(path)
+    if head[:1] == b"\x80" and head[2:].startswith(_TORCH):
+        return "pytorch"
+    if len(head) > _LENGTH.size and head[_LENGTH.size : _LENGTH.size + 1] == b"{":
+        return "safetensors" if _LENGTH.unpack_from(head)[0] <= size - _LENGTH.size else None
+    return None
+
+
+def _in_zip(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return None  # cut short: its reader says where
+    # torch finds its records whatever their case.
+    if any(re.search(r"(^|/)(data|constants)\.pkl$", name, re.IGNORECASE) for name in names):
+        return "pytorch"
+    if "model.weights.h5" in names:
+        return "keras"
+    if names and all(name.endswith(".npy") for name in names):
+        return "numpy"
+    return None
+
+
+def _by_structure(path: Path, data: memoryview) -> str | None:
+    if bytes(data[-len(_TABLE) :]) == _TABLE:
+        return "tf_slim"
+    found = dict[int, int]()
+    try:
+        for number, kind, _ in islice(fields(data), _FIELDS):
+            found.setdefault(number, kind)
+    except ValueError:
+        return None
+    if found.get(_MODEL_GRAPH) == BYTES and found.get(_NET_NAME, VARINT) == VARINT:
+        return "onnx"
+    solver = {_SOLVER_ITER: VARINT, _SOLVER_HISTORY: BYTES}
+    if solver.items() <= found.items() and found.get(_SOLVER_NET, BYTES) == BYTES:
+        raise FileFormatError(path, _SOLVER.format(path.stem))
+    is_named = found.get(_NET_NAME) == BYTES
+    return "caffe" if _NET_LAYER in found or (_NET_LAYERS in found and is_named) else None

@@ -1,0 +1,220 @@
+"""Keras' files, TensorFlow 2's checkpoints and Caffe's HDF5, as their own writers write them; and hostile HDF5."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from converters.convert import load, save
+from converters.formats import keras as files
+from converters.sniff import sniffed
+from converters.weights import Weights
+from tests.small import small_weights
+from zoo.errors import FileFormatError, WeightsError, ZooError
+from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU
+from zoo.wire.hdf5 import read_hdf5
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+tf: Any = pytest.importorskip("tensorflow")
+keras: Any = tf.keras
+h5: Any = h5py
+
+SPEC = ModelSpec(
+    name="two",
+    title="two",
+    inputs=(Input(shape=(3, 10, 10)),),
+    layers=(
+        Conv(name="conv1", out_channels=4, kernel=(3, 3)),
+        ReLU(name="relu1"),
+        Conv(name="conv2", out_channels=6, kernel=(3, 3), groups=2),
+        Pool(name="pool2", mode="max", kernel=(2, 2), stride=(2, 2)),
+        Dense(name="fc6", out_features=7),
+        Dense(name="fc7", out_features=7),
+    ),
+)
+
+
+def network(named: bool) -> Any:
+    def name(text: str) -> dict[str, str]:
+        return {"name": text} if named else {}
+
+    model = keras.Sequential(
+        [
+            keras.layers.Input((10, 10, 3)),
+            keras.layers.Conv2D(4, 3, activation="relu", **name("conv1")),
+            keras.layers.Conv2D(6, 3, groups=2, **name("conv2")),
+            keras.layers.MaxPooling2D(2),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.5, seed=1),
+            keras.layers.Dense(7, **name("fc6")),
+            keras.layers.Dense(7, **name("fc7")),
+        ]
+    )
+    rng = np.random.default_rng(3)
+    model.set_weights([rng.normal(size=weight.shape).astype("f") for weight in model.get_weights()])
+    return model
+
+
+def wanted(model: Any) -> dict[str, Any]:
+    kernels = [np.asarray(weight) for weight in model.get_weights() if weight.dtype == np.float32]
+    maps = kernels[4].reshape(3, 3, 6, 7).transpose(3, 2, 0, 1).reshape(7, -1)
+    return {
+        "conv1.weight": kernels[0].transpose(3, 2, 0, 1),
+        "conv2.weight": kernels[2].transpose(3, 2, 0, 1),
+        "fc6.weight": maps,
+        "fc7.weight": kernels[6].T,
+        **{f"{name}.bias": kernels[i] for name, i in (("conv1", 1), ("conv2", 3), ("fc6", 5), ("fc7", 7))},
+    }
+
+
+def assert_read(path: Path, model: Any) -> None:
+    found = load(path, spec=SPEC)
+    for name, tensor in wanted(model).items():
+        np.testing.assert_array_equal(np.asarray(found.tensors[name]), tensor, name)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_every_file_that_keras_writes(tmp_path: Path, named: bool, caplog: pytest.LogCaptureFixture) -> None:
+    keras.backend.clear_session()
+    network(False)  # automatic names go on counting: conv2d_2, dense_2
+    model = network(named)
+    model.compile(optimizer=keras.optimizers.SGD(momentum=0.9), loss="mse")
+    model.fit(np.zeros((2, 10, 10, 3), "f"), np.zeros((2, 7), "f"), verbose=0)
+    for name in ("m.keras", "m.weights.h5", "m.h5"):
+        (model.save_weights if "weights" in name else model.save)(tmp_path / name)
+        shutil.move(tmp_path / name, tmp_path / "renamed.bin")
+        assert sniffed(tmp_path / "renamed.bin") == "keras"
+        assert_read(tmp_path / "renamed.bin", model)
+    tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(str(tmp_path / "ckpt"))
+    assert_read(tmp_path / "ckpt-1", model)
+    assert_read(tmp_path, model)
+    tf.saved_model.save(model, str(tmp_path / "saved"))
+    assert_read(tmp_path / "saved", model)
+    assert ("matched by order" in caplog.text) == (not named)
+
+
+def test_another_count_of_layers_is_not_matched(tmp_path: Path) -> None:
+    keras.backend.clear_session()
+    network(False).save(tmp_path / "m.keras")
+    with pytest.raises(WeightsError, match="is missing"):
+        load(tmp_path / "m.keras", spec=ModelSpec(name="a", title="a", inputs=SPEC.inputs, layers=SPEC.layers[:-1]))
+
+
+def test_channels_first_is_refused(tmp_path: Path) -> None:
+    model = keras.Sequential(
+        [keras.layers.Input((3, 9, 9)), keras.layers.Conv2D(4, 3, data_format="channels_first", name="conv1")]
+    )
+    for name in ("m.keras", "m.h5"):
+        model.save(tmp_path / name)
+        with pytest.raises(FileFormatError, match="channels first"):
+            files.read(tmp_path / name)
+
+
+def test_keras_is_not_written(tmp_path: Path) -> None:
+    weights = small_weights("alexnet_mini")
+    for name in ("w.keras", "w.h5", "w.mat"):
+        with pytest.raises(ZooError, match="read here, not written"):
+            save(weights, tmp_path / name)
+    with pytest.raises(ZooError, match="are read, not written"):
+        save(weights, tmp_path / "w.bin", to_format="keras")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_snapshot_of_caffe_in_hdf5(tmp_path: Path) -> None:
+    weights = small_weights("alexnet_mini")
+    path = tmp_path / "snap_iter_5.caffemodel.h5"
+    with h5.File(path, "w") as file:
+        for name, tensor in weights.tensors.items():
+            layer, _, role = name.rpartition(".")
+            file.create_dataset(f"data/{layer}/{int(role == 'bias')}", data=tensor)
+        file.create_group("data/relu1")
+    found: Weights = load(path, spec=weights.spec)
+    for name, tensor in weights.tensors.items():
+        np.testing.assert_array_equal(np.asarray(found.tensors[name]), np.asarray(tensor))
+    with h5.File(tmp_path / "a.solverstate.h5", "w") as file:
+        file.create_group("history")
+        file["learned_net"] = "snap_iter_5.caffemodel.h5"
+    with pytest.raises(FileFormatError, match="solver's state"):
+        load(tmp_path / "a.solverstate.h5")
+    with h5.File(path, "w") as file:
+        file.create_dataset("data/conv1/1", data=np.zeros(3))
+    with pytest.raises(FileFormatError, match="no blob of a layer"):
+        load(path)
+
+
+def hostile(kind: str, file: Any, folder: Path) -> None:
+    match kind:
+        case "external link":
+            file["layers"] = h5.ExternalLink("other.h5", "/")
+        case "soft link":
+            file["layers"] = h5.SoftLink("/somewhere")
+        case "external storage":
+            (folder / "secret").write_bytes(bytes(400))
+            file.create_dataset("w", (100,), "f", external=[(str(folder / "secret"), 0, 400)])
+        case "virtual":
+            layout = h5.VirtualLayout((100,), "f")
+            layout[:] = h5.VirtualSource(str(folder / "other.h5"), "w", (100,))
+            file.create_virtual_dataset("w", layout)
+        case "endless":
+            file.create_dataset("w", (1 << 40,), "f", chunks=(1 << 20,), compression="gzip")
+        case "unwritten":
+            file.create_dataset("w", (1 << 40,), "f")
+        case "plugin":
+            created = h5.h5p.create(h5.h5p.DATASET_CREATE)
+            created.set_chunk((4,))
+            created.set_filter(32001, h5.h5z.FLAG_OPTIONAL)
+            h5.h5d.create(file.id, b"w", h5.h5t.NATIVE_FLOAT, h5.h5s.create_simple((4,)), created)
+        case "objects":
+            file.create_dataset("w", (3,), h5.string_dtype())
+        case "cycle":
+            file.create_group("a")["a"] = file["/"]
+        case _:
+            raise AssertionError(kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("external link", "leads elsewhere"),
+        ("soft link", "leads elsewhere"),
+        ("external storage", "in another file"),
+        ("virtual", "in another file"),
+        ("endless", "larger than what is stored"),
+        ("unwritten", "larger than what is stored"),
+        ("plugin", "not built into HDF5"),
+        ("objects", "arrays of numbers alone"),
+        ("cycle", "nested without end"),
+    ],
+)
+def test_hdf5_that_leads_elsewhere_is_refused(tmp_path: Path, kind: str, told: str) -> None:
+    with h5.File(tmp_path / "a.h5", "w") as file:
+        hostile(kind, file, tmp_path)
+    with pytest.raises(FileFormatError, match=told) as caught:
+        load(tmp_path / "a.h5")
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_hdf5_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
+    with h5.File(tmp_path / "a.h5", "w") as file:
+        for i, name in enumerate(("conv1", "fc6")):
+            file[f"layers/l{i}/vars/0"] = np.arange(600.0).reshape(20, 30)
+            file[f"layers/l{i}/vars"].attrs["name"] = name
+    whole, rng, refused = (tmp_path / "a.h5").read_bytes(), np.random.default_rng(2), 0
+    damaged = [whole[:size] for size in rng.integers(9, len(whole), 40)]
+    damaged += [whole[:at] + rng.bytes(3) + whole[at + 3 :] for at in rng.integers(8, 3000, 200)]
+    for data in damaged:
+        (tmp_path / "b.h5").write_bytes(data)
+        try:
+            load(tmp_path / "b.h5", spec=SPEC)
+        except ZooError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused == len(damaged)
+    assert read_hdf5(tmp_path / "a.h5", len(whole)).texts == {
+        ("layers/l0/vars", "name"): "conv1",
+        ("layers/l1/vars", "name"): "fc6",
+    }

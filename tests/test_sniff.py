@@ -1,0 +1,115 @@
+"""What a file is, told by its bytes: every writer's own file under any name, in every command."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from converters.cli import main
+from converters.convert import load, same_bits, save
+from converters.formats import format_name
+from converters.sniff import sniffed
+from converters.weights import Weights
+from tests.small import small_weights
+from zoo.errors import FileFormatError, ZooError
+from zoo.frameworks import pytorch
+from zoo.frameworks.caffe import deploy_text
+
+WRITTEN = {
+    "w.safetensors": "safetensors",
+    "w.pt": "pytorch",
+    "w.caffemodel": "caffe",
+    "w.onnx": "onnx",
+    "w.npy": "numpy",
+    "w.npz": "numpy",
+}
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return small_weights("alexnet_mini")
+
+
+def same(one: Weights, other: Weights) -> bool:
+    return all(same_bits(np.asarray(one.tensors[name]), np.asarray(other.tensors[name])) for name in other.tensors)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("called", ["noname", "w.pth.tar", "w.ckpt", "w.caffemodel", "w.onnx"])
+def test_a_renamed_file_is_what_it_was(tmp_path: Path, weights: Weights, name: str, called: str) -> None:
+    save(weights, tmp_path / name)
+    (tmp_path / "theirs").mkdir()
+    theirs = (tmp_path / name).rename(tmp_path / "theirs" / called)
+    assert format_name(theirs) == WRITTEN[name]
+    assert same(load(theirs, spec=weights.spec), weights)
+
+
+def test_the_old_format_of_pytorch_needs_no_suffix(tmp_path: Path, weights: Weights) -> None:
+    state = pytorch.state_dict(weights.spec, weights.tensors)
+    torch.save(state, tmp_path / "epoch=3.ckpt", _use_new_zipfile_serialization=False)
+    assert sniffed(tmp_path / "epoch=3.ckpt") == "pytorch"
+    assert same(load(tmp_path / "epoch=3.ckpt", spec=weights.spec), weights)
+
+
+def test_every_command_reads_a_file_of_any_name(
+    tmp_path: Path, weights: Weights, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(weights, tmp_path / "w.pt")
+    theirs = str((tmp_path / "w.pt").rename(tmp_path / "checkpoint.pth.tar"))
+    (tmp_path / "net.prototxt").write_text(deploy_text(weights.spec))
+    network = ("--prototxt", str(tmp_path / "net.prototxt"))
+    assert main(["convert", theirs, *network, "-o", str(tmp_path / "w.npz")]) == 0
+    assert main(["export", theirs, *network, "-o", str(tmp_path / "w.onnx"), "--no-verify"]) == 0
+    assert main(["verify", theirs, str(tmp_path / "w.npz"), *network]) == 0
+    assert main(["eval", theirs, *network, "--data", "digits"]) == 0
+    assert "PASSED" in capsys.readouterr().out
+
+
+def test_the_folder_of_a_checkpoint_is_its_last_one(tmp_path: Path, weights: Weights) -> None:
+    save(weights, tmp_path / "model.ckpt-7.ckpt")
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/elsewhere/model.ckpt-7.ckpt"\n')
+    assert same(load(tmp_path, spec=weights.spec), weights)
+    (tmp_path / "checkpoint").write_text("nothing\n")
+    with pytest.raises(FileFormatError, match=r"checkpoint\.index: no such file"):
+        load(tmp_path, spec=weights.spec)
+
+
+def test_a_saved_model_is_its_variables(tmp_path: Path, weights: Weights) -> None:
+    (tmp_path / "saved" / "variables").mkdir(parents=True)
+    save(weights, tmp_path / "saved" / "variables" / "variables.ckpt")
+    for path in (tmp_path / "saved" / "variables").iterdir():
+        path.rename(path.with_name(path.name.replace("variables.ckpt", "variables")))
+    assert same(load(tmp_path / "saved", spec=weights.spec), weights)
+    shutil.rmtree(tmp_path / "saved" / "variables")
+    with pytest.raises(ZooError, match="unknown format"):
+        load(tmp_path / "saved", spec=weights.spec)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"\n <!DOCTYPE HTML><title>Sign in</title>", "a web page"),
+        (b"<html>", "a web page"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"BZh9", "bzip2"),
+        (bytes(257) + b"ustar\x0000", "tar archive"),
+        (b"\x08\xf4\x03\x12\x0ca.caffemodel\x1a\x02\x28\x00", "solver's state"),
+    ],
+)
+def test_what_is_no_weights_is_called_by_its_name(tmp_path: Path, content: bytes, told: str) -> None:
+    for name in ("a.pth", "a"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FileFormatError, match=told) as caught:
+            load(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"PK\x03\x04", b"\x08", b"\x0a\x02", b"\xff" * 600, b"name: 'a'\n"])
+def test_bytes_that_tell_nothing_leave_it_to_the_suffix(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.onnx").write_bytes(content)
+    assert sniffed(tmp_path / "a.onnx") is None
+    assert format_name(tmp_path / "a.onnx") == "onnx"
+    assert format_name(tmp_path / "a.onnx", "caffe") == "caffe"

@@ -1,0 +1,121 @@
+"""HDF5 files: arrays by their path, read by h5py, with nothing in them followed or loaded.
+
+A file may lead elsewhere (external and soft links, external and virtual storage) or name a filter, which HDF5 would
+load as a plugin: all of that is refused before a number is read. Format: support.hdfgroup.org, "HDF5 File Format".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import h5py
+
+from zoo.arrays import Array
+
+# gzip, shuffle, fletcher32: built into HDF5, where others are loaded by their number.
+_FILTERS = {1, 2, 3}
+_MAX_DEPTH, _MAX_OBJECTS = 30, 100_000
+# deflate cannot unfold to more than this many times its size.
+_UNFOLDED = 1100
+_h5: Any = h5py
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a file holds.
+
+    Attributes:
+        arrays: path (``layers/conv2d/vars/0``) -> array.
+        texts: (path of a group or array, attribute) -> its text, or list of texts.
+    """
+
+    arrays: dict[str, Array] = field(default_factory=dict[str, Array])
+    texts: dict[tuple[str, str], str | list[str]] = field(default_factory=dict[tuple[str, str], "str | list[str]"])
+
+
+def read_hdf5(source: Path | BytesIO, size: int, skip: tuple[str, ...] = ()) -> Contents:
+    """Every array of a file of `size` bytes, and every attribute of text.
+
+    Args:
+        source: the file.
+        size: its bytes, which no array may outgrow.
+        skip: names of groups at the top that are passed over.
+
+    Raises:
+        ValueError: it is damaged, or leads out of the file.
+    """
+    contents = Contents()
+    try:
+        with _h5.File(source, "r") as file:
+            for path, item in _walk(file, "", 0, skip):
+                for name in item.attrs:
+                    text = _text(item.attrs[name])
+                    if text is not None:
+                        contents.texts[path, name] = text
+                if isinstance(item, _h5.Dataset):
+                    contents.arrays[path] = _array(path, item, size)
+                if len(contents.arrays) + len(contents.texts) > _MAX_OBJECTS:
+                    raise ValueError("it holds more objects than any network")
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
+        raise ValueError(f"HDF5 that is damaged: {' '.join(str(error).split())[:200]}") from error
+    return contents
+
+
+def top_names(path: Path) -> set[str]:
+    """The names at the top of a file; nothing else of it is read.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        with _h5.File(path, "r") as file:
+            return {str(name) for name in file}
+    except (OSError, RuntimeError, KeyError) as error:
+        raise ValueError(f"HDF5 that is damaged: {' '.join(str(error).split())[:200]}") from error
+
+
+def _walk(group: Any, path: str, depth: int, skip: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    yield path, group
+    if depth > _MAX_DEPTH:
+        raise ValueError("its groups are nested without end")
+    for name in group:
+        inner = f"{path}/{name}" if path else name
+        if inner in skip:
+            continue
+        if not isinstance(group.get(name, getlink=True), _h5.HardLink):
+            raise ValueError(f"{inner} leads elsewhere (a link), which is not followed")
+        item = group[name]
+        if isinstance(item, _h5.Group):
+            yield from _walk(item, inner, depth + 1, skip)
+        elif isinstance(item, _h5.Dataset):
+            yield inner, item
+
+
+def _array(path: str, item: Any, size: int) -> Array:
+    created = item.id.get_create_plist()
+    filters = [created.get_filter(i)[0] for i in range(created.get_nfilters())]
+    if item.is_virtual or item.external:
+        raise ValueError(f"the numbers of {path} lie in another file, which is not followed")
+    if not {*filters} <= _FILTERS:
+        raise ValueError(f"{path} is packed with a filter that is not built into HDF5 ({filters})")
+    if item.shape is None or item.dtype.kind not in "fiub":
+        raise ValueError(f"{path} holds {item.dtype}; arrays of numbers alone are read")
+    if item.nbytes > min(size, item.id.get_storage_size()) * (_UNFOLDED if filters else 1):
+        raise ValueError(f"{path} of shape {item.shape} is larger than what is stored of it")
+    return cast(Array, item[()]) if item.shape else cast(Array, item[()]).reshape(())
+
+
+def _text(value: Any) -> str | list[str] | None:
+    if isinstance(value, str | bytes):
+        return _decoded(value)
+    if getattr(value, "ndim", 0) == 1 and value.dtype.kind in "SO":
+        return [_decoded(item) for item in value.tolist() if isinstance(item, str | bytes)]
+    return None
+
+
+def _decoded(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
