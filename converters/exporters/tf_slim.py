@@ -59,7 +59,7 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
         opset: the ONNX operator set; 17 if left out.
 
     Raises:
-        UnsupportedError: the exporter cannot write that opset.
+        UnsupportedError: the exporter cannot write that opset, or an input of which only the size is read.
     """
     spec, opset = weights.spec, opset or OPSET
     if opset not in _OPSETS:
@@ -68,6 +68,10 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
     with tf.Graph().as_default() as graph, _quiet():
         built = _build(spec, outputs, canonical=True)
         definition, reads = _opened(graph, built.outputs)
+    nodes = {node.name for node in definition.node}
+    unread = [name for name, tensor in built.inputs.items() if tensor.partition(":")[0] not in nodes]
+    if unread:
+        raise UnsupportedError(f"{spec.name}: tf2onnx cannot keep {', '.join(unread)}, of which only the size is read")
     values = _values(weights)
     with _quiet():
         model, _ = tf2onnx.convert.from_graph_def(

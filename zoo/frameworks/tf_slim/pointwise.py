@@ -72,7 +72,7 @@ def _unary(layer: Unary, x: Expression, scope: str) -> Expression:
         case "bnll", ():
             return call("tf.nn.softplus", x, name=scope)
         case "elu", (alpha,):
-            below = call("tf.multiply", call("tf.expm1", call("tf.minimum", x, 0.0)), alpha)
+            below = call("tf.multiply", call("tf.nn.elu", call("tf.minimum", x, 0.0)), alpha)
             return call("tf.add", call("tf.nn.relu", x), below, name=scope)
         case "exp", (base, scale, shift):
             # As exp_layer.cpp: what overflows is the factor that reads x.
