@@ -315,6 +315,8 @@ def _reshaped(node: Node, arrays: list[Array]) -> Array:
     match node.op:
         case "Reshape":
             sizes = _listed(node, "shape", arrays)
+            if node.attributes.get("allowzero", 0) and 0 in sizes:
+                raise ValueError(f"Reshape {node.name!r}: allowzero with a size of 0 leaves nothing of a weight")
             return array.reshape([array.shape[i] if size == 0 else size for i, size in enumerate(sizes)])
         case "Squeeze":
             return np.squeeze(array, _listed(node, "axes", arrays) or None)
