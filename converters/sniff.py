@@ -75,8 +75,11 @@ def sniffed(path: Path) -> str | None:
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file is HDF5."""
-    with path.open("rb") as file:
-        return file.read(len(_HDF5)) == _HDF5
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_HDF5)) == _HDF5
+    except OSError as error:
+        raise FileFormatError(path, error.strerror or "cannot be read") from error
 
 
 def _in_hdf5(path: Path) -> str:
