@@ -77,8 +77,11 @@ class Case:
 
 
 def recomputed(spec: ModelSpec, weights: Mapping[str, Array], layer: Layer, known: Mapping[str, Array]) -> Array | None:
-    """The right answer to what the subject fed the layer; None where that does not fit the layer."""
-    reads = tuple(known[name] for name in spec.wiring()[layer.name])
+    """The right answer to what the subject fed the layer; None where that is not known, or does not fit the layer."""
+    names = spec.wiring()[layer.name]
+    if not known.keys() >= {*names}:
+        return None
+    reads = tuple(known[name] for name in names)
     return evaluate(Site(spec=spec, weights=weights, layer=layer, inputs=reads), Edit(layers=(layer,)))
 
 

@@ -112,7 +112,7 @@ class OnnxGraph:
         rows += -rows % (self.batch or rows)
         for i, piece in enumerate(pieces):
             nodes, sources = self._between(piece)
-            used = {name for node in nodes for name in node.input}
+            used = {name for node in nodes for name in _reads(node)}
             read = {name: fed[name][: piece.rows] for name in sources}
             read = {name: np.resize(array, (piece.rows, *array.shape[1:])) for name, array in read.items()}
             read |= {name: array for name, array in piece.reads.items() if name in used}
@@ -143,7 +143,7 @@ class OnnxGraph:
                 continue
             nodes.append(node)
             wanted.difference_update(node.output)
-            wanted.update(name for name in node.input if name and name not in piece.reads)
+            wanted.update(name for name in _reads(node) if name not in piece.reads)
         sources = {name for name in self.inputs if name in wanted}
         return nodes[::-1], sources
 
@@ -236,18 +236,33 @@ def _taken_out(model: Any) -> Iterator[tuple[str, Array]]:
 def _all_nodes(graph: Any) -> Iterator[Any]:
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _all_nodes(inner)
+        for inner in _bodies(node):
+            yield from _all_nodes(inner)
 
 
 def _renamed(node: Any, names: Mapping[str, str], own: str) -> Any:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     copy.name = own
-    copy.input[:] = [names.get(name, name) for name in node.input]
     copy.output[:] = [names.get(name, name) for name in node.output]
+    for inner in (copy, *(node for graph in _bodies(copy) for node in _all_nodes(graph))):
+        inner.input[:] = [names.get(name, name) for name in inner.input]
     return copy
+
+
+def _bodies(node: Any) -> list[Any]:
+    """The graphs inside a node: the branches of an If, the body of a Loop."""
+    return [
+        graph
+        for attribute in node.attribute
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+    ]
+
+
+def _reads(node: Any) -> set[str]:
+    """What a node reads, the graphs inside it included (and what these make for themselves, which nobody else makes)."""
+    inner = (name for graph in _bodies(node) for one in _all_nodes(graph) for name in one.input)
+    return {name for name in (*node.input, *inner) if name}
 
 
 def cut(fed: Mapping[str, Array], rows: int, size: int) -> list[dict[str, Array]]:
