@@ -260,7 +260,7 @@ def _bodies(node: Any) -> list[Any]:
 
 
 def _reads(node: Any) -> set[str]:
-    """What a node reads, the graphs inside it included (and what these make for themselves, which nobody else makes)."""
+    """What a node and the graphs inside it read; what these make for themselves is among it, and made by no other."""
     inner = (name for graph in _bodies(node) for one in _all_nodes(graph) for name in one.input)
     return {name for name in (*node.input, *inner) if name}
 
