@@ -25,6 +25,7 @@ from urllib3.exceptions import HTTPError
 
 from converters.manifest import Entry, cache_directory
 from zoo.errors import CheckFailedError, ZooError
+from zoo.wire.atomic import flush
 
 # Called with the bytes that are there and the bytes in all.
 Progress: TypeAlias = Callable[[int, int], None]
@@ -102,7 +103,7 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
         with _workplace(target) as work:
             _from_mirrors(entry, work, progress or _Meter(entry.file), line or Line())
-            _flush(work / entry.file)
+            flush(work / entry.file)
             (work / entry.file).replace(target)
     except OSError as error:
         raise ZooError(f"{target}: cannot be written: {error.strerror or error}") from error
@@ -320,11 +321,6 @@ def _plain(error: Exception, have: int, size: int) -> str:
     else:
         reason = "no connection" if have == 0 else "the line broke"
     return f"{reason} ({have:,} of {size:,} bytes are there)" if have else reason
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 class _Meter:

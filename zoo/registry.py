@@ -13,14 +13,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from zoo.errors import MissingDependencyError, UnknownNameError
-from zoo.recipe import DEFAULT, Recipe
-from zoo.shapes import parameter_shapes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from zoo.layers import ModelSpec
+    from zoo.recipe import Recipe
 
     FloatArray: TypeAlias = NDArray[np.floating[Any]]
 
@@ -146,11 +145,13 @@ def recipe(spec: ModelSpec) -> Recipe:
     A member may have another number of classes or other widths, but the layers are its own: whose network merely has a
     member's name is no member.
     """
+    # Imported here: what starts the command line must not wait for networks and recipes.
+    default, shapes = imported("zoo.recipe").DEFAULT, imported("zoo.shapes").parameter_shapes
     if spec.name not in models():
-        return DEFAULT
+        return default
     module = cast(Any, load("zoo.specs", spec.name, "model"))
-    same = list(parameter_shapes(module.SPEC)) == list(parameter_shapes(spec))
-    return cast(Recipe, getattr(module, "RECIPE", DEFAULT)) if same else DEFAULT
+    same = list(shapes(module.SPEC)) == list(shapes(spec))
+    return cast("Recipe", getattr(module, "RECIPE", default)) if same else default
 
 
 def remark(name: str) -> str:

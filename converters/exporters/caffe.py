@@ -34,7 +34,6 @@ from converters.weights import Array, Weights
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe import (
-    Names,
     NetLayer,
     as_scales,
     for_caffe,
@@ -62,6 +61,7 @@ from zoo.layers import (
     Interp,
     Layer,
     ModelSpec,
+    Names,
     Normalize,
     Permute,
     Pool,

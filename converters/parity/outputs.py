@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -247,12 +247,8 @@ def _out_of_order(judged: Sequence[_Judged], names: Sequence[str], count: int) -
     reason = f"in another place: it declares {', '.join(names)}, in this order"
     found = list[_Judged]()
     for i, item in enumerate(judged):
-        old = item.verdict
-        moved = OutputVerdict(
-            name=old.name, declared=old.declared, error=old.error, peak=old.peak, ok=False, reason=reason
-        )
-        wrong = i < count and old.ok
-        found.append(_Judged(verdict=moved, layer=item.layer, array=item.array, note=item.note) if wrong else item)
+        wrong = i < count and item.verdict.ok
+        found.append(replace(item, verdict=replace(item.verdict, ok=False, reason=reason)) if wrong else item)
     return found
 
 

@@ -100,6 +100,15 @@ class Proof:
         self.vacuity = vacuity(weights, self.inputs, self.reference, budget)
         self._shapes = {source.name: source.shape for source in self.spec.inputs} | activation_shapes(self.spec)
         self._ranges = ranges_of(self.spec)
+        wiring = self.spec.wiring()
+        self._exercised = {  # along the network; by itself, a layer is asked all of it
+            layer.name: exercised(
+                layer,
+                [self.known[source] for source in wiring[layer.name]],
+                parameters_of(weights.tensors, layer.name),
+            )
+            for layer in self.spec.layers
+        }
         self._benches = dict[Segment, Bench | None]()
 
     def judge(self, subject: Subject) -> SubjectVerdict:
@@ -159,10 +168,11 @@ class Proof:
         sound = {layer.name for layer in along if layer.ok and layer.error is not None and layer.gated}
         right = {layer: ran.activations[layer] for layer in sound}
         gated = gate(self.weights, {**self.known, **reference}, ran, right, self.budget)
-        ran = replace(ran, activations={**ran.activations, **gated.arrays})
-        layers = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
+        if any(ran.activations.get(layer) is not array for layer, array in gated.arrays.items()):
+            ran = replace(ran, activations={**ran.activations, **gated.arrays})
+            along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         wrong = {output.name: output.reason for output in gated.verdicts if not output.ok}
-        layers, notes = self._weighed([self._by_itself(layer, ran, lone) for layer in layers], ran, lone)
+        layers, notes = self._weighed([self._by_itself(layer, ran, lone) for layer in along], ran, lone)
         layers = tuple(
             replace(layer, ok=False, reason=wrong[layer.name] or "its declared output differs")
             if layer.name in wrong and layer.ok
@@ -189,14 +199,13 @@ class Proof:
         That is no fault of the subject, and what comes after is held to what it was fed.
         """
         wiring, notes, right = self.spec.wiring(), list[str](), dict(self.reference)
-        moved = set[str]()
+        moved, shown = set[str](), {**self.inputs, **activations}
         for layer in self.spec.layers:
             reads = [right.get(name, self.known[name]) for name in wiring[layer.name]]
             if moved.intersection(wiring[layer.name]):
                 right[layer.name] = oracle.apply(layer, reads, parameters_of(self.weights.tensors, layer.name))
                 moved.add(layer.name)
-            fed = {**self.inputs, **activations}.get(wiring[layer.name][0])
-            observed = activations.get(layer.name)
+            fed, observed = shown.get(wiring[layer.name][0]), activations.get(layer.name)
             if not isinstance(layer, LRN) or fed is None or observed is None:
                 continue
             told = running_sum(layer, fed, observed, budget=self.budget)
@@ -210,9 +219,11 @@ class Proof:
         """A layer's verdict with what it does on inputs of its own."""
         if layer.name in ran.same:
             return replace(layer, local=0.0, exercised=1.0)
-        reads = [self.known[source] for source in self.spec.wiring()[layer.name]]
-        along = exercised(self.spec.layer(layer.name), reads, parameters_of(self.weights.tensors, layer.name))
-        share = max(along, *(made.exercised.get(layer.name, 0.0) for _, made, _ in lone.judged.values()), 0.0)
+        share = max(
+            self._exercised[layer.name],
+            *(made.exercised.get(layer.name, 0.0) for _, made, _ in lone.judged.values()),
+            0.0,
+        )
         if layer.name not in lone.judged:
             return replace(layer, exercised=share)
         piece, made, y = lone.judged[layer.name]
@@ -264,12 +275,7 @@ class Proof:
         piece, made, y = lone.judged[layer.name]
         found = diagnose(
             alone(piece, self.spec, self._shapes),
-            {
-                name: tensor
-                for inner in piece.layers
-                for name, tensor in self.weights.tensors.items()
-                if name.startswith(f"{inner.name}.")
-            },
+            self.weights.tensors,
             made.inputs,
             {layer.name: y},
             budget=self.budget,

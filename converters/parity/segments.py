@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from converters.faults.types import parameters_of
 from converters.weights import Array
-from zoo.layers import Input, Layer, ModelSpec, Shape
+from zoo.layers import Input, Layer, ModelSpec, Names, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +75,14 @@ def apart(
 ) -> Apart:
     """Put segments side by side; layers that several segments hold are there several times."""
     inputs, layers, tensors = dict[str, Array](), list[Layer](), dict[str, Array]()
-    taken, targets = set[str](), dict[str, str]()
+    free, targets = Names(()), dict[str, str]()
     for segment, batches in fed:
         names = dict[str, str]()
         for layer in segment.layers:
-            names[layer.name] = _fresh(layer.name, taken)
-            prefix = f"{layer.name}."
-            tensors |= {
-                f"{names[layer.name]}.{name[len(prefix) :]}": t
-                for name, t in weights.items()
-                if name.startswith(prefix)
-            }
+            own = names[layer.name] = free.fresh(layer.name)
+            tensors |= {f"{own}.{role}": tensor for role, tensor in parameters_of(weights, layer.name).items()}
         for name, batch in batches.items():
-            names[name] = _fresh(f"{segment.target}_reads_{name}", taken)
+            names[name] = free.fresh(f"{segment.target}_reads_{name}")
             inputs[names[name]] = batch
         layers += [
             replace(layer, name=names[layer.name], inputs=tuple(names[name] for name in layer.inputs))
@@ -96,10 +92,3 @@ def apart(
     holders = tuple(Input(name=name, shape=batch.shape[1:]) for name, batch in inputs.items())
     network = replace(spec, inputs=holders, layers=tuple(layers), preprocessing=None)
     return Apart(spec=network, weights=tensors, inputs=inputs, targets=targets)
-
-
-def _fresh(wanted: str, taken: set[str]) -> str:
-    while wanted in taken:
-        wanted += "_"
-    taken.add(wanted)
-    return wanted

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.spec_json import METADATA_KEY, dumps
 from zoo.training.optimiser import Progress
+from zoo.wire.atomic import flush
 
 _VELOCITY, _CHECKSUM = "velocity/", "checksum"
 _KEPT = 2
@@ -146,23 +146,15 @@ def write_safetensors(path: Path, tensors: dict[str, NDArray[Any]], metadata: di
         mode = temporary.stat().st_mode  # as the umask says; save_file makes files that others cannot read
         save_file(tensors, temporary, metadata)
         temporary.chmod(mode)
-        _sync(temporary)
+        flush(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        flush(path.parent)
     except (OSError, SafetensorError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         older = checkpoints(path.parent.parent if path.parent.name == "checkpoints" else path.parent)
         last = f"the last checkpoint, {older[-1]}, is whole: make room, then --resume" if older else "make room"
         raise ZooError(f"{path}: cannot be written ({' '.join(str(error).split())}); {last}") from error
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:

@@ -104,13 +104,13 @@ def publish(folder: Path, main: Path, *, force: bool) -> list[Path]:
     replaces = any(target.exists() for target in targets)
     if replaces:
         for name in names:
-            _flush(folder / name)
+            flush(folder / name)
     if len(names) > 1:
         (folder.parent / main.name).unlink(missing_ok=True)
     for name in sorted(names, key=lambda name: name == main.name):
         (folder / name).replace(folder.parent / name)
     if replaces:
-        _flush(folder.parent)
+        flush(folder.parent)
     return targets
 
 
@@ -119,14 +119,15 @@ def publish_folder(written: Path, target: Path) -> None:
     replaces = target.exists()
     if replaces:
         for path in written.rglob("*"):
-            _flush(path)
+            flush(path)
         target.rename(written.with_name("old"))
     written.rename(target)
     if replaces:
-        _flush(target.parent)
+        flush(target.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have the disk hold what was written to a file, or to the entries of a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

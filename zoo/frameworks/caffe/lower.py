@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -11,7 +11,22 @@ from numpy.typing import NDArray
 
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
-from zoo.layers import LRN, BatchNorm, Bias, Concat, Conv, Eltwise, Layer, ModelSpec, Power, PReLU, Scale, Shape, Slice
+from zoo.layers import (
+    LRN,
+    BatchNorm,
+    Bias,
+    Concat,
+    Conv,
+    Eltwise,
+    Layer,
+    ModelSpec,
+    Names,
+    Power,
+    PReLU,
+    Scale,
+    Shape,
+    Slice,
+)
 from zoo.shapes import activation_shapes, window
 
 Array: TypeAlias = NDArray[Any]
@@ -28,20 +43,6 @@ class Lowered:
 
     spec: ModelSpec
     names: dict[str, str]
-
-
-class Names:
-    """Hands out names that no layer of a network has."""
-
-    def __init__(self, taken: Iterable[str]) -> None:
-        self._taken = set(taken)
-
-    def fresh(self, wanted: str) -> str:
-        """`wanted`, with underscores after it until it is new."""
-        while wanted in self._taken:
-            wanted += "_"
-        self._taken.add(wanted)
-        return wanted
 
 
 # A rule gets a layer (inputs written out), the shapes of its inputs and the names that are free; it answers with the

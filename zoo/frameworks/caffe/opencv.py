@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import UnsupportedError
-from zoo.frameworks.caffe.lower import Lowered, Names, as_scales, for_caffe, rewrite_all, without_k
+from zoo.frameworks.caffe.lower import Lowered, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
 from zoo.layers import (
     FUNCTIONS,
@@ -53,6 +53,7 @@ from zoo.layers import (
     Interp,
     Layer,
     ModelSpec,
+    Names,
     Normalize,
     Permute,
     Pool,
