@@ -39,9 +39,14 @@ def log_error(y: Array, reference: Array) -> float:
     A probability says nothing of the noise of its logits: near 0 and 1 it hides it, in between it magnifies it.
     Probabilities below 1e-30 are left out; there float32 loses digits.
     """
+    return error(*logarithms(y, reference), fallback=1.0)[0]
+
+
+def logarithms(y: Array, reference: Array) -> tuple[Array, Array]:
+    """Of two arrays of probabilities; 0 for both where the right one is too small for float32."""
     shown = reference > 1e-30
     ours = np.log(np.where(shown, np.maximum(np.asarray(y, np.float64), 1e-45), 1.0))
-    return error(ours, np.log(np.where(shown, reference, 1.0)), fallback=1.0)[0]
+    return ours, np.log(np.where(shown, reference, 1.0))
 
 
 def compare(

@@ -350,3 +350,26 @@ def test_a_function_must_show_the_answer(chain: Weights) -> None:
     assert_parity(chain, answer)
     with pytest.raises(AssertionError, match="not declared: its outputs are conv"):
         assert_parity(chain, first_layer)
+
+
+def test_a_bound_on_the_logits_is_seen_and_a_whole_network_is_not_held_to_its_last_layer(
+    tmp_path: Path, chain: Weights
+) -> None:
+    def clip(graph: Any) -> None:
+        node = next(node for node in graph.node if node.op_type == "Softmax")
+        graph.initializer.append(onnx.numpy_helper.from_array(np.float32(5000.0), "highest"))
+        graph.node.insert(list(graph.node).index(node), helper.make_node("Clip", ["fc", "", "highest"], ["clipped"]))
+        node.input[0] = "clipped"
+
+    assert (found := verdict(chain, tmp_path, clip)).first_failure == "prob", found.to_dict()
+
+    def opaque(graph: Any) -> None:
+        body = helper.make_graph(list(graph.node), "body", [], [onnx.ValueInfoProto(name="prob")])
+        del graph.node[:]
+        graph.initializer.append(helper.make_tensor("yes", TensorProto.BOOL, [], [True]))
+        graph.node.append(helper.make_node("If", ["yes"], ["answer"], then_branch=body, else_branch=body))
+        graph.output[0].name = "answer"
+
+    whole = verdict(chain, tmp_path, opaque)
+    assert whole.status == "passed", whole.to_dict()
+    assert [layer.name for layer in whole.layers if layer.local is not None] == ["prob"]

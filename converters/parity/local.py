@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 
 from converters.faults.types import parameters_of
-from converters.metric import defect, log_error
+from converters.metric import defect, logarithms
 from converters.parity.segments import Segment
 from converters.weights import Array
 from zoo import reference as oracle
@@ -209,11 +209,16 @@ def error_alone(y: Array | None, bench: Bench, segment: Segment) -> tuple[float 
     reason = defect(y, bench.right)
     if y is None or reason:
         return None, f"by itself: {reason}"
+    right, bound = bench.right, bench.bound
     if isinstance(segment.layers[-1], Softmax):
-        return log_error(y, bench.right), None
-    difference = np.abs(np.subtract(y, bench.right, dtype=np.float64))
+        # A small probability says as much as a large one, by its logarithm. That is as exact as the logits, where the
+        # segment makes them; where it is fed with them, they are exact.
+        y, right = logarithms(y, right)
+        peak = _layer_peak(right)
+        bound = np.maximum(bound if segment.layers[:-1] else 0.0, np.where(peak > 0, peak, 1.0))
+    difference = np.abs(np.subtract(y, right, dtype=np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
-        errors = np.where(difference > 0, difference / bench.bound, 0.0)
+        errors = np.where(difference > 0, difference / bound, 0.0)
     worst = float(errors.max(initial=0.0))
     return (worst, None) if np.isfinite(worst) else (None, "by itself, on dense inputs: not zero, where it should be")
 
@@ -262,7 +267,9 @@ def _bound(
             return oracle.apply(replace(layer, coeff=abs(layer.coeff)), sizes, {})
         case Interp() | Crop() | Shuffle() | Axpy():
             return oracle.apply(layer, sizes, {})
-        case ArgMax() | Normalize() | MVN() | Unary() | Power() | Sigmoid() | TanH() | Softmax() | BatchNorm():
+        case Softmax():
+            return sizes[0].max(axis=layer.axis, keepdims=True, initial=0.0)
+        case ArgMax() | Normalize() | MVN() | Unary() | Power() | Sigmoid() | TanH() | BatchNorm():
             return _layer_peak(y)
         case _:
             assert_never(layer)
