@@ -57,12 +57,14 @@ class OpenedFile:
 
     Attributes:
         path: as given.
-        form: its format.
+        format: its format's name.
+        form: that format.
         native: what the format's reader found.
         how: as the user said.
     """
 
     path: Path
+    format: str
     form: WeightsFormat
     native: NativeFile
     how: Reading
@@ -122,7 +124,8 @@ def open_file(path: Path, how: Reading | None = None) -> OpenedFile:
         FileFormatError: missing, damaged or no weights.
     """
     how = how or Reading()
-    form = weights_format(format_name(path, how.from_format))
+    name = format_name(path, how.from_format)
+    form = weights_format(name)
     main = form.main_file(path)
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
@@ -134,7 +137,7 @@ def open_file(path: Path, how: Reading | None = None) -> OpenedFile:
         _LOG.warning("%s: its %s are taken, its %s left out%s", path, taken, left, "" if how.ema else " (--ema)")
     if how.ema and native.averages is not None:
         native = replace(native, tensors=native.averages, as_loaded=None)
-    return OpenedFile(path=path, form=form, native=native, how=how)
+    return OpenedFile(path=path, format=name, form=form, native=native, how=how)
 
 
 def load(

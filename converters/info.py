@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from converters.convert import Reading, open_file
-from converters.formats import format_name, suffixes
+from converters.formats import suffixes
 from converters.widen import type_name
+from zoo.axes import shape_text
 
 
 def info(path: Path, how: Reading) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def info(path: Path, how: Reading) -> dict[str, Any]:
     fits = [name for name, reason in reasons.items() if reason is None]
     return {
         "path": str(path),
-        "format": format_name(path, how.from_format),
+        "format": file.format,
         "tensors": [
             {"name": name, "shape": list(tensor.shape), "type": type_name(tensor)}
             for name, tensor in file.native.tensors.items()
@@ -45,7 +46,7 @@ def info_text(told: dict[str, Any]) -> str:
     lines = [f"{told['path']}: {told['format']}, {len(told['tensors'])} tensors"]
     width = max((len(tensor["name"]) for tensor in told["tensors"]), default=0)
     for tensor in told["tensors"]:
-        lines.append(f"  {tensor['name']:{width}}  {tensor['type']}  {' x '.join(map(str, tensor['shape']))}")
+        lines.append(f"  {tensor['name']:{width}}  {tensor['type']}  {shape_text(tensor['shape'])}")
     if told["averages"]:
         lines.append("moving averages lie beside them (--ema)")
     lines.append(f"describes: {told['network'] or 'no network'}")

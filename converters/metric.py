@@ -8,6 +8,7 @@ import numpy as np
 
 from converters.verdicts import LayerVerdict
 from converters.weights import Array
+from zoo.axes import shape_text
 from zoo.layers import ModelSpec, Softmax
 
 # Why a layer of somebody else's network has no error.
@@ -103,7 +104,7 @@ def defect(y: Array | None, reference: Array) -> str | None:
     if y is None:
         return "the subject has no such activation"
     if y.shape != reference.shape:
-        return f"shape {_text(y)}, expected {_text(reference)}"
+        return f"shape {shape_text(y.shape)}, expected {shape_text(reference.shape)}"
     if not np.isfinite(reference).all():
         return "the reference itself is not finite here: the network overflows or divides by zero on these inputs"
     if not np.isfinite(y).all():
@@ -114,10 +115,6 @@ def defect(y: Array | None, reference: Array) -> str | None:
 def _peak(array: Array) -> float:
     peak = float(np.abs(array).max(initial=0.0))
     return peak if np.isfinite(peak) else 0.0
-
-
-def _text(array: Array) -> str:
-    return " x ".join(map(str, array.shape))
 
 
 def top1(spec: ModelSpec, activations: Mapping[str, Array], reference: Mapping[str, Array]) -> float | None:

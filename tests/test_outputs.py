@@ -357,7 +357,7 @@ def test_a_bound_on_the_logits_is_seen_and_a_whole_network_is_not_held_to_its_la
 ) -> None:
     def clip(graph: Any) -> None:
         node = next(node for node in graph.node if node.op_type == "Softmax")
-        graph.initializer.append(onnx.numpy_helper.from_array(np.float32(5000.0), "highest"))
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(5000.0, np.float32), "highest"))
         graph.node.insert(list(graph.node).index(node), helper.make_node("Clip", ["fc", "", "highest"], ["clipped"]))
         node.input[0] = "clipped"
 

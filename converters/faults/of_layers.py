@@ -11,6 +11,7 @@ import numpy as np
 from converters.faults.types import Edit, Fault, Site, only
 from converters.weights import Array
 from zoo.layers import (
+    LOWEST,
     LRN,
     BatchNorm,
     Bias,
@@ -148,7 +149,7 @@ def _same_pool(site: Site, layer: Pool) -> Iterator[Edit]:
     if not layer.global_pool and layer.mode == "max":
         before, after = same_padding(site.inputs[0].shape[2:], layer.kernel, layer.stride)
         inner = replace(layer, pad=(0, 0), rounding="floor")
-        yield Edit(layers=(inner,), feed=_padded(before, after, float(np.finfo(np.float32).min)))
+        yield Edit(layers=(inner,), feed=_padded(before, after, LOWEST))
 
 
 def _relu_slope(_: Site, layer: ReLU) -> Iterator[Edit]:

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias, cast
 from converters.convert import open_file, same_bits
 from converters.faults.case import Own
 from converters.faults.catalogue import own_layers, possible_forward
-from converters.formats import format_name
 from converters.parity.matching import match_layers
 from converters.parity.segments import Segment, apart
 from converters.parity.subjects import Alone, Declared, Feed, Ran, Subject
@@ -180,8 +179,8 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None) -> F
     Raises:
         ZooError: it cannot be read, or does not fit its network.
     """
-    name, file = format_name(path), open_file(path)
-    opened = FileSubject(path=path, format=name, weights=None, parts=_parts(path, name))
+    file = open_file(path)
+    opened = FileSubject(path=path, format=file.format, weights=None, parts=_parts(path, file.format))
     if first is None:
         return replace(opened, weights=file.fitted(spec))
     said = file.described
@@ -190,7 +189,7 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None) -> F
     except (WeightsError, SpecError) as misfit:
         # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.
         # The first layer where that shows is what the user wants to know.
-        if name == "onnx":
+        if file.format == "onnx":
             note = f"its weights are not read as those of {first.spec.name} ({misfit}); it is run as it is"
             return replace(opened, note=note)
         if said is None or said == first.spec:

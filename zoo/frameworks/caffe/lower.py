@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Array
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.layers import (
@@ -28,8 +28,6 @@ from zoo.layers import (
     Slice,
 )
 from zoo.shapes import activation_shapes, window
-
-Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,17 +29,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import log, prod
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Array
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.lower import Lowered, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
 from zoo.layers import (
     FUNCTIONS,
+    LOWEST,
     MVN,
     ArgMax,
     Axpy,
@@ -72,11 +73,7 @@ from zoo.shapes import activation_shapes, cuts, interp_size, output_shape, permu
 from zoo.wire.caffemodel import caffemodel
 from zoo.wire.prototxt import Message, Word, dumps
 
-Array: TypeAlias = NDArray[Any]
-
 VERSION = f"OpenCV {cv2.__version__} dnn"
-
-_LOWEST = float(np.finfo(np.float32).min)
 
 
 def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -341,7 +338,7 @@ def _bias(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | N
 def _with_lowest(name: str, source: str, axis: int, free: Names) -> list[Layer]:
     """One more row (or column) of what Caffe starts a maximum from."""
     row = Slice(name=free.fresh(f"{name}_one{axis}"), inputs=(source,), start=0, stop=1, axis=axis)
-    lowest = Power(name=free.fresh(f"{name}_lowest{axis}"), inputs=(row.name,), scale=0.0, shift=_LOWEST)
+    lowest = Power(name=free.fresh(f"{name}_lowest{axis}"), inputs=(row.name,), scale=0.0, shift=LOWEST)
     return [row, lowest, Concat(name=free.fresh(f"{name}_full{axis}"), inputs=(source, lowest.name), axis=axis)]
 
 

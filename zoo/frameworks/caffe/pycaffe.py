@@ -14,19 +14,16 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Array
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.lower import for_caffe
 from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
 from zoo.layers import ModelSpec
 from zoo.wire.caffemodel import caffemodel
 from zoo.wire.prototxt import Message, dumps
-
-Array: TypeAlias = NDArray[Any]
 
 
 def _caffe(*arguments: str) -> subprocess.CompletedProcess[str]:

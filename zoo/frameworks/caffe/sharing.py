@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from zoo.axes import shape_text
 from zoo.layers import Shape, Tie
 from zoo.wire.prototxt import Message, PrototxtError
 
@@ -82,7 +83,7 @@ def _check_twin(name: str, blobs: list[_Blob]) -> None:
         or twin.transposed != owner.transposed
         or (_kind(twin) == FACTOR) != (_kind(owner) == FACTOR)
     ):
-        sizes = " and ".join(" x ".join(map(str, blob.shape)) for blob in (twin, owner))
+        sizes = " and ".join(shape_text(blob.shape) for blob in (twin, owner))
         raise PrototxtError(twin.param.line, f"{of_both} not the shape: {sizes}")
     for rate in ("lr_mult", "decay_mult"):
         said = [blob.param.number(rate, 1.0) for blob in blobs if rate in blob.param]
