@@ -29,7 +29,9 @@ def _print_json(value: Mapping[str, Any]) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    rows = {"models": _models, "frameworks": _frameworks, "weights": _weights}[options.kind]()
+    from converters.listing import LISTS
+
+    rows = LISTS[options.kind]()
     if options.json:
         _print_json({options.kind: rows})
         return 0
@@ -37,53 +39,6 @@ def _list(options: argparse.Namespace) -> int:
     for row in rows:
         _print(f"{row['name']:{width}}  {row['summary']}")
     return 0
-
-
-def _models() -> list[dict[str, Any]]:
-    from zoo.shapes import parameter_count
-
-    specs = [registry.model(name) for name in registry.models()]
-    return [
-        {"name": spec.name, "summary": f"{parameter_count(spec):>11,} parameters  {spec.title}", "title": spec.title}
-        | {"parameters": parameter_count(spec), "input": list(spec.inputs[0].shape)}
-        for spec in specs
-    ]
-
-
-def _frameworks() -> list[dict[str, Any]]:
-    from importlib import metadata
-
-    rows = list[dict[str, Any]]()
-    for name in registry.frameworks():
-        distribution = registry.distribution(name)
-        try:
-            version = metadata.version(distribution)
-            summary = f"{distribution} {version}"
-        except metadata.PackageNotFoundError:
-            version, summary = None, f"not installed; run: pip install 'alexnet-zoo[{name}]'"
-        rows.append({"name": name, "summary": summary, "version": version})
-    return rows
-
-
-def _weights() -> list[dict[str, Any]]:
-    from converters import manifest
-
-    return [
-        {
-            "name": entry.id,
-            "summary": f"{entry.model or '-':18} {entry.format:14} {_megabytes(entry.size):>9}  "
-            f"{'cached' if manifest.is_cached(entry) else '-':6}  {entry.licence}",
-            "model": entry.model,
-            "format": entry.format,
-            "size": entry.size,
-            "cached": manifest.is_cached(entry),
-        }
-        for entry in manifest.entries()
-    ]
-
-
-def _megabytes(size: int | None) -> str:
-    return "-" if size is None else f"{size / 1e6:.1f} MB"
 
 
 def _show(options: argparse.Namespace) -> int:

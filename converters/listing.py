@@ -1,0 +1,59 @@
+"""What there is, one row each with its name and a summary: models, frameworks, public weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from zoo import registry
+from zoo.shapes import parameter_count
+
+
+def models() -> list[dict[str, Any]]:
+    """The family: name, title, parameters, input."""
+    specs = [registry.model(name) for name in registry.models()]
+    return [
+        {"name": spec.name, "summary": f"{parameter_count(spec):>11,} parameters  {spec.title}", "title": spec.title}
+        | {"parameters": parameter_count(spec), "input": list(spec.inputs[0].shape)}
+        for spec in specs
+    ]
+
+
+def frameworks() -> list[dict[str, Any]]:
+    """The frameworks, each with the version that is installed, if it is."""
+    rows = list[dict[str, Any]]()
+    for name in registry.frameworks():
+        distribution = registry.distribution(name)
+        try:
+            version = metadata.version(distribution)
+            summary = f"{distribution} {version}"
+        except metadata.PackageNotFoundError:
+            version, summary = None, f"not installed; run: pip install 'alexnet-zoo[{name}]'"
+        rows.append({"name": name, "summary": summary, "version": version})
+    return rows
+
+
+def weights() -> list[dict[str, Any]]:
+    """The public weights of the manifest."""
+    from converters import manifest  # what reads it is an extra
+
+    return [
+        {
+            "name": entry.id,
+            "summary": f"{entry.model or '-':18} {entry.format:14} {_megabytes(entry.size):>9}  "
+            f"{'cached' if manifest.is_cached(entry) else '-':6}  {entry.licence}",
+            "model": entry.model,
+            "format": entry.format,
+            "size": entry.size,
+            "cached": manifest.is_cached(entry),
+        }
+        for entry in manifest.entries()
+    ]
+
+
+def _megabytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1e6:.1f} MB"
+
+
+LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {"models": models, "frameworks": frameworks, "weights": weights}
