@@ -90,7 +90,7 @@ class OnnxGraph:
         self, batches: Sequence[Mapping[str, Array]], rows: int, count: int | None = None
     ) -> dict[str, Array]:
         """Every node's first result; of the first `count` nodes alone, if given."""
-        model = self._empty()
+        model = self._emptied()
         model.graph.node.extend(self._model.graph.node[:count])
         model.graph.input.extend(self._inputs)
         made = [node.output[0] for node in model.graph.node if node.output and node.output[0]]
@@ -107,47 +107,49 @@ class OnnxGraph:
         Raises:
             ZooError: ONNX Runtime refuses one of them.
         """
-        model, inputs = self._empty(), dict[str, Array]()
+        model, inputs = self._emptied(), dict[str, Array]()
         rows = max(piece.rows for piece in pieces)
         rows += -rows % (self.batch or rows)
         for i, piece in enumerate(pieces):
-            nodes, sources = self._between(piece)
-            used = {name for node in nodes for name in _reads(node)}
-            read = {name: fed[name][: piece.rows] for name in sources}
-            read = {name: np.resize(array, (piece.rows, *array.shape[1:])) for name, array in read.items()}
-            read |= {name: array for name, array in piece.reads.items() if name in used}
-            names = {name: f"{i}/{name}" for node in nodes for name in node.output if name}
-            names |= {name: f"{i}/{name}" for name in read}
-            inputs |= {
-                names[name]: np.resize(array, (len(array) * rows // piece.rows, *array.shape[1:]))
-                for name, array in read.items()
-            }
-            model.graph.node.extend(_renamed(node, names, f"{i}/{k}") for k, node in enumerate(nodes))
-            model.graph.output.append(onnx.ValueInfoProto(name=names.get(piece.target, piece.target)))
+            inputs |= self._put(model, piece, fed, f"{i}/", rows)
         model.graph.input.extend(onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in inputs)
-        parts = rows // (self.batch or rows)
-        split = {name: np.split(np.ascontiguousarray(array), parts) for name, array in inputs.items()}
-        batches = [{name: pieces[i] for name, pieces in split.items()} for i in range(parts)]
-        runs = [list(run.values()) for run in self._run(model, batches)]
-        results = [np.concatenate(found) if found[0].ndim else found[0] for found in zip(*runs, strict=True)]
+        count = rows // (self.batch or rows)
+        split = {name: np.split(np.ascontiguousarray(array), count) for name, array in inputs.items()}
+        runs = self._run(model, [{name: parts[i] for name, parts in split.items()} for i in range(count)])
+        found = zip(*(run.values() for run in runs), strict=True)
+        results = [np.concatenate(parts) if parts[0].ndim else parts[0] for parts in found]
         return [
             result[: len(result) * piece.rows // rows] if result.ndim else result
             for result, piece in zip(results, pieces, strict=True)
         ]
 
+    def _put(self, model: Any, piece: Piece, fed: Mapping[str, Array], prefix: str, rows: int) -> dict[str, Array]:
+        """Add a piece to a model, all its names prefixed; returns its inputs, repeated to make so many samples."""
+        nodes, sources = self._between(piece)
+        used = {name for node in nodes for name in _reads(node)}
+        read = {name: np.resize(fed[name], (piece.rows, *fed[name].shape[1:])) for name in sources}
+        read |= {name: array for name, array in piece.reads.items() if name in used}
+        made = (name for node in nodes for name in node.output if name)
+        names = {name: f"{prefix}{name}" for name in (*made, *read)}
+        model.graph.node.extend(_renamed(node, names, f"{prefix}{k}") for k, node in enumerate(nodes))
+        model.graph.output.append(onnx.ValueInfoProto(name=names.get(piece.target, piece.target)))
+        return {
+            names[name]: np.resize(array, (len(array) * rows // piece.rows, *array.shape[1:]))
+            for name, array in read.items()
+        }
+
     def _between(self, piece: Piece) -> tuple[list[Any], set[str]]:
         """The nodes that make a piece's target from what it reads, and the graph's own inputs among their sources."""
-        wanted, nodes, sources = {piece.target} - {*piece.reads}, list[Any](), set[str]()
+        wanted, nodes = {piece.target} - {*piece.reads}, list[Any]()
         for node in reversed(self._model.graph.node):
             if wanted.isdisjoint(node.output):
                 continue
             nodes.append(node)
             wanted.difference_update(node.output)
             wanted.update(name for name in _reads(node) if name not in piece.reads)
-        sources = {name for name in self.inputs if name in wanted}
-        return nodes[::-1], sources
+        return nodes[::-1], wanted & {*self.inputs}
 
-    def _empty(self) -> Any:
+    def _emptied(self) -> Any:
         """The model without nodes, inputs and outputs."""
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
@@ -157,12 +159,14 @@ class OnnxGraph:
     def _run(self, model: Any, batches: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
         read = {name for node in _all_nodes(model.graph) for name in node.input}
         read |= {value.name for value in model.graph.output}
-        kept = onnx.ModelProto()
-        kept.CopyFrom(model)
-        del kept.graph.initializer[:]
-        kept.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
-        lent = {t.name: self._lent[t.name] for t in kept.graph.initializer if t.name in self._lent}
-        return runtime.run_batches(kept.SerializeToString(), batches, lent)
+        kept = [tensor for tensor in self._model.graph.initializer if tensor.name in read]
+        # ONNX Runtime takes no loan of a weight that nothing reads.
+        runnable = onnx.ModelProto()
+        runnable.CopyFrom(model)
+        del runnable.graph.initializer[:]
+        runnable.graph.initializer.extend(kept)
+        lent = {tensor.name: self._lent[tensor.name] for tensor in kept if tensor.name in self._lent}
+        return runtime.run_batches(runnable.SerializeToString(), batches, lent)
 
     def feed(self, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
         """Canonical batches as the file wants them: its names (see `input_names`), its layout, its batch size.
