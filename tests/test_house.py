@@ -162,7 +162,7 @@ class Novelty(Named):
 '''
 
 # What a kind must say for itself, and every framework for it.
-_PLACES = ("zoo/parameters.py", "zoo/reference/", "zoo/shapes.py", "zoo/training/towers.py")
+_PLACES = ("zoo/parameters.py", "zoo/reference/", "zoo/shapes/", "zoo/training/towers.py")
 
 
 def test_a_new_kind_is_a_list_of_places_that_must_learn_it(tree: Path, tmp_path: Path) -> None:
