@@ -1,7 +1,6 @@
 """Convolutions and dense layers: the row of each kind, and the module that ``torch.nn`` lacks.
 
 Each module stands alone: the source writer copies its text. Pads are (left, right, top, bottom).
-
 """
 
 from __future__ import annotations
