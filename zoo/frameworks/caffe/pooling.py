@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, assert_never
 
-from zoo.frameworks.caffe.row import Row, read_pair, unless, write_pair
+from zoo.frameworks.caffe.row import Row, fields, read_pair, unless, write_pair
 from zoo.layers import ArgMax, Interp, Pool, Pooling, Reduction, Rounding
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
@@ -111,7 +111,14 @@ def _write_arg_max(layer: ArgMax) -> Message:
     return block if layer.axis is None else block.add("axis", layer.axis)
 
 
-_INTERP = Row(kind=Interp, type="Interp", block="interp_param", read=_read_interp, write=_write_interp)
+_INTERP = Row(
+    kind=Interp,
+    type="Interp",
+    block="interp_param",
+    fields=fields(whole="height width zoom_factor shrink_factor pad_beg pad_end"),  # hszhao/PSPNet
+    read=_read_interp,
+    write=_write_interp,
+)
 _REDUCTION = Row(
     kind=Reduction, type="Reduction", block="reduction_param", read=_read_reduction, write=_write_reduction
 )

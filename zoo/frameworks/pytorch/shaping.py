@@ -1,39 +1,129 @@
-"""Reshaping, joining and cutting as modules."""
+"""Reshaping, joining and cutting: the row of each kind, and the modules that ``torch.nn`` lacks.
+
+Each module stands alone: the source writer copies its text. Axes count the batch as 0.
+"""
 
 from __future__ import annotations
 
 from typing import assert_never
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from zoo import layers
 from zoo.axes import axis_index
-from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
-from zoo.layers import Concat, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
+from zoo.layers import Shape
 from zoo.shapes import permutation, reshaped
 
 
-def call(layer: Shaping, shape: Shape) -> Call:
+def call(layer: layers.Shaping, shape: Shape) -> Call:
     """The family's part of `zoo.frameworks.pytorch.table.call`."""
     match layer:
-        case Flatten():
+        case layers.Flatten():
             return Call(make=nn.Flatten, args=(layer.axis, layer.end_axis))
-        case Concat():
-            return Call(make=modules.Concat, args=(axis_index(layer.name, layer.axis, shape),))
-        case Slice():
-            return Call(make=modules.Slice, args=(axis_index(layer.name, layer.axis, shape), layer.start, layer.stop))
-        case Reshape():
-            return Call(make=modules.Reshape, args=(reshaped(layer, shape),))
-        case Permute():
-            return Call(make=modules.Permute, args=(permutation(layer, shape),))
-        case Crop():
-            return Call(make=modules.Crop, args=(axis_index(layer.name, layer.axis, shape), layer.offsets))
-        case Shuffle():
-            return Call(make=modules.Shuffle, args=(layer.groups,))
-        case Tile():
+        case layers.Concat():
+            return Call(make=Concat, args=(axis_index(layer.name, layer.axis, shape),))
+        case layers.Slice():
+            return Call(make=Slice, args=(axis_index(layer.name, layer.axis, shape), layer.start, layer.stop))
+        case layers.Reshape():
+            return Call(make=Reshape, args=(reshaped(layer, shape),))
+        case layers.Permute():
+            return Call(make=Permute, args=(permutation(layer, shape),))
+        case layers.Crop():
+            return Call(make=Crop, args=(axis_index(layer.name, layer.axis, shape), layer.offsets))
+        case layers.Shuffle():
+            return Call(make=Shuffle, args=(layer.groups,))
+        case layers.Tile():
             axis = axis_index(layer.name, layer.axis, shape)
-            return Call(
-                make=modules.Tile, args=(tuple(layer.tiles if i == axis else 1 for i in range(len(shape) + 1)),)
-            )
+            return Call(make=Tile, args=(tuple(layer.tiles if i == axis else 1 for i in range(len(shape) + 1)),))
         case _:
             assert_never(layer)
+
+
+class Concat(nn.Module):
+    """The inputs joined along an axis."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Shapes may differ along the axis alone."""
+        return torch.cat(inputs, dim=self.axis)
+
+
+class Slice(nn.Module):
+    """``x[start:stop]`` along an axis."""
+
+    def __init__(self, axis: int, start: int, stop: int) -> None:
+        super().__init__()
+        self.axis, self.start, self.stop = axis, start, stop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape; the axis becomes ``stop - start`` long."""
+        return x.narrow(self.axis, self.start, self.stop - self.start)
+
+
+class Reshape(nn.Module):
+    """Every item of the batch in another shape."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x ... to N x `shape`."""
+        return x.reshape(-1, *self.shape)
+
+
+class Permute(nn.Module):
+    """Axes in another order."""
+
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Axis i of the result is axis `order[i]`."""
+        return x.permute(self.order)
+
+
+class Tile(nn.Module):
+    """The input several times along each axis."""
+
+    def __init__(self, times: tuple[int, ...]) -> None:
+        super().__init__()
+        self.times = times
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Every axis becomes as many times longer."""
+        return x.repeat(self.times)
+
+
+class Crop(nn.Module):
+    """The first input cut to the size of the second, from an axis on."""
+
+    def __init__(self, axis: int, offsets: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axis, self.offsets = axis, offsets
+
+    def forward(self, x: Tensor, size: Tensor) -> Tensor:
+        """No offset is 0, one serves every axis that is cut."""
+        axes = range(self.axis, x.dim())
+        offsets = self.offsets if len(self.offsets) == len(axes) else (self.offsets or (0,)) * len(axes)
+        for axis, start in zip(axes, offsets, strict=True):
+            x = x.narrow(axis, start, size.shape[axis])
+        return x
+
+
+class Shuffle(nn.Module):
+    """The channels of equal groups by turns."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x ... to the same shape."""
+        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)

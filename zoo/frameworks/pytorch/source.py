@@ -10,7 +10,6 @@ from torch import nn
 
 from zoo import registry
 from zoo.axes import shape_text
-from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
 from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.network import attribute_names, identifier, parameter_names, tied_keys
@@ -22,7 +21,7 @@ from zoo.shapes import activation_shapes
 def source_text(spec: ModelSpec) -> str:
     """The Python source of the network."""
     calls, attributes, shapes = network_calls(spec), attribute_names(spec), activation_shapes(spec)
-    helpers = sorted({made.make for made in calls.values() if made.make.__module__ == modules.__name__}, key=_line)
+    helpers = sorted({made.make for made in calls.values() if made.own}, key=_place)
     body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in helpers)
     imports = (
         ["import math\n"] * ("math." in body) + ["import torch"] * ("torch." in body) + ["from torch import Tensor, nn"]
@@ -36,7 +35,7 @@ def source_text(spec: ModelSpec) -> str:
         "from __future__ import annotations\n",
         *imports,
         f"{body}\n",
-        f"class {_class_name(spec.name)}(nn.Module):",
+        f"class {_class_name(spec.name, {helper.__name__ for helper in helpers})}(nn.Module):",
         '    """Comments give the output of each layer, without the batch axis."""\n',
         "    def __init__(self) -> None:",
         "        super().__init__()",
@@ -73,14 +72,14 @@ def _forward_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mappi
     return [*lines, f"        return {', '.join(variables[name] for name in spec.outputs)}"]
 
 
-def _class_name(name: str) -> str:
+def _class_name(name: str, taken: set[str]) -> str:
     words = "".join(word[:1].upper() + word[1:] for word in identifier(name).split("_"))
     own = identifier(words.replace("Alexnet", "AlexNet"))
-    return f"{own}Network" if own == "Tensor" or hasattr(modules, own) else own  # leave the helpers their names
+    return f"{own}Network" if own in {"Tensor", *taken} else own
 
 
-def _line(helper: type[nn.Module]) -> int:
-    return inspect.getsourcelines(helper)[1]
+def _place(helper: type[nn.Module]) -> tuple[str, int]:
+    return helper.__module__, inspect.getsourcelines(helper)[1]
 
 
 def _text(text: str) -> str:
