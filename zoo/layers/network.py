@@ -131,6 +131,15 @@ class ModelSpec:
         return replace(self, inputs=tuple(replace(i, shape=(*i.shape[:-2], size, size)) for i in self.inputs))
 
 
+def chained(layers: Iterable[Layer], first: str) -> list[Layer]:
+    """Layers with the inputs left out that are just the layer before; before the first comes the input `first`."""
+    made, previous = list[Layer](), first
+    for layer in layers:
+        made.append(replace(layer, inputs=()) if layer.inputs == (previous,) else layer)
+        previous = layer.name
+    return made
+
+
 class Names:
     """Hands out names that no layer of a network has."""
 

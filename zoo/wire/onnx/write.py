@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TypeAlias
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from zoo.wire.onnx.schema import (
     Attribute,
     AttributeType,
     DataType,
+    Dimensions,
     InAttribute,
     InGraph,
     InModel,
@@ -29,10 +29,9 @@ from zoo.wire.onnx.schema import (
     InPair,
     InTensor,
     Node,
+    Subgraph,
 )
 from zoo.wire.protobuf import BYTES, FIXED32, integer, message, tag, text, varint
-
-Dimensions: TypeAlias = tuple[int | str, ...]
 
 # Operator set -> the oldest file format ("IR version") that admits it (ONNX's docs/Versioning.md).
 IR_VERSIONS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10}
@@ -127,8 +126,8 @@ def _attribute(value: Attribute) -> bytes:
             return b"".join(integer(InAttribute.INTS, item) for item in value) + _type(AttributeType.INTS)
         case str():
             return text(InAttribute.STRING, value) + _type(AttributeType.STRING)
-        case None:
-            raise ValueError("an attribute without a value")
+        case None | Subgraph():
+            raise ValueError("an attribute of a type that is not written")
         case _:
             kind = DataType.INT64 if value.dtype.kind == "i" else DataType.FLOAT
             data = value.astype("<i8" if kind == DataType.INT64 else "<f4").tobytes()
