@@ -136,6 +136,7 @@ def _take_input(walk: Walk, name: str, kind: TensorType, nodes: list[Node]) -> N
     if order != (0, 1, 2, 3):
         whole = View(activation=name, order=order, shape=tuple(whole.shape[i] for i in order))
     walk.values[name] = whole
+    walk.input_orders.add(whole.order)
 
 
 def _is_turned(name: str, nodes: list[Node]) -> bool:
@@ -291,7 +292,7 @@ def _finish(walk: Walk, tensor: str) -> None:
         raise RefusalError("is a constant")
     view = walk.view(tensor)
     moved = tuple((walk.batch, *walk.shapes[view.activation])[i] for i in view.order)
-    if not view.in_order and view.shape == moved and view.order == (0, 2, 3, 1):
+    if view.order in walk.input_orders and not view.in_order and view.shape == moved:
         walk.notes.append(f"the output {tensor!r} is N x H x W x C in the file; here it is N x C x H x W")
         return
     walk.plain(tensor)

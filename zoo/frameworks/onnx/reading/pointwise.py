@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import e
+from math import e, prod
 
 import numpy as np
 
@@ -25,9 +25,11 @@ from zoo.layers import (
     Power,
     PReLU,
     ReLU,
+    Reshape,
     Scale,
     Sigmoid,
     TanH,
+    Tile,
     Unary,
 )
 
@@ -216,7 +218,7 @@ def _with_constant(walk: Walk, op: Op, tensor: str, view: View, constant: Array,
 
 def _takes_bias(walk: Walk, op: Op, tensor: str, source: str, spread: _Spread) -> bool:
     """Whether what is added is the bias of the layer before, which nobody else reads; then it becomes that."""
-    made = next((layer for layer in walk.layers if layer.name == source), None)
+    made = walk.layer(source)
     if not isinstance(made, Conv | Deconv | Dense) or made.bias or walk.readers[tensor] != 1 or tensor != source:
         return False
     outputs, axis = (made.out_features, made.axis) if isinstance(made, Dense) else (made.out_channels, 1)
@@ -255,34 +257,33 @@ def _moved(walk: Walk, views: list[View]) -> bool:
 
 
 def _spread_over(walk: Walk, op: Op, names: list[str], views: list[View]) -> None:
-    small = 0 if np.prod(views[0].shape) < np.prod(views[1].shape) else 1
+    """A smaller activation over a larger: along its first axes as a Scale or Bias, or repeated until it is as large."""
+    small = 0 if prod(views[0].shape) < prod(views[1].shape) else 1
+    rank, kind = len(views[1 - small].shape), op.node.op
+    if len(views[small].shape) != rank:
+        op.refuse(f"of {' and '.join(walk.told(view.shape) for view in views)}: they differ in their number of axes")
     whole, part = walk.plain(names[1 - small]), walk.plain(names[small])
-    shape, sizes, kind = walk.shapes[whole], walk.shapes[part], op.node.op
-    sizes = (1,) * (len(shape) - len(sizes)) + sizes if len(views[small].shape) < len(views[1 - small].shape) else sizes
-    kept = next((i for i in reversed(range(len(sizes))) if sizes[i] != 1), -1) + 1
-    if (
-        len(views[small].shape) != len(views[1 - small].shape)
-        or len(sizes) != len(shape)
-        or sizes[:kept] != shape[:kept]
-        or (small == 0 and kind in ("Sub", "Div"))
-    ):
-        told = " and ".join(walk.told(view.shape) for view in views)
-        op.refuse(f"of {told}: a factor or term that goes along the first axes of the other is known here")
+    shape, sizes = walk.shapes[whole], walk.shapes[part]
+    if any(size not in (1, side) for size, side in zip(sizes, shape, strict=True)):
+        op.refuse(f"of {' and '.join(walk.told(view.shape) for view in views)}: neither goes over the other")
     if kind in ("Sub", "Div"):
+        turned = part if small else whole
         change = {"scale": -1.0} if kind == "Sub" else {"power": -1.0}
-        part = walk.add(Power(name=walk.step(op.out, "turned"), inputs=(part,), **change))
-    if len(sizes) > 1:
-        part = _first_axes(walk, op, part, sizes[:kept] or (1,), shape)
-    if kind in ("Mul", "Div"):
-        walk.put(op.out, Scale(name=op.out, inputs=(whole, part), axis=0))
-    else:
-        walk.put(op.out, Bias(name=op.out, inputs=(whole, part), axis=0))
-
-
-def _first_axes(walk: Walk, op: Op, part: str, kept: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    if len(kept) != 1 or kept != shape[:1]:
-        op.refuse(f"goes along {kept} of {shape}: along the channels is known here")
-    return walk.add(Flatten(name=walk.step(op.out, "row"), inputs=(part,)))
+        turned = walk.add(Power(name=walk.step(op.out, "turned"), inputs=(turned,), **change))
+        whole, part = (whole, turned) if small else (turned, part)
+    kept = next((i for i in range(len(sizes)) if sizes[i] != shape[i]), len(sizes))
+    factors = kind in ("Mul", "Div")
+    if kept and all(size == 1 for size in sizes[kept:]):
+        name, first = walk.step(op.out, "first_axes"), sizes[:kept]
+        flat = Flatten(name=name, inputs=(part,))
+        part = walk.add(flat if kept == 1 else Reshape(name=name, inputs=(part,), dims=(0, *first)))
+        kinds = Scale if factors else Bias
+        walk.put(op.out, kinds(name=op.out, inputs=(whole, part), axis=0))
+        return
+    for axis, (size, side) in enumerate(zip(sizes, shape, strict=True), 1):
+        if size != side:
+            part = walk.add(Tile(name=walk.step(op.out, f"tile{axis}"), inputs=(part,), tiles=side, axis=axis))
+    walk.put(op.out, Eltwise(name=op.out, inputs=(whole, part), operation="prod" if factors else "sum"))
 
 
 def several(walk: Walk, op: Op) -> None:
@@ -366,7 +367,7 @@ def where(walk: Walk, op: Op) -> None:
         op.refuse("chooses between other things than an activation and the number it was compared with")
     if walk.pointwise(op.reads(1)) != above.view:
         op.refuse("compares one activation, and takes another")
-    numbers, made = (above.limit, _HIGHEST), next(l for l in walk.layers if l.name == above.view.activation)
+    numbers, made = (above.limit, _HIGHEST), walk.layer(above.view.activation)
     if isinstance(made, Unary) and made.function == "clip" and made.numbers[0] == LOWEST:
         numbers = (above.limit, made.numbers[1])
     layer = Unary(name=op.out, inputs=(above.view.activation,), function="clip", numbers=numbers)

@@ -20,27 +20,19 @@ def max_pool(walk: Walk, op: Op) -> None:
     op.integer("storage_order", 0)  # of the second output
 
     def never_wins(fill: float, activation: str) -> bool:
-        made = next((layer for layer in walk.layers if layer.name == activation), None)
+        made = walk.layer(activation)
+        # Behind a ReLU no maximum is less than a border of 0, if it is less wide than the window.
         return fill <= LOWEST or (fill == 0 and isinstance(made, ReLU) and made.negative_slope == 0)
 
     source, border = image_read(walk, op, never_wins)
     at = place(op, walk.shapes[source], pair_of(op, "kernel_shape", None), border)
     if at.dilation != (1, 1):
         op.refuse(f"dilations {at.dilation}: windows with gaps are not known here")
-    if any(border[i] != (0, 0) for i in (0, 1)) and not _reads_pixels(at):
-        op.refuse("some window reads nothing but a border")
+    if any(side >= at.kernel[i] for ends in border for i, side in enumerate(ends)) and isinstance(
+        walk.layer(source), ReLU
+    ):
+        op.refuse(f"its input has a border {border} that is as wide as the window {at.kernel}")
     _pool(walk, op, source, at, "max")
-
-
-def _reads_pixels(at: Place) -> bool:
-    """Whether every window reads at least one pixel of the image."""
-    inside = replace(
-        at,
-        border=((0, 0), (0, 0)),
-        before=at.start,
-        after=(at.after[0] + at.border[1][0], at.after[1] + at.border[1][1]),
-    )
-    return bool((divisors(inside, padding_counts=False) > 0).all())
 
 
 def average_pool(walk: Walk, op: Op) -> None:

@@ -20,7 +20,13 @@ def reshape(walk: Walk, op: Op) -> None:
         shape = (walk.batch, *shape[1:])  # exported at batch 1, and the other sizes say that this is it
     if prod(shape) != count:
         op.refuse(f"cannot make {walk.told(shape)} of {walk.told(view.shape)}")
-    walk.values[op.out] = replace(view, shape=shape)
+    made, own = replace(view, shape=shape), walk.whole(view.activation)
+    layer = walk.layer(view.activation)
+    if made == own != view and layer and op.reads() == layer.name and walk.readers[layer.name] == 1:
+        # What came before is this layer in another shape, and nobody else reads it: this is its name.
+        walk.rename(layer.name, replace(layer, name=op.out))
+        made = walk.whole(op.out)
+    walk.values[op.out] = made
 
 
 def transpose(walk: Walk, op: Op) -> None:

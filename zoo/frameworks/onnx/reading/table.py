@@ -64,4 +64,5 @@ READERS: dict[str, Callable[[Walk, Op], None]] = {
     "Transpose": shaping.transpose,
     "Unsqueeze": shaping.reshape,
     "Upsample": pooling.resize,
+    "Where": pointwise.where,
 }

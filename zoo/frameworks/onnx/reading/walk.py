@@ -14,6 +14,7 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.frameworks.onnx.reading.op import Op, RefusalError
 from zoo.layers import Flatten, Input, Layer, Names, Pair, Permute, Reshape, Shape, Slice
+from zoo.parameters import ROLES
 from zoo.shapes import output_shape
 from zoo.wire.onnx import Node
 
@@ -98,6 +99,7 @@ class Walk:
         constants: tensor -> its numbers, where they are known.
         readers: tensor -> how many nodes and outputs of the graph read it.
         names: hands out names for layers that the file has none for.
+        input_orders: in which orders the graph has the axes of its inputs.
         plainly: reads a node as what it says by itself, whatever pattern it might be part of.
     """
 
@@ -107,6 +109,7 @@ class Walk:
     readers: Counter[str]
     names: Names
     plainly: Callable[[Walk, Node], None]
+    input_orders: set[tuple[int, ...]] = field(default_factory=set[tuple[int, ...]])
     inputs: list[Input] = field(default_factory=list[Input])
     layers: list[Layer] = field(default_factory=list[Layer])
     parameters: dict[str, Array] = field(default_factory=dict[str, Array])
@@ -181,6 +184,10 @@ class Walk:
         shape = (self.batch, *self.shapes[activation])
         return View(activation=activation, order=tuple(range(len(shape))), shape=shape)
 
+    def layer(self, activation: str) -> Layer | None:
+        """The layer that makes an activation; None for an input."""
+        return next((layer for layer in reversed(self.layers) if layer.name == activation), None)
+
     # What a node makes
 
     def add(self, layer: Layer, **parameters: Array) -> str:
@@ -214,12 +221,10 @@ class Walk:
             source = self.add(Slice(name=name, inputs=(source,), start=start, stop=stop, axis=axis))
         self.values[tensor] = self.whole(source)
 
-    def rename(self, old: str, layer: Layer, **parameters: Array) -> str:
-        """Exchange a layer that nobody else reads by one that has more parameters."""
+    def rename(self, old: str, layer: Layer, **parameters: Array) -> None:
+        """Exchange a layer that no layer reads yet by one of another name, that may have more parameters."""
         at = next(i for i, item in enumerate(self.layers) if item.name == old)
-        del self.layers[at]
-        moved = {role: self.parameters.pop(f"{old}.{role}") for role in ("weight",)}
-        del self.shapes[old]
-        name = self.add(layer, **moved, **parameters)
+        del self.layers[at], self.shapes[old]
+        own = {role: self.parameters.pop(f"{old}.{role}") for role in ROLES if f"{old}.{role}" in self.parameters}
+        self.add(layer, **own, **parameters)
         self.layers.insert(at, self.layers.pop())
-        return name
