@@ -4,4 +4,17 @@ from zoo.wire.onnx.read import Model, parse, parse_subgraph
 from zoo.wire.onnx.schema import Attribute, Dimensions, Node, Subgraph, TensorType
 from zoo.wire.onnx.write import IR_VERSIONS, OPSET, Graph, chunks
 
-__all__ = ["IR_VERSIONS", "OPSET", "Attribute", "Dimensions", "Graph", "Model", "Node", "Subgraph", "TensorType", "chunks", "parse", "parse_subgraph"]
+__all__ = [
+    "IR_VERSIONS",
+    "OPSET",
+    "Attribute",
+    "Dimensions",
+    "Graph",
+    "Model",
+    "Node",
+    "Subgraph",
+    "TensorType",
+    "chunks",
+    "parse",
+    "parse_subgraph",
+]

@@ -56,7 +56,7 @@ class Folding:
             if value is not None:
                 kind = {"value_float": np.float32, "value_int": np.int64, "value_ints": np.int64}.get(name)
                 return np.asarray(value, kind)
-        op.refuse("its value is of a type that is not read")
+        return op.refuse("its value is of a type that is not read")
 
     def fold(self, op: Op, arrays: Sequence[Array]) -> list[Array] | None:
         """What a node makes of constants; None where it is not among those that are computed here."""

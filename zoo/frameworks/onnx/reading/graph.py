@@ -220,7 +220,11 @@ def _check(reading: _Reading, node: Node, reads: list[str]) -> None:
         if tensor in reading.unreadable:
             raise RefusalError(f"{tensor!r} {reading.unreadable[tensor]}")
         if tensor not in walk.values and tensor not in walk.constants:
-            later = "a node after it makes (a cycle, or nodes out of order)" if tensor in reading.made else "the file has not"
+            later = (
+                "a node after it makes (a cycle, or nodes out of order)"
+                if tensor in reading.made
+                else "the file has not"
+            )
             raise RefusalError(f"reads {tensor!r}, which {later}")
 
 

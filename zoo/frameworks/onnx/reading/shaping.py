@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from zoo.frameworks.onnx.reading.folding import reshaped_to, slices, split_sizes
 from zoo.frameworks.onnx.reading.op import Op
 from zoo.frameworks.onnx.reading.walk import Padded, View, Walk
-from zoo.layers import Concat, Shape, Shuffle, Slice, Tile
+from zoo.layers import Concat, Conv, Shape, Shuffle, Slice, Tile
 
 
 def reshape(walk: Walk, op: Op) -> None:
@@ -43,8 +45,7 @@ def transpose(walk: Walk, op: Op) -> None:
         turned = (view.shape[0], view.shape[2], groups, *view.shape[3:])
         walk.values[op.out] = replace(walk.whole(name), shape=turned)
         return
-    if tuple((walk.batch, *item)[i] for i in view.order) != view.shape:
-        view = walk.whole(walk.plain(op.reads()))
+    view = _unmerged(walk, op.reads())
     made = View(
         activation=view.activation,
         order=tuple(view.order[i] for i in order),
@@ -66,8 +67,7 @@ def _takes_apart(view: View, item: Shape) -> bool:
 def _unmerged(walk: Walk, tensor: str) -> View:
     """A view of which every axis is one of the activation."""
     view = walk.view(tensor)
-    whole = (walk.batch, *walk.shapes[view.activation])
-    return view if tuple(whole[i] for i in view.order) == view.shape else walk.whole(walk.plain(tensor))
+    return view if _as(walk, view.activation, view.order) == view.shape else walk.whole(walk.plain(tensor))
 
 
 def concat(walk: Walk, op: Op) -> None:
@@ -82,10 +82,50 @@ def concat(walk: Walk, op: Op) -> None:
     if len({len(view.shape) for view in views}) != 1:
         op.refuse(f"joins {', '.join(walk.told(view.shape) for view in views)}")
     order = views[0].order
+    if order[axis] == 1 and _joins_groups(walk, op, [view.activation for view in views]):
+        walk.values[op.out] = replace(views[0], activation=op.out, shape=_as(walk, op.out, order))
+        return
     layer = Concat(name=op.out, inputs=tuple(view.activation for view in views), axis=order[axis])
     name = walk.add(layer)
-    whole = (walk.batch, *walk.shapes[name])
-    walk.values[op.out] = View(activation=name, order=order, shape=tuple(whole[i] for i in order))
+    walk.values[op.out] = View(activation=name, order=order, shape=_as(walk, name, order))
+
+
+def _as(walk: Walk, activation: str, order: tuple[int, ...]) -> Shape:
+    """The sizes of an activation with its axes in another order."""
+    whole = (walk.batch, *walk.shapes[activation])
+    return tuple(whole[i] for i in order)
+
+
+def _joins_groups(walk: Walk, op: Op, names: list[str]) -> bool:
+    """Whether these are convolutions of the equal slices of one input, which nobody else reads: one of groups."""
+    parts = [layer for name in names if isinstance(layer := walk.layer(name), Conv)]
+    if len(parts) != len(names) or len(names) < 2:
+        return False
+    slices = [layer for part in parts if isinstance(layer := walk.layer(part.inputs[0]), Slice)]
+    each = walk.shapes[slices[0].name][0] if slices else 0
+    own = [(piece.inputs, piece.axis, piece.start, piece.stop) for piece in slices]
+    if own != [(slices[0].inputs, 1, i * each, (i + 1) * each) for i in range(len(parts))] or any(
+        replace(part, name="", inputs=()) != replace(parts[0], name="", inputs=()) for part in parts
+    ):
+        return False
+    gone = {layer.name for layer in (*parts, *slices)}
+    source = slices[0].inputs[0]
+    if parts[0].groups != 1 or walk.shapes[source][0] != each * len(parts) or any(walk.readers[n] != 1 for n in gone):
+        return False
+    roles = {
+        role: np.concatenate([walk.parameters.pop(f"{part.name}.{role}") for part in parts])
+        for role in (("weight", "bias") if parts[0].bias else ("weight",))
+    }
+    walk.layers = [layer for layer in walk.layers if layer.name not in gone]
+    whole = replace(
+        parts[0],
+        name=op.out,
+        inputs=(source,),
+        out_channels=parts[0].out_channels * len(parts),
+        groups=len(parts),
+    )
+    walk.add(whole, **roles)
+    return True
 
 
 def _cut(walk: Walk, tensor: str, view: View, ranges: Sequence[tuple[int, int, int]]) -> None:
@@ -94,8 +134,7 @@ def _cut(walk: Walk, tensor: str, view: View, ranges: Sequence[tuple[int, int, i
     for i, (axis, start, stop) in enumerate(ranges):
         name = tensor if i == len(ranges) - 1 else walk.step(tensor, f"cut{axis}")
         source = walk.add(Slice(name=name, inputs=(source,), start=start, stop=stop, axis=view.order[axis]))
-    whole = (walk.batch, *walk.shapes[source])
-    walk.values[tensor] = View(activation=source, order=view.order, shape=tuple(whole[i] for i in view.order))
+    walk.values[tensor] = View(activation=source, order=view.order, shape=_as(walk, source, view.order))
 
 
 def split(walk: Walk, op: Op) -> None:
