@@ -34,7 +34,12 @@ from zoo.wire.onnx.schema import (
 from zoo.wire.protobuf import BYTES, FIXED32, integer, message, tag, text, varint
 
 # Operator set -> the oldest file format ("IR version") that admits it (ONNX's docs/Versioning.md).
-IR_VERSIONS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10}
+IR_VERSIONS = {
+    **{7: 3, 8: 3, 9: 4, 10: 5, 11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10},
+    **{23: 11, 24: 12, 25: 13, 26: 13, 27: 13, 28: 14},
+}
+# Before this file format every initializer had to be an input as well (ONNX's docs/IR.md).
+_APART = 4
 # 17 is read by every runtime since ONNX Runtime 1.12 and TensorRT 8.5; no layer needs anything newer.
 OPSET = 17
 
@@ -82,7 +87,8 @@ def chunks(graph: Graph, tensors: Mapping[str, Array] | None) -> Iterator[bytes 
     payload = {name: 0 if tensors is None else 4 * prod(shape) for name, shape in graph.parameters.items()}
     sizes = {name: len(heads[name]) + len(tails[name]) + payload[name] for name in graph.parameters}
     before = b"".join(message(InGraph.NODE, _node(node)) for node in graph.nodes) + text(InGraph.NAME, graph.name)
-    after = b"".join(message(InGraph.INPUT, _value(name, dims)) for name, dims in graph.inputs.items())
+    inputs = {**graph.inputs, **(graph.parameters if IR_VERSIONS[graph.opset] < _APART else {})}
+    after = b"".join(message(InGraph.INPUT, _value(name, dims)) for name, dims in inputs.items())
     after += b"".join(message(InGraph.OUTPUT, _value(name, dims)) for name, dims in graph.outputs.items())
     size = len(before) + len(after) + sum(len(tag(InGraph.INITIALIZER, BYTES) + varint(n)) + n for n in sizes.values())
     if size + sum(map(len, graph.metadata.values())) > _MAX_BYTES - (1 << 16):
