@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn, overload
 
 import numpy as np
 
@@ -80,6 +80,10 @@ class Op:
         """An attribute that is a word."""
         return self._typed(name, default, str)
 
+    @overload
+    def integers(self, name: str) -> tuple[int, ...] | None: ...
+    @overload
+    def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]: ...
     def integers(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...] | None:
         """An attribute that is a list of whole numbers."""
         return self._typed(name, default, tuple)
@@ -102,18 +106,22 @@ class Op:
             self.refuse(f"{name} is no single number")
         return short(found.reshape(-1)[0])
 
+    def passes_over(self, *names: str) -> None:
+        """Attributes that say nothing where this is read."""
+        self._asked.update(names)
+
     def other(self, name: str) -> object:
         """An attribute of any type; None if not given."""
         self._asked.add(name)
         return self.node.attributes.get(name)
 
     def check(self) -> None:
-        """Refuse attributes that nobody asked for, and outputs beyond those that were made."""
+        """Refuse attributes that nobody asked for."""
         unknown = [name for name in self.node.attributes if name not in self._asked]
         if unknown:
             self.refuse(f"what its attribute {', '.join(unknown)} says is not known here")
 
-    def _typed(self, name: str, default: object, kind: type | tuple[type, ...]) -> object:
+    def _typed(self, name: str, default: object, kind: type | tuple[type, ...]) -> Any:
         self._asked.add(name)
         value = self.node.attributes.get(name, default)
         if name in self.node.attributes and not isinstance(value, kind):
@@ -121,6 +129,6 @@ class Op:
         return value
 
 
-def short(value: float | np.floating) -> float:
-    """The shortest decimal that is the same float32: 0.0001 for the float32 nearest to it."""
-    return float(str(np.float32(value)))
+def short(value: float | Array) -> float:
+    """The shortest decimal that is the same float32: 0.0001 for the float32 nearest to it; of an array, its number."""
+    return float(str(np.float32(np.asarray(value).item())))

@@ -209,11 +209,11 @@ def _with_constant(walk: Walk, op: Op, tensor: str, view: View, constant: Array,
         return
     if kind == "Add" and _takes_bias(walk, op, tensor, source, spread):
         return
-    axes = {"axis": spread.axis, "num_axes": numbers.ndim}
+    axis, count = spread.axis, numbers.ndim
     if adds:
-        walk.put(op.out, Bias(name=op.out, inputs=(source,), **axes), view, bias=numbers)
+        walk.put(op.out, Bias(name=op.out, inputs=(source,), axis=axis, num_axes=count), view, bias=numbers)
     else:
-        walk.put(op.out, Scale(name=op.out, inputs=(source,), **axes), view, weight=numbers)
+        walk.put(op.out, Scale(name=op.out, inputs=(source,), axis=axis, num_axes=count), view, weight=numbers)
 
 
 def _takes_bias(walk: Walk, op: Op, tensor: str, source: str, spread: _Spread) -> bool:
@@ -349,7 +349,7 @@ def greater(walk: Walk, op: Op) -> None:
 def cast(walk: Walk, op: Op) -> None:
     """Cast of float32 to float32, which does nothing; or of a comparison, 0 or 1."""
     to = op.node.attributes.get("to")
-    op.other("to"), op.integer("saturate", 1), op.text("round_mode", "up")
+    op.passes_over("to", "saturate", "round_mode")  # the last two are of types that are refused
     value = walk.values.get(op.reads())
     if to not in (1, "FLOAT"):
         op.refuse(f"casts to ONNX's type {to}; float32 alone is computed with here")

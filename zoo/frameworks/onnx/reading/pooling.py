@@ -11,13 +11,13 @@ import numpy as np
 from zoo.frameworks.onnx.reading.op import Op
 from zoo.frameworks.onnx.reading.walk import Walk
 from zoo.frameworks.onnx.reading.windows import Place, divisors, fitted, image_read, our_divisors, pair_of, place
-from zoo.layers import LOWEST, ArgMax, Deconv, Interp, Pair, Pool, Reduction, ReLU, Rounding, Scale
+from zoo.layers import LOWEST, ArgMax, Deconv, Interp, Pair, Permute, Pool, Reduction, ReLU, Rounding, Scale
 from zoo.shapes import window
 
 
 def max_pool(walk: Walk, op: Op) -> None:
     """MaxPool; its second output, where the maxima are, is not read."""
-    op.integer("storage_order", 0)  # of the second output
+    op.passes_over("storage_order")  # of the second output
 
     def never_wins(fill: float, activation: str) -> bool:
         made = walk.layer(activation)
@@ -119,11 +119,15 @@ def reduce(walk: Walk, op: Op) -> None:
             replace(whole, shape=shape) if view.in_order or not keeps else replace(view, activation=name, shape=shape)
         )
         return
-    if op.node.op not in _REDUCTIONS or inner != list(range(inner[0], rank)) or inner[0] == 0:
+    if op.node.op not in _REDUCTIONS or inner[0] == 0:
         op.refuse(
-            f"over the axes {tuple(axes)} of {walk.told(view.shape)}: over an image, or all axes from one on, is known"
+            f"over the axes {tuple(axes)} of {walk.told(view.shape)}: not over the batch, nor maxima but of images"
         )
-    layer = Reduction(name=op.out, inputs=(view.activation,), operation=_REDUCTIONS[op.node.op], axis=inner[0])
+    source, rest = view.activation, [i for i in range(rank) if i not in inner]
+    if inner[0] < len(rest):  # a Reduction is of all axes from one on: the others come first
+        order = (*rest, *inner)
+        source = walk.add(Permute(name=walk.step(op.out, "rest_first"), inputs=(source,), order=order))
+    layer = Reduction(name=op.out, inputs=(source,), operation=_REDUCTIONS[op.node.op], axis=len(rest))
     whole = walk.whole(walk.add(layer))
     walk.values[op.out] = replace(whole, shape=shape)
 
@@ -152,9 +156,10 @@ def resize(walk: Walk, op: Op) -> None:
     if sizes is None and scales is None:
         op.refuse("says neither its scales nor its sizes")
     if sizes is None and scales is not None:
-        sizes = tuple(int(np.floor(side * scale)) for side, scale in zip((1, *shape), scales, strict=True))
-        if scales[:2] != (1.0, 1.0):
-            op.refuse(f"scales {scales} change more than height and width")
+        exact = [side * scale for side, scale in zip((1, *shape), scales, strict=True)]
+        sizes = tuple(int(size) for size in exact)
+        if scales[:2] != (1.0, 1.0) or list(sizes) != exact:
+            op.refuse(f"scales {scales} change more than height and width, or give no whole sizes")
     sizes = sizes or ()
     if len(sizes) != 4 or (sizes[0] not in (1, walk.batch)) or sizes[1] != shape[0]:
         op.refuse(f"sizes {sizes} change more than height and width")
@@ -164,11 +169,7 @@ def resize(walk: Walk, op: Op) -> None:
     for name in ("exclude_outside", "antialias"):
         if op.integer(name, 0):
             op.refuse(f"{name} is not known here")
-    (
-        op.number("cubic_coeff_a", -0.75),
-        op.number("extrapolation_value", 0.0),
-        op.text("keep_aspect_ratio_policy", "stretch"),
-    )
+    op.passes_over("cubic_coeff_a", "extrapolation_value", "keep_aspect_ratio_policy")  # of modes that are refused
     times = [sizes[2 + i] / shape[1 + i] for i in (0, 1)]
     if mode == "linear" and how == "align_corners":
         walk.put(op.out, Interp(name=op.out, inputs=(source,), size=(sizes[2], sizes[3])))

@@ -126,9 +126,10 @@ def _banded(walk: Walk, op: Op, r: Response) -> Response | None:
     if kernel is None or bias is None or kernel.ndim != 4 or kernel.shape[2:] != (1, 1) or r.size or r.border:
         return None
     towers, size = op.integer("group", 1), kernel.shape[1]
-    op.integers("kernel_shape"), op.integers("strides"), op.integers("pads"), op.integers("dilations")
     whole = r.shape == (walk.batch, *walk.shapes[r.view.activation]) and r.view.in_order
     if not whole or len(kernel) != towers * size or len(kernel) != r.shape[1] or np.ptp(bias):
+        return None
+    if {*op.integers("strides", (1,)), *op.integers("dilations", (1,))} != {1} or any(op.integers("pads", ())):
         return None
     window = 2 * int(np.count_nonzero(kernel[0, :, 0, 0])) - 1
     if window < 1 or not np.array_equal(kernel[:, :, 0, 0], _band(kernel[0, 0, 0, 0], size, towers, window // 2)):

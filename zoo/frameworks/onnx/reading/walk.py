@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from math import prod
 from typing import TypeAlias
 
@@ -147,21 +146,28 @@ class Walk:
         value = self._value(tensor)
         if not isinstance(value, Response):
             return self.view(tensor).shape
-        return tuple(size + sum(ends) for size, ends in zip_longest(value.shape, value.border, fillvalue=()))
+        border = value.border or ((0, 0),) * len(value.shape)
+        return tuple(size + sum(ends) for size, ends in zip(value.shape, border, strict=True))
 
     def plain(self, tensor: str) -> str:
         """The activation that is a tensor exactly: where axes were moved or merged, layers do so now."""
         view = self.view(tensor)
         whole = (self.batch, *self.shapes[view.activation])
-        moved, source = tuple(whole[i] for i in view.order), view.activation
+        moved = tuple(whole[i] for i in view.order)
+        if view.in_order and moved == view.shape:
+            return view.activation
+        self.check_batch(view.shape, prod(moved))
+        name = self._unused(tensor)
+        source = self.view(tensor).activation
         if not view.in_order:
-            name = self._unused(tensor if moved == view.shape else f"{tensor}/order")
-            source = self.add(Permute(name=name, inputs=(source,), order=view.order))
+            last = name if moved == view.shape else self.step(tensor, "order")
+            source = self.add(Permute(name=last, inputs=(source,), order=view.order))
         if moved != view.shape:
-            self.check_batch(view.shape, prod(moved))
-            item, name = view.shape[1:], self._unused(tensor)
+            item = view.shape[1:]
             flat = Flatten(name=name, inputs=(source,))
-            source = self.add(flat if len(item) == 1 else Reshape(name=name, inputs=(source,), dims=(0, *item)))
+            source = self.add(
+                flat if len(item) == 1 and len(moved) > 1 else Reshape(name=name, inputs=(source,), dims=(0, *item))
+            )
         self.values[tensor] = self.whole(source)
         return source
 
@@ -210,7 +216,21 @@ class Walk:
         return self.names.fresh(f"{tensor}/{what}")
 
     def _unused(self, wanted: str) -> str:
-        return self.names.fresh(wanted) if wanted in self.shapes else wanted
+        """A tensor's name for the layer that makes it; one on the way to it that has the name gets another."""
+        if wanted not in self.shapes:
+            return wanted
+        made, aside = self.layer(wanted), self.step(wanted, "inner")
+        if made is None:
+            return self.names.fresh(wanted)
+        self.rename(wanted, replace(made, name=aside))
+        self.layers = [
+            replace(layer, inputs=tuple(aside if name == wanted else name for name in layer.inputs))
+            for layer in self.layers
+        ]
+        for tensor, value in self.values.items():
+            if isinstance(value, View) and value.activation == wanted:
+                self.values[tensor] = replace(value, activation=aside)
+        return wanted
 
     def cut(self, tensor: str, source: str, ranges: Mapping[int, Pair]) -> None:
         """A tensor that is part of an activation; axis -> from, to."""

@@ -143,7 +143,8 @@ def _dense(walk: Walk, op: Op, weight: Array, bias: dict[str, Array]) -> None:
     if view.order == _CHANNELS_LAST and view.shape == moved:
         kernel = weight[:, :, None, None]
         layer = Conv(name=op.out, inputs=(view.activation,), out_channels=len(weight), kernel=(1, 1), bias=bool(bias))
-        walk.put(op.out, layer, replace(view, shape=(*view.shape[:-1], len(weight))), weight=kernel, **bias)
+        name = walk.add(layer, weight=kernel, **bias)
+        walk.values[op.out] = replace(view, activation=name, shape=(*view.shape[:-1], len(weight)))
         return
     if view.shape == (walk.batch, prod(item)):
         columns, axis, rows = _columns(view, moved, weight), 1, (walk.batch,)
@@ -153,8 +154,7 @@ def _dense(walk: Walk, op: Op, weight: Array, bias: dict[str, Array]) -> None:
         view = walk.whole(walk.plain(op.reads()))
         columns, axis, rows = weight, len(view.shape) - 1, view.shape[:-1]
     layer = Dense(name=op.out, inputs=(view.activation,), out_features=len(weight), bias=bool(bias), axis=axis)
-    walk.put(op.out, layer, weight=columns, **bias)
-    whole = walk.whole(op.out)
+    whole = walk.whole(walk.add(layer, weight=columns, **bias))
     walk.values[op.out] = replace(whole, shape=(*rows, len(weight)))
 
 
