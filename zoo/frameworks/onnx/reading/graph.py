@@ -96,7 +96,7 @@ def _reads(node: Node, depth: int = 0) -> list[str]:
 def _inputs(walk: Walk, model: Model, nodes: list[Node]) -> list[str]:
     """Take in what feeds the graph; returns what cannot be."""
     fed = {name: kind for name, kind in model.inputs.items() if name not in model.initializers}
-    read = {tensor for node in nodes for tensor in node.inputs} | {*model.outputs}
+    read = {tensor for node in nodes for tensor in _reads(node)} | {*model.outputs}
     batches = {kind.dimensions[0] for name, kind in fed.items() if name in read and kind.dimensions}
     if len(batches) == 1 and isinstance(size := batches.pop(), int) and size > 0:
         walk.batch = size

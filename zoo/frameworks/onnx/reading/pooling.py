@@ -60,7 +60,8 @@ def _pool(walk: Walk, op: Op, source: str, at: Place, mode: Literal["max", "ave"
         )
 
     found, theirs = fitted(make, shape, at), divisors(at, padding_counts=counts)
-    if found is None and at.out == (1, 1) and (mode == "max" or theirs.item() == prod(shape[1:])):
+    whole = at.out == (1, 1) and all(at.kernel[i] >= at.start[i] + at.image[i] for i in (0, 1))
+    if (found is None or found[1]) and whole and (mode == "max" or theirs.item() == prod(shape[1:])):
         walk.put(op.out, Pool(name=op.out, inputs=(source,), mode=mode, global_pool=True))
         return
     if found is None:
@@ -169,7 +170,9 @@ def resize(walk: Walk, op: Op) -> None:
     for name in ("exclude_outside", "antialias"):
         if op.integer(name, 0):
             op.refuse(f"{name} is not known here")
-    op.passes_over("cubic_coeff_a", "extrapolation_value", "keep_aspect_ratio_policy")  # of modes that are refused
+    if op.text("keep_aspect_ratio_policy", "stretch") != "stretch":
+        op.refuse("keep_aspect_ratio_policy: sizes that are not taken as they stand are not known here")
+    op.passes_over("cubic_coeff_a", "extrapolation_value")  # of modes that are refused
     times = [sizes[2 + i] / shape[1 + i] for i in (0, 1)]
     if mode == "linear" and how == "align_corners":
         walk.put(op.out, Interp(name=op.out, inputs=(source,), size=(sizes[2], sizes[3])))
