@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 
 from converters.formats import NativeFile
-from converters.formats._caffe_saved import as_saved
+from converters.formats._caffe_saved import saved_otherwise
 from converters.sniff import is_hdf5
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
@@ -69,7 +69,7 @@ def read(path: Path) -> NativeFile:
         tensors=tensors,
         spec=net.spec if net else None,
         as_loaded=partial(_loaded, path.name, tensors),
-        as_saved=partial(as_saved, layers),
+        unlike=partial(saved_otherwise, layers),
     )
 
 

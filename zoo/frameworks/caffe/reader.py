@@ -14,7 +14,7 @@ from zoo.frameworks.caffe.schema import check, check_own
 from zoo.frameworks.caffe.sharing import FACTOR
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, refusal
 from zoo.frameworks.caffe.walk import Node, Walk
-from zoo.layers import BatchNorm, Conv, Dropout, Layer, ModelSpec, Power, Shape, Slice
+from zoo.layers import BatchNorm, Conv, Dropout, Layer, ModelSpec, Power, Shape, Slice, chained
 from zoo.parameters import layer_parameters
 from zoo.shapes import activation_shapes
 from zoo.wire.caffemodel import V1_TYPES
@@ -97,7 +97,7 @@ def read_net(net: Message, name: str, title: str, sizes: Mapping[str, Shape] | N
         raise PrototxtError(1, _NO_NETWORK)
     _drop_silenced(walk)
     _drop_labels(walk)
-    layers = _chained(walk.layers, walk.inputs[0].name)
+    layers = chained(walk.layers, walk.inputs[0].name)
     spec = ModelSpec(
         name=net.string("name") or name,
         title=title,
@@ -318,12 +318,3 @@ def _drop_labels(walk: Walk) -> None:
     for label in [source for source in walk.inputs if source.name in walk.for_training - read]:
         walk.inputs.remove(label)
         walk.notes.append(f"the input {label.name!r} is read in training alone, a label: left out")
-
-
-def _chained(layers: list[Layer], first: str) -> list[Layer]:
-    """The layers with the inputs left out that are just the layer before."""
-    previous = [first, *(layer.name for layer in layers)]
-    return [
-        replace(layer, inputs=()) if layer.inputs == (before,) else layer
-        for layer, before in zip(layers, previous, strict=False)
-    ]

@@ -18,16 +18,13 @@ def add(g: Builder, layer: Shaping, inputs: tuple[str, ...], shapes: list[Shape]
         case Concat():
             g.last(layer, "Concat", *inputs, axis=axis_index(layer.name, layer.axis, shape))
         case Slice():
-            start, stop = g.integers(layer, "start", layer.start), g.integers(layer, "stop", layer.stop)
-            axis = g.integers(layer, "axis", axis_index(layer.name, layer.axis, shapes[0]))
-            g.last(layer, "Slice", inputs[0], start, stop, axis)
+            axis = axis_index(layer.name, layer.axis, shapes[0])
+            g.slice(layer, "", inputs[0], [layer.start], [layer.stop], [axis])
         case Permute():
             g.last(layer, "Transpose", inputs[0], perm=permutation(layer, shapes[0]))
         case Crop():
             starts, stops = zip(*cuts(layer, shapes), strict=True)
-            axes = g.integers(layer, "axes", *range(1, len(shape) + 1))
-            ends = g.integers(layer, "stops", *stops)
-            g.last(layer, "Slice", inputs[0], g.integers(layer, "starts", *starts), ends, axes)
+            g.slice(layer, "", inputs[0], starts, stops, range(1, len(shape) + 1))
         case Shuffle():
             groups = g.reshape(layer, "groups", inputs[0], -1, layer.groups, shape[0] // layer.groups, *shape[1:])
             turns = g.step(layer, "turns", "Transpose", groups, perm=(0, 2, 1, *range(3, len(shape) + 2)))

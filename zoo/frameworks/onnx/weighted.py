@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
+import numpy as np
+
 from zoo.axes import axis_index
 from zoo.frameworks.onnx.builder import Builder, pads_of, parameters, reshape_last
 from zoo.layers import Conv, Deconv, Dense, Shape, Weighted
@@ -56,6 +58,8 @@ def _dense(g: Builder, layer: Dense, x: str, source: Shape, shape: Shape) -> Non
     axis = axis_index(layer.name, layer.axis, source)
     rows = x if len(source) == 1 else g.step(layer, "rows", "Flatten", x, axis=axis)
     operands = [rows, *_weights(layer)]
+    if not layer.bias and g.opset < 11:  # which wants one
+        operands.append(g.floats(layer, "no_bias", np.zeros(layer.out_features)))
     if axis == 1:
         g.last(layer, "Gemm", *operands, transB=1)
     else:
