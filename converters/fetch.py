@@ -24,7 +24,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from converters.manifest import Entry, cache_directory
-from zoo.errors import CheckFailedError, ZooError
+from zoo.errors import CheckFailedError, ZooError, said
 from zoo.wire.atomic import flush
 
 # Called with the bytes that are there and the bytes in all.
@@ -193,7 +193,7 @@ def _retrieve(entry: Entry, url: str, work: Path, progress: Progress, line: Line
     try:
         pooch.retrieve(url, known_hash=entry.hash, fname=entry.file, path=work, downloader=cast(Any, transfer))
     except ValueError as error:  # what pooch raises for a hash that differs, having removed the file
-        raise _LieError(" ".join(str(error).split())) from error
+        raise _LieError(said(error)) from error
 
 
 class _Transfer:

@@ -15,7 +15,7 @@ from typing import Any, cast
 from converters.formats import NativeFile, _slim_names
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
-from zoo.errors import FileFormatError, UnsupportedError
+from zoo.errors import FileFormatError, UnsupportedError, said
 from zoo.layers import ModelSpec
 from zoo.registry import imported
 from zoo.wire.mapped import mapped
@@ -43,8 +43,7 @@ def read(path: Path) -> NativeFile:
         found = matlab.loadmat(str(path), variable_names=["layers", "net"])
         tensors = _layers(found["net"]["layers"][0, 0] if "net" in found else found["layers"])
     except Exception as error:  # whatever a damaged file can raise in scipy
-        told = " ".join(str(error).split())[:200] or type(error).__name__
-        raise FileFormatError(path, f"no network of MatConvNet that can be read: {told}") from error
+        raise FileFormatError(path, f"no network of MatConvNet that can be read: {said(error, 200)}") from error
     return NativeFile(tensors=tensors)
 
 

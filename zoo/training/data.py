@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from zoo.errors import FileFormatError, ZooError
+from zoo.errors import FileFormatError, ZooError, said
 from zoo.layers import ModelSpec, Pair, Preprocessing
 from zoo.philox import generator
 from zoo.preprocess import FloatArray, RGBImage, centre_crop, crop, resize_short_side, ten_crop_pixels
@@ -227,7 +227,7 @@ def batches(
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise ZooError(f"a process that reads images died ({str(error).splitlines()[0]})") from error
+        raise ZooError(f"a process that reads images died ({said(error)})") from error
 
 
 def _collate(samples: list[_Sample]) -> Batch:

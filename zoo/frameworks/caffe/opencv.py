@@ -35,7 +35,7 @@ import cv2
 import numpy as np
 
 from zoo.arrays import Array
-from zoo.errors import UnsupportedError
+from zoo.errors import UnsupportedError, said
 from zoo.frameworks.caffe.lower import Lowered, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
 from zoo.layers import (
@@ -144,8 +144,7 @@ def _run(name: str, text: bytes, model: Array, inputs: Mapping[str, Array], name
             net.setInput(np.ascontiguousarray(batch, np.float32), source)
         return [np.asarray(output) for output in net.forward(names)]
     except cv2.error as error:
-        reason = str(cast(Any, error).err or error).replace("\n", " ")
-        raise UnsupportedError(f"{name}: {VERSION} cannot run this network: {reason}") from error
+        raise UnsupportedError(f"{name}: {VERSION} cannot run this network: {error.err or said(error)}") from error
 
 
 def _network(spec: ModelSpec, weights: Mapping[str, Array], batches: Mapping[str, int]) -> tuple[str, Array]:

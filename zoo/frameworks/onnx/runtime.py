@@ -11,7 +11,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as states  # pyright: ignore[reportAttributeAccessIssue]
 
 from zoo.arrays import Array
-from zoo.errors import FileFormatError, UnknownNameError
+from zoo.errors import FileFormatError, UnknownNameError, said
 
 # ONNX Runtime prints nothing short of its own end: what it warns of (a weight no node reads) is nothing to act on, and
 # its errors are raised as well.
@@ -74,5 +74,5 @@ def run_batches(
         wanted = list(outputs or names)
         results = [cast("list[Array]", session.run(wanted, dict(inputs))) for inputs in batches]
     except _REFUSALS as error:
-        raise FileFormatError(where, f"ONNX Runtime refuses it: {' '.join(str(error).split())}") from error
+        raise FileFormatError(where, f"ONNX Runtime refuses it: {said(error)}") from error
     return [dict(zip(wanted, arrays, strict=True)) for arrays in results]
