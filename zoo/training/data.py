@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -215,7 +215,7 @@ def batches(
         "Iterable[Batch]",
         DataLoader(
             dataset,
-            batch_sampler=cast(Any, places),
+            batch_sampler=cast("Iterable[list[int]]", places),
             num_workers=workers,
             collate_fn=_collate,
             pin_memory=pinned,

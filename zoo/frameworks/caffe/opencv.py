@@ -29,7 +29,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import log, prod
 from pathlib import Path
-from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -138,7 +137,7 @@ def _run(name: str, text: bytes, model: Array, inputs: Mapping[str, Array], name
     """The results of layers, by their names."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its errors reach the user as ours
     try:
-        net = cast(Any, cv2.dnn).readNetFromCaffe(np.frombuffer(text, np.uint8), model)
+        net = cv2.dnn.readNetFromCaffe(np.frombuffer(text, np.uint8), model)
         net.enableWinograd(False)  # faster, but it rounds in more places than Caffe does
         for source, batch in inputs.items():
             net.setInput(np.ascontiguousarray(batch, np.float32), source)

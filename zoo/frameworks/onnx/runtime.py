@@ -18,18 +18,17 @@ from zoo.errors import FileFormatError, UnknownNameError, said
 _FATAL = 4
 
 # A file that is no model, a graph or an operator it cannot run, inputs that do not fit, and its own failures.
-_states = cast(Any, states)
 _REFUSALS: tuple[type[Exception], ...] = (
-    _states.EPFail,
-    _states.Fail,
-    _states.InvalidArgument,
-    _states.InvalidGraph,
-    _states.InvalidProtobuf,
-    _states.NoModel,
-    _states.NoSuchFile,
-    _states.NotFound,
-    _states.NotImplemented,
-    _states.RuntimeException,
+    states.EPFail,
+    states.Fail,
+    states.InvalidArgument,
+    states.InvalidGraph,
+    states.InvalidProtobuf,
+    states.NoModel,
+    states.NoSuchFile,
+    states.NotFound,
+    states.NotImplemented,
+    states.RuntimeException,
     ValueError,
 )
 
