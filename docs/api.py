@@ -83,8 +83,12 @@ def _named(module: str, name: str) -> Definition | None:
 
 
 def _offered(module: str) -> list[Definition]:
-    """The classes and functions of a module that is declared as a whole."""
-    assigned = (node for node in _tree(module).body if isinstance(node, ast.Assign))
+    """The classes and functions of a module that is declared as a whole, with those of the modules it is made of."""
+    body = _tree(module).body
+    parts = [node.module for node in body if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"]
+    if parts:
+        return [found for part in parts if part for found in _offered(part)]
+    assigned = (node for node in body if isinstance(node, ast.Assign))
     names = next(ast.literal_eval(node.value) for node in assigned if ast.unparse(node.targets[0]) == "__all__")
     return [found for name in names if (found := _named(module, name))]
 
