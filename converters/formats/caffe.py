@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
@@ -32,7 +31,7 @@ from zoo.frameworks.caffe import (
     with_images,
 )
 from zoo.layers import ModelSpec, Shape
-from zoo.registry import imported
+from zoo.registry import optional
 from zoo.shapes import parameter_table
 from zoo.wire.caffemodel import StoredLayer, read_blob, read_layers
 from zoo.wire.mapped import mapped
@@ -108,7 +107,9 @@ def read_network(path: str | PathLike[str]) -> CaffeNet:
 
 def _layers_of_hdf5(path: Path) -> list[StoredLayer]:
     """A snapshot with ``snapshot_format: HDF5``: ``data/<layer>/<blob>`` (net.cpp, `ToHDF5`)."""
-    found = cast(Any, imported("zoo.wire.hdf5", "keras")).read_hdf5(path, path.stat().st_size)
+    with optional("keras"):
+        from zoo.wire.hdf5 import read_hdf5
+    found = read_hdf5(path, path.stat().st_size)
     layers = dict[str, StoredLayer]()
     for where, array in found.arrays.items():
         root, _, rest = where.partition("/")

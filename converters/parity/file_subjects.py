@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias
 
 from converters.convert import open_file, same_bits
 from converters.faults.case import Own
@@ -101,10 +101,10 @@ class FileSubject:
 
 def graph_feed(path: Path, ours: ModelSpec, asked_for: frozenset[str] = frozenset()) -> Feed:
     """An ONNX file, run as it is; of its outputs, some may only have been asked for, to see inside."""
-    graphs, made = (
-        cast(Any, registry.imported(f"converters.parity.{name}")) for name in ("onnx_graph", "onnx_subject")
-    )
-    return cast(Feed, made.GraphSubject(graph=graphs.OnnxGraph(path), ours=ours, asked_for=asked_for))
+    with registry.optional():
+        from converters.parity.onnx_graph import OnnxGraph
+        from converters.parity.onnx_subject import GraphSubject
+    return GraphSubject(graph=OnnxGraph(path), ours=ours, asked_for=asked_for)
 
 
 def layers_alone(

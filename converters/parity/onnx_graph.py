@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from converters.weights import Array
-from zoo.errors import FileFormatError, ZooError, one_line
+from zoo.errors import FileFormatError, ZooError, said
 from zoo.frameworks import onnx as runtime
 from zoo.layers import Shape
 
@@ -59,7 +59,7 @@ class OnnxGraph:
         try:
             model = onnx.load(str(path))
         except Exception as error:
-            raise FileFormatError(path, f"no ONNX model: {one_line(str(error))[:200]}") from error
+            raise FileFormatError(path, f"no ONNX model: {said(error, 200)}") from error
         self.path = path
         self._lent = dict(_taken_out(model))
         self._model, graph = model, model.graph

@@ -11,25 +11,24 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as states  # pyright: ignore[reportAttributeAccessIssue]
 
 from zoo.arrays import Array
-from zoo.errors import FileFormatError, UnknownNameError
+from zoo.errors import FileFormatError, UnknownNameError, said
 
 # ONNX Runtime prints nothing short of its own end: what it warns of (a weight no node reads) is nothing to act on, and
 # its errors are raised as well.
 _FATAL = 4
 
 # A file that is no model, a graph or an operator it cannot run, inputs that do not fit, and its own failures.
-_states = cast(Any, states)
 _REFUSALS: tuple[type[Exception], ...] = (
-    _states.EPFail,
-    _states.Fail,
-    _states.InvalidArgument,
-    _states.InvalidGraph,
-    _states.InvalidProtobuf,
-    _states.NoModel,
-    _states.NoSuchFile,
-    _states.NotFound,
-    _states.NotImplemented,
-    _states.RuntimeException,
+    states.EPFail,
+    states.Fail,
+    states.InvalidArgument,
+    states.InvalidGraph,
+    states.InvalidProtobuf,
+    states.NoModel,
+    states.NoSuchFile,
+    states.NotFound,
+    states.NotImplemented,
+    states.RuntimeException,
     ValueError,
 )
 
@@ -80,7 +79,7 @@ def run_batches(
         wanted = list(outputs or names)
         results = [cast("list[Any]", session.run(wanted, dict(inputs))) for inputs in batches]
     except _REFUSALS as error:
-        raise FileFormatError(where, f"ONNX Runtime refuses it: {' '.join(str(error).split())}") from error
+        raise FileFormatError(where, f"ONNX Runtime refuses it: {said(error)}") from error
     return [
         {name: array for name, array in zip(wanted, found, strict=True) if isinstance(array, np.ndarray)}
         for found in results
