@@ -8,8 +8,9 @@ import numpy as np
 
 from converters.weights import Weights
 from zoo.errors import UnsupportedError
+from zoo.geometry import window
 from zoo.layers import Conv, ModelSpec, Preprocessing
-from zoo.shapes import parameter_shapes, window
+from zoo.shapes import parameter_shapes
 
 
 def fold_preprocessing(weights: Weights) -> Weights:

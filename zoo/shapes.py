@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import assert_never
 
 from zoo.axes import affine_shape, axis_index, shape_text
 from zoo.errors import SpecError
+from zoo.geometry import check_groups, cuts, deconv_size, detected, interp_size, permutation, reshaped, unpooled, window
 from zoo.layers import (
     FUNCTIONS,
     LRN,
@@ -19,28 +18,38 @@ from zoo.layers import (
     BatchNorm,
     Bias,
     Concat,
+    Constant,
     Conv,
     Crop,
     Deconv,
     Dense,
+    Detecting,
+    DetectionOutput,
     Dropout,
     Eltwise,
+    Embed,
     Flatten,
     Interp,
     Layer,
     ModelSpec,
+    Normalising,
     Normalize,
-    Pair,
     Permute,
+    Pointwise,
     Pool,
+    Pooling,
+    PoolMask,
     Power,
     PReLU,
+    PriorBox,
+    PSROIPool,
     Reduction,
     ReLU,
     Reshape,
-    Rounding,
+    ROIPool,
     Scale,
     Shape,
+    Shaping,
     Shuffle,
     Sigmoid,
     Slice,
@@ -48,60 +57,29 @@ from zoo.layers import (
     TanH,
     Tile,
     Unary,
+    Unpool,
+    Weighted,
 )
 from zoo.parameters import Parameter, layer_parameters
 
+# An activation of more numbers an item than these is refused before anything is allocated: a few words can ask for it.
+LARGEST = 1 << 28
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Window:
-    """Where a sliding window goes: ``out`` positions, reading ``before`` and ``after`` pixels outside the image.
-
-    ``after`` is what the last window really reads, overhang of rounded-up sizes included; it is negative where the
-    last rows are not read at all. Pairs are (height, width).
-    """
-
-    kernel: Pair
-    stride: Pair
-    before: Pair
-    after: Pair
-    out: Pair
-
-
-def window(layer: Conv | Pool, shape: Shape) -> Window:
-    """The window of a convolution or pooling layer over a (C, H, W) input."""
-    if len(shape) != 3:
-        raise SpecError(layer.name, f"needs a C x H x W input, got {shape_text(shape)}")
-    if isinstance(layer, Pool) and layer.global_pool:
-        kernel, stride, pad, rounding = (shape[1], shape[2]), (1, 1), (0, 0), "floor"
-    else:
-        kernel, stride, pad, rounding = layer.kernel, layer.stride, layer.pad, layer.rounding
-    dilation = layer.dilation if isinstance(layer, Conv) else (1, 1)
-    if min(*kernel, *stride, *dilation) < 1 or min(pad) < 0:
-        raise SpecError(layer.name, "kernel, stride and dilation must be at least 1, pad at least 0")
-    reach = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
-    clip = isinstance(layer, Pool) and max(pad) > 0
-    if isinstance(layer, Pool) and (pad[0] >= kernel[0] or pad[1] >= kernel[1]):
-        raise SpecError(layer.name, f"pad {pad} must be smaller than the pooling kernel {kernel}")
-    out, after = [0, 0], [0, 0]
-    for i, side in enumerate("HW"):
-        size = shape[1 + i]
-        # Caffe's rounding up makes one position of a window that reaches past the edge by less than a stride.
-        beyond = stride[i] - 1 if isinstance(layer, Pool) and rounding == "ceil" else 0
-        if reach[i] > size + 2 * pad[i] + beyond:
-            raise SpecError(
-                layer.name,
-                f"kernel reaches over {reach[i]} pixels, but its padded input has {side} = {size + 2 * pad[i]}",
-            )
-        out[i] = _positions(size + 2 * pad[i] - reach[i], stride[i], rounding)
-        # Caffe drops a last window that starts in the padding, on both axes, as soon as either has a pad.
-        if clip and (out[i] - 1) * stride[i] >= size + pad[i]:
-            out[i] -= 1
-        after[i] = (out[i] - 1) * stride[i] + reach[i] - size - pad[i]
-    return Window(kernel=kernel, stride=stride, before=pad, after=(after[0], after[1]), out=(out[0], out[1]))
-
-
-def _positions(free: int, stride: int, rounding: Rounding) -> int:
-    return (free + (stride - 1 if rounding == "ceil" else 0)) // stride + 1
+# Kind -> the fewest and the most activations that a layer of it reads, where that is not one.
+_READS: dict[type, tuple[int, int]] = {
+    Axpy: (3, 3),
+    Bias: (1, 2),
+    Concat: (1, LARGEST),
+    Constant: (0, 1),
+    Crop: (2, 2),
+    DetectionOutput: (3, 3),
+    Eltwise: (1, LARGEST),
+    PSROIPool: (2, 2),
+    PriorBox: (2, 2),
+    ROIPool: (2, 2),
+    Scale: (1, 2),
+    Unpool: (2, 2),
+}
 
 
 def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
@@ -113,7 +91,7 @@ def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
     _check_wiring(spec)
     shapes = {source.name: source.shape for source in spec.inputs}
     for source in spec.inputs:
-        if min(source.shape, default=0) < 1:
+        if min(source.shape, default=1) < 1:
             raise SpecError(source.name, f"an input must have positive sizes, got {shape_text(source.shape)}")
     wiring = spec.wiring()
     for layer in spec.layers:
@@ -122,7 +100,7 @@ def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
 
 
 def _check_wiring(spec: ModelSpec) -> None:
-    if not spec.inputs:
+    if not spec.inputs and not isinstance(spec.layers[0], Constant):
         raise SpecError(spec.name, "the network has no input")
     names = Counter([source.name for source in spec.inputs] + [layer.name for layer in spec.layers])
     for name, times in names.items():
@@ -157,24 +135,51 @@ def _path(wiring: dict[str, tuple[str, ...]], start: str, goal: str) -> list[str
 
 def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
     """The shape of a layer's activation from those it reads; raises `SpecError` where it cannot read them."""
-    two = isinstance(layer, Scale | Bias) and len(inputs) == 2
-    wanted = 2 if two or isinstance(layer, Crop) else 3 if isinstance(layer, Axpy) else 1
-    if len(inputs) != wanted and not isinstance(layer, Concat | Eltwise):
-        told = {1: "one activation", 2: "two activations", 3: "three activations"}[wanted]
+    _check_reads(layer, inputs)
+    if isinstance(layer, Constant) and not inputs:
+        shape = layer.shape[1:]
+    elif isinstance(layer, Detecting):
+        shape = detected(layer, inputs)
+    else:
+        shape = _made(layer, inputs)
+    if prod(shape) > LARGEST:
+        raise SpecError(layer.name, f"makes {shape_text(shape)} numbers an item; {LARGEST} are the limit")
+    return shape
+
+
+def _check_reads(layer: Layer, inputs: list[Shape]) -> None:
+    """Refuse a layer that reads more or fewer activations than its kind, or none of channels."""
+    wanted = _READS.get(type(layer), (1, 1))
+    if not wanted[0] <= len(inputs) <= wanted[1]:
+        told = ("none", "one activation", "two activations", "three activations")[min(wanted[0], 3)]
         raise SpecError(layer.name, f"{type(layer).__name__} reads {told}, got {len(inputs)}")
-    shape = inputs[0]
+    if isinstance(layer, BatchNorm | LRN | MVN | Normalize | Shuffle | Axpy) and not all(inputs):
+        raise SpecError(layer.name, "needs N x C and more, got one axis alone")
+
+
+def _made(layer: Weighted | Pooling | Normalising | Pointwise | Shaping, inputs: list[Shape]) -> Shape:
+    shape, two = inputs[0], len(inputs) == 2
     match layer:
         case Conv():
             return _conv_shape(layer, shape)
         case Deconv():
             return (layer.out_channels, *deconv_size(layer, shape))
         case Dense():
-            axis = axis_index(layer.name, layer.axis, shape)
-            if axis == 0 or layer.out_features < 1:
+            axis = _item_axis(layer.name, layer.axis, shape)
+            if layer.out_features < 1:
                 raise SpecError(layer.name, "axis must be at least 1 and out_features positive")
             return (*shape[: axis - 1], layer.out_features)
-        case Pool():
+        case Embed():
+            if min(layer.rows, layer.out_features) < 1:
+                raise SpecError(layer.name, f"needs rows and numbers, got {layer.rows} x {layer.out_features}")
+            return (*shape, layer.out_features)
+        case Pool() | PoolMask():
             return (shape[0], *window(layer, shape).out) if len(shape) == 3 else window(layer, shape).out
+        case Unpool():
+            if inputs[1] != shape:
+                told = " and ".join(map(shape_text, inputs))
+                raise SpecError(layer.name, f"numbers and their places must have one shape, got {told}")
+            return (shape[0], *unpooled(layer, shape))
         case Interp():
             return (shape[0], *interp_size(layer, shape))
         case Reduction():
@@ -210,9 +215,9 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
             return shape
         case Flatten():
             first, last = axis_index(layer.name, layer.axis, shape), axis_index(layer.name, layer.end_axis, shape)
-            if not 1 <= first <= last:
+            if first > last:
                 raise SpecError(layer.name, f"cannot flatten axes {first} to {last}")
-            return (*shape[: first - 1], prod(shape[first - 1 : last]), *shape[last:])
+            return shape[last:] if first == 0 else (*shape[: first - 1], prod(shape[first - 1 : last]), *shape[last:])
         case Reshape():
             return reshaped(layer, shape)
         case Permute():
@@ -229,19 +234,19 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
                 raise SpecError(layer.name, f"cannot compute a x + y of {', '.join(map(shape_text, inputs))}")
             return x
         case Tile():
-            axis = _item_axis(layer.name, layer.axis, shape)
+            axis = axis_index(layer.name, layer.axis, shape)
             if layer.tiles < 1:
                 raise SpecError(layer.name, f"tiles must be at least 1, got {layer.tiles}")
-            return (*shape[: axis - 1], shape[axis - 1] * layer.tiles, *shape[axis:])
+            return resized(shape, axis, shape[axis - 1] * layer.tiles) if axis else shape
         case Concat():
             return _concat_shape(layer, inputs)
         case Slice():
             axis = axis_index(layer.name, layer.axis, shape)
-            if axis == 0 or not 0 <= layer.start < layer.stop <= shape[axis - 1]:
+            if not 0 <= layer.start < layer.stop or (axis and layer.stop > shape[axis - 1]):
                 raise SpecError(
                     layer.name, f"cannot take {layer.start}:{layer.stop} of axis {axis} of {shape_text(shape)}"
                 )
-            return (*shape[: axis - 1], layer.stop - layer.start, *shape[axis:])
+            return resized(shape, axis, layer.stop - layer.start)
         case Eltwise():
             if any(other != shape for other in inputs):
                 raise SpecError(layer.name, f"inputs differ in shape: {', '.join(map(shape_text, inputs))}")
@@ -251,16 +256,34 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
                 )
             return shape
         case Scale() | Bias():
-            if two and (axis_index(layer.name, layer.axis, shape) != 0 or inputs[1] != shape[: len(inputs[1])]):
-                told = f"{shape_text(inputs[1])} on {shape_text(shape)}"
-                raise SpecError(layer.name, f"a second input must start at axis 0 and match the first: {told}")
+            axis = axis_index(layer.name, layer.axis, shape)
+            if two and inputs[1] != shape[axis : axis + len(inputs[1])]:
+                told = f"N x {shape_text(inputs[1])} along axis {axis} of N x {shape_text(shape)}"
+                raise SpecError(layer.name, f"the second input does not fit the first: {told}")
             if not two:
                 affine_shape(layer, shape)
             return shape
         case BatchNorm():
             return shape
+        case Constant():
+            return layer.shape  # beside an activation
         case _:
             assert_never(layer)
+
+
+def _arg_max_shape(layer: ArgMax, shape: Shape) -> Shape:
+    axis = None if layer.axis is None else axis_index(layer.name, layer.axis, shape)
+    size = prod(shape) if axis is None else shape[axis - 1] if axis else layer.top_k
+    if not 1 <= layer.top_k <= size:
+        raise SpecError(layer.name, f"top_k must be 1 to {size}, got {layer.top_k}")
+    if axis is None:
+        return (2 if layer.out_max_val else 1, layer.top_k, *[1] * (len(shape) - 2))
+    return resized(shape, axis, layer.top_k)
+
+
+def resized(shape: Shape, axis: int, size: int) -> Shape:
+    """A shape with another size of one axis; axis 0, the batch, is not in it."""
+    return (*shape[: axis - 1], size, *shape[axis:]) if axis else shape
 
 
 def _item_axis(layer: str, axis: int, shape: Shape) -> int:
@@ -271,111 +294,9 @@ def _item_axis(layer: str, axis: int, shape: Shape) -> int:
     return index
 
 
-def interp_size(layer: Interp, shape: Shape) -> Pair:
-    """Height and width of what an `Interp` makes of a (C, H, W) input."""
-    if len(shape) != 3:
-        raise SpecError(layer.name, f"needs a C x H x W input, got {shape_text(shape)}")
-    cut = layer.pad_beg + layer.pad_end
-    if max(layer.pad_beg, layer.pad_end) > 0 or min(shape[1:]) + cut < 1 or min(layer.zoom, layer.shrink) < 1:
-        raise SpecError(layer.name, "pads must be at most 0 and leave something, zoom and shrink at least 1")
-    sides = [side + cut for side in shape[1:]]
-    if layer.size is not None and (layer.zoom == 1) == (layer.shrink == 1):
-        sides = [*layer.size]
-    else:
-        shrunk = [(side - 1) // layer.shrink + 1 for side in sides]
-        sides = [side + (side - 1) * (layer.zoom - 1) for side in shrunk]
-    if min(sides) < 1:
-        raise SpecError(layer.name, f"height and width must be positive, got {shape_text(tuple(sides))}")
-    return sides[0], sides[1]
-
-
-def _arg_max_shape(layer: ArgMax, shape: Shape) -> Shape:
-    axis = None if layer.axis is None else _item_axis(layer.name, layer.axis, shape)
-    size = prod(shape) if axis is None else shape[axis - 1]
-    if not 1 <= layer.top_k <= size:
-        raise SpecError(layer.name, f"top_k must be 1 to {size}, got {layer.top_k}")
-    if axis is None:
-        return (2 if layer.out_max_val else 1, layer.top_k, *[1] * (len(shape) - 2))
-    return (*shape[: axis - 1], layer.top_k, *shape[axis:])
-
-
-def cuts(layer: Crop, inputs: Sequence[Shape]) -> list[tuple[int, int]]:
-    """Where a `Crop` begins and ends, an axis after the batch each."""
-    shape, size = inputs
-    axis = _item_axis(layer.name, layer.axis, shape)
-    offsets = layer.offsets if len(layer.offsets) != 1 else layer.offsets * (len(shape) + 1 - axis)
-    offsets = offsets or (0,) * (len(shape) + 1 - axis)
-    if len(size) != len(shape) or len(offsets) != len(shape) + 1 - axis:
-        told = f"{len(layer.offsets)} offsets from axis {axis}"
-        raise SpecError(layer.name, f"cannot crop {shape_text(shape)} to {shape_text(size)} with {told}")
-    found = [(0, side) for side in shape[: axis - 1]]
-    found += [(start, start + side) for start, side in zip(offsets, size[axis - 1 :], strict=True)]
-    if any(start < 0 or stop > side for (start, stop), side in zip(found, shape, strict=True)):
-        raise SpecError(layer.name, f"offsets {offsets} and {shape_text(size)} reach past {shape_text(shape)}")
-    return found
-
-
-def reshaped(layer: Reshape, shape: Shape) -> Shape:
-    """What a `Reshape` makes of a shape, both without the batch axis."""
-    rank = len(shape) + 1
-    start = layer.axis if layer.axis >= 0 else layer.axis + rank + 1
-    end = rank if layer.num_axes == -1 else start + layer.num_axes
-    if not 0 <= start <= end <= rank:
-        told = f"axes {layer.axis} and {layer.num_axes} more"
-        raise SpecError(layer.name, f"{told} do not exist in a batch of {shape_text(shape)}")
-    # A batch that no dim can be: what is written must leave it alone.
-    batch = 7919 * prod(shape, start=1) + 1
-    whole, dims = (batch, *shape), list(layer.dims)
-    if start == 0 and dims and dims[0] > 0 and -1 not in dims:
-        dims[0] = 0  # the batch by its number: the other dims say that it is one
-    if (
-        any(dim < -1 for dim in dims)
-        or dims.count(-1) > 1
-        or any(d == 0 and start + i >= rank for i, d in enumerate(dims))
-    ):
-        raise SpecError(layer.name, f"cannot reshape to {' '.join(map(str, layer.dims))}")
-    made = [*whole[:start], *(whole[start + i] if dim == 0 else dim for i, dim in enumerate(dims)), *whole[end:]]
-    if -1 in made:
-        made[made.index(-1)] = prod(whole) // -prod(made) if prod(made) else 0
-    if prod(made) != prod(whole) or made[:1] != [batch]:
-        told = f"{shape_text(shape)} to dims {' '.join(map(str, layer.dims))}"
-        raise SpecError(layer.name, f"cannot reshape {told}: as many numbers must come out, an item of the batch each")
-    return tuple(made[1:])
-
-
-def permutation(layer: Permute, shape: Shape) -> tuple[int, ...]:
-    """The whole order of a `Permute`, the batch included."""
-    rank, order = len(shape) + 1, layer.order
-    if len(set(order)) != len(order) or any(not 0 <= axis < rank for axis in order):
-        raise SpecError(layer.name, f"order {order} names an axis twice, or one that N x {shape_text(shape)} has not")
-    full = (*order, *(axis for axis in range(rank) if axis not in order))
-    if full[0] != 0:
-        raise SpecError(layer.name, f"order {full} moves the batch, which stays open; it must begin with 0")
-    return full
-
-
-def deconv_size(layer: Deconv, shape: Shape) -> Pair:
-    """Height and width of what a `Deconv` makes of a (C, H, W) input."""
-    if len(shape) != 3:
-        raise SpecError(layer.name, f"needs a C x H x W input, got {shape_text(shape)}")
-    if min(*layer.kernel, *layer.stride, *layer.dilation) < 1 or min(layer.pad) < 0:
-        raise SpecError(layer.name, "kernel, stride and dilation must be at least 1, pad at least 0")
-    _check_groups(layer, shape)
-    sides = zip(shape[1:], layer.kernel, layer.stride, layer.pad, layer.dilation, strict=True)
-    height, width = (s * (n - 1) + d * (k - 1) + 1 - 2 * p for n, k, s, p, d in sides)
-    if min(height, width) < 1:
-        raise SpecError(layer.name, f"pad {layer.pad} leaves nothing: {height} x {width}")
-    return height, width
-
-
-def _check_groups(layer: Conv | Deconv, shape: Shape) -> None:
-    if layer.groups < 1 or shape[0] % layer.groups or layer.out_channels % layer.groups or layer.out_channels < 1:
-        raise SpecError(layer.name, f"{layer.groups} groups do not divide {shape[0]} -> {layer.out_channels} channels")
-
-
 def _conv_shape(layer: Conv, shape: Shape) -> Shape:
     place = window(layer, shape)
-    _check_groups(layer, shape)
+    check_groups(layer, shape)
     return (layer.out_channels, *place.out)
 
 
@@ -411,7 +332,7 @@ def _concat_shape(layer: Concat, inputs: list[Shape]) -> Shape:
 
     if any(len(other) != len(shape) or rest(other) != rest(shape) for other in inputs):
         raise SpecError(layer.name, f"inputs do not join along axis {axis}: {', '.join(map(shape_text, inputs))}")
-    return shape if axis == 0 else (*shape[: axis - 1], sum(other[axis - 1] for other in inputs), *shape[axis:])
+    return shape if axis == 0 else resized(shape, axis, sum(other[axis - 1] for other in inputs))
 
 
 def parameter_table(spec: ModelSpec) -> dict[str, Parameter]:

@@ -43,6 +43,7 @@ from zoo.frameworks.caffe import (
     rewrite_all,
     without_k,
 )
+from zoo.geometry import window
 from zoo.layers import (
     LRN,
     MVN,
@@ -51,12 +52,15 @@ from zoo.layers import (
     BatchNorm,
     Bias,
     Concat,
+    Constant,
     Conv,
     Crop,
     Deconv,
     Dense,
+    DetectionOutput,
     Dropout,
     Eltwise,
+    Embed,
     Flatten,
     Interp,
     Layer,
@@ -65,11 +69,15 @@ from zoo.layers import (
     Normalize,
     Permute,
     Pool,
+    PoolMask,
     Power,
     PReLU,
+    PriorBox,
+    PSROIPool,
     Reduction,
     ReLU,
     Reshape,
+    ROIPool,
     Scale,
     Shape,
     Shuffle,
@@ -79,8 +87,9 @@ from zoo.layers import (
     TanH,
     Tile,
     Unary,
+    Unpool,
 )
-from zoo.shapes import activation_shapes, window
+from zoo.shapes import activation_shapes
 from zoo.wire.prototxt import Message, dumps
 
 _LOG = logging.getLogger(__name__)
@@ -194,7 +203,7 @@ def _problems(spec: ModelSpec) -> Iterator[str]:
 
 def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
     """Why caffe2onnx would get a layer wrong; empty where it does not."""
-    shape = inputs[0]
+    shape = inputs[0] if inputs else ()
     match layer:
         case Conv():
             return "dilation that differs by axis" if layer.dilation[0] != layer.dilation[1] else ""
@@ -208,7 +217,8 @@ def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
         case Flatten():
             return "" if (layer.axis, layer.end_axis) == (1, -1) else "axes other than all"
         case Slice():
-            return "" if len(shape) in (1, 3) else "needs N x C or N x C x H x W"
+            cuts_batch = axis_index(layer.name, layer.axis, shape) == 0
+            return "" if len(shape) in (1, 3) and not cuts_batch else "needs N x C or N x C x H x W, and not its batch"
         case Eltwise():
             return "maximum" if layer.operation == "max" else ""
         case Scale() | Bias():
@@ -218,6 +228,8 @@ def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
             return "statistics of the batch"  # with given ones, it is a Scale by now
         case LRN():
             return "alpha or beta that ONNX Runtime's LRN refuses" if min(layer.alpha, layer.beta) <= 0 else ""
+        case Embed() | PoolMask() | Unpool() | Constant() | PriorBox() | DetectionOutput() | ROIPool() | PSROIPool():
+            return "a kind it gets wrong or does not know"
         case PReLU() | Unary() | Deconv() | MVN() | Reshape() | Permute() | Tile():
             return "a kind it gets wrong or does not know"
         case Interp() | Reduction() | ArgMax() | Normalize() | Crop() | Shuffle() | Axpy():

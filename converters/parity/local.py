@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TypeAlias, assert_never
 from zlib import crc32
 
@@ -27,12 +28,15 @@ from zoo.layers import (
     BatchNorm,
     Bias,
     Concat,
+    Constant,
     Conv,
     Crop,
     Deconv,
     Dense,
+    DetectionOutput,
     Dropout,
     Eltwise,
+    Embed,
     Flatten,
     Interp,
     Layer,
@@ -40,11 +44,15 @@ from zoo.layers import (
     Normalize,
     Permute,
     Pool,
+    PoolMask,
     Power,
     PReLU,
+    PriorBox,
+    PSROIPool,
     Reduction,
     ReLU,
     Reshape,
+    ROIPool,
     Scale,
     Shape,
     Shuffle,
@@ -54,7 +62,9 @@ from zoo.layers import (
     TanH,
     Tile,
     Unary,
+    Unpool,
 )
+from zoo.shapes import activation_shapes
 
 # Deviations of the noise: as small as a normalised picture and, where a layer only scales, larger than any activation
 # that a clip may have been made for.
@@ -135,10 +145,10 @@ def bench(
 
 def ranges_of(spec: ModelSpec) -> dict[str, Range]:
     """Activation -> the smallest and the largest number that it can hold, whatever is fed."""
-    wiring, found = spec.wiring(), dict[str, Range]()
+    wiring, shapes, found = spec.wiring(), activation_shapes(spec), dict[str, Range]()
     for layer in spec.layers:
         reads = [found.get(name, _ANY) for name in wiring[layer.name]]
-        low, high = min(low for low, _ in reads), max(high for _, high in reads)
+        low, high = min((low for low, _ in reads), default=-np.inf), max((high for _, high in reads), default=np.inf)
         match layer:
             case ReLU(negative_slope=0.0):
                 found[layer.name] = (0.0, max(high, 0.0))
@@ -162,6 +172,8 @@ def ranges_of(spec: ModelSpec) -> dict[str, Range]:
                 | Eltwise(operation="max")
             ):
                 found[layer.name] = (low, high)
+            case PoolMask():
+                found[layer.name] = (0.0, float(prod(shapes[wiring[layer.name][0]][1:]) - 1))
             case LRN() if low >= 0:
                 found[layer.name] = (0.0, np.inf)
             case _:
@@ -267,6 +279,14 @@ def _bound(
             return oracle.apply(replace(layer, coeff=abs(layer.coeff)), sizes, {})
         case Interp() | Crop() | Shuffle() | Axpy():
             return oracle.apply(layer, sizes, {})
+        case Unpool():
+            return oracle.apply(layer, [sizes[0], reads[1]], {})
+        case PSROIPool() | ROIPool():
+            return oracle.apply(layer, [sizes[0], reads[1]], {})
+        case Embed() | Constant():
+            return np.abs(y)
+        case PoolMask() | PriorBox() | DetectionOutput():
+            return _layer_peak(y)
         case Softmax():
             return sizes[0].max(axis=layer.axis, keepdims=True, initial=0.0)
         case ArgMax() | Normalize() | MVN() | Unary() | Power() | Sigmoid() | TanH() | BatchNorm():

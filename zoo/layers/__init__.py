@@ -14,6 +14,7 @@ Conventions, for every kind:
 """
 
 from zoo.layers.base import Pair, Rounding, Shape
+from zoo.layers.detecting import Code, Detecting, DetectionOutput, PriorBox, PSROIPool, ROIPool
 from zoo.layers.network import Input, Layer, ModelSpec, Names, Preprocessing, Tie
 from zoo.layers.normalising import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
 from zoo.layers.pointwise import (
@@ -32,9 +33,9 @@ from zoo.layers.pointwise import (
     TanH,
     Unary,
 )
-from zoo.layers.pooling import LOWEST, ArgMax, Interp, Pool, Pooling, Reduction
-from zoo.layers.shaping import Concat, Crop, Flatten, Permute, Reshape, Shaping, Shuffle, Slice, Tile
-from zoo.layers.weighted import Conv, Deconv, Dense, Weighted
+from zoo.layers.pooling import LOWEST, ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Unpool
+from zoo.layers.shaping import Concat, Constant, Crop, Flatten, Permute, Reshape, Shaping, Shuffle, Slice, Tile
+from zoo.layers.weighted import Conv, Deconv, Dense, Embed, Weighted
 
 __all__ = [
     "FUNCTIONS",
@@ -45,13 +46,18 @@ __all__ = [
     "Axpy",
     "BatchNorm",
     "Bias",
+    "Code",
     "Concat",
+    "Constant",
     "Conv",
     "Crop",
     "Deconv",
     "Dense",
+    "Detecting",
+    "DetectionOutput",
     "Dropout",
     "Eltwise",
+    "Embed",
     "Flatten",
     "Function",
     "Input",
@@ -62,13 +68,17 @@ __all__ = [
     "Normalising",
     "Normalize",
     "PReLU",
+    "PSROIPool",
     "Pair",
     "Permute",
     "Pointwise",
     "Pool",
+    "PoolMask",
     "Pooling",
     "Power",
     "Preprocessing",
+    "PriorBox",
+    "ROIPool",
     "ReLU",
     "Reduction",
     "Reshape",
@@ -84,5 +94,6 @@ __all__ = [
     "Tie",
     "Tile",
     "Unary",
+    "Unpool",
     "Weighted",
 ]

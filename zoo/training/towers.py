@@ -30,12 +30,15 @@ from zoo.layers import (
     BatchNorm,
     Bias,
     Concat,
+    Constant,
     Conv,
     Crop,
     Deconv,
     Dense,
+    DetectionOutput,
     Dropout,
     Eltwise,
+    Embed,
     Flatten,
     Interp,
     Layer,
@@ -43,11 +46,15 @@ from zoo.layers import (
     Normalize,
     Permute,
     Pool,
+    PoolMask,
     Power,
     PReLU,
+    PriorBox,
+    PSROIPool,
     Reduction,
     ReLU,
     Reshape,
+    ROIPool,
     Scale,
     Shape,
     Shuffle,
@@ -57,6 +64,7 @@ from zoo.layers import (
     TanH,
     Tile,
     Unary,
+    Unpool,
 )
 from zoo.parameters import layer_parameters
 from zoo.shapes import activation_shapes
@@ -196,7 +204,7 @@ def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts
         raise UnsupportedError(f"layer {layer.name!r}: training learns no BatchNorm statistics; train without it")
     if parts == 1:
         return everyone
-    same = have[0] if len(set(have)) == 1 else "whole"
+    same: Placement = have[0] if len(set(have)) == 1 else "whole"
     local = _Share(layer, same, same)
     match layer:
         case Dense():
@@ -216,6 +224,8 @@ def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts
             return everyone if apart else local
         case Eltwise():
             return local
+        case Embed() | PoolMask() | Unpool() | Constant() | PriorBox() | DetectionOutput() | ROIPool() | PSROIPool():
+            return everyone
         case Interp() | Reduction() | ArgMax() | Normalize() | Crop() | Shuffle() | Axpy():
             return everyone if same == "channels" else local
         case Deconv() | MVN() | Reshape() | Permute() | Tile():

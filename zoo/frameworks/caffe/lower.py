@@ -11,6 +11,7 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
+from zoo.geometry import window
 from zoo.layers import (
     LRN,
     BatchNorm,
@@ -27,7 +28,7 @@ from zoo.layers import (
     Shape,
     Slice,
 )
-from zoo.shapes import activation_shapes, window
+from zoo.shapes import activation_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,12 @@ def _checked(layer: Layer, inputs: Sequence[Shape], free: Names) -> None:
     """Refuse what Caffe's own checks refuse."""
     if isinstance(layer, LRN) and len(inputs[0]) != 3:
         raise UnsupportedError(f"layer {layer.name!r} (LRN): Caffe normalises N x C x H x W only")
-    if isinstance(layer, Scale) and layer.bias and len(inputs) == 2:
+    if (
+        isinstance(layer, Scale)
+        and layer.bias
+        and len(inputs) == 2
+        and axis_index(layer.name, layer.axis, inputs[0]) == 0
+    ):
         raise UnsupportedError(f"layer {layer.name!r} (Scale): Caffe's bias beside a second input spans the batch")
 
 

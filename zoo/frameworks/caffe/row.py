@@ -12,6 +12,10 @@ from zoo.wire.prototxt import Message, PrototxtError, Word
 Kind = TypeVar("Kind", bound=Layer)
 
 
+# As many tops as one likes.
+MANY = 1 << 31
+
+
 def _never(block: Message) -> str:
     return ""
 
@@ -25,9 +29,11 @@ class Row(Generic[Kind]):
         type: Caffe's.
         block: the field of its parameters, empty where it has none; `zoo.frameworks.caffe.schema` has its fields.
         read: the layer that a block describes, its name and what it reads; raises `PrototxtError`.
-        write: the block of a layer; what equals Caffe's default is left out, sizes excepted. Slice has neither of both.
+        write: the block of a layer; what equals Caffe's default is left out, sizes excepted. What `expand`
+            reads alone has no `read`.
         in_place: whether it may overwrite what it reads; of the others, Caffe's CPU code reads again what it has
             written.
+        tops: how many it can have.
         refusal: why a block of this type cannot be taken after all; empty where it can.
     """
 
@@ -37,6 +43,7 @@ class Row(Generic[Kind]):
     read: Callable[[Message, str, tuple[str, ...]], Kind] | None = None
     write: Callable[[Kind], Message] | None = None
     in_place: bool = False
+    tops: int = 1
     refusal: Callable[[Message], str] = _never
 
 

@@ -24,6 +24,7 @@ _ENUMS: dict[str, Mapping[str, int]] = {
             "VarianceNorm": ("FAN_IN", "FAN_OUT", "AVERAGE"),
             "NormalizationMode": ("FULL", "VALID", "BATCH_SIZE", "NONE"),
             "Engine": _ENGINES,
+            "BNMode": ("LEARN", "INFERENCE"),
             "DB": ("LEVELDB", "LMDB"),
             "EltwiseOp": ("PROD", "SUM", "MAX"),
             "NormRegion": ("ACROSS_CHANNELS", "WITHIN_CHANNEL"),
@@ -31,6 +32,7 @@ _ENUMS: dict[str, Mapping[str, int]] = {
             "RoundMode": ("CEIL", "FLOOR"),
         }.items()
     },
+    "BoxCode": {"CORNER": 1, "CENTER_SIZE": 2, "CORNER_SIZE": 3},
     "Norm": {"L1": 1, "L2": 2},
     "ReductionOp": {"SUM": 1, "ASUM": 2, "SUMSQ": 3, "MEAN": 4},
     "LayerType": {"NONE": 0, **{name: number for name, (number, _) in V1_TYPES.items()}},
@@ -237,16 +239,55 @@ MESSAGES: dict[str, dict[str, tuple[str, bool]]] = {
 }
 
 # caffe-fast-rcnn's dropout_layer.cpp, and the pooling of many forks (as OpenCV's importer reads it).
-# Permute, Normalize: weiliu89/caffe, branch ssd. Interp: hszhao/PSPNet. ShuffleChannel: farmingyard/ShuffleNet.
+# Permute, Normalize, PriorBox, DetectionOutput: weiliu89/caffe, branch ssd. Interp, BN: hszhao/PSPNet. BN, Upsample:
+# alexgkendall/caffe-segnet. BatchNorm: NVIDIA's Caffe. ShuffleChannel: farmingyard/ShuffleNet. ROIPooling:
+# rbgirshick/caffe-fast-rcnn. PSROIPooling: daijifeng001/caffe-rfcn.
 _FORKS = {
     "DropoutParameter": _fields(flag="scale_train"),
     "PoolingParameter": _fields(flag="ceil_mode"),
     "LayerParameter": _fields(
+        BNParameter="bn_param",
+        DetectionOutputParameter="detection_output_param",
         InterpParameter="interp_param",
         NormalizeParameter="norm_param",
+        PSROIPoolingParameter="psroi_pooling_param",
         PermuteParameter="permute_param",
+        PriorBoxParameter="prior_box_param",
+        ROIPoolingParameter="roi_pooling_param",
         ShuffleChannelParameter="shuffle_channel_param",
+        UpsampleParameter="upsample_param",
     ),
+    "BNParameter": _fields(
+        FillerParameter="slope_filler bias_filler scale_filler shift_filler",
+        number="momentum eps",
+        flag="frozen",
+        BNMode="bn_mode",
+        Engine="engine",
+    ),
+    "BatchNormParameter": _fields(flag="scale_bias", FillerParameter="scale_filler bias_filler"),
+    "UpsampleParameter": _fields(count="scale scale_h scale_w upsample_h upsample_w", flag="pad_out_h pad_out_w"),
+    "PriorBoxParameter": _fields(
+        number="min_size* max_size* aspect_ratio* variance* step step_h step_w offset",
+        flag="flip clip",
+        count="img_size img_h img_w",
+    ),
+    "DetectionOutputParameter": _fields(
+        count="num_classes",
+        flag="share_location variance_encoded_in_target visualize",
+        whole="background_label_id keep_top_k",
+        NonMaximumSuppressionParameter="nms_param",
+        SaveOutputParameter="save_output_param",
+        BoxCode="code_type",
+        number="confidence_threshold visualize_threshold",
+        text="save_file",
+    ),
+    "NonMaximumSuppressionParameter": _fields(number="nms_threshold eta", whole="top_k"),
+    "SaveOutputParameter": _fields(
+        text="output_directory output_name_prefix output_format label_map_file name_size_file",
+        count="num_test_image",
+    ),
+    "ROIPoolingParameter": _fields(count="pooled_h pooled_w", number="spatial_scale"),
+    "PSROIPoolingParameter": _fields(number="spatial_scale", whole="output_dim group_size"),
     "InterpParameter": _fields(whole="height width zoom_factor shrink_factor pad_beg pad_end"),
     "NormalizeParameter": _fields(flag="across_spatial channel_shared", number="eps", FillerParameter="scale_filler"),
     "ShuffleChannelParameter": _fields(count="group"),

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from zoo.arrays import Array
+from zoo.geometry import Window
 from zoo.layers import Layer, Shape
 from zoo.parameters import Role
-from zoo.shapes import Window
 from zoo.wire.onnx import Attribute, Node
 
 
@@ -50,7 +50,7 @@ class Builder:
         self.taken.add(name)
         return name
 
-    def floats(self, layer: Layer, what: str, value: Array | float) -> str:
+    def floats(self, layer: Layer, what: str, value: Array | float | list[float]) -> str:
         """Add a float32 constant. Constants are nodes, so that the initializers are the weights and nothing else."""
         return self.step(layer, what, "Constant", value=np.asarray(value, np.float32))
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from zoo.frameworks.pytorch import modules
+from zoo.geometry import Window
 from zoo.layers import Pair
-from zoo.shapes import Window
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from torch import nn
 from zoo.axes import affine_shape, axis_index
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call, unless
+from zoo.geometry import power_constant
 from zoo.layers import (
     Axpy,
     Bias,
@@ -26,6 +27,7 @@ from zoo.layers import (
     TanH,
     Unary,
 )
+from zoo.parameters import layer_parameters
 
 
 def call(layer: Pointwise, inputs: Sequence[Shape]) -> Call:
@@ -43,6 +45,9 @@ def call(layer: Pointwise, inputs: Sequence[Shape]) -> Call:
         case TanH():
             return Call(make=nn.Tanh)
         case Power():
+            fixed = power_constant(layer)
+            if fixed is not None:
+                return Call(make=modules.Fill, args=(fixed,))
             return Call(make=modules.Power, args=(layer.power, layer.scale, layer.shift))
         case Dropout():
             return Call(make=nn.Dropout, args=(layer.ratio,))
@@ -52,14 +57,17 @@ def call(layer: Pointwise, inputs: Sequence[Shape]) -> Call:
         case Scale():
             options = unless(not layer.bias, bias=True)
             if len(inputs) == 2:
-                options = unless(not layer.bias, bias=inputs[1])
-                return Call(make=modules.Multiply, args=(len(shape) - len(inputs[1]),), options=options)
+                rows = layer_parameters(layer, inputs)
+                options: dict[str, object] = {"bias": rows[0].shape} if rows else {}
+                trailing = len(shape) - axis_index(layer.name, layer.axis, shape) - len(inputs[1])
+                return Call(make=modules.Multiply, args=(trailing,), options=options)
             return Call(make=modules.Scale, args=_affine(layer, shape), options=options)
         case Axpy():
             return Call(make=modules.Axpy)
         case Bias():
             if len(inputs) == 2:
-                return Call(make=modules.Add, args=(len(shape) - len(inputs[1]),))
+                trailing = len(shape) - axis_index(layer.name, layer.axis, shape) - len(inputs[1])
+                return Call(make=modules.Add, args=(trailing,))
             return Call(make=modules.Bias, args=_affine(layer, shape))
         case _:
             assert_never(layer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from torch import nn
@@ -9,15 +10,22 @@ from torch import nn
 from zoo.axes import axis_index
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call, pads, short, unless
-from zoo.layers import ArgMax, Interp, Pool, Pooling, Reduction, Shape
-from zoo.shapes import interp_size, window
+from zoo.geometry import interp_size, unpooled, window
+from zoo.layers import ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Shape, Unpool
 
 
-def call(layer: Pooling, shape: Shape) -> Call:
+def call(layer: Pooling, inputs: Sequence[Shape]) -> Call:
     """The family's part of `zoo.frameworks.pytorch.table.call`."""
+    shape = inputs[0]
     match layer:
         case Pool():
             return _pool(layer, shape)
+        case PoolMask():
+            place = window(layer, shape)
+            args = (short(place.kernel), short(place.stride), pads(place))
+            return Call(make=modules.PoolMask, args=args)
+        case Unpool():
+            return Call(make=modules.Unpool, args=(unpooled(layer, shape),))
         case Interp():
             return Call(make=modules.Interp, args=(interp_size(layer, shape), layer.pad_beg, layer.pad_end))
         case Reduction():

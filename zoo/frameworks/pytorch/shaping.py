@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from torch import nn
@@ -9,12 +10,17 @@ from torch import nn
 from zoo.axes import axis_index
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
-from zoo.layers import Concat, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
-from zoo.shapes import permutation, reshaped
+from zoo.geometry import permutation, reshaped
+from zoo.layers import Concat, Constant, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
 
 
-def call(layer: Shaping, shape: Shape) -> Call:
+def call(layer: Shaping, inputs: Sequence[Shape]) -> Call:
     """The family's part of `zoo.frameworks.pytorch.table.call`."""
+    if isinstance(layer, Constant):
+        if layer.value is None:
+            return Call(make=modules.Parameter, args=(layer.shape,))
+        return Call(make=modules.Constant, args=(layer.value, layer.shape))
+    shape = inputs[0]
     match layer:
         case Flatten():
             return Call(make=nn.Flatten, args=(layer.axis, layer.end_axis))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 
 from torch import nn
 
@@ -22,8 +24,7 @@ from zoo.shapes import activation_shapes
 def source_text(spec: ModelSpec) -> str:
     """The Python source of the network."""
     calls, attributes, shapes = network_calls(spec), attribute_names(spec), activation_shapes(spec)
-    helpers = sorted({made.make for made in calls.values() if made.make.__module__ == modules.__name__}, key=_line)
-    body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in helpers)
+    body = "".join(f"\n\n{text}" for text in _helpers(calls))
     imports = (
         ["import math\n"] * ("math." in body) + ["import torch"] * ("torch." in body) + ["from torch import Tensor, nn"]
     )
@@ -53,6 +54,16 @@ def source_text(spec: ModelSpec) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _helpers(calls: Mapping[str, Call]) -> list[str]:
+    """The source of our modules that are called, and of the functions that these call."""
+    classes = {made.make for made in calls.values() if made.make.__module__ == modules.__name__}
+    texts = {_line(helper): inspect.getsource(helper) for helper in classes}
+    for name, function in inspect.getmembers(modules, inspect.isfunction):
+        if any(re.search(rf"\b{name}\(", text) for text in list(texts.values())):
+            texts[_line(function)] = inspect.getsource(function)
+    return [texts[line] for line in sorted(texts)]
+
+
 def _initial_lines(spec: ModelSpec) -> list[str]:
     recipe, names, made = registry.recipe(spec), parameter_names(spec), starts(spec)
     said = f"        # Initial values: the recipe {recipe.name} ({_text(recipe.source)})"
@@ -79,7 +90,7 @@ def _class_name(name: str) -> str:
     return f"{own}Network" if own == "Tensor" or hasattr(modules, own) else own  # leave the helpers their names
 
 
-def _line(helper: type[nn.Module]) -> int:
+def _line(helper: type[nn.Module] | FunctionType) -> int:
     return inspect.getsourcelines(helper)[1]
 
 

@@ -10,8 +10,8 @@ from torch import nn
 from zoo.axes import axis_index
 from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call, pads, short, unless
-from zoo.layers import Conv, Deconv, Dense, Shape, Weighted
-from zoo.shapes import window
+from zoo.geometry import window
+from zoo.layers import Conv, Deconv, Dense, Embed, Shape, Weighted
 
 
 def call(layer: Weighted, shape: Shape) -> Call:
@@ -23,6 +23,10 @@ def call(layer: Weighted, shape: Shape) -> Call:
             return _deconv(layer, shape)
         case Dense():
             return _dense(layer, shape)
+        case Embed():
+            return Call(
+                make=modules.Embed, args=(layer.rows, layer.out_features), options=unless(layer.bias, bias=False)
+            )
         case _:
             assert_never(layer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,9 @@ def source_text(spec: ModelSpec) -> str:
     used = used.union(*map(functions, calls.values()))
     layers = [f'"""{_plain(spec.title)}\n\nTensorFlow-slim, N x H x W x C.{_input_text(spec)}\n"""']
     layers.append("import tensorflow.compat.v1 as tf\nimport tf_slim as slim")
-    helpers = {node: text for node, text in _helpers().items() if node in used}
+    helpers = _used_helpers(used)
     layers += helpers.values()
-    own = ("grouped_conv2d", "transposed_conv2d")
+    own = ("grouped_conv2d", "transposed_conv2d", "embed")
     grouped = "".join(f", {name}" for name in own if name in used)
     layers.append(_arg_scope(spec, table, grouped))
     layers.append(_function(spec, table, calls, name))
@@ -80,6 +81,17 @@ def _helpers() -> dict[str, str]:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             found[node.name] = "\n".join(lines[first - 1 : node.end_lineno])
     return found
+
+
+def _used_helpers(used: set[str]) -> dict[str, str]:
+    """The functions of `ops` that are called, and those that they call, in the order of that file."""
+    known = _helpers()
+    wanted, new = used & set(known), used & set(known)
+    while new:
+        text = "".join(known[name] for name in new)
+        new = {name for name in known if name not in wanted and re.search(rf"\b{name}\(", text)}
+        wanted |= new
+    return {name: text for name, text in known.items() if name in wanted}
 
 
 def _function(spec: ModelSpec, table: Table, calls: Mapping[str, Any], name: str) -> str:
