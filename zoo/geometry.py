@@ -263,6 +263,9 @@ def _check_detection(layer: DetectionOutput, inputs: Sequence[Shape]) -> None:
     if prod(places) != 4 * boxes or prod(scores) != count * layer.classes:
         told = f"{shape_text(places)} offsets and {shape_text(scores)} scores"
         raise SpecError(layer.name, f"{told} do not fit {count} prior boxes of {layer.classes} classes")
+    if layer.background < 0 and layer.share_location:
+        # detection_output_layer.cpp marks shared boxes with the label -1.
+        raise SpecError(layer.name, "needs a background label of 0 or more, for all classes share their boxes")
     if layer.overlap < 0 or not 0 < layer.eta <= 1:
         raise SpecError(layer.name, f"overlap must be at least 0 and eta in (0, 1], got {layer.overlap}, {layer.eta}")
 

@@ -8,7 +8,7 @@ of the ``.prototxt`` of the same name beside the file. Field numbers and rules: 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -188,9 +188,11 @@ def _loaded(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> Mappi
                 copies[-1],
             )
         loaded |= dict.fromkeys(twins, last)
-    if not loaded.keys() >= set(natives.values()):
-        return loaded  # the error that comes names what is left over beside what is missing
     known = {layer.name for layer in spec.layers}
+    is_whole = loaded.keys() >= set(natives.values())
+    _refuse_five(source, loaded, known if is_whole else None)
+    if not is_whole:
+        return loaded  # the error that comes names what is left over beside what is missing
     passed_over = dict.fromkeys(layer for name in loaded if (layer := name.rpartition(".")[0]) not in known)
     if passed_over:
         _LOG.warning("%s: layers that %s has not are left out: %s", source, spec.name, ", ".join(passed_over))
@@ -211,14 +213,20 @@ def _apart(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> dict[s
         loaded = {name: blob for name, blob in loaded.items() if name.rpartition(".")[0] != owner}
         loaded |= {f"{owner}.{i}": found[role] for i, role in enumerate(("weight", "bias"))}
         loaded |= {f"{layer.name}.{i}": found[role] for i, role in enumerate(("mean", "variance"))}
-    for layer in spec.layers:
-        if isinstance(layer, BatchNorm) and f"{layer.name}.4" in loaded:
+    return loaded
+
+
+def _refuse_five(source: str, loaded: Mapping[str, Array], known: Container[str] | None) -> None:
+    """Name a BatchNorm of five blobs, whose network has not the words for it (of all layers, or of those known)."""
+    for name in loaded:
+        owner, _, last = name.rpartition(".")
+        factor = loaded.get(f"{owner}.2")
+        if last == "4" and factor is not None and factor.size == 1 and (known is None or owner in known):
             raise FileFormatError(
                 source,
-                f"layer {layer.name!r} is a BatchNorm of five blobs, as NVIDIA's Caffe writes it (mean, variance,"
-                " factor, scale, bias), and the network's has three; give its prototxt scale_bias: true",
+                f"layer {owner!r} is a BatchNorm of five blobs, as NVIDIA's Caffe writes it (mean, variance, factor,"
+                " scale, bias); its network must say scale_bias: true",
             )
-    return loaded
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:

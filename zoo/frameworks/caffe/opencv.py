@@ -89,6 +89,9 @@ VERSION = f"OpenCV {cv2.__version__} dnn"
 
 def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
     """See `zoo.registry.Framework.forward`; raises `UnsupportedError` for what OpenCV cannot do."""
+    for name, shape in activation_shapes(spec).items():
+        if not shape:
+            raise UnsupportedError(f"layer {name!r}: {VERSION} makes two axes of one")
     caffe = for_caffe(spec)
     lowered = _lowered(caffe.spec)
     # OpenCV takes no input that nothing reads: a Crop reads but the size of its second.

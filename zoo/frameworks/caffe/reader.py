@@ -312,6 +312,6 @@ def _chained(layers: list[Layer], first: str) -> list[Layer]:
     """The layers with the inputs left out that are just the layer before."""
     previous = [first, *(layer.name for layer in layers)]
     return [
-        replace(layer, inputs=()) if layer.inputs == (before,) else layer
+        replace(layer, inputs=()) if layer.inputs == (before,) and not isinstance(layer, Constant) else layer
         for layer, before in zip(layers, previous, strict=False)
     ]

@@ -74,7 +74,7 @@ def _initial_lines(spec: ModelSpec) -> list[str]:
 
 def _forward_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mapping[str, str]) -> list[str]:
     # A chain is written with one variable, anything else with one an activation.
-    before = [spec.inputs[0].name, *calls]
+    before = [*(source.name for source in spec.inputs[:1]), *calls]
     chain = all(names == (name,) for name, names in zip(before, spec.wiring().values(), strict=False))
     variables = {name: "x" if chain and name in calls else python for name, python in attributes.items()}
     lines = [
