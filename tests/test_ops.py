@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from converters.convert import load
 from converters.exporters.caffe import export_onnx
 from converters.weights import Weights
+from tests.kinds import net
 from zoo import reference, registry
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe import read_prototxt
 from zoo.frameworks.onnx import run
+from zoo.layers import Power
 
 OPS = Path(__file__).parent / "vectors" / "ops"
 NAMES = sorted(path.stem for path in OPS.glob("*.prototxt"))
@@ -42,7 +44,7 @@ NOT_IN_CAFFE2ONNX = {
     *("argmax_4d_top2_val", "argmax_ties", "argmax_ties_axis1", "axpy_se", "crop_axis1", "crop_two_offsets"),
     *("interp_crop", "interp_shrink_zoom", "normalize_shared", "normalize_ssd", "reduction_mean_axis_m1"),
     *("reduction_sumsq_axis2_coeff", "shuffle_g3"),
-    *("argmax_axis0", "bn_segnet_learn", "conv_axis2", "power_half_of_negative", "power_scale_zero"),
+    *("argmax_axis0", "bn_segnet_learn", "conv_axis2"),
     *("reshape_merge_batch", "spp_2_ave"),
     *("prelu_channel", "prelu_shared_neg", "relu6", "swish_beta_negative"),
     *("pool_ave_edge_and_past", "pool_ave_past_corner", "pool_ave_past_edge", "scale_2bottoms_negative_axis"),
@@ -101,3 +103,19 @@ def test_caffe2onnx_answers_as_caffe_does_or_refuses(name: str, tmp_path: Path) 
     else:
         export_onnx(weights, tmp_path / "op.onnx", every_activation=True)
         check(run(tmp_path / "op.onnx", inputs, None), expected)
+
+
+@pytest.mark.parametrize("framework", ["reference", "pytorch", "tf_slim", "onnx"])
+def test_a_power_of_scale_0_reads_nothing_and_one_of_a_half_knows_the_root_of_minus_infinity(framework: str) -> None:
+    """power_layer.cpp: a constant where power times scale is 0 in float32, and C's pow."""
+    spec = net(
+        Power(name="constant", scale=0.0, shift=4.0, power=0.5),
+        Power(name="underflow", inputs=("in0",), scale=1e-30, power=1e-30),
+        Power(name="root", inputs=("in0",), power=0.5),
+        shapes=((3,),),
+    )
+    subject = reference if framework == "reference" else registry.framework(framework)
+    outputs = subject.forward(spec, {}, {"in0": np.array([[np.nan, np.inf, -np.inf]], np.float32)})
+    np.testing.assert_array_equal(outputs["constant"], [[2, 2, 2]])
+    np.testing.assert_array_equal(outputs["underflow"], [[0, 0, 0]])
+    np.testing.assert_array_equal(outputs["root"], [[np.nan, np.inf, np.inf]])

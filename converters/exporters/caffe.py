@@ -204,6 +204,8 @@ def _problems(spec: ModelSpec) -> Iterator[str]:
 def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
     """Why caffe2onnx would get a layer wrong; empty where it does not."""
     shape = inputs[0] if inputs else ()
+    if not shape:
+        return "one axis alone"
     match layer:
         case Conv():
             return "dilation that differs by axis" if layer.dilation[0] != layer.dilation[1] else ""

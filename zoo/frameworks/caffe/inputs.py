@@ -121,11 +121,17 @@ def _data_shape(node: Node) -> tuple[Shape, str]:
     if memory.fields:
         channels, height, width = (memory.integer(name, 0) for name in ("channels", "height", "width"))
         return (channels, crop or height, crop or width), ""
-    if not crop:
+    pictures = message.message("image_data_param")
+    height, width = (crop or pictures.integer(name, 0) for name in ("new_height", "new_width"))
+    if not height or not width:
         raise PrototxtError(
             message.line,
             "does not say the size of its images (no crop_size); replace it by an Input layer with a shape",
         )
     transform = message.message("transform_param")
-    grey = transform.flag("force_gray", False) or not message.message("image_data_param").flag("is_color", True)
-    return (1 if grey else 3, crop, crop), "" if grey else " (it does not say the channels: 3 assumed)"
+    grey = transform.flag("force_gray", False) or not pictures.flag("is_color", True)
+    return (
+        1 if grey else 3,
+        height,
+        width,
+    ), "" if grey or pictures.fields else " (it does not say the channels: 3 assumed)"

@@ -184,7 +184,7 @@ def as_scales(
             tensors[name] = np.full(shape[:1], tensors[name])
             spec = spec.replace_layer(replace(layer, inputs=sources, shared=False))
         elif isinstance(layer, Scale | Bias):
-            spec = spec.replace_layer(replace(layer, axis=0))
+            spec = spec.replace_layer(replace(layer, axis=axis_index(layer.name, layer.axis, shape)))
     return spec, tensors
 
 

@@ -8,17 +8,22 @@ from typing import Any, TypeVar, assert_never
 
 from zoo.frameworks.caffe.row import MANY, Row, read_pair, required, unless, write_pair
 from zoo.layers import Conv, Deconv, Dense, Embed, Weighted
-from zoo.wire.prototxt import Message
+from zoo.wire.prototxt import Message, PrototxtError
 
 ConvKind = TypeVar("ConvKind", Conv, Deconv)
 
 
 def _read_conv(kind: Callable[..., ConvKind], block: Message, name: str, inputs: tuple[str, ...]) -> ConvKind:
+    kernel = read_pair(block, "kernel_size", "kernel", None)
+    if block.message("weight_filler").string("type") == "bilinear" and kernel[0] != kernel[1]:
+        raise PrototxtError(
+            block.line, f"a bilinear weight_filler needs a square kernel, got {kernel[0]} x {kernel[1]}"
+        )
     return kind(
         name=name,
         inputs=inputs,
         out_channels=required(block, "num_output"),
-        kernel=read_pair(block, "kernel_size", "kernel", None),
+        kernel=kernel,
         stride=read_pair(block, "stride", "stride", 1),
         pad=read_pair(block, "pad", "pad", 0),
         dilation=read_pair(block, "dilation", "", 1),

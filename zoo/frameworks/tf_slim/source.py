@@ -137,8 +137,8 @@ def _plain(text: str) -> str:
 
 
 def _image_size(spec: ModelSpec) -> str:
-    sides = spec.inputs[0].shape[-2:] if spec.inputs else ()
-    return str(sides[0]) if len(set(sides)) == 1 else repr(sides)
+    sides = [*spec.inputs[0].shape[-2:]] if spec.inputs else []
+    return str(sides[0]) if len(set(sides)) == 1 else repr(tuple(sides))
 
 
 def _inputs_text(spec: ModelSpec) -> str:
