@@ -8,9 +8,8 @@ import numpy as np
 
 from converters.weights import Weights
 from zoo.errors import UnsupportedError
-from zoo.geometry import window
 from zoo.layers import Conv, ModelSpec, Preprocessing
-from zoo.shapes import parameter_shapes
+from zoo.shapes import parameter_shapes, window
 
 
 def fold_preprocessing(weights: Weights) -> Weights:

@@ -6,7 +6,6 @@ from math import prod
 import pytest
 
 from zoo.errors import SpecError
-from zoo.geometry import window
 from zoo.layers import (
     LRN,
     ArgMax,
@@ -39,7 +38,7 @@ from zoo.layers import (
     Unary,
 )
 from zoo.registry import model
-from zoo.shapes import activation_shapes, multiply_adds, parameter_count, parameter_shapes
+from zoo.shapes import activation_shapes, multiply_adds, parameter_count, parameter_shapes, window
 
 
 def _spec(*layers: Layer, shape: Shape = (4, 8, 8), more: Sequence[Input] = ()) -> ModelSpec:

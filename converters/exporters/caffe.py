@@ -22,7 +22,7 @@ from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, assert_never, cast
+from typing import Any, cast
 
 import caffe2onnx
 import numpy as np
@@ -31,6 +31,7 @@ from google.protobuf import text_format
 
 from converters.exporters._caffe_schema import caffe_module
 from converters.weights import Array, Weights
+from zoo import layers
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe import (
@@ -43,53 +44,8 @@ from zoo.frameworks.caffe import (
     rewrite_all,
     without_k,
 )
-from zoo.geometry import window
-from zoo.layers import (
-    LRN,
-    MVN,
-    ArgMax,
-    Axpy,
-    BatchNorm,
-    Bias,
-    Concat,
-    Constant,
-    Conv,
-    Crop,
-    Deconv,
-    Dense,
-    DetectionOutput,
-    Dropout,
-    Eltwise,
-    Embed,
-    Flatten,
-    Interp,
-    Layer,
-    ModelSpec,
-    Names,
-    Normalize,
-    Permute,
-    Pool,
-    PoolMask,
-    Power,
-    PReLU,
-    PriorBox,
-    PSROIPool,
-    Reduction,
-    ReLU,
-    Reshape,
-    ROIPool,
-    Scale,
-    Shape,
-    Shuffle,
-    Sigmoid,
-    Slice,
-    Softmax,
-    TanH,
-    Tile,
-    Unary,
-    Unpool,
-)
-from zoo.shapes import activation_shapes
+from zoo.layers import LRN, Eltwise, Layer, ModelSpec, Names, Pool, Power, Shape
+from zoo.shapes import activation_shapes, window
 from zoo.wire.prototxt import Message, dumps
 
 _LOG = logging.getLogger(__name__)
@@ -207,39 +163,33 @@ def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
     if not shape:
         return "one axis alone"
     match layer:
-        case Conv():
+        case layers.Conv():
             return "dilation that differs by axis" if layer.dilation[0] != layer.dilation[1] else ""
-        case Dense():
+        case layers.Dense():
             return "axis other than 1" if axis_index(layer.name, layer.axis, shape) != 1 else ""
         case Pool():
             return _pool_problem(layer, shape)
-        case Softmax():
+        case layers.Softmax():
             last = axis_index(layer.name, layer.axis, shape) == len(shape)
             return "" if last else "axis other than the last: its operator set flattens from there"
-        case Flatten():
+        case layers.Flatten():
             return "" if (layer.axis, layer.end_axis) == (1, -1) else "axes other than all"
-        case Slice():
+        case layers.Slice():
             cuts_batch = axis_index(layer.name, layer.axis, shape) == 0
             return "" if len(shape) in (1, 3) and not cuts_batch else "needs N x C or N x C x H x W, and not its batch"
         case Eltwise():
             return "maximum" if layer.operation == "max" else ""
-        case Scale() | Bias():
+        case layers.Scale() | layers.Bias():
             plain = len(inputs) == 1 and len(shape) == 3 and (layer.axis, layer.num_axes) == (1, 1)
             return "" if plain else "anything but one number a channel of N x C x H x W"
-        case BatchNorm():
+        case layers.BatchNorm():
             return "statistics of the batch"  # with given ones, it is a Scale by now
         case LRN():
             return "alpha or beta that ONNX Runtime's LRN refuses" if min(layer.alpha, layer.beta) <= 0 else ""
-        case Embed() | PoolMask() | Unpool() | Constant() | PriorBox() | DetectionOutput() | ROIPool() | PSROIPool():
-            return "a kind it gets wrong or does not know"
-        case PReLU() | Unary() | Deconv() | MVN() | Reshape() | Permute() | Tile():
-            return "a kind it gets wrong or does not know"
-        case Interp() | Reduction() | ArgMax() | Normalize() | Crop() | Shuffle() | Axpy():
-            return "a kind it gets wrong or does not know"
-        case ReLU() | Sigmoid() | TanH() | Power() | Dropout() | Concat():
+        case layers.ReLU() | layers.Sigmoid() | layers.TanH() | Power() | layers.Dropout() | layers.Concat():
             return ""
         case _:
-            assert_never(layer)
+            return "a kind it gets wrong or does not know"
 
 
 def _pool_problem(layer: Pool, shape: Shape) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 
 from converters.faults.types import Edit, Fault, Site, only
 from converters.weights import Array
-from zoo.geometry import window
 from zoo.layers import (
     LOWEST,
     LRN,
@@ -30,6 +29,7 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
+from zoo.shapes import window
 
 
 def dropped(kind: type[Any]) -> Callable[[Site], Iterator[Edit]]:

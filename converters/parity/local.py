@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -22,37 +22,28 @@ from converters.weights import Array
 from zoo import reference as oracle
 from zoo.layers import (
     LRN,
-    MVN,
-    ArgMax,
     Axpy,
     BatchNorm,
     Bias,
     Concat,
-    Constant,
     Conv,
     Crop,
     Deconv,
     Dense,
-    DetectionOutput,
     Dropout,
     Eltwise,
-    Embed,
     Flatten,
     Interp,
     Layer,
     ModelSpec,
-    Normalize,
     Permute,
     Pool,
     PoolMask,
     Power,
     PReLU,
-    PriorBox,
-    PSROIPool,
     Reduction,
     ReLU,
     Reshape,
-    ROIPool,
     Scale,
     Shape,
     Shuffle,
@@ -62,7 +53,6 @@ from zoo.layers import (
     TanH,
     Tile,
     Unary,
-    Unpool,
 )
 from zoo.shapes import activation_shapes
 
@@ -279,20 +269,10 @@ def _bound(
             return oracle.apply(replace(layer, coeff=abs(layer.coeff)), sizes, {})
         case Interp() | Crop() | Shuffle() | Axpy():
             return oracle.apply(layer, sizes, {})
-        case Unpool():
-            return oracle.apply(layer, [sizes[0], reads[1]], {})
-        case PSROIPool() | ROIPool():
-            return oracle.apply(layer, [sizes[0], reads[1]], {})
-        case Embed() | Constant():
-            return np.abs(y)
-        case PoolMask() | PriorBox() | DetectionOutput():
-            return _layer_peak(y)
         case Softmax():
             return sizes[0].max(axis=layer.axis, keepdims=True, initial=0.0)
-        case ArgMax() | Normalize() | MVN() | Unary() | Power() | Sigmoid() | TanH() | BatchNorm():
-            return _layer_peak(y)
         case _:
-            assert_never(layer)
+            return _layer_peak(y)
 
 
 def _channel_peak(y: Array) -> Array:

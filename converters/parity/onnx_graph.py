@@ -84,7 +84,7 @@ class OnnxGraph:
         Raises:
             ZooError: ONNX Runtime refuses it.
         """
-        return _joined(self._run(self._model, batches), batches, rows)
+        return _joined(self._run(self._model, batches, lean=False), batches, rows)
 
     def every_result(
         self, batches: Sequence[Mapping[str, Array]], rows: int, count: int | None = None
@@ -95,7 +95,7 @@ class OnnxGraph:
         model.graph.input.extend(self._inputs)
         made = [node.output[0] for node in model.graph.node if node.output and node.output[0]]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
-        return _joined(self._run(model, batches), batches, rows)
+        return _joined(self._run(model, batches, lean=True), batches, rows)
 
     def apart(self, pieces: Sequence[Piece], fed: Mapping[str, Array]) -> list[Array]:
         """What the targets of pieces are, each computed from what it is fed alone.
@@ -115,7 +115,7 @@ class OnnxGraph:
         model.graph.input.extend(onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in inputs)
         count = rows // (self.batch or rows)
         split = {name: np.split(np.ascontiguousarray(array), count) for name, array in inputs.items()}
-        runs = self._run(model, [{name: parts[i] for name, parts in split.items()} for i in range(count)])
+        runs = self._run(model, [{name: parts[i] for name, parts in split.items()} for i in range(count)], lean=True)
         found = zip(*(run.values() for run in runs), strict=True)
         results = [np.concatenate(parts) if parts[0].ndim else parts[0] for parts in found]
         return [
@@ -156,7 +156,7 @@ class OnnxGraph:
         del model.graph.node[:], model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
         return model
 
-    def _run(self, model: Any, batches: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    def _run(self, model: Any, batches: Sequence[Mapping[str, Array]], *, lean: bool) -> list[dict[str, Array]]:
         read = {name for node in _all_nodes(model.graph) for name in node.input}
         read |= {value.name for value in model.graph.output}
         kept = [tensor for tensor in self._model.graph.initializer if tensor.name in read]
@@ -166,7 +166,7 @@ class OnnxGraph:
         del runnable.graph.initializer[:]
         runnable.graph.initializer.extend(kept)
         lent = {tensor.name: self._lent[tensor.name] for tensor in kept if tensor.name in self._lent}
-        return runtime.run_batches(runnable.SerializeToString(), batches, lent)
+        return runtime.run_batches(runnable.SerializeToString(), batches, lent, lean=lean)
 
     def feed(self, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
         """Canonical batches as the file wants them: its names (see `input_names`), its layout, its batch size.

@@ -52,7 +52,7 @@ class GraphSubject:
             if random := [name for name, value in outputs.items() if not _same(value, values.get(name, value))]:
                 notes.append(f"two runs give {', '.join(random)} otherwise: something in it is drawn by chance")
                 outputs = {name: values.get(name, value) for name, value in outputs.items()}  # one run is explained
-            values = {**values, **outputs}
+            values = {**outputs, **values}  # of one run, as far as it goes: copies are told by their bits
         except ZooError as trouble:
             outputs, (values, stopped) = dict[str, Array](), self._as_far_as_it_goes(batches, rows)
             if not values:

@@ -7,6 +7,8 @@ from typing import Literal, TypeAlias
 
 from zoo.layers.base import Named, Pair
 
+__all__ = ["Code", "Detecting", "DetectionOutput", "PSROIPool", "PriorBox", "ROIPool"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PriorBox(Named):

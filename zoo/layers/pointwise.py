@@ -8,6 +8,23 @@ from typing import Final, Literal, TypeAlias
 
 from zoo.layers.base import Named
 
+__all__ = [
+    "FUNCTIONS",
+    "Axpy",
+    "Bias",
+    "Dropout",
+    "Eltwise",
+    "Function",
+    "PReLU",
+    "Pointwise",
+    "Power",
+    "ReLU",
+    "Scale",
+    "Sigmoid",
+    "TanH",
+    "Unary",
+]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReLU(Named):

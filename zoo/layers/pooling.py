@@ -7,6 +7,8 @@ from typing import Final, Literal, TypeAlias
 
 from zoo.layers.base import Named, Pair, Rounding
 
+__all__ = ["LOWEST", "ArgMax", "Interp", "Pool", "PoolMask", "Pooling", "Reduction", "Unpool"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pool(Named):

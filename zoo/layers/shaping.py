@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 from zoo.layers.base import Named, Shape
 
+__all__ = ["Concat", "Constant", "Crop", "Flatten", "Permute", "Reshape", "Shaping", "Shuffle", "Slice", "Tile"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flatten(Named):

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 from zoo.layers.base import Named, Pair, Rounding
 
+__all__ = ["Conv", "Deconv", "Dense", "Embed", "Weighted"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conv(Named):

@@ -10,9 +10,9 @@ from typing import assert_never
 import numpy as np
 
 from zoo.arrays import Array
-from zoo.geometry import map_size, prior_ratios
 from zoo.layers import Detecting, DetectionOutput, Pair, PriorBox, PSROIPool, ROIPool
 from zoo.reference.arrays import Float64
+from zoo.shapes import map_size, prior_ratios
 
 
 def apply(layer: Detecting, inputs: Sequence[Float64]) -> Float64:

@@ -8,9 +8,9 @@ from typing import assert_never
 import numpy as np
 
 from zoo.arrays import Array
-from zoo.geometry import power_constant
 from zoo.layers import Axpy, Bias, Dropout, Eltwise, Pointwise, Power, PReLU, ReLU, Scale, Sigmoid, TanH, Unary
 from zoo.reference.arrays import Float64, along
+from zoo.shapes import power_constant
 
 
 def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, Array]) -> Float64:

@@ -10,9 +10,9 @@ from typing import assert_never
 import numpy as np
 
 from zoo.arrays import Array
-from zoo.geometry import Window, interp_size, unpooled, window
 from zoo.layers import LOWEST, ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Unpool
 from zoo.reference.arrays import Float64, place
+from zoo.shapes import Window, interp_size, unpooled, window
 
 
 def apply(layer: Pooling, inputs: Sequence[Float64]) -> Float64:

@@ -8,9 +8,9 @@ from typing import assert_never
 import numpy as np
 
 from zoo.arrays import Array
-from zoo.geometry import cuts, first_cut, permutation, reshaped
 from zoo.layers import Concat, Constant, Crop, Flatten, Permute, Reshape, Shaping, Shuffle, Slice, Tile
 from zoo.reference.arrays import Float64
+from zoo.shapes import cuts, first_cut, permutation, reshaped
 
 
 def apply(layer: Shaping, inputs: Sequence[Float64], parameters: Mapping[str, Array]) -> Float64:

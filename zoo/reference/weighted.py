@@ -9,9 +9,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from zoo.arrays import Array
-from zoo.geometry import deconv_size, window
 from zoo.layers import Conv, Deconv, Dense, Embed, Weighted
 from zoo.reference.arrays import Float64, along, place
+from zoo.shapes import deconv_size, window
 
 
 def apply(layer: Weighted, x: Float64, parameters: Mapping[str, Array]) -> Float64:

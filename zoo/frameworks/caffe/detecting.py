@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-from zoo.frameworks.caffe.row import Row, required, unless
+from zoo.frameworks.caffe.row import Row, fields, required, unless
 from zoo.layers import Code, Detecting, DetectionOutput, PriorBox, PSROIPool, ROIPool
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
@@ -106,19 +106,50 @@ def _write_psroi_pool(layer: PSROIPool) -> Message:
     return block.add("output_dim", layer.channels).add("group_size", layer.group)
 
 
-_PRIOR_BOX = Row(kind=PriorBox, type="PriorBox", block="prior_box_param", read=_read_prior_box, write=_write_prior_box)
+_PRIOR_BOX = Row(
+    kind=PriorBox,
+    type="PriorBox",
+    block="prior_box_param",
+    fields=fields(  # weiliu89/caffe, branch ssd
+        number="min_size* max_size* aspect_ratio* variance* step step_h step_w offset",
+        flag="flip clip",
+        count="img_size img_h img_w",
+    ),
+    read=_read_prior_box,
+    write=_write_prior_box,
+)
 _DETECTION_OUTPUT = Row(
     kind=DetectionOutput,
     type="DetectionOutput",
     block="detection_output_param",
+    fields=fields(  # weiliu89/caffe, branch ssd
+        count="num_classes",
+        flag="share_location variance_encoded_in_target visualize",
+        whole="background_label_id keep_top_k",
+        NonMaximumSuppressionParameter="nms_param",
+        SaveOutputParameter="save_output_param",
+        BoxCode="code_type",
+        number="confidence_threshold visualize_threshold",
+        text="save_file",
+    ),
     read=_read_detection,
     write=_write_detection,
 )
 _ROI_POOLING = Row(
-    kind=ROIPool, type="ROIPooling", block="roi_pooling_param", read=_read_roi_pool, write=_write_roi_pool
+    kind=ROIPool,
+    type="ROIPooling",
+    block="roi_pooling_param",
+    fields=fields(count="pooled_h pooled_w", number="spatial_scale"),  # rbgirshick/caffe-fast-rcnn
+    read=_read_roi_pool,
+    write=_write_roi_pool,
 )
 _PSROI_POOLING = Row(
-    kind=PSROIPool, type="PSROIPooling", block="psroi_pooling_param", read=_read_psroi_pool, write=_write_psroi_pool
+    kind=PSROIPool,
+    type="PSROIPooling",
+    block="psroi_pooling_param",
+    fields=fields(number="spatial_scale", whole="output_dim group_size"),  # daijifeng001/caffe-rfcn
+    read=_read_psroi_pool,
+    write=_write_psroi_pool,
 )
 ROWS: tuple[Row[Any], ...] = (_PRIOR_BOX, _DETECTION_OUTPUT, _ROI_POOLING, _PSROI_POOLING)
 

@@ -11,7 +11,6 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
-from zoo.geometry import window
 from zoo.layers import (
     LRN,
     BatchNorm,
@@ -28,7 +27,7 @@ from zoo.layers import (
     Shape,
     Slice,
 )
-from zoo.shapes import activation_shapes
+from zoo.shapes import activation_shapes, window
 
 
 @dataclass(frozen=True, kw_only=True)

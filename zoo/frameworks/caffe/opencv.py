@@ -40,7 +40,6 @@ from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.lower import Lowered, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
-from zoo.geometry import cuts, interp_size, permutation, window
 from zoo.layers import (
     FUNCTIONS,
     LOWEST,
@@ -80,7 +79,7 @@ from zoo.layers import (
     Unary,
     Unpool,
 )
-from zoo.shapes import activation_shapes, output_shape
+from zoo.shapes import activation_shapes, cuts, interp_size, output_shape, permutation, window
 from zoo.wire.caffemodel import caffemodel
 from zoo.wire.prototxt import Message, Word, dumps
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, assert_never
 
-from zoo.frameworks.caffe.row import Row, read_pair, unless, write_pair
+from zoo.frameworks.caffe.row import Row, fields, read_pair, unless, write_pair
 from zoo.layers import ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Rounding, Unpool
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
@@ -142,7 +142,14 @@ def _write_arg_max(layer: ArgMax) -> Message:
     return block if layer.axis is None else block.add("axis", layer.axis)
 
 
-_INTERP = Row(kind=Interp, type="Interp", block="interp_param", read=_read_interp, write=_write_interp)
+_INTERP = Row(
+    kind=Interp,
+    type="Interp",
+    block="interp_param",
+    fields=fields(whole="height width zoom_factor shrink_factor pad_beg pad_end"),  # hszhao/PSPNet
+    read=_read_interp,
+    write=_write_interp,
+)
 _REDUCTION = Row(
     kind=Reduction, type="Reduction", block="reduction_param", read=_read_reduction, write=_write_reduction
 )
@@ -152,7 +159,15 @@ _POOLING = Row(
 )
 # Levels of pooling, flattened and joined: see `expand`.
 _SPP = Row(kind=Pool, type="SPP", block="spp_param", write=write_pool, refusal=_refusal)
-_UPSAMPLE = Row(kind=Unpool, type="Upsample", block="upsample_param", read=_read_unpool, write=_write_unpool)
+_UPSAMPLE = Row(
+    kind=Unpool,
+    type="Upsample",
+    block="upsample_param",
+    # alexgkendall/caffe-segnet
+    fields=fields(count="scale scale_h scale_w upsample_h upsample_w", flag="pad_out_h pad_out_w"),
+    read=_read_unpool,
+    write=_write_unpool,
+)
 # The second top of a Pooling layer: see `expand` and the writer.
 _MASK = Row(kind=PoolMask, type="Pooling", block="pooling_param", write=write_pool, tops=2)
 ROWS: tuple[Row[Any], ...] = (_POOLING, _SPP, _UPSAMPLE, _INTERP, _REDUCTION, _ARG_MAX)

@@ -16,7 +16,8 @@ from zoo.frameworks.caffe.sharing import FACTOR
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, refusal
 from zoo.frameworks.caffe.walk import Node, Walk
 from zoo.layers import BatchNorm, Constant, Layer, ModelSpec, Names, Reshape, Shape, Slice
-from zoo.shapes import activation_shapes, layer_parameters
+from zoo.parameters import layer_parameters
+from zoo.shapes import activation_shapes
 from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Word
 

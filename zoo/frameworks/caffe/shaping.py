@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, assert_never
 
-from zoo.frameworks.caffe.row import MANY, Row, required, unless
+from zoo.frameworks.caffe.row import MANY, Row, fields, required, unless
 from zoo.layers import Concat, Constant, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
 from zoo.wire.prototxt import Message, PrototxtError
 
@@ -128,10 +128,22 @@ def _write_shuffle(layer: Shuffle) -> Message:
 
 _CROP = Row(kind=Crop, type="Crop", block="crop_param", read=_read_crop, write=_write_crop)
 _SHUFFLE = Row(
-    kind=Shuffle, type="ShuffleChannel", block="shuffle_channel_param", read=_read_shuffle, write=_write_shuffle
+    kind=Shuffle,
+    type="ShuffleChannel",
+    block="shuffle_channel_param",
+    fields=fields(count="group"),  # farmingyard/ShuffleNet
+    read=_read_shuffle,
+    write=_write_shuffle,
 )
 _RESHAPE = Row(kind=Reshape, type="Reshape", block="reshape_param", read=_read_reshape, write=_write_reshape)
-_PERMUTE = Row(kind=Permute, type="Permute", block="permute_param", read=_read_permute, write=_write_permute)
+_PERMUTE = Row(
+    kind=Permute,
+    type="Permute",
+    block="permute_param",
+    fields=fields(count="order*"),  # weiliu89/caffe, branch ssd
+    read=_read_permute,
+    write=_write_permute,
+)
 _TILE = Row(kind=Tile, type="Tile", block="tile_param", read=_read_tile, write=_write_tile)
 _FLATTEN = Row(kind=Flatten, type="Flatten", block="flatten_param", read=_read_flatten, write=_write_flatten)
 _CONCAT = Row(kind=Concat, type="Concat", block="concat_param", read=_read_concat, write=_write_concat)

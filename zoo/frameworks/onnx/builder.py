@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from zoo.arrays import Array
-from zoo.geometry import Window
 from zoo.layers import Layer, Shape
 from zoo.parameters import Role
+from zoo.shapes import Window
 from zoo.wire.onnx import Attribute, Node
 
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from zoo.errors import UnsupportedError
 from zoo.frameworks.onnx.builder import Builder
-from zoo.geometry import map_size
 from zoo.layers import LOWEST, Detecting, DetectionOutput, PriorBox, PSROIPool, ROIPool, Shape
 from zoo.reference.detecting import prior_boxes
+from zoo.shapes import map_size
 
 _FLOAT, _INT64 = 1, 7  # TensorProto.DataType
 

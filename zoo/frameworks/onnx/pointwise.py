@@ -7,7 +7,6 @@ from typing import TypeAlias, assert_never
 
 from zoo.axes import affine_shape, axis_index
 from zoo.frameworks.onnx.builder import Builder
-from zoo.geometry import power_constant
 from zoo.layers import (
     Axpy,
     Bias,
@@ -25,6 +24,7 @@ from zoo.layers import (
     Unary,
 )
 from zoo.parameters import layer_parameters
+from zoo.shapes import power_constant
 
 
 def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shape]) -> None:

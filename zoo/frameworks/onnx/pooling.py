@@ -10,8 +10,8 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.axes import axis_index
 from zoo.frameworks.onnx.builder import Builder, pads_of
-from zoo.geometry import Window, interp_size, window
 from zoo.layers import LOWEST, ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Shape, Unpool
+from zoo.shapes import Window, interp_size, window
 
 
 def add(g: Builder, layer: Pooling, inputs: tuple[str, ...], shapes: list[Shape], shape: Shape) -> None:

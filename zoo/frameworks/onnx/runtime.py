@@ -49,6 +49,8 @@ def run_batches(
     batches: Sequence[Mapping[str, Array]],
     outputs: Sequence[str] | None,
     weights: Mapping[str, Array] | None = None,
+    *,
+    lean: bool = False,
 ) -> list[dict[str, Array]]:
     """Output name -> array, for each batch.
 
@@ -57,9 +59,13 @@ def run_batches(
         batches: input name -> array, each.
         outputs: the outputs wanted; None for all.
         weights: the initializers, where `model` leaves their data out; lent, not copied.
+        lean: the runtime makes no copies of the weights in layouts of its own, which pay only where a graph runs often.
     """
     options, lent = ort.SessionOptions(), list[Any]()
     options.log_severity_level = _FATAL
+    if lean:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if weights:
         lent = [ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C")) for array in weights.values()]
         options.add_external_initializers(list(weights), lent)

@@ -7,8 +7,8 @@ from typing import assert_never
 
 from zoo.axes import axis_index
 from zoo.frameworks.onnx.builder import Builder, reshape_last
-from zoo.geometry import cuts, first_cut, permutation
 from zoo.layers import Concat, Constant, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
+from zoo.shapes import cuts, first_cut, permutation
 
 
 def add(g: Builder, layer: Shaping, inputs: tuple[str, ...], shapes: list[Shape], shape: Shape) -> None:

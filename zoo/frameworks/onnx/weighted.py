@@ -6,8 +6,8 @@ from typing import assert_never
 
 from zoo.axes import axis_index
 from zoo.frameworks.onnx.builder import Builder, pads_of, parameters, reshape_last
-from zoo.geometry import window
 from zoo.layers import Conv, Deconv, Dense, Embed, Shape, Weighted
+from zoo.shapes import window
 
 
 def add(g: Builder, layer: Weighted, x: str, source: Shape, shape: Shape) -> None:

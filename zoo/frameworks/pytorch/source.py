@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 
@@ -12,7 +12,6 @@ from torch import nn
 
 from zoo import registry
 from zoo.axes import shape_text
-from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
 from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.network import attribute_names, identifier, parameter_names, tied_keys
@@ -24,7 +23,8 @@ from zoo.shapes import activation_shapes
 def source_text(spec: ModelSpec) -> str:
     """The Python source of the network."""
     calls, attributes, shapes = network_calls(spec), attribute_names(spec), activation_shapes(spec)
-    body = "".join(f"\n\n{text}" for text in _helpers(calls))
+    helpers = sorted({made.make for made in calls.values() if made.own}, key=_place)
+    body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in [*helpers, *_functions(helpers)])
     imports = (
         ["import math\n"] * ("math." in body) + ["import torch"] * ("torch." in body) + ["from torch import Tensor, nn"]
     )
@@ -37,7 +37,7 @@ def source_text(spec: ModelSpec) -> str:
         "from __future__ import annotations\n",
         *imports,
         f"{body}\n",
-        f"class {_class_name(spec.name)}(nn.Module):",
+        f"class {_class_name(spec.name, {helper.__name__ for helper in helpers})}(nn.Module):",
         '    """Comments give the output of each layer, without the batch axis."""\n',
         "    def __init__(self) -> None:",
         "        super().__init__()",
@@ -54,14 +54,15 @@ def source_text(spec: ModelSpec) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _helpers(calls: Mapping[str, Call]) -> list[str]:
-    """The source of our modules that are called, and of the functions that these call."""
-    classes = {made.make for made in calls.values() if made.make.__module__ == modules.__name__}
-    texts = {_line(helper): inspect.getsource(helper) for helper in classes}
-    for name, function in inspect.getmembers(modules, inspect.isfunction):
-        if any(re.search(rf"\b{name}\(", text) for text in list(texts.values())):
-            texts[_line(function)] = inspect.getsource(function)
-    return [texts[line] for line in sorted(texts)]
+def _functions(helpers: Sequence[type[nn.Module]]) -> list[FunctionType]:
+    """The functions beside our modules that these call."""
+    found = dict[str, FunctionType]()
+    for helper in helpers:
+        beside, text = inspect.getmodule(helper), inspect.getsource(helper)
+        for name, function in inspect.getmembers(beside, inspect.isfunction):
+            if function.__module__ == helper.__module__ and re.search(rf"\b{name}\(", text):
+                found[name] = function
+    return [found[name] for name in sorted(found)]
 
 
 def _initial_lines(spec: ModelSpec) -> list[str]:
@@ -84,14 +85,14 @@ def _forward_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mappi
     return [*lines, f"        return {', '.join(variables[name] for name in spec.outputs)}"]
 
 
-def _class_name(name: str) -> str:
+def _class_name(name: str, taken: set[str]) -> str:
     words = "".join(word[:1].upper() + word[1:] for word in identifier(name).split("_"))
     own = identifier(words.replace("Alexnet", "AlexNet"))
-    return f"{own}Network" if own == "Tensor" or hasattr(modules, own) else own  # leave the helpers their names
+    return f"{own}Network" if own in {"Tensor", *taken} else own
 
 
-def _line(helper: type[nn.Module] | FunctionType) -> int:
-    return inspect.getsourcelines(helper)[1]
+def _place(helper: type[nn.Module]) -> tuple[str, int]:
+    return helper.__module__, inspect.getsourcelines(helper)[1]
 
 
 def _text(text: str) -> str:

@@ -6,8 +6,8 @@ from typing import assert_never
 
 from zoo.frameworks.tf_slim.calls import Expression, call
 from zoo.frameworks.tf_slim.site import Site, canonical, native
-from zoo.geometry import map_size, prior_ratios
 from zoo.layers import Detecting, DetectionOutput, PriorBox, PSROIPool, ROIPool
+from zoo.shapes import map_size, prior_ratios
 
 
 def expression(layer: Detecting, at: Site) -> Expression:

@@ -7,8 +7,8 @@ from typing import assert_never
 from zoo.axes import axis_index
 from zoo.frameworks.tf_slim.calls import Expression, Name, call
 from zoo.frameworks.tf_slim.site import Site, canonical, native, padded, pair
-from zoo.geometry import interp_size, unpooled, window
 from zoo.layers import ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Unpool
+from zoo.shapes import interp_size, unpooled, window
 
 
 def expression(layer: Pooling, at: Site) -> Expression:

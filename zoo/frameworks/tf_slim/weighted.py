@@ -9,8 +9,8 @@ from zoo.axes import axis_index
 from zoo.frameworks.tf_slim.calls import Call, Expression, Name, call
 from zoo.frameworks.tf_slim.naming import dense_layout
 from zoo.frameworks.tf_slim.site import Site, canonical, native, padded, pair
-from zoo.geometry import Window, window
 from zoo.layers import Conv, Deconv, Dense, Embed, Weighted
+from zoo.shapes import Window, window
 
 
 def expression(layer: Weighted, at: Site) -> Expression:
