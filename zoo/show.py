@@ -60,7 +60,7 @@ def show_text(spec: ModelSpec) -> str:
     """The network as a table: a line a layer, totals, and the tower table where there are towers."""
     shapes, counts, operations, wiring = _facts(spec)
     rows = [("layer", "kind", "kernel", "stride", "pad", "groups", "output", "parameters", "multiply-adds", "")]
-    previous = spec.inputs[0].name
+    previous = spec.inputs[0].name if spec.inputs else ""
     for source in spec.inputs:
         rows.append((source.name, "input", "", "", "", "", shape_text(source.shape), "", "", ""))
     for layer in spec.layers:

@@ -23,6 +23,8 @@ from zoo.layers import (
     TanH,
     Unary,
 )
+from zoo.parameters import layer_parameters
+from zoo.shapes import power_constant
 
 
 def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shape]) -> None:
@@ -116,6 +118,10 @@ def _chain(g: Builder, layer: Layer, x: str, *steps: _Step) -> None:
 
 
 def _power(g: Builder, layer: Power, x: str) -> None:
+    fixed = power_constant(layer)
+    if fixed is not None:
+        g.last(layer, "Expand", g.floats(layer, "value", fixed), g.step(layer, "size", "Shape", x))
+        return
     scaled = [("Mul", "scale", layer.scale, 1.0), ("Add", "shift", layer.shift, 0.0)]
     _chain(g, layer, x, *scaled, ("Pow", "power", layer.power, 1.0))
 
@@ -144,9 +150,11 @@ def _operand(g: Builder, layer: Scale | Bias, kind: str, inputs: tuple[str, ...]
     """What is multiplied or added, shaped to broadcast over the first input."""
     rank = len(shapes[0]) + 1
     if len(inputs) == 2 and (kind == "weight" or isinstance(layer, Bias)):
-        name, sizes, start = inputs[1], (-1, *shapes[1]), 0
+        name, sizes, start = inputs[1], (-1, *shapes[1]), axis_index(layer.name, layer.axis, shapes[0])
     elif len(inputs) == 2:
-        name, sizes, start = f"{layer.name}.{kind}", shapes[1], 1
+        (row,) = layer_parameters(layer, shapes)
+        name, sizes = f"{layer.name}.{kind}", row.shape
+        start = axis_index(layer.name, layer.axis, shapes[0]) or 1
     else:
         name, sizes = f"{layer.name}.{kind}", affine_shape(layer, shapes[0])
         start = axis_index(layer.name, layer.axis, shapes[0])

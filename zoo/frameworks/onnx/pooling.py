@@ -10,15 +10,20 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.axes import axis_index
 from zoo.frameworks.onnx.builder import Builder, pads_of
-from zoo.layers import LOWEST, ArgMax, Interp, Pool, Pooling, Reduction, Shape
+from zoo.layers import LOWEST, ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Shape, Unpool
 from zoo.shapes import Window, interp_size, window
 
 
-def add(g: Builder, layer: Pooling, x: str, source: Shape, shape: Shape) -> None:
+def add(g: Builder, layer: Pooling, inputs: tuple[str, ...], shapes: list[Shape], shape: Shape) -> None:
     """The family's part of `zoo.frameworks.onnx.table.add_layer`."""
+    x, source = inputs[0], shapes[0]
     match layer:
         case Pool():
             _pool(g, layer, x, source)
+        case PoolMask():
+            _pool_mask(g, layer, x, source)
+        case Unpool():
+            _unpool(g, layer, inputs, source, shape)
         case Interp():
             _interp(g, layer, x, source)
         case Reduction():
@@ -60,21 +65,67 @@ def _arg_max(g: Builder, layer: ArgMax, x: str, source: Shape, shape: Shape) -> 
     axis, size = 1, prod(source)
     if layer.axis is not None:
         axis = axis_index(layer.name, layer.axis, source)
-        size = source[axis - 1]
+        size = source[axis - 1] if axis else 0
     else:
         x = g.step(layer, "rows", "Flatten", x, axis=1)
     g.needs(layer, 10, "a Slice that goes backwards")
     # Backwards: of equals TopK takes the first, Caffe the last.
-    ends = [g.integers(layer, what, value) for what, value in (("last", -1), ("past", -size - 1), ("axis", axis))]
+    ends = [g.integers(layer, what, value) for what, value in (("last", -1), ("past", -(1 << 63)), ("axis", axis))]
     turned = g.step(layer, "turned", "Slice", x, *ends, g.integers(layer, "step", -1))
     best, order = g.steps(layer, ("best", "order"), "TopK", turned, g.integers(layer, "k", layer.top_k), axis=axis)
     place = g.step(layer, "place", "Cast", order, to=1)  # TensorProto.FLOAT
-    counted = g.step(layer, "counted", "Sub", g.floats(layer, "end", size - 1), place)
+    end = g.floats(layer, "end", size - 1) if axis else _last_of_batch(g, layer, x)
+    counted = g.step(layer, "counted", "Sub", end, place)
     if layer.axis is not None:
         g.last(layer, "Identity", best if layer.out_max_val else counted)
         return
     both = g.step(layer, "both", "Concat", counted, best, axis=1) if layer.out_max_val else counted
     g.last(layer, "Reshape", both, g.integers(layer, "shape", -1, *shape))
+
+
+def _last_of_batch(g: Builder, layer: ArgMax, x: str) -> str:
+    size = g.step(layer, "size", "Gather", g.step(layer, "sizes", "Shape", x), g.integers(layer, "batch", 0))
+    return g.step(layer, "end", "Sub", g.step(layer, "items", "Cast", size, to=1), g.floats(layer, "one", 1.0))
+
+
+def _pool_mask(g: Builder, layer: PoolMask, x: str, source: Shape) -> None:
+    at = window(layer, source)
+    pads = pads_of(at)
+    edges = g.integers(layer, "edges", 0, 0, *pads[:2], 0, 0, *pads[2:])
+    padded = g.step(layer, "padded", "Pad", x, edges, g.floats(layer, "fill", LOWEST))
+    names, options = ("best", "places"), {"kernel_shape": at.kernel, "strides": at.stride}
+    best, places = g.steps(layer, names, "MaxPool", padded, **options)
+    # Places are counted through all of the padded batch.
+    height, width = (source[1 + i] + pads[i] + pads[2 + i] for i in (0, 1))
+    wide = g.integers(layer, "wide", width)
+    within = g.step(layer, "within", "Mod", places, g.integers(layer, "area", height * width))
+    row = g.step(
+        layer, "row", "Sub", g.step(layer, "padded_row", "Div", within, wide), g.integers(layer, "top", pads[0])
+    )
+    column = g.step(layer, "padded_column", "Mod", within, wide)
+    start = g.step(layer, "start", "Mul", row, g.integers(layer, "width", source[2]))
+    place = g.step(layer, "sum", "Add", start, column)
+    place = g.step(layer, "place", "Sub", place, g.integers(layer, "left", pads[1]))
+    place = g.step(layer, "number", "Cast", place, to=1)  # TensorProto.FLOAT
+    is_pixel = g.step(layer, "is_pixel", "Greater", best, g.floats(layer, "least", LOWEST))
+    g.last(layer, "Where", is_pixel, place, g.floats(layer, "none", -1.0))
+
+
+def _unpool(g: Builder, layer: Unpool, inputs: tuple[str, ...], source: Shape, shape: Shape) -> None:
+    count = prod(shape[1:])
+    numbers, places = (
+        g.reshape(layer, what, x, -1, source[0], prod(source[1:]))
+        for what, x in zip(("numbers", "at"), inputs, strict=True)
+    )
+    place = g.step(layer, "place", "Cast", places, to=7)  # TensorProto.INT64
+    place = g.step(layer, "at_least", "Max", place, g.integers(layer, "first", 0))
+    place = g.step(layer, "at_most", "Min", place, g.integers(layer, "last", count - 1))
+    batch = g.step(layer, "batch", "Gather", g.step(layer, "size", "Shape", numbers), g.integers(layer, "axis", 0))
+    whole = g.step(layer, "whole", "Concat", batch, g.integers(layer, "map", source[0], count), axis=0)
+    zeros = g.step(layer, "zeros", "Expand", g.floats(layer, "zero", 0.0), whole)
+    # Where places meet, ONNX leaves open which stands; ONNX Runtime takes the last, as Caffe does.
+    filled = g.step(layer, "filled", "ScatterElements", zeros, place, numbers, axis=2)
+    g.last(layer, "Reshape", filled, g.integers(layer, "shape", -1, *shape))
 
 
 def _pool(g: Builder, layer: Pool, x: str, source: Shape) -> None:
