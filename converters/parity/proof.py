@@ -219,11 +219,7 @@ class Proof:
         """A layer's verdict with what it does on inputs of its own."""
         if layer.name in ran.same:
             return replace(layer, local=0.0, exercised=1.0)
-        share = max(
-            self._exercised[layer.name],
-            *(made.exercised.get(layer.name, 0.0) for _, made, _ in lone.judged.values()),
-            0.0,
-        )
+        share = max(self._exercised[layer.name], lone.asked(layer.name))
         if layer.name not in lone.judged:
             return replace(layer, exercised=share)
         piece, made, y = lone.judged[layer.name]
@@ -240,8 +236,8 @@ class Proof:
         judged, notes = list[LayerVerdict](), list[str]()
         for layer in layers:
             told, worst = weights_differ(self.weights.tensors, ran.theirs, layer.name)
-            # A graph may spell a layer otherwise and still be it; that it was asked alone settles it.
-            settled = ran.graph and (layer.name in lone.judged or layer.error is None)
+            # A graph may spell a layer otherwise and still be it; that all of it was asked alone settles it.
+            settled = ran.graph and lone.asked(layer.name) >= _ENOUGH
             if told and worst > self.budget and layer.ok and not settled:
                 layer = replace(layer, ok=False, reason=told)
             elif told and layer.ok:
@@ -314,6 +310,10 @@ class _Alone:
 
     judged: dict[str, tuple[Segment, Bench, Array]] = field(default_factory=dict[str, "tuple[Segment, Bench, Array]"])
     notes: tuple[str, ...] = ()
+
+    def asked(self, layer: str) -> float:
+        """The share of a layer's inputs and parameters that took part by itself, or hidden in a segment."""
+        return max((made.exercised.get(layer, 0.0) for _, made, _ in self.judged.values()), default=0.0)
 
 
 def weights_differ(right: Mapping[str, Array], theirs: Mapping[str, Own], layer: str) -> tuple[str, float]:

@@ -49,8 +49,10 @@ def subject(name: str, weights: Weights) -> Subject:
 
 @contextmanager
 def _native(framework: str, weights: Weights) -> Generator[Feed, None, None]:
-    adapter = registry.framework(framework)
-    alone = layers_alone(adapter.forward, weights.spec, weights.tensors)
+    adapter, spec = registry.framework(framework), weights.spec
+    alone = layers_alone(
+        adapter.forward, spec, weights.tensors, spec, {layer.name: layer.name for layer in spec.layers}
+    )
     yield lambda inputs, _: Ran(activations=adapter.forward(weights.spec, weights.tensors, inputs), alone=alone)
 
 
