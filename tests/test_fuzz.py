@@ -190,7 +190,7 @@ READERS = {
     "bmp": _image("bmp", damage.wounds),
     "ppm": _image("ppm", damage.tokens),
     "tiff": _image("tiff", damage.tiff),
-    "manifest": _bytes("m.yaml", _manifest, manifest.load, damage.tokens),
+    "manifest": _bytes("m.yaml", _manifest, manifest.read_manifest, damage.tokens),
     "training-checkpoint": Reader(_checkpoint, damage.safetensors),
     "training-metrics": Reader(_metrics, damage.tokens),
 }
