@@ -158,7 +158,9 @@ def _problems(spec: ModelSpec) -> Iterator[str]:
 
 def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
     """Why caffe2onnx would get a layer wrong; empty where it does not."""
-    shape = inputs[0]
+    shape = inputs[0] if inputs else ()
+    if not shape:
+        return "one axis alone"
     match layer:
         case layers.Conv():
             return "dilation that differs by axis" if layer.dilation[0] != layer.dilation[1] else ""
@@ -172,7 +174,8 @@ def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
         case layers.Flatten():
             return "" if (layer.axis, layer.end_axis) == (1, -1) else "axes other than all"
         case layers.Slice():
-            return "" if len(shape) in (1, 3) else "needs N x C or N x C x H x W"
+            cuts_batch = axis_index(layer.name, layer.axis, shape) == 0
+            return "" if len(shape) in (1, 3) and not cuts_batch else "needs N x C or N x C x H x W, and not its batch"
         case Eltwise():
             return "maximum" if layer.operation == "max" else ""
         case layers.Scale() | layers.Bias():

@@ -185,7 +185,9 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None) -> F
         return replace(opened, weights=file.fitted(spec))
     said = file.described
     try:
-        return replace(opened, weights=file.fitted(said or first.spec))
+        # That a graph is another network is what is to be found out, not a reason to refuse it.
+        own = said is None and file.format == "onnx"
+        return replace(opened, weights=file.as_network(first.spec) if own else file.fitted(said or first.spec))
     except (WeightsError, SpecError) as misfit:
         # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.
         # The first layer where that shows is what the user wants to know.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TypeAlias
 from zlib import crc32
 
@@ -37,6 +38,7 @@ from zoo.layers import (
     ModelSpec,
     Permute,
     Pool,
+    PoolMask,
     Power,
     PReLU,
     Reduction,
@@ -52,6 +54,7 @@ from zoo.layers import (
     Tile,
     Unary,
 )
+from zoo.shapes import activation_shapes
 
 # Deviations of the noise: as small as a normalised picture and, where a layer only scales, larger than any activation
 # that a clip may have been made for.
@@ -132,10 +135,10 @@ def bench(
 
 def ranges_of(spec: ModelSpec) -> dict[str, Range]:
     """Activation -> the smallest and the largest number that it can hold, whatever is fed."""
-    wiring, found = spec.wiring(), dict[str, Range]()
+    wiring, shapes, found = spec.wiring(), activation_shapes(spec), dict[str, Range]()
     for layer in spec.layers:
         reads = [found.get(name, _ANY) for name in wiring[layer.name]]
-        low, high = min(low for low, _ in reads), max(high for _, high in reads)
+        low, high = min((low for low, _ in reads), default=-np.inf), max((high for _, high in reads), default=np.inf)
         match layer:
             case ReLU(negative_slope=0.0):
                 found[layer.name] = (0.0, max(high, 0.0))
@@ -159,6 +162,8 @@ def ranges_of(spec: ModelSpec) -> dict[str, Range]:
                 | Eltwise(operation="max")
             ):
                 found[layer.name] = (low, high)
+            case PoolMask():
+                found[layer.name] = (0.0, float(prod(shapes[wiring[layer.name][0]][1:]) - 1))
             case LRN() if low >= 0:
                 found[layer.name] = (0.0, np.inf)
             case _:

@@ -13,8 +13,9 @@ Conventions, for every kind:
 * The *meaning* of each kind is its float64 function in ``zoo.reference``; the docstrings state it.
 """
 
-from zoo.layers import base, network, normalising, pointwise, pooling, shaping, weighted
+from zoo.layers import base, detecting, network, normalising, pointwise, pooling, shaping, weighted
 from zoo.layers.base import *
+from zoo.layers.detecting import *
 from zoo.layers.network import *
 from zoo.layers.normalising import *
 from zoo.layers.pointwise import *
@@ -24,6 +25,7 @@ from zoo.layers.weighted import *
 
 __all__: list[str] = []
 __all__ += base.__all__
+__all__ += detecting.__all__
 __all__ += network.__all__
 __all__ += normalising.__all__
 __all__ += pointwise.__all__

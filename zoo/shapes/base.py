@@ -27,3 +27,14 @@ def check_image(layer: Layer, shape: Shape) -> None:
     """Refuse what is not C x H x W."""
     if len(shape) != 3:
         raise SpecError(layer.name, f"needs a C x H x W input, got {shape_text(shape)}")
+
+
+def check_channels(layer: Layer, shape: Shape) -> None:
+    """Refuse what has the first axis alone."""
+    if not shape:
+        raise SpecError(layer.name, "needs N x C and more, got one axis alone")
+
+
+def resized(shape: Shape, axis: int, size: int) -> Shape:
+    """A shape with another size of one axis; axis 0, the batch, is not in it."""
+    return (*shape[: axis - 1], size, *shape[axis:]) if axis else shape

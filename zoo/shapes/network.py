@@ -10,8 +10,11 @@ from zoo.axes import shape_text
 from zoo.errors import SpecError
 from zoo.layers import Conv, Deconv, Dense, Layer, ModelSpec, Shape
 from zoo.parameters import Parameter, layer_parameters
-from zoo.shapes import normalising, pointwise, pooling, shaping, weighted
+from zoo.shapes import detecting, normalising, pointwise, pooling, shaping, weighted
 from zoo.shapes.base import one_input
+
+# An activation of more numbers an item than these is refused before anything is allocated: a few words can ask for it.
+LARGEST = 1 << 28
 
 
 def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
@@ -23,7 +26,7 @@ def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
     _check_wiring(spec)
     shapes = {source.name: source.shape for source in spec.inputs}
     for source in spec.inputs:
-        if min(source.shape, default=0) < 1:
+        if min(source.shape, default=1) < 1:
             raise SpecError(source.name, f"an input must have positive sizes, got {shape_text(source.shape)}")
     wiring = spec.wiring()
     for layer in spec.layers:
@@ -33,20 +36,29 @@ def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
 
 def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
     """The shape of a layer's activation from those it reads; raises `SpecError` where it cannot read them."""
+    shape = _made(layer, inputs)
+    if prod(shape) > LARGEST:
+        raise SpecError(layer.name, f"makes {shape_text(shape)} numbers an item; {LARGEST} are the limit")
+    return shape
+
+
+def _made(layer: Layer, inputs: list[Shape]) -> Shape:
     if isinstance(layer, layers.Pointwise):
         return pointwise.output_shape(layer, inputs)
     if isinstance(layer, layers.Shaping):
         return shaping.output_shape(layer, inputs)
+    if isinstance(layer, layers.Detecting):
+        return detecting.output_shape(layer, inputs)
+    if isinstance(layer, layers.Pooling):
+        return pooling.output_shape(layer, inputs)
     shape = one_input(layer, inputs)
     if isinstance(layer, layers.Weighted):
         return weighted.output_shape(layer, shape)
-    if isinstance(layer, layers.Pooling):
-        return pooling.output_shape(layer, shape)
     return normalising.output_shape(layer, shape)
 
 
 def _check_wiring(spec: ModelSpec) -> None:
-    if not spec.inputs:
+    if not spec.inputs and not isinstance(spec.layers[0], layers.Constant):
         raise SpecError(spec.name, "the network has no input")
     names = Counter([source.name for source in spec.inputs] + [layer.name for layer in spec.layers])
     for name, times in names.items():

@@ -8,10 +8,13 @@ from zoo import layers
 from zoo.axes import axis_index, shape_text
 from zoo.errors import SpecError
 from zoo.layers import LRN, Shape
+from zoo.shapes.base import check_channels
 
 
 def output_shape(layer: layers.Normalising, shape: Shape) -> Shape:
     """The family's part of `zoo.shapes.output_shape`."""
+    if not isinstance(layer, layers.Softmax):
+        check_channels(layer, shape)
     match layer:
         case LRN():
             _check_lrn(layer, shape)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from ctypes import c_float
 from typing import assert_never
 
 from zoo import layers
 from zoo.axes import affine_shape, axis_index, shape_text
 from zoo.errors import SpecError
-from zoo.layers import FUNCTIONS, Bias, Eltwise, Scale, Shape, Unary
+from zoo.layers import FUNCTIONS, Bias, Eltwise, Power, Scale, Shape, Unary
 from zoo.shapes.base import inputs_of, one_input
 
 
@@ -35,7 +37,7 @@ def output_shape(layer: layers.Pointwise, inputs: Sequence[Shape]) -> Shape:
             return _affine_shape(layer, inputs)
         case layers.Axpy():
             a, x, y = inputs_of(layer, inputs, 3)
-            if x != y or a not in (x[:1], (*x[:1], *[1] * (len(x) - 1))):
+            if not x or x != y or a not in (x[:1], (*x[:1], *[1] * (len(x) - 1))):
                 raise SpecError(layer.name, f"cannot compute a x + y of {', '.join(map(shape_text, inputs))}")
             return x
         case _:
@@ -56,10 +58,23 @@ def _affine_shape(layer: Scale | Bias, inputs: Sequence[Shape]) -> Shape:
         affine_shape(layer, shape)
         return shape
     shape, operand = inputs
-    if axis_index(layer.name, layer.axis, shape) != 0 or operand != shape[: len(operand)]:
-        told = f"{shape_text(operand)} on {shape_text(shape)}"
-        raise SpecError(layer.name, f"a second input must start at axis 0 and match the first: {told}")
+    axis = axis_index(layer.name, layer.axis, shape)
+    if operand != shape[axis : axis + len(operand)]:
+        told = f"N x {shape_text(operand)} along axis {axis} of N x {shape_text(shape)}"
+        raise SpecError(layer.name, f"the second input does not fit the first: {told}")
     return shape
+
+
+def power_constant(layer: Power) -> float | None:
+    """What a `Power` is everywhere, where it does not read its input: power times scale is 0 in float32."""
+    if c_float(c_float(layer.scale).value * c_float(layer.power).value).value != 0:
+        return None
+    try:
+        return math.pow(layer.shift, layer.power)
+    except OverflowError:
+        return math.inf
+    except ValueError:  # C's pow: 0 to a negative power, and a root of a negative number
+        return math.inf if layer.shift == 0 else math.nan
 
 
 def _check_unary(layer: Unary) -> None:

@@ -7,15 +7,19 @@ from math import prod
 from typing import assert_never
 
 from zoo import layers
-from zoo.axes import axis_index, item_axis, shape_text
+from zoo.axes import axis_index, shape_text
 from zoo.errors import SpecError
 from zoo.layers import Concat, Crop, Permute, Reshape, Shape, Slice, Tile
-from zoo.shapes.base import inputs_of, one_input
+from zoo.shapes.base import check_channels, inputs_of, one_input, resized
 
 
 def output_shape(layer: layers.Shaping, inputs: Sequence[Shape]) -> Shape:
     """The family's part of `zoo.shapes.output_shape`."""
     match layer:
+        case layers.Constant():
+            if len(inputs) > 1 or min(layer.shape, default=0) < 1:
+                raise SpecError(layer.name, "needs a shape of positive sizes, and reads one activation at most")
+            return layer.shape if inputs else layer.shape[1:]
         case Concat():
             return _concat_shape(layer, inputs)
         case Crop():
@@ -23,9 +27,9 @@ def output_shape(layer: layers.Shaping, inputs: Sequence[Shape]) -> Shape:
         case layers.Flatten():
             shape = one_input(layer, inputs)
             first, last = axis_index(layer.name, layer.axis, shape), axis_index(layer.name, layer.end_axis, shape)
-            if not 1 <= first <= last:
+            if first > last:
                 raise SpecError(layer.name, f"cannot flatten axes {first} to {last}")
-            return (*shape[: first - 1], prod(shape[first - 1 : last]), *shape[last:])
+            return shape[last:] if first == 0 else (*shape[: first - 1], prod(shape[first - 1 : last]), *shape[last:])
         case Reshape():
             return reshaped(layer, one_input(layer, inputs))
         case Permute():
@@ -33,6 +37,7 @@ def output_shape(layer: layers.Shaping, inputs: Sequence[Shape]) -> Shape:
             return tuple(shape[axis - 1] for axis in permutation(layer, shape)[1:])
         case layers.Shuffle():
             shape = one_input(layer, inputs)
+            check_channels(layer, shape)
             if layer.groups < 1 or shape[0] % layer.groups:
                 raise SpecError(layer.name, f"{layer.groups} groups do not divide {shape[0]} channels")
             return shape
@@ -45,17 +50,17 @@ def output_shape(layer: layers.Shaping, inputs: Sequence[Shape]) -> Shape:
 
 
 def _tile_shape(layer: Tile, shape: Shape) -> Shape:
-    axis = item_axis(layer.name, layer.axis, shape)
+    axis = axis_index(layer.name, layer.axis, shape)
     if layer.tiles < 1:
         raise SpecError(layer.name, f"tiles must be at least 1, got {layer.tiles}")
-    return (*shape[: axis - 1], shape[axis - 1] * layer.tiles, *shape[axis:])
+    return resized(shape, axis, shape[axis - 1] * layer.tiles) if axis else shape
 
 
 def _slice_shape(layer: Slice, shape: Shape) -> Shape:
     axis = axis_index(layer.name, layer.axis, shape)
-    if axis == 0 or not 0 <= layer.start < layer.stop <= shape[axis - 1]:
+    if not 0 <= layer.start < layer.stop or (axis and layer.stop > shape[axis - 1]):
         raise SpecError(layer.name, f"cannot take {layer.start}:{layer.stop} of axis {axis} of {shape_text(shape)}")
-    return (*shape[: axis - 1], layer.stop - layer.start, *shape[axis:])
+    return resized(shape, axis, layer.stop - layer.start)
 
 
 def _concat_shape(layer: Concat, inputs: Sequence[Shape]) -> Shape:
@@ -67,23 +72,32 @@ def _concat_shape(layer: Concat, inputs: Sequence[Shape]) -> Shape:
 
     if any(len(other) != len(shape) or rest(other) != rest(shape) for other in inputs):
         raise SpecError(layer.name, f"inputs do not join along axis {axis}: {', '.join(map(shape_text, inputs))}")
-    return shape if axis == 0 else (*shape[: axis - 1], sum(other[axis - 1] for other in inputs), *shape[axis:])
+    return shape if axis == 0 else resized(shape, axis, sum(other[axis - 1] for other in inputs))
 
 
 def cuts(layer: Crop, inputs: Sequence[Shape]) -> list[tuple[int, int]]:
-    """Where a `Crop` begins and ends, an axis after the batch each."""
+    """Where a `Crop` begins and ends, an axis after the batch each; along the batch see `first_cut`."""
     shape, size = inputs
-    axis = item_axis(layer.name, layer.axis, shape)
+    axis = axis_index(layer.name, layer.axis, shape)
     offsets = layer.offsets if len(layer.offsets) != 1 else layer.offsets * (len(shape) + 1 - axis)
     offsets = offsets or (0,) * (len(shape) + 1 - axis)
     if len(size) != len(shape) or len(offsets) != len(shape) + 1 - axis:
         told = f"{len(layer.offsets)} offsets from axis {axis}"
         raise SpecError(layer.name, f"cannot crop {shape_text(shape)} to {shape_text(size)} with {told}")
+    if axis == 0:
+        offsets, axis = offsets[1:], 1
     found = [(0, side) for side in shape[: axis - 1]]
     found += [(start, start + side) for start, side in zip(offsets, size[axis - 1 :], strict=True)]
     if any(start < 0 or stop > side for (start, stop), side in zip(found, shape, strict=True)):
         raise SpecError(layer.name, f"offsets {offsets} and {shape_text(size)} reach past {shape_text(shape)}")
     return found
+
+
+def first_cut(layer: Crop, shape: Shape) -> int | None:
+    """Where a `Crop` to the size of its second input begins along the first axis; None where that is left whole."""
+    if axis_index(layer.name, layer.axis, shape) != 0:
+        return None
+    return layer.offsets[0] if layer.offsets else 0
 
 
 def reshaped(layer: Reshape, shape: Shape) -> Shape:
@@ -94,24 +108,22 @@ def reshaped(layer: Reshape, shape: Shape) -> Shape:
     if not 0 <= start <= end <= rank:
         told = f"axes {layer.axis} and {layer.num_axes} more"
         raise SpecError(layer.name, f"{told} do not exist in a batch of {shape_text(shape)}")
-    # A batch that no dim can be: what is written must leave it alone.
-    batch = 7919 * prod(shape, start=1) + 1
-    whole, dims = (batch, *shape), list(layer.dims)
-    if start == 0 and dims and dims[0] > 0 and -1 not in dims:
-        dims[0] = 0  # the batch by its number: the other dims say that it is one
-    if (
-        any(dim < -1 for dim in dims)
-        or dims.count(-1) > 1
-        or any(d == 0 and start + i >= rank for i, d in enumerate(dims))
-    ):
-        raise SpecError(layer.name, f"cannot reshape to {' '.join(map(str, layer.dims))}")
-    made = [*whole[:start], *(whole[start + i] if dim == 0 else dim for i, dim in enumerate(dims)), *whole[end:]]
-    if -1 in made:
-        made[made.index(-1)] = prod(whole) // -prod(made) if prod(made) else 0
-    if prod(made) != prod(whole) or made[:1] != [batch]:
-        told = f"{shape_text(shape)} to dims {' '.join(map(str, layer.dims))}"
+    dims = list(layer.dims)
+    told = f"{shape_text(shape)} to dims {' '.join(map(str, dims)) or 'none'}"
+    if any(dim < -1 or (dim == 0 and start + i >= rank) for i, dim in enumerate(dims)) or dims.count(-1) > 1:
+        raise SpecError(layer.name, f"cannot reshape {told}: of each axis a size, 0 for the same, or once -1")
+    # The batch is open: it is kept, or it becomes whatever the others leave.
+    first, rest = dims[0] if start == 0 and dims else 0, dims[1:] if start == 0 else dims
+    if start == 0 and (not dims or end == 0):
+        raise SpecError(layer.name, f"cannot reshape {told}: the batch must keep the first place")
+    at = max(start, 1)
+    items = (1, *shape)
+    made = [*items[1:start], *(items[at + i] if dim == 0 else dim for i, dim in enumerate(rest)), *items[end:]]
+    if -1 in made and first == 0:
+        made[made.index(-1)] = prod(shape) // -prod(made) if prod(made) else 0
+    if min(made, default=1) < 1 or (first == 0 and prod(made) != prod(shape)):
         raise SpecError(layer.name, f"cannot reshape {told}: as many numbers must come out, an item of the batch each")
-    return tuple(made[1:])
+    return tuple(made)
 
 
 def permutation(layer: Permute, shape: Shape) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from zoo import layers
-from zoo.axes import axis_index
+from zoo.axes import item_axis
 from zoo.errors import SpecError
 from zoo.layers import Conv, Deconv, Pair, Shape
 from zoo.shapes.base import check_image
@@ -22,10 +22,14 @@ def output_shape(layer: layers.Weighted, shape: Shape) -> Shape:
         case Deconv():
             return (layer.out_channels, *deconv_size(layer, shape))
         case layers.Dense():
-            axis = axis_index(layer.name, layer.axis, shape)
-            if axis == 0 or layer.out_features < 1:
-                raise SpecError(layer.name, "axis must be at least 1 and out_features positive")
+            axis = item_axis(layer.name, layer.axis, shape)
+            if layer.out_features < 1:
+                raise SpecError(layer.name, f"out_features must be positive, got {layer.out_features}")
             return (*shape[: axis - 1], layer.out_features)
+        case layers.Embed():
+            if min(layer.rows, layer.out_features) < 1:
+                raise SpecError(layer.name, f"needs rows and numbers, got {layer.rows} x {layer.out_features}")
+            return (*shape, layer.out_features)
         case _:
             assert_never(layer)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zoo.errors import SpecError
-from zoo.layers import Conv, Pair, Pool, Rounding, Shape
+from zoo.layers import Conv, Pair, Pool, PoolMask, Rounding, Shape
 from zoo.shapes.base import check_image
 
 
@@ -24,25 +24,26 @@ class Window:
     out: Pair
 
 
-def window(layer: Conv | Pool, shape: Shape) -> Window:
+def window(layer: Conv | Pool | PoolMask, shape: Shape) -> Window:
     """The window of a convolution or pooling layer over a (C, H, W) input."""
     check_image(layer, shape)
-    if isinstance(layer, Pool) and layer.global_pool:
+    pooling = isinstance(layer, Pool | PoolMask)
+    if pooling and layer.global_pool:
         kernel, stride, pad, rounding = (shape[1], shape[2]), (1, 1), (0, 0), "floor"
     else:
         kernel, stride, pad, rounding = layer.kernel, layer.stride, layer.pad, layer.rounding
-    dilation = layer.dilation if isinstance(layer, Conv) else (1, 1)
+    dilation = (1, 1) if pooling else layer.dilation
     if min(*kernel, *stride, *dilation) < 1 or min(pad) < 0:
         raise SpecError(layer.name, "kernel, stride and dilation must be at least 1, pad at least 0")
     reach = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
-    clip = isinstance(layer, Pool) and max(pad) > 0
-    if isinstance(layer, Pool) and (pad[0] >= kernel[0] or pad[1] >= kernel[1]):
+    clip = pooling and max(pad) > 0
+    if pooling and (pad[0] >= kernel[0] or pad[1] >= kernel[1]):
         raise SpecError(layer.name, f"pad {pad} must be smaller than the pooling kernel {kernel}")
     out, after = [0, 0], [0, 0]
     for i, side in enumerate("HW"):
         size = shape[1 + i]
         # Caffe's rounding up makes one position of a window that reaches past the edge by less than a stride.
-        beyond = stride[i] - 1 if isinstance(layer, Pool) and rounding == "ceil" else 0
+        beyond = stride[i] - 1 if pooling and rounding == "ceil" else 0
         if reach[i] > size + 2 * pad[i] + beyond:
             raise SpecError(
                 layer.name,

@@ -22,10 +22,11 @@ from typing import Literal, TypeAlias, get_args
 
 from zoo import layers
 from zoo.axes import axis_index
+from zoo.batches import kept_from
 from zoo.errors import UnsupportedError, ZooError
 from zoo.layers import LRN, Conv, Dense, Layer, ModelSpec, Shape, Softmax
 from zoo.parameters import layer_parameters
-from zoo.shapes import activation_shapes
+from zoo.shapes import activation_shapes, output_shape
 
 Parallel: TypeAlias = Literal["towers", "data", "hybrid"]
 # How an activation lies on the devices that share a network: the same on all, by channels (axis 1), or by images.
@@ -162,7 +163,7 @@ def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts
         raise UnsupportedError(f"layer {layer.name!r}: training learns no BatchNorm statistics; train without it")
     if parts == 1:
         return everyone
-    same = have[0] if len(set(have)) == 1 else "replicated"
+    same: Placement = have[0] if len(set(have)) == 1 else "replicated"
     local = _Share(layer, same, same)
     match layer:
         case Dense():
@@ -178,8 +179,14 @@ def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts
             return everyone if apart else local
         case Conv() if same != "batch":
             return _conv_share(layer, parts)
+        case _ if same == "batch" and _mixes_the_batch(layer, shapes):
+            return everyone
         case _:
             return _channels_share(layer, shapes, parts) if same == "channels" else local
+
+
+def _mixes_the_batch(layer: Layer, shapes: list[Shape]) -> bool:
+    return kept_from(layer, shapes, output_shape(layer, shapes)) != 0
 
 
 def _channels_share(layer: Layer, shapes: list[Shape], parts: int) -> _Share:

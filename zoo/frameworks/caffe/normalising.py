@@ -94,7 +94,22 @@ _BATCH_NORM = Row(
 _SOFTMAX = Row(
     kind=Softmax, type="Softmax", block="softmax_param", read=_read_softmax, write=_write_softmax, in_place=True
 )
-ROWS: tuple[Row[Any], ...] = (_LRN, _MVN, _NORMALIZE, _BATCH_NORM, _SOFTMAX)
+# That of the forks, with a Scale in it: see `expand`.
+_BN = Row(
+    kind=BatchNorm,
+    type="BN",
+    block="bn_param",
+    fields=fields(  # hszhao/PSPNet and alexgkendall/caffe-segnet
+        FillerParameter="slope_filler bias_filler scale_filler shift_filler",
+        number="momentum eps",
+        flag="frozen",
+        BNMode="bn_mode",
+        Engine="engine",
+    ),
+    write=_write_batch_norm,
+    in_place=True,
+)
+ROWS: tuple[Row[Any], ...] = (_LRN, _MVN, _NORMALIZE, _BATCH_NORM, _BN, _SOFTMAX)
 
 
 def row(layer: Normalising) -> Row[Any]:

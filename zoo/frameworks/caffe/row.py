@@ -21,6 +21,10 @@ def fields(**names: str) -> Fields:
     return {name.rstrip("*"): (kind, name.endswith("*")) for kind, listed in names.items() for name in listed.split()}
 
 
+# As many tops as one likes.
+MANY = 1 << 31
+
+
 def _never(block: Message) -> str:
     return ""
 
@@ -35,9 +39,11 @@ class Row(Generic[Kind]):
         block: the field of its parameters, empty where it has none.
         fields: of that block, where a fork has added it; those of BVLC caffe are in `zoo.frameworks.caffe.schema`.
         read: the layer that a block describes, its name and what it reads; raises `PrototxtError`.
-        write: the block of a layer; what equals Caffe's default is left out, sizes excepted. Slice has neither of both.
+        write: the block of a layer; what equals Caffe's default is left out, sizes excepted. What `expand`
+            reads alone has no `read`.
         in_place: whether it may overwrite what it reads; of the others, Caffe's CPU code reads again what it has
             written.
+        tops: how many it can have.
         refusal: why a block of this type cannot be taken after all; empty where it can.
     """
 
@@ -48,6 +54,7 @@ class Row(Generic[Kind]):
     read: Callable[[Message, str, tuple[str, ...]], Kind] | None = None
     write: Callable[[Kind], Message] | None = None
     in_place: bool = False
+    tops: int = 1
     refusal: Callable[[Message], str] = _never
 
 

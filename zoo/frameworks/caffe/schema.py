@@ -26,6 +26,7 @@ _ENUMS: dict[str, Mapping[str, int]] = {
             "VarianceNorm": ("FAN_IN", "FAN_OUT", "AVERAGE"),
             "NormalizationMode": ("FULL", "VALID", "BATCH_SIZE", "NONE"),
             "Engine": _ENGINES,
+            "BNMode": ("LEARN", "INFERENCE"),
             "DB": ("LEVELDB", "LMDB"),
             "EltwiseOp": ("PROD", "SUM", "MAX"),
             "NormRegion": ("ACROSS_CHANNELS", "WITHIN_CHANNEL"),
@@ -33,6 +34,7 @@ _ENUMS: dict[str, Mapping[str, int]] = {
             "RoundMode": ("CEIL", "FLOOR"),
         }.items()
     },
+    "BoxCode": {"CORNER": 1, "CENTER_SIZE": 2, "CORNER_SIZE": 3},
     "Norm": {"L1": 1, "L2": 2},
     "ReductionOp": {"SUM": 1, "ASUM": 2, "SUMSQ": 3, "MEAN": 4},
     "LayerType": {"NONE": 0, **{name: number for name, (number, _) in V1_TYPES.items()}},
@@ -236,6 +238,13 @@ MESSAGES: dict[str, Fields] = {
 # caffe-fast-rcnn's dropout_layer.cpp, and the pooling of many forks (as OpenCV's importer reads it).
 MESSAGES["DropoutParameter"] |= fields(flag="scale_train")
 MESSAGES["PoolingParameter"] |= fields(flag="ceil_mode")
+# NVIDIA's Caffe.
+MESSAGES["BatchNormParameter"] |= fields(flag="scale_bias", FillerParameter="scale_filler bias_filler")
+# Within a DetectionOutput (weiliu89/caffe, branch ssd).
+MESSAGES["NonMaximumSuppressionParameter"] = fields(number="nms_threshold eta", whole="top_k")
+MESSAGES["SaveOutputParameter"] = fields(
+    text="output_directory output_name_prefix output_format label_map_file name_size_file", count="num_test_image"
+)
 for _row in ROWS:
     if _row.fields is not None:
         MESSAGES["LayerParameter"][_row.block] = (f"{_row.type}Parameter", False)

@@ -51,7 +51,7 @@ def run_batches(
     *,
     lean: bool = False,
 ) -> list[dict[str, Array]]:
-    """Output name -> array, for each batch.
+    """Output name -> array, for each batch; outputs that are no tensors (a sequence, say) are left out.
 
     Args:
         model: a file or its bytes.
@@ -77,7 +77,10 @@ def run_batches(
             if name not in names:
                 raise UnknownNameError(f"output of {where}", name, names)
         wanted = list(outputs or names)
-        results = [cast("list[Array]", session.run(wanted, dict(inputs))) for inputs in batches]
+        results = [cast("list[Any]", session.run(wanted, dict(inputs))) for inputs in batches]
     except _REFUSALS as error:
         raise FileFormatError(where, f"ONNX Runtime refuses it: {said(error)}") from error
-    return [dict(zip(wanted, arrays, strict=True)) for arrays in results]
+    return [
+        {name: array for name, array in zip(wanted, found, strict=True) if isinstance(array, np.ndarray)}
+        for found in results
+    ]

@@ -16,6 +16,8 @@ from zoo import layers
 from zoo.axes import affine_shape, axis_index
 from zoo.frameworks.pytorch.calls import Call, unless
 from zoo.layers import Function, Shape, Unary
+from zoo.parameters import layer_parameters
+from zoo.shapes import power_constant
 
 
 def call(layer: layers.Pointwise, inputs: Sequence[Shape]) -> Call:
@@ -33,6 +35,9 @@ def call(layer: layers.Pointwise, inputs: Sequence[Shape]) -> Call:
         case layers.TanH():
             return Call(make=nn.Tanh)
         case layers.Power():
+            fixed = power_constant(layer)
+            if fixed is not None:
+                return Call(make=Fill, args=(fixed,))
             return Call(make=Power, args=(layer.power, layer.scale, layer.shift))
         case layers.Dropout():
             return Call(make=nn.Dropout, args=(layer.ratio,))
@@ -42,17 +47,23 @@ def call(layer: layers.Pointwise, inputs: Sequence[Shape]) -> Call:
         case layers.Scale():
             options = unless(not layer.bias, bias=True)
             if len(inputs) == 2:
-                options = unless(not layer.bias, bias=inputs[1])
-                return Call(make=Multiply, args=(len(shape) - len(inputs[1]),), options=options)
+                rows = layer_parameters(layer, inputs)
+                options = {"bias": rows[0].shape} if rows else {}
+                return Call(make=Multiply, args=(_behind(layer, inputs),), options=options)
             return Call(make=Scale, args=_affine(layer, shape), options=options)
         case layers.Axpy():
             return Call(make=Axpy)
         case layers.Bias():
             if len(inputs) == 2:
-                return Call(make=Add, args=(len(shape) - len(inputs[1]),))
+                return Call(make=Add, args=(_behind(layer, inputs),))
             return Call(make=Bias, args=_affine(layer, shape))
         case _:
             assert_never(layer)
+
+
+def _behind(layer: layers.Scale | layers.Bias, inputs: Sequence[Shape]) -> int:
+    """Over how many axes the second activation is broadcast after its own."""
+    return len(inputs[0]) - axis_index(layer.name, layer.axis, inputs[0]) - len(inputs[1])
 
 
 def _affine(layer: layers.Scale | layers.Bias, shape: Shape) -> tuple[Shape, int]:
@@ -152,7 +163,9 @@ class Power(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, kept."""
         scaled = self.scale * x
-        return (scaled + self.shift if self.shift else scaled) ** self.power  # -0 stays -0
+        base = scaled + self.shift if self.shift else scaled  # -0 stays -0
+        # By a tensor of exponents: for a single 0.5, torch takes the square root, which has another answer for -inf.
+        return base if self.power == 1 else base ** torch.full_like(base, self.power)
 
 
 class Axpy(nn.Module):
@@ -254,3 +267,15 @@ _UNARY: dict[Function, type[nn.Module]] = {
 
 def _unary(layer: Unary) -> Call:
     return Call(make=_UNARY[layer.function], args=layer.numbers)
+
+
+class Fill(nn.Module):
+    """The same number everywhere, whatever is read."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return torch.full_like(x, self.value)

@@ -5,6 +5,7 @@ Each module stands alone: the source writer copies its text. Pads are (left, rig
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 import torch
@@ -15,14 +16,20 @@ from zoo import layers
 from zoo.axes import axis_index
 from zoo.frameworks.pytorch.calls import Call, pads, short, unless
 from zoo.layers import Pool, Shape
-from zoo.shapes import interp_size, window
+from zoo.shapes import interp_size, unpooled, window
 
 
-def call(layer: layers.Pooling, shape: Shape) -> Call:
+def call(layer: layers.Pooling, inputs: Sequence[Shape]) -> Call:
     """The family's part of `zoo.frameworks.pytorch.table.call`."""
+    shape = inputs[0]
     match layer:
         case Pool():
             return _pool(layer, shape)
+        case layers.PoolMask():
+            place = window(layer, shape)
+            return Call(make=PoolMask, args=(short(place.kernel), short(place.stride), pads(place)))
+        case layers.Unpool():
+            return Call(make=Unpool, args=(unpooled(layer, shape),))
         case layers.Interp():
             return Call(make=Interp, args=(interp_size(layer, shape), layer.pad_beg, layer.pad_end))
         case layers.Reduction():
@@ -134,10 +141,45 @@ class ArgMax(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Along the axis, or of each item as a whole: N x 1 (or 2, with the numbers) x top_k x 1 ..."""
-        rows = x.flatten(1) if self.axis is None else x.movedim(self.axis, -1)
+        rows = x.reshape(len(x), -1) if self.axis is None else x.movedim(self.axis, -1)
         best, order = rows.flip(-1).sort(dim=-1, descending=True, stable=True)
         best, order = best[..., : self.top_k], (rows.shape[-1] - 1 - order[..., : self.top_k]).to(x.dtype)
         if self.axis is not None:
             return (best if self.out_max_val else order).movedim(-1, self.axis)
         found = torch.stack([order, best] if self.out_max_val else [order], dim=1)
         return found.reshape(*found.shape, *[1] * (x.dim() - 3))
+
+
+class PoolMask(nn.Module):
+    """Where the maximum of each window stands, row * W + column; -1 where there is no pixel."""
+
+    def __init__(
+        self, kernel: int | tuple[int, int], stride: int | tuple[int, int], pads: tuple[int, int, int, int]
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.pads = kernel, stride, pads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W to N x C x H' x W'."""
+        lowest = torch.finfo(x.dtype).min
+        padded = functional.pad(x, self.pads, value=lowest)
+        best, at = functional.max_pool2d(padded, self.kernel, self.stride, return_indices=True)
+        rows, columns = at // padded.shape[3] - self.pads[2], at % padded.shape[3] - self.pads[0]
+        return torch.where(best > lowest, rows * x.shape[3] + columns, -1).to(x.dtype)
+
+
+class Unpool(nn.Module):
+    """Numbers put at their places (row * W + column), zeros elsewhere; where several meet, the last one stands."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor, places: Tensor) -> Tensor:
+        """N x C x h x w, twice, to N x C x `size`."""
+        numbers, count = x.flatten(2), self.size[0] * self.size[1]
+        at = places.flatten(2).long().clamp(0, count - 1)
+        order = torch.arange(numbers.shape[2], device=x.device).expand_as(at)
+        none = torch.full((*x.shape[:2], count), -1, dtype=at.dtype, device=x.device)
+        last = none.scatter_reduce(2, at, order, "amax")
+        return torch.where(last < 0, 0.0, numbers.gather(2, last.clamp(min=0))).unflatten(2, self.size)

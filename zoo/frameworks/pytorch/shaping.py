@@ -5,6 +5,7 @@ Each module stands alone: the source writer copies its text. Axes count the batc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 import torch
@@ -17,8 +18,11 @@ from zoo.layers import Shape
 from zoo.shapes import permutation, reshaped
 
 
-def call(layer: layers.Shaping, shape: Shape) -> Call:
+def call(layer: layers.Shaping, inputs: Sequence[Shape]) -> Call:
     """The family's part of `zoo.frameworks.pytorch.table.call`."""
+    if isinstance(layer, layers.Constant):
+        return Call(make=Parameter, args=(layer.shape,)) if layer.value is None else _constant(layer, layer.value)
+    shape = inputs[0]
     match layer:
         case layers.Flatten():
             return Call(make=nn.Flatten, args=(layer.axis, layer.end_axis))
@@ -39,6 +43,10 @@ def call(layer: layers.Shaping, shape: Shape) -> Call:
             return Call(make=Tile, args=(tuple(layer.tiles if i == axis else 1 for i in range(len(shape) + 1)),))
         case _:
             assert_never(layer)
+
+
+def _constant(layer: layers.Constant, value: float) -> Call:
+    return Call(make=Constant, args=(value, layer.shape))
 
 
 class Concat(nn.Module):
@@ -62,7 +70,7 @@ class Slice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape; the axis becomes ``stop - start`` long."""
-        return x.narrow(self.axis, self.start, self.stop - self.start)
+        return x[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
 
 
 class Reshape(nn.Module):
@@ -127,3 +135,29 @@ class Shuffle(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N x C x ... to the same shape."""
         return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class Constant(nn.Module):
+    """A number everywhere in `shape`; or, beside an activation, in as many items as that."""
+
+    def __init__(self, value: float, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.value, self.shape = value, shape
+
+    def forward(self, *beside: Tensor) -> Tensor:
+        """`shape`, or N x `shape`."""
+        if not beside:
+            return torch.full(self.shape, self.value)
+        return beside[0].new_full((beside[0].shape[0], *self.shape), self.value)
+
+
+class Parameter(nn.Module):
+    """A parameter by itself."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(shape))
+
+    def forward(self, *beside: Tensor) -> Tensor:
+        """`shape`, or N x `shape` beside an activation of N items."""
+        return self.weight.expand(*(x.shape[0] for x in beside), *self.weight.shape)

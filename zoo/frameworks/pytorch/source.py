@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FunctionType
 
 from torch import nn
 
@@ -22,7 +24,7 @@ def source_text(spec: ModelSpec) -> str:
     """The Python source of the network."""
     calls, attributes, shapes = network_calls(spec), attribute_names(spec), activation_shapes(spec)
     helpers = sorted({made.make for made in calls.values() if made.own}, key=_place)
-    body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in helpers)
+    body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in [*helpers, *_functions(helpers)])
     imports = (
         ["import math\n"] * ("math." in body) + ["import torch"] * ("torch." in body) + ["from torch import Tensor, nn"]
     )
@@ -52,6 +54,17 @@ def source_text(spec: ModelSpec) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _functions(helpers: Sequence[type[nn.Module]]) -> list[FunctionType]:
+    """The functions beside our modules that these call."""
+    found = dict[str, FunctionType]()
+    for helper in helpers:
+        beside, text = inspect.getmodule(helper), inspect.getsource(helper)
+        for name, function in inspect.getmembers(beside, inspect.isfunction):
+            if function.__module__ == helper.__module__ and re.search(rf"\b{name}\(", text):
+                found[name] = function
+    return [found[name] for name in sorted(found)]
+
+
 def _initial_lines(spec: ModelSpec) -> list[str]:
     recipe, names, made = registry.recipe(spec), parameter_names(spec), starts(spec)
     said = f"        # Initial values: the recipe {recipe.name} ({_text(recipe.source)})"
@@ -62,7 +75,7 @@ def _initial_lines(spec: ModelSpec) -> list[str]:
 
 def _forward_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mapping[str, str]) -> list[str]:
     # A chain is written with one variable, anything else with one an activation.
-    before = [spec.inputs[0].name, *calls]
+    before = [*(source.name for source in spec.inputs[:1]), *calls]
     chain = all(names == (name,) for name, names in zip(before, spec.wiring().values(), strict=False))
     variables = {name: "x" if chain and name in calls else python for name, python in attributes.items()}
     lines = [

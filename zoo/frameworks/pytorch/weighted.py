@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import prod
 from typing import assert_never
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +28,8 @@ def call(layer: layers.Weighted, shape: Shape) -> Call:
             return _deconv(layer, shape)
         case Dense():
             return _dense(layer, shape)
+        case layers.Embed():
+            return Call(make=Embed, args=(layer.rows, layer.out_features), options=unless(layer.bias, bias=False))
         case _:
             assert_never(layer)
 
@@ -86,3 +89,17 @@ class PaddedConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """N x C x H x W to N x O x H' x W'."""
         return super().forward(functional.pad(input, self.pads))
+
+
+class Embed(nn.Module):
+    """Rows of a table, by number: cut towards 0, and the nearest row where there is none of that number."""
+
+    def __init__(self, rows: int, features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(rows, features))
+        self.bias = nn.Parameter(torch.zeros(features)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape to one axis more."""
+        rows = functional.embedding(x.long().clamp(0, self.weight.shape[0] - 1), self.weight)
+        return rows if self.bias is None else rows + self.bias

@@ -51,7 +51,7 @@ def arg_scope(spec: ModelSpec, weight_decay: float) -> Any:
     initializers = Table(spec).initializers
     with (
         slim.arg_scope(
-            [slim.conv2d, slim.fully_connected, ops.grouped_conv2d, ops.transposed_conv2d],
+            [slim.conv2d, slim.fully_connected, ops.grouped_conv2d, ops.transposed_conv2d, ops.embed],
             weights_initializer=evaluate(initializers["weight"], _lookup),
             weights_regularizer=slim.l2_regularizer(weight_decay),
             biases_initializer=evaluate(initializers["bias"], _lookup),
