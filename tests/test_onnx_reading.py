@@ -406,7 +406,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "no size": (model_of(node("Relu"), x=make.make_tensor_value_info("x", 1, None)), "does not say its sizes"),
     "float64 weight": (model_of(node("Conv", "x w"), stored={"w": W.astype("d")}), "is float64, expected float32"),
-    "training": (model_of(node("Dropout", "x r t"), stored={"r": np.float32(0.5), "t": np.bool_(True)}), "left on"),
+    "training": (
+        model_of(node("Dropout", "x r t"), stored={"r": np.asarray(0.5, np.float32), "t": np.asarray(True)}),
+        "left on",
+    ),
     "old training": (model_of(node("Dropout", ratio=0.5), opset=6), "left on: is_test is 0"),
     "batch": (model_of(node("Reshape", "x s"), stored={"s": np.array([3, -1])}), "items are no longer apart"),
     "transposed batch": (model_of(node("Transpose", perm=[1, 0, 2, 3])), "moves the batch"),
@@ -444,7 +447,7 @@ def test_what_is_outside_is_refused_by_node(what: str) -> None:
 
 def test_an_if_whose_condition_is_known_is_the_branch() -> None:
     condition = make.make_node("If", ["c"], ["y"], then_branch=branch("t"), else_branch=branch("e"))
-    net = read_model(model_of(condition, stored={"c": np.bool_(True)}))
+    net = read_model(model_of(condition, stored={"c": np.asarray(True)}))
     assert [type(layer) for layer in net.spec.layers] == [ReLU]
 
 

@@ -78,7 +78,7 @@ def _as_described(framework: str, weights: Weights, description: Path, model: Pa
 
 @contextmanager
 def _exported(framework: str, weights: Weights) -> Generator[Feed, None, None]:
-    exporter = cast(Exporter, registry.load("converters.exporters", framework, "exporter"))
+    exporter = cast(Exporter, registry.load_module("converters.exporters", framework, "exporter"))
     with TemporaryDirectory(prefix="zoo-verify-") as folder:
         path = Path(folder) / "model.onnx"
         exporter.export_onnx(weights, path, every_activation=True)

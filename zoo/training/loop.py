@@ -261,7 +261,7 @@ class Learner(Protocol):
         ...
 
 
-def take_up(job: Job) -> tuple[Progress, Mapping[str, FloatArray], Mapping[str, FloatArray]]:
+def resume(job: Job) -> tuple[Progress, Mapping[str, FloatArray], Mapping[str, FloatArray]]:
     """Where a run begins: how far it is, its canonical weights, and its velocities (none: all zero)."""
     options = job.options
     if options.resume is True or (options.resume and checkpoints(options.out)):

@@ -12,7 +12,7 @@ from zoo.preprocess import FloatArray
 from zoo.training.data import Batch
 from zoo.training.devices import arithmetic
 from zoo.training.evaluate import Scores, evaluate
-from zoo.training.loop import Job, check_broken, take_up
+from zoo.training.loop import Job, check_broken, resume
 from zoo.training.optimiser import Momentum, Progress
 from zoo.training.placed import Draw, PlacedNetwork, own_row, summing
 from zoo.training.towers import share
@@ -36,7 +36,7 @@ class PyTorchLearner:
         self.pins = device.type == "cuda"
         self.row = own_row(job.arrangement)
         network = PlacedNetwork(job.spec, job.arrangement, self.row.group)
-        self.start, weights, velocities = take_up(job)
+        self.start, weights, velocities = resume(job)
         self._check_alike()
         network.load({name: torch.from_numpy(value) for name, value in weights.items()})
         # Channels last: pooling, the first convolution and ReLUs are much faster so, the rest as fast.

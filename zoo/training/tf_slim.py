@@ -26,7 +26,7 @@ from zoo.shapes import activation_shapes, tied
 from zoo.training.data import Batch
 from zoo.training.devices import DeviceType
 from zoo.training.evaluate import Scores, evaluate
-from zoo.training.loop import Job, check_broken, take_up
+from zoo.training.loop import Job, check_broken, resume
 from zoo.training.masks import keep_mask
 from zoo.training.optimiser import Progress
 from zoo.training.towers import Placement, Step, plan, trunk
@@ -53,7 +53,7 @@ class _Piece:
 
     def own_part(self, whole: FloatArray, parts: int) -> FloatArray:
         """What of a canonical parameter belongs here."""
-        return np.split(whole, parts)[self.part] if self.step.is_cut else whole
+        return np.split(whole, parts)[self.part] if self.step.is_sharded else whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class TFSlimLearner:
             self._graph = self._build(devices)
             self._session = tf.Session(config=_configuration(job.arrangement.parts))
             self._session.run(tf.global_variables_initializer())
-        self.start, weights, velocities = take_up(job)
+        self.start, weights, velocities = resume(job)
         self._assign(weights, "")
         if velocities:
             self._assign(velocities, _VELOCITY)
@@ -165,7 +165,7 @@ class TFSlimLearner:
         steps = plan(trunk(job.spec), job.arrangement.parts)
         for step in steps:
             builder.add(step)
-        logits = builder.read(steps[-1].layer.name, "whole", 0)
+        logits = builder.read(steps[-1].layer.name, "replicated", 0)
         logits = tf.reshape(logits, [tf.shape(logits)[0], -1])
         loss = tf.losses.softmax_cross_entropy(
             tf.one_hot(labels, tf.shape(logits)[1]), logits, label_smoothing=job.recipe.label_smoothing
@@ -240,7 +240,7 @@ class _Builder:
     def read(self, name: str, want: Placement, part: int) -> Any:
         """An activation as a device wants it, from wherever it lies."""
         tensors = self.values[name]
-        if want == "whole":
+        if want == "replicated":
             return tensors[0] if len(tensors) == 1 else tf.concat(tensors, _channels(tensors[0]))
         if len(tensors) > 1:
             return tensors[part]
