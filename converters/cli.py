@@ -151,6 +151,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands.add_parser("train", help="train a network, or fine-tune one, on one device or several"))
     _add_eval(commands.add_parser("eval", help="top-1 and top-5 of weights on a folder of images"))
 
+    add = commands.add_parser("pack", help="a folder of images as a few large files, made smaller once")
+    add.add_argument("data", type=Path, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or DIR/<class>/*")
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="SHARDS")
+    add.add_argument(
+        "--side", type=_positive, default=256, metavar="N", help="the shorter one, of what is larger (256)"
+    )
+    _on_broken(add)
+    _force(add)
+
     add = commands.add_parser("demo", help="the main job: train, convert, export, verify")
     add.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="DIR")
     add.add_argument("--full", action="store_true", help="the full-size network with probe weights instead")
@@ -185,7 +194,7 @@ def _add_train(add: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--workers", type=_natural, metavar="N", help="processes a device that decode images (2; digits: 0)"
     )
-    add.add_argument("--on-broken-image", choices=("skip", "stop"), default="stop")
+    _on_broken(add)
     add.add_argument(
         "--resume",
         nargs="?",
@@ -213,6 +222,12 @@ def _hardware(add: argparse.ArgumentParser) -> None:
     add.add_argument("--device", choices=kinds, default="auto", help="what to work on; what is not there is refused")
     add.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the arithmetic")
     add.add_argument("--compile", action="store_true", help="by torch.compile: slow to begin, then faster")
+
+
+def _on_broken(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on-broken-image", choices=("skip", "stop"), default="stop", help="name it and go on; or stop"
+    )
 
 
 def _json(parser: argparse.ArgumentParser) -> None:

@@ -328,13 +328,12 @@ def _with_images(spec: ModelSpec, options: argparse.Namespace) -> ModelSpec:
 def _eval(options: argparse.Namespace) -> int:
     registry.imported("zoo.training.evaluate", "train")
     from zoo.frameworks.pytorch import bind
+    from zoo.training.datasets import open_to_judge
     from zoo.training.devices import alone, arithmetic
     from zoo.training.evaluate import evaluate, module_forward
-    from zoo.training.images import open_folder, open_images
 
     device, said = alone(options.device)
-    split = options.data == "digits" or (Path(options.data) / "val").is_dir()
-    images = open_images(options.data, "val") if split else open_folder(Path(options.data))
+    images = open_to_judge(options.data)
     weights = _load(options, options.source)
     spec = _with_images(weights.spec, options)
     if spec.head is None:
@@ -375,6 +374,21 @@ def _check_classes(path: Path, classes: tuple[str, ...]) -> None:
         raise ZooError(f"{path} was trained for other classes: output {index} is {theirs!r}, here {classes[index]!r}")
 
 
+def _pack(options: argparse.Namespace) -> int:
+    registry.imported("converters.packing", "train")
+    from converters.packing import pack_folder
+
+    written = pack_folder(
+        options.data, options.output, side=options.side, on_broken=options.on_broken_image, force=options.force
+    )
+    for folder, packed in written.items():
+        for message in packed.broken:
+            _LOG.warning("%s; left out", message)
+        left_out = f", {len(packed.broken):,} broken ones left out" if packed.broken else ""
+        _print(f"{folder}: {packed.images:,} images in {packed.shards:,} shards{left_out}")
+    return 0
+
+
 def _demo(options: argparse.Namespace) -> int:
     registry.imported("zoo.training.launch", "all")
     from converters import report
@@ -398,5 +412,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "verify": _verify,
     "train": _train,
     "eval": _eval,
+    "pack": _pack,
     "demo": _demo,
 }

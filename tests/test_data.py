@@ -15,8 +15,9 @@ from zoo.errors import ZooError
 from zoo.preprocess import canonical_input, ten_crop
 from zoo.recipe import DEFAULT, Augmentation
 from zoo.training.data import Batch, TrainingStream, ValidationImages, batches, principal_colours
+from zoo.training.datasets import fingerprint, open_folder, open_images, open_pair
 from zoo.training.evaluate import Scores, evaluate, module_forward, score
-from zoo.training.images import DIGITS, fingerprint, open_folder, open_images, open_pair
+from zoo.training.images import DIGITS
 
 MINI = registry.model("alexnet_mini")
 PAPER = registry.recipe(registry.model("alexnet"))

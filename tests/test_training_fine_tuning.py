@@ -28,7 +28,7 @@ from zoo.preprocess import normalise
 from zoo.recipe import FINE_TUNING, MultiStepLR
 from zoo.shapes import parameter_shapes
 from zoo.training.data import TrainingStream
-from zoo.training.images import open_images
+from zoo.training.datasets import open_images
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
 from zoo.training.loop import Begin, TrainOptions

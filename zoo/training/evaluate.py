@@ -14,6 +14,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
 from zoo.training.data import Batch, ValidationImages, batches
+from zoo.training.datasets import check_size
 from zoo.training.images import Images
 
 # N x 3 x H x W float32, on a device -> N x classes: logits, or probabilities.
@@ -138,6 +139,7 @@ def evaluate(
     """
     if spec.preprocessing is None:
         raise ZooError(f"{spec.name} does not say how its images are prepared (it has no preprocessing)")
+    check_size(images, spec)
     call = module_forward(forward) if isinstance(forward, torch.nn.Module) else forward
     where = device or torch.device("cpu")
     step = max(1, batch_size // 10) if ten_crop else batch_size

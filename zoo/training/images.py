@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, cast
@@ -19,7 +19,11 @@ from zoo.errors import ZooError
 from zoo.preprocess import RGBImage, load_image
 
 Part: TypeAlias = Literal["train", "val"]
+OnBroken: TypeAlias = Literal["skip", "stop"]
+# Names, as the file system has them, and sizes in bytes.
+Files: TypeAlias = list[tuple[bytes, int]]
 DIGITS = "digits"
+_NONE: NDArray[Any] = np.zeros(0, np.int64)
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -36,6 +40,11 @@ class Images(Protocol):
         """Whether a mirrored or recoloured image is still one of its class (digits are not)."""
         ...
 
+    @property
+    def side(self) -> int | None:
+        """What the shorter side of larger images was reduced to beforehand; None: they are as they came."""
+        ...
+
     def __len__(self) -> int:
         """How many images there are."""
         ...
@@ -49,7 +58,7 @@ class Images(Protocol):
         ...
 
     def digests(self) -> tuple[str, str]:
-        """What tells one set from another without reading it: a hash of all names, and one of all sizes."""
+        """What tells one set from another without reading it: a hash of names and labels, and one of sizes."""
         ...
 
 
@@ -64,6 +73,7 @@ class FolderImages:
         names: of all files, one after the other, as the file system has them.
         ends: where each name ends.
         sizes: of the files, in bytes.
+        flat: the files of all classes lie in DIR itself.
     """
 
     folder: Path
@@ -72,7 +82,34 @@ class FolderImages:
     names: NDArray[np.uint8]
     ends: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    flat: bool = False
     natural: bool = True
+    side: None = None
+
+    @staticmethod
+    def of(
+        folder: Path,
+        classes: tuple[str, ...],
+        groups: Iterable[tuple[Files, NDArray[np.int32]]],
+        *,
+        flat: bool = False,
+    ) -> FolderImages:
+        """The images of groups of files and their labels."""
+        names, lengths, sizes, labels = bytearray(), [_NONE], [_NONE], [_NONE]
+        for files, own in groups:
+            lengths.append(np.array([len(name) for name, _ in files]))
+            sizes.append(np.array([size for _, size in files]))
+            labels.append(own)
+            names += b"".join(name for name, _ in files)
+        return FolderImages(
+            folder=folder,
+            classes=classes,
+            labels=np.concatenate(labels, dtype=np.int32),
+            names=np.frombuffer(bytes(names), np.uint8),
+            ends=np.cumsum(np.concatenate(lengths)),
+            sizes=np.concatenate(sizes),
+            flat=flat,
+        )
 
     def __len__(self) -> int:
         """How many files there are."""
@@ -86,7 +123,7 @@ class FolderImages:
         """Where a file lies."""
         begin = self.ends[index - 1] if index else 0
         name = os.fsdecode(self.names[begin : self.ends[index]].tobytes())
-        return self.folder / self.classes[self.labels[index]] / name
+        return self.folder / name if self.flat else self.folder / self.classes[self.labels[index]] / name
 
     def pixels(self, index: int) -> RGBImage:
         """A file, decoded."""
@@ -94,7 +131,7 @@ class FolderImages:
 
     def digests(self) -> tuple[str, str]:
         """Hashes of the names and of the sizes."""
-        return _digest(self.names, self.ends, self.labels), _digest(self.sizes)
+        return digest(self.names, self.ends, self.labels), digest(self.sizes)
 
 
 @dataclass(frozen=True)
@@ -105,6 +142,7 @@ class DigitImages:
     labels: NDArray[np.int64]
     classes: tuple[str, ...] = tuple("0123456789")
     natural: bool = False
+    side: None = None
 
     def __len__(self) -> int:
         """How many digits there are."""
@@ -120,61 +158,46 @@ class DigitImages:
 
     def digests(self) -> tuple[str, str]:
         """Of the labels, and of the pixels themselves."""
-        return _digest(self.labels), _digest(self.images)
+        return digest(self.labels), digest(self.images)
 
 
-def _digest(*arrays: NDArray[Any]) -> str:
+def digest(*arrays: NDArray[Any]) -> str:
+    """A short hash of the bytes of arrays."""
     total = hashlib.sha256()
     for array in arrays:
         total.update(np.ascontiguousarray(array).data)
     return total.hexdigest()[:16]
 
 
-def open_images(data: str | Path, part: Part) -> Images:
-    """The training or validation images of a folder, or of the built-in set called ``digits``.
+def check_broken(messages: Sequence[str], on_broken: OnBroken) -> None:
+    """Stop at a broken image, where that was asked for."""
+    if messages and on_broken == "stop":
+        raise ZooError(f"{messages[0]} (--on-broken-image skip goes on without it)")
+
+
+def open_classes(folder: Path) -> FolderImages:
+    """The images of ``folder/<class>/*.jpg|png``.
 
     Raises:
-        ZooError: no such folder, no class folders, or a class without images; the message names the folder.
+        ZooError: no class folders, or a class without images; the message names the folder.
     """
-    root = Path(data)
-    if str(data) == DIGITS and not root.exists():
-        return _digits(part)
-    return open_folder(root / part, sure=root)
-
-
-def open_folder(folder: Path, sure: Path | None = None) -> FolderImages:
-    """The images of ``folder/<class>/*.jpg|png``; `sure` is what the user named, for messages."""
-    if not folder.is_dir():
-        raise ZooError(
-            f"{sure or folder}: no {folder.name} folder; expected {folder}/<class>/*.jpg|png (or the word {DIGITS})"
-        )
     classes = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
     if not classes:
         raise ZooError(f"{folder}: no class folders; expected {folder}/<class>/*.jpg|png")
-    names, ends, sizes, labels = bytearray(), list[NDArray[np.int64]](), list[NDArray[np.int64]](), list[int]()
-    for name in classes:
-        found = sorted(_files(folder / name))
-        if not found:
+
+    def of_class(label: int, name: str) -> tuple[Files, NDArray[np.int32]]:
+        files = image_files(folder / name)
+        if not files:
             raise ZooError(f"{folder / name}: no .jpg or .png image of this class; remove the folder or fill it")
-        ends.append(len(names) + np.cumsum([len(file) for file, _ in found]))
-        sizes.append(np.array([size for _, size in found], np.int64))
-        labels.append(len(found))
-        names += b"".join(file for file, _ in found)
-    return FolderImages(
-        folder=folder,
-        classes=classes,
-        labels=np.repeat(np.arange(len(classes), dtype=np.int32), labels),
-        names=np.frombuffer(bytes(names), np.uint8),
-        ends=np.concatenate(ends),
-        sizes=np.concatenate(sizes),
-    )
+        return files, np.full(len(files), label, np.int32)
+
+    return FolderImages.of(folder, classes, (of_class(label, name) for label, name in enumerate(classes)))
 
 
-def _files(folder: Path) -> Iterator[tuple[bytes, int]]:
+def image_files(folder: Path) -> Files:
+    """Names and sizes of the image files of a folder, in the order of their names."""
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.lower().endswith(_SUFFIXES):
-                yield os.fsencode(entry.name), _size(entry)
+        return sorted((os.fsencode(e.name), _size(e)) for e in entries if e.name.lower().endswith(_SUFFIXES))
 
 
 def _size(entry: os.DirEntry[str]) -> int:
@@ -184,16 +207,8 @@ def _size(entry: os.DirEntry[str]) -> int:
         return -1
 
 
-def open_pair(data: str | Path) -> tuple[Images, Images]:
-    """The training and the validation images; raises `ZooError` where their classes differ."""
-    train, val = open_images(data, "train"), open_images(data, "val")
-    if train.classes != val.classes:
-        odd = sorted(set(train.classes) ^ set(val.classes))
-        raise ZooError(f"{data}: train and val have different classes: {', '.join(odd[:5])}{' ...' * (len(odd) > 5)}")
-    return train, val
-
-
-def _digits(part: Part) -> DigitImages:
+def open_digits(part: Part) -> DigitImages:
+    """Every fifth digit to judge by, the others to learn from."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - only the demonstration needs scikit-learn
 
     bunch = cast(Any, load_digits())
@@ -201,15 +216,3 @@ def _digits(part: Part) -> DigitImages:
     chosen = held_out if part == "val" else ~held_out
     pixels = np.minimum(bunch.images[chosen] * 16, 255).astype(np.uint8)  # 0..16
     return DigitImages(pixels, bunch.target[chosen].astype(np.int64))
-
-
-def fingerprint(train: Images, val: Images) -> dict[str, Any]:
-    """What a data set is known by, as plain data: its classes, and how many images of which names and sizes it has."""
-    (train_names, train_sizes), (val_names, val_sizes) = train.digests(), val.digests()
-    return {
-        "classes": list(train.classes),
-        "training images": len(train),
-        "validation images": len(val),
-        "names of the files": f"{train_names} {val_names}",
-        "sizes of the files": f"{train_sizes} {val_sizes}",
-    }

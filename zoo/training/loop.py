@@ -26,9 +26,10 @@ from zoo.recipe_file import check, dumps, to_plain
 from zoo.shapes import parameter_shapes
 from zoo.training.checkpoint import Checkpoint, Setting, checkpoints, newest, save_checkpoint, save_model
 from zoo.training.data import Batch, TrainingStream, batches
+from zoo.training.datasets import check_size, fingerprint, open_pair
 from zoo.training.devices import DeviceType, Precision
 from zoo.training.evaluate import Scores
-from zoo.training.images import Images, fingerprint, open_pair
+from zoo.training.images import Images, OnBroken, check_broken
 from zoo.training.journal import Journal, draw_curves
 from zoo.training.optimiser import Progress
 from zoo.training.towers import Arrangement, arrange
@@ -96,7 +97,7 @@ class TrainOptions:
     resume: bool | Literal["auto"] = False
     checkpoint_every: int = 500
     workers: int = 0
-    on_broken_image: Literal["skip", "stop"] = "stop"
+    on_broken_image: OnBroken = "stop"
     recipe: Recipe | None = None
     rate: float | None = None
     weight_decay: float | None = None
@@ -162,6 +163,8 @@ def prepare(options: TrainOptions) -> Job:
     spec = options.model.with_num_classes(len(train.classes))
     if spec.preprocessing is None:
         raise UnsupportedError(f"{spec.name} does not say how its images are prepared (it has no preprocessing)")
+    for images in (train, val):
+        check_size(images, spec)
     recipe = _recipe(options, spec)
     batch_size, devices = recipe.batch_size, options.devices
     arrangement = arrange(spec, devices, options.parallel)
@@ -289,12 +292,6 @@ def new_head(job: Job) -> list[str]:
     return own if wrong or begin.new_head else []
 
 
-def check_broken(job: Job, messages: tuple[str, ...]) -> None:
-    """Stop at a broken image, where that was asked for."""
-    if messages and job.options.on_broken_image == "stop":
-        raise ZooError(f"{messages[0]} (--on-broken-image skip goes on without it)")
-
-
 def run(job: Job, learner: Learner) -> None:
     """Train to the end, in step with the other processes, if there are any.
 
@@ -353,7 +350,7 @@ def _no_number(job: Job, loss: float, step: int) -> str:
 
 
 def _check_images(job: Job, batch: Batch) -> None:
-    check_broken(job, batch.broken)
+    check_broken(batch.broken, job.options.on_broken_image)
     if bool((batch.labels < 0).any()):
         raise ZooError(f"{batch.broken[-1]}; and so were the images before it: too many broken in a row")
 

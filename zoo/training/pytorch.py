@@ -14,7 +14,8 @@ from zoo.preprocess import FloatArray
 from zoo.training.data import Batch
 from zoo.training.devices import arithmetic
 from zoo.training.evaluate import Scores, evaluate
-from zoo.training.loop import Job, check_broken, take_up
+from zoo.training.images import check_broken
+from zoo.training.loop import Job, take_up
 from zoo.training.optimiser import Momentum, Progress
 from zoo.training.placed import Draw, PlacedNetwork, own_row, summing
 from zoo.training.towers import share
@@ -166,7 +167,7 @@ class PyTorchLearner:
         if places:
             workers = self.job.options.workers
             scores = evaluate(self.logits, val, self.job.spec, workers=workers, places=places, device=self.device)
-        check_broken(self.job, scores.broken)
+        check_broken(scores.broken, self.job.options.on_broken_image)
         if self.row.replicas is not None:
             sums = torch.tensor([scores.images, scores.top1, scores.top5, scores.loss], dtype=torch.float64)
             sums = sums.to(self.device)

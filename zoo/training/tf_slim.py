@@ -26,7 +26,8 @@ from zoo.shapes import activation_shapes, tied
 from zoo.training.data import Batch
 from zoo.training.devices import DeviceType
 from zoo.training.evaluate import Scores, evaluate
-from zoo.training.loop import Job, check_broken, take_up
+from zoo.training.images import check_broken
+from zoo.training.loop import Job, take_up
 from zoo.training.masks import keep_mask
 from zoo.training.optimiser import Progress
 from zoo.training.towers import Placement, Step, plan, trunk
@@ -142,7 +143,7 @@ class TFSlimLearner:
             batch_size=self.job.batch_size,
             workers=self.job.options.workers,
         )
-        check_broken(self.job, scores.broken)
+        check_broken(scores.broken, self.job.options.on_broken_image)
         return scores
 
     def logits(self, x_NCHW: torch.Tensor) -> torch.Tensor:
