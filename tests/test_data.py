@@ -17,7 +17,7 @@ from zoo.recipe import DEFAULT, Augmentation
 from zoo.training.data import Batch, TrainingStream, ValidationImages, batches, principal_colours
 from zoo.training.datasets import fingerprint, open_folder, open_images, open_pair
 from zoo.training.evaluate import Scores, evaluate, module_forward, score
-from zoo.training.images import DIGITS
+from zoo.training.images import DIGITS, resized
 
 MINI = registry.model("alexnet_mini")
 PAPER = registry.recipe(registry.model("alexnet"))
@@ -153,7 +153,7 @@ def test_padding_makes_room_for_crops() -> None:
     padded = replace(DEFAULT, augmentation=Augmentation(pad=4, colour_noise=0.0))
     stream = TrainingStream(open_images(DIGITS, "train"), spec, padded, seed=0)
     assert stream[0][0].shape == (32, 32, 3)
-    assert len({stream._augmented(stream.images.pixels(0), p)[0].tobytes() for p in range(10)}) > 5
+    assert len({stream._augmented(resized(stream.images, 0, 32), p)[0].tobytes() for p in range(10)}) > 5
 
 
 def test_a_broken_image_is_named_and_replaced_by_the_next_whole_one(folder: Path) -> None:
@@ -263,3 +263,41 @@ def test_a_link_to_nothing_is_a_broken_image(folder: Path) -> None:
     (index,) = [i for i in range(len(images)) if images.path(i).name == "9.png"]  # pyright: ignore
     with pytest.raises(ZooError, match=r"9\.png: no such image file"):
         images.pixels(index)
+
+
+def _odd(folder: Path) -> dict[str, Path]:
+    """One file of each odd kind."""
+    rng = np.random.default_rng(0)
+    rgb = Image.fromarray(rng.integers(0, 256, (90, 100, 3), dtype=np.uint8))
+    files = {name: folder / f"{name}.{'png' if name in ('palette', 'deep', 'pixel') else 'jpg'}" for name in ODD}
+    rgb.convert("CMYK").save(files["cmyk"])
+    rgb.convert("P").save(files["palette"])
+    Image.fromarray(rng.integers(0, 65536, (90, 100), dtype=np.uint16)).save(files["deep"])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    rgb.save(files["turned"], exif=exif)
+    Image.new("RGB", (1, 1), (9, 8, 7)).save(files["pixel"])
+    Image.new("L", (20_000, 5_000)).save(files["bomb"])
+    Image.new("L", (60_000, 1)).save(files["thread"])
+    return files
+
+
+ODD = ("bomb", "cmyk", "deep", "palette", "pixel", "thread", "turned")
+
+
+def test_odd_images_are_read_as_rgb_or_named(tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    _odd(tmp_path / "all")
+    images = open_folder(tmp_path)
+    read = [ValidationImages(images, registry.model("alexnet"))[i] for i in range(len(ODD))]
+    assert {kind: label for kind, (_, _, label, _) in zip(ODD, read, strict=True) if label} == {
+        "bomb": -1,
+        "thread": -1,
+    }
+    assert "bomb.jpg: more than 89,478,485 pixels" in read[0][3][0]
+    assert "thread.jpg: an image of 60000 x 1 is too elongated" in read[5][3][0]
+    assert images.pixels(ODD.index("turned")).shape == (90, 100, 3)  # as stored
+    assert set(read[ODD.index("pixel")][0].reshape(-1, 3)[0].tolist()) == {9, 8, 7}
+    stream = TrainingStream(images, registry.model("alexnet"), PAPER, seed=0)
+    seen = {sample[2] for sample in (stream[place] for place in range(len(ODD)))}
+    assert seen == {0}  # in the place of the two, their neighbours

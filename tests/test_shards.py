@@ -116,8 +116,7 @@ def test_training_from_shards_is_training_from_the_folder_and_goes_on_in_the_mid
     _small(folder)
     packed = _pack(folder)
     losses = _losses(tmp_path / "folder", folder)
-    assert _losses(tmp_path / "shards", packed, workers=2) == losses
-    _losses(tmp_path / "parts", packed, steps=2)  # 2 of the 2.5 steps of an epoch
+    _losses(tmp_path / "parts", packed, steps=2, workers=2)  # of the 2.5 steps of an epoch
     assert _losses(tmp_path / "parts", packed, resume=True) == losses
     other = _pack(folder, "--force", "--side", "70")
     with pytest.raises(ZooError, match=r"with a shorter side of 70, small wants 72; .*--side 72"):

@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from zoo.errors import FileFormatError, ZooError
 from zoo.layers import ModelSpec, Pair, Preprocessing
 from zoo.philox import generator
-from zoo.preprocess import FloatArray, RGBImage, centre_crop, crop, resize_short_side, ten_crop_pixels
+from zoo.preprocess import FloatArray, RGBImage, centre_crop, crop, ten_crop_pixels
 from zoo.recipe import Recipe, rates_at
-from zoo.training.images import Images
+from zoo.training.images import Images, resized
 
 _BROKEN_IN_A_ROW = 100
 _COLOUR_IMAGES = 1000
@@ -107,7 +107,7 @@ class TrainingStream(Dataset[_Sample]):
         index, broken = self.index(position), list[str]()
         for _ in range(min(_BROKEN_IN_A_ROW, len(self.images))):
             try:
-                pixels = self.images.pixels(index)
+                pixels = resized(self.images, index, self.preprocessing.resize)
             except FileFormatError as error:
                 broken.append(str(error))
                 index = (index + 1) % len(self.images)
@@ -120,7 +120,7 @@ class TrainingStream(Dataset[_Sample]):
         augmentation, side = self.recipe.augmentation, self.preprocessing.resize
         rng = generator(self.seed, "augment", position)
         across, down, mirror = rng.random(3)
-        square = centre_crop(resize_short_side(pixels, side), (side, side))
+        square = centre_crop(pixels, (side, side))
         if augmentation.pad:
             square = np.pad(square, ((augmentation.pad,) * 2, (augmentation.pad,) * 2, (0, 0)))
         free = (square.shape[0] - self.size[0], square.shape[1] - self.size[1])
@@ -161,7 +161,7 @@ def principal_colours(images: Images, side: int) -> NDArray[np.float64]:
     total, moment, count = np.zeros(3), np.zeros((3, 3)), 0
     for index in range(0, len(images), max(1, len(images) // _COLOUR_IMAGES)):
         try:
-            pixels = resize_short_side(images.pixels(index), side)[::4, ::4].reshape(-1, 3).astype(np.float64)
+            pixels = resized(images, index, side)[::4, ::4].reshape(-1, 3).astype(np.float64)
         except FileFormatError:
             continue
         total, moment, count = total + pixels.sum(0), moment + pixels.T @ pixels, count + len(pixels)
@@ -187,13 +187,13 @@ class ValidationImages(Dataset[_Sample]):
         assert self.spec.preprocessing is not None
         size = (self.spec.inputs[0].shape[1], self.spec.inputs[0].shape[2])
         try:
-            pixels = self.images.pixels(index)
+            pixels = resized(self.images, index, self.spec.preprocessing.resize)
         except FileFormatError as error:
             return np.zeros((views, *size, 3) if self.crops else (*size, 3), np.uint8), None, -1, (str(error),)
         if self.crops:
             x = ten_crop_pixels(pixels, self.spec.preprocessing.resize, size)[:views]
         else:
-            x = centre_crop(resize_short_side(pixels, self.spec.preprocessing.resize), size)
+            x = centre_crop(pixels, size)
         return x, None, self.images.label(index), ()
 
 

@@ -75,13 +75,15 @@ def _numbers(truth: Path) -> NDArray[np.int64]:
 
 def _ids(meta: Path) -> dict[int, str]:
     """Number -> WordNet id, of the classes that are numbered without a gap: the inner nodes of the tree come after."""
-    from scipy.io import loadmat  # noqa: PLC0415 - only ILSVRC's development kit needs it
+    # Only ILSVRC's development kit needs it.
+    from scipy.io import loadmat  # noqa: PLC0415
+    from scipy.io.matlab import MatReadError  # noqa: PLC0415
 
     try:
         synsets: Any = cast(Any, loadmat)(meta, squeeze_me=True)["synsets"]
         leaves = [row for row in np.atleast_1d(synsets) if int(row["num_children"]) == 0]
         ids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in leaves}
-    except (OSError, ValueError, TypeError, LookupError, NotImplementedError) as error:
+    except (MatReadError, OSError, ValueError, TypeError, LookupError, NotImplementedError) as error:
         raise FileFormatError(meta, f"is no table of ILSVRC's classes ({said(error)})") from error
     if sorted(ids) != list(range(1, len(ids) + 1)) or len(set(ids.values())) != len(ids):
         raise FileFormatError(meta, "does not number its classes 1, 2, 3, ...")

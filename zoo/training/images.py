@@ -15,8 +15,8 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import ZooError
-from zoo.preprocess import RGBImage, load_image
+from zoo.errors import FileFormatError, ZooError
+from zoo.preprocess import RGBImage, load_image, resize_short_side
 
 Part: TypeAlias = Literal["train", "val"]
 OnBroken: TypeAlias = Literal["skip", "stop"]
@@ -51,6 +51,10 @@ class Images(Protocol):
 
     def label(self, index: int) -> int:
         """The class of an image."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What an image is called in messages."""
         ...
 
     def pixels(self, index: int) -> RGBImage:
@@ -125,6 +129,10 @@ class FolderImages:
         name = os.fsdecode(self.names[begin : self.ends[index]].tobytes())
         return self.folder / name if self.flat else self.folder / self.classes[self.labels[index]] / name
 
+    def name(self, index: int) -> str:
+        """Where a file lies."""
+        return str(self.path(index))
+
     def pixels(self, index: int) -> RGBImage:
         """A file, decoded."""
         return load_image(self.path(index))
@@ -152,6 +160,10 @@ class DigitImages:
         """The digit."""
         return int(self.labels[index])
 
+    def name(self, index: int) -> str:
+        """Its number."""
+        return f"{DIGITS} {index}"
+
     def pixels(self, index: int) -> RGBImage:
         """The 8 x 8 pixels in grey, as RGB."""
         return np.repeat(self.images[index][..., None], 3, axis=2)
@@ -167,6 +179,15 @@ def digest(*arrays: NDArray[Any]) -> str:
     for array in arrays:
         total.update(np.ascontiguousarray(array).data)
     return total.hexdigest()[:16]
+
+
+def resized(images: Images, index: int, side: int) -> RGBImage:
+    """An image with its shorter side `side` pixels long; raises `FileFormatError` if it is broken, or far too long."""
+    pixels = images.pixels(index)
+    try:
+        return resize_short_side(pixels, side)
+    except ZooError as error:
+        raise FileFormatError(images.name(index), str(error)) from error
 
 
 def check_broken(messages: Sequence[str], on_broken: OnBroken) -> None:

@@ -323,6 +323,8 @@ def run(job: Job, learner: Learner) -> None:
             if stops:
                 learner.any_of_all(False)  # once all are here, the checkpoint is
                 raise ZooError(f"terminated; {how_to_go_on(job.options.out)}")
+        if named:
+            tqdm.write(f"{len(named):,} broken images were passed over", file=sys.stderr)
         if journal is not None:
             journal.flush()
             draw_curves(job.options.out)

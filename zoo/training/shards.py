@@ -73,17 +73,21 @@ class ShardImages:
         """The class of an image."""
         return int(self.labels[index])
 
+    def name(self, index: int) -> str:
+        """The shard, and where in it an image begins."""
+        return f"{self.folder / _name(int(self.shards[index]))}, image at byte {self.offsets[index]:,}"
+
     def pixels(self, index: int) -> RGBImage:
         """An image, decoded; raises `FileFormatError` where its bytes are not those that were packed."""
-        path, begin = self.folder / _name(int(self.shards[index])), int(self.offsets[index])
-        where = Path(f"{path}, image at byte {begin:,}")
+        where = self.name(index)
         try:
-            data = os.pread(self._opened(path).fileno(), int(self.lengths[index]), begin)
+            file = self._opened(self.folder / _name(int(self.shards[index])))
+            data = os.pread(file.fileno(), int(self.lengths[index]), int(self.offsets[index]))
         except OSError as error:
             raise FileFormatError(where, f"cannot be read: {said(error)}") from error
         if zlib.crc32(data) != self.checksums[index]:
             raise FileFormatError(where, "damaged: its bytes are not those that were packed")
-        return decode_image(data, where)
+        return decode_image(data, Path(where))
 
     @cached_property
     def _opened(self) -> Callable[[Path], FileIO]:
