@@ -39,7 +39,7 @@ def open_validation(folder: Path) -> FolderImages:
     names = sorted(ids[number] for number in range(1, len(ids) + 1))
     of_number = np.array([-1, *(names.index(ids[number]) for number in range(1, len(ids) + 1))], np.int32)
     files = image_files(folder)
-    places = np.array([_place(folder, name, len(classes)) for name, _ in files])
+    places = np.array([_place(folder, name, len(classes)) for name in files])
     return FolderImages.of(folder, tuple(names), [(files, of_number[classes[places]])], flat=True)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
@@ -20,11 +22,11 @@ from zoo.preprocess import RGBImage, load_image, resize_short_side
 
 Part: TypeAlias = Literal["train", "val"]
 OnBroken: TypeAlias = Literal["skip", "stop"]
-# Names, as the file system has them, and sizes in bytes.
-Files: TypeAlias = list[tuple[bytes, int]]
+# As the file system has them.
+Names: TypeAlias = list[bytes]
 DIGITS = "digits"
-_NONE: NDArray[Any] = np.zeros(0, np.int64)
 _SUFFIXES = (".jpg", ".jpeg", ".png")
+_STATS_AT_ONCE, _STATS_A_TASK = 16, 4096
 
 
 class Images(Protocol):
@@ -76,7 +78,6 @@ class FolderImages:
         labels: of every image.
         names: of all files, one after the other, as the file system has them.
         ends: where each name ends.
-        sizes: of the files, in bytes.
         flat: the files of all classes lie in DIR itself.
     """
 
@@ -85,7 +86,6 @@ class FolderImages:
     labels: NDArray[np.int32]
     names: NDArray[np.uint8]
     ends: NDArray[np.int64]
-    sizes: NDArray[np.int64]
     flat: bool = False
     natural: bool = True
     side: None = None
@@ -94,26 +94,19 @@ class FolderImages:
     def of(
         folder: Path,
         classes: tuple[str, ...],
-        groups: Iterable[tuple[Files, NDArray[np.int32]]],
+        groups: Iterable[tuple[Names, NDArray[np.int32]]],
         *,
         flat: bool = False,
     ) -> FolderImages:
         """The images of groups of files and their labels."""
-        names, lengths, sizes, labels = bytearray(), [_NONE], [_NONE], [_NONE]
+        names, lengths, labels = bytearray(), [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
         for files, own in groups:
-            lengths.append(np.array([len(name) for name, _ in files]))
-            sizes.append(np.array([size for _, size in files]))
+            lengths.append(np.array(list(map(len, files))))
             labels.append(own)
-            names += b"".join(name for name, _ in files)
-        return FolderImages(
-            folder=folder,
-            classes=classes,
-            labels=np.concatenate(labels, dtype=np.int32),
-            names=np.frombuffer(bytes(names), np.uint8),
-            ends=np.cumsum(np.concatenate(lengths)),
-            sizes=np.concatenate(sizes),
-            flat=flat,
-        )
+            names += b"".join(files)
+        ends = np.cumsum(np.concatenate(lengths))
+        chars = np.frombuffer(bytes(names), np.uint8)
+        return FolderImages(folder, classes, labels=np.concatenate(labels), names=chars, ends=ends, flat=flat)
 
     def __len__(self) -> int:
         """How many files there are."""
@@ -123,15 +116,15 @@ class FolderImages:
         """The class of a file."""
         return int(self.labels[index])
 
-    def path(self, index: int) -> Path:
+    def name(self, index: int) -> str:
         """Where a file lies."""
         begin = self.ends[index - 1] if index else 0
         name = os.fsdecode(self.names[begin : self.ends[index]].tobytes())
-        return self.folder / name if self.flat else self.folder / self.classes[self.labels[index]] / name
+        return f"{self.folder}/{name}" if self.flat else f"{self.folder}/{self.classes[self.labels[index]]}/{name}"
 
-    def name(self, index: int) -> str:
+    def path(self, index: int) -> Path:
         """Where a file lies."""
-        return str(self.path(index))
+        return Path(self.name(index))
 
     def pixels(self, index: int) -> RGBImage:
         """A file, decoded."""
@@ -140,6 +133,13 @@ class FolderImages:
     def digests(self) -> tuple[str, str]:
         """Hashes of the names and of the sizes."""
         return digest(self.names, self.ends, self.labels), digest(self.sizes)
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Of the files, in bytes: asked for when a checkpoint is written or read, since it takes as long as listing."""
+        parts = [range(i, min(i + _STATS_A_TASK, len(self))) for i in range(0, len(self), _STATS_A_TASK)]
+        with ThreadPoolExecutor(_STATS_AT_ONCE) as pool:  # of which most wait, if the files lie behind a network
+            return np.concatenate(list(pool.map(lambda part: [_size(self.name(i)) for i in part], parts)))
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def open_classes(folder: Path) -> FolderImages:
     if not classes:
         raise ZooError(f"{folder}: no class folders; expected {folder}/<class>/*.jpg|png")
 
-    def of_class(label: int, name: str) -> tuple[Files, NDArray[np.int32]]:
+    def of_class(label: int, name: str) -> tuple[Names, NDArray[np.int32]]:
         files = image_files(folder / name)
         if not files:
             raise ZooError(f"{folder / name}: no .jpg or .png image of this class; remove the folder or fill it")
@@ -215,15 +215,15 @@ def open_classes(folder: Path) -> FolderImages:
     return FolderImages.of(folder, classes, (of_class(label, name) for label, name in enumerate(classes)))
 
 
-def image_files(folder: Path) -> Files:
-    """Names and sizes of the image files of a folder, in the order of their names."""
+def image_files(folder: Path) -> Names:
+    """The image files of a folder, in the order of their names."""
     with os.scandir(folder) as entries:
-        return sorted((os.fsencode(e.name), _size(e)) for e in entries if e.name.lower().endswith(_SUFFIXES))
+        return sorted(os.fsencode(entry.name) for entry in entries if entry.name.lower().endswith(_SUFFIXES))
 
 
-def _size(entry: os.DirEntry[str]) -> int:
+def _size(path: str) -> int:
     try:
-        return entry.stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116 - a Path for each of a million takes longer than the answer
     except OSError:  # a link to nothing; it is named as a broken image when its turn comes
         return -1
 

@@ -37,7 +37,8 @@ _IMAGES_A_SHARD = 4096
 _OPEN_SHARDS, _AHEAD = 256, 256
 # Of JPEG. ImageNet's own files have 75 to 96; four fifths of the bytes of 95.
 _QUALITY = 90
-_COLUMNS = {"labels": np.int32, "shards": np.int32, "offsets": np.int64, "lengths": np.int64, "checksums": np.uint32}
+# What the index says of every image.
+COLUMNS = {"labels": np.int32, "shards": np.int32, "offsets": np.int64, "lengths": np.int64, "checksums": np.uint32}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ def open_shards(folder: Path) -> ShardImages:
     try:
         with safe_open(path, "numpy") as file:  # pyright: ignore[reportUnknownVariableType]
             about = json.loads((file.metadata() or {})["shards"])
-            columns = {name: np.asarray(file.get_tensor(name)) for name in (*_COLUMNS, "sizes")}
+            columns = {name: np.asarray(file.get_tensor(name)) for name in (*COLUMNS, "sizes")}
         classes, side = tuple(map(str, about["classes"])), int(about["side"])
         _check_index(columns, len(classes))
     except (OSError, SafetensorError, ValueError, TypeError, LookupError, RecursionError) as error:
@@ -129,7 +130,7 @@ def open_shards(folder: Path) -> ShardImages:
 def _check_index(columns: dict[str, NDArray[Any]], classes: int) -> None:
     """Raises `ValueError` where the columns are no index."""
     count, sizes = len(columns["labels"]), columns["sizes"]
-    for name, dtype in _COLUMNS.items():
+    for name, dtype in COLUMNS.items():
         if columns[name].dtype != dtype or columns[name].shape != (count,):
             raise ValueError(f"{name} are {columns[name].dtype} {columns[name].shape}")
     if not count or sizes.ndim != 1 or not np.issubdtype(sizes.dtype, np.integer):
@@ -191,8 +192,8 @@ def pack(
         sizes.append(path.stat().st_size)
     if not rows:
         raise FileFormatError(images.folder, "no image could be read: nothing to pack")
-    columns = dict(zip(_COLUMNS, np.array(sorted(rows), np.int64).T[1:], strict=True))
-    table = {name: column.astype(_COLUMNS[name]) for name, column in columns.items()}
+    columns = dict(zip(COLUMNS, np.array(sorted(rows), np.int64).T[1:], strict=True))
+    table = {name: column.astype(COLUMNS[name]) for name, column in columns.items()}
     about = json.dumps({"classes": images.classes, "side": side})
     write_safetensors(folder / INDEX, table | {"sizes": np.array(sizes, np.int64)}, {"shards": about})
     return Packed(images=len(rows), shards=len(sizes), broken=tuple(broken))
