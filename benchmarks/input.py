@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.measure import table
 from converters.packing import pack_folder
 from zoo import registry
-from zoo.training.data import TrainingStream, batches
+from zoo.training.data import Batches, TrainingStream
 from zoo.training.datasets import open_images
 from zoo.training.shards import COLUMNS, INDEX
 
@@ -94,7 +94,7 @@ def by_webdataset(shards: Path) -> Iterator[Any]:
 def ours(data: Path, seed: int) -> Iterator[Any]:
     spec = registry.model("alexnet_owt")
     stream = TrainingStream(open_images(data, "train"), spec, registry.recipe(spec), seed)
-    return batches(stream, [range(i, i + _BATCH) for i in range(0, _IMAGES, _BATCH)], 0)
+    return iter(Batches(stream, [range(i, i + _BATCH) for i in range(0, _IMAGES, _BATCH)], 0))
 
 
 def rate(passes: Callable[[int], Iterator[Any]], turn: int) -> float:

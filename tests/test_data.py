@@ -14,7 +14,7 @@ from zoo import registry
 from zoo.errors import ZooError
 from zoo.preprocess import canonical_input, ten_crop
 from zoo.recipe import DEFAULT, Augmentation
-from zoo.training.data import Batch, TrainingStream, ValidationImages, batches, principal_colours
+from zoo.training.data import Batches, TrainingStream, ValidationImages, principal_colours
 from zoo.training.datasets import fingerprint, open_folder, open_images, open_pair
 from zoo.training.evaluate import Scores, evaluate, module_forward, score
 from zoo.training.images import DIGITS, resized
@@ -25,7 +25,7 @@ PAPER = registry.recipe(registry.model("alexnet"))
 
 def read(stream: TrainingStream, position: int) -> np.ndarray:
     """What the network reads of an image of the stream; (3, H, W)."""
-    (batch,) = batches(stream, [range(position, position + 1)], 0)
+    (batch,) = Batches(stream, [range(position, position + 1)], 0)
     assert stream.spec.preprocessing is not None
     return batch.inputs(stream.spec.preprocessing, torch.device("cpu"))[0].numpy()
 
@@ -84,8 +84,8 @@ def test_the_images_do_not_depend_on_batches_or_workers(folder: Path) -> None:
     expected = [alone[p][0] for p in range(8)]
     stream = TrainingStream(images, MINI, PAPER, seed=1)
     both = (
-        list(batches(stream, [range(0, 2), range(4, 6)], 0)),
-        list(batches(stream, [range(2, 4), range(6, 8)], 2)),
+        list(Batches(stream, [range(0, 2), range(4, 6)], 0)),
+        list(Batches(stream, [range(2, 4), range(6, 8)], 2)),
     )
     ordered = [both[0][0], both[1][0], both[0][1], both[1][1]]
     assert np.array_equal(torch.cat([b.pixels for b in ordered]).numpy(), np.stack(expected))
@@ -162,7 +162,7 @@ def test_a_broken_image_is_named_and_replaced_by_the_next_whole_one(folder: Path
     images = open_images(folder, "train")
     stream = TrainingStream(images, MINI, DEFAULT, seed=0)
     (place,) = [p for p in range(12) if stream.index(p) == 0]
-    (batch,) = batches(stream, [range(place, place + 1)], 0)
+    (batch,) = Batches(stream, [range(place, place + 1)], 0)
     assert len(batch.broken) == 1
     assert str(broken) in batch.broken[0]
     assert batch.labels.tolist() == [images.label(1)]
@@ -178,19 +178,20 @@ def test_a_folder_of_nothing_but_broken_images_is_no_endless_loop(tmp_path: Path
 
 def test_scores_count_ties_nan_and_broken_images() -> None:
     logits = np.array([[1.0, 2, 3], [3, 1, 1], [0, 0, 0], [np.nan, np.nan, np.nan], [9, 0, 0]])
-    batch = Batch(pixels=torch.zeros(5, 1), colour=None, labels=torch.tensor([2, 1, 0, 1, -1]), broken=("x",))
-    scores = score(batch, logits)
-    assert (scores.images, scores.top1, scores.top5) == (4, 2, 4)
-    assert len(scores.broken) == 1
-    assert (scores + scores).means()["top1"] == 0.5
-    rows = (scores + scores).by_class(("a", "b", "c"))
+    scores = score(torch.tensor([2, 1, 0, 1, -1]), torch.from_numpy(logits), ("x",))
+    means = scores.means()
+    assert (means["images"], means["top1"], means["top5"], means["broken"]) == (4, 0.5, 1.0, 1)
+    twice = Scores.join([scores, scores]).means()
+    assert twice | {"loss": 0} == means | {"loss": 0, "images": 8, "broken": 2} and np.isnan(twice["loss"])
+    assert scores.confusion(3).tolist() == [[1, 0, 0], [2, 0, 0], [0, 0, 1]]
+    rows = Scores.join([scores, scores]).by_class(("a", "b", "c"))
     assert rows == [
         {"class": "a", "images": 2, "top1": 1.0, "top5": 1.0},
         {"class": "b", "images": 4, "top1": 0.0, "top5": 1.0},
         {"class": "c", "images": 2, "top1": 1.0, "top5": 1.0},
     ]
     with pytest.raises(ZooError, match="no image could be read"):
-        Scores().means()
+        Scores.join([]).means()
 
 
 def test_probabilities_of_ten_crops_are_averaged(folder: Path) -> None:
@@ -237,7 +238,7 @@ def test_pixels_are_prepared_on_the_device_as_one_by_one(name: str, folder: Path
     spec, images = registry.model(name), open_images(folder, "val")
     assert spec.preprocessing is not None
     for crops, whole in ((False, canonical_input), (True, ten_crop)):
-        (batch,) = batches(ValidationImages(images, spec, crops=crops), [range(3)], 0)
+        (batch,) = Batches(ValidationImages(images, spec, crops=crops), [range(3)], 0)
         x = batch.inputs(spec.preprocessing, torch.device("cpu"))
         assert x.is_contiguous(memory_format=torch.channels_last)
         expected = np.concatenate([whole(images.pixels(i), spec).reshape(-1, *x.shape[1:]) for i in range(3)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import re
@@ -31,6 +32,7 @@ from zoo.training.checkpoint import checkpoints
 from zoo.training.journal import Journal, read_metrics
 from zoo.training.launch import train
 from zoo.training.loop import TrainOptions, prepare
+from zoo.training.pytorch import PyTorchLearner
 
 MINI = registry.model("alexnet_mini")
 TINY: ModelSpec = replace(
@@ -251,7 +253,41 @@ def test_a_broken_image_stops_the_run_or_is_skipped_as_asked(tmp_path: Path, cap
         assert file.get_slice("fc8.weight").get_shape() == [2, 32]  # as many outputs as there are classes
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, lag: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[int]()
+
+    def step(learner: PyTorchLearner, batch: Any, step: int, progress: Any) -> Any:
+        learner.lag = lag
+
+        def loss() -> float:
+            asked.append(step)
+            return math.nan if step == 6 else 1.0
+
+        return loss
+
+    monkeypatch.setattr(PyTorchLearner, "train_step", step)
+    with pytest.raises(ZooError, match=r"the loss is nan at step 7: the rate is too high.*step-00000005.*is of before"):
+        train(_options(tmp_path))
+    assert asked == list(range(7))
+    assert [int(row["step"]) for row in read_metrics(tmp_path)] == list(range(1, 7))
+
+
+def test_losses_that_are_asked_for_late_are_recorded_all_the_same(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = PyTorchLearner.__init__
+
+    def late(self: PyTorchLearner, *args: Any) -> None:
+        made(self, *args)
+        self.lag = 3
+
+    monkeypatch.setattr(PyTorchLearner, "__init__", late)
+    train(_options(tmp_path))
+    assert _losses(tmp_path) == _losses(alone)
+
+
+def test_a_rate_that_is_too_high_is_named(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match=r"the loss is .* the rate is too high"):
         train(_options(tmp_path, recipe=replace(DEFAULT, rate=1e6)))
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from tqdm import tqdm
 
@@ -25,7 +26,7 @@ from zoo.recipe import FINE_TUNING, Phases, Rates, Recipe, layer_multiples, rate
 from zoo.recipe_file import check, dumps, to_plain
 from zoo.shapes import parameter_shapes
 from zoo.training.checkpoint import Checkpoint, Setting, checkpoints, newest, save_checkpoint, save_model
-from zoo.training.data import Batch, TrainingStream, batches
+from zoo.training.data import Batch, Batches, TrainingStream
 from zoo.training.datasets import check_size, fingerprint, open_pair
 from zoo.training.devices import DeviceType, Precision
 from zoo.training.evaluate import Scores
@@ -210,6 +211,10 @@ def _recipe(options: TrainOptions, spec: ModelSpec) -> Recipe:
     return recipe
 
 
+# Called, it waits for a step to end.
+Loss: TypeAlias = Callable[[], float]
+
+
 class Learner(Protocol):
     """One process's share of a run: a network of some framework, its images, its place among the others."""
 
@@ -251,8 +256,13 @@ class Learner(Protocol):
         """Whether any process says so; called by all of them."""
         ...
 
-    def train_step(self, batch: Batch, step: int, progress: Progress) -> float:
-        """One step on those images; returns the mean loss over the global batch."""
+    @property
+    def lag(self) -> int:
+        """How many steps late losses are best asked for: an accelerator goes on meanwhile."""
+        ...
+
+    def train_step(self, batch: Batch, step: int, progress: Progress) -> Loss:
+        """One step on those images; what is returned gives the mean loss over the global batch."""
         ...
 
     def validate(self) -> Scores:
@@ -300,25 +310,24 @@ def run(job: Job, learner: Learner) -> None:
             written first.
     """
     journal, progress, named = _journal(job, learner), learner.start, set[str]()
+    taken = _Taken(job, learner, journal)
     try:
         for step, batch in _stream(job, learner):
             _check_images(job, batch)
             loss = learner.train_step(batch, step, progress)
-            if not math.isfinite(loss):
-                raise ZooError(_no_number(job, loss, step))
             rate = job.rates(step, progress.drops).weight
             scores = learner.validate() if job.ends_epoch(step) else None
             means, before = scores.means() if scores else None, progress
-            progress = replace(progress, step=step + 1, loss_scale=learner.loss_scale)
+            progress = replace(progress, step=step + 1)
             if means:
                 progress = progress.after_validation(job.recipe, means["top1"], means["loss"])
             if learner.speaks:
                 _name_broken({*batch.broken, *(scores.broken if scores else ())} - named)
                 named.update(batch.broken, scores.broken if scores else ())
-            if journal is not None:
-                journal.step(step + 1, (step + 1) * job.batch_size / len(job.train), loss, rate, means)
+            taken.add(step, loss, rate, means)
             stops = learner.any_of_all(stop.is_set()) and step + 1 < job.steps
             if means or stops or (step + 1) % job.options.checkpoint_every == 0:
+                taken.read()
                 _save(job, learner, journal, progress, is_best=progress.best != before.best)
             if stops:
                 learner.any_of_all(False)  # once all are here, the checkpoint is
@@ -331,6 +340,29 @@ def run(job: Job, learner: Learner) -> None:
     finally:
         if journal is not None:
             journal.close()
+
+
+class _Taken:
+    """The steps whose losses were not asked for yet, in their order."""
+
+    def __init__(self, job: Job, learner: Learner, journal: Journal | None) -> None:
+        self.job, self.lag, self.journal = job, learner.lag, journal
+        self.steps = deque[tuple[int, Loss, float, dict[str, float] | None]]()
+
+    def add(self, step: int, loss: Loss, rate: float, means: dict[str, float] | None) -> None:
+        """Remember a step, and ask for the losses of those far enough behind it."""
+        self.steps.append((step, loss, rate, means))
+        self.read(self.lag)
+
+    def read(self, left: int = 0) -> None:
+        """Record all steps but the last few; raises `ZooError` where a loss is no number."""
+        while len(self.steps) > left:
+            step, loss, rate, means = self.steps.popleft()
+            number = loss()
+            if not math.isfinite(number):
+                raise ZooError(_no_number(self.job, number, step))
+            if self.journal is not None:
+                self.journal.step(step + 1, (step + 1) * self.job.batch_size / len(self.job.train), number, rate, means)
 
 
 # Set by SIGTERM: the run ends after the step that is under way, with a checkpoint.
@@ -403,7 +435,7 @@ class _Places:
 def _stream(job: Job, learner: Learner) -> Iterator[tuple[int, Batch]]:
     steps = range(learner.start.step, job.steps)
     stream = TrainingStream(job.train, job.spec, job.recipe, job.options.seed)
-    read = batches(stream, _Places(learner, steps), job.options.workers, pinned=learner.pins)
+    read = Batches(stream, _Places(learner, steps), job.options.workers, pinned=learner.pins)
     return zip(steps, read, strict=True)
 
 
@@ -412,6 +444,7 @@ def _save(job: Job, learner: Learner, journal: Journal | None, progress: Progres
     if journal is None:
         return
     journal.flush()
+    progress = replace(progress, loss_scale=learner.loss_scale)
     checkpoint = Checkpoint(weights=weights, velocities=velocities, progress=progress, setting=job.setting)
     if is_best:
         save_model(job.options.out, job.spec, checkpoint)

@@ -27,7 +27,7 @@ from zoo.training.data import Batch
 from zoo.training.devices import DeviceType
 from zoo.training.evaluate import Scores, evaluate
 from zoo.training.images import check_broken
-from zoo.training.loop import Job, take_up
+from zoo.training.loop import Job, Loss, take_up
 from zoo.training.masks import keep_mask
 from zoo.training.optimiser import Progress
 from zoo.training.towers import Placement, Step, plan, trunk
@@ -79,7 +79,7 @@ class TFSlimLearner:
     """
 
     is_first = speaks = True
-    pins, loss_scale = False, 1.0
+    pins, loss_scale, lag = False, 1.0, 0
 
     def __init__(self, job: Job) -> None:
         if job.arrangement.replicas > 1 or job.arrangement.source == "batch":
@@ -114,8 +114,8 @@ class TFSlimLearner:
         """There is no other process."""
         return said
 
-    def train_step(self, batch: Batch, step: int, progress: Progress) -> float:
-        """One step; returns the mean loss over the batch."""
+    def train_step(self, batch: Batch, step: int, progress: Progress) -> Loss:
+        """One step; gives the mean loss over the batch."""
         graph, rates = self._graph, self.job.rates(step, progress.drops)
         assert self.job.spec.preprocessing is not None
         x_NCHW = batch.inputs(self.job.spec.preprocessing, torch.device("cpu")).numpy()
@@ -123,7 +123,7 @@ class TFSlimLearner:
         feed |= {holder: rates.of(name) for name, holder in graph.rates.items()}
         feed |= {holder: self._mask(name, step) for name, holder in graph.masks.items()}
         loss, _ = self._session.run([graph.loss, graph.update], feed)
-        return float(loss)
+        return lambda: float(loss)
 
     def _mask(self, layer: str, step: int) -> FloatArray:
         """A dropout's mask, laid out as its activation: 0, or 1 / (share kept)."""
