@@ -190,6 +190,7 @@ def _add_train(add: argparse.ArgumentParser) -> None:
     add.add_argument("--head-rate", type=float, metavar="X", help="the multiple of the rate at which the head learns")
     add.add_argument("--new-head", action="store_true", help="draw the head anew even where the old one would fit")
     add.add_argument("--seed", type=_natural, default=0, metavar="N")
+    add.add_argument("--profile", type=_positive, default=0, metavar="N", help="record N steps in DIR/profile")
     add.add_argument("--checkpoint-every", type=_positive, default=500, metavar="N", help="steps between checkpoints")
     add.add_argument(
         "--workers", type=_natural, metavar="N", help="processes a device that decode images (2; digits: 0)"
@@ -211,9 +212,14 @@ def _add_eval(add: argparse.ArgumentParser) -> None:
     add.add_argument("--data", required=True, metavar="DIR")
     add.add_argument("--ten-crop", action="store_true")
     add.add_argument("--per-class", action="store_true", help="the numbers of every class as well")
+    add.add_argument("--confusion", type=Path, metavar="FILE.csv", help="how often each class was taken for which")
+    _force(add)
+    add.add_argument("--devices", type=_positive, default=1, metavar="N", help="each judges a part of the images")
     _hardware(add)
     add.add_argument("--batch-size", type=_positive, default=50, metavar="N", help="views in one batch (50)")
-    add.add_argument("--workers", type=_natural, metavar="N", help="processes that decode images (2; digits: 0)")
+    add.add_argument(
+        "--workers", type=_natural, metavar="N", help="processes a device that decode images (2; digits: 0)"
+    )
     _json(add)
 
 

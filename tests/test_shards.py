@@ -23,9 +23,9 @@ from zoo.recipe import DEFAULT
 from zoo.training import shards
 from zoo.training.data import TrainingStream
 from zoo.training.datasets import open_folder, open_images, open_pair
+from zoo.training.job import TrainOptions
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
-from zoo.training.loop import TrainOptions
 from zoo.training.shards import INDEX, open_shards
 
 SMALL = replace(shrink("alexnet_mini", 4), name="small")

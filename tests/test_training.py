@@ -29,9 +29,9 @@ from zoo.errors import ZooError
 from zoo.layers import ModelSpec
 from zoo.recipe import DEFAULT
 from zoo.training.checkpoint import checkpoints
+from zoo.training.job import TrainOptions, prepare
 from zoo.training.journal import Journal, read_metrics
 from zoo.training.launch import train
-from zoo.training.loop import TrainOptions, prepare
 from zoo.training.pytorch import PyTorchLearner
 
 MINI = registry.model("alexnet_mini")

@@ -16,9 +16,9 @@ from zoo import registry
 from zoo.errors import ZooError
 from zoo.training import devices
 from zoo.training.devices import View, alone, decide, local_rank, own_view
+from zoo.training.job import TrainOptions, prepare
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
-from zoo.training.loop import TrainOptions, prepare
 from zoo.training.pytorch import PyTorchLearner
 from zoo.training.trouble import LostPartnerError, translated
 

@@ -12,9 +12,9 @@ import torch
 from converters.cli import main
 from zoo import registry
 from zoo.training.devices import alone
+from zoo.training.job import TrainOptions
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
-from zoo.training.loop import TrainOptions
 
 GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason="torch sees no CUDA GPU here")]

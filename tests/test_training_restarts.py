@@ -24,9 +24,9 @@ from zoo.errors import ZooError
 from zoo.recipe import DEFAULT, MultiStepLR
 from zoo.training import pytorch
 from zoo.training.checkpoint import checkpoints
+from zoo.training.job import TrainOptions, prepare
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
-from zoo.training.loop import TrainOptions, prepare
 
 ZOO = [sys.executable, "-m", "converters"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -15,9 +15,9 @@ from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import LRN, Dropout, ModelSpec
 from zoo.training.checkpoint import checkpoints
+from zoo.training.job import TrainOptions
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
-from zoo.training.loop import TrainOptions
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ def test_both_frameworks_follow_one_loss_curve(spec: ModelSpec, steps: int, devi
 
 
 def test_the_towers_lie_on_two_devices(tmp_path: Path) -> None:
-    from zoo.training.loop import prepare  # noqa: PLC0415
+    from zoo.training.job import prepare  # noqa: PLC0415
 
     learner = tf_slim.TFSlimLearner(prepare(_options(tmp_path, ACROSS, framework="tf_slim", devices=2)))
     kinds = {"Conv2D", "Conv2DBackpropFilter", "LRN", "LRNGrad", "MatMul"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +86,15 @@ class Scores:
         table = np.zeros((classes, max(classes, int(self.predicted.max(initial=0)) + 1)), np.int64)
         np.add.at(table, (self.labels, self.predicted), 1)
         return table
+
+    def confusion_csv(self, names: tuple[str, ...]) -> str:
+        """`confusion` as CSV, with the names of the classes above and beside it."""
+        table = self.confusion(len(names))
+        columns = [*names, *(f"output {i}" for i in range(len(names), table.shape[1]))]
+        rows = [[name, *counts] for name, counts in zip(names, table.tolist(), strict=True)]
+        file = io.StringIO()
+        csv.writer(file, lineterminator="\n").writerows([["images of", *columns], *rows])
+        return file.getvalue()
 
 
 _NONE: NDArray[np.int64] = np.zeros(0, np.int64)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -16,7 +20,8 @@ from zoo.training.data import Batch, Batches, ValidationImages
 from zoo.training.devices import arithmetic
 from zoo.training.evaluate import Scores, score
 from zoo.training.images import check_broken
-from zoo.training.loop import Job, Loss, take_up
+from zoo.training.job import Job, take_up
+from zoo.training.loop import Loss
 from zoo.training.optimiser import Momentum, Progress
 from zoo.training.placed import Draw, PlacedNetwork, own_row, summing
 from zoo.training.towers import share
@@ -63,6 +68,22 @@ class PyTorchLearner:
     def loss_scale(self) -> float:
         """What losses are multiplied by; read back from the device."""
         return self._scale.item()
+
+    @property
+    def memory(self) -> Callable[[], int] | None:
+        """The most bytes of this GPU's memory that were in use at once; None without one."""
+        return partial(torch.cuda.max_memory_allocated, self.device) if self.device.type == "cuda" else None
+
+    @contextmanager
+    def profile(self, folder: Path) -> Generator[None]:
+        """Record steps by torch's profiler: ``trace.json`` for chrome://tracing or Perfetto, ``operators.txt``."""
+        with torch.profiler.profile(record_shapes=True) as recorded:
+            yield
+        folder.mkdir(parents=True, exist_ok=True)
+        recorded.export_chrome_trace(str(folder / "trace.json"))
+        order = "self_cuda_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
+        table = recorded.key_averages().table(sort_by=order, row_limit=50)
+        (folder / "operators.txt").write_text(table, encoding="utf-8")
 
     def _check_alike(self) -> None:
         """All processes must go on from the same step; they may not see the same folder."""

@@ -29,6 +29,7 @@ from zoo.errors import FileFormatError, said
 from zoo.philox import generator
 from zoo.preprocess import RGBImage, decode_image, resize_short_side
 from zoo.training.checkpoint import write_safetensors
+from zoo.training.devices import cores
 from zoo.training.images import FolderImages, OnBroken, check_broken, digest
 
 INDEX = "index.safetensors"
@@ -201,7 +202,7 @@ def pack(
 
 def _files(images: FolderImages, order: list[int], side: int) -> Iterator[tuple[str, bytes] | FileFormatError]:
     """The files of images as they are packed, in an order; worked on by all cores, a few hundred ahead."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # Pillow's decoders and filters hold no lock
+    with ThreadPoolExecutor(cores()) as pool:  # Pillow's decoders and filters hold no lock
         for first in range(0, len(order), _AHEAD):
             yield from pool.map(lambda index: _shrunk(images.path(index), side), order[first : first + _AHEAD])
 
