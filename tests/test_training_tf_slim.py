@@ -98,6 +98,13 @@ def test_a_run_goes_on_after_a_checkpoint_on_another_number_of_devices(tmp_path:
     assert np.abs(whole / again - 1).max() < 1e-4
 
 
+def test_a_profile_holds_as_many_steps_as_asked_for(tmp_path: Path) -> None:
+    train(_options(tmp_path, SMALL, framework="tf_slim", steps=3, batch_size=4, profile=2))
+    traces = sorted((tmp_path / "profile").iterdir())
+    assert [trace.name for trace in traces] == ["trace-0.json", "trace-1.json"]
+    assert "Conv2DBackpropFilter" in traces[1].read_text()
+
+
 def test_other_modes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match=r"tf_slim trains on one device, or on two.*--framework pytorch"):
         train(_options(tmp_path, SMALL, framework="tf_slim", devices=2, parallel="data"))
