@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.small import shrink
 from zoo.recipe import DEFAULT
 from zoo.training.data import Batches, TrainingStream
+from zoo.training.datasets import open_images
 from zoo.training.job import TrainOptions, prepare
 from zoo.training.pytorch import PyTorchLearner
 
@@ -108,6 +109,7 @@ def test_every_image_is_read_once_by_the_devices_that_share_a_network(
     world: int, parallel: str, tmp_path: Path
 ) -> None:
     learned, judged, parts = list[int](), list[int](), 1
+    images = len(open_images("digits", "val"))
     for rank in range(world):
         with _one_of(world, rank):
             learner = _learner(tmp_path, world, parallel)
@@ -115,7 +117,6 @@ def test_every_image_is_read_once_by_the_devices_that_share_a_network(
             judged += [place for places in cast(Any, learner._validation)._loader.batch_sampler for place in places]
             parts = learner.network.parts
     assert sorted(learned) == list(range(16, 32))
-    images = len(learner.job.val)
     assert [place for place in sorted(judged) if place < images] == list(range(images))
     assert len(judged) < images + 16 + parts * world
 

@@ -146,8 +146,9 @@ class _Profiled:
     """Records some steps of a run, once it is under way."""
 
     def __init__(self, job: Job, learner: Learner) -> None:
-        self.first = learner.start.step + min(_WARM_STEPS, max(0, job.steps - learner.start.step - job.options.profile))
-        self.last, self.open = self.first + job.options.profile - 1, ExitStack()
+        start, count = learner.start.step, min(job.options.profile, job.steps - learner.start.step)
+        self.first = start + min(_WARM_STEPS, job.steps - start - count)
+        self.last, self.open = self.first + count - 1, ExitStack()
         self.folder, self.learner = job.options.out / "profile", learner
 
     @contextmanager
