@@ -261,8 +261,8 @@ def _verify(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     registry.imported("zoo.training.launch", "train")
     from zoo.recipe_file import read_recipe
+    from zoo.training.job import TrainOptions
     from zoo.training.launch import train
-    from zoo.training.loop import TrainOptions
 
     model, begin = _to_train(options)
     model_file = train(
@@ -290,6 +290,7 @@ def _train(options: argparse.Namespace) -> int:
             weight_decay=options.weight_decay,
             freeze=tuple(filter(None, options.freeze.split(","))),
             head_rate=options.head_rate,
+            profile=options.profile,
         )
     )
     _print(str(model_file))
@@ -307,7 +308,7 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
 
     from converters.convert import load
     from zoo.training.checkpoint import lineage
-    from zoo.training.loop import Begin
+    from zoo.training.job import Begin
 
     is_member = options.source in registry.models() and not Path(options.source).exists()
     if is_member and (options.model or options.prototxt):
@@ -337,38 +338,36 @@ def _with_images(spec: ModelSpec, options: argparse.Namespace) -> ModelSpec:
 
 def _eval(options: argparse.Namespace) -> int:
     registry.imported("zoo.training.evaluate", "train")
-    from zoo.frameworks.pytorch import bind
-    from zoo.training.devices import alone, arithmetic
-    from zoo.training.evaluate import evaluate, module_forward
-    from zoo.training.images import open_folder, open_images
+    from zoo.training.datasets import open_to_judge
+    from zoo.training.judge import Judging, judge, places
 
-    device, said = alone(options.device)
-    split = options.data == "digits" or (Path(options.data) / "val").is_dir()
-    images = open_images(options.data, "val") if split else open_folder(Path(options.data))
+    how = Judging(
+        data=options.data,
+        device=options.device,
+        devices=options.devices,
+        precision=options.precision,
+        compiled=options.compile,
+        ten_crop=options.ten_crop,
+        batch_size=options.batch_size,
+        workers=_workers(options),
+    )
+    if options.confusion:
+        check_target(options.confusion, force=options.force)
+    devices, said = places(how)
+    classes = open_to_judge(options.data).classes
     weights = _load(options, options.source)
     spec = _with_images(weights.spec, options)
-    if spec.head is None:
-        raise ZooError(f"{spec.name}: has no convolution or dense layer, so no logits to judge by")
-    _check_classes(_find(options.source)[0], images.classes)
-    network = bind(spec, weights.tensors, outputs=(spec.head.name,)).to(device)
-    if options.compile:
-        network.compile()
+    _check_classes(_find(options.source)[0], classes)
     _LOG.info("device: %s; %s", said, options.precision)
-    with arithmetic(options.precision, device):
-        scores = evaluate(
-            module_forward(network),
-            images,
-            spec,
-            ten_crop=options.ten_crop,
-            batch_size=options.batch_size,
-            workers=_workers(options),
-            device=device,
-        )
-    means, rows = scores.means(), scores.by_class(images.classes) if options.per_class else []
+    scores = judge(spec, weights.tensors, how, devices)
+    means, rows = scores.means(), scores.by_class(classes) if options.per_class else []
+    if options.confusion:
+        _write_text(options.confusion, scores.confusion_csv(classes), force=options.force)
     if options.json:
         _print_json({"model": spec.name, **means, **({"classes": rows} if options.per_class else {})})
         return 0
-    _print(f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  images {means['images']}")
+    count = f"images {means['images']}" + (f"  broken {means['broken']}" if means["broken"] else "")
+    _print(f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  {count}")
     for row in rows:
         _print(f"{row['top1']:8.2%} {row['top5']:8.2%} {row['images']:8,}  {row['class']}")
     return 0
@@ -383,6 +382,21 @@ def _check_classes(path: Path, classes: tuple[str, ...]) -> None:
         index = next(i for i, name in enumerate(classes) if i >= len(known) or known[i] != name)
         theirs = known[index] if index < len(known) else "nothing"
         raise ZooError(f"{path} was trained for other classes: output {index} is {theirs!r}, here {classes[index]!r}")
+
+
+def _pack(options: argparse.Namespace) -> int:
+    registry.imported("converters.packing", "train")
+    from converters.packing import pack_folder
+
+    written = pack_folder(
+        options.data, options.output, side=options.side, on_broken=options.on_broken_image, force=options.force
+    )
+    for folder, packed in written.items():
+        for message in packed.broken:
+            _LOG.warning("%s; left out", message)
+        left_out = f", {len(packed.broken):,} broken ones left out" if packed.broken else ""
+        _print(f"{folder}: {packed.images:,} images in {packed.shards:,} shards{left_out}")
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -408,5 +422,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "verify": _verify,
     "train": _train,
     "eval": _eval,
+    "pack": _pack,
     "demo": _demo,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import shutil
@@ -58,6 +59,9 @@ def desk(tmp_path: Path, mini_alexnet: Path, monkeypatch: pytest.MonkeyPatch) ->
         save(small_weights(model), tmp_path / name)
     pixels = np.random.default_rng(0).integers(0, 255, (300, 280, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "cat.jpg")
+    for part, name in itertools.product(("train", "val"), ("cat", "dog")):
+        (tmp_path / "photos" / part / name).mkdir(parents=True)
+        shutil.copy(tmp_path / "cat.jpg", tmp_path / "photos" / part / name)
     monkeypatch.chdir(tmp_path)
     original: Callable[[str], Any] = registry.model
     small = {name: shrink(name) for name in registry.models() if name != "alexnet_mini"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -156,7 +156,7 @@ def looks_back(graph: Any) -> None:
         for name, inner in branches.items()
     }
     graph.node.remove(node)
-    graph.node.insert(at, helper.make_node("If", ["is_loud"], [result], **bodies))
+    graph.node.insert(at, helper.make_node("If", ["is_loud"], [result], **cast(Any, bodies)))
     graph.node.insert(at, helper.make_node("Greater", ["peak", store(graph, "limit", _FAR)], ["is_loud"]))
     graph.node.insert(at, helper.make_node("ReduceMax", ["data"], ["peak"], keepdims=0))
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,7 +18,7 @@ from zoo.layers import LRN, Dropout, ModelSpec
 from zoo.shapes import tied
 from zoo.training.collectives import gather, halo, replicate, sent, shard
 from zoo.training.lrn import LocalResponseNorm
-from zoo.training.masks import keep_mask
+from zoo.training.masks import keep_mask_on
 from zoo.training.towers import Arrangement, Placement, Step, plan, share, trunk
 
 # What any group waits for at most: a partner that died is noticed at once, by its broken connection or by the parent.
@@ -120,19 +118,26 @@ class PlacedNetwork(nn.Module):
     def _masks(self, draw: Draw, device: torch.device) -> dict[str, Tensor]:
         """What each dropout layer keeps of this device's activations."""
         return {
-            step.layer.name: torch.from_numpy(self._kept(step, step.layer, draw)).to(device, non_blocking=True)
+            step.layer.name: self._kept(step, step.layer, draw, device)
             for step in self.steps
             if isinstance(step.layer, Dropout)
         }
 
-    def _kept(self, step: Step, layer: Dropout, draw: Draw) -> NDArray[np.bool_]:
+    def _kept(self, step: Step, layer: Dropout, draw: Draw, device: torch.device) -> Tensor:
         images, channels = draw.images, None
         if step.output == "batch":
             images = share(images, self.rank, self.parts)
         elif step.output == "channels":
             channels = share(range(step.shape[0]), self.rank, self.parts)
-        return keep_mask(
-            step.shape, layer.ratio, seed=draw.seed, step=draw.step, layer=layer.name, images=images, channels=channels
+        return keep_mask_on(
+            device,
+            step.shape,
+            layer.ratio,
+            seed=draw.seed,
+            step=draw.step,
+            layer=layer.name,
+            images=images,
+            channels=channels,
         )
 
     def _convert(self, x: Tensor, have: Placement, want: Placement, *, shared: bool) -> Tensor:

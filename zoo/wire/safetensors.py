@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -41,6 +42,7 @@ _TYPES = {
     "U8": "<u1",
     "BOOL": "?",
 }
+_KINDS = {np.dtype(dtype): kind for kind, dtype in _TYPES.items()}
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
@@ -138,20 +140,26 @@ def _texts(metadata: object) -> dict[str, str]:
 
 
 def write_safetensors(
-    path: Path, shapes: Mapping[str, Shape], numbers: Callable[[str], Array], metadata: Mapping[str, str]
+    path: Path,
+    shapes: Mapping[str, Shape],
+    numbers: Callable[[str], Array],
+    metadata: Mapping[str, str],
+    types: Mapping[str, np.dtype[Any]] = MappingProxyType({}),
 ) -> None:
-    """Write float32 tensors in the order of `shapes`.
+    """Write tensors in the order of `shapes`.
 
     Args:
         path: the file.
         shapes: tensor -> its shape.
         numbers: gives the numbers of a tensor, in its order, in an array of any strides and axes.
         metadata: texts by their names.
+        types: tensor -> its type, where that is not float32.
     """
     header, position = dict[str, Any]({_METADATA: dict(metadata)}), 0
     for name, shape in shapes.items():
-        end = position + np.dtype(_TYPES["F32"]).itemsize * prod(shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": (position, end)}
+        kind = _KINDS[types.get(name, np.dtype(np.float32))]
+        end = position + np.dtype(_TYPES[kind]).itemsize * prod(shape)
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": (position, end)}
         position = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
