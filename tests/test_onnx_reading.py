@@ -527,9 +527,7 @@ def test_a_file_is_a_network_to_every_command(file: Path, capsys: pytest.Capture
         assert main(["generate", str(file), "--framework", framework, "-o", str(file.parent / framework)]) == 0
     for suffix in ("caffemodel", "safetensors", "pt", "ckpt", "npz"):
         assert main(["convert", str(file), "-o", str(file.parent / f"c.{suffix}")]) == 0
-    capsys.readouterr()
     assert main(["export", str(file), "-o", str(file.parent / "e.onnx")]) == 0
-    assert "verified against the reference" in capsys.readouterr().err
     again = load(file.parent / "c.caffemodel")
     wanted = load(file)
     assert {n: np.asarray(a).tobytes() for n, a in again.tensors.items()} == {
