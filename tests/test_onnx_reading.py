@@ -360,9 +360,9 @@ W = np.ones((4, 3, 3, 3), np.float32)
 
 
 def model_of(
-    *nodes: Any, x: Any = X, stored: Mapping[str, Array] | None = None, opset: int = 17, domain: str = ""
+    *nodes: Any, x: Any = X, stored: Mapping[str, Any] | None = None, opset: int = 17, domain: str = ""
 ) -> Any:
-    initializers = [numpy_helper.from_array(array, name) for name, array in (stored or {}).items()]
+    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in (stored or {}).items()]
     graph = make.make_graph(list(nodes), "g", [x], [Y], initializers)
     imports = [make.make_opsetid("", opset), *([make.make_opsetid(domain, 1)] if domain else [])]
     return make.make_model(graph, opset_imports=imports)

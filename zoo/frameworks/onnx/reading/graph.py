@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from zoo.arrays import Array
 from zoo.errors import SpecError, UnsupportedError
 from zoo.frameworks.onnx.reading import response
-from zoo.frameworks.onnx.reading.folding import Folding, shape_of
+from zoo.frameworks.onnx.reading.folding import COMPUTED, Folding, shape_of
 from zoo.frameworks.onnx.reading.op import RefusalError
 from zoo.frameworks.onnx.reading.table import READERS
 from zoo.frameworks.onnx.reading.walk import OPEN_BATCH, View, Walk
@@ -167,11 +167,10 @@ class _Reading:
         for node in nodes:
             try:
                 reads = [tensor for tensor in node.inputs if tensor]
+                _check(self, node, reads)
                 if any(tensor in self.lost for tensor in reads):
                     self.lost.update(node.outputs)
-                    continue
-                _check(self, node, reads)
-                if node.op == "If":
+                elif node.op == "If":
                     self._branch(node)
                 elif not _fold(self.walk, self.folding, node, reads):
                     _read(self.walk, node)
@@ -214,12 +213,14 @@ def _check(reading: _Reading, node: Node, reads: list[str]) -> None:
         raise RefusalError(f"is an operator of {node.domain!r}, not of ONNX itself")
     if not node.outputs or not node.outputs[0]:
         raise RefusalError("has no output")
+    if node.op not in READERS and node.op not in COMPUTED:
+        raise RefusalError("this operator is not supported")
     if any(tensor in walk.values or tensor in walk.constants for tensor in node.outputs):
         raise RefusalError(f"makes {node.outputs[0]!r}, which is made already")
     for tensor in reads:
         if tensor in reading.unreadable:
             raise RefusalError(f"{tensor!r} {reading.unreadable[tensor]}")
-        if tensor not in walk.values and tensor not in walk.constants:
+        if not (tensor in walk.values or tensor in walk.constants or tensor in reading.lost):
             later = (
                 "a node after it makes (a cycle, or nodes out of order)"
                 if tensor in reading.made
@@ -250,7 +251,7 @@ def _fold(walk: Walk, folding: Folding, node: Node, reads: list[str]) -> bool:
 def _read(walk: Walk, node: Node) -> None:
     op = walk.op(node)
     if node.op not in READERS:
-        raise RefusalError("this operator is not supported")
+        raise RefusalError("is supported of constants alone")
     if response.follows(walk, op):
         return
     _read_plainly(walk, node)
