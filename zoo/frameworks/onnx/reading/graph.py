@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from zoo.arrays import Array
 from zoo.errors import SpecError, UnsupportedError
 from zoo.frameworks.onnx.reading import response
@@ -141,14 +143,17 @@ def _take_input(walk: Walk, name: str, kind: TensorType, nodes: list[Node]) -> N
 
 def _is_turned(name: str, nodes: list[Node]) -> bool:
     """Whether all that reads an input brings its channels to the front first."""
+    carried, found = {name}, False
     for node in nodes:
-        if name not in node.inputs:
+        if carried.isdisjoint(node.inputs):
             continue
         if node.op == "Transpose" and node.attributes.get("perm") == _CHANNELS_FIRST:
-            continue
-        if node.op not in _PREPARING or not _is_turned(node.outputs[0], nodes):
+            found = True
+        elif node.op in _PREPARING:
+            carried.add(node.outputs[0])
+        else:
             return False
-    return any(name in node.inputs for node in nodes)
+    return found
 
 
 @dataclass(kw_only=True)
@@ -174,7 +179,7 @@ class _Reading:
                     self._branch(node)
                 elif not _fold(self.walk, self.folding, node, reads):
                     _read(self.walk, node)
-            except (RefusalError, SpecError, IndexError, ValueError) as error:
+            except (SpecError, IndexError, ValueError, ArithmeticError) as error:
                 self.lost.update(node.outputs)
                 self.refused.append(f"{node.op} {node.name!r}: {_why(error)}")
 
@@ -238,7 +243,11 @@ def _fold(walk: Walk, folding: Folding, node: Node, reads: list[str]) -> bool:
         sizes = shape_of(op, walk.sizes(reads[0]))
         walk.constants[op.out] = sizes if node.op == "Shape" else sizes.prod()
     elif reads and all(tensor in walk.constants for tensor in reads):
-        results = folding.fold(op, [walk.constants[tensor] for tensor in reads])
+        try:
+            with np.errstate(all="ignore"):
+                results = folding.fold(op, [walk.constants[tensor] for tensor in reads])
+        except TypeError as error:
+            raise RefusalError("computes with a type of numbers that has no such operation") from error
         if results is None:
             raise RefusalError("of constants it is not computed here")
         walk.constants.update(zip(node.outputs, results, strict=False))
