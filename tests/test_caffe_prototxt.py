@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from zoo.errors import FileFormatError, SpecError, UnsupportedError, ZooError
 from zoo.frameworks.caffe import CaffeNet, parse_prototxt, read_prototxt
-from zoo.layers import LRN, BatchNorm, Concat, Conv, Dense, Dropout, Input, Pool, Power, ReLU, Slice, Softmax
+from zoo.layers import LRN, BatchNorm, Concat, Constant, Conv, Dense, Dropout, Input, Pool, Power, ReLU, Slice, Softmax
 from zoo.wire.prototxt import Message, PrototxtError, Word, dumps, parse
 
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 dim: 12 dim: 12 } } }\n'
@@ -386,7 +386,7 @@ def branch(second: str) -> CaffeNet:
         ),
         (
             'name: "i" type: "Input" top: "i" input_param { shape { dim: 0 dim: 3 } }',
-            "the input 'i' must have positive sizes, got 0 x 3",
+            "the input 'i' must have 1 to 32 positive sizes, got 0 x 3",
         ),
         (
             'name: "c2" type: "Convolution" bottom: "c" top: "c2"'
@@ -448,21 +448,24 @@ def test_labels_are_no_inputs() -> None:
     net = branch("\n".join([label, column, *losses]))
     assert [source.name for source in net.spec.inputs] == ["data"]
     assert [note.partition(",")[0] for note in net.notes] == [
-        "the input 'y' has one number an image",
+        "the input 'y' is read in training alone",
         "the input 'z' is read in training alone",
     ]
-    with pytest.raises(FileFormatError, match="reads 'y', a label"):
-        branch(f'{label}\nname: "r" type: "ReLU" bottom: "y" top: "r"')
+    read = branch(f'{label}\nname: "r" type: "ReLU" bottom: "y" top: "r"').spec
+    assert [(source.name, source.shape) for source in read.inputs] == [("data", (4, 12, 12)), ("y", ())]
 
 
 def test_dummy_data_of_several_tops() -> None:
-    shapes = "shape { dim: 1 dim: 3 dim: 6 dim: 8 } shape { dim: 1 dim: 2 }"
+    """Constants where something else feeds the network; what is drawn at random stands for data."""
+    shapes = "shape { dim: 1 dim: 3 dim: 6 dim: 8 } shape { dim: 1 dim: 2 } "
+    shapes += 'data_filler { type: "gaussian" } data_filler { value: 3 }'
     net = layers(
         f'name: "both" type: "DummyData" top: "a" top: "b" dummy_data_param {{ {shapes} }}',
         'name: "r" type: "ReLU" bottom: "a" top: "r"',
         'name: "t" type: "TanH" bottom: "b" top: "t"',
     )
-    assert [(source.name, source.shape) for source in net.spec.inputs[1:]] == [("a", (3, 6, 8)), ("b", (2,))]
+    assert [(source.name, source.shape) for source in net.spec.inputs[1:]] == [("a", (3, 6, 8))]
+    assert net.spec.layer("b") == Constant(name="b", inputs=("data",), shape=(2,), value=3.0)
 
 
 def test_a_layer_of_another_stage_is_named_where_it_is_missed() -> None:

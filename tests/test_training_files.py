@@ -22,7 +22,7 @@ from zoo.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
     save_model,
-    write_safetensors,
+    write_file,
 )
 from zoo.training.journal import COLUMNS, Journal, read_metrics
 from zoo.training.optimiser import Progress
@@ -68,7 +68,7 @@ def test_a_checkpoint_whose_state_is_none_is_refused_in_one_line(tmp_path: Path,
     path = tmp_path / "c.safetensors"
     both = tensors | {f"velocity/{name}": tensor for name, tensor in tensors.items()}
     metadata = {METADATA_KEY: dumps(spec), "training": state}
-    write_safetensors(path, both, metadata | {"checksum": checksum(both, metadata)})
+    write_file(path, both, metadata | {"checksum": checksum(both, metadata)})
     with pytest.raises(FileFormatError, match="its state of training is none"):
         load_checkpoint(path, spec)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias, assert_never
+from math import prod
+from typing import TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -21,8 +22,6 @@ from converters.weights import Array
 from zoo import reference as oracle
 from zoo.layers import (
     LRN,
-    MVN,
-    ArgMax,
     Axpy,
     BatchNorm,
     Bias,
@@ -37,9 +36,9 @@ from zoo.layers import (
     Interp,
     Layer,
     ModelSpec,
-    Normalize,
     Permute,
     Pool,
+    PoolMask,
     Power,
     PReLU,
     Reduction,
@@ -55,6 +54,7 @@ from zoo.layers import (
     Tile,
     Unary,
 )
+from zoo.shapes import activation_shapes
 
 # Deviations of the noise: as small as a normalised picture and, where a layer only scales, larger than any activation
 # that a clip may have been made for.
@@ -135,10 +135,10 @@ def bench(
 
 def ranges_of(spec: ModelSpec) -> dict[str, Range]:
     """Activation -> the smallest and the largest number that it can hold, whatever is fed."""
-    wiring, found = spec.wiring(), dict[str, Range]()
+    wiring, shapes, found = spec.wiring(), activation_shapes(spec), dict[str, Range]()
     for layer in spec.layers:
         reads = [found.get(name, _ANY) for name in wiring[layer.name]]
-        low, high = min(low for low, _ in reads), max(high for _, high in reads)
+        low, high = min((low for low, _ in reads), default=-np.inf), max((high for _, high in reads), default=np.inf)
         match layer:
             case ReLU(negative_slope=0.0):
                 found[layer.name] = (0.0, max(high, 0.0))
@@ -162,6 +162,8 @@ def ranges_of(spec: ModelSpec) -> dict[str, Range]:
                 | Eltwise(operation="max")
             ):
                 found[layer.name] = (low, high)
+            case PoolMask():
+                found[layer.name] = (0.0, float(prod(shapes[wiring[layer.name][0]][1:]) - 1))
             case LRN() if low >= 0:
                 found[layer.name] = (0.0, np.inf)
             case _:
@@ -269,10 +271,8 @@ def _bound(
             return oracle.apply(layer, sizes, {})
         case Softmax():
             return sizes[0].max(axis=layer.axis, keepdims=True, initial=0.0)
-        case ArgMax() | Normalize() | MVN() | Unary() | Power() | Sigmoid() | TanH() | BatchNorm():
-            return _layer_peak(y)
         case _:
-            assert_never(layer)
+            return _layer_peak(y)
 
 
 def _channel_peak(y: Array) -> Array:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -49,7 +49,9 @@ class PyTorchLearner:
         self._check_alike()
         network.load({name: torch.from_numpy(value) for name, value in weights.items()})
         # Channels last: pooling, the first convolution and ReLUs are much faster so, the rest as fast.
-        self.network: PlacedNetwork = cast(Any, network).to(device, memory_format=torch.channels_last)
+        self.network: PlacedNetwork = network.to(  # pyright: ignore[reportCallIssue]  # documented, but not declared
+            device, memory_format=torch.channels_last
+        )
         self._freeze()
         self.momentum = Momentum(self.network.canonical_parameters(), job.recipe)
         for name, velocity in velocities.items():

@@ -23,14 +23,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 
 from zoo.errors import FileFormatError, said
 from zoo.philox import generator
 from zoo.preprocess import RGBImage, decode_image, resize_short_side
-from zoo.training.checkpoint import write_safetensors
+from zoo.training.checkpoint import write_file
 from zoo.training.devices import cores
 from zoo.training.images import FolderImages, OnBroken, check_broken, digest
+from zoo.wire.safetensors import read_safetensors
 
 INDEX = "index.safetensors"
 # A hundred megabytes or so of photographs whose shorter side is 256.
@@ -112,12 +112,12 @@ def open_shards(folder: Path) -> ShardImages:
     """
     path = folder / INDEX
     try:
-        with safe_open(path, "numpy") as file:  # pyright: ignore[reportUnknownVariableType]
-            about = json.loads((file.metadata() or {})["shards"])
-            columns = {name: np.asarray(file.get_tensor(name)) for name in (*COLUMNS, "sizes")}
+        columns, metadata = read_safetensors(np.fromfile(path, np.uint8).data)
+        about = json.loads(metadata["shards"])
+        columns = {name: columns[name] for name in (*COLUMNS, "sizes")}
         classes, side = tuple(map(str, about["classes"])), int(about["side"])
         _check_index(columns, len(classes))
-    except (OSError, SafetensorError, ValueError, TypeError, LookupError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise FileFormatError(path, f"damaged index of shards ({said(error)}); pack the images again") from error
     for number, size in enumerate(columns.pop("sizes").tolist()):
         shard = folder / _name(number)
@@ -196,7 +196,7 @@ def pack(
     columns = dict(zip(COLUMNS, np.array(sorted(rows), np.int64).T[1:], strict=True))
     table = {name: column.astype(COLUMNS[name]) for name, column in columns.items()}
     about = json.dumps({"classes": images.classes, "side": side})
-    write_safetensors(folder / INDEX, table | {"sizes": np.array(sizes, np.int64)}, {"shards": about})
+    write_file(folder / INDEX, table | {"sizes": np.array(sizes, np.int64)}, {"shards": about})
     return Packed(images=len(rows), shards=len(sizes), broken=tuple(broken))
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from zoo.training.masks import keep_mask
 from zoo.training.optimiser import Progress
 from zoo.training.towers import Placement, Step, plan, trunk
 
-tf: Any = cast(Any, slim_runtime).tf
+tf: Any = slim_runtime.tf
 timeline: Any = import_module("tensorflow.python.client.timeline")
 
 # The variable scope of the velocities, around that of the network.

@@ -6,7 +6,7 @@ Placement is derived from the spec, layer by layer (2012 paper, s3.2 and 3.5; Kr
 * an ungrouped convolution or a dense layer first gathers the other devices' channels, then computes its own share of
   the outputs;
 * an LRN across towers receives the ``size // 2`` channels next to its own;
-* what cannot be dealt out evenly is computed by every device.
+* what cannot be dealt out evenly, or is not told to work channel by channel, is computed by every device.
 
 The plan is data: `zoo.training.placed` runs it, and the single-device model knows nothing of devices.
 
@@ -18,48 +18,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal, TypeAlias, assert_never, get_args
+from typing import Literal, TypeAlias, get_args
 
+from zoo import layers
 from zoo.axes import axis_index
+from zoo.batches import kept_from
 from zoo.errors import UnsupportedError, ZooError
-from zoo.layers import (
-    LRN,
-    MVN,
-    ArgMax,
-    Axpy,
-    BatchNorm,
-    Bias,
-    Concat,
-    Conv,
-    Crop,
-    Deconv,
-    Dense,
-    Dropout,
-    Eltwise,
-    Flatten,
-    Interp,
-    Layer,
-    ModelSpec,
-    Normalize,
-    Permute,
-    Pool,
-    Power,
-    PReLU,
-    Reduction,
-    ReLU,
-    Reshape,
-    Scale,
-    Shape,
-    Shuffle,
-    Sigmoid,
-    Slice,
-    Softmax,
-    TanH,
-    Tile,
-    Unary,
-)
+from zoo.layers import LRN, Conv, Dense, Layer, ModelSpec, Shape, Softmax
 from zoo.parameters import layer_parameters
-from zoo.shapes import activation_shapes
+from zoo.shapes import activation_shapes, output_shape
 
 Parallel: TypeAlias = Literal["towers", "data", "hybrid"]
 # How an activation lies on the devices that share a network: the same on all, by channels (axis 1), or by images.
@@ -192,11 +159,11 @@ def _part(shape: Shape, placement: Placement, parts: int) -> Shape:
 
 def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts: int) -> _Share:
     everyone = _Share(layer, "whole", "whole")
-    if isinstance(layer, BatchNorm):
+    if isinstance(layer, layers.BatchNorm):
         raise UnsupportedError(f"layer {layer.name!r}: training learns no BatchNorm statistics; train without it")
     if parts == 1:
         return everyone
-    same = have[0] if len(set(have)) == 1 else "whole"
+    same: Placement = have[0] if len(set(have)) == 1 else "whole"
     local = _Share(layer, same, same)
     match layer:
         case Dense():
@@ -204,33 +171,39 @@ def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts
             if axis > 1 or layer.out_features % parts:
                 return everyone
             return _Share(replace(layer, out_features=layer.out_features // parts), "whole", "channels", is_cut=True)
-        case Conv():
-            return local if same == "batch" else _conv_share(layer, parts)
-        case LRN():
-            return _lrn_share(layer, shapes[0], parts) if same == "channels" else local
-        case Pool() | ReLU() | Sigmoid() | TanH() | Power() | Unary() | Dropout() | Flatten():
-            return local
-        case Softmax() | Concat() | Slice():
+        case Softmax() | layers.Concat() | layers.Slice():
             # Along channels (or the batch) it needs all of them.
             apart = axis_index(layer.name, layer.axis, shapes[0]) == {"channels": 1, "batch": 0, "whole": -1}[same]
             return everyone if apart else local
-        case Eltwise():
-            return local
-        case Interp() | Reduction() | ArgMax() | Normalize() | Crop() | Shuffle() | Axpy():
-            return everyone if same == "channels" else local
-        case Deconv() | MVN() | Reshape() | Permute() | Tile():
-            return everyone if same == "channels" else local
-        case PReLU():
-            if same != "channels":
-                return local
-            return everyone if layer.shared else _Share(layer, "channels", "channels", is_cut=True)
-        case Scale() | Bias():
-            if same != "channels":
-                return local
-            over_channels = len(have) == 1 and axis_index(layer.name, layer.axis, shapes[0]) == 1 and layer.num_axes
-            return _Share(layer, "channels", "channels", is_cut=True) if over_channels else everyone
+        case Conv() if same != "batch":
+            return _conv_share(layer, parts)
+        case _ if same == "batch" and _mixes_the_batch(layer, shapes):
+            return everyone
         case _:
-            assert_never(layer)
+            return _channels_share(layer, shapes, parts) if same == "channels" else local
+
+
+def _mixes_the_batch(layer: Layer, shapes: list[Shape]) -> bool:
+    return kept_from(layer, shapes, output_shape(layer, shapes)) != 0
+
+
+def _channels_share(layer: Layer, shapes: list[Shape], parts: int) -> _Share:
+    """Of a layer whose inputs all lie by channels; what is not told to work channel by channel reads the whole."""
+    local, everyone = _Share(layer, "channels", "channels"), _Share(layer, "whole", "whole")
+    cut = replace(local, is_cut=True)
+    match layer:
+        case LRN():
+            return _lrn_share(layer, shapes[0], parts)
+        case layers.Pool() | layers.Flatten() | layers.Eltwise() | layers.Dropout() | layers.Power() | layers.Unary():
+            return local
+        case layers.ReLU() | layers.Sigmoid() | layers.TanH():
+            return local
+        case layers.PReLU(shared=False):
+            return cut
+        case layers.Scale() | layers.Bias() if len(shapes) == 1 and layer.num_axes:
+            return cut if axis_index(layer.name, layer.axis, shapes[0]) == 1 else everyone
+        case _:
+            return everyone
 
 
 def _conv_share(layer: Conv, parts: int) -> _Share:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FunctionType
 
 from torch import nn
 
 from zoo import registry
 from zoo.axes import shape_text
-from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
 from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.network import attribute_names, identifier, parameter_names, tied_keys
@@ -22,8 +23,8 @@ from zoo.shapes import activation_shapes
 def source_text(spec: ModelSpec) -> str:
     """The Python source of the network."""
     calls, attributes, shapes = network_calls(spec), attribute_names(spec), activation_shapes(spec)
-    helpers = sorted({made.make for made in calls.values() if made.make.__module__ == modules.__name__}, key=_line)
-    body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in helpers)
+    helpers = sorted({made.make for made in calls.values() if made.own}, key=_place)
+    body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in [*helpers, *_functions(helpers)])
     imports = (
         ["import math\n"] * ("math." in body) + ["import torch"] * ("torch." in body) + ["from torch import Tensor, nn"]
     )
@@ -36,7 +37,7 @@ def source_text(spec: ModelSpec) -> str:
         "from __future__ import annotations\n",
         *imports,
         f"{body}\n",
-        f"class {_class_name(spec.name)}(nn.Module):",
+        f"class {_class_name(spec.name, {helper.__name__ for helper in helpers})}(nn.Module):",
         '    """Comments give the output of each layer, without the batch axis."""\n',
         "    def __init__(self) -> None:",
         "        super().__init__()",
@@ -53,6 +54,17 @@ def source_text(spec: ModelSpec) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _functions(helpers: Sequence[type[nn.Module]]) -> list[FunctionType]:
+    """The functions beside our modules that these call."""
+    found = dict[str, FunctionType]()
+    for helper in helpers:
+        beside, text = inspect.getmodule(helper), inspect.getsource(helper)
+        for name, function in inspect.getmembers(beside, inspect.isfunction):
+            if function.__module__ == helper.__module__ and re.search(rf"\b{name}\(", text):
+                found[name] = function
+    return [found[name] for name in sorted(found)]
+
+
 def _initial_lines(spec: ModelSpec) -> list[str]:
     recipe, names, made = registry.recipe(spec), parameter_names(spec), starts(spec)
     said = f"        # Initial values: the recipe {recipe.name} ({_text(recipe.source)})"
@@ -63,7 +75,7 @@ def _initial_lines(spec: ModelSpec) -> list[str]:
 
 def _forward_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mapping[str, str]) -> list[str]:
     # A chain is written with one variable, anything else with one an activation.
-    before = [spec.inputs[0].name, *calls]
+    before = [*(source.name for source in spec.inputs[:1]), *calls]
     chain = all(names == (name,) for name, names in zip(before, spec.wiring().values(), strict=False))
     variables = {name: "x" if chain and name in calls else python for name, python in attributes.items()}
     lines = [
@@ -73,14 +85,14 @@ def _forward_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mappi
     return [*lines, f"        return {', '.join(variables[name] for name in spec.outputs)}"]
 
 
-def _class_name(name: str) -> str:
+def _class_name(name: str, taken: set[str]) -> str:
     words = "".join(word[:1].upper() + word[1:] for word in identifier(name).split("_"))
     own = identifier(words.replace("Alexnet", "AlexNet"))
-    return f"{own}Network" if own == "Tensor" or hasattr(modules, own) else own  # leave the helpers their names
+    return f"{own}Network" if own in {"Tensor", *taken} else own
 
 
-def _line(helper: type[nn.Module]) -> int:
-    return inspect.getsourcelines(helper)[1]
+def _place(helper: type[nn.Module]) -> tuple[str, int]:
+    return helper.__module__, inspect.getsourcelines(helper)[1]
 
 
 def _text(text: str) -> str:
