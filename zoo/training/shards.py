@@ -30,7 +30,6 @@ from zoo.preprocess import RGBImage, decode_image, resize_short_side
 from zoo.training.checkpoint import write_file
 from zoo.training.devices import cores
 from zoo.training.images import FolderImages, OnBroken, check_broken, digest
-from zoo.wire.mapped import mapped
 from zoo.wire.safetensors import read_safetensors
 
 INDEX = "index.safetensors"
@@ -113,8 +112,9 @@ def open_shards(folder: Path) -> ShardImages:
     """
     path = folder / INDEX
     try:
-        tensors, metadata = read_safetensors(mapped(path))
-        about, columns = json.loads(metadata["shards"]), {name: tensors[name] for name in (*COLUMNS, "sizes")}
+        columns, metadata = read_safetensors(np.fromfile(path, np.uint8).data)
+        about = json.loads(metadata["shards"])
+        columns = {name: columns[name] for name in (*COLUMNS, "sizes")}
         classes, side = tuple(map(str, about["classes"])), int(about["side"])
         _check_index(columns, len(classes))
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:

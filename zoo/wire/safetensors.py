@@ -11,7 +11,6 @@ import struct
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -42,7 +41,6 @@ _TYPES = {
     "U8": "<u1",
     "BOOL": "?",
 }
-_KINDS = {np.dtype(dtype): kind for kind, dtype in _TYPES.items()}
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
@@ -144,7 +142,7 @@ def write_safetensors(
     shapes: Mapping[str, Shape],
     numbers: Callable[[str], Array],
     metadata: Mapping[str, str],
-    types: Mapping[str, np.dtype[Any]] = MappingProxyType({}),
+    types: Mapping[str, np.dtype[Any]] | None = None,
 ) -> None:
     """Write tensors in the order of `shapes`.
 
@@ -157,8 +155,9 @@ def write_safetensors(
     """
     header, position = dict[str, Any]({_METADATA: dict(metadata)}), 0
     for name, shape in shapes.items():
-        kind = _KINDS[types.get(name, np.dtype(np.float32))]
-        end = position + np.dtype(_TYPES[kind]).itemsize * prod(shape)
+        dtype = (types or {}).get(name, np.dtype(_TYPES["F32"]))
+        end = position + dtype.itemsize * prod(shape)
+        kind = next(kind for kind, of_kind in _TYPES.items() if np.dtype(of_kind) == dtype)
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": (position, end)}
         position = end
     text = json.dumps(header, separators=(",", ":")).encode()
