@@ -147,16 +147,12 @@ def looks_back(graph: Any) -> None:
     """The ReLU's place is taken by a choice: its negative, where the network's input is loud."""
     node = next(node for node in graph.node if node.op_type == "Relu")
     at, source, result = list(graph.node).index(node), node.input[0], node.output[0]
-    branches = {
-        "then_branch": helper.make_node("Neg", [source], ["loud"]),
-        "else_branch": helper.make_node("Relu", [source], ["quiet"]),
-    }
-    bodies = {
-        name: helper.make_graph([inner], name, [], [onnx.ValueInfoProto(name=inner.output[0])])
-        for name, inner in branches.items()
-    }
+    loud, quiet = (
+        helper.make_graph([helper.make_node(operator, [source], ["y"])], operator, [], [onnx.ValueInfoProto(name="y")])
+        for operator in ("Neg", "Relu")
+    )
     graph.node.remove(node)
-    graph.node.insert(at, helper.make_node("If", ["is_loud"], [result], **bodies))
+    graph.node.insert(at, helper.make_node("If", ["is_loud"], [result], then_branch=loud, else_branch=quiet))
     graph.node.insert(at, helper.make_node("Greater", ["peak", store(graph, "limit", _FAR)], ["is_loud"]))
     graph.node.insert(at, helper.make_node("ReduceMax", ["data"], ["peak"], keepdims=0))
 

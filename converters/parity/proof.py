@@ -63,6 +63,12 @@ def silent(_: str) -> None:
     """Progress for nobody."""
 
 
+def checked_budget(budget: float) -> None:
+    """Raises `ZooError` where it is no largest error that could pass."""
+    if not 0 < budget < float("inf"):
+        raise ZooError(f"the budget must be a positive number, got {budget}")
+
+
 class Proof:
     """A reference computed once, and the subjects held against it, one after another.
 
@@ -83,8 +89,7 @@ class Proof:
         budget: float = DEFAULT_BUDGET,
         progress: Progress = silent,
     ) -> None:
-        if not 0 < budget < float("inf"):
-            raise ZooError(f"the budget must be a positive number, got {budget}")
+        checked_budget(budget)
         self.weights, self.spec = weights, weights.spec
         self.seed, self.budget, self.progress = seed, budget, progress
         self._started = time.perf_counter()
@@ -186,7 +191,7 @@ class Proof:
             outputs=gated.verdicts,
             layers=layers,
             top1=top1(self.spec, ran.activations, self.reference),
-            notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *(_unexercised(layers) if passed else ())),
+            notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *(unexercised(layers) if passed else ())),
         )
         if passed:
             return verdict
@@ -343,7 +348,7 @@ def _differs_alone(layer: LayerVerdict, budget: float) -> bool:
     return layer.local is None or layer.local > budget
 
 
-def _unexercised(layers: Collection[LayerVerdict]) -> tuple[str, ...]:
+def unexercised(layers: Collection[LayerVerdict]) -> tuple[str, ...]:
     """A warning of layers that were hardly asked."""
     few = [f"{layer.name} {layer.exercised:.0%}" for layer in layers if (layer.exercised or 1.0) < _ENOUGH]
     return (f"exercised in part only: {', '.join(few)} of inputs and parameters",) if few else ()
