@@ -6,6 +6,7 @@ import gc
 import hashlib
 import logging
 import platform
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,9 @@ from zoo.shapes import activation_shapes
 _LOG = logging.getLogger(__name__)
 
 Activations: TypeAlias = Mapping[str, Array]
+
+# An escape sequence of terminals (ECMA-48).
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 # A layer of whose inputs and parameters a smaller share took part is said.
 _ENOUGH = 0.99
@@ -355,7 +359,8 @@ def unexercised(layers: Collection[LayerVerdict]) -> tuple[str, ...]:
 
 
 def _told(trouble: Exception) -> str:
-    return f"{type(trouble).__name__}: {' '.join(str(trouble).split())[:300]}"
+    """In one line, without the codes that colour a terminal."""
+    return f"{type(trouble).__name__}: {' '.join(_COLOURS.sub('', str(trouble)).split())[:300]}"
 
 
 def _unavailable(name: str, reason: str, started: float) -> SubjectVerdict:
