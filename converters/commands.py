@@ -218,6 +218,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     form = None
     if options.report:
+        _check_not_read(options.report, options)
         check_target(options.report, force=options.force)
         form = report.report_form(options.report, options.report_format)
     elif options.report_format:
@@ -256,6 +257,13 @@ def _verify(options: argparse.Namespace) -> int:
         _write_text(options.report, report.render(result, form), force=options.force)
     _print(report.json_text(result) if options.json else report.text(result, colour=sys.stdout.isatty()))
     return result.exit_status
+
+
+def _check_not_read(target: Path, options: argparse.Namespace) -> None:
+    """Refuse a report in the place of what is judged; not even --force is meant so."""
+    read = [*options.subjects, options.prototxt, options.weights, *options.images]
+    if any(path and Path(path).exists() and target.exists() and target.samefile(path) for path in read):
+        raise ZooError(f"{target}: --report would replace a file that is read here; write the report elsewhere")
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -225,18 +225,13 @@ def _looked_back(graph: Graph) -> Iterator[Change]:
             yield Change(site=f"{node.output[0]}, {source}", at=(node.output[0],), edit=edit)
 
 
-@rule("batch size written in", "structure")
-def _batch(graph: Graph) -> Iterator[Change]:
-    for i, node, value in activations(graph):
-        yield Change(site=node.output[0], at=(node.output[0],), edit=behind(i, op("Reshape", list(value.shape))))
-
-
 @rule("operator that cannot run", "structure")
 def _impossible(graph: Graph) -> Iterator[Change]:
     tails = {"impossible Reshape": op("Reshape", [7, 11, 13]), "unknown operator": op("Frobnicate")}
     tails |= {"unknown domain": op("Frobnicate", domain="of.nobody"), "impossible axis": op("Softmax", axis=9)}
-    for i, node, _ in activations(graph):
-        for what, operator in tails.items():
+    for i, node, value in activations(graph):
+        written_in = {"a batch of two written in": op("Reshape", list(value.shape))}
+        for what, operator in (tails | written_in).items():
             yield Change(site=f"{node.output[0]}, {what}", at=(node.output[0],), edit=behind(i, operator))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
@@ -147,16 +148,12 @@ def looks_back(graph: Any) -> None:
     """The ReLU's place is taken by a choice: its negative, where the network's input is loud."""
     node = next(node for node in graph.node if node.op_type == "Relu")
     at, source, result = list(graph.node).index(node), node.input[0], node.output[0]
-    branches = {
-        "then_branch": helper.make_node("Neg", [source], ["loud"]),
-        "else_branch": helper.make_node("Relu", [source], ["quiet"]),
-    }
-    bodies = {
-        name: helper.make_graph([inner], name, [], [onnx.ValueInfoProto(name=inner.output[0])])
-        for name, inner in branches.items()
-    }
+    loud, quiet = (
+        helper.make_graph([helper.make_node(operator, [source], ["y"])], operator, [], [onnx.ValueInfoProto(name="y")])
+        for operator in ("Neg", "Relu")
+    )
     graph.node.remove(node)
-    graph.node.insert(at, helper.make_node("If", ["is_loud"], [result], **cast(Any, bodies)))
+    graph.node.insert(at, helper.make_node("If", ["is_loud"], [result], then_branch=loud, else_branch=quiet))
     graph.node.insert(at, helper.make_node("Greater", ["peak", store(graph, "limit", _FAR)], ["is_loud"]))
     graph.node.insert(at, helper.make_node("ReduceMax", ["data"], ["peak"], keepdims=0))
 
@@ -204,3 +201,52 @@ def test_gates_of_one_pixel_are_no_pictures(tmp_path: Path) -> None:
     )
     found = verdict(probe_weights(spec), tmp_path, lambda _: None)
     assert found.status == "passed", found.to_dict()
+
+
+def cast_to(kind: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", ["prob"], ["odd"], to=kind)
+
+
+ODD = {
+    "bfloat16": cast_to(onnx.TensorProto.BFLOAT16),
+    "text": cast_to(onnx.TensorProto.STRING),
+    "a sequence": helper.make_node("SequenceConstruct", ["prob", "prob"], ["odd"]),
+    "an optional tensor": helper.make_node("Optional", ["prob"], ["odd"]),
+}
+
+
+@pytest.mark.parametrize("names", [True, False], ids=["named", "stripped"])
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_tensor_of_numbers_is_left_alone_inside_and_fails_as_an_answer(
+    kind: str, names: bool, tmp_path: Path, chain: Weights
+) -> None:
+    def inside(graph: Any) -> None:
+        graph.node.append(ODD[kind])
+
+    def answer(graph: Any) -> None:
+        inside(graph)
+        graph.output[0].CopyFrom(onnx.ValueInfoProto(name="odd"))
+
+    def beside(graph: Any) -> None:
+        inside(graph)
+        graph.output.append(onnx.ValueInfoProto(name="odd"))
+
+    assert (found := verdict(chain, tmp_path, inside, names=names)).status == "passed", found.to_dict()
+    found = verdict(chain, tmp_path, answer, names=names)
+    assert found.status == "failed" and "is no tensor of numbers" in str(found.outputs[0].reason)
+    assert not any("drawn by chance" in note for note in found.notes)
+    found = verdict(chain, tmp_path, beside, names=names)
+    assert (found.status, found.first_failure) == ("failed", "odd")
+
+
+def test_a_graph_that_gives_no_number_is_not_called_random(tmp_path: Path, chain: Weights) -> None:
+    def change(graph: Any) -> None:
+        graph.node[-1].output[0] = "kept"
+        graph.node.append(helper.make_node("Sqrt", [store(graph, "minus", [[-1.0] * 5] * 2)], ["never"]))
+        graph.node.append(helper.make_node("Add", ["kept", "never"], ["prob"]))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = verdict(chain, tmp_path, change)
+    assert found.status == "failed"
+    assert not any("drawn by chance" in note for note in found.notes), found.notes

@@ -95,6 +95,8 @@ class OnnxGraph:
     def run(self, batches: Sequence[Mapping[str, Array]], rows: int, *, lean: bool = False) -> dict[str, Array]:
         """The graph's own outputs, the results of several batches as one of `rows` samples.
 
+        One that NumPy has no numbers for (a sequence, text, bfloat16) is an empty array of objects.
+
         Args:
             batches: as `feed` makes them.
             rows: the samples.
@@ -103,7 +105,8 @@ class OnnxGraph:
         Raises:
             ZooError: ONNX Runtime refuses it.
         """
-        return _joined(self._run(self._model, batches, lean=lean), batches, rows)
+        found = _joined(self._run(self._model, batches, lean=lean), batches, rows)
+        return {name: found.get(name, np.empty(0, object)) for name in self.outputs}
 
     def every_result(
         self, batches: Sequence[Mapping[str, Array]], rows: int, count: int | None = None

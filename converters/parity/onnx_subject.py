@@ -17,6 +17,9 @@ from zoo.errors import ZooError
 from zoo.layers import LRN, BatchNorm, Conv, Dense, Dropout, ModelSpec, Shape, Softmax
 from zoo.shapes import activation_shapes
 
+# What is wrong with an output that NumPy has no numbers for.
+_NO_NUMBERS = "is no tensor of numbers that can be compared (a sequence, an optional one, text, bfloat16)"
+
 
 @dataclass(kw_only=True)
 class GraphSubject:
@@ -56,7 +59,8 @@ class GraphSubject:
                 outputs = {name: values.get(name, value) for name, value in outputs.items()}  # one run is explained
             elif self._matched is None:
                 self._defects = self._by_size(inputs, rows, outputs, notes)
-            values = {**outputs, **values}  # of one run, as far as it goes: copies are told by their bits
+            # Of one run, as far as it goes: copies are told by their bits.
+            values = {name: value for name, value in outputs.items() if value.dtype != object} | values
         except ZooError as trouble:
             outputs, (values, stopped) = dict[str, Array](), self._as_far_as_it_goes(batches, rows)
             if not values:
@@ -155,7 +159,7 @@ class GraphSubject:
                 value=outputs[name],
                 layer=name if name in named else None,
                 channels_last=self.graph.channels_last({source.name: source.shape for source in self.ours.inputs}),
-                defect=self._defects.get(name),
+                defect=_NO_NUMBERS if outputs[name].dtype == object else self._defects.get(name),
             )
             for name in self.graph.outputs
             if name in outputs and name not in self.asked_for

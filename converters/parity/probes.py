@@ -19,6 +19,9 @@ from zoo.shapes import parameter_shapes
 # real pictures less their mean; with large ones a lost bias hides, so the other is not.
 PROBE_DEVIATIONS = (60.0, 1.0)
 
+# Of both, where many are fed.
+_ROUNDS = 8
+
 # Biases of about the size of the small probe's activations.
 _BIAS_DEVIATION = 0.5
 
@@ -70,6 +73,25 @@ def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tupl
         scale = np.asarray(deviations, np.float32).reshape(-1, *[1] * len(source.shape))
         inputs[source.name] = drawn * scale
     return inputs, tuple(f"probe N(0, {deviation:g}^2)" for deviation in deviations)
+
+
+def many_probes(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Sixteen samples, half of them noise and half nearly flat colours; as `probe_inputs` gives them.
+
+    For a subject whose layers cannot be asked one by one: fewer units are silent on all of these than on two probes.
+    """
+    deviations = np.tile(np.asarray(probe_deviations(spec), np.float32), _ROUNDS)
+    is_flat = np.arange(len(deviations)) >= len(deviations) // 2
+    inputs = dict[str, Array]()
+    for source in spec.inputs:
+        generator, rest = np.random.default_rng((seed, crc32(source.name.encode()), 2)), len(source.shape) - 1
+        drawn = generator.standard_normal((len(deviations), *source.shape), np.float32)
+        colours = generator.standard_normal((len(deviations), source.shape[0], *[1] * rest), np.float32)
+        drawn[is_flat] = 2 * colours[is_flat] + np.float32(0.2) * drawn[is_flat]
+        inputs[source.name] = drawn * deviations.reshape(-1, *[1] * len(source.shape))
+    means = np.where(is_flat, "a colour", "0")
+    told = (f"probe N({mean}, {deviation:g}^2)" for mean, deviation in zip(means, deviations, strict=True))
+    return inputs, tuple(told)
 
 
 def image_inputs(spec: ModelSpec, images: Sequence[Path]) -> dict[str, Array]:

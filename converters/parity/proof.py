@@ -6,6 +6,7 @@ import gc
 import hashlib
 import logging
 import platform
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,6 +50,9 @@ _LOG = logging.getLogger(__name__)
 
 Activations: TypeAlias = Mapping[str, Array]
 
+# An escape sequence of terminals (ECMA-48).
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
 # A layer of whose inputs and parameters a smaller share took part is said.
 _ENOUGH = 0.99
 
@@ -61,6 +65,12 @@ _PACKAGES = (
 
 def silent(_: str) -> None:
     """Progress for nobody."""
+
+
+def checked_budget(budget: float) -> None:
+    """Raises `ZooError` where it is no largest error that could pass."""
+    if not 0 < budget < float("inf"):
+        raise ZooError(f"the budget must be a positive number, got {budget}")
 
 
 class Proof:
@@ -83,8 +93,7 @@ class Proof:
         budget: float = DEFAULT_BUDGET,
         progress: Progress = silent,
     ) -> None:
-        if not 0 < budget < float("inf"):
-            raise ZooError(f"the budget must be a positive number, got {budget}")
+        checked_budget(budget)
         self.weights, self.spec = weights, weights.spec
         self.seed, self.budget, self.progress = seed, budget, progress
         self._started = time.perf_counter()
@@ -186,7 +195,7 @@ class Proof:
             outputs=gated.verdicts,
             layers=layers,
             top1=top1(self.spec, ran.activations, self.reference),
-            notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *(_unexercised(layers) if passed else ())),
+            notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *(unexercised(layers) if passed else ())),
         )
         if passed:
             return verdict
@@ -343,14 +352,15 @@ def _differs_alone(layer: LayerVerdict, budget: float) -> bool:
     return layer.local is None or layer.local > budget
 
 
-def _unexercised(layers: Collection[LayerVerdict]) -> tuple[str, ...]:
+def unexercised(layers: Collection[LayerVerdict]) -> tuple[str, ...]:
     """A warning of layers that were hardly asked."""
     few = [f"{layer.name} {layer.exercised:.0%}" for layer in layers if (layer.exercised or 1.0) < _ENOUGH]
     return (f"exercised in part only: {', '.join(few)} of inputs and parameters",) if few else ()
 
 
 def _told(trouble: Exception) -> str:
-    return f"{type(trouble).__name__}: {' '.join(str(trouble).split())[:300]}"
+    """In one line, without the codes that colour a terminal."""
+    return f"{type(trouble).__name__}: {' '.join(_COLOURS.sub('', str(trouble)).split())[:300]}"
 
 
 def _unavailable(name: str, reason: str, started: float) -> SubjectVerdict:

@@ -17,6 +17,18 @@ from zoo.errors import FileFormatError, UnknownNameError, said
 # its errors are raised as well.
 _FATAL = 4
 
+# The types of results that NumPy has numbers for.
+_NUMERIC = frozenset(
+    f"tensor({kind})"
+    for kind in (
+        "float",
+        "double",
+        "float16",
+        "bool",
+        *(f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64)),
+    )
+)
+
 # A file that is no model, a graph or an operator it cannot run, inputs that do not fit, and its own failures.
 _REFUSALS: tuple[type[Exception], ...] = (
     states.EPFail,
@@ -51,7 +63,7 @@ def run_batches(
     *,
     lean: bool = False,
 ) -> list[dict[str, Array]]:
-    """Output name -> array, for each batch; outputs that are no tensors (a sequence, say) are left out.
+    """Output name -> array, for each batch; what NumPy has no numbers for (a sequence, text, bfloat16) is left out.
 
     Args:
         model: a file or its bytes.
@@ -72,15 +84,13 @@ def run_batches(
     try:
         source = str(model) if isinstance(model, Path) else model
         session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
+        kinds = {output.name: output.type for output in session.get_outputs()}
+        names = [name for name, kind in kinds.items() if outputs or kind in _NUMERIC]
         for name in outputs or ():
             if name not in names:
                 raise UnknownNameError(f"output of {where}", name, names)
         wanted = list(outputs or names)
-        results = [cast("list[Any]", session.run(wanted, dict(inputs))) for inputs in batches]
+        results = [cast("list[Array]", session.run(wanted, dict(inputs)) if wanted else []) for inputs in batches]
     except _REFUSALS as error:
         raise FileFormatError(where, f"ONNX Runtime refuses it: {said(error)}") from error
-    return [
-        {name: array for name, array in zip(wanted, found, strict=True) if isinstance(array, np.ndarray)}
-        for found in results
-    ]
+    return [dict(zip(wanted, arrays, strict=True)) for arrays in results]

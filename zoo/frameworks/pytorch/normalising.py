@@ -92,7 +92,8 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, kept."""
-        norm = ((x * x).sum(self.axes, keepdim=True) + self.eps).sqrt()
+        # torch.onnx leaves out what is added if it is nearly 0, as an eps is; a power of two costs no digit.
+        norm = ((x * x).sum(self.axes, keepdim=True) * 2.0**20 + self.eps * 2.0**20).sqrt() / 2.0**10
         return self.weight.reshape(self.weight.shape + self.trailing) * (x / norm)
 
 
