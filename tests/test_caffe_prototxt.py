@@ -479,3 +479,20 @@ def test_a_layer_of_another_stage_is_named_where_it_is_missed() -> None:
 def test_weights_in_the_text_are_refused() -> None:
     with pytest.raises(FileFormatError, match="holds blobs, weights written as text"):
         branch('name: "b" type: "Bias" bottom: "c" top: "b" blobs { shape { dim: 4 } data: [1, 2, 3, 4] }')
+
+
+def test_stages_and_sizes_may_be_given_beside_the_text() -> None:
+    text = """
+        layer { name: "d" type: "Data" top: "data" top: "label" data_param { source: "x" } }
+        layer { name: "r" type: "ReLU" bottom: "data" top: "r" include { stage: "deploy" } }
+        layer { name: "t" type: "TanH" bottom: "data" top: "t" include { not_stage: "deploy" } }"""
+    net = parse_prototxt(text, Path("net.prototxt"), stages=["deploy"], sizes={"data": (3, 6, 8)})
+    assert net.spec.inputs == (Input(name="data", shape=(3, 6, 8)),)
+    assert [layer.name for layer in net.spec.layers] == ["r"]
+    with pytest.raises(FileFormatError, match=r"give it with --input data=CxHxW"):
+        read(text)
+    with pytest.raises(FileFormatError, match="nothing feeds date"):
+        parse_prototxt(text, Path("net.prototxt"), sizes={"data": (3, 6, 8), "date": (1,)})
+    cropped = text.replace('data_param { source: "x" }', "transform_param { crop_size: 7 }")
+    with pytest.raises(FileFormatError, match="says 3 x 7 x 7 itself, not 3 x 6 x 8"):
+        parse_prototxt(cropped, Path("net.prototxt"), sizes={"data": (3, 6, 8)})
