@@ -142,6 +142,12 @@ def _node(message: Message) -> Node:
 def _refusal(node: Node) -> str:
     if node.type in _OMITTED | DATA | {"Input", "Split"}:
         return ""
+    if node.type == "Python":
+        written = node.message.message("python_param")
+        what = f"class {written.string('layer') or '?'} of module {written.string('module') or '?'}"
+        return (
+            f"{what} is Python code, which is not converted; cut the prototxt before it, and run it on what comes out"
+        )
     if node.type not in BY_TYPE:
         return "this type is not supported"
     return refusal(node.type, node.message, len(node.tops))
