@@ -512,7 +512,7 @@ def test_a_python_layer_is_refused_by_module_and_class() -> None:
         ('type: "Tile" bottom: "c" top: "x" tile_param { tiles: 2000000000 }', "are the limit"),
         ('type: "Interp" bottom: "c" top: "x" interp_param { zoom_factor: 100000 }', "are the limit"),
         (
-            'type: "Convolution" bottom: "c" bottom: "data" top: "x" convolution_param { num_output: 2 kernel_size: 1 }',
+            'type: "Convolution" bottom: "c" bottom: "data" top: "x" convolution_param { num_output: 2 }',
             "2 bottoms and 1 tops",
         ),
         (
