@@ -208,7 +208,8 @@ def _apart(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> dict[s
     for layer in spec.layers:
         owner = layer.name.removesuffix(_NORM)
         blobs = [loaded[name] for i in range(6) if (name := f"{owner}.{i}") in loaded]
-        if not isinstance(layer, BatchNorm) or owner == layer.name or len(blobs) not in _AFFINE:
+        is_whole = f"{layer.name}.0" in loaded  # as it is written here: two layers
+        if not isinstance(layer, BatchNorm) or owner == layer.name or len(blobs) not in _AFFINE or is_whole:
             continue
         found = {role: blobs[i].reshape(-1) for role, i in _AFFINE[len(blobs)].items()}
         if len(blobs) == 2:  # SegNet's: by the batch, so that nobody reads what is stored
