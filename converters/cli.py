@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,7 +61,9 @@ class _Completion(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         # Imported here: shtab is an extra, and only this flag needs it.
-        sys.stdout.write(import_module("converters.completion").script(parser, values))
+        from converters.completion import script
+
+        sys.stdout.write(script(parser, values))
         parser.exit()
 
 
@@ -353,7 +354,9 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
         gc.disable()  # it leaves no garbage
     with environment(_ENVIRONMENT.get(options.command, {})):
         # Imported here: `zoo --help` must not wait for numpy.
-        return import_module("converters.commands").COMMANDS[options.command](options)
+        from converters.commands import COMMANDS
+
+        return COMMANDS[options.command](options)
 
 
 class _Log(logging.Formatter):

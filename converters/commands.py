@@ -44,7 +44,7 @@ def _list(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from zoo import show
 
-    spec = registry.model(options.model)
+    spec = _model_or_file(options.model)
     if options.recipe:
         _print(registry.imported("zoo.recipe_file", "train").dumps(registry.recipe(spec)))
         return 0
@@ -56,7 +56,8 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(show.show_dict(spec))
     elif not options.svg:
-        _print("\n".join(filter(None, (show.show_text(spec), registry.remark(options.model)))))
+        told = registry.remark(options.model) if options.model in registry.models() else ""
+        _print("\n".join(filter(None, (show.show_text(spec), told))))
     return 0
 
 
@@ -75,8 +76,17 @@ def _info(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     from zoo.show import diff_text
 
-    _print(diff_text(registry.model(options.model), registry.model(options.other)))
+    _print(diff_text(_model_or_file(options.model), _model_or_file(options.other)))
     return 0
+
+
+def _model_or_file(name: str) -> ModelSpec:
+    """A family member, or the network that a file is taken for."""
+    if name in registry.models() or not Path(name).exists():
+        return registry.model(name)
+    from converters.convert import open_file
+
+    return open_file(Path(name)).network()
 
 
 def _write_text(path: Path, text: str, *, force: bool) -> None:
@@ -89,7 +99,7 @@ def _write_text(path: Path, text: str, *, force: bool) -> None:
 def _generate(options: argparse.Namespace) -> int:
     if (options.model is None) == (options.prototxt is None):
         raise ZooError("name a family member, or give --prototxt FILE; one of the two; see: zoo generate --help")
-    spec = _prototxt(options) or registry.model(options.model)
+    spec = _prototxt(options) or _model_or_file(options.model)
     if options.num_classes:
         spec = spec.with_num_classes(options.num_classes)
     framework = registry.framework(options.framework)

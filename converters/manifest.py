@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, fiel
 
 from converters.yaml_file import read_yaml
 from zoo import registry
-from zoo.errors import FileFormatError, UnknownNameError, ZooError
+from zoo.errors import FileFormatError, UnknownNameError, ZooError, one_line
 from zoo.layers import ModelSpec
 from zoo.layers import Preprocessing as Images
 
@@ -189,7 +189,7 @@ def load(path: Path = PATH) -> tuple[Entry, ...]:
 def _fault(data: Any, error: dict[str, Any]) -> str:
     """One pydantic error as ``entry 'x', field: what is wrong``."""
     place = list(error["loc"])
-    message = _one_line(error["msg"]).removeprefix("Value error, ")
+    message = one_line(error["msg"]).removeprefix("Value error, ")
     where = list[str]()
     if place[:1] == ["weights"] and len(place) > 1:
         item = data["weights"][place[1]]
@@ -199,10 +199,6 @@ def _fault(data: Any, error: dict[str, Any]) -> str:
     if place:
         where.append(".".join(map(str, place)))
     return f"{', '.join(where)}: {message}" if where else message
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
 
 
 @cache

@@ -7,10 +7,9 @@ import struct
 import zipfile
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
 
 from zoo.errors import FileFormatError
-from zoo.registry import imported
+from zoo.registry import optional
 from zoo.wire.mapped import mapped
 from zoo.wire.protobuf import BYTES, VARINT, fields
 from zoo.wire.safetensors import is_safetensors
@@ -83,7 +82,9 @@ def is_hdf5(path: Path) -> bool:
 
 def _in_hdf5(path: Path) -> str:
     try:
-        groups = cast(Any, imported("zoo.wire.hdf5", "keras")).top_names(path)
+        with optional("keras"):
+            from zoo.wire.hdf5 import top_names
+        groups = top_names(path)
     except ValueError as error:
         raise FileFormatError(path, str(error)) from error
     if {"learned_net", "history"} & groups:

@@ -129,6 +129,15 @@ def _stated(framework: str) -> Mapping[str, Any]:
     return facts("zoo.frameworks", framework)
 
 
+class Member(Protocol):
+    """What every file of ``zoo/specs`` offers.
+
+    It may state besides ``RECIPE``, how the network is trained, and ``REMARK``, what to tell readers of it.
+    """
+
+    SPEC: ModelSpec
+
+
 def models() -> list[str]:
     """The names of the family members."""
     return names("zoo.specs")
@@ -136,7 +145,7 @@ def models() -> list[str]:
 
 def model(name: str) -> ModelSpec:
     """The spec of a family member."""
-    return cast("ModelSpec", cast(Any, load("zoo.specs", name, "model")).SPEC)
+    return cast(Member, load("zoo.specs", name, "model")).SPEC
 
 
 def recipe(spec: ModelSpec) -> Recipe:
@@ -149,9 +158,9 @@ def recipe(spec: ModelSpec) -> Recipe:
     default, shapes = imported("zoo.recipe").DEFAULT, imported("zoo.shapes").parameter_shapes
     if spec.name not in models():
         return default
-    module = cast(Any, load("zoo.specs", spec.name, "model"))
-    same = list(shapes(module.SPEC)) == list(shapes(spec))
-    return cast("Recipe", getattr(module, "RECIPE", default)) if same else default
+    member = cast(Member, load("zoo.specs", spec.name, "model"))
+    same = list(shapes(member.SPEC)) == list(shapes(spec))
+    return cast("Recipe", getattr(member, "RECIPE", default)) if same else default
 
 
 def remark(name: str) -> str:

@@ -18,10 +18,9 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import caffe2onnx
@@ -207,11 +206,13 @@ def _pool_problem(layer: Pool, shape: Shape) -> str:
 
 
 @cache
-def _converter() -> Any:
-    """caffe2onnx's converter module, imported over our schema."""
+def _converter() -> tuple[ModuleType, ModuleType]:
+    """caffe2onnx's converter module, imported over our schema, and that schema."""
     _LOG.debug("caffe2onnx from %s", caffe2onnx.__file__)
-    sys.modules[_SCHEMA] = caffe_module(_SCHEMA)
-    return import_module("caffe2onnx.src.caffe2onnx")
+    sys.modules[_SCHEMA] = schema = caffe_module(_SCHEMA)
+    from caffe2onnx.src import caffe2onnx as converter
+
+    return converter, schema
 
 
 class _Blob:
@@ -226,7 +227,7 @@ class _Blob:
 
 def _converted(network: _Network) -> onnx.ModelProto:
     """caffe2onnx's own result, its large tensors filled in."""
-    converter, schema = _converter(), cast(Any, sys.modules[_SCHEMA])
+    converter, schema = _converter()
     text = Message().add("name", network.spec.name)
     text.add("layer", *(input_layer(source.name, source.shape, batch=1) for source in network.spec.inputs))
     first = _all_inputs(network)

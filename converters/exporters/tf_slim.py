@@ -22,7 +22,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from converters.weights import Array, Weights
-from zoo.errors import FileFormatError, UnsupportedError
+from zoo.errors import FileFormatError, UnsupportedError, said
 from zoo.frameworks.tf_slim import Table, identifier, sanitized, variables
 from zoo.frameworks.tf_slim.runtime import (
     assign,
@@ -175,10 +175,10 @@ def _file_errors() -> Generator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        said = re.search(r"; ([^;\n]+)$", error.message, re.MULTILINE)
-        if said is None:
+        told = re.search(r"; ([^;\n]+)$", error.message, re.MULTILINE)
+        if told is None:
             raise
-        raise OSError(errno.EIO, said[1]) from error
+        raise OSError(errno.EIO, told[1]) from error
 
 
 def export_saved_model(weights: Weights, folder: Path) -> None:
@@ -227,7 +227,7 @@ def run_frozen_graph(path: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -
             tf.import_graph_def(definition, name="")
             return _run(running, spec, inputs)
     except (KeyError, ValueError, OSError, DecodeError, tf.errors.OpError) as error:
-        raise FileFormatError(path, f"no frozen graph of {spec.name}: {_line(error)}") from error
+        raise FileFormatError(path, f"no frozen graph of {spec.name}: {said(error, 200)}") from error
 
 
 def run_saved_model(folder: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -237,7 +237,7 @@ def run_saved_model(folder: Path, spec: ModelSpec, inputs: Mapping[str, Array]) 
             tf.saved_model.loader.load(running, [tf.saved_model.tag_constants.SERVING], str(folder))
             return _run(running, spec, inputs)
     except (KeyError, ValueError, OSError, tf.errors.OpError) as error:
-        raise FileFormatError(folder, f"no SavedModel of {spec.name}: {_line(error)}") from error
+        raise FileFormatError(folder, f"no SavedModel of {spec.name}: {said(error, 200)}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,10 +299,6 @@ def _run(running: Any, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str
     }
     found = running.run({name: tensor(built.layers[name]) for name in built.layers}, feed)
     return {layer.name: to_canonical(found[layer.name], shapes[layer.name]) for layer in spec.layers}
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 @contextmanager

@@ -13,12 +13,11 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
 from converters.formats import NativeFile
-from converters.formats._caffe_saved import as_saved
+from converters.formats._caffe_saved import saved_otherwise
 from converters.sniff import is_hdf5
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
@@ -32,7 +31,7 @@ from zoo.frameworks.caffe import (
     with_images,
 )
 from zoo.layers import BatchNorm, ModelSpec, Shape
-from zoo.registry import imported
+from zoo.registry import optional
 from zoo.shapes import parameter_table
 from zoo.wire.caffemodel import StoredLayer, read_blob, read_layers
 from zoo.wire.mapped import mapped
@@ -78,7 +77,7 @@ def read(path: Path) -> NativeFile:
         tensors=tensors,
         spec=net.spec if net else None,
         as_loaded=partial(_loaded, path.name, tensors),
-        as_saved=partial(as_saved, layers),
+        unlike=partial(saved_otherwise, layers),
     )
 
 
@@ -120,7 +119,9 @@ def read_network(
 
 def _layers_of_hdf5(path: Path) -> list[StoredLayer]:
     """A snapshot with ``snapshot_format: HDF5``: ``data/<layer>/<blob>`` (net.cpp, `ToHDF5`)."""
-    found = cast(Any, imported("zoo.wire.hdf5", "keras")).read_hdf5(path, path.stat().st_size)
+    with optional("keras"):
+        from zoo.wire.hdf5 import read_hdf5
+    found = read_hdf5(path, path.stat().st_size)
     layers = dict[str, StoredLayer]()
     for where, array in found.arrays.items():
         root, _, rest = where.partition("/")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
@@ -100,22 +100,22 @@ def _shown(source: Any, inputs: Inputs) -> dict[str, Array]:
         )
     if inputs is None:
         raise TypeError("a module or function needs inputs to be run on")
-    result = _called(cast("Callable[..., Any]", source), inputs)
+    result = _called(source, inputs)
     return _shown(result, None) if isinstance(result, Mapping) else {_OUTPUT: _array(result)}
 
 
-def _called(source: Callable[..., Any], inputs: Mapping[str, Array] | Array) -> Any:
-    torch = cast(Any, sys.modules.get("torch"))
+def _called(source: Any, inputs: Mapping[str, Array] | Array) -> Any:
+    torch: Any = sys.modules.get("torch")
     if torch is None or not isinstance(source, torch.nn.Module):
         return source(inputs)
-    module, training = cast(Any, source), cast(Any, source).training
+    training = source.training
     arrays = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
-    module.eval()
+    source.eval()
     try:
         with torch.no_grad():
-            return module(*(torch.as_tensor(np.asarray(array, np.float32)) for array in arrays))
+            return source(*(torch.as_tensor(np.asarray(array, np.float32)) for array in arrays))
     finally:
-        module.train(training)
+        source.train(training)
 
 
 def _array(value: Any) -> Array:

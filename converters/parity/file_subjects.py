@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias
 
 from converters.convert import open_file, same_bits
 from converters.faults.case import Own
@@ -101,10 +101,10 @@ class FileSubject:
 
 def graph_feed(path: Path, ours: ModelSpec, asked_for: frozenset[str] = frozenset()) -> Feed:
     """An ONNX file, run as it is; of its outputs, some may only have been asked for, to see inside."""
-    graphs, made = (
-        cast(Any, registry.imported(f"converters.parity.{name}")) for name in ("onnx_graph", "onnx_subject")
-    )
-    return cast(Feed, made.GraphSubject(graph=graphs.OnnxGraph(path), ours=ours, asked_for=asked_for))
+    with registry.optional():
+        from converters.parity.onnx_graph import OnnxGraph
+        from converters.parity.onnx_subject import GraphSubject
+    return GraphSubject(graph=OnnxGraph(path), ours=ours, asked_for=asked_for)
 
 
 def layers_alone(
@@ -185,7 +185,9 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None) -> F
         return replace(opened, weights=file.fitted(spec))
     said = file.described
     try:
-        return replace(opened, weights=file.fitted(said or first.spec))
+        # That a graph is another network is what is to be found out, not a reason to refuse it.
+        own = said is None and file.format == "onnx"
+        return replace(opened, weights=file.as_network(first.spec) if own else file.fitted(said or first.spec))
     except (WeightsError, SpecError) as misfit:
         # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.
         # The first layer where that shows is what the user wants to know.

@@ -154,8 +154,8 @@ def match_tensors(
     values = {node.name: node.value for node in nodes if node.value is not None}
     shapes = {name: y.shape for name, y in right.items()}
     named = {name: name for name in shapes if name in values}
-    counted = [layer for layer in ours.layers if not isinstance(layer, Dropout)]
-    strange = 2 * sum(layer.name in named for layer in counted) < len(counted)
+    counted, theirs = [layer for layer in ours.layers if not isinstance(layer, Dropout)], {node.name for node in nodes}
+    strange = 2 * sum(layer.name in theirs for layer in counted) < len(counted)
 
     def fits(layer: str, tensor: str) -> bool:
         return (view := canonical_view(values[tensor], shapes[layer])) is not None and _equal(

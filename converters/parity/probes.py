@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any, cast
 from zlib import crc32
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec, Shape, Sigmoid, TanH, Unary
-from zoo.registry import load
+from zoo.registry import optional
 from zoo.shapes import parameter_shapes
 
 # Standard deviations of the two probes. With small activations every LRN looks like the identity, so one is as large as
@@ -75,9 +74,9 @@ def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tupl
 
 def image_inputs(spec: ModelSpec, images: Sequence[Path]) -> dict[str, Array]:
     """Pictures, prepared as the network's preprocessing says: a batch for its only input, N x C x H x W, float32."""
-    # Pillow is needed for pictures only.
-    preprocess = cast(Any, load("zoo", "preprocess", "module"))
-    batch = np.stack([cast(Array, preprocess.canonical_input(path, spec)) for path in images])
+    with optional():  # Pillow is needed for pictures only
+        from zoo.preprocess import canonical_input
+    batch = np.stack([canonical_input(path, spec) for path in images])
     return {spec.inputs[0].name: batch}
 
 

@@ -16,7 +16,7 @@ from zoo.layers.pooling import Pooling
 from zoo.layers.shaping import Constant, Shaping
 from zoo.layers.weighted import Conv, Dense, Weighted
 
-__all__ = ["Input", "Layer", "ModelSpec", "Names", "Preprocessing", "Tie"]
+__all__ = ["Input", "Layer", "ModelSpec", "Names", "Preprocessing", "Tie", "chained"]
 
 # The closed union: every consumer goes through the families, and a new kind is a type error in each of them.
 Layer: TypeAlias = Weighted | Pooling | Normalising | Pointwise | Shaping | Detecting
@@ -132,6 +132,17 @@ class ModelSpec:
     def with_input_size(self, size: int) -> ModelSpec:
         """This network for square images of another size."""
         return replace(self, inputs=tuple(replace(i, shape=(*i.shape[:-2], size, size)) for i in self.inputs))
+
+
+def chained(layers: Iterable[Layer], first: str) -> list[Layer]:
+    """Layers with the inputs left out that are just the layer before; before the first comes the input `first`."""
+    made, previous = list[Layer](), first
+    for layer in layers:
+        made.append(
+            replace(layer, inputs=()) if layer.inputs == (previous,) and not isinstance(layer, Constant) else layer
+        )
+        previous = layer.name
+    return made
 
 
 class Names:

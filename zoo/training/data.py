@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from zoo.errors import FileFormatError, ZooError
+from zoo.errors import FileFormatError, ZooError, said
 from zoo.layers import ModelSpec, Pair, Preprocessing
 from zoo.philox import generator
 from zoo.preprocess import FloatArray, RGBImage, centre_crop, crop, resize_short_side, ten_crop_pixels
@@ -215,7 +215,7 @@ def batches(
         "Iterable[Batch]",
         DataLoader(
             dataset,
-            batch_sampler=cast(Any, places),
+            batch_sampler=cast("Iterable[list[int]]", places),
             num_workers=workers,
             collate_fn=_collate,
             pin_memory=pinned,
@@ -227,7 +227,7 @@ def batches(
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise ZooError(f"a process that reads images died ({str(error).splitlines()[0]})") from error
+        raise ZooError(f"a process that reads images died ({said(error)})") from error
 
 
 def _collate(samples: list[_Sample]) -> Batch:

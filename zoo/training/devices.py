@@ -11,7 +11,7 @@ import socket
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import torch
 
@@ -138,6 +138,6 @@ def arithmetic(precision: Precision, device: torch.device) -> Any:
     if precision == "fp32":
         return torch.autocast(device.type, enabled=False)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
-    if device.type == "cuda" and precision == "bf16" and not cast(Any, torch.cuda).is_bf16_supported():
+    if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
         raise ZooError(f"--precision bf16: {torch.cuda.get_device_name(device)} has none; use fp16 or fp32")
     return torch.autocast(device.type, dtype=dtype)

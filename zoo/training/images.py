@@ -196,11 +196,11 @@ def open_pair(data: str | Path) -> tuple[Images, Images]:
 def _digits(part: Part) -> DigitImages:
     from sklearn.datasets import load_digits  # noqa: PLC0415 - only the demonstration needs scikit-learn
 
-    bunch = cast(Any, load_digits())
-    held_out = np.arange(len(bunch.target)) % 5 == 0
+    pixels, target = cast("tuple[NDArray[np.float64], NDArray[np.int64]]", load_digits(return_X_y=True))
+    held_out = np.arange(len(target)) % 5 == 0
     chosen = held_out if part == "val" else ~held_out
-    pixels = np.minimum(bunch.images[chosen] * 16, 255).astype(np.uint8)  # 0..16
-    return DigitImages(pixels, bunch.target[chosen].astype(np.int64))
+    images = np.minimum(pixels[chosen].reshape(-1, 8, 8) * 16, 255).astype(np.uint8)  # 0..16
+    return DigitImages(images, target[chosen].astype(np.int64))
 
 
 def fingerprint(train: Images, val: Images) -> dict[str, Any]:

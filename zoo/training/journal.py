@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import matplotlib
 
@@ -22,13 +22,13 @@ from tqdm import tqdm
 from zoo.errors import FileFormatError
 
 # The classes of these modules are made at run time, from messages.
-Event: Any = cast(Any, event_pb2).Event
-SessionLog: Any = cast(Any, event_pb2).SessionLog
-Summary: Any = cast(Any, summary_pb2).Summary
+Event: Any = vars(event_pb2)["Event"]
+SessionLog: Any = vars(event_pb2)["SessionLog"]
+Summary: Any = vars(summary_pb2)["Summary"]
 
 # One process draws the bar. The lock that tqdm makes by itself is a semaphore of the system: a device that is ended
 # leaves it behind, and Python warns of it under the message that says how to go on.
-cast(Any, tqdm).set_lock(threading.RLock())
+tqdm.set_lock(threading.RLock())
 
 COLUMNS: tuple[str, ...] = ("step", "epoch", "loss", "rate", "images_per_second", "val_loss", "val_top1", "val_top5")
 # Of a step's number.

@@ -26,7 +26,7 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -59,7 +59,9 @@ def train(options: TrainOptions) -> Path:
     with _interruptible(options):
         if options.framework == "tf_slim":
             # Its devices belong to one process. TensorFlow is loaded where it is used.
-            run(job, cast(Any, registry.imported("zoo.training.tf_slim")).TFSlimLearner(job))
+            with registry.optional():
+                from zoo.training.tf_slim import TFSlimLearner
+            run(job, TFSlimLearner(job))
         elif started or options.devices == 1:
             _as_one_of(job)
         else:

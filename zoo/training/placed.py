@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -87,7 +87,7 @@ class PlacedNetwork(nn.Module):
         for i, (step, made) in enumerate(zip(self.steps, self.calls, strict=True)):
             if isinstance(step.layer, LRN):
                 self.layers[i] = made.module()
-        self.compute = cast(Any, torch.compile(self.compute))
+        self.compute = torch.compile(self.compute)
 
     def compute(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
         """`forward` with the masks at hand: dropout layer -> what it keeps; one that is left out drops nothing."""
@@ -232,7 +232,8 @@ def summing(network: PlacedNetwork, row: Row) -> nn.Module:
     if dealt:
         names = {id(parameter): name for name, parameter in network.named_parameters()}
         left_out = [names[id(p)] for name, p in network.canonical_parameters().items() if name not in dealt]
-        ignore = cast(Any, DistributedDataParallel)._set_params_and_buffers_to_ignore_for_model
+        # How torch's own FSDP leaves parameters to others.
+        ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model  # pyright: ignore[reportPrivateUsage]
         ignore(network, left_out)
     # Every device has loaded the same numbers: nothing needs to be sent at the start.
     wrapped = DistributedDataParallel(network, process_group=group, gradient_as_bucket_view=True, init_sync=False)
@@ -244,5 +245,6 @@ def summing(network: PlacedNetwork, row: Row) -> nn.Module:
 def _sum(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     size, buffer = dist.get_world_size(group), bucket.buffer()
     sent.add(buffer, 2 * (size - 1) / size)
-    work = cast(Any, dist.all_reduce(buffer, group=group, async_op=True))
+    work = dist.all_reduce(buffer, group=group, async_op=True)
+    assert work is not None  # asked for, and this device is of the group
     return work.get_future().then(lambda done: done.value()[0])

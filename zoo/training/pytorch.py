@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -42,7 +40,9 @@ class PyTorchLearner:
         self._check_alike()
         network.load({name: torch.from_numpy(value) for name, value in weights.items()})
         # Channels last: pooling, the first convolution and ReLUs are much faster so, the rest as fast.
-        self.network: PlacedNetwork = cast(Any, network).to(device, memory_format=torch.channels_last)
+        self.network: PlacedNetwork = network.to(  # pyright: ignore[reportCallIssue]  # documented, but not declared
+            device, memory_format=torch.channels_last
+        )
         self._freeze()
         self.momentum = Momentum(self.network.canonical_parameters(), job.recipe)
         for name, velocity in velocities.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from zoo.training.masks import keep_mask
 from zoo.training.optimiser import Progress
 from zoo.training.towers import Placement, Step, plan, trunk
 
-tf: Any = cast(Any, slim_runtime).tf
+tf: Any = slim_runtime.tf
 
 # The variable scope of the velocities, around that of the network.
 _VELOCITY = "velocity/"

@@ -30,14 +30,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import log, prod
 from pathlib import Path
-from typing import Any, cast
 
 import cv2
 import numpy as np
 
 from zoo.arrays import Array
 from zoo.axes import axis_index
-from zoo.errors import UnsupportedError
+from zoo.errors import UnsupportedError, said
 from zoo.frameworks.caffe.lower import Lowered, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
 from zoo.layers import (
@@ -151,14 +150,13 @@ def _run(name: str, text: bytes, model: Array, inputs: Mapping[str, Array], name
     """The results of layers, by their names."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its errors reach the user as ours
     try:
-        net = cast(Any, cv2.dnn).readNetFromCaffe(np.frombuffer(text, np.uint8), model)
+        net = cv2.dnn.readNetFromCaffe(np.frombuffer(text, np.uint8), model)
         net.enableWinograd(False)  # faster, but it rounds in more places than Caffe does
         for source, batch in inputs.items():
             net.setInput(np.ascontiguousarray(batch, np.float32), source)
         return [np.asarray(output) for output in net.forward(names)]
     except cv2.error as error:
-        reason = str(cast(Any, error).err or error).replace("\n", " ")
-        raise UnsupportedError(f"{name}: {VERSION} cannot run this network: {reason}") from error
+        raise UnsupportedError(f"{name}: {VERSION} cannot run this network: {error.err or said(error)}") from error
 
 
 def _network(spec: ModelSpec, weights: Mapping[str, Array], batches: Mapping[str, int]) -> tuple[str, Array]:

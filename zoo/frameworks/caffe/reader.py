@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.batches import by_zero
@@ -14,7 +14,7 @@ from zoo.frameworks.caffe.schema import check, check_own
 from zoo.frameworks.caffe.sharing import FACTOR
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, refusal
 from zoo.frameworks.caffe.walk import Given, Node, Walk
-from zoo.layers import BatchNorm, Constant, Layer, ModelSpec, Names, Reshape, Shape, Slice
+from zoo.layers import BatchNorm, Constant, Layer, ModelSpec, Names, Reshape, Shape, Slice, chained
 from zoo.parameters import layer_parameters
 from zoo.shapes import activation_shapes
 from zoo.wire.caffemodel import V1_TYPES
@@ -105,7 +105,7 @@ def read_net(net: Message, name: str, title: str, given: Given | None = None) ->
         raise PrototxtError(1, _NO_NETWORK)
     _drop_silenced(walk)
     _drop_labels(walk)
-    layers = _chained(walk.layers, walk.inputs[0].name if walk.inputs else "")
+    layers = chained(walk.layers, walk.inputs[0].name if walk.inputs else "")
     spec = ModelSpec(
         name=net.string("name") or name,
         title=title,
@@ -316,12 +316,3 @@ def _drop_labels(walk: Walk) -> None:
             walk.notes.append(f"the input {label.name!r} is read in training alone, a label: left out")
     idle = walk.for_training - read
     walk.layers = [layer for layer in walk.layers if not (isinstance(layer, Constant) and layer.name in idle)]
-
-
-def _chained(layers: list[Layer], first: str) -> list[Layer]:
-    """The layers with the inputs left out that are just the layer before."""
-    previous = [first, *(layer.name for layer in layers)]
-    return [
-        replace(layer, inputs=()) if layer.inputs == (before,) and not isinstance(layer, Constant) else layer
-        for layer, before in zip(layers, previous, strict=False)
-    ]

@@ -25,12 +25,13 @@ def graph(spec: ModelSpec, *, opset: int = OPSET, every_activation: bool = False
 
     Args:
         spec: the network.
-        opset: the operator set, 13 to 22.
+        opset: the operator set, 7 to 28.
         every_activation: make every layer an output, not the network's own outputs alone.
         fast_lrn: write LRN as elementary operators that ONNX Runtime runs faster than its ``LRN``; the same function.
 
     Raises:
-        UnsupportedError: another operator set, or two things that ONNX would have to call by one name.
+        UnsupportedError: another operator set, one that lacks what a layer needs, or two things that ONNX would have
+            to call by one name.
     """
     if opset not in IR_VERSIONS:
         known = f"{min(IR_VERSIONS)} to {max(IR_VERSIONS)}"

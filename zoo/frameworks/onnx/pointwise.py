@@ -49,7 +49,10 @@ def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shap
         case Power():
             _power(g, layer, x)
         case Dropout():
-            g.last(layer, "Dropout", x, g.floats(layer, "ratio", layer.ratio))
+            if g.opset < 12:
+                g.last(layer, "Dropout", x, ratio=float(layer.ratio))
+            else:
+                g.last(layer, "Dropout", x, g.floats(layer, "ratio", layer.ratio))
         case Eltwise():
             _eltwise(g, layer, inputs)
         case Scale():
@@ -77,6 +80,7 @@ def _unary(g: Builder, layer: Unary, x: str) -> None:
             g.last(layer, "Softplus", x)
         case "clip", (low, high):
             # ONNX leaves open what Clip makes of NaN, and gives max where min is the greater.
+            g.needs(layer, 9, "Where")
             least = g.floats(layer, "min", low)
             capped = g.step(layer, "capped", "Min", x, g.floats(layer, "max", high))
             g.last(layer, "Where", g.step(layer, "inside", "Greater", capped, least), capped, least)

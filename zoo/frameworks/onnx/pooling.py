@@ -21,8 +21,10 @@ def add(g: Builder, layer: Pooling, inputs: tuple[str, ...], shapes: list[Shape]
         case Pool():
             _pool(g, layer, x, source)
         case PoolMask():
+            g.needs(layer, 13, "its operators in these forms")
             _pool_mask(g, layer, x, source)
         case Unpool():
+            g.needs(layer, 13, "its operators in these forms")
             _unpool(g, layer, inputs, source, shape)
         case Interp():
             _interp(g, layer, x, source)
@@ -35,16 +37,18 @@ def add(g: Builder, layer: Pooling, inputs: tuple[str, ...], shapes: list[Shape]
 
 
 def _interp(g: Builder, layer: Interp, x: str, source: Shape) -> None:
+    g.needs(layer, 11, "a bilinear Resize with aligned corners")
     height, width = interp_size(layer, source)
     if layer.pad_beg or layer.pad_end:
-        begin = g.integers(layer, "begin", -layer.pad_beg, -layer.pad_beg)
-        end = g.integers(layer, "end", source[1] + layer.pad_end, source[2] + layer.pad_end)
-        x = g.step(layer, "cut", "Slice", x, begin, end, g.integers(layer, "axes", 2, 3))
+        ends = [side + layer.pad_end for side in source[1:]]
+        x = g.slice(layer, "cut", x, [-layer.pad_beg] * 2, ends, [2, 3])
     # By sizes, which want the batch as well: it is read off the input.
     batch = g.step(layer, "batch", "Gather", g.step(layer, "source", "Shape", x), g.integers(layer, "first", 0))
     sizes = g.step(layer, "sizes", "Concat", batch, g.integers(layer, "size", source[0], height, width), axis=0)
     options = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
-    g.last(layer, "Resize", x, "", "", sizes, **options)
+    # Before operator set 13 what is not given had to be there, and empty.
+    none = g.floats(layer, "not_given", []) if g.opset < 13 else ""
+    g.last(layer, "Resize", x, none, none, sizes, **options)
 
 
 def _reduction(g: Builder, layer: Reduction, x: str, source: Shape, shape: Shape) -> None:
@@ -54,7 +58,7 @@ def _reduction(g: Builder, layer: Reduction, x: str, source: Shape, shape: Shape
         rows = g.step(layer, "sizes", "Abs", rows)
     elif layer.operation == "sumsq":
         rows = g.step(layer, "squares", "Mul", rows, rows)
-    total = g.step(layer, "total", "ReduceSum", rows, g.integers(layer, "axes", axis), keepdims=0)
+    total = g.reduce(layer, "total", "ReduceSum", rows, [axis], keepdims=False)
     count = prod(source[axis - 1 :]) if layer.operation == "mean" else 1
     g.last(layer, "Mul", total, g.floats(layer, "coeff", layer.coeff / count))
 
@@ -66,6 +70,7 @@ def _arg_max(g: Builder, layer: ArgMax, x: str, source: Shape, shape: Shape) -> 
         size = source[axis - 1] if axis else 0
     else:
         x = g.step(layer, "rows", "Flatten", x, axis=1)
+    g.needs(layer, 10, "a Slice that goes backwards")
     # Backwards: of equals TopK takes the first, Caffe the last.
     ends = [g.integers(layer, what, value) for what, value in (("last", -1), ("past", -(1 << 63)), ("axis", axis))]
     turned = g.step(layer, "turned", "Slice", x, *ends, g.integers(layer, "step", -1))
@@ -133,9 +138,8 @@ def _pool(g: Builder, layer: Pool, x: str, source: Shape) -> None:
     pads = pads_of(at)
     if any(end >= side for end, side in zip(pads[2:], at.kernel, strict=True)):
         # Some window holds no pixel at all, which the pooling operators refuse: pad beforehand.
-        edges = g.integers(layer, "edges", 0, 0, *pads[:2], 0, 0, *pads[2:])
-        fill = g.floats(layer, "fill", LOWEST if layer.mode == "max" else 0.0)
-        x, pads = g.step(layer, "padded", "Pad", x, edges, fill), (0, 0, 0, 0)
+        edges, fill = (0, 0, *pads[:2], 0, 0, *pads[2:]), LOWEST if layer.mode == "max" else 0.0
+        x, pads = g.pad(layer, "padded", x, edges, fill), (0, 0, 0, 0)
     if layer.mode == "max":
         g.last(layer, "MaxPool", x, kernel_shape=at.kernel, strides=at.stride, pads=pads)
         return

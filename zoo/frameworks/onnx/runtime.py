@@ -11,25 +11,24 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as states  # pyright: ignore[reportAttributeAccessIssue]
 
 from zoo.arrays import Array
-from zoo.errors import FileFormatError, UnknownNameError
+from zoo.errors import FileFormatError, UnknownNameError, said
 
 # ONNX Runtime prints nothing short of its own end: what it warns of (a weight no node reads) is nothing to act on, and
 # its errors are raised as well.
 _FATAL = 4
 
 # A file that is no model, a graph or an operator it cannot run, inputs that do not fit, and its own failures.
-_states = cast(Any, states)
 _REFUSALS: tuple[type[Exception], ...] = (
-    _states.EPFail,
-    _states.Fail,
-    _states.InvalidArgument,
-    _states.InvalidGraph,
-    _states.InvalidProtobuf,
-    _states.NoModel,
-    _states.NoSuchFile,
-    _states.NotFound,
-    _states.NotImplemented,
-    _states.RuntimeException,
+    states.EPFail,
+    states.Fail,
+    states.InvalidArgument,
+    states.InvalidGraph,
+    states.InvalidProtobuf,
+    states.NoModel,
+    states.NoSuchFile,
+    states.NotFound,
+    states.NotImplemented,
+    states.RuntimeException,
     ValueError,
 )
 
@@ -52,7 +51,7 @@ def run_batches(
     *,
     lean: bool = False,
 ) -> list[dict[str, Array]]:
-    """Output name -> array, for each batch.
+    """Output name -> array, for each batch; outputs that are no tensors (a sequence, say) are left out.
 
     Args:
         model: a file or its bytes.
@@ -78,7 +77,10 @@ def run_batches(
             if name not in names:
                 raise UnknownNameError(f"output of {where}", name, names)
         wanted = list(outputs or names)
-        results = [cast("list[Array]", session.run(wanted, dict(inputs))) for inputs in batches]
+        results = [cast("list[Any]", session.run(wanted, dict(inputs))) for inputs in batches]
     except _REFUSALS as error:
-        raise FileFormatError(where, f"ONNX Runtime refuses it: {' '.join(str(error).split())}") from error
-    return [dict(zip(wanted, arrays, strict=True)) for arrays in results]
+        raise FileFormatError(where, f"ONNX Runtime refuses it: {said(error)}") from error
+    return [
+        {name: array for name, array in zip(wanted, found, strict=True) if isinstance(array, np.ndarray)}
+        for found in results
+    ]

@@ -24,9 +24,8 @@ def add(g: Builder, layer: Shaping, inputs: tuple[str, ...], shapes: list[Shape]
         case Concat():
             g.last(layer, "Concat", *inputs, axis=axis_index(layer.name, layer.axis, shape))
         case Slice():
-            start, stop = g.integers(layer, "start", layer.start), g.integers(layer, "stop", layer.stop)
-            axis = g.integers(layer, "axis", axis_index(layer.name, layer.axis, shapes[0]))
-            g.last(layer, "Slice", inputs[0], start, stop, axis)
+            axis = axis_index(layer.name, layer.axis, shapes[0])
+            g.slice(layer, "", inputs[0], [layer.start], [layer.stop], [axis])
         case Permute():
             g.last(layer, "Transpose", inputs[0], perm=permutation(layer, shapes[0]))
         case Crop():
@@ -45,12 +44,12 @@ def add(g: Builder, layer: Shaping, inputs: tuple[str, ...], shapes: list[Shape]
 
 def _crop(g: Builder, layer: Crop, inputs: tuple[str, ...], shapes: list[Shape]) -> None:
     found, first = cuts(layer, shapes), first_cut(layer, shapes[0])
-    starts, ends = g.integers(layer, "starts", *(start for start, _ in found)), [stop for _, stop in found]
-    axes, stops = g.integers(layer, "axes", *range(1, len(found) + 1)), g.integers(layer, "stops", *ends)
+    starts, stops = [start for start, _ in found], [stop for _, stop in found]
+    axes = range(1, len(found) + 1)
     if first is None:
-        g.last(layer, "Slice", inputs[0], starts, stops, axes)
+        g.slice(layer, "", inputs[0], starts, stops, axes)
         return
-    cut = g.step(layer, "cut", "Slice", inputs[0], starts, stops, axes) if found else inputs[0]
+    cut = g.slice(layer, "cut", inputs[0], starts, stops, axes) if found else inputs[0]
     zero, start = g.integers(layer, "batch", 0), g.integers(layer, "first", first)
     size = g.step(layer, "items", "Gather", g.step(layer, "size", "Shape", inputs[1]), zero)
     g.last(layer, "Slice", cut, start, g.step(layer, "end", "Add", size, start), zero)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -28,7 +27,7 @@ class Call:
 
     def module(self) -> nn.Module:
         """The call, run."""
-        return cast(Any, self.make)(*self.args, **self.options)
+        return self.make(*self.args, **self.options)
 
     def text(self) -> str:
         """The call, printed."""

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import reduce
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +38,11 @@ def _without_banner() -> Generator[None]:
 
 
 with _without_banner():
-    import tensorflow.compat.v1 as _tensorflow  # pyright: ignore[reportMissingImports]
-    import tf_slim as _tf_slim
+    import tensorflow.compat.v1 as tf  # pyright: ignore[reportMissingImports]
+    import tf_slim as slim
 
     from zoo.frameworks.tf_slim import ops
 
-tf, slim = cast(Any, _tensorflow), cast(Any, _tf_slim)
 tf.get_logger().setLevel("ERROR")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TypeAlias
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from zoo.wire.onnx.schema import (
     Attribute,
     AttributeType,
     DataType,
+    Dimensions,
     InAttribute,
     InGraph,
     InModel,
@@ -29,13 +29,17 @@ from zoo.wire.onnx.schema import (
     InPair,
     InTensor,
     Node,
+    Subgraph,
 )
 from zoo.wire.protobuf import BYTES, FIXED32, integer, message, tag, text, varint
 
-Dimensions: TypeAlias = tuple[int | str, ...]
-
 # Operator set -> the oldest file format ("IR version") that admits it (ONNX's docs/Versioning.md).
-IR_VERSIONS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10}
+IR_VERSIONS = {
+    **{7: 3, 8: 3, 9: 4, 10: 5, 11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10},
+    **{23: 11, 24: 12, 25: 13, 26: 13, 27: 13, 28: 14},
+}
+# Before this file format every initializer had to be an input as well (ONNX's docs/IR.md).
+_APART = 4
 # 17 is read by every runtime since ONNX Runtime 1.12 and TensorRT 8.5; no layer needs anything newer.
 OPSET = 17
 
@@ -83,7 +87,8 @@ def chunks(graph: Graph, tensors: Mapping[str, Array] | None) -> Iterator[bytes 
     payload = {name: 0 if tensors is None else 4 * prod(shape) for name, shape in graph.parameters.items()}
     sizes = {name: len(heads[name]) + len(tails[name]) + payload[name] for name in graph.parameters}
     before = b"".join(message(InGraph.NODE, _node(node)) for node in graph.nodes) + text(InGraph.NAME, graph.name)
-    after = b"".join(message(InGraph.INPUT, _value(name, dims)) for name, dims in graph.inputs.items())
+    inputs = {**graph.inputs, **(graph.parameters if IR_VERSIONS[graph.opset] < _APART else {})}
+    after = b"".join(message(InGraph.INPUT, _value(name, dims)) for name, dims in inputs.items())
     after += b"".join(message(InGraph.OUTPUT, _value(name, dims)) for name, dims in graph.outputs.items())
     size = len(before) + len(after) + sum(len(tag(InGraph.INITIALIZER, BYTES) + varint(n)) + n for n in sizes.values())
     if size + sum(map(len, graph.metadata.values())) > _MAX_BYTES - (1 << 16):
@@ -127,8 +132,8 @@ def _attribute(value: Attribute) -> bytes:
             return b"".join(integer(InAttribute.INTS, item) for item in value) + _type(AttributeType.INTS)
         case str():
             return text(InAttribute.STRING, value) + _type(AttributeType.STRING)
-        case None:
-            raise ValueError("an attribute without a value")
+        case None | Subgraph():
+            raise ValueError("an attribute of a type that is not written")
         case _:
             kind = DataType.INT64 if value.dtype.kind == "i" else DataType.FLOAT
             data = value.astype("<i8" if kind == DataType.INT64 else "<f4").tobytes()
