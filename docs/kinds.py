@@ -24,9 +24,9 @@ HEAD = """# What each framework makes of each kind of layer
 
 Caffe's type (those of the forks included), our kind, and whether every case of the tests can be written for a
 framework: yes, in part, or no. `Caffe` is a prototxt and a caffemodel written again. `OpenCV 4` is the runtime that
-stands in for Caffe where Caffe itself is not installed; what it would compute otherwise than Caffe does is refused there
-by layer name. What a framework cannot do is said by layer name when its source is written or a file is exported. Written by
-`python docs/kinds.py`, which tries every case.
+stands in for Caffe where Caffe itself is not installed; what it would compute otherwise than Caffe does is refused
+there by layer name. What a framework cannot do is said by layer name when its source is written or a file is
+exported. Written by `python docs/kinds.py`, which tries every case.
 
 Refused by name, for now: LSTM, RNN, BatchReindex, Filter, Im2col, convolutions over one or three axes, Python layers
 (module and class are named), DetectionOutput's `eta` below 1 in ONNX, and what needs the batch as a number
