@@ -52,7 +52,7 @@ def _head(feature: str, least: int, most: int) -> list[str]:
     sizes = f"min_size: {least} max_size: {most} aspect_ratio: 2 flip: true clip: false"
     return [
         *rows,
-        f"{feature}_prior PriorBox {feature},data | {sizes} {' '.join(f'variance: {v}' for v in _VARIANCES)}",
+        f"{feature}_prior PriorBox {feature},data | {sizes} {_VARIANCES}",
     ]
 
 
