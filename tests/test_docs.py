@@ -57,8 +57,7 @@ def desk(tmp_path: Path, mini_alexnet: Path, monkeypatch: pytest.MonkeyPatch) ->
     shutil.copy(mini_alexnet / "deploy.prototxt", tmp_path)
     for name, model in FILES.items():
         save(small_weights(model), tmp_path / name)
-    for name in ("face.caffemodel", "face.onnx"):
-        save(weights_of(spec_of("ssd")), tmp_path / name)
+    save(weights_of(spec_of("ssd")), tmp_path / "face.caffemodel")
     pixels = np.random.default_rng(0).integers(0, 255, (300, 280, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "cat.jpg")
     monkeypatch.chdir(tmp_path)
