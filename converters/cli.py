@@ -105,6 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = commands.add_parser("generate", help="write a network as standalone source of a framework")
     add.add_argument("model", metavar="MODEL", nargs="?")
     add.add_argument("--prototxt", type=Path, metavar="FILE", help="a Caffe network instead of a family member")
+    _prototxt(add)
     add.add_argument("--framework", required=True, choices=frameworks(), metavar="F", help=", ".join(frameworks()))
     add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     add.add_argument("--num-classes", type=_positive, metavar="N")
@@ -249,6 +250,29 @@ def _network(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--model", metavar="MODEL", help="the family member, where the file fits several")
     group.add_argument("--prototxt", type=Path, metavar="FILE", help="any Caffe network of the layer vocabulary")
+    _prototxt(parser)
+
+
+def _prototxt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--stage", action="append", default=[], metavar="NAME", help="with --prototxt: keep the layers of this stage"
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        type=_sized,
+        metavar="NAME=CxHxW",
+        help="with --prototxt: what a data layer feeds that does not say it",
+    )
+
+
+def _sized(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, sizes = text.rpartition("=")
+    sides = sizes.split("x")
+    if not name or not all(side.isdecimal() and 0 < int(side) < 1 << 31 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=CxHxW, as in data=3x227x227")
+    return name, tuple(map(int, sides))
 
 
 def _source(parser: argparse.ArgumentParser) -> None:

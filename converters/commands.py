@@ -99,7 +99,7 @@ def _write_text(path: Path, text: str, *, force: bool) -> None:
 def _generate(options: argparse.Namespace) -> int:
     if (options.model is None) == (options.prototxt is None):
         raise ZooError("name a family member, or give --prototxt FILE; one of the two; see: zoo generate --help")
-    spec = _model_or_file(options.model) if options.model else _read_prototxt(options.prototxt)
+    spec = _prototxt(options) or _model_or_file(options.model)
     if options.num_classes:
         spec = spec.with_num_classes(options.num_classes)
     framework = registry.framework(options.framework)
@@ -119,10 +119,16 @@ def _generate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _read_prototxt(path: Path) -> ModelSpec:
+def _prototxt(options: argparse.Namespace) -> ModelSpec | None:
+    """The network of --prototxt; None where it is not given."""
     from converters.formats.caffe import read_network
 
-    net = read_network(path)
+    path = options.prototxt
+    if path is None:
+        if options.stage or options.input:
+            raise ZooError("--stage and --input say how a prototxt is read; give --prototxt FILE")
+        return None
+    net = read_network(path, stages=options.stage, sizes=dict(options.input))
     for name in net.omitted:
         _LOG.warning("%s: %s is for training only, left out", path, name)
     for note in net.notes:
@@ -155,19 +161,17 @@ def _find(source: str) -> tuple[Path, ModelSpec | None]:
     return fetch(entry), entry.spec()
 
 
-def _named(source: str, model: str | None, prototxt: Path | None) -> tuple[Path, ModelSpec | None]:
+def _named(options: argparse.Namespace, source: str, model: str | None) -> tuple[Path, ModelSpec | None]:
     """The file of a SRC, and the network it is read as: what the user says counts before what the manifest says."""
     path, said = _find(source)
-    if prototxt:
-        return path, _read_prototxt(prototxt)
-    return path, registry.model(model) if model else said
+    return path, _prototxt(options) or (registry.model(model) if model else said)
 
 
 def _load(options: argparse.Namespace, source: str) -> Any:
     from converters.convert import Reading, load
     from converters.names import read_map
 
-    path, said = _named(source, options.model, options.prototxt)
+    path, said = _named(options, source, options.model)
     how = Reading(
         from_format=options.from_format,
         ema=options.ema,
@@ -238,7 +242,7 @@ def _verify(options: argparse.Namespace) -> int:
         raise ZooError("--weights goes with a family member; a file has its own; see: zoo verify --help")
     if frameworks and one is None:
         raise ZooError("--frameworks goes with one subject; several files are each run as they are")
-    spec = _read_prototxt(options.prototxt) if options.prototxt else None
+    spec = _prototxt(options)
     if one and is_member:
         spec = registry.model(one)
         from converters.convert import load
@@ -328,7 +332,7 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
     if not is_member and options.weights is not None:
         raise ZooError(f"--weights goes with a family member; {options.source} has its own")
     source = str(options.weights if is_member else options.source)
-    path, said = _named(source, options.source if is_member else options.model, options.prototxt)
+    path, said = _named(options, source, options.source if is_member else options.model)
     weights = load(path, spec=said)
     tensors = {name: np.array(weights.tensors[name]) for name in weights.tensors}  # the file is held no longer
     about = lineage(path, tensors)

@@ -20,6 +20,8 @@ from converters.metric import defect, logarithms
 from converters.parity.segments import Segment
 from converters.weights import Array
 from zoo import reference as oracle
+from zoo.axes import axis_index
+from zoo.batches import kept_from
 from zoo.layers import (
     LRN,
     Axpy,
@@ -99,7 +101,8 @@ def bench(
     peak: float,
     seed: int,
 ) -> Bench | None:
-    """Dense inputs for a segment and the reference's answer; None where it has no finite one on any of them.
+    """Dense inputs for a segment and the reference's answer; None where it has no finite one on any of them, or
+    where samples are not its own.
 
     Args:
         weights: of the right network.
@@ -109,6 +112,8 @@ def bench(
         peak: the largest number that it reads along the network.
         seed: of the noise.
     """
+    if not segment.reads or not all(_keeps_items(layer, shapes) for layer in segment.layers):
+        return None  # a sample more or less changes the others
     large = max(_LARGE, _BEYOND * peak)
     deviations = _deviations(segment.layers, large)
     can_be = {name: ranges.get(name, _ANY) for name in segment.reads}
@@ -131,6 +136,13 @@ def bench(
             bound = np.abs(sizes[segment.target])
             return Bench(inputs=inputs, right=known[segment.target], bound=bound, exercised=shares)
     return None
+
+
+def _keeps_items(layer: Layer, shapes: Mapping[str, Shape]) -> bool:
+    reads = [shapes[name] for name in layer.inputs]
+    if isinstance(layer, Scale | Bias) and len(reads) == 2 and axis_index(layer.name, layer.axis, reads[0]) != 0:
+        return False  # the second has no items
+    return kept_from(layer, reads, shapes[layer.name]) == 0
 
 
 def ranges_of(spec: ModelSpec) -> dict[str, Range]:
