@@ -250,3 +250,22 @@ def test_a_graph_that_gives_no_number_is_not_called_random(tmp_path: Path, chain
         found = verdict(chain, tmp_path, change)
     assert found.status == "failed"
     assert not any("drawn by chance" in note for note in found.notes), found.notes
+
+
+def test_chance_that_two_runs_do_not_meet_is_seen(tmp_path: Path, chain: Weights) -> None:
+    def seldom(graph: Any) -> None:
+        behind(
+            graph,
+            "relu",
+            helper.make_node("RandomUniform", [], ["drawn"], shape=[1, 1, 1, 1]),
+            helper.make_node("Greater", ["drawn", store(graph, "limit", 1e-9)], ["mostly"]),
+            helper.make_node("Cast", ["mostly"], ["gate"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Mul", ["relu", "gate"], ["gated"]),
+        )
+
+    def beside(graph: Any) -> None:
+        graph.node.append(helper.make_node("RandomUniformLike", ["relu"], ["unused"]))
+
+    found = verdict(chain, tmp_path, seldom)
+    assert (found.status, found.outputs[0].reason) == ("failed", "depends on chance: RandomUniform")
+    assert verdict(chain, tmp_path, beside).status == "passed"

@@ -26,6 +26,8 @@ _LOUD = np.float32(1e4)
 # Constants smaller than this stay in the graph: shapes and axes, which ONNX Runtime wants to see.
 _LENT = 1024
 
+_BY_CHANCE = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
@@ -78,6 +80,12 @@ class OnnxGraph:
         self._mark = "piece"
         while any(name.startswith(self._mark) for name in names):
             self._mark += "_"
+
+    def by_chance(self, output: str) -> str | None:
+        """The operator that draws numbers by chance on the way to an output; None where there is none."""
+        nodes, _ = self._between(Piece(reads={}, target=output, rows=1))
+        inner = (one for node in nodes for graph in _bodies(node) for one in _all_nodes(graph))
+        return next((node.op_type for node in (*nodes, *inner) if _operator(node) in _BY_CHANCE), None)
 
     def normalisation(self, index: int) -> dict[str, Any] | None:
         """The numbers of an LRN node, as our `LRN` calls them; None for any other node, or past the last."""

@@ -36,7 +36,7 @@ class GraphSubject:
     ours: ModelSpec
     asked_for: frozenset[str] = frozenset()
     _matched: Matched | None = None
-    _defects: Mapping[str, str] = field(default_factory=dict[str, str])
+    _defects: dict[str, str] = field(default_factory=dict[str, str])
 
     def __call__(self, inputs: Mapping[str, Array], right: Mapping[str, Array]) -> Ran:
         """Run a batch.
@@ -59,7 +59,9 @@ class GraphSubject:
                 notes.append(f"two runs give {', '.join(random)} otherwise: something in it is drawn by chance")
                 outputs = {name: values.get(name, value) for name, value in outputs.items()}  # one run is explained
             elif self._matched is None:
+                drawn = {name: operator for name in outputs if (operator := self.graph.by_chance(name))}
                 self._defects = self._by_size(inputs, rows, outputs, notes)
+                self._defects |= {name: f"depends on chance: {operator}" for name, operator in drawn.items()}
             # Of one run, as far as it goes: copies are told by their bits.
             values = {name: value for name, value in outputs.items() if value.dtype != object} | values
         except ZooError as trouble:

@@ -120,6 +120,7 @@ class Proof:
         }
         self._benches = dict[Segment, Bench | None]()
 
+    @np.errstate(all="ignore")  # what is not finite is judged and told, not warned of
     def judge(self, subject: Subject) -> SubjectVerdict:
         """Run a subject, and compare all of it."""
         self.progress(subject.name)
