@@ -197,6 +197,11 @@ def _check_saved(path: Path, native: NativeFile, wanted: ModelSpec) -> None:
     reason = native.unlike(wanted)
     if reason is None:
         return
+    if native.runs_itself:
+        raise ZooError(
+            f"{path} describes another network than {wanted.name}: {reason}; "
+            "give the --prototxt of the one that it describes"
+        )
     is_member = wanted.name in registry.models() and not first_difference(wanted, _member_like(wanted))
     if is_member:
         raise ZooError(

@@ -218,3 +218,33 @@ def test_damaged_hdf5_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
         ("layers/l0/vars", "name"): "conv1",
         ("layers/l1/vars", "name"): "fc6",
     }
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"activation": "tanh"}, "function of the activation after conv1 is tanh"),
+        ({"activation": "linear"}, "after conv1 it has weighted, not weighted, activation"),
+        ({"dilation_rate": 2}, "dilation of conv1 is .2, 2."),
+        ({"padding": "same"}, "pad of conv1 is .1, 1."),
+    ],
+)
+def test_a_network_that_the_file_describes_otherwise_is_refused(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    how = {"activation": "relu"} | change
+    for name in ("m.keras", "m.h5"):
+        keras.backend.clear_session()
+        keras.Sequential(
+            [
+                keras.layers.Input((10, 10, 3)),
+                keras.layers.Conv2D(4, 3, name="conv1", **how),
+                keras.layers.Conv2D(6, 3, groups=2, name="conv2"),
+                keras.layers.MaxPooling2D(2),
+                keras.layers.Flatten(),
+                keras.layers.Dense(7, name="fc6"),
+                keras.layers.Dense(7, name="fc7"),
+            ]
+        ).save(tmp_path / name)
+        with pytest.raises(ZooError, match=said):
+            load(tmp_path / name, spec=SPEC)

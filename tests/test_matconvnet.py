@@ -11,7 +11,7 @@ from converters.formats import matconvnet as files
 from converters.tensormap import to_native
 from converters.weights import Weights
 from tests.small import small_weights
-from zoo.errors import FileFormatError, WeightsError
+from zoo.errors import FileFormatError, WeightsError, ZooError
 
 io: Any = pytest.importorskip("scipy.io")
 
@@ -82,3 +82,27 @@ def test_damage_is_told_in_one_line(tmp_path: Path, weights: Weights) -> None:
         with pytest.raises((FileFormatError, WeightsError)) as caught:
             load(tmp_path / "b.mat", spec=weights.spec)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "fields", "said"),
+    [
+        ("conv1", {"stride": 7.0}, "stride of conv1 is .7, 7."),
+        ("conv1", {"pad": np.array([[1.0, 2.0, 1.0, 2.0]])}, None),  # no pair of ours says it; nothing is claimed
+        ("rconv1", {"leak": 0.3}, "slope of the activation after conv1 is 0.3"),
+        ("rconv1", {"type": "sigmoid"}, "function of the activation after conv1 is sigmoid"),
+        ("rconv1", {"type": "pool", "method": "avg"}, "mode of the pooling after conv1 is ave"),
+        ("rconv1", {"type": "lrn", "param": np.array([[5.0, 2.0, 1.0, 0.75]])}, "alpha of the normalisation"),
+    ],
+)
+def test_what_its_layers_say_of_themselves_counts(
+    tmp_path: Path, weights: Weights, layer: str, fields: dict[str, Any], said: str | None
+) -> None:
+    found = cells(weights, old=False)
+    next(item for item in found[0] if item["name"] == layer).update(fields)
+    io.savemat(tmp_path / "net.mat", {"layers": found})
+    if said is None:
+        load(tmp_path / "net.mat", spec=weights.spec)
+        return
+    with pytest.raises(ZooError, match=said):
+        load(tmp_path / "net.mat", spec=weights.spec)

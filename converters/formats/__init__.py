@@ -48,6 +48,7 @@ class NativeFile:
             the user gave.
         unlike: where the file says something of a network without describing it: in what a network differs from that,
             in words; None if in nothing.
+        runs_itself: its framework runs the network that the file says something of, and no other.
         graph: the network that a graph in the file is, under the names that the graph has.
         averages: the moving averages of training, where the file holds them beside the tensors.
     """
@@ -56,6 +57,7 @@ class NativeFile:
     spec: ModelSpec | None = None
     as_loaded: Callable[[ModelSpec], Mapping[str, Array]] | None = None
     unlike: Callable[[ModelSpec], str | None] = lambda spec: None
+    runs_itself: bool = False
     graph: GraphNetwork | None = None
     averages: Mapping[str, Array] | None = None
 

@@ -10,11 +10,14 @@ import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.formats import NativeFile, _slim_names
+from converters.formats._described import unlike
+from converters.formats._keras_config import described
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, UnsupportedError
@@ -47,15 +50,19 @@ def read(path: Path) -> NativeFile:
             content, config = _unpacked(path)
             found = hdf5.read_hdf5(BytesIO(content), len(content), _OPTIMIZERS)
         else:
-            found, config = hdf5.read_hdf5(path, path.stat().st_size, _OPTIMIZERS), ""
-        if _CHANNELS_FIRST.search(config + str(found.texts.get(("", "model_config"), ""))):
+            found = hdf5.read_hdf5(path, path.stat().st_size, _OPTIMIZERS)
+            config = str(found.texts.get(("", "model_config"), ""))
+        if _CHANNELS_FIRST.search(config):
             raise ValueError("its layers keep channels first, and their order is not told apart; save it channels last")
         tensors = _legacy(found) if _layers_of(found) else _indexed(found)
+        steps = described(config)
     except (ValueError, zipfile.BadZipFile, NotImplementedError) as error:
         raise FileFormatError(path, f"no Keras file that can be read: {error}") from error
     if not tensors:
         raise FileFormatError(path, "no Keras file: there are no variables in it")
-    return NativeFile(tensors=tensors)
+    if steps is None:
+        return NativeFile(tensors=tensors)
+    return NativeFile(tensors=tensors, unlike=partial(unlike, steps, complete=True), runs_itself=True)
 
 
 def _unpacked(path: Path) -> tuple[bytes, str]:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from converters.formats import NativeFile, _slim_names
+from converters.formats._described import Fact, Step, activation, unlike
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, UnsupportedError, said
-from zoo.layers import ModelSpec
+from zoo.layers import ModelSpec, Pair
 from zoo.registry import optional
 from zoo.wire.mapped import mapped
 
@@ -42,10 +46,11 @@ def read(path: Path) -> NativeFile:
     try:
         _check_unfolded(data)
         found = matlab.loadmat(str(path), variable_names=["layers", "net"])
-        tensors = _layers(found["net"]["layers"][0, 0] if "net" in found else found["layers"])
+        cells = found["net"]["layers"][0, 0] if "net" in found else found["layers"]
+        tensors, steps = _layers(cells), [step for cell in cells.reshape(-1) if (step := _step(cell[0, 0]))]
     except Exception as error:  # whatever a damaged file can raise in scipy
         raise FileFormatError(path, f"no network of MatConvNet that can be read: {said(error, 200)}") from error
-    return NativeFile(tensors=tensors)
+    return NativeFile(tensors=tensors, unlike=partial(unlike, steps, complete=False), runs_itself=True)
 
 
 def _check_unfolded(data: memoryview) -> None:
@@ -85,6 +90,47 @@ def _layers(cells: Any) -> dict[str, Array]:
     if not tensors:
         raise ValueError("none of its layers has weights")
     return tensors
+
+
+def _step(layer: Any) -> Step | None:
+    """What a layer says of itself: ``vl_simplenn``'s types, and their fields as far as they stand there."""
+    fields = layer.dtype.names or ()
+
+    def numbers(name: str) -> list[float]:
+        return [float(number) for number in np.asarray(layer[name]).reshape(-1)] if name in fields else []
+
+    def facts(**names: str) -> dict[str, Fact]:
+        found = {ours: _pair(numbers(name)) for ours, name in names.items()}
+        return {name: pair for name, pair in found.items() if pair is not None}
+
+    match str(layer["type"].reshape(-1)[0]) if "type" in fields and layer["type"].size else "":
+        case "conv":
+            return Step(kind="weighted", facts=facts(stride="stride", pad="pad", dilation="dilate"))
+        case "relu":
+            return activation("relu", *numbers("leak")[:1])
+        case "sigmoid":
+            return activation("sigmoid")
+        case "pool":
+            method = str(layer["method"].reshape(-1)[0]) if "method" in fields and layer["method"].size else "max"
+            mode = {"mode": "ave" if method == "avg" else method}
+            return Step(kind="pooling", facts=mode | facts(kernel="pool", stride="stride", pad="pad"))
+        case "lrn" | "normalize" if len(numbers("param")) == 4:
+            size, k, alpha, beta = numbers("param")  # alpha here is that of each number, not of their mean
+            return Step(kind="normalisation", facts={"size": size, "k": k, "alpha": alpha * size, "beta": beta})
+        case "softmax":
+            return Step(kind="softmax")
+        case _:
+            return None
+
+
+def _pair(numbers: list[float]) -> Pair | None:
+    """Of one number, of height and width, or of top, bottom, left and right; None where the sides are not one pair."""
+    if len(numbers) == 4:
+        top, bottom, left, right = numbers
+        numbers = [top, left] if (top, left) == (bottom, right) else []
+    if not numbers or len(numbers) > 2:
+        return None
+    return int(numbers[0]), int(numbers[-1])
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:

@@ -1,0 +1,122 @@
+"""What a file says that the layers of its network do, one after another, held against a network its weights would fit.
+
+Files of Keras and MatConvNet describe a network of their framework's own, which nothing here runs. As far as its layers
+are of a kind that is known, they are compared with those of the network the weights are taken for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isclose
+from typing import Literal, TypeAlias
+
+from zoo.layers import LRN, BatchNorm, Conv, Dense, Layer, ModelSpec, Pair, Pool, ReLU, Sigmoid, Softmax, TanH, Unary
+
+Fact: TypeAlias = str | float | Pair
+Kind: TypeAlias = Literal["weighted", "activation", "pooling", "normalisation", "batch normalisation", "softmax"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A layer, as far as it is known.
+
+    Attributes:
+        kind: what it is; a convolution and a dense layer are ``weighted``.
+        facts: its numbers, under the names of ours; those that a file leaves open are left out.
+    """
+
+    kind: Kind
+    facts: Mapping[str, Fact] = field(default_factory=dict[str, Fact])
+
+
+def unlike(theirs: Sequence[Step], spec: ModelSpec, *, complete: bool) -> str | None:
+    """The first fact in which a described network differs from `spec`, in words; None if in none.
+
+    Args:
+        theirs: its layers in order.
+        spec: the network that its weights are taken for.
+        complete: a layer that is not described is not there. A softmax at the end may be missing all the same.
+    """
+    named = [(layer.name, step) for layer in spec.layers if (step := _step(layer)) is not None]
+    ours = _parts([step for _, step in named])
+    names = ["the input", *(name for name, step in named if step.kind == "weighted")]
+    parts = _parts(theirs)
+    if len(parts) != len(ours):
+        return None  # the tensors tell
+    for i, (name, mine, their) in enumerate(zip(names, ours, parts, strict=True)):
+        shared = [kind for kind in mine if kind in their]
+        for kind in shared:
+            other = their[kind]
+            wrong = [fact for fact, value in mine[kind].items() if fact in other and not _same(value, other[fact])]
+            if wrong:
+                what = name if kind == "weighted" else f"the {kind} after {name}"
+                return f"{wrong[0]} of {what} is {other[wrong[0]]} in it, not {mine[kind][wrong[0]]}"
+        if shared != [kind for kind in their if kind in mine]:
+            return f"after {name} it has {', '.join(their)}, in this order, not {', '.join(mine)}"
+        is_last = i == len(ours) - 1
+        excused = {"softmax"} if is_last and "softmax" not in their else set[str]()
+        if complete and ({*mine} ^ {*their}) - excused:
+            return f"after {name} it has {', '.join(their) or 'nothing'}, not {', '.join(mine) or 'nothing'}"
+    return None
+
+
+def _same(a: Fact, b: Fact) -> bool:
+    return isclose(a, b, rel_tol=1e-5) if isinstance(a, float | int) and isinstance(b, float | int) else a == b
+
+
+def _parts(steps: Sequence[Step]) -> list[dict[str, Mapping[str, Fact]]]:
+    """What comes first, and then each weighted layer with what follows it: kind -> facts, in order."""
+    parts = [dict[str, Mapping[str, Fact]]()]
+    for step in steps:
+        if step.kind == "weighted":
+            parts.append({})
+        parts[-1].setdefault(step.kind, step.facts)
+    return parts
+
+
+def _step(layer: Layer) -> Step | None:
+    match layer:
+        case Conv():
+            facts: dict[str, Fact] = {
+                "kernel": layer.kernel,
+                "stride": layer.stride,
+                "pad": layer.pad,
+                "dilation": layer.dilation,
+                "groups": layer.groups,
+            }
+            return Step(kind="weighted", facts=facts)
+        case Dense():
+            return Step(kind="weighted")
+        case ReLU():
+            return activation("relu", layer.negative_slope)
+        case Sigmoid():
+            return activation("sigmoid")
+        case TanH():
+            return activation("tanh")
+        case Unary():
+            return activation(layer.function)
+        case Pool(global_pool=True):
+            return Step(kind="pooling", facts={"mode": layer.mode})
+        case Pool():
+            pooling: dict[str, Fact] = {
+                "mode": layer.mode,
+                "kernel": layer.kernel,
+                "stride": layer.stride,
+                "pad": layer.pad,
+            }
+            return Step(kind="pooling", facts=pooling)
+        case LRN():
+            numbers: dict[str, Fact] = {"size": layer.size, "alpha": layer.alpha, "beta": layer.beta, "k": layer.k}
+            return Step(kind="normalisation", facts=numbers)
+        case BatchNorm():
+            return Step(kind="batch normalisation", facts={"eps": layer.eps})
+        case Softmax():
+            return Step(kind="softmax")
+        case _:
+            return None
+
+
+def activation(function: str, slope: float = 0.0) -> Step:
+    """An activation by its name in the field; `slope` is what a ReLU multiplies negative numbers with."""
+    return Step(kind="activation", facts={"function": function, "slope": slope})

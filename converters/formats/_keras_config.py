@@ -1,0 +1,106 @@
+"""The layers that a Keras file describes, in order: ``config.json``, or the ``model_config`` of an older file.
+
+Nothing of it is run, and no class is looked up. Format: keras ``src/layers``, each class's ``get_config``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from converters.formats._described import Fact, Kind, Step, activation
+from zoo.layers import Pair
+
+# Layers that compute nothing in use, or only lay numbers out.
+_SILENT = {"InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "Reshape", "ActivityRegularization", "Permute"}
+_NESTED = {"Sequential", "Functional", "Model"}
+
+
+def described(config: str) -> list[Step] | None:
+    """The layers of a network as far as they are of a kind that is known; None where nothing is described.
+
+    Raises:
+        ValueError: it is no description of a network.
+    """
+    if not config.strip():
+        return None
+    try:
+        whole = json.loads(config)
+        return [*_steps(_layers(whole))]
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its description of the network cannot be read ({error})") from error
+
+
+def _layers(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    inner = model["config"]
+    return cast("list[Mapping[str, Any]]", inner if isinstance(inner, list) else inner["layers"])
+
+
+def _steps(layers: list[Mapping[str, Any]]) -> Iterator[Step]:
+    border: Pair | None = (0, 0)  # what a layer before has padded; None: not the same on both sides
+    for layer in layers:
+        name, config = str(layer["class_name"]), cast("Mapping[str, Any]", layer["config"])
+        if name in _NESTED:
+            yield from _steps(_layers(layer))
+        elif name == "ZeroPadding2D":
+            (top, bottom), (left, right) = config["padding"]
+            border = (int(top), int(left)) if (top, left) == (bottom, right) else None
+            continue
+        elif name not in _SILENT:
+            yield from _one(name, config, border)
+        border = (0, 0)
+
+
+def _one(name: str, config: Mapping[str, Any], border: Pair | None) -> Iterator[Step]:
+    match name:
+        case "Conv2D" | "DepthwiseConv2D":
+            facts = _window(config, "kernel_size", border) | {"dilation": _pair(config.get("dilation_rate", 1))}
+            yield Step(kind="weighted", facts=facts | ({"groups": config.get("groups", 1)} if name == "Conv2D" else {}))
+        case "Dense":
+            yield Step(kind="weighted")
+        case "MaxPooling2D" | "AveragePooling2D":
+            mode: dict[str, Fact] = {"mode": "max" if name.startswith("Max") else "ave"}
+            yield Step(kind="pooling", facts=mode | _window(config, "pool_size", border))
+        case "GlobalMaxPooling2D" | "GlobalAveragePooling2D":
+            yield Step(kind="pooling", facts={"mode": "max" if "Max" in name else "ave"})
+        case "BatchNormalization":
+            yield Step(kind="batch normalisation", facts={"eps": float(config.get("epsilon", 1e-3))})
+        case "ReLU":
+            ceiling = config.get("max_value")
+            slope = float(config.get("negative_slope", 0.0) or 0.0)
+            yield activation("relu", slope) if ceiling is None else activation(f"relu up to {ceiling}")
+        case "LeakyReLU":
+            yield activation("relu", float(config.get("negative_slope", config.get("alpha", 0.3))))
+        case "Softmax":
+            yield Step(kind="softmax")
+        case "Activation":
+            pass
+        case _:
+            # A normalisation of responses is nobody's own layer in Keras; any other class is a function of its own.
+            yield Step(kind="normalisation") if _is_norm(name) else activation(name)
+    function = config.get("activation", "linear")
+    if function != "linear" and name in {"Conv2D", "DepthwiseConv2D", "Dense", "Activation"}:
+        text = function if isinstance(function, str) else str(function.get("class_name", function))
+        kind: Kind = "softmax" if text == "softmax" else "activation"
+        yield Step(kind=kind) if kind == "softmax" else activation(text)
+
+
+def _is_norm(name: str) -> bool:
+    low = name.lower()
+    return "lrn" in low or "localresponse" in low or "local_response" in low
+
+
+def _window(config: Mapping[str, Any], size: str, border: Pair | None) -> dict[str, Fact]:
+    kernel, steps = _pair(config[size]), config.get("strides")
+    stride = kernel if steps is None else _pair(steps)
+    facts: dict[str, Fact] = {"kernel": kernel, "stride": stride}
+    if config.get("padding", "valid") == "valid":
+        return facts | ({} if border is None else {"pad": border})
+    # What "same" adds depends on the image, but for a stride of 1 and an odd kernel.
+    even = stride != (1, 1) or any(side % 2 == 0 for side in kernel) or border != (0, 0)
+    return facts if even else facts | {"pad": (kernel[0] // 2, kernel[1] // 2)}
+
+
+def _pair(value: int | list[int]) -> Pair:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
