@@ -99,7 +99,7 @@ def _write_text(path: Path, text: str, *, force: bool) -> None:
 def _generate(options: argparse.Namespace) -> int:
     if (options.model is None) == (options.prototxt is None):
         raise ZooError("name a family member, or give --prototxt FILE; one of the two; see: zoo generate --help")
-    spec = _model_or_file(options.model) if options.model else _read_prototxt(options.prototxt)
+    spec = _prototxt(options) or _model_or_file(options.model)
     if options.num_classes:
         spec = spec.with_num_classes(options.num_classes)
     framework = registry.framework(options.framework)
@@ -119,10 +119,16 @@ def _generate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _read_prototxt(path: Path) -> ModelSpec:
+def _prototxt(options: argparse.Namespace) -> ModelSpec | None:
+    """The network of --prototxt; None where it is not given."""
     from converters.formats.caffe import read_network
 
-    net = read_network(path)
+    path = options.prototxt
+    if path is None:
+        if options.stage or options.input:
+            raise ZooError("--stage and --input say how a prototxt is read; give --prototxt FILE")
+        return None
+    net = read_network(path, stages=options.stage, sizes=dict(options.input))
     for name in net.omitted:
         _LOG.warning("%s: %s is for training only, left out", path, name)
     for note in net.notes:
@@ -155,19 +161,17 @@ def _find(source: str) -> tuple[Path, ModelSpec | None]:
     return fetch(entry), entry.spec()
 
 
-def _named(source: str, model: str | None, prototxt: Path | None) -> tuple[Path, ModelSpec | None]:
+def _named(options: argparse.Namespace, source: str, model: str | None) -> tuple[Path, ModelSpec | None]:
     """The file of a SRC, and the network it is read as: what the user says counts before what the manifest says."""
     path, said = _find(source)
-    if prototxt:
-        return path, _read_prototxt(prototxt)
-    return path, registry.model(model) if model else said
+    return path, _prototxt(options) or (registry.model(model) if model else said)
 
 
 def _load(options: argparse.Namespace, source: str) -> Any:
     from converters.convert import Reading, load
     from converters.names import read_map
 
-    path, said = _named(source, options.model, options.prototxt)
+    path, said = _named(options, source, options.model)
     how = Reading(
         from_format=options.from_format,
         ema=options.ema,
@@ -238,7 +242,7 @@ def _verify(options: argparse.Namespace) -> int:
         raise ZooError("--weights goes with a family member; a file has its own; see: zoo verify --help")
     if frameworks and one is None:
         raise ZooError("--frameworks goes with one subject; several files are each run as they are")
-    spec = _read_prototxt(options.prototxt) if options.prototxt else None
+    spec = _prototxt(options)
     if one and is_member:
         spec = registry.model(one)
         from converters.convert import load
@@ -269,8 +273,8 @@ def _check_not_read(target: Path, options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> int:
     registry.imported("zoo.training.launch", "train")
     from zoo.recipe_file import read_recipe
+    from zoo.training.job import TrainOptions
     from zoo.training.launch import train
-    from zoo.training.loop import TrainOptions
 
     model, begin = _to_train(options)
     model_file = train(
@@ -298,6 +302,7 @@ def _train(options: argparse.Namespace) -> int:
             weight_decay=options.weight_decay,
             freeze=tuple(filter(None, options.freeze.split(","))),
             head_rate=options.head_rate,
+            profile=options.profile,
         )
     )
     _print(str(model_file))
@@ -315,7 +320,7 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
 
     from converters.convert import load
     from zoo.training.checkpoint import lineage
-    from zoo.training.loop import Begin
+    from zoo.training.job import Begin
 
     is_member = options.source in registry.models() and not Path(options.source).exists()
     if is_member and (options.model or options.prototxt):
@@ -327,7 +332,7 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
     if not is_member and options.weights is not None:
         raise ZooError(f"--weights goes with a family member; {options.source} has its own")
     source = str(options.weights if is_member else options.source)
-    path, said = _named(source, options.source if is_member else options.model, options.prototxt)
+    path, said = _named(options, source, options.source if is_member else options.model)
     weights = load(path, spec=said)
     tensors = {name: np.array(weights.tensors[name]) for name in weights.tensors}  # the file is held no longer
     about = lineage(path, tensors)
@@ -345,38 +350,36 @@ def _with_images(spec: ModelSpec, options: argparse.Namespace) -> ModelSpec:
 
 def _eval(options: argparse.Namespace) -> int:
     registry.imported("zoo.training.evaluate", "train")
-    from zoo.frameworks.pytorch import bind
-    from zoo.training.devices import alone, arithmetic
-    from zoo.training.evaluate import evaluate, module_forward
-    from zoo.training.images import open_folder, open_images
+    from zoo.training.datasets import open_to_judge
+    from zoo.training.judge import Judging, judge, places
 
-    device, said = alone(options.device)
-    split = options.data == "digits" or (Path(options.data) / "val").is_dir()
-    images = open_images(options.data, "val") if split else open_folder(Path(options.data))
+    how = Judging(
+        data=options.data,
+        device=options.device,
+        devices=options.devices,
+        precision=options.precision,
+        compiled=options.compile,
+        ten_crop=options.ten_crop,
+        batch_size=options.batch_size,
+        workers=_workers(options),
+    )
+    if options.confusion:
+        check_target(options.confusion, force=options.force)
+    devices, said = places(how)
+    classes = open_to_judge(options.data).classes
     weights = _load(options, options.source)
     spec = _with_images(weights.spec, options)
-    if spec.head is None:
-        raise ZooError(f"{spec.name}: has no convolution or dense layer, so no logits to judge by")
-    _check_classes(_find(options.source)[0], images.classes)
-    network = bind(spec, weights.tensors, outputs=(spec.head.name,)).to(device)
-    if options.compile:
-        network.compile()
+    _check_classes(_find(options.source)[0], classes)
     _LOG.info("device: %s; %s", said, options.precision)
-    with arithmetic(options.precision, device):
-        scores = evaluate(
-            module_forward(network),
-            images,
-            spec,
-            ten_crop=options.ten_crop,
-            batch_size=options.batch_size,
-            workers=_workers(options),
-            device=device,
-        )
-    means, rows = scores.means(), scores.by_class(images.classes) if options.per_class else []
+    scores = judge(spec, weights.tensors, how, devices)
+    means, rows = scores.means(), scores.by_class(classes) if options.per_class else []
+    if options.confusion:
+        _write_text(options.confusion, scores.confusion_csv(classes), force=options.force)
     if options.json:
         _print_json({"model": spec.name, **means, **({"classes": rows} if options.per_class else {})})
         return 0
-    _print(f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  images {means['images']}")
+    count = f"images {means['images']}" + (f"  broken {means['broken']}" if means["broken"] else "")
+    _print(f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  {count}")
     for row in rows:
         _print(f"{row['top1']:8.2%} {row['top5']:8.2%} {row['images']:8,}  {row['class']}")
     return 0
@@ -391,6 +394,21 @@ def _check_classes(path: Path, classes: tuple[str, ...]) -> None:
         index = next(i for i, name in enumerate(classes) if i >= len(known) or known[i] != name)
         theirs = known[index] if index < len(known) else "nothing"
         raise ZooError(f"{path} was trained for other classes: output {index} is {theirs!r}, here {classes[index]!r}")
+
+
+def _pack(options: argparse.Namespace) -> int:
+    registry.imported("converters.packing", "train")
+    from converters.packing import pack_folder
+
+    written = pack_folder(
+        options.data, options.output, side=options.side, on_broken=options.on_broken_image, force=options.force
+    )
+    for folder, packed in written.items():
+        for message in packed.broken:
+            _LOG.warning("%s; left out", message)
+        left_out = f", {len(packed.broken):,} broken ones left out" if packed.broken else ""
+        _print(f"{folder}: {packed.images:,} images in {packed.shards:,} shards{left_out}")
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -416,5 +434,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "verify": _verify,
     "train": _train,
     "eval": _eval,
+    "pack": _pack,
     "demo": _demo,
 }

@@ -23,7 +23,7 @@ import pooch
 import requests
 from urllib3.exceptions import HTTPError
 
-from converters.manifest import Entry, cache_directory
+from converters.manifest import ManifestEntry, cache_directory
 from zoo.errors import CheckFailedError, ZooError, said
 from zoo.wire.atomic import flush
 
@@ -69,7 +69,7 @@ class _LieError(Exception):
 
 
 def fetch(
-    entry: Entry, directory: Path | None = None, *, progress: Progress | None = None, line: Line | None = None
+    entry: ManifestEntry, directory: Path | None = None, *, progress: Progress | None = None, line: Line | None = None
 ) -> Path:
     """The file of an entry, downloaded unless it is there already; its size and hash have been checked.
 
@@ -110,7 +110,7 @@ def fetch(
     return target
 
 
-def _check_fetchable(entry: Entry, target: Path) -> None:
+def _check_fetchable(entry: ManifestEntry, target: Path) -> None:
     if entry.hash is None:
         raise ZooError(
             f"{entry.id}: nobody published a hash of {entry.file}, so it is not fetched; get it yourself "
@@ -118,7 +118,7 @@ def _check_fetchable(entry: Entry, target: Path) -> None:
         )
 
 
-def _mismatch(path: Path, entry: Entry) -> str | None:
+def _mismatch(path: Path, entry: ManifestEntry) -> str | None:
     """Why a file is not that of the entry."""
     if not path.is_file():
         return "it is no file"
@@ -161,7 +161,7 @@ def _work_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.zoo-download")
 
 
-def _from_mirrors(entry: Entry, work: Path, progress: Progress, line: Line) -> None:
+def _from_mirrors(entry: ManifestEntry, work: Path, progress: Progress, line: Line) -> None:
     """Leave the checked file in `work`, from the first mirror that has it."""
     pooch.get_logger().setLevel("WARNING")
     failures, lied = list[str](), False
@@ -188,7 +188,7 @@ def _from_mirrors(entry: Entry, work: Path, progress: Progress, line: Line) -> N
     )
 
 
-def _retrieve(entry: Entry, url: str, work: Path, progress: Progress, line: Line) -> None:
+def _retrieve(entry: ManifestEntry, url: str, work: Path, progress: Progress, line: Line) -> None:
     transfer = _Transfer(work / _PART, entry.size or 0, progress, line)
     try:
         pooch.retrieve(url, known_hash=entry.hash, fname=entry.file, path=work, downloader=transfer)

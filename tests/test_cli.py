@@ -473,7 +473,21 @@ def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert "usage: zoo" in capsys.readouterr().out
 
 
-COMMANDS = ("info", "list", "show", "diff", "generate", "fetch", "convert", "export", "verify", "train", "eval", "demo")
+COMMANDS = (
+    "info",
+    "list",
+    "show",
+    "diff",
+    "generate",
+    "fetch",
+    "convert",
+    "export",
+    "verify",
+    "train",
+    "eval",
+    "pack",
+    "demo",
+)
 
 
 def complete(script: Path, *words: str) -> list[str]:

@@ -360,9 +360,9 @@ W = np.ones((4, 3, 3, 3), np.float32)
 
 
 def model_of(
-    *nodes: Any, x: Any = X, stored: Mapping[str, Array] | None = None, opset: int = 17, domain: str = ""
+    *nodes: Any, x: Any = X, stored: Mapping[str, Any] | None = None, opset: int = 17, domain: str = ""
 ) -> Any:
-    initializers = [numpy_helper.from_array(array, name) for name, array in (stored or {}).items()]
+    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in (stored or {}).items()]
     graph = make.make_graph(list(nodes), "g", [x], [Y], initializers)
     imports = [make.make_opsetid("", opset), *([make.make_opsetid(domain, 1)] if domain else [])]
     return make.make_model(graph, opset_imports=imports)
@@ -406,7 +406,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "no size": (model_of(node("Relu"), x=make.make_tensor_value_info("x", 1, None)), "does not say its sizes"),
     "float64 weight": (model_of(node("Conv", "x w"), stored={"w": W.astype("d")}), "is float64, expected float32"),
-    "training": (model_of(node("Dropout", "x r t"), stored={"r": np.float32(0.5), "t": np.bool_(True)}), "left on"),
+    "training": (
+        model_of(node("Dropout", "x r t"), stored={"r": np.asarray(0.5, np.float32), "t": np.asarray(True)}),
+        "left on",
+    ),
     "old training": (model_of(node("Dropout", ratio=0.5), opset=6), "left on: is_test is 0"),
     "batch": (model_of(node("Reshape", "x s"), stored={"s": np.array([3, -1])}), "items are no longer apart"),
     "transposed batch": (model_of(node("Transpose", perm=[1, 0, 2, 3])), "moves the batch"),
@@ -444,7 +447,7 @@ def test_what_is_outside_is_refused_by_node(what: str) -> None:
 
 def test_an_if_whose_condition_is_known_is_the_branch() -> None:
     condition = make.make_node("If", ["c"], ["y"], then_branch=branch("t"), else_branch=branch("e"))
-    net = read_model(model_of(condition, stored={"c": np.bool_(True)}))
+    net = read_model(model_of(condition, stored={"c": np.asarray(True)}))
     assert [type(layer) for layer in net.spec.layers] == [ReLU]
 
 
@@ -527,9 +530,7 @@ def test_a_file_is_a_network_to_every_command(file: Path, capsys: pytest.Capture
         assert main(["generate", str(file), "--framework", framework, "-o", str(file.parent / framework)]) == 0
     for suffix in ("caffemodel", "safetensors", "pt", "ckpt", "npz"):
         assert main(["convert", str(file), "-o", str(file.parent / f"c.{suffix}")]) == 0
-    capsys.readouterr()
     assert main(["export", str(file), "-o", str(file.parent / "e.onnx")]) == 0
-    assert "verified against the reference" in capsys.readouterr().err
     again = load(file.parent / "c.caffemodel")
     wanted = load(file)
     assert {n: np.asarray(a).tobytes() for n, a in again.tensors.items()} == {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 from zoo.axes import axis_index
@@ -14,6 +14,7 @@ from zoo.layers import (
     DetectionOutput,
     Flatten,
     Layer,
+    ModelSpec,
     PriorBox,
     PSROIPool,
     Reshape,
@@ -71,3 +72,12 @@ def first_axis(layer: Layer, sizes: Sequence[int], inputs: Sequence[Shape], shap
             return sizes[0] * prod(inputs[0]) // prod(shape)
         case _:
             return 1
+
+
+def keeps_items(spec: ModelSpec, shapes: Mapping[str, Shape]) -> bool:
+    """Whether every activation holds one item for each of the inputs', in their order."""
+    wiring = spec.wiring()
+    return all(
+        kept_from(layer, [shapes[name] for name in wiring[layer.name]], shapes[layer.name]) == 0
+        for layer in spec.layers
+    )

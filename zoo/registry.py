@@ -72,7 +72,7 @@ def facts(package: str, name: str) -> Mapping[str, Any]:
     }
 
 
-def load(package: str, name: str, what: str) -> ModuleType:
+def load_module(package: str, name: str, what: str) -> ModuleType:
     """Import ``package.name``; `what` is the word for it in messages.
 
     Raises:
@@ -145,7 +145,7 @@ def models() -> list[str]:
 
 def model(name: str) -> ModelSpec:
     """The spec of a family member."""
-    return cast(Member, load("zoo.specs", name, "model")).SPEC
+    return cast(Member, load_module("zoo.specs", name, "model")).SPEC
 
 
 def recipe(spec: ModelSpec) -> Recipe:
@@ -158,14 +158,14 @@ def recipe(spec: ModelSpec) -> Recipe:
     default, shapes = imported("zoo.recipe").DEFAULT, imported("zoo.shapes").parameter_shapes
     if spec.name not in models():
         return default
-    member = cast(Member, load("zoo.specs", spec.name, "model"))
+    member = cast(Member, load_module("zoo.specs", spec.name, "model"))
     same = list(shapes(member.SPEC)) == list(shapes(spec))
     return cast("Recipe", getattr(member, "RECIPE", default)) if same else default
 
 
 def remark(name: str) -> str:
     """What a family member's file remarks on it, for readers; most have nothing to say."""
-    return cast(str, getattr(load("zoo.specs", name, "model"), "REMARK", ""))
+    return cast(str, getattr(load_module("zoo.specs", name, "model"), "REMARK", ""))
 
 
 class Framework(Protocol):
@@ -208,7 +208,7 @@ class RunsFiles(Protocol):
 
 def framework(name: str) -> Framework:
     """The adapter of a framework."""
-    return cast(Framework, load("zoo.frameworks", name, "framework"))
+    return cast(Framework, load_module("zoo.frameworks", name, "framework"))
 
 
 def frameworks() -> list[str]:

@@ -34,7 +34,7 @@ from zoo.frameworks.tf_slim.runtime import (
     to_native,
     variable_value,
 )
-from zoo.layers import ModelSpec
+from zoo.layers import Constant, ModelSpec, PriorBox
 from zoo.shapes import activation_shapes
 from zoo.wire.layout import contiguous
 
@@ -59,12 +59,16 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
         opset: the ONNX operator set; 17 if left out.
 
     Raises:
-        UnsupportedError: the exporter cannot write that opset, or an input of which only the size is read.
+        UnsupportedError: the exporter cannot write that opset, an input of which only the size is read, or what reads
+            none.
     """
     spec, opset = weights.spec, opset or OPSET
     if opset not in _OPSETS:
         raise UnsupportedError(f"tf2onnx writes opsets {_OPSETS[0]} to {_OPSETS[-1]}, not {opset}")
     outputs = [layer.name for layer in spec.layers] if every_activation else list(spec.outputs)
+    fixed = [layer.name for layer in spec.layers if isinstance(layer, Constant | PriorBox) and layer.name in outputs]
+    if fixed:
+        raise UnsupportedError(f"{spec.name}: tf2onnx cannot keep {', '.join(fixed)}, which do not depend on any input")
     with tf.Graph().as_default() as graph, _quiet():
         built = _build(spec, outputs, canonical=True)
         definition, reads = _opened(graph, built.outputs)

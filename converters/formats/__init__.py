@@ -12,7 +12,7 @@ from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
-from zoo.registry import facts, load, names
+from zoo.registry import facts, load_module, names
 
 # Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
 _NO_WEIGHTS = {
@@ -146,4 +146,4 @@ def holds_network(name: str, path: Path) -> bool:
 
 def weights_format(name: str) -> WeightsFormat:
     """The reader and writer of a format."""
-    return cast(WeightsFormat, load("converters.formats", name, "format"))
+    return cast(WeightsFormat, load_module("converters.formats", name, "format"))

@@ -8,7 +8,7 @@ of the ``.prototxt`` of the same name beside the file. Field numbers and rules: 
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -81,14 +81,17 @@ def read(path: Path) -> NativeFile:
     )
 
 
-def read_network(path: str | PathLike[str]) -> CaffeNet:
+def read_network(
+    path: str | PathLike[str], *, stages: Collection[str] = (), sizes: Mapping[str, Shape] | None = None
+) -> CaffeNet:
     """The network of a prototxt, its images' mean from the ``.binaryproto`` it names, or that alone lies beside it.
 
     Of a mean image the mean of each channel is taken, as Caffe's own C++ example does. A named one is looked for by its
-    file name in the prototxt's folder. What was taken, or was not there, is in the notes. Errors: `read_prototxt`'s.
+    file name in the prototxt's folder. What was taken, or was not there, is in the notes. Arguments and errors:
+    `read_prototxt`'s.
     """
     path = Path(path)
-    net = read_prototxt(path)
+    net = read_prototxt(path, stages=stages, sizes=sizes)
     if net.spec.preprocessing:
         return net
     named = net.images.mean_file.replace("\\", "/").rpartition("/")[2] if net.images else ""
@@ -206,7 +209,8 @@ def _apart(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> dict[s
     for layer in spec.layers:
         owner = layer.name.removesuffix(_NORM)
         blobs = [loaded[name] for i in range(6) if (name := f"{owner}.{i}") in loaded]
-        if not isinstance(layer, BatchNorm) or owner == layer.name or len(blobs) not in _AFFINE:
+        is_whole = f"{layer.name}.0" in loaded  # as it is written here: two layers
+        if not isinstance(layer, BatchNorm) or owner == layer.name or len(blobs) not in _AFFINE or is_whole:
             continue
         found = {role: blobs[i].reshape(-1) for role, i in _AFFINE[len(blobs)].items()}
         if len(blobs) == 2:  # SegNet's: by the batch, so that nobody reads what is stored

@@ -13,6 +13,7 @@ from converters.parity.onnx_graph import OnnxGraph, Piece
 from converters.parity.segments import Segment
 from converters.parity.subjects import Declared, Ran
 from converters.weights import Array
+from zoo.batches import keeps_items
 from zoo.errors import ZooError
 from zoo.layers import LRN, BatchNorm, Conv, Dense, Dropout, ModelSpec, Shape, Softmax
 from zoo.shapes import activation_shapes
@@ -184,6 +185,8 @@ class GraphSubject:
         """Output -> what is wrong with it for batches of another size, where the file takes any."""
         if self.graph.batch or any(isinstance(layer, BatchNorm) and layer.batch_stats for layer in self.ours.layers):
             return {}
+        if not keeps_items(self.ours, activation_shapes(self.ours)):
+            return {}  # what it finds in one image stands with what it finds in the others
         for size in (1, rows + 1):
             found, count = self._of_size(size, inputs), min(size, rows)
             if isinstance(found, str):

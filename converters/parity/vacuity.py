@@ -48,7 +48,7 @@ def vacuity(weights: Weights, inputs: Mapping[str, Array], reference: Mapping[st
     if all(name in dull for name in spec.outputs):
         unproved.append(f"the answer, {', '.join(spec.outputs)}, {dull[spec.outputs[0]]}")
     wiring = spec.wiring()
-    reads = {layer.name: known[wiring[layer.name][0]] for layer in spec.layers}
+    reads = {layer.name: known[wiring[layer.name][0]] for layer in spec.layers if wiring[layer.name]}
     dead = [layer.name for layer in spec.layers if isinstance(layer, ReLU) and not (reads[layer.name] > 0).any()]
     limits += [f"{name} has no live unit on any probe" for name in dead]
     if dead and len(dead) == sum(isinstance(layer, ReLU) for layer in spec.layers):

@@ -8,6 +8,7 @@ from typing import assert_never
 import numpy as np
 
 from zoo.arrays import Array
+from zoo.errors import SpecError
 from zoo.layers import Concat, Constant, Crop, Flatten, Permute, Reshape, Shaping, Shuffle, Slice, Tile
 from zoo.reference.arrays import Float64
 from zoo.shapes import cuts, first_cut, permutation, reshaped
@@ -26,7 +27,9 @@ def apply(layer: Shaping, inputs: Sequence[Float64], parameters: Mapping[str, Ar
         case Concat():
             return np.concatenate(inputs, axis=layer.axis)
         case Slice():
-            return np.take(x, range(layer.start, min(layer.stop, x.shape[layer.axis])), axis=layer.axis)
+            if layer.stop > x.shape[layer.axis]:
+                raise SpecError(layer.name, f"cannot take {layer.start}:{layer.stop} of a batch of {len(x)}")
+            return np.take(x, range(layer.start, layer.stop), axis=layer.axis)
         case Reshape():
             return x.reshape(-1, *reshaped(layer, x.shape[1:]))
         case Permute():

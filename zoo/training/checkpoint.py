@@ -142,7 +142,8 @@ def write_file(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mappin
     temporary = path.with_name(f".{path.name}.part")
     try:
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        write_safetensors(temporary, shapes, lambda name: tensors[name], metadata)
+        types = {name: tensor.dtype for name, tensor in tensors.items()}
+        write_safetensors(temporary, shapes, lambda name: tensors[name], metadata, types)
         flush(temporary)
         temporary.replace(path)
         flush(path.parent)

@@ -8,7 +8,8 @@ import torch
 import torch.distributed as dist
 
 from zoo.errors import ZooError, said
-from zoo.training.loop import Job, how_to_go_on
+from zoo.training.job import Job
+from zoo.training.loop import how_to_go_on
 
 
 class LostPartnerError(ZooError):

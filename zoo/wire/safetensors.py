@@ -138,20 +138,27 @@ def _texts(metadata: object) -> dict[str, str]:
 
 
 def write_safetensors(
-    path: Path, shapes: Mapping[str, Shape], numbers: Callable[[str], Array], metadata: Mapping[str, str]
+    path: Path,
+    shapes: Mapping[str, Shape],
+    numbers: Callable[[str], Array],
+    metadata: Mapping[str, str],
+    types: Mapping[str, np.dtype[Any]] | None = None,
 ) -> None:
-    """Write float32 tensors in the order of `shapes`.
+    """Write tensors in the order of `shapes`.
 
     Args:
         path: the file.
         shapes: tensor -> its shape.
         numbers: gives the numbers of a tensor, in its order, in an array of any strides and axes.
         metadata: texts by their names.
+        types: tensor -> its type, where that is not float32.
     """
     header, position = dict[str, Any]({_METADATA: dict(metadata)}), 0
     for name, shape in shapes.items():
-        end = position + np.dtype(_TYPES["F32"]).itemsize * prod(shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": (position, end)}
+        dtype = (types or {}).get(name, np.dtype(_TYPES["F32"]))
+        end = position + dtype.itemsize * prod(shape)
+        kind = next(kind for kind, of_kind in _TYPES.items() if np.dtype(of_kind) == dtype)
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": (position, end)}
         position = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from zoo.axes import shape_text
 from zoo.frameworks.caffe.images import images_of
@@ -54,7 +54,9 @@ def visit_data(walk: Walk, node: Node) -> None:
     """A data layer becomes an input of the size it says."""
     if not node.tops:
         raise PrototxtError(node.message.line, "a data layer needs a top")
-    note, known = "", {top: (1, *walk.sizes[top]) for top in node.tops if top in walk.sizes}
+    note, sizes = "", {**walk.given.known, **walk.given.sizes}
+    known = {top: (1, *sizes[top]) for top in node.tops if top in sizes}
+    is_told = any(top in walk.given.sizes for top in node.tops)
     if node.type == "DummyData":
         shapes = _dummy_shapes(node)
         values = _constants(node) if walk.is_fed else [None] * len(shapes)
@@ -63,8 +65,9 @@ def visit_data(walk: Walk, node: Node) -> None:
                 _add_constant(walk, node.name if i == 0 else walk.name_of(top), top, shape, value)
         made = {top: shape for top, shape, value in zip(node.tops, shapes, values, strict=True) if value is None}
         walk.for_training.update(top for top in node.tops[1:] if top in made)
-    elif known and node.type == "HDF5Data":
+    elif known and (is_told or node.type == "HDF5Data"):
         made = known
+        _check_told(node, known)
     else:
         shape, note = _data_shape(node)
         made = {node.tops[0]: (1, *shape)}
@@ -73,6 +76,17 @@ def visit_data(walk: Walk, node: Node) -> None:
     for top, sizes in made.items():
         add_input(walk, top, sizes)
         walk.notes.append(f"{node} became the input {top!r}, {' x '.join(map(str, sizes[1:]))}{note}")
+
+
+def _check_told(node: Node, sizes: Mapping[str, Shape]) -> None:
+    """Refuse another size than the layer's own, where it says one."""
+    try:
+        own, _ = _data_shape(node)
+    except PrototxtError:
+        return  # it says none
+    told = sizes.get(node.tops[0], (1, *own))[1:]
+    if told != own:
+        raise PrototxtError(node.message.line, f"says {shape_text(own)} itself, not {shape_text(told)}")
 
 
 def _constants(node: Node) -> list[float | None]:
@@ -126,7 +140,7 @@ def _data_shape(node: Node) -> tuple[Shape, str]:
     if not height or not width:
         raise PrototxtError(
             message.line,
-            "does not say the size of its images (no crop_size); replace it by an Input layer with a shape",
+            f"does not say the size of its images (no crop_size); give it with --input {node.tops[0]}=CxHxW",
         )
     transform = message.message("transform_param")
     grey = transform.flag("force_gray", False) or not pictures.flag("is_color", True)

@@ -74,7 +74,7 @@ def runtime() -> str:
 
 def _runtime() -> Runtime:
     try:
-        from zoo.frameworks.caffe import pycaffe
+        import zoo.frameworks.caffe.pycaffe as pycaffe
 
         return pycaffe
     except ImportError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zoo.errors import UnsupportedError
@@ -14,18 +13,8 @@ from zoo.frameworks.caffe.legacy import current_layers
 from zoo.frameworks.caffe.schema import check, check_own
 from zoo.frameworks.caffe.sharing import FACTOR
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, refusal
-from zoo.frameworks.caffe.walk import Node, Walk
-from zoo.layers import (
-    BatchNorm,
-    Constant,
-    Layer,
-    ModelSpec,
-    Names,
-    Reshape,
-    Shape,
-    Slice,
-    chained,
-)
+from zoo.frameworks.caffe.walk import Given, Node, Walk
+from zoo.layers import BatchNorm, Constant, Layer, ModelSpec, Names, Reshape, Shape, Slice, chained
 from zoo.parameters import layer_parameters
 from zoo.shapes import activation_shapes
 from zoo.wire.caffemodel import V1_TYPES
@@ -66,14 +55,14 @@ class CaffeNet:
     images: DataImages | None = None
 
 
-def read_net(net: Message, name: str, title: str, sizes: Mapping[str, Shape] | None = None) -> CaffeNet:
+def read_net(net: Message, name: str, title: str, given: Given | None = None) -> CaffeNet:
     """The network of a parsed prototxt.
 
     Args:
         net: what was parsed.
         name: of the network, if it does not say.
         title: of the spec.
-        sizes: of inputs whose data layer does not say them, without the batch.
+        given: what is known of it beside.
 
     Raises:
         PrototxtError: a malformed network, with line and layer.
@@ -86,10 +75,11 @@ def read_net(net: Message, name: str, title: str, sizes: Mapping[str, Shape] | N
     for layer in net.messages("layers"):
         check(layer, "V1LayerParameter")
     check(net.message("state"), "NetState")
-    state = net.message("state")
+    state, given = net.message("state"), given or Given()
+    stages = {*state.strings("stage"), *given.stages}
     kept, left_out = list[Message](), list[Message]()
     for layer in current_layers(net):
-        (kept if _in_test_phase(layer, state) else left_out).append(layer)
+        (kept if _in_test_phase(layer, stages) else left_out).append(layer)
     nodes = [_node(layer) for layer in kept]
     refused = [f"{node}: {why}" for node in nodes if (why := _refusal(node))]
     if refused:
@@ -98,7 +88,7 @@ def read_net(net: Message, name: str, title: str, sizes: Mapping[str, Shape] | N
         check_own(layer, "LayerParameter")
     names = frozenset(node.name for node in nodes)
     taken = Names([*names, *(blob for node in nodes for blob in (*node.tops, *node.bottoms))])
-    walk = Walk(absent=_absent_stages(left_out), sizes=sizes or {}, layer_names=names, names=taken)
+    walk = Walk(absent=_absent_stages(left_out), given=given, layer_names=names, names=taken)
     types = {node.type for node in nodes}
     walk.is_fed = not types.isdisjoint(FEEDS) or any(net_inputs(net)) or types <= CONSTANT
     for top, shape in net_inputs(net):
@@ -108,6 +98,9 @@ def read_net(net: Message, name: str, title: str, sizes: Mapping[str, Shape] | N
             _visit(walk, node)
         except PrototxtError as error:
             raise PrototxtError(0, f"{node}: {error}") from error
+    unfed = [name for name in given.sizes if name not in walk.shapes]
+    if unfed:
+        raise PrototxtError(1, f"nothing feeds {', '.join(unfed)}, of which a size is given")
     if not walk.layers or not (walk.inputs or isinstance(walk.layers[0], Constant)):
         raise PrototxtError(1, _NO_NETWORK)
     _drop_silenced(walk)
@@ -149,17 +142,23 @@ def _node(message: Message) -> Node:
 def _refusal(node: Node) -> str:
     if node.type in _OMITTED | DATA | {"Input", "Split"}:
         return ""
+    if node.type == "Python":
+        written = node.message.message("python_param")
+        what = f"class {written.string('layer') or '?'} of module {written.string('module') or '?'}"
+        return (
+            f"{what} is Python code, which is not converted; cut the prototxt before it, and run it on what comes out"
+        )
     if node.type not in BY_TYPE:
         return "this type is not supported"
     return refusal(node.type, node.message, len(node.tops))
 
 
-def _in_test_phase(layer: Message, state: Message) -> bool:
+def _in_test_phase(layer: Message, stages: set[str]) -> bool:
     include, exclude = layer.messages("include"), layer.messages("exclude")
     if include and exclude:
         raise PrototxtError(layer.line, "a layer has either include or exclude rules, not both")
     # Caffe's tools and its Python module set the level to 0, whatever the file says (net.cpp).
-    level, stages = 0, set(state.strings("stage"))
+    level = 0
 
     def met(rule: Message) -> bool:
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from zoo.batches import first_axis
@@ -28,13 +28,28 @@ class Node:
         return f"layer {self.name!r} ({self.type})"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What is known of a network beside its text.
+
+    Attributes:
+        sizes: of what data layers feed, by top, as the user says them.
+        known: the same, as the text's own last comment says them.
+        stages: for which layers' rules ask.
+    """
+
+    sizes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
+    known: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
+    stages: Collection[str] = ()
+
+
 @dataclass
 class Walk:
     """The state of reading a network from top to bottom."""
 
     # Blob -> the stage of a layer that would make it, and is left out.
     absent: dict[str, str]
-    sizes: Mapping[str, Shape]
+    given: Given
     layer_names: frozenset[str] = frozenset()
     # What no layer that is made up may be called.
     names: Names = field(default_factory=lambda: Names(()))

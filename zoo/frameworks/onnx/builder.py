@@ -29,6 +29,7 @@ class Builder:
     fast_lrn: bool
     taken: set[str]
     nodes: list[Node] = field(default_factory=list[Node])
+    sizes: dict[str, Array] = field(default_factory=dict[str, Array])
 
     def last(self, layer: Layer, op: str, *inputs: str, **attributes: Attribute) -> None:
         """Add the node whose output is the layer's activation."""
@@ -57,7 +58,11 @@ class Builder:
         return self.step(layer, what, "Constant", value=np.asarray(value, np.float32))
 
     def integers(self, layer: Layer, what: str, *values: int) -> str:
-        """Add a list of integers, as sizes, axes and positions are given."""
+        """Add a list of integers, as sizes and axes are given; an initializer where no Constant holds integers yet."""
+        if self.opset < 9:
+            name = self._fresh(f"{layer.name}/{what}")
+            self.sizes[name] = np.asarray(values, np.int64)
+            return name
         return self.step(layer, what, "Constant", value=np.asarray(values, np.int64))
 
     def needs(self, layer: Layer, opset: int, what: str) -> None:

@@ -18,6 +18,8 @@ _FLOAT, _INT64 = 1, 7  # TensorProto.DataType
 
 def add(g: Builder, layer: Detecting, inputs: tuple[str, ...], shapes: list[Shape]) -> None:
     """The family's part of `zoo.frameworks.onnx.table.add_layer`."""
+    if not isinstance(layer, PriorBox):
+        g.needs(layer, 13, "its operators in these forms")
     match layer:
         case PriorBox():
             feature, image = (map_size(layer.name, shape) for shape in shapes)

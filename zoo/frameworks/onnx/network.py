@@ -55,6 +55,7 @@ def graph(spec: ModelSpec, *, opset: int = OPSET, every_activation: bool = False
         nodes=tuple(builder.nodes),
         parameters=parameters,
         metadata=_metadata(spec),
+        sizes=builder.sizes,
     )
 
 

@@ -21,8 +21,10 @@ def add(g: Builder, layer: Pooling, inputs: tuple[str, ...], shapes: list[Shape]
         case Pool():
             _pool(g, layer, x, source)
         case PoolMask():
+            g.needs(layer, 13, "its operators in these forms")
             _pool_mask(g, layer, x, source)
         case Unpool():
+            g.needs(layer, 13, "its operators in these forms")
             _unpool(g, layer, inputs, source, shape)
         case Interp():
             _interp(g, layer, x, source)

@@ -49,6 +49,7 @@ def _crop(g: Builder, layer: Crop, inputs: tuple[str, ...], shapes: list[Shape])
     if first is None:
         g.slice(layer, "", inputs[0], starts, stops, axes)
         return
+    g.needs(layer, 10, "a Slice by computed sizes")
     cut = g.slice(layer, "cut", inputs[0], starts, stops, axes) if found else inputs[0]
     zero, start = g.integers(layer, "batch", 0), g.integers(layer, "first", first)
     size = g.step(layer, "items", "Gather", g.step(layer, "size", "Shape", inputs[1]), zero)

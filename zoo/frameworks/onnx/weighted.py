@@ -69,6 +69,7 @@ def _dense(g: Builder, layer: Dense, x: str, source: Shape, shape: Shape) -> Non
 
 
 def _embed(g: Builder, layer: Embed, x: str) -> None:
+    g.needs(layer, 13, "its operators in these forms")
     number = g.step(layer, "number", "Cast", x, to=7)  # TensorProto.INT64, cut towards 0
     number = g.step(layer, "at_least", "Max", number, g.integers(layer, "first", 0))
     number = g.step(layer, "at_most", "Min", number, g.integers(layer, "last", layer.rows - 1))

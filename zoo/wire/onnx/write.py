@@ -7,7 +7,7 @@ Writing needs no
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -59,6 +59,7 @@ class Graph:
         outputs: likewise.
         nodes: in the order they run.
         parameters: initializer -> shape; all float32, and exactly the canonical parameters of the network.
+        sizes: initializers that hold whole numbers, which operator sets before 9 have no Constant for.
         metadata: the file's ``metadata_props``.
     """
 
@@ -70,6 +71,7 @@ class Graph:
     nodes: Sequence[Node]
     parameters: Mapping[str, Shape]
     metadata: Mapping[str, str]
+    sizes: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
 
 def chunks(graph: Graph, tensors: Mapping[str, Array] | None) -> Iterator[bytes | memoryview]:
@@ -87,8 +89,14 @@ def chunks(graph: Graph, tensors: Mapping[str, Array] | None) -> Iterator[bytes 
     payload = {name: 0 if tensors is None else 4 * prod(shape) for name, shape in graph.parameters.items()}
     sizes = {name: len(heads[name]) + len(tails[name]) + payload[name] for name in graph.parameters}
     before = b"".join(message(InGraph.NODE, _node(node)) for node in graph.nodes) + text(InGraph.NAME, graph.name)
-    inputs = {**graph.inputs, **(graph.parameters if IR_VERSIONS[graph.opset] < _APART else {})}
+    before += b"".join(message(InGraph.INITIALIZER, _whole_numbers(name, array)) for name, array in graph.sizes.items())
+    listed = IR_VERSIONS[graph.opset] < _APART
+    inputs = {**graph.inputs, **(graph.parameters if listed else {})}
     after = b"".join(message(InGraph.INPUT, _value(name, dims)) for name, dims in inputs.items())
+    after += b"".join(
+        message(InGraph.INPUT, _value(name, array.shape, DataType.INT64))
+        for name, array in (graph.sizes.items() if listed else ())
+    )
     after += b"".join(message(InGraph.OUTPUT, _value(name, dims)) for name, dims in graph.outputs.items())
     size = len(before) + len(after) + sum(len(tag(InGraph.INITIALIZER, BYTES) + varint(n)) + n for n in sizes.values())
     if size + sum(map(len, graph.metadata.values())) > _MAX_BYTES - (1 << 16):
@@ -135,9 +143,11 @@ def _attribute(value: Attribute) -> bytes:
         case None | Subgraph():
             raise ValueError("an attribute of a type that is not written")
         case _:
-            kind = DataType.INT64 if value.dtype.kind == "i" else DataType.FLOAT
-            data = value.astype("<i8" if kind == DataType.INT64 else "<f4").tobytes()
-            tensor = _tensor_head("", value.shape, kind) + message(InTensor.RAW_DATA, data)
+            if value.dtype.kind == "i":
+                tensor = _whole_numbers("", value)
+            else:
+                head = _tensor_head("", value.shape, DataType.FLOAT)
+                tensor = head + message(InTensor.RAW_DATA, value.astype("<f4").tobytes())
             return message(InAttribute.TENSOR, tensor) + _type(AttributeType.TENSOR)
 
 
@@ -153,6 +163,10 @@ def _tensor_head(name: str, shape: Shape, kind: int) -> bytes:
     )
 
 
+def _whole_numbers(name: str, array: Array) -> bytes:
+    return _tensor_head(name, array.shape, DataType.INT64) + message(InTensor.RAW_DATA, array.astype("<i8").tobytes())
+
+
 def _raw_head(shape: Shape) -> bytes:
     return tag(InTensor.RAW_DATA, BYTES) + varint(4 * prod(shape))
 
@@ -163,7 +177,7 @@ def _external() -> bytes:
     )
 
 
-def _value(name: str, dimensions: Dimensions) -> bytes:
+def _value(name: str, dimensions: Dimensions, kind: DataType = DataType.FLOAT) -> bytes:
     # ValueInfoProto, TypeProto, its tensor type, shape and dimensions, one inside the other.
     shape = b"".join(message(1, integer(1, size) if isinstance(size, int) else text(2, size)) for size in dimensions)
-    return text(1, name) + message(2, message(1, integer(1, DataType.FLOAT) + message(2, shape)))
+    return text(1, name) + message(2, message(1, integer(1, kind) + message(2, shape)))

@@ -41,6 +41,13 @@ _ONE: dict[str, Callable[[Array], Array]] = {
     "Not": np.logical_not,
 }
 
+# What is read of constants, beside what is read of activations.
+COMPUTED = {
+    *_TWO,
+    *_ONE,
+    *("Constant", "ConstantOfShape", "Expand", "Gather", "If", "Range", "ReduceProd", "Shape", "Size", "Where"),
+}
+
 
 class Folding:
     """Computes constants, within an allowance of memory: a graph that wants more is no model but a trap."""

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from zoo.arrays import Array
 from zoo.errors import SpecError, UnsupportedError
 from zoo.frameworks.onnx.reading import response
-from zoo.frameworks.onnx.reading.folding import Folding, shape_of
+from zoo.frameworks.onnx.reading.folding import COMPUTED, Folding, shape_of
 from zoo.frameworks.onnx.reading.op import RefusalError
 from zoo.frameworks.onnx.reading.table import READERS
 from zoo.frameworks.onnx.reading.walk import OPEN_BATCH, View, Walk
@@ -141,14 +143,17 @@ def _take_input(walk: Walk, name: str, kind: TensorType, nodes: list[Node]) -> N
 
 def _is_turned(name: str, nodes: list[Node]) -> bool:
     """Whether all that reads an input brings its channels to the front first."""
+    carried, found = {name}, False
     for node in nodes:
-        if name not in node.inputs:
+        if carried.isdisjoint(node.inputs):
             continue
         if node.op == "Transpose" and node.attributes.get("perm") == _CHANNELS_FIRST:
-            continue
-        if node.op not in _PREPARING or not _is_turned(node.outputs[0], nodes):
+            found = True
+        elif node.op in _PREPARING:
+            carried.add(node.outputs[0])
+        else:
             return False
-    return any(name in node.inputs for node in nodes)
+    return found
 
 
 @dataclass(kw_only=True)
@@ -167,15 +172,14 @@ class _Reading:
         for node in nodes:
             try:
                 reads = [tensor for tensor in node.inputs if tensor]
+                _check(self, node, reads)
                 if any(tensor in self.lost for tensor in reads):
                     self.lost.update(node.outputs)
-                    continue
-                _check(self, node, reads)
-                if node.op == "If":
+                elif node.op == "If":
                     self._branch(node)
                 elif not _fold(self.walk, self.folding, node, reads):
                     _read(self.walk, node)
-            except (RefusalError, SpecError, IndexError, ValueError) as error:
+            except (SpecError, IndexError, ValueError, ArithmeticError) as error:
                 self.lost.update(node.outputs)
                 self.refused.append(f"{node.op} {node.name!r}: {_why(error)}")
 
@@ -214,12 +218,14 @@ def _check(reading: _Reading, node: Node, reads: list[str]) -> None:
         raise RefusalError(f"is an operator of {node.domain!r}, not of ONNX itself")
     if not node.outputs or not node.outputs[0]:
         raise RefusalError("has no output")
+    if node.op not in READERS and node.op not in COMPUTED:
+        raise RefusalError("this operator is not supported")
     if any(tensor in walk.values or tensor in walk.constants for tensor in node.outputs):
         raise RefusalError(f"makes {node.outputs[0]!r}, which is made already")
     for tensor in reads:
         if tensor in reading.unreadable:
             raise RefusalError(f"{tensor!r} {reading.unreadable[tensor]}")
-        if tensor not in walk.values and tensor not in walk.constants:
+        if not (tensor in walk.values or tensor in walk.constants or tensor in reading.lost):
             later = (
                 "a node after it makes (a cycle, or nodes out of order)"
                 if tensor in reading.made
@@ -237,7 +243,11 @@ def _fold(walk: Walk, folding: Folding, node: Node, reads: list[str]) -> bool:
         sizes = shape_of(op, walk.sizes(reads[0]))
         walk.constants[op.out] = sizes if node.op == "Shape" else sizes.prod()
     elif reads and all(tensor in walk.constants for tensor in reads):
-        results = folding.fold(op, [walk.constants[tensor] for tensor in reads])
+        try:
+            with np.errstate(all="ignore"):
+                results = folding.fold(op, [walk.constants[tensor] for tensor in reads])
+        except TypeError as error:
+            raise RefusalError("computes with a type of numbers that has no such operation") from error
         if results is None:
             raise RefusalError("of constants it is not computed here")
         walk.constants.update(zip(node.outputs, results, strict=False))
@@ -250,7 +260,7 @@ def _fold(walk: Walk, folding: Folding, node: Node, reads: list[str]) -> bool:
 def _read(walk: Walk, node: Node) -> None:
     op = walk.op(node)
     if node.op not in READERS:
-        raise RefusalError("this operator is not supported")
+        raise RefusalError("is supported of constants alone")
     if response.follows(walk, op):
         return
     _read_plainly(walk, node)

@@ -191,6 +191,8 @@ def arithmetic(walk: Walk, op: Op) -> None:
 
 def _with_constant(walk: Walk, op: Op, tensor: str, view: View, constant: Array, *, turned: bool) -> None:
     spread, kind = _along(op, view, constant), op.node.op
+    if kind == "Div" and not turned and not constant.all():
+        op.refuse("divides by zero")
     source, numbers = view.activation, spread.numbers
     if turned and kind in ("Sub", "Div"):
         source = walk.add(
@@ -241,7 +243,7 @@ def _of_two(walk: Walk, op: Op) -> None:
         _spread_over(walk, op, names, views)
         return
     like = views[0] if views[0].order == views[1].order and _moved(walk, views) else None
-    sources = [view.activation for view in views] if like else [walk.plain(name) for name in names]
+    sources = [view.activation for view in views] if like else walk.plains(names)
     if kind == "Div":
         sources[1] = walk.add(Power(name=walk.step(op.out, "inverse"), inputs=(sources[1],), power=-1.0))
     if kind in _COEFFICIENTS:
@@ -262,7 +264,7 @@ def _spread_over(walk: Walk, op: Op, names: list[str], views: list[View]) -> Non
     rank, kind = len(views[1 - small].shape), op.node.op
     if len(views[small].shape) != rank:
         op.refuse(f"of {' and '.join(walk.told(view.shape) for view in views)}: they differ in their number of axes")
-    whole, part = walk.plain(names[1 - small]), walk.plain(names[small])
+    whole, part = walk.plains([names[1 - small], names[small]])
     shape, sizes = walk.shapes[whole], walk.shapes[part]
     if any(size not in (1, side) for size, side in zip(sizes, shape, strict=True)):
         op.refuse(f"of {' and '.join(walk.told(view.shape) for view in views)}: neither goes over the other")
@@ -303,7 +305,7 @@ def several(walk: Walk, op: Op) -> None:
     if len({view.shape for view in views}) != 1:
         op.refuse(f"of {', '.join(walk.told(view.shape) for view in views)}: they differ in shape")
     like = views[0] if len({view.order for view in views}) == 1 and _moved(walk, views) else None
-    sources = tuple(view.activation for view in views) if like else tuple(walk.plain(name) for name in names)
+    sources = tuple(view.activation for view in views) if like else tuple(walk.plains(names))
     if kind == "Max":
         layer = Eltwise(name=op.out, inputs=sources, operation="max")
     else:

@@ -19,6 +19,9 @@ from zoo.frameworks.onnx.reading.op import Op, short
 from zoo.frameworks.onnx.reading.walk import Response, View, Walk
 from zoo.layers import LRN
 
+# No exporter writes more nodes for one layer.
+_MOST_STEPS = 24
+
 
 def follows(walk: Walk, op: Op) -> bool:
     """Take a node in as a step of such a normalisation; False where it is none."""
@@ -32,9 +35,9 @@ def follows(walk: Walk, op: Op) -> bool:
         made = _quotient(op, *found)
     else:
         return _closed(walk, op, found[0])
-    if made is None:
+    if made is None or made.steps >= _MOST_STEPS:
         return False
-    walk.values[op.out] = replace(made, node=op.node)
+    walk.values[op.out] = replace(made, node=op.node, steps=made.steps + 1)
     return True
 
 
@@ -179,10 +182,14 @@ def _passed(walk: Walk, op: Op, r: Response) -> Response | None:
 
 def _quotient(op: Op, a: Response, b: Response) -> Response | None:
     """One power of a sum by another of the same."""
-    if op.node.op != "Div" or replace(a, power=None, node=None) != replace(b, power=None, node=None):
+    if op.node.op != "Div" or _base(a) != _base(b):
         return None
     power = (1.0 if a.power is None else a.power) - (1.0 if b.power is None else b.power)
     return replace(a, power=power) if a.shift is not None else None
+
+
+def _base(r: Response) -> Response:
+    return replace(r, power=None, node=None, steps=0)
 
 
 def _closed(walk: Walk, op: Op, r: Response) -> bool:
@@ -191,7 +198,7 @@ def _closed(walk: Walk, op: Op, r: Response) -> bool:
     divides = op.node.op == "Div" and walk.values.get(op.node.inputs[1]) is r
     if r.shift is None or r.scale is None or other != r.view or not (divides or op.node.op == "Mul"):
         return False
-    if r.shape != r.view.shape and r.region == "across" and prod(r.shape) != prod(r.view.shape):
+    if r.shape != r.view.shape:
         return False
     power = 1.0 if r.power is None else r.power
     layer = LRN(

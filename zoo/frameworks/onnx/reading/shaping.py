@@ -74,7 +74,7 @@ def concat(walk: Walk, op: Op) -> None:
     """Concat."""
     views = [_unmerged(walk, name) for name in op.node.inputs]
     if len({view.order for view in views}) != 1:
-        views = [walk.whole(walk.plain(name)) for name in op.node.inputs]
+        views = [walk.whole(name) for name in walk.plains(op.node.inputs)]
     axis = op.integer("axis", 1)
     axis %= len(views[0].shape)
     if axis == 0:

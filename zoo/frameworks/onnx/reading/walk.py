@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TypeAlias
@@ -68,6 +68,7 @@ class Response:
         view: what is squared.
         shape: of the tensor at this point.
         node: what made it; where no normalisation comes of it, it is read as what it says by itself.
+        steps: how many nodes so far.
         border: what was padded, an axis each, before and after.
         size: of the window, 0 before there is one.
         towers, region: as in `zoo.layers.LRN`.
@@ -76,6 +77,7 @@ class Response:
     view: View
     shape: Shape
     node: Node | None = None
+    steps: int = 0
     border: tuple[tuple[int, int], ...] = ()
     size: int = 0
     towers: int = 1
@@ -139,6 +141,8 @@ class Walk:
     def _value(self, tensor: str) -> Value:
         if tensor in self.constants:
             raise RefusalError(f"reads the constant {tensor!r} where an activation is expected")
+        if tensor not in self.values:
+            raise RefusalError("an input is missing")
         return self.values[tensor]
 
     def sizes(self, tensor: str) -> Shape:
@@ -170,6 +174,12 @@ class Walk:
             )
         self.values[tensor] = self.whole(source)
         return source
+
+    def plains(self, tensors: Sequence[str]) -> list[str]:
+        """`plain` of several; making one plain may give a layer of another a new name."""
+        for tensor in tensors:
+            self.plain(tensor)
+        return [self.plain(tensor) for tensor in tensors]
 
     def check_batch(self, shape: Shape, count: int) -> None:
         """Refuse a shape that is no batch of items."""
@@ -228,8 +238,10 @@ class Walk:
             for layer in self.layers
         ]
         for tensor, value in self.values.items():
-            if isinstance(value, View) and value.activation == wanted:
-                self.values[tensor] = replace(value, activation=aside)
+            view = value if isinstance(value, View) else value.view
+            if view.activation == wanted:
+                view = replace(view, activation=aside)
+                self.values[tensor] = view if isinstance(value, View) else replace(value, view=view)
         return wanted
 
     def cut(self, tensor: str, source: str, ranges: Mapping[int, Pair]) -> None:

@@ -82,7 +82,7 @@ def _cut_off(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What a ConvTranspose cuts off of what it reaches, before and after."""
     said, sizes, pads = op.text("auto_pad", "NOTSET"), op.integers("output_shape"), op.integers("pads", (0, 0, 0, 0))
-    if said not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER") or pads is None or len(pads) != 4:
+    if said not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER") or len(pads) != 4:
         op.refuse(f"auto_pad {said!r} with pads {pads} is not known")
     if said.startswith("SAME") and sizes is None:
         sizes = tuple(side * step for side, step in zip(sides, stride, strict=True))
