@@ -269,3 +269,25 @@ def test_chance_that_two_runs_do_not_meet_is_seen(tmp_path: Path, chain: Weights
     found = verdict(chain, tmp_path, seldom)
     assert (found.status, found.outputs[0].reason) == ("failed", "depends on chance: RandomUniform")
     assert verdict(chain, tmp_path, beside).status == "passed"
+
+
+def test_a_tensor_of_another_shape_leaves_the_other_layers_judged_by_themselves(tmp_path: Path) -> None:
+    spec = replace(SCORES, layers=(SCORES.layers[0], SCORES.layers[2], Dense(name="fc", out_features=5)))
+
+    def change(graph: Any) -> None:
+        source = of_type(graph, "MaxPool")
+        behind(graph, source, helper.make_node("Concat", [source, source], ["doubled"], axis=2))
+        join = next(node for node in graph.node if node.op_type == "Concat")
+        pool = next(node for node in graph.node if node.op_type == "MaxPool")
+        pool.output[0], join.input[:], join.output[0] = "single", ["single", "single"], "pool"
+        for node in graph.node:
+            node.input[:] = ["pool" if name == "doubled" else name for name in node.input]
+        dense = next(node for node in graph.node if node.op_type == "Gemm")
+        axis = store(graph, "half", np.arange(54), np.int64)
+        at = list(graph.node).index(dense)
+        graph.node.insert(at, helper.make_node("Gather", [dense.input[0], axis], ["cut"], axis=1))
+        dense.input[0] = "cut"
+
+    found = verdict(probe_weights(spec), tmp_path, change)
+    assert (found.status, found.first_failure) == ("failed", "pool")
+    assert found.layers[0].local is not None, found.notes

@@ -190,7 +190,7 @@ def test_what_cannot_be_run_is_said_and_is_no_pass(monkeypatch: pytest.MonkeyPat
 def test_a_framework_that_crashes_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         def forward(self, *_: Any) -> Any:
-            raise RuntimeError("out of\nluck")
+            raise RuntimeError("\x1b[96mout of\x1b[0m\nluck")
 
     right = registry.framework
     monkeypatch.setattr(registry, "framework", lambda name: Broken() if name == "caffe" else right(name))

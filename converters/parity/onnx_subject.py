@@ -69,7 +69,7 @@ class GraphSubject:
             if not values:
                 raise
             notes.append(f"it cannot be run to its end ({trouble}); compared as far as it goes")
-            if rows > 1 and not self.graph.batch and isinstance(self._of_size(1, inputs), dict):
+            if not self.graph.batch and self._refuses(rows, inputs) and not self._refuses(1, inputs):
                 notes.append("it runs at a batch of 1 alone, though it declares any")
         if self._matched is None:
             nodes = [
@@ -168,6 +168,9 @@ class GraphSubject:
             if name in outputs and name not in self.asked_for
         )
 
+    def _refuses(self, size: int, inputs: Mapping[str, Array]) -> bool:
+        return isinstance(self._of_size(size, inputs), str)
+
     def _of_size(self, size: int, inputs: Mapping[str, Array]) -> dict[str, Array] | str:
         """Its outputs for a batch of so many samples; or why there are none."""
         resized = {name: np.resize(array, (size, *array.shape[1:])) for name, array in inputs.items()}
@@ -243,7 +246,12 @@ class _Cut:
         idle = {
             segment.target: one for segment, batches in wanted if (one := self._handed_on(segment, batches)) is not None
         }
-        return idle | self._run([item for item in wanted if item[0].target not in idle])
+        return idle | self._run([item for item in wanted if item[0].target not in idle and self._fits(item[1])])
+
+    def _fits(self, batches: Mapping[str, Array]) -> bool:
+        """Whether the tensors in whose place a segment is fed have the shapes that they should have."""
+        found = ((self.values[self.aliases[name][0]], batch.shape[1:]) for name, batch in batches.items())
+        return all(canonical_view(value, (len(value), *shape)) is not None for value, shape in found)
 
     def _run(self, wanted: Sequence[tuple[Segment, Mapping[str, Array]]]) -> dict[str, Array]:
         pieces = [

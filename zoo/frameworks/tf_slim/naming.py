@@ -77,15 +77,15 @@ def sanitized(name: str) -> str:
 
 
 def scopes(spec: ModelSpec) -> dict[str, str]:
-    """Layer -> variable scope: its `sanitized` name; no two alike."""
+    """Layer -> variable scope: its `sanitized` name; no two alike, nor in case alone, which TensorFlow cannot tell."""
     taken, found = set[str](), dict[str, str]()
     for layer in spec.layers:
         plain = sanitized(layer.name)
         scope, count = plain, 1
-        while scope in taken:
+        while scope.lower() in taken:
             count += 1
             scope = f"{plain}_{count}"
-        taken.add(scope)
+        taken.add(scope.lower())
         found[layer.name] = scope
     return found
 
