@@ -272,6 +272,8 @@ def _answer(arguments: Sequence[str]) -> int:
         # Whoever read the result has left; the interpreter must not complain of it when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error or 'for what the file asks for'}", 2, verbose)
     except OSError as error:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}", 2, verbose)
     except KeyboardInterrupt:

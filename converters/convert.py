@@ -16,6 +16,7 @@ from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
 from converters.widen import as_float32
 from zoo import registry
+from zoo.axes import shape_text
 from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
 from zoo.initial import initial_weights
 from zoo.layers import Conv, Dense, ModelSpec
@@ -110,7 +111,17 @@ class OpenedFile:
         if in_order:
             _LOG.warning("%s: matched by order and shape: %s", self.path, ", ".join(in_order))
         numbers = as_float32(tensors, (entry.native for entry in table), str(self.path), narrow=self.how.narrow)
-        return to_canonical(spec, table, numbers, str(self.path), self.form.ignored)
+        weights = to_canonical(spec, table, numbers, str(self.path), self.form.ignored)
+        self._check_sizes(spec)
+        return weights
+
+    def _check_sizes(self, spec: ModelSpec) -> None:
+        """Refuse a graph that reads images of another size: of its padding and rounding, the weights say nothing."""
+        ours = [sorted(source.shape) for source in spec.inputs]
+        other = next((sizes for sizes in self.native.reads if sorted(sizes) not in ours), None)
+        if other:
+            told = f"its graph reads {shape_text(other)}, {spec.name} {shape_text(spec.inputs[0].shape)}"
+            raise WeightsError(self.path, [f"{told}; that is another function; give a --prototxt of the graph's size"])
 
 
 def open_file(path: Path, how: Reading | None = None) -> OpenedFile:

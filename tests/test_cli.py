@@ -427,6 +427,15 @@ def test_what_nobody_foresaw_is_one_line_too(zoo: Run, monkeypatch: pytest.Monke
     assert "internal error" in err and "ZeroDivisionError: a b" in err
 
 
+def test_too_little_memory_is_named(zoo: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def huge(_: object) -> str:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr("zoo.show.show_text", huge)
+    status, out, err = zoo("show", "alexnet")
+    assert (status, out, err) == (2, "", "zoo: not enough memory: Unable to allocate 9 GiB\n")
+
+
 def test_an_interrupt_is_one_line(zoo: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: object) -> str:
         raise KeyboardInterrupt

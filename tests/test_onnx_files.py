@@ -210,6 +210,13 @@ def test_all_that_does_not_fit_is_said_in_the_files_own_names(tmp_path: Path) ->
         load(tmp_path / "w.onnx", spec=deeper)
 
 
+def test_a_graph_of_another_size_is_another_function(tmp_path: Path) -> None:
+    weights = small_weights("bvlc_alexnet")
+    onnx.save(zoo_model(weights, 9), tmp_path / "w.onnx")
+    with pytest.raises(WeightsError, match="reads 3 x 227 x 227, bvlc_alexnet 3 x 224 x 224"):
+        load(tmp_path / "w.onnx", spec=weights.spec.with_input_size(224))  # its weights would fit
+
+
 # Small graphs by hand
 
 NET = ModelSpec(

@@ -11,7 +11,7 @@ from converters.sniff import sniffed
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
-from zoo.layers import ModelSpec
+from zoo.layers import ModelSpec, Shape
 from zoo.registry import facts, load, names
 
 # Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
@@ -32,6 +32,7 @@ class NativeFile:
         as_saved: where the file says something of a network without describing it: a network, with what the file says
             otherwise.
         averages: the moving averages of training, where the file holds them beside the tensors.
+        reads: the sizes of what the file's own graph reads, in any order of axes, as far as it says.
     """
 
     tensors: Mapping[str, Array]
@@ -39,6 +40,7 @@ class NativeFile:
     as_loaded: Callable[[ModelSpec], Mapping[str, Array]] | None = None
     as_saved: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
     averages: Mapping[str, Array] | None = None
+    reads: tuple[Shape, ...] = ()
 
     def loaded(self, spec: ModelSpec) -> Mapping[str, Array]:
         """The tensors as the framework itself loads them into `spec`."""

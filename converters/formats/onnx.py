@@ -50,12 +50,18 @@ def read(path: Path) -> NativeFile:
     silent = [name for name in tensors if ignored(name)]
     if silent:
         _LOG.info("%s: %s", path, "; ".join(silent))
-    return NativeFile(tensors=tensors, spec=spec)
+    return NativeFile(tensors=tensors, spec=spec, reads=_reads(model))
 
 
 def _spec(model: Model) -> ModelSpec | None:
     text = model.metadata.get(METADATA_KEY)
     return None if text is None else loads(text)
+
+
+def _reads(model: Model) -> tuple[Shape, ...]:
+    """The sizes of the graph's inputs, without the batch axis; those that leave one open say nothing."""
+    fed = [sizes[1:] for name, sizes in model.inputs.items() if name not in model.initializers]
+    return tuple(sizes for sizes in fed if sizes and all(sizes))
 
 
 def _own(model: Model, spec: ModelSpec) -> dict[str, Array] | None:

@@ -14,7 +14,18 @@ import numpy as np
 
 from zoo.arrays import Array
 from zoo.wire.mapped import mapped
-from zoo.wire.onnx.schema import EXTERNAL, Attribute, InAttribute, InGraph, InModel, InNode, InPair, InTensor, Node
+from zoo.wire.onnx.schema import (
+    EXTERNAL,
+    Attribute,
+    InAttribute,
+    InGraph,
+    InModel,
+    InNode,
+    InPair,
+    InTensor,
+    InValueInfo,
+    Node,
+)
 from zoo.wire.protobuf import FIXED32, VARINT, Value, fields, signed, varints
 
 # TensorProto.DataType, as far as NumPy has the type.
@@ -40,11 +51,15 @@ _MAX_RANK = 32
 
 @dataclass(kw_only=True)
 class Model:
-    """A file's graph: `nodes` in its order, `initializers` by name; of those in `unreadable`, the reason alone."""
+    """A file's graph: `nodes` in its order, `initializers` by name; of those in `unreadable`, the reason alone.
+
+    `inputs` are those that are fed or have a default: name -> sizes, 0 where one is left open.
+    """
 
     nodes: list[Node] = field(default_factory=list[Node])
     initializers: dict[str, Array] = field(default_factory=dict[str, Array])
     unreadable: dict[str, str] = field(default_factory=dict[str, str])
+    inputs: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     metadata: dict[str, str] = field(default_factory=dict[str, str])
 
 
@@ -114,8 +129,24 @@ def _graph(model: Model, data: memoryview, folder: Path) -> None:
                 model.unreadable[name] = array
             else:
                 model.initializers[name] = array
+        elif number == InGraph.INPUT:
+            name, sizes = _value_info(_message(value))
+            model.inputs[name] = sizes
         elif number == InGraph.SPARSE:
             raise ValueError("sparse initializers are not read; export the model with dense weights")
+
+
+def _value_info(data: memoryview) -> tuple[str, tuple[int, ...]]:
+    name, shapes = "", list[memoryview]()
+    for number, _, value in fields(data):
+        if number == InValueInfo.NAME:
+            name = _text(value)
+        elif number == InValueInfo.TYPE:
+            tensors = [_message(t) for n, _, t in fields(_message(value)) if n == InValueInfo.TENSOR_TYPE]
+            shapes += [_message(s) for tensor in tensors for n, _, s in fields(tensor) if n == InValueInfo.SHAPE]
+    dims = [_message(dim) for shape in shapes for number, _, dim in fields(shape) if number == InValueInfo.DIM]
+    sizes = [{n: v for n, _, v in fields(dim)}.get(InValueInfo.DIM_VALUE, 0) for dim in dims]
+    return name, tuple(size if isinstance(size, int) else 0 for size in sizes)
 
 
 def _node(data: memoryview, folder: Path) -> Node:

@@ -37,6 +37,13 @@ class InGraph(IntEnum):
     NODE, NAME, INITIALIZER, INPUT, OUTPUT, SPARSE = 1, 2, 5, 11, 12, 15
 
 
+class InValueInfo(IntEnum):
+    """ValueInfoProto, and the messages within that lead to a size."""
+
+    NAME, TYPE = 1, 2
+    TENSOR_TYPE, SHAPE, DIM, DIM_VALUE = 1, 2, 1, 1
+
+
 class InNode(IntEnum):
     """NodeProto."""
 
