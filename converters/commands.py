@@ -9,11 +9,12 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from zoo import registry
-from zoo.errors import FileFormatError, UnknownNameError, ZooError
+from zoo.errors import ZooError
 from zoo.layers import ModelSpec
 from zoo.wire.atomic import check_target, publish, staging
 
@@ -44,7 +45,8 @@ def _list(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from zoo import show
 
-    spec = registry.model(options.model)
+    is_member = registry.is_member(options.source)
+    spec = registry.model(options.source) if is_member else _source().network(options, options.source)
     if options.recipe:
         _print(registry.imported("zoo.recipe_file", "train").dumps(registry.recipe(spec)))
         return 0
@@ -56,7 +58,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(show.show_dict(spec))
     elif not options.svg:
-        _print("\n".join(filter(None, (show.show_text(spec), registry.remark(options.model)))))
+        _print("\n".join(filter(None, (show.show_text(spec), registry.remark(spec.name) if is_member else ""))))
     return 0
 
 
@@ -64,7 +66,7 @@ def _info(options: argparse.Namespace) -> int:
     from converters.convert import Reading
     from converters.info import info, info_text
 
-    told = info(_find(options.source)[0], Reading(from_format=options.from_format, ema=options.ema))
+    told = info(_source().find(options.source)[0], Reading(from_format=options.from_format, ema=options.ema))
     if options.json:
         _print_json(told)
     else:
@@ -75,8 +77,17 @@ def _info(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     from zoo.show import diff_text
 
-    _print(diff_text(registry.model(options.model), registry.model(options.other)))
+    both = (
+        registry.model(name) if registry.is_member(name) else _source().network(options, name)
+        for name in (options.source, options.other)
+    )
+    _print(diff_text(*both))
     return 0
+
+
+def _source() -> Any:
+    """What a SRC stands for; imported for who reads one: `zoo show alexnet` must not wait for numpy."""
+    return import_module("converters.source")
 
 
 def _write_text(path: Path, text: str, *, force: bool) -> None:
@@ -89,7 +100,7 @@ def _write_text(path: Path, text: str, *, force: bool) -> None:
 def _generate(options: argparse.Namespace) -> int:
     if (options.model is None) == (options.prototxt is None):
         raise ZooError("name a family member, or give --prototxt FILE; one of the two; see: zoo generate --help")
-    spec = registry.model(options.model) if options.model else _read_prototxt(options.prototxt)
+    spec = registry.model(options.model) if options.model else _source().read_prototxt(options.prototxt)
     if options.num_classes:
         spec = spec.with_num_classes(options.num_classes)
     framework = registry.framework(options.framework)
@@ -109,17 +120,6 @@ def _generate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _read_prototxt(path: Path) -> ModelSpec:
-    from converters.formats.caffe import read_network
-
-    net = read_network(path)
-    for name in net.omitted:
-        _LOG.warning("%s: %s is for training only, left out", path, name)
-    for note in net.notes:
-        _LOG.warning("%s: %s", path, note)
-    return net.spec
-
-
 def _fetch(options: argparse.Namespace) -> int:
     from converters import manifest
     from converters.fetch import fetch
@@ -128,53 +128,13 @@ def _fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-def _find(source: str) -> tuple[Path, ModelSpec | None]:
-    """The file of a SRC, fetched if it is an id of the manifest, and the network the manifest says it holds."""
-    path = Path(source)
-    if path.exists() or path.with_name(path.name + ".index").exists():
-        return path, None
-    if path.suffix or path.parent != Path():
-        raise FileFormatError(path, "no such file")
-    from converters import manifest
-    from converters.fetch import fetch
-
-    try:
-        entry = manifest.entry(source)
-    except UnknownNameError as error:
-        raise ZooError(f"{source}: no such file, and {error}") from error
-    return fetch(entry), entry.spec()
-
-
-def _named(source: str, model: str | None, prototxt: Path | None) -> tuple[Path, ModelSpec | None]:
-    """The file of a SRC, and the network it is read as: what the user says counts before what the manifest says."""
-    path, said = _find(source)
-    if prototxt:
-        return path, _read_prototxt(prototxt)
-    return path, registry.model(model) if model else said
-
-
-def _load(options: argparse.Namespace, source: str) -> Any:
-    from converters.convert import Reading, load
-    from converters.names import read_map
-
-    path, said = _named(source, options.model, options.prototxt)
-    how = Reading(
-        from_format=options.from_format,
-        ema=options.ema,
-        narrow=options.narrow,
-        names=read_map(options.names) if options.names else None,
-        map_out=options.map_out,
-    )
-    return load(path, spec=said, how=how)
-
-
 def _convert(options: argparse.Namespace) -> int:
     from converters.convert import save, with_num_classes
     from converters.formats import holds_network, target_format, weights_format
 
     to_format = target_format(options.output, options.to_format)
     check_target(weights_format(to_format).main_file(options.output), force=options.force)
-    weights = _load(options, options.source)
+    weights = _source().load_source(options, options.source)
     if options.num_classes:
         weights = with_num_classes(weights, options.num_classes)
     for path in save(weights, options.output, to_format=to_format, force=options.force):
@@ -197,7 +157,7 @@ def _export(options: argparse.Namespace) -> int:
         force=options.force,
     )
     check_export(options.output, how)
-    for path in export(_load(options, options.source), options.output, how):
+    for path in export(_source().load_source(options, options.source), options.output, how):
         _print(str(path))
     return 0
 
@@ -222,30 +182,59 @@ def _verify(options: argparse.Namespace) -> int:
     }
     frameworks = options.frameworks.split(",") if options.frameworks else None
     one = options.subjects[0] if len(options.subjects) == 1 else None
-    is_member = one in registry.models() and not Path(one).exists()
+    is_member = one is not None and registry.is_member(one)
     if options.weights and not is_member:
         raise ZooError("--weights goes with a family member; a file has its own; see: zoo verify --help")
     if frameworks and one is None:
         raise ZooError("--frameworks goes with one subject; several files are each run as they are")
-    spec = _read_prototxt(options.prototxt) if options.prototxt else None
+    source = _source()
     if one and is_member:
-        spec = registry.model(one)
-        from converters.convert import load
-
-        weights = load(_find(options.weights)[0], spec=spec) if options.weights else None
+        spec = source.network(options, one)
+        weights = source.load_source(options, options.weights, spec) if options.weights else None
         result = verify_model(weights.spec if weights else spec, weights, frameworks, **how)
     else:
-        spec = spec or (registry.model(options.model) if options.model else None)
-        files = [_find(subject)[0] for subject in options.subjects]
+        spec, reading = source.given(options), source.reading(options)
+        files = [source.find(subject)[0] for subject in options.subjects]
         result = (
-            verify_file(files[0], spec, frameworks, prototxt=options.prototxt, **how)
+            verify_file(files[0], spec, frameworks, prototxt=options.prototxt, how=reading, **how)
             if one
-            else verify_files(files, spec, **how)
+            else verify_files(files, spec, how=reading, **how)
         )
     if form:
         _write_text(options.report, report.render(result, form), force=options.force)
     _print(report.json_text(result) if options.json else report.text(result, colour=sys.stdout.isatty()))
     return result.exit_status
+
+
+def _run(options: argparse.Namespace) -> int:
+    from converters.run import RunOptions, run
+
+    how = RunOptions(
+        framework=options.framework,
+        top=options.top,
+        layers=tuple(filter(None, options.layers.split(","))),
+        save=options.save,
+        batch_size=options.batch_size,
+        force=options.force,
+    )
+    weights = _source().load_source(options, options.source)
+    result = run(weights, options.images, how)
+    if options.json:
+        images = [
+            {"image": str(seen.image)} | {"top": [{"index": i, "class": c, "value": v} for i, c, v in seen.top]}
+            for seen in result.seen
+        ]
+        _print_json(
+            {"model": weights.spec.name, "framework": result.framework, "output": result.output, "images": images}
+        )
+        return 0
+    for seen in result.seen:
+        _print(f"{seen.image}: {result.output}, by {result.framework}")
+        for index, name, value in seen.top:
+            _print(f"  {value:10.4f}  {index:4}  {name}".rstrip())
+    if options.save:
+        _print(str(options.save))
+    return 0
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -257,7 +246,7 @@ def _train(options: argparse.Namespace) -> int:
     model, begin = _to_train(options)
     model_file = train(
         TrainOptions(
-            model=_with_images(model, options),
+            model=model,
             data=options.data,
             out=options.output,
             begin=begin,
@@ -295,34 +284,23 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
     """The network that is to be trained, and the weights it begins with, if there are any."""
     import numpy as np
 
-    from converters.convert import load
     from zoo.training.checkpoint import lineage
     from zoo.training.loop import Begin
 
-    is_member = options.source in registry.models() and not Path(options.source).exists()
+    is_member = registry.is_member(options.source)
     if is_member and (options.model or options.prototxt):
         raise ZooError(f"{options.source} says itself which network it is; leave --model and --prototxt out")
     if is_member and options.weights is None:
         if options.new_head:
             raise ZooError("--new-head goes with weights to begin with; a member without --weights is drawn anew")
-        return registry.model(options.source), None
+        return _source().network(options, options.source), None
     if not is_member and options.weights is not None:
         raise ZooError(f"--weights goes with a family member; {options.source} has its own")
     source = str(options.weights if is_member else options.source)
-    path, said = _named(source, options.source if is_member else options.model, options.prototxt)
-    weights = load(path, spec=said)
+    weights = _source().load_source(options, source, registry.model(options.source) if is_member else None)
     tensors = {name: np.array(weights.tensors[name]) for name in weights.tensors}  # the file is held no longer
-    about = lineage(path, tensors)
+    about = lineage(_source().find(source)[0], tensors)
     return weights.spec, Begin(weights=tensors, lineage=about, new_head=options.new_head)
-
-
-def _with_images(spec: ModelSpec, options: argparse.Namespace) -> ModelSpec:
-    """The network with the preprocessing of another one, where that was asked for."""
-    from dataclasses import replace
-
-    if options.images_like is None:
-        return spec
-    return replace(spec, preprocessing=registry.model(options.images_like).preprocessing)
 
 
 def _eval(options: argparse.Namespace) -> int:
@@ -335,11 +313,11 @@ def _eval(options: argparse.Namespace) -> int:
     device, said = alone(options.device)
     split = options.data == "digits" or (Path(options.data) / "val").is_dir()
     images = open_images(options.data, "val") if split else open_folder(Path(options.data))
-    weights = _load(options, options.source)
-    spec = _with_images(weights.spec, options)
+    weights = _source().load_source(options, options.source)
+    spec = weights.spec
     if spec.head is None:
         raise ZooError(f"{spec.name}: has no convolution or dense layer, so no logits to judge by")
-    _check_classes(_find(options.source)[0], images.classes)
+    _check_classes(options.source, spec.classes, images.classes)
     network = bind(spec, weights.tensors, outputs=(spec.head.name,)).to(device)
     if options.compile:
         network.compile()
@@ -364,15 +342,13 @@ def _eval(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_classes(path: Path, classes: tuple[str, ...]) -> None:
-    """Refuse images whose classes are others than those the weights were trained for, as far as their file says."""
-    from zoo.training.checkpoint import class_names
-
-    known = class_names(path)
-    if known and known[: len(classes)] != classes:
-        index = next(i for i, name in enumerate(classes) if i >= len(known) or known[i] != name)
+def _check_classes(source: str, known: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    """Refuse images whose classes are others than those the weights were trained for, as far as is known."""
+    for index, name in enumerate(classes if known else ()):
         theirs = known[index] if index < len(known) else "nothing"
-        raise ZooError(f"{path} was trained for other classes: output {index} is {theirs!r}, here {classes[index]!r}")
+        # ImageNet's folders are called by the first word of a line of synset_words.txt.
+        if name not in (theirs, theirs.partition(" ")[0]):
+            raise ZooError(f"{source} was trained for other classes: output {index} is {theirs!r}, here {name!r}")
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -398,5 +374,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "verify": _verify,
     "train": _train,
     "eval": _eval,
+    "run": _run,
     "demo": _demo,
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from converters.formats import NativeFile, WeightsFormat, format_name, target_format, weights_format
+from converters.images import SAID_NOTHING, SaidOfImages
 from converters.names import Names, renamed, write_map
 from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
@@ -43,6 +44,7 @@ class Reading:
         narrow: round numbers that float32 cannot hold.
         names: their tensor -> our parameter, or None for a tensor that is left out.
         map_out: a file to write the table of names to.
+        images: how images are prepared, and what their classes are called, where the file does not say.
     """
 
     from_format: str | None = None
@@ -50,6 +52,7 @@ class Reading:
     narrow: bool = False
     names: Names | None = None
     map_out: Path | None = None
+    images: SaidOfImages = SAID_NOTHING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +116,7 @@ class OpenedFile:
         numbers = as_float32(tensors, (entry.native for entry in table), str(self.path), narrow=self.how.narrow)
         weights = to_canonical(spec, table, numbers, str(self.path), self.form.ignored)
         self._check_sizes(spec)
-        return weights
+        return weights.with_spec(self.how.images.of(spec))
 
     def _check_sizes(self, spec: ModelSpec) -> None:
         """Refuse a graph that reads images of another size: of its padding and rounding, the weights say nothing."""

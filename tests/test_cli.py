@@ -119,6 +119,15 @@ def test_show_and_diff(zoo: Run, desk: Path) -> None:
     assert status == 0 and "pool1" in out
 
 
+def test_show_and_diff_of_files(zoo: Run, refused: Callable[..., str], desk: Path) -> None:
+    told = json.loads(zoo("show", "mine.caffemodel", "--prototxt", "deploy.prototxt", "--json")[1])
+    assert told == json.loads(zoo("show", "deploy.prototxt", "--json")[1])
+    status, out, _ = zoo("diff", "deploy.prototxt", "alexnet_mini")
+    assert status == 0 and "parameters" in out
+    assert "did you mean" in refused("show", "alexnet_min")
+    assert "no such file" in refused("diff", "no.prototxt", "alexnet")
+
+
 @pytest.mark.parametrize("framework", ["pytorch", "tf_slim", "caffe", "onnx"])
 def test_generate(zoo: Run, desk: Path, framework: str) -> None:
     command = ("generate", "alexnet_mini", "--framework", framework, "-o", "out/deep", "--num-classes", 7)
@@ -473,7 +482,21 @@ def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert "usage: zoo" in capsys.readouterr().out
 
 
-COMMANDS = ("info", "list", "show", "diff", "generate", "fetch", "convert", "export", "verify", "train", "eval", "demo")
+COMMANDS = (
+    "info",
+    "list",
+    "show",
+    "diff",
+    "generate",
+    "fetch",
+    "convert",
+    "export",
+    "verify",
+    "train",
+    "eval",
+    "run",
+    "demo",
+)
 
 
 def complete(script: Path, *words: str) -> list[str]:

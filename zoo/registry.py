@@ -134,6 +134,11 @@ def models() -> list[str]:
     return names("zoo.specs")
 
 
+def is_member(name: str) -> bool:
+    """Whether a word on the command line is a family member's name, and no file's."""
+    return name in models() and not Path(name).exists()
+
+
 def model(name: str) -> ModelSpec:
     """The spec of a family member."""
     return cast("ModelSpec", cast(Any, load("zoo.specs", name, "model")).SPEC)

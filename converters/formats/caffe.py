@@ -19,7 +19,7 @@ import numpy as np
 
 from converters.formats import NativeFile
 from converters.formats._caffe_saved import as_saved
-from converters.sniff import is_hdf5
+from converters.sniff import is_hdf5, refuse_others
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
@@ -80,6 +80,7 @@ def read_network(path: str | PathLike[str]) -> CaffeNet:
     file name in the prototxt's folder. What was taken, or was not there, is in the notes. Errors: `read_prototxt`'s.
     """
     path = Path(path)
+    refuse_others(path)
     net = read_prototxt(path)
     if net.spec.preprocessing:
         return net
@@ -231,6 +232,7 @@ def read_mean(path: Path) -> Array:
     Raises:
         FileFormatError: the file is missing, damaged or no mean image.
     """
+    refuse_others(path)
     try:
         blob = read_blob(mapped(path), path.name)
     except ValueError as error:

@@ -20,6 +20,8 @@ from zoo.shapes import parameter_shapes
 # real pictures less their mean; with large ones a lost bias hides, so the other is not.
 PROBE_DEVIATIONS = (60.0, 1.0)
 
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff"}
+
 # Biases of about the size of the small probe's activations.
 _BIAS_DEVIATION = 0.5
 
@@ -71,6 +73,20 @@ def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tupl
         scale = np.asarray(deviations, np.float32).reshape(-1, *[1] * len(source.shape))
         inputs[source.name] = drawn * scale
     return inputs, tuple(f"probe N(0, {deviation:g}^2)" for deviation in deviations)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The pictures of a folder and of those within it, in the order of their names.
+
+    Raises:
+        ZooError: no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise ZooError(f"{folder}: no such folder of images")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    if not found:
+        raise ZooError(f"{folder}: holds no image ({', '.join(sorted(_SUFFIXES))})")
+    return found
 
 
 def image_inputs(spec: ModelSpec, images: Sequence[Path]) -> dict[str, Array]:

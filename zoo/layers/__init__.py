@@ -14,7 +14,7 @@ Conventions, for every kind:
 """
 
 from zoo.layers.base import Pair, Rounding, Shape
-from zoo.layers.network import Input, Layer, ModelSpec, Names, Preprocessing, Tie
+from zoo.layers.network import Input, Layer, ModelSpec, Names, Preprocessing, Tie, stored_size
 from zoo.layers.normalising import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
 from zoo.layers.pointwise import (
     FUNCTIONS,
@@ -85,4 +85,5 @@ __all__ = [
     "Tile",
     "Unary",
     "Weighted",
+    "stored_size",
 ]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.errors import ZooError
+from zoo.errors import UnpreparedError, ZooError
 from zoo.layers import ModelSpec
 from zoo.training.data import Batch, ValidationImages, batches
 from zoo.training.images import Images
@@ -137,7 +137,7 @@ def evaluate(
         ZooError: the images have more classes than the network has outputs, or no preprocessing is known.
     """
     if spec.preprocessing is None:
-        raise ZooError(f"{spec.name} does not say how its images are prepared (it has no preprocessing)")
+        raise UnpreparedError(spec.name)
     call = module_forward(forward) if isinstance(forward, torch.nn.Module) else forward
     where = device or torch.device("cpu")
     step = max(1, batch_size // 10) if ten_crop else batch_size
