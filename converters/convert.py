@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from converters.formats import NativeFile, WeightsFormat, format_name, target_format, weights_format
+from converters.head import with_head_called, with_our_head
 from converters.images import SAID_NOTHING, SaidOfImages
 from converters.names import Names, renamed, write_map
 from converters.tensormap import native_numbers, to_canonical
@@ -107,6 +108,9 @@ class OpenedFile:
         return replace(self, native=native, how=replace(self.how, names=None)).fitted(spec)
 
     def _taken(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Weights:
+        tensors, own = with_our_head(tensors, spec, self.form)
+        if own and spec.head:
+            _LOG.warning("%s: %s is taken for %s, the classifier", self.path, own, spec.head.name)
         table = self.form.entries(spec, tensors)
         if self.how.map_out:
             write_map(self.how.map_out, table, tensors, spec)
@@ -187,7 +191,8 @@ def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelS
     if said is None:
         _check_saved(path, native, fitted)
         return fitted
-    reason = first_difference(fitted, _with_classes_of(said, native.tensors, form))
+    alike = with_head_called(said, fitted.head.name) if fitted.head else said
+    reason = first_difference(fitted, _with_classes_of(alike, native.tensors, form))
     if reason and said.name == wanted.name:
         raise ZooError(
             f"{path} holds another {said.name} than the one given: {reason}; leave --model or --prototxt out"
@@ -257,6 +262,7 @@ def _fits(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) ->
 def _misfit(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> str | None:
     """The first reason why tensors cannot be the parameters of a network, by names and shapes; None if they can."""
     shapes = parameter_shapes(spec)
+    tensors, _ = with_our_head(tensors, spec, form)
     try:
         entries = form.entries(spec, tensors)
     except WeightsError as error:
@@ -276,6 +282,7 @@ def _with_classes_of(spec: ModelSpec, tensors: Mapping[str, Array], form: Weight
     """`spec` with as many outputs as the file's own head has: a fine-tuned network keeps its classes."""
     if spec.head is None:
         return spec
+    tensors, _ = with_our_head(tensors, spec, form)
     try:
         entries = {entry.canonical: entry for entry in form.entries(spec, tensors)}
     except WeightsError:
