@@ -58,6 +58,7 @@ def desk(tmp_path: Path, mini_alexnet: Path, monkeypatch: pytest.MonkeyPatch) ->
         save(small_weights(model), tmp_path / name)
     pixels = np.random.default_rng(0).integers(0, 255, (300, 280, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "cat.jpg")
+    (tmp_path / "synset_words.txt").write_text("".join(f"n{i} class {i}\n" for i in range(10)))
     monkeypatch.chdir(tmp_path)
     original: Callable[[str], Any] = registry.model
     small = {name: shrink(name) for name in registry.models() if name != "alexnet_mini"}
