@@ -31,7 +31,8 @@ class PaddedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """N x C x H x W to N x O x H' x W'."""
-        return super().forward(functional.pad(input, self.pads))
+        # Not super(), which torch.jit.script cannot compile.
+        return self._conv_forward(functional.pad(input, self.pads), self.weight, self.bias)
 
 
 class PaddedMaxPool2d(nn.Module):
@@ -87,8 +88,8 @@ class TowerLocalResponseNorm(nn.LocalResponseNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """N x C x ... to the same shape."""
-        blocks = input.reshape(input.shape[0] * self.towers, input.shape[1] // self.towers, -1)
-        return super().forward(blocks).reshape(input.shape)
+        blocks = input.unsqueeze(-1).unflatten(1, [self.towers, -1]).flatten(0, 1).flatten(2)
+        return functional.local_response_norm(blocks, self.size, self.alpha, self.beta, self.k).reshape(input.shape)
 
 
 class SpatialLocalResponseNorm(nn.Module):
