@@ -88,7 +88,8 @@ class TowerLocalResponseNorm(nn.LocalResponseNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """N x C x ... to the same shape."""
-        blocks = input.unsqueeze(-1).unflatten(1, [self.towers, -1]).flatten(0, 1).flatten(2)
+        flat = input.unsqueeze(-1).flatten(2)  # and no -1 below: a batch may be empty
+        blocks = flat.reshape(flat.shape[0] * self.towers, flat.shape[1] // self.towers, flat.shape[2])
         return functional.local_response_norm(blocks, self.size, self.alpha, self.beta, self.k).reshape(input.shape)
 
 
