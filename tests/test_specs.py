@@ -14,23 +14,27 @@ MEMBERS = registry.models()
 PARAMETERS = {
     "alexnet": 60_965_224,
     "alexnet_2012_code": 60_965_224,
+    "alexnet_bn": 60_984_372,
     "alexnet_cifar10": 23_272_266,
     "alexnet_mini": 314_474,
     "alexnet_owt": 61_100_840,
     "alexnet_v2": 50_303_912,
     "bvlc_alexnet": 60_965_224,
     "caffenet": 60_965_224,
+    "zfnet": 62_357_608,
 }
 
 CHANNELS = {
     "alexnet": [96, 256, 384, 384, 256, 4096, 4096, 1000],
     "alexnet_2012_code": [96, 256, 384, 384, 256, 4096, 4096, 1000],
+    "alexnet_bn": [96, 256, 384, 384, 256, 4096, 4096, 1000],
     "alexnet_cifar10": [64, 192, 384, 256, 256, 4096, 4096, 10],
     "alexnet_mini": [24, 64, 96, 96, 64, 320, 256, 10],
     "alexnet_owt": [64, 192, 384, 256, 256, 4096, 4096, 1000],
     "alexnet_v2": [64, 192, 384, 384, 256, 4096, 4096, 1000],
     "bvlc_alexnet": [96, 256, 384, 384, 256, 4096, 4096, 1000],
     "caffenet": [96, 256, 384, 384, 256, 4096, 4096, 1000],
+    "zfnet": [96, 256, 384, 384, 256, 4096, 4096, 1000],
 }
 
 # conv1, pool1, pool2, pool5: at the native size, and at one where rounding up and down part.
@@ -39,6 +43,8 @@ SIZES = {
     ("alexnet", 224): (54, 27, 13, 6),
     ("bvlc_alexnet", 224): (54, 27, 13, 6),
     ("caffenet", 224): (54, 27, 13, 6),
+    ("alexnet_bn", 227): (55, 27, 13, 6),
+    ("zfnet", 224): (110, 55, 13, 6),
     ("alexnet_2012_code", 224): (55, 27, 13, 6),
     ("alexnet_2012_code", 228): (56, 28, 14, 7),
     ("alexnet_owt", 224): (55, 27, 13, 6),
