@@ -31,12 +31,11 @@ from converters.weights import Array, Weights
 from tests.small import shrink
 from tests.sources import run_pytorch_source, run_slim_source
 from zoo import reference, registry
-from zoo.errors import UnsupportedError
 from zoo.frameworks import caffe
 from zoo.frameworks import onnx as onnx_graphs
 from zoo.frameworks.caffe.reader import read_net
 from zoo.initial import initial_weights
-from zoo.layers import BatchNorm, Conv, Dense, Dropout, Layer, ModelSpec, Pool, Softmax
+from zoo.layers import Conv, Dense, Dropout, Layer, ModelSpec, Pool, Softmax
 from zoo.recipe import (
     Constant,
     CosineAnnealingLR,
@@ -101,10 +100,6 @@ def trained_spec(case: tuple[str, int]) -> ModelSpec:
 
 def has_towers(spec: ModelSpec) -> bool:
     return any(isinstance(layer, Conv) and layer.groups > 1 for layer in spec.layers)
-
-
-def is_trained(spec: ModelSpec) -> bool:
-    return not any(isinstance(layer, BatchNorm) for layer in spec.layers)
 
 
 @pytest.fixture(scope="module", params=PARAMETERS)
@@ -219,11 +214,8 @@ def test_converts_through_every_format(weights: Weights, tmp_path: Path) -> None
 def assert_verified(spec: ModelSpec, weights: Weights | None, names: list[str]) -> None:
     report = verify_model(spec, weights, names)
     found = {subject.name: (subject.status, subject.first_failure, subject.reason) for subject in report.subjects}
-    # caffe2onnx has no normalisation of vectors, and the proof says so.
-    able = [name for name in names if "caffe2onnx cannot express layer" not in str(found[name][2])]
-    assert {*names} - {*able} <= ({"caffe-onnx"} if not is_trained(spec) else set())
-    assert {name: found[name] for name in able} == dict.fromkeys(able, ("passed", None, None))
-    assert max(subject.max_error or 1 for subject in report.subjects if subject.name in able) <= BUDGET
+    assert found == dict.fromkeys(names, ("passed", None, None))
+    assert max(subject.max_error or 1 for subject in report.subjects) <= BUDGET
     assert report.exit_status == 0
 
 
@@ -281,10 +273,6 @@ def result(out: Path) -> Trained:
 @pytest.fixture(scope="module")
 def alone(case: tuple[str, int], pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Trained by PyTorch on one device."""
-    if not is_trained(small(case)):
-        with pytest.raises(UnsupportedError, match="training learns no BatchNorm statistics"):
-            train(options(case, pictures, tmp_path_factory.mktemp("refused")))
-        pytest.skip("it is not trained here, which is said")
     out = tmp_path_factory.mktemp("alone")
     train(options(case, pictures, out))
     return result(out)
@@ -325,7 +313,7 @@ def _one_of_two(rank: int, meeting: Path, data: Path, out: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     torch.set_num_threads(1)
     for case in CASES:
-        if has_towers(small(case)) and is_trained(small(case)):
+        if has_towers(small(case)):
             job = prepare(options(case, data, out / "-".join(map(str, case)), devices=2, parallel="towers"))
             run(job, PyTorchLearner(job, torch.device("cpu"), "cpu"))
     dist.destroy_process_group()
@@ -339,13 +327,8 @@ def towers(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-TOWERED = [
-    param for param, case in zip(PARAMETERS, CASES, strict=True) if has_towers(small(case)) and is_trained(small(case))
-]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("towered", TOWERED)
+@pytest.mark.parametrize("towered", [p for p in PARAMETERS if has_towers(small(p.values[0]))])  # pyright: ignore
 def test_two_devices_follow_the_curve_of_one(
     towered: tuple[str, int], towers: Path, pictures: Path, tmp_path: Path
 ) -> None:
