@@ -29,7 +29,7 @@ from zoo.spec_json import METADATA_KEY
 from zoo.spec_json import dumps as spec_dumps
 from zoo.spec_json import loads as spec_loads
 from zoo.wire.layout import contiguous
-from zoo.wire.mapped import mapped
+from zoo.wire.mapped import mapped, release
 from zoo.wire.npy_pickle import dump, loads
 
 SUFFIXES = (".npy", ".npz")
@@ -125,6 +125,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, data: memoryview)
     content = data[start : start + member.file_size]
     if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
         raise ValueError(f"the checksum of {member.filename} differs: the file is damaged")
+    release(content)  # who only asks what the file holds need not hold it
     return content
 
 
