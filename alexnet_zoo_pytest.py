@@ -10,7 +10,6 @@ imports the packages only where the fixture is used: a project may have a ``zoo`
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,4 +31,6 @@ def _assert_parity() -> Callable[..., Any]:
                 f"run pytest where that is not importable as {name!r}, or give it another name",
                 pytrace=False,
             )
-    return import_module("converters.testing").assert_parity
+    from converters.testing import assert_parity  # only now is it known to be ours
+
+    return assert_parity

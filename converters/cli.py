@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,7 +61,9 @@ class _Completion(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         # Imported here: shtab is an extra, and only this flag needs it.
-        sys.stdout.write(import_module("converters.completion").script(parser, values))
+        from converters.completion import script
+
+        sys.stdout.write(script(parser, values))
         parser.exit()
 
 
@@ -117,8 +118,9 @@ def build_parser() -> argparse.ArgumentParser:
     _force(add)
 
     add = commands.add_parser("generate", help="write a network as standalone source of a framework")
-    add.add_argument("model", metavar="MODEL", nargs="?")
-    add.add_argument("--prototxt", type=Path, metavar="FILE", help="a Caffe network instead of a family member")
+    add.add_argument("source", metavar="MODEL|SRC", nargs="?", help="a family member, or a file that is a network")
+    _network(add)
+    _reading(add)
     add.add_argument("--framework", required=True, choices=frameworks(), metavar="F", help=", ".join(frameworks()))
     add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     add.add_argument("--num-classes", type=_positive, metavar="N")
@@ -167,6 +169,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands.add_parser("train", help="train a network, or fine-tune one, on one device or several"))
     _add_eval(commands.add_parser("eval", help="top-1 and top-5 of weights on a folder of images"))
 
+    add = commands.add_parser("pack", help="a folder of images as a few large files, made smaller once")
+    add.add_argument("data", type=Path, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or DIR/<class>/*")
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="SHARDS")
+    add.add_argument(
+        "--side", type=_positive, default=256, metavar="N", help="the shorter one, of what is larger (256)"
+    )
+    _on_broken(add)
+    _force(add)
+
     add = commands.add_parser("demo", help="the main job: train, convert, export, verify")
     add.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="DIR")
     add.add_argument("--full", action="store_true", help="the full-size network with probe weights instead")
@@ -197,11 +208,12 @@ def _add_train(add: argparse.ArgumentParser) -> None:
     add.add_argument("--head-rate", type=float, metavar="X", help="the multiple of the rate at which the head learns")
     add.add_argument("--new-head", action="store_true", help="draw the head anew even where the old one would fit")
     add.add_argument("--seed", type=_natural, default=0, metavar="N")
+    add.add_argument("--profile", type=_positive, default=0, metavar="N", help="record N steps in DIR/profile")
     add.add_argument("--checkpoint-every", type=_positive, default=500, metavar="N", help="steps between checkpoints")
     add.add_argument(
         "--workers", type=_natural, metavar="N", help="processes a device that decode images (2; digits: 0)"
     )
-    add.add_argument("--on-broken-image", choices=("skip", "stop"), default="stop")
+    _on_broken(add)
     add.add_argument(
         "--resume",
         nargs="?",
@@ -217,9 +229,14 @@ def _add_eval(add: argparse.ArgumentParser) -> None:
     add.add_argument("--data", required=True, metavar="DIR")
     add.add_argument("--ten-crop", action="store_true")
     add.add_argument("--per-class", action="store_true", help="the numbers of every class as well")
+    add.add_argument("--confusion", type=Path, metavar="FILE.csv", help="how often each class was taken for which")
+    _force(add)
+    add.add_argument("--devices", type=_positive, default=1, metavar="N", help="each judges a part of the images")
     _hardware(add)
     add.add_argument("--batch-size", type=_positive, default=50, metavar="N", help="views in one batch (50)")
-    add.add_argument("--workers", type=_natural, metavar="N", help="processes that decode images (2; digits: 0)")
+    add.add_argument(
+        "--workers", type=_natural, metavar="N", help="processes a device that decode images (2; digits: 0)"
+    )
     _json(add)
 
 
@@ -228,6 +245,12 @@ def _hardware(add: argparse.ArgumentParser) -> None:
     add.add_argument("--device", choices=kinds, default="auto", help="what to work on; what is not there is refused")
     add.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the arithmetic")
     add.add_argument("--compile", action="store_true", help="by torch.compile: slow to begin, then faster")
+
+
+def _on_broken(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on-broken-image", choices=("skip", "stop"), default="stop", help="name it and go on; or stop"
+    )
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
@@ -242,6 +265,25 @@ def _network(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--model", metavar="MODEL", help="the family member, where the file fits several")
     group.add_argument("--prototxt", type=Path, metavar="FILE", help="any Caffe network of the layer vocabulary")
+    parser.add_argument(
+        "--stage", action="append", default=[], metavar="NAME", help="of a prototxt: keep the layers of this stage"
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        type=_sized,
+        metavar="NAME=CxHxW",
+        help="of a prototxt: what a data layer feeds that does not say it",
+    )
+
+
+def _sized(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, sizes = text.rpartition("=")
+    sides = sizes.split("x")
+    if not name or not all(side.isdecimal() and 0 < int(side) < 1 << 31 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=CxHxW, as in data=3x227x227")
+    return name, tuple(map(int, sides))
 
 
 def _source(parser: argparse.ArgumentParser) -> None:
@@ -358,7 +400,9 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
         gc.disable()  # it leaves no garbage
     with environment(_ENVIRONMENT.get(options.command, {})):
         # Imported here: `zoo --help` must not wait for numpy.
-        return import_module("converters.commands").COMMANDS[options.command](options)
+        from converters.commands import COMMANDS
+
+        return COMMANDS[options.command](options)
 
 
 class _Log(logging.Formatter):

@@ -9,10 +9,10 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from converters.said import check_network, listed, says_images
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
@@ -45,8 +45,7 @@ def _list(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from zoo import show
 
-    is_member = registry.is_member(options.source)
-    spec = registry.model(options.source) if is_member else _source().network(options, options.source)
+    (spec,) = _networks(options, options.source)
     if options.recipe:
         _print(registry.imported("zoo.recipe_file", "train").dumps(registry.recipe(spec)))
         return 0
@@ -58,15 +57,23 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(show.show_dict(spec))
     elif not options.svg:
-        _print("\n".join(filter(None, (show.show_text(spec), registry.remark(spec.name) if is_member else ""))))
+        _print(
+            "\n".join(
+                filter(
+                    None,
+                    (show.show_text(spec), registry.remark(spec.name) if registry.is_member(options.source) else ""),
+                )
+            )
+        )
     return 0
 
 
 def _info(options: argparse.Namespace) -> int:
     from converters.convert import Reading
     from converters.info import info, info_text
+    from converters.source import find
 
-    told = info(_source().find(options.source)[0], Reading(from_format=options.from_format, ema=options.ema))
+    told = info(find(options.source)[0], Reading(from_format=options.from_format, ema=options.ema))
     if options.json:
         _print_json(told)
     else:
@@ -77,17 +84,20 @@ def _info(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     from zoo.show import diff_text
 
-    both = (
-        registry.model(name) if registry.is_member(name) else _source().network(options, name)
-        for name in (options.source, options.other)
-    )
-    _print(diff_text(*both))
+    _print(diff_text(*_networks(options, options.source, options.other)))
     return 0
 
 
-def _source() -> Any:
-    """What a SRC stands for; imported for who reads one: `zoo show alexnet` must not wait for numpy."""
-    return import_module("converters.source")
+def _networks(options: argparse.Namespace, *sources: str) -> list[ModelSpec]:
+    """What each of them stands for: a family member, or the network of a file."""
+    if all(map(registry.is_member, sources)):
+        check_network(options, sources[0])
+        if not says_images(options):
+            return [registry.model(name) for name in sources]
+    # Imported here: `zoo show alexnet` must not wait for numpy.
+    from converters.source import network
+
+    return [network(options, source) for source in sources]
 
 
 def _write_text(path: Path, text: str, *, force: bool) -> None:
@@ -98,9 +108,14 @@ def _write_text(path: Path, text: str, *, force: bool) -> None:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    if (options.model is None) == (options.prototxt is None):
+    if (options.source is None) == (options.prototxt is None):
         raise ZooError("name a family member, or give --prototxt FILE; one of the two; see: zoo generate --help")
-    spec = registry.model(options.model) if options.model else _source().read_prototxt(options.prototxt)
+    if options.source:
+        (spec,) = _networks(options, options.source)
+    else:
+        from converters.source import prototxt
+
+        spec = prototxt(options, options.prototxt)
     if options.num_classes:
         spec = spec.with_num_classes(options.num_classes)
     framework = registry.framework(options.framework)
@@ -131,10 +146,11 @@ def _fetch(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     from converters.convert import save, with_num_classes
     from converters.formats import holds_network, target_format, weights_format
+    from converters.source import load_source
 
     to_format = target_format(options.output, options.to_format)
     check_target(weights_format(to_format).main_file(options.output), force=options.force)
-    weights = _source().load_source(options, options.source)
+    weights = load_source(options, options.source)
     if options.num_classes:
         weights = with_num_classes(weights, options.num_classes)
     for path in save(weights, options.output, to_format=to_format, force=options.force):
@@ -148,6 +164,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from converters.export import ExportOptions, check_export, export
+    from converters.source import load_source
 
     how = ExportOptions(
         opset=options.opset,
@@ -157,17 +174,18 @@ def _export(options: argparse.Namespace) -> int:
         force=options.force,
     )
     check_export(options.output, how)
-    for path in export(_source().load_source(options, options.source), options.output, how):
+    for path in export(load_source(options, options.source), options.output, how):
         _print(str(path))
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
     from converters import report
-    from converters.parity import DEFAULT_BUDGET, verify_file, verify_files, verify_model
+    from converters.parity import DEFAULT_BUDGET
 
     form = None
     if options.report:
+        _check_not_read(options.report, options)
         check_target(options.report, force=options.force)
         form = report.report_form(options.report, options.report_format)
     elif options.report_format:
@@ -180,34 +198,47 @@ def _verify(options: argparse.Namespace) -> int:
         "progress": lambda what: _LOG.info("verify: %s", what),
         "command": "zoo " + shlex.join(options.arguments),
     }
-    frameworks = options.frameworks.split(",") if options.frameworks else None
-    one = options.subjects[0] if len(options.subjects) == 1 else None
-    is_member = one is not None and registry.is_member(one)
-    if options.weights and not is_member:
-        raise ZooError("--weights goes with a family member; a file has its own; see: zoo verify --help")
-    if frameworks and one is None:
+    frameworks = None if options.frameworks is None else listed("--frameworks", options.frameworks)
+    if frameworks and len(options.subjects) > 1:
         raise ZooError("--frameworks goes with one subject; several files are each run as they are")
-    source = _source()
-    if one and is_member:
-        spec = source.network(options, one)
-        weights = source.load_source(options, options.weights, spec) if options.weights else None
-        result = verify_model(weights.spec if weights else spec, weights, frameworks, **how)
-    else:
-        spec, reading = source.given(options), source.reading(options)
-        files = [source.find(subject)[0] for subject in options.subjects]
-        result = (
-            verify_file(files[0], spec, frameworks, prototxt=options.prototxt, how=reading, **how)
-            if one
-            else verify_files(files, spec, how=reading, **how)
-        )
+    result = _proof(options, frameworks, how)
     if form:
         _write_text(options.report, report.render(result, form), force=options.force)
     _print(report.json_text(result) if options.json else report.text(result, colour=sys.stdout.isatty()))
     return result.exit_status
 
 
+def _proof(options: argparse.Namespace, frameworks: list[str] | None, how: Mapping[str, Any]) -> Any:
+    """The report of what the subjects are: a family member, one file, or several."""
+    from converters.parity import verify_file, verify_files, verify_model
+    from converters.source import find, given, load_source, reading
+
+    one, others = options.subjects[0], options.subjects[1:]
+    if registry.is_member(one) and not others:
+        check_network(options, one, has_weights=bool(options.weights))
+        if options.weights is None:
+            return verify_model(_networks(options, one)[0], None, frameworks, **how)
+        weights = load_source(options, options.weights, registry.model(one))
+        return verify_model(weights.spec, weights, frameworks, **how)
+    if options.weights:
+        raise ZooError("--weights goes with a family member; a file has its own; see: zoo verify --help")
+    spec, read, files = given(options), reading(options), [find(subject)[0] for subject in options.subjects]
+    if others:
+        return verify_files(files, spec, how=read, **how)
+    return verify_file(files[0], spec, frameworks, prototxt=options.prototxt, how=read, **how)
+
+
+def _check_not_read(target: Path, options: argparse.Namespace) -> None:
+    """Refuse a report in the place of what is judged; not even --force is meant so."""
+    read = [*options.subjects, options.prototxt, options.weights, *options.images]
+    read += [options.names, options.mean, options.labels]
+    if any(path and Path(path).exists() and target.exists() and target.samefile(path) for path in read):
+        raise ZooError(f"{target}: --report would replace a file that is read here; write the report elsewhere")
+
+
 def _run(options: argparse.Namespace) -> int:
     from converters.run import RunOptions, run
+    from converters.source import load_source
 
     how = RunOptions(
         framework=options.framework,
@@ -217,7 +248,7 @@ def _run(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         force=options.force,
     )
-    weights = _source().load_source(options, options.source)
+    weights = load_source(options, options.source)
     result = run(weights, options.images, how)
     if options.json:
         images = [
@@ -240,8 +271,8 @@ def _run(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     registry.imported("zoo.training.launch", "train")
     from zoo.recipe_file import read_recipe
+    from zoo.training.job import TrainOptions
     from zoo.training.launch import train
-    from zoo.training.loop import TrainOptions
 
     model, begin = _to_train(options)
     model_file = train(
@@ -269,6 +300,7 @@ def _train(options: argparse.Namespace) -> int:
             weight_decay=options.weight_decay,
             freeze=tuple(filter(None, options.freeze.split(","))),
             head_rate=options.head_rate,
+            profile=options.profile,
         )
     )
     _print(str(model_file))
@@ -284,59 +316,59 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
     """The network that is to be trained, and the weights it begins with, if there are any."""
     import numpy as np
 
+    from converters.source import find, load_source
     from zoo.training.checkpoint import lineage
-    from zoo.training.loop import Begin
+    from zoo.training.job import Begin
 
     is_member = registry.is_member(options.source)
-    if is_member and (options.model or options.prototxt):
-        raise ZooError(f"{options.source} says itself which network it is; leave --model and --prototxt out")
+    if is_member:
+        check_network(options, options.source, has_weights=options.weights is not None)
     if is_member and options.weights is None:
         if options.new_head:
             raise ZooError("--new-head goes with weights to begin with; a member without --weights is drawn anew")
-        return _source().network(options, options.source), None
+        return _networks(options, options.source)[0], None
     if not is_member and options.weights is not None:
         raise ZooError(f"--weights goes with a family member; {options.source} has its own")
     source = str(options.weights if is_member else options.source)
-    weights = _source().load_source(options, source, registry.model(options.source) if is_member else None)
+    weights = load_source(options, source, registry.model(options.source) if is_member else None)
     tensors = {name: np.array(weights.tensors[name]) for name in weights.tensors}  # the file is held no longer
-    about = lineage(_source().find(source)[0], tensors)
+    about = lineage(find(source)[0], tensors)
     return weights.spec, Begin(weights=tensors, lineage=about, new_head=options.new_head)
 
 
 def _eval(options: argparse.Namespace) -> int:
     registry.imported("zoo.training.evaluate", "train")
-    from zoo.frameworks.pytorch import bind
-    from zoo.training.devices import alone, arithmetic
-    from zoo.training.evaluate import evaluate, module_forward
-    from zoo.training.images import open_folder, open_images
+    from converters.source import load_source
+    from zoo.training.datasets import open_to_judge
+    from zoo.training.judge import Judging, judge, places
 
-    device, said = alone(options.device)
-    split = options.data == "digits" or (Path(options.data) / "val").is_dir()
-    images = open_images(options.data, "val") if split else open_folder(Path(options.data))
-    weights = _source().load_source(options, options.source)
+    how = Judging(
+        data=options.data,
+        device=options.device,
+        devices=options.devices,
+        precision=options.precision,
+        compiled=options.compile,
+        ten_crop=options.ten_crop,
+        batch_size=options.batch_size,
+        workers=_workers(options),
+    )
+    if options.confusion:
+        check_target(options.confusion, force=options.force)
+    devices, said = places(how)
+    classes = open_to_judge(options.data).classes
+    weights = load_source(options, options.source)
     spec = weights.spec
-    if spec.head is None:
-        raise ZooError(f"{spec.name}: has no convolution or dense layer, so no logits to judge by")
-    _check_classes(options.source, spec.classes, images.classes)
-    network = bind(spec, weights.tensors, outputs=(spec.head.name,)).to(device)
-    if options.compile:
-        network.compile()
+    _check_classes(options.source, spec.classes, classes)
     _LOG.info("device: %s; %s", said, options.precision)
-    with arithmetic(options.precision, device):
-        scores = evaluate(
-            module_forward(network),
-            images,
-            spec,
-            ten_crop=options.ten_crop,
-            batch_size=options.batch_size,
-            workers=_workers(options),
-            device=device,
-        )
-    means, rows = scores.means(), scores.by_class(images.classes) if options.per_class else []
+    scores = judge(spec, weights.tensors, how, devices)
+    means, rows = scores.means(), scores.by_class(classes) if options.per_class else []
+    if options.confusion:
+        _write_text(options.confusion, scores.confusion_csv(classes), force=options.force)
     if options.json:
         _print_json({"model": spec.name, **means, **({"classes": rows} if options.per_class else {})})
         return 0
-    _print(f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  images {means['images']}")
+    count = f"images {means['images']}" + (f"  broken {means['broken']}" if means["broken"] else "")
+    _print(f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  {count}")
     for row in rows:
         _print(f"{row['top1']:8.2%} {row['top5']:8.2%} {row['images']:8,}  {row['class']}")
     return 0
@@ -349,6 +381,21 @@ def _check_classes(source: str, known: tuple[str, ...], classes: tuple[str, ...]
         # ImageNet's folders are called by the first word of a line of synset_words.txt.
         if name not in (theirs, theirs.partition(" ")[0]):
             raise ZooError(f"{source} was trained for other classes: output {index} is {theirs!r}, here {name!r}")
+
+
+def _pack(options: argparse.Namespace) -> int:
+    registry.imported("converters.packing", "train")
+    from converters.packing import pack_folder
+
+    written = pack_folder(
+        options.data, options.output, side=options.side, on_broken=options.on_broken_image, force=options.force
+    )
+    for folder, packed in written.items():
+        for message in packed.broken:
+            _LOG.warning("%s; left out", message)
+        left_out = f", {len(packed.broken):,} broken ones left out" if packed.broken else ""
+        _print(f"{folder}: {packed.images:,} images in {packed.shards:,} shards{left_out}")
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -375,5 +422,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "train": _train,
     "eval": _eval,
     "run": _run,
+    "pack": _pack,
     "demo": _demo,
 }

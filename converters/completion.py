@@ -26,10 +26,8 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
     for action in _actions(parser):
         if action.metavar in _MODELS:
             action.choices = registry.models()
-        elif action.metavar in _FILES:
-            cast(Any, action).complete = shtab.FILE
-        elif action.metavar in _FOLDERS:
-            cast(Any, action).complete = shtab.DIRECTORY
+        elif action.metavar in (*_FILES, *_FOLDERS):  # shtab looks for an attribute that argparse does not know
+            cast(Any, action).complete = shtab.FILE if action.metavar in _FILES else shtab.DIRECTORY
     return shtab.complete(parser, shell)
 
 

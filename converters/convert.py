@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.formats import NativeFile, WeightsFormat, format_name, target_format, weights_format
+from converters.formats import GraphNetwork, NativeFile, WeightsFormat, format_name, target_format, weights_format
 from converters.head import with_head_called, with_our_head
 from converters.images import SAID_NOTHING, SaidOfImages
 from converters.names import Names, renamed, write_map
@@ -18,10 +18,10 @@ from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
 from converters.widen import as_float32
 from zoo import registry
-from zoo.axes import shape_text
 from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
 from zoo.initial import initial_weights
 from zoo.layers import Conv, Dense, ModelSpec
+from zoo.likeness import unlike
 from zoo.shapes import parameter_shapes
 from zoo.show import first_difference
 from zoo.wire.atomic import check_target, publish, staging
@@ -84,7 +84,7 @@ class OpenedFile:
         reasons = dict[str, str | None]()
         for name in registry.models():
             spec = _with_classes_of(registry.model(name), self.native.tensors, self.form)
-            saved = _saved_otherwise(self.native, spec)
+            saved = self.native.unlike(spec)
             reasons[name] = _misfit(spec, self.native.tensors, self.form) or (saved and f"it was saved with {saved}")
         return reasons
 
@@ -94,6 +94,8 @@ class OpenedFile:
             return self._by_names(self.how.names, spec or self.described)
         is_given = spec is not None or self.described is not None
         network = _network(self.path, self.native, self.form, spec)
+        if self.native.graph and network is self.native.graph.spec:
+            return self._taken(network, self.native.graph.tensors)
         return self._taken(network, self.native.loaded(network) if is_given else self.native.tensors)
 
     def as_network(self, spec: ModelSpec) -> Weights:
@@ -119,16 +121,7 @@ class OpenedFile:
             _LOG.warning("%s: matched by order and shape: %s", self.path, ", ".join(in_order))
         numbers = as_float32(tensors, (entry.native for entry in table), str(self.path), narrow=self.how.narrow)
         weights = to_canonical(spec, table, numbers, str(self.path), self.form.ignored)
-        self._check_sizes(spec)
         return weights.with_spec(self.how.images.of(spec))
-
-    def _check_sizes(self, spec: ModelSpec) -> None:
-        """Refuse a graph that reads images of another size: of its padding and rounding, the weights say nothing."""
-        ours = [sorted(source.shape) for source in spec.inputs]
-        other = next((sizes for sizes in self.native.reads if sorted(sizes) not in ours), None)
-        if other:
-            told = f"its graph reads {shape_text(other)}, {spec.name} {shape_text(spec.inputs[0].shape)}"
-            raise WeightsError(self.path, [f"{told}; that is another function; give a --prototxt of the graph's size"])
 
 
 def open_file(path: Path, how: Reading | None = None) -> OpenedFile:
@@ -187,12 +180,12 @@ def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelS
     said = native.spec
     if wanted is None:
         return said or _guess(path, native, form)
-    fitted = _with_classes_of(wanted, native.tensors, form)
+    fitted = _with_classes_of(wanted, native.tensors, form) if _is_registered(wanted) else wanted
     if said is None:
         _check_saved(path, native, fitted)
         return fitted
     alike = with_head_called(said, fitted.head.name) if fitted.head else said
-    reason = first_difference(fitted, _with_classes_of(alike, native.tensors, form))
+    reason = first_difference(fitted, alike)
     if reason and said.name == wanted.name:
         raise ZooError(
             f"{path} holds another {said.name} than the one given: {reason}; leave --model or --prototxt out"
@@ -204,7 +197,9 @@ def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelS
 
 def _check_saved(path: Path, native: NativeFile, wanted: ModelSpec) -> None:
     """Refuse a family member that another one's network saved; for a user's own network, only say what differs."""
-    reason = _saved_otherwise(native, wanted)
+    if native.graph and native.graph.refusal:
+        _LOG.warning("%s: its weights alone are looked at, its graph was not read: %s", path, native.graph.refusal)
+    reason = native.unlike(wanted)
     if reason is None:
         return
     is_member = wanted.name in registry.models() and not first_difference(wanted, _member_like(wanted))
@@ -216,9 +211,9 @@ def _check_saved(path: Path, native: NativeFile, wanted: ModelSpec) -> None:
     _LOG.warning("%s was saved by a network that differs: %s; %s counts", path, reason, wanted.name)
 
 
-def _saved_otherwise(native: NativeFile, spec: ModelSpec) -> str | None:
-    """The first fact in which the network that saved a file differs from `spec`, as far as the file says."""
-    return first_difference(spec, replace(native.as_saved(spec), name="the file"))
+def _is_registered(spec: ModelSpec) -> bool:
+    """Whether it is a family member as it stands; any other network means its number of classes."""
+    return spec.name in registry.models() and spec == registry.model(spec.name)
 
 
 def _member_like(spec: ModelSpec) -> ModelSpec:
@@ -233,13 +228,29 @@ def _member_like(spec: ModelSpec) -> ModelSpec:
             return member
 
 
+def _of_graph(path: Path, native: NativeFile, form: WeightsFormat, graph: GraphNetwork) -> ModelSpec:
+    """The family member that a graph is, if it is one; else the network of its own."""
+    if graph.spec is None:
+        raise ZooError(f"{path}: {graph.refusal}; with --model or --prototxt, its weights alone are looked for")
+    for name in registry.models():
+        spec = _with_classes_of(registry.model(name), native.tensors, form)
+        if not unlike(spec, graph.spec) and _fits(spec, native.tensors, form):
+            _LOG.warning("%s: its graph is %s; taken for it", path, name)
+            return spec
+    for note in graph.notes:
+        _LOG.warning("%s: %s", path, note)
+    return graph.spec
+
+
 def _guess(path: Path, native: NativeFile, form: WeightsFormat) -> ModelSpec:
+    if native.graph:
+        return _of_graph(path, native, form, native.graph)
     fitting, tensors = list[ModelSpec](), native.tensors
     for name in registry.models():
         spec = _with_classes_of(registry.model(name), tensors, form)
         if _fits(spec, tensors, form):
             fitting.append(spec)
-    otherwise = {spec.name: reason for spec in fitting if (reason := _saved_otherwise(native, spec))}
+    otherwise = {spec.name: reason for spec in fitting if (reason := native.unlike(spec))}
     if fitting and len(otherwise) == len(fitting):
         name, reason = next(iter(otherwise.items()))
         raise ZooError(

@@ -51,8 +51,8 @@ def demo_full(folder: Path) -> Report:
 
 def demo_trained(folder: Path) -> Report:
     """A small canonical network, trained here and now on two processes, then taken down the same road."""
+    from zoo.training.job import TrainOptions
     from zoo.training.launch import train
-    from zoo.training.loop import TrainOptions
 
     _clear(folder)
     spec = registry.model("alexnet_mini")

@@ -16,15 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pooch
 import requests
 from urllib3.exceptions import HTTPError
 
-from converters.manifest import Entry, cache_directory
-from zoo.errors import CheckFailedError, ZooError
+from converters.manifest import ManifestEntry, cache_directory
+from zoo.errors import CheckFailedError, ZooError, said
 from zoo.wire.atomic import flush
 
 # Called with the bytes that are there and the bytes in all.
@@ -69,7 +69,7 @@ class _LieError(Exception):
 
 
 def fetch(
-    entry: Entry, directory: Path | None = None, *, progress: Progress | None = None, line: Line | None = None
+    entry: ManifestEntry, directory: Path | None = None, *, progress: Progress | None = None, line: Line | None = None
 ) -> Path:
     """The file of an entry, downloaded unless it is there already; its size and hash have been checked.
 
@@ -110,7 +110,7 @@ def fetch(
     return target
 
 
-def _check_fetchable(entry: Entry, target: Path) -> None:
+def _check_fetchable(entry: ManifestEntry, target: Path) -> None:
     if entry.hash is None:
         raise ZooError(
             f"{entry.id}: nobody published a hash of {entry.file}, so it is not fetched; get it yourself "
@@ -118,7 +118,7 @@ def _check_fetchable(entry: Entry, target: Path) -> None:
         )
 
 
-def _mismatch(path: Path, entry: Entry) -> str | None:
+def _mismatch(path: Path, entry: ManifestEntry) -> str | None:
     """Why a file is not that of the entry."""
     if not path.is_file():
         return "it is no file"
@@ -161,7 +161,7 @@ def _work_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.zoo-download")
 
 
-def _from_mirrors(entry: Entry, work: Path, progress: Progress, line: Line) -> None:
+def _from_mirrors(entry: ManifestEntry, work: Path, progress: Progress, line: Line) -> None:
     """Leave the checked file in `work`, from the first mirror that has it."""
     pooch.get_logger().setLevel("WARNING")
     failures, lied = list[str](), False
@@ -188,12 +188,12 @@ def _from_mirrors(entry: Entry, work: Path, progress: Progress, line: Line) -> N
     )
 
 
-def _retrieve(entry: Entry, url: str, work: Path, progress: Progress, line: Line) -> None:
+def _retrieve(entry: ManifestEntry, url: str, work: Path, progress: Progress, line: Line) -> None:
     transfer = _Transfer(work / _PART, entry.size or 0, progress, line)
     try:
-        pooch.retrieve(url, known_hash=entry.hash, fname=entry.file, path=work, downloader=cast(Any, transfer))
+        pooch.retrieve(url, known_hash=entry.hash, fname=entry.file, path=work, downloader=transfer)
     except ValueError as error:  # what pooch raises for a hash that differs, having removed the file
-        raise _LieError(" ".join(str(error).split())) from error
+        raise _LieError(said(error)) from error
 
 
 class _Transfer:
@@ -203,13 +203,14 @@ class _Transfer:
         self._part, self._size, self._progress, self._line = part, size, progress, line
         self._session = requests.Session()
 
-    def __call__(self, url: str, output_file: Any, pooch: Any, check_only: bool = False) -> None:
+    def __call__(self, fname: str, action: Any, pooch: Any, *, check_only: bool | None = None) -> None:
+        """Pooch's `Downloader`, whose words are: `fname`, the address; `action`, the file to be made."""
         with self._session:
-            if urlsplit(url).scheme == "file":
-                self._copy(url)
+            if urlsplit(fname).scheme == "file":
+                self._copy(fname)
             else:
-                self._download(url)
-        self._part.replace(output_file)
+                self._download(fname)
+        self._part.replace(action)
 
     def _copy(self, url: str) -> None:
         source = Path(unquote(urlsplit(url).path))

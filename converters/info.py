@@ -16,7 +16,8 @@ def info(path: Path, how: Reading) -> dict[str, Any]:
 
     Returns:
         ``path``, ``format``; ``tensors``: name, shape and type of each; ``averages``: whether averages lie beside
-        them; ``network``: the name of the one the file describes, or None; ``fits``: the members of the family whose
+        them; ``network``: the name of the one the file describes, or its graph is, or None; ``unread``: why a graph
+        could not be read as one; ``fits``: the members of the family whose
         parameters the tensors can be; ``misfits``: the others, each with the first reason; ``becomes``: suffixes of
         what it can be converted into, where its network is known.
 
@@ -24,7 +25,9 @@ def info(path: Path, how: Reading) -> dict[str, Any]:
         ZooError: it cannot be read.
     """
     file = open_file(path, how)
-    reasons, network = file.misfits(), file.described
+    reasons, network, graph = file.misfits(), file.described, file.native.graph
+    if graph:
+        network = graph.spec
     fits = [name for name, reason in reasons.items() if reason is None]
     return {
         "path": str(path),
@@ -36,6 +39,7 @@ def info(path: Path, how: Reading) -> dict[str, Any]:
         "averages": file.native.averages is not None,
         "network": network.name if network else None,
         "fits": fits,
+        "unread": graph.refusal if graph else "",
         "misfits": {name: reason for name, reason in reasons.items() if reason is not None},
         "becomes": list(suffixes()),
     }
@@ -49,7 +53,7 @@ def info_text(told: dict[str, Any]) -> str:
         lines.append(f"  {tensor['name']:{width}}  {tensor['type']}  {shape_text(tensor['shape'])}")
     if told["averages"]:
         lines.append("moving averages lie beside them (--ema)")
-    lines.append(f"describes: {told['network'] or 'no network'}")
+    lines.append(f"describes: {told['network'] or told['unread'] or 'no network'}")
     lines.append(f"fits: {', '.join(told['fits']) or 'no network of the family; give its --prototxt'}")
     lines += [f"  not {name}: {reason}" for name, reason in told["misfits"].items()]
     known = told["network"] or len(told["fits"]) == 1

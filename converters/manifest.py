@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, fiel
 
 from converters.yaml_file import read_yaml
 from zoo import registry
-from zoo.errors import FileFormatError, UnknownNameError, ZooError
+from zoo.errors import FileFormatError, UnknownNameError, ZooError, one_line
 from zoo.layers import ModelSpec
 from zoo.layers import Preprocessing as Images
 
@@ -59,7 +59,7 @@ class Accuracy(_Record):
     how: str = ""
 
 
-class Entry(_Record):
+class ManifestEntry(_Record):
     """One public file.
 
     Attributes:
@@ -126,7 +126,7 @@ class Entry(_Record):
         return value
 
     @model_validator(mode="after")
-    def _can_be_checked(self) -> Entry:
+    def _can_be_checked(self) -> ManifestEntry:
         if self.urls and self.hash and self.size is None:
             raise ValueError("a file with an address and a hash needs its size")
         return self
@@ -145,7 +145,7 @@ class Entry(_Record):
 
 class _Manifest(_Record):
     schema_version: Literal[1] = Field(alias="schema")
-    weights: Annotated[tuple[Entry, ...], Strict(False)]
+    weights: Annotated[tuple[ManifestEntry, ...], Strict(False)]
 
     @model_validator(mode="after")
     def _are_consistent(self) -> _Manifest:
@@ -172,7 +172,7 @@ class _Manifest(_Record):
         return self
 
 
-def load(path: Path = PATH) -> tuple[Entry, ...]:
+def read_manifest(path: Path = PATH) -> tuple[ManifestEntry, ...]:
     """Every entry of a manifest file, in its order.
 
     Raises:
@@ -189,7 +189,7 @@ def load(path: Path = PATH) -> tuple[Entry, ...]:
 def _fault(data: Any, error: dict[str, Any]) -> str:
     """One pydantic error as ``entry 'x', field: what is wrong``."""
     place = list(error["loc"])
-    message = _one_line(error["msg"]).removeprefix("Value error, ")
+    message = one_line(error["msg"]).removeprefix("Value error, ")
     where = list[str]()
     if place[:1] == ["weights"] and len(place) > 1:
         item = data["weights"][place[1]]
@@ -201,21 +201,17 @@ def _fault(data: Any, error: dict[str, Any]) -> str:
     return f"{', '.join(where)}: {message}" if where else message
 
 
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
-
-
 @cache
-def _packaged() -> dict[str, Entry]:
-    return {entry.id: entry for entry in load()}
+def _packaged() -> dict[str, ManifestEntry]:
+    return {entry.id: entry for entry in read_manifest()}
 
 
-def entries() -> tuple[Entry, ...]:
+def entries() -> tuple[ManifestEntry, ...]:
     """Every entry of the manifest that comes with this package."""
     return tuple(_packaged().values())
 
 
-def entry(weights_id: str) -> Entry:
+def entry(weights_id: str) -> ManifestEntry:
     """The entry of that id; raises `UnknownNameError`, which offers the nearest ids."""
     if weights_id not in _packaged():
         raise UnknownNameError("weights id", weights_id, _packaged())
@@ -232,7 +228,7 @@ def cache_directory() -> Path:
         raise ZooError(f"there is no home folder; set {CACHE_VARIABLE} to a folder for downloads") from error
 
 
-def is_cached(entry: Entry) -> bool:
+def is_cached(entry: ManifestEntry) -> bool:
     """Whether a file of the right name and size lies in the cache; its hash is checked when it is used."""
     path = cache_directory() / entry.file
     return path.is_file() and entry.size in (None, path.stat().st_size)

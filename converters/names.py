@@ -11,7 +11,7 @@ from converters.tensormap import Entry
 from converters.weights import Array
 from zoo.errors import FileFormatError, UnknownNameError
 from zoo.layers import ModelSpec, Shape
-from zoo.registry import imported
+from zoo.registry import optional
 from zoo.shapes import parameter_shapes
 from zoo.wire.atomic import check_target, publish, staging
 
@@ -27,7 +27,9 @@ def read_map(path: Path) -> dict[str, str | None]:
         FileFormatError: it is missing, no YAML, or no such table.
     """
     refuse_others(path)
-    table = imported("converters.yaml_file").read_yaml(path, _MAX_BYTES)
+    with optional():
+        from converters.yaml_file import read_yaml
+    table = read_yaml(path, _MAX_BYTES)
     if not isinstance(table, dict) or not all(
         isinstance(theirs, str) and isinstance(ours, str | None) for theirs, ours in table.items()
     ):

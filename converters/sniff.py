@@ -7,12 +7,13 @@ import struct
 import zipfile
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
 
 from zoo.errors import FileFormatError
-from zoo.registry import imported
+from zoo.registry import optional
+from zoo.wire.checkpoint import index_path
 from zoo.wire.mapped import mapped
 from zoo.wire.protobuf import BYTES, VARINT, fields
+from zoo.wire.safetensors import is_safetensors
 
 # So many bytes tell most kinds; a tar archive says what it is at byte 257.
 _HEAD = 512
@@ -21,8 +22,6 @@ _NUMPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 _TORCH = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 # The last bytes of a table, which a checkpoint's index is, and a V1 checkpoint (tensorflow/core/lib/io/format.h).
 _TABLE = struct.pack("<Q", 0xDB4775248B80FB57)
-# safetensors: the length of the header, then the header, a JSON object.
-_LENGTH = struct.Struct("<Q")
 # So many fields of a protobuf are looked at: more than any network has layers.
 _FIELDS = 10_000
 _MODEL_GRAPH, _NET_NAME, _NET_LAYERS, _NET_LAYER = 7, 1, 2, 100
@@ -55,7 +54,7 @@ def sniffed(path: Path) -> str | None:
     Raises:
         FileFormatError: it is something else, which is named with what to do.
     """
-    if path.with_name(path.name + ".index").is_file():
+    if index_path(path).is_file():
         return "tf_slim"
     if path.is_dir():
         return "tf_slim" if _is_checkpoint_folder(path) else None
@@ -100,7 +99,9 @@ def is_hdf5(path: Path) -> bool:
 
 def _in_hdf5(path: Path) -> str:
     try:
-        groups = cast(Any, imported("zoo.wire.hdf5", "keras")).top_names(path)
+        with optional("keras"):
+            from zoo.wire.hdf5 import top_names
+        groups = top_names(path)
     except ValueError as error:
         raise FileFormatError(path, str(error)) from error
     if {"learned_net", "history"} & groups:
@@ -121,9 +122,7 @@ def _by_head(path: Path, head: bytes, size: int) -> str | None:
         return _in_zip(path)
     if head[:1] == b"\x80" and head[2:].startswith(_TORCH):
         return "pytorch"
-    if len(head) > _LENGTH.size and head[_LENGTH.size : _LENGTH.size + 1] == b"{":
-        return "safetensors" if _LENGTH.unpack_from(head)[0] <= size - _LENGTH.size else None
-    return None
+    return "safetensors" if is_safetensors(head, size) else None
 
 
 def _in_zip(path: Path) -> str | None:

@@ -6,7 +6,6 @@ import argparse
 import logging
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from converters import images
 from converters.convert import Reading, load
 from converters.formats.caffe import read_mean, read_network
 from converters.names import read_map
+from converters.said import check_network
 from converters.sniff import refuse_others, sniffed
 from converters.weights import Weights
 from zoo import registry
@@ -24,16 +24,6 @@ from zoo.wire.checkpoint import index_path
 _LOG = logging.getLogger(__name__)
 
 
-def read_prototxt(path: Path) -> ModelSpec:
-    """The network of a prototxt; what was left out or assumed is said."""
-    net = read_network(path)
-    for name in net.omitted:
-        _LOG.warning("%s: %s is for training only, left out", path, name)
-    for note in net.notes:
-        _LOG.warning("%s: %s", path, note)
-    return net.spec
-
-
 def find(source: str) -> tuple[Path, ModelSpec | None]:
     """The file of a SRC, fetched if it is an id of the manifest, and the network the manifest says it holds."""
     path = Path(source)
@@ -41,20 +31,38 @@ def find(source: str) -> tuple[Path, ModelSpec | None]:
         return path, None
     if path.suffix or path.parent != Path():
         raise FileFormatError(path, "no such file")
-    # What reads the manifest, and what fetches, are extras.
-    manifest, fetching = (cast(Any, registry.imported(f"converters.{name}")) for name in ("manifest", "fetch"))
+    with registry.optional():
+        from converters import manifest
+        from converters.fetch import fetch
     try:
         entry = manifest.entry(source)
     except UnknownNameError as error:
         raise ZooError(f"{source}: no such file, and {error}") from error
-    return fetching.fetch(entry), entry.spec()
+    return fetch(entry), entry.spec()
 
 
 def given(options: argparse.Namespace) -> ModelSpec | None:
     """The network that the user says a file is read as."""
     if options.prototxt:
-        return read_prototxt(options.prototxt)
+        return _prototxt(options, options.prototxt)
+    if options.stage or options.input:
+        raise ZooError("--stage and --input say how a prototxt is read; give --prototxt FILE")
     return registry.model(options.model) if options.model else None
+
+
+def prototxt(options: argparse.Namespace, path: Path) -> ModelSpec:
+    """The network of a prototxt, its images prepared as the options say; they can say nothing of weights."""
+    return reading(options).images.of(_prototxt(options, path))
+
+
+def _prototxt(options: argparse.Namespace, path: Path) -> ModelSpec:
+    """The network of a prototxt; what was left out or assumed is said."""
+    net = read_network(path, stages=options.stage, sizes=dict(options.input))
+    for name in net.omitted:
+        _LOG.warning("%s: %s is for training only, left out", path, name)
+    for note in net.notes:
+        _LOG.warning("%s: %s", path, note)
+    return net.spec
 
 
 def load_source(options: argparse.Namespace, source: str, spec: ModelSpec | None = None) -> Weights:
@@ -72,11 +80,12 @@ def load_source(options: argparse.Namespace, source: str, spec: ModelSpec | None
 def network(options: argparse.Namespace, source: str) -> ModelSpec:
     """What a MODEL or SRC stands for: a family member, the network of a prototxt, or the one that weights fit."""
     path = Path(source)
-    is_file = path.exists() or index_path(path).exists()
-    if not is_file and not path.suffix and path.parent == Path():
+    is_source = path.exists() or index_path(path).exists()
+    if not is_source and not path.suffix and path.parent == Path():
         return reading(options).images.of(registry.model(source))
     if path.is_file() and options.from_format is None and sniffed(path) is None:
-        return reading(options).images.of(read_prototxt(path))
+        check_network(options, source)
+        return prototxt(options, path)
     return load_source(options, source).spec
 
 

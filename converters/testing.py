@@ -14,20 +14,25 @@ def assert_parity(a: Any, b: Any, inputs: Any = None, *, budget: float = 1e-5, s
 
     Args:
         a: what is right. A weights file (path), `converters.weights.Weights`, a mapping of layer name -> array, a
-            PyTorch module, or a function of the inputs that returns such a mapping or one array.
-        b: what is held against it; likewise.
-        inputs: what to feed: input name -> batch (N, ...), or one batch. Left out, two seeded probes, where `a` is a
-            file or `Weights`. Not needed for two mappings.
+            PyTorch module, or a function of the inputs that returns such a mapping, one array, or a tuple of arrays,
+            which go by their order.
+        b: what is held against it; likewise. The weights of a module are compared with those of `a`, where their keys,
+            or their order and shapes, say which they are.
+        inputs: what to feed: input name -> batch (N, ...), or one batch; every call gets a copy. Left out, seeded
+            probes, where `a` is a file or `Weights`: two, or sixteen for a module or function, whose layers cannot be
+            asked one by one. Not needed for two mappings.
         budget: the largest error that passes: max|b - a| / max|a|, of the worst layer and sample.
-        spec: the network (`zoo.layers.ModelSpec`), where the files do not say it.
+        spec: the network (`zoo.layers.ModelSpec`) of the file `a`, where it does not say it.
 
     Returns:
-        The report, for what else a test wants to know.
+        The report, for what else a test wants to know. Its `limits` say where less than 99 % of a layer was exercised.
 
     Raises:
-        AssertionError: they differ, or one of them cannot be run; the message is the report.
-        ZooError: a file cannot be read, or the inputs do not fit.
-        TypeError: `a` or `b` is nothing that can be compared, or inputs are needed and missing.
+        AssertionError: they differ, one of them cannot be run, or nothing is proved (all zeros); the message is the
+            report.
+        ZooError: a file cannot be read, the inputs do not fit, or the budget is no positive number.
+        TypeError: `a` or `b` is nothing that can be compared, holds no real numbers or an empty batch; inputs are
+            needed and missing; or `spec` cannot be used.
     """
     __tracebackhide__ = True
     report = parity_report(a, b, inputs, budget=budget, spec=spec)

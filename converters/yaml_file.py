@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import yaml
 
-from zoo.errors import FileFormatError
+from zoo.errors import FileFormatError, said
 
 
 class _Loader(yaml.SafeLoader):
@@ -46,4 +46,4 @@ def read_yaml(path: Path, most_bytes: int) -> object:
         ArithmeticError,
         RecursionError,
     ) as error:
-        raise FileFormatError(path, f"no YAML: {' '.join(str(error).split())}") from error
+        raise FileFormatError(path, f"no YAML: {said(error)}") from error

@@ -76,16 +76,30 @@ def _named(module: str, name: str) -> Definition | None:
     """The definition of a name, in a module or where that imports it from; the last, after those that overload it."""
     body = _tree(module).body
     for node in body:
-        if isinstance(node, ast.ImportFrom) and node.module and name in (alias.name for alias in node.names):
+        if isinstance(node, ast.ImportFrom) and node.module and name in _imported(node):
             return _named(node.module, name)
     found = [node for node in body if isinstance(node, Definition) and node.name == name]
     return found[-1] if found else None  # a constant, or another name of a type
 
 
-def _offered(module: str) -> list[Definition]:
-    """The classes and functions of a module that is declared as a whole."""
+def _imported(node: ast.ImportFrom) -> list[str]:
+    """The names that a statement imports."""
+    if node.module and node.names[0].name == "*":
+        return _declared_in(node.module)
+    return [alias.name for alias in node.names]
+
+
+def _declared_in(module: str) -> list[str]:
+    """A module's ``__all__``."""
     assigned = (node for node in _tree(module).body if isinstance(node, ast.Assign))
-    names = next(ast.literal_eval(node.value) for node in assigned if ast.unparse(node.targets[0]) == "__all__")
+    return next(ast.literal_eval(node.value) for node in assigned if ast.unparse(node.targets[0]) == "__all__")
+
+
+def _offered(module: str) -> list[Definition]:
+    """The classes and functions of a module that is declared as a whole, with those of the modules it is made of."""
+    body = _tree(module).body
+    parts = [node.module for node in body if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"]
+    names = [name for part in parts if part for name in _declared_in(part)] or _declared_in(module)
     return [found for name in names if (found := _named(module, name))]
 
 

@@ -17,12 +17,15 @@ from zoo.layers import (
     BatchNorm,
     Bias,
     Concat,
+    Constant,
     Conv,
     Crop,
     Deconv,
     Dense,
+    DetectionOutput,
     Dropout,
     Eltwise,
+    Embed,
     Flatten,
     Input,
     Interp,
@@ -31,11 +34,15 @@ from zoo.layers import (
     Normalize,
     Permute,
     Pool,
+    PoolMask,
     Power,
     PReLU,
+    PriorBox,
+    PSROIPool,
     Reduction,
     ReLU,
     Reshape,
+    ROIPool,
     Scale,
     Shape,
     Shuffle,
@@ -45,6 +52,7 @@ from zoo.layers import (
     TanH,
     Tile,
     Unary,
+    Unpool,
 )
 from zoo.shapes import parameter_shapes
 
@@ -54,8 +62,10 @@ BUDGET = 1e-5
 IMAGE, VECTOR, SEQUENCE, PIXELS = (8, 7, 6), (8,), (4, 5), (3, 9, 9)
 
 
-def net(*layers: Layer, shapes: Sequence[Shape] = (IMAGE,), name: str = "net") -> ModelSpec:
-    inputs = tuple(Input(name=f"in{i}", shape=shape) for i, shape in enumerate(shapes))
+def net(
+    *layers: Layer, shapes: Sequence[Shape] = (IMAGE,), name: str = "net", names: Sequence[str] = ("in0", "in1", "in2")
+) -> ModelSpec:
+    inputs = tuple(Input(name=name, shape=shape) for name, shape in zip(names, shapes, strict=False))
     return ModelSpec(name=name, title=name, inputs=inputs, layers=layers)
 
 
@@ -79,6 +89,8 @@ KINDS = {
     "dense axis 2": net(Dense(name="op", out_features=5, axis=2)),
     "dense axis 3": net(Dense(name="op", out_features=5, axis=-1)),
     "dense sequence": net(Dense(name="op", out_features=5), shapes=(SEQUENCE,)),
+    "embed": net(Embed(name="op", rows=5, out_features=3), shapes=(SEQUENCE,)),
+    "embed words": net(Embed(name="op", rows=5, out_features=3, bias=False), shapes=((),)),
     "max ceil": net(Pool(name="op", mode="max", kernel=(3, 3), stride=(2, 2))),
     "max floor": net(Pool(name="op", mode="max", kernel=(2, 3), stride=(2, 1), rounding="floor")),
     "max pad": net(Pool(name="op", mode="max", kernel=(3, 3), stride=(2, 2), pad=(1, 1))),
@@ -90,6 +102,18 @@ KINDS = {
     "ave empty": net(Pool(name="op", mode="ave", kernel=(1, 1), stride=(2, 2))),
     "ave global": net(Pool(name="op", mode="ave", global_pool=True)),
     "max global": net(Pool(name="op", mode="max", global_pool=True)),
+    "pool mask": net(PoolMask(name="op", kernel=(3, 2), stride=(2, 2), pad=(1, 0))),
+    "pool mask global": net(PoolMask(name="op", global_pool=True)),
+    "unpool": net(
+        Pool(name="pool", mode="max", kernel=(2, 2), stride=(2, 2)),
+        PoolMask(name="mask", inputs=("in0",), kernel=(2, 2), stride=(2, 2)),
+        Unpool(name="op", inputs=("pool", "mask"), pad_out=(1, 0)),
+    ),
+    "unpool where places meet": net(
+        Pool(name="pool", mode="max", kernel=(3, 3)),
+        PoolMask(name="mask", inputs=("in0",), kernel=(3, 3)),
+        Unpool(name="op", inputs=("pool", "mask"), size=(7, 6)),
+    ),
     "interp": net(Interp(name="op", size=(11, 4))),
     "interp zoom": net(Interp(name="op", zoom=3, pad_beg=-1, pad_end=-2)),
     "interp shrink": net(Interp(name="op", shrink=2)),
@@ -147,6 +171,33 @@ KINDS = {
     "reshape to image": net(Reshape(name="op", dims=(2, 2, 2), axis=1), shapes=(VECTOR,)),
     "permute": net(Permute(name="op", order=(0, 2, 3, 1))),
     "permute sequence": net(Permute(name="op", order=(0, 2)), shapes=(SEQUENCE,)),
+    "constant": net(
+        Constant(name="c", inputs=("in0",), shape=IMAGE, value=-0.75), Eltwise(name="op", inputs=("in0", "c"))
+    ),
+    "constant alone": net(Constant(name="c", shape=(2, 3, 4), value=1.5), Tile(name="op", tiles=2)),
+    "parameter": net(Constant(name="p", shape=(8,)), Scale(name="op", inputs=("in0", "p"), bias=True)),
+    "tile batch": net(Tile(name="op", tiles=2, axis=0)),
+    "slice batch": net(Slice(name="op", start=1, stop=2, axis=0)),
+    "flatten batch": net(Flatten(name="op", axis=0, end_axis=1)),
+    "reshape batch": net(Reshape(name="op", dims=(-1, 7, 6))),
+    "argmax batch": net(ArgMax(name="op", axis=0, top_k=2)),
+    "crop batch": two(Crop(name="op", axis=0), second=(3, 4, 3)),
+    "prior boxes": two(
+        PriorBox(name="op", min_sizes=(3.5, 5.0), max_sizes=(6.0, 9.0), ratios=(2.0, 3.0), clip=True),
+        second=(3, 30, 40),
+    ),
+    "detections": net(
+        PriorBox(
+            name="priors", inputs=("map", "image"), min_sizes=(8.0,), ratios=(2.0,), variances=(0.1, 0.1, 0.2, 0.2)
+        ),
+        DetectionOutput(
+            name="op", inputs=("in0", "in1", "priors"), classes=3, code="center_size", overlap=0.4, top_k=20, keep=9
+        ),
+        shapes=((144,), (108,), (4, 3, 4), (3, 24, 32)),
+        names=("in0", "in1", "map", "image"),
+    ),
+    "regions": two(ROIPool(name="op", size=(3, 2), scale=0.5), second=(5,)),
+    "regions by place": two(PSROIPool(name="op", channels=2, group=2, scale=0.5), second=(5,)),
     "crop": two(Crop(name="op", offsets=(1, 2)), second=(3, 4, 3)),
     "crop channels": two(Crop(name="op", axis=1, offsets=(1,)), second=(5, 6, 5)),
     "shuffle": net(Shuffle(name="op", groups=2)),

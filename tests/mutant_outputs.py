@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -65,6 +66,20 @@ def _appended(graph: Graph) -> Iterator[Change]:
                 _declare(model, k, "answer", _type_of(operator))
 
             yield Change(site=f"{name}, {what}", at=(), edit=edit)
+
+
+@rule("bounds behind the answer, declared", "hidden")
+def _bounded_answer(graph: Graph) -> Iterator[Change]:
+    for k, _, name in _answers(graph):
+        if name in graph.logits:
+            continue
+        top = float(np.abs(graph.values[name]).max()) * 1.1
+
+        def edit(model: onnx.ModelProto, k: int = k, name: str = name, top: float = top) -> None:
+            model.graph.node.append(op("Clip", -top, top).node(model, name, "answer"))
+            _declare(model, k, "answer")
+
+        yield Change(site=name, at=(), edit=edit)
 
 
 @rule("at the answer, its name kept", "structure")

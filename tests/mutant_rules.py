@@ -183,12 +183,55 @@ def _bounded(graph: Graph) -> Iterator[Change]:
             )
 
 
+@rule("operator of another domain", "hidden")
+def _foreign(graph: Graph) -> Iterator[Change]:
+    """Called as one that changes nothing, it is a bound outside what noise reaches."""
+    for i, node, value in activations(graph):
+        if node.op_type == "Softmax":
+            continue
+        top = float(np.abs(value).max()) * _ABOVE
+
+        def edit(model: onnx.ModelProto, i: int = i, top: float = top) -> None:
+            behind(i, op("Identity", domain="of.somebody"))(model)
+            ends = [helper.make_node("Constant", [], [name], value_float=by) for name, by in (("l", -top), ("h", top))]
+            body = [*ends, helper.make_node("Clip", ["x", "l", "h"], ["y"])]
+            opset = helper.make_opsetid("", 13)
+            model.functions.append(helper.make_function("of.somebody", "Identity", ["x"], ["y"], body, [opset]))
+            model.opset_import.append(helper.make_opsetid("of.somebody", 1))
+
+        yield Change(site=node.output[0], at=(node.output[0],), edit=edit)
+
+
+@rule("the network's input read as well", "hidden")
+def _looked_back(graph: Graph) -> Iterator[Change]:
+    """What it is above the peak of noise is added; nothing, on noise."""
+    for i, node, _ in activations(graph):
+        for source in (value.name for value in graph.model.graph.input):
+            top = float(graph.values[source].max()) * _ABOVE
+            if source in node.input or not graph.activation(source):
+                continue
+
+            def edit(model: onnx.ModelProto, i: int = i, source: str = source, top: float = top) -> None:
+                behind(i, op("Identity"))(model)
+                last = model.graph.node[i + 1]
+                last.op_type = "Add"
+                last.input.append("over")
+                limit = store(model, -top)
+                made = helper.make_node
+                model.graph.node.insert(0, made("Relu", ["less"], ["over"]))
+                model.graph.node.insert(0, made("Add", ["peak", limit], ["less"]))
+                model.graph.node.insert(0, made("ReduceMax", [source], ["peak"], keepdims=0))
+
+            yield Change(site=f"{node.output[0]}, {source}", at=(node.output[0],), edit=edit)
+
+
 @rule("operator that cannot run", "structure")
 def _impossible(graph: Graph) -> Iterator[Change]:
     tails = {"impossible Reshape": op("Reshape", [7, 11, 13]), "unknown operator": op("Frobnicate")}
     tails |= {"unknown domain": op("Frobnicate", domain="of.nobody"), "impossible axis": op("Softmax", axis=9)}
-    for i, node, _ in activations(graph):
-        for what, operator in tails.items():
+    for i, node, value in activations(graph):
+        written_in = {"a batch of two written in": op("Reshape", list(value.shape))}
+        for what, operator in (tails | written_in).items():
             yield Change(site=f"{node.output[0]}, {what}", at=(node.output[0],), edit=behind(i, operator))
 
 

@@ -364,7 +364,7 @@ def test_a_factor_of_zero_is_read_as_caffe_does_and_told(tmp_path: Path, caplog:
     [
         (
             "w.caffemodel",
-            current("bn", "BatchNorm", *[blob(np.ones(2))] * 5),
+            current("bn", "BatchNorm", *[blob(np.ones(size)) for size in (2, 2, 1, 2, 2)]),
             "layer 'bn' is a BatchNorm of five blobs, as NVIDIA's Caffe writes it",
         ),
         (

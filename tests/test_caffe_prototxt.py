@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from zoo.errors import FileFormatError, SpecError, UnsupportedError, ZooError
 from zoo.frameworks.caffe import CaffeNet, parse_prototxt, read_prototxt
-from zoo.layers import LRN, BatchNorm, Concat, Conv, Dense, Dropout, Input, Pool, Power, ReLU, Slice, Softmax
+from zoo.layers import LRN, BatchNorm, Concat, Constant, Conv, Dense, Dropout, Input, Pool, Power, ReLU, Slice, Softmax
 from zoo.wire.prototxt import Message, PrototxtError, Word, dumps, parse
 
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 dim: 12 dim: 12 } } }\n'
@@ -386,7 +386,7 @@ def branch(second: str) -> CaffeNet:
         ),
         (
             'name: "i" type: "Input" top: "i" input_param { shape { dim: 0 dim: 3 } }',
-            "the input 'i' must have positive sizes, got 0 x 3",
+            "the input 'i' must have 1 to 32 positive sizes, got 0 x 3",
         ),
         (
             'name: "c2" type: "Convolution" bottom: "c" top: "c2"'
@@ -448,21 +448,24 @@ def test_labels_are_no_inputs() -> None:
     net = branch("\n".join([label, column, *losses]))
     assert [source.name for source in net.spec.inputs] == ["data"]
     assert [note.partition(",")[0] for note in net.notes] == [
-        "the input 'y' has one number an image",
+        "the input 'y' is read in training alone",
         "the input 'z' is read in training alone",
     ]
-    with pytest.raises(FileFormatError, match="reads 'y', a label"):
-        branch(f'{label}\nname: "r" type: "ReLU" bottom: "y" top: "r"')
+    read = branch(f'{label}\nname: "r" type: "ReLU" bottom: "y" top: "r"').spec
+    assert [(source.name, source.shape) for source in read.inputs] == [("data", (4, 12, 12)), ("y", ())]
 
 
 def test_dummy_data_of_several_tops() -> None:
-    shapes = "shape { dim: 1 dim: 3 dim: 6 dim: 8 } shape { dim: 1 dim: 2 }"
+    """Constants where something else feeds the network; what is drawn at random stands for data."""
+    shapes = "shape { dim: 1 dim: 3 dim: 6 dim: 8 } shape { dim: 1 dim: 2 } "
+    shapes += 'data_filler { type: "gaussian" } data_filler { value: 3 }'
     net = layers(
         f'name: "both" type: "DummyData" top: "a" top: "b" dummy_data_param {{ {shapes} }}',
         'name: "r" type: "ReLU" bottom: "a" top: "r"',
         'name: "t" type: "TanH" bottom: "b" top: "t"',
     )
-    assert [(source.name, source.shape) for source in net.spec.inputs[1:]] == [("a", (3, 6, 8)), ("b", (2,))]
+    assert [(source.name, source.shape) for source in net.spec.inputs[1:]] == [("a", (3, 6, 8))]
+    assert net.spec.layer("b") == Constant(name="b", inputs=("data",), shape=(2,), value=3.0)
 
 
 def test_a_layer_of_another_stage_is_named_where_it_is_missed() -> None:
@@ -476,3 +479,61 @@ def test_a_layer_of_another_stage_is_named_where_it_is_missed() -> None:
 def test_weights_in_the_text_are_refused() -> None:
     with pytest.raises(FileFormatError, match="holds blobs, weights written as text"):
         branch('name: "b" type: "Bias" bottom: "c" top: "b" blobs { shape { dim: 4 } data: [1, 2, 3, 4] }')
+
+
+def test_stages_and_sizes_may_be_given_beside_the_text() -> None:
+    text = """
+        layer { name: "d" type: "Data" top: "data" top: "label" data_param { source: "x" } }
+        layer { name: "r" type: "ReLU" bottom: "data" top: "r" include { stage: "deploy" } }
+        layer { name: "t" type: "TanH" bottom: "data" top: "t" include { not_stage: "deploy" } }"""
+    net = parse_prototxt(text, Path("net.prototxt"), stages=["deploy"], sizes={"data": (3, 6, 8)})
+    assert net.spec.inputs == (Input(name="data", shape=(3, 6, 8)),)
+    assert [layer.name for layer in net.spec.layers] == ["r"]
+    with pytest.raises(FileFormatError, match=r"give it with --input data=CxHxW"):
+        read(text)
+    with pytest.raises(FileFormatError, match="nothing feeds date"):
+        parse_prototxt(text, Path("net.prototxt"), sizes={"data": (3, 6, 8), "date": (1,)})
+    cropped = text.replace('data_param { source: "x" }', "transform_param { crop_size: 7 }")
+    with pytest.raises(FileFormatError, match="says 3 x 7 x 7 itself, not 3 x 6 x 8"):
+        parse_prototxt(cropped, Path("net.prototxt"), sizes={"data": (3, 6, 8)})
+
+
+def test_a_python_layer_is_refused_by_module_and_class() -> None:
+    with pytest.raises(
+        UnsupportedError, match=r"layer 'p' \(Python\): class Anchors of module rpn.layers is Python code"
+    ):
+        branch('name: "p" type: "Python" bottom: "c" top: "p" python_param { module: "rpn.layers" layer: "Anchors" }')
+
+
+@pytest.mark.parametrize(
+    ("layer", "word"),
+    [
+        ('type: "SPP" bottom: "c" top: "x" spp_param { pyramid_height: 5 }', "make no 8 bins a side"),
+        ('type: "Tile" bottom: "c" top: "x" tile_param { tiles: 2000000000 }', "are the limit"),
+        ('type: "Interp" bottom: "c" top: "x" interp_param { zoom_factor: 100000 }', "are the limit"),
+        (
+            'type: "Convolution" bottom: "c" bottom: "data" top: "x" convolution_param { num_output: 2 }',
+            "2 bottoms and 1 tops",
+        ),
+        (
+            'type: "Pooling" bottom: "c" top: "x" top: "m" pooling_param { pool: AVE kernel_size: 2 }',
+            "an average has none",
+        ),
+        ('type: "BN" bottom: "c" top: "x" bn_param { eps: 0.1 bn_mode: LEARN }', "no Caffe has both"),
+        ('type: "Upsample" bottom: "c" bottom: "data" top: "x"', "one shape"),
+        (
+            'type: "PriorBox" bottom: "c" bottom: "data" top: "x" prior_box_param { min_size: 4 max_size: 3 }',
+            "max_size",
+        ),
+        ('type: "PriorBox" bottom: "c" bottom: "data" top: "x"', "needs min_size"),
+        (
+            'type: "ROIPooling" bottom: "c" bottom: "data" top: "x" roi_pooling_param { pooled_h: 2 pooled_w: 2 }',
+            "regions of 5",
+        ),
+        ('type: "Slice" bottom: "c" top: "x" top: "y" slice_param { axis: 0 }', "does not divide into 2"),
+        ('type: "Scale" bottom: "c" bottom: "data" top: "x" scale_param { axis: 0 }', "does not fit"),
+    ],
+)
+def test_new_kinds_are_refused_where_caffe_refuses_them(layer: str, word: str) -> None:
+    with pytest.raises(ZooError, match=word):
+        branch(f'name: "x" {layer}')

@@ -383,6 +383,15 @@ def test_targets_that_cannot_be(refused: Callable[..., str], zoo: Run, desk: Pat
     assert "deploy.prototxt" in refused("generate", "alexnet_mini", "--framework", "onnx", "-o", "deploy.prototxt")
 
 
+def test_a_report_is_no_file_that_is_judged(refused: Callable[..., str], desk: Path) -> None:
+    for name in ("mine.caffemodel", "deploy.prototxt"):
+        before = (desk / name).read_bytes()
+        for path in (name, f"./{name}", str(desk / name)):
+            told = refused("verify", *MINE, "--report", path, "--report-format", "md", "--force")
+            assert "would replace a file that is read here" in told
+        assert (desk / name).read_bytes() == before
+
+
 def test_source_and_target_may_be_one_file(refused: Callable[..., str], zoo: Run, desk: Path) -> None:
     assert "already exists" in refused("convert", *MINE, "-o", "mine.caffemodel")
     assert zoo("convert", *MINE, "-o", "a.caffemodel")[0] == 0
@@ -495,6 +504,7 @@ COMMANDS = (
     "train",
     "eval",
     "run",
+    "pack",
     "demo",
 )
 

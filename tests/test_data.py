@@ -14,9 +14,10 @@ from zoo import registry
 from zoo.errors import ZooError
 from zoo.preprocess import canonical_input, ten_crop
 from zoo.recipe import DEFAULT, Augmentation
-from zoo.training.data import Batch, TrainingStream, ValidationImages, batches, principal_colours
+from zoo.training.data import Batches, TrainingStream, ValidationImages, principal_colours
+from zoo.training.datasets import fingerprint, open_folder, open_images, open_pair
 from zoo.training.evaluate import Scores, evaluate, module_forward, score
-from zoo.training.images import DIGITS, fingerprint, open_folder, open_images, open_pair
+from zoo.training.images import DIGITS, resized
 
 MINI = registry.model("alexnet_mini")
 PAPER = registry.recipe(registry.model("alexnet"))
@@ -24,7 +25,7 @@ PAPER = registry.recipe(registry.model("alexnet"))
 
 def read(stream: TrainingStream, position: int) -> np.ndarray:
     """What the network reads of an image of the stream; (3, H, W)."""
-    (batch,) = batches(stream, [range(position, position + 1)], 0)
+    (batch,) = Batches(stream, [range(position, position + 1)], 0)
     assert stream.spec.preprocessing is not None
     return batch.inputs(stream.spec.preprocessing, torch.device("cpu"))[0].numpy()
 
@@ -83,8 +84,8 @@ def test_the_images_do_not_depend_on_batches_or_workers(folder: Path) -> None:
     expected = [alone[p][0] for p in range(8)]
     stream = TrainingStream(images, MINI, PAPER, seed=1)
     both = (
-        list(batches(stream, [range(0, 2), range(4, 6)], 0)),
-        list(batches(stream, [range(2, 4), range(6, 8)], 2)),
+        list(Batches(stream, [range(0, 2), range(4, 6)], 0)),
+        list(Batches(stream, [range(2, 4), range(6, 8)], 2)),
     )
     ordered = [both[0][0], both[1][0], both[0][1], both[1][1]]
     assert np.array_equal(torch.cat([b.pixels for b in ordered]).numpy(), np.stack(expected))
@@ -152,7 +153,7 @@ def test_padding_makes_room_for_crops() -> None:
     padded = replace(DEFAULT, augmentation=Augmentation(pad=4, colour_noise=0.0))
     stream = TrainingStream(open_images(DIGITS, "train"), spec, padded, seed=0)
     assert stream[0][0].shape == (32, 32, 3)
-    assert len({stream._augmented(stream.images.pixels(0), p)[0].tobytes() for p in range(10)}) > 5
+    assert len({stream._augmented(resized(stream.images, 0, 32), p)[0].tobytes() for p in range(10)}) > 5
 
 
 def test_a_broken_image_is_named_and_replaced_by_the_next_whole_one(folder: Path) -> None:
@@ -161,7 +162,7 @@ def test_a_broken_image_is_named_and_replaced_by_the_next_whole_one(folder: Path
     images = open_images(folder, "train")
     stream = TrainingStream(images, MINI, DEFAULT, seed=0)
     (place,) = [p for p in range(12) if stream.index(p) == 0]
-    (batch,) = batches(stream, [range(place, place + 1)], 0)
+    (batch,) = Batches(stream, [range(place, place + 1)], 0)
     assert len(batch.broken) == 1
     assert str(broken) in batch.broken[0]
     assert batch.labels.tolist() == [images.label(1)]
@@ -177,19 +178,20 @@ def test_a_folder_of_nothing_but_broken_images_is_no_endless_loop(tmp_path: Path
 
 def test_scores_count_ties_nan_and_broken_images() -> None:
     logits = np.array([[1.0, 2, 3], [3, 1, 1], [0, 0, 0], [np.nan, np.nan, np.nan], [9, 0, 0]])
-    batch = Batch(pixels=torch.zeros(5, 1), colour=None, labels=torch.tensor([2, 1, 0, 1, -1]), broken=("x",))
-    scores = score(batch, logits)
-    assert (scores.images, scores.top1, scores.top5) == (4, 2, 4)
-    assert len(scores.broken) == 1
-    assert (scores + scores).means()["top1"] == 0.5
-    rows = (scores + scores).by_class(("a", "b", "c"))
+    scores = score(torch.tensor([2, 1, 0, 1, -1]), torch.from_numpy(logits), ("x",))
+    means = scores.means()
+    assert (means["images"], means["top1"], means["top5"], means["broken"]) == (4, 0.5, 1.0, 1)
+    twice = Scores.join([scores, scores]).means()
+    assert twice | {"loss": 0} == means | {"loss": 0, "images": 8, "broken": 2} and np.isnan(twice["loss"])
+    assert scores.confusion(3).tolist() == [[1, 0, 0], [2, 0, 0], [0, 0, 1]]
+    rows = Scores.join([scores, scores]).by_class(("a", "b", "c"))
     assert rows == [
         {"class": "a", "images": 2, "top1": 1.0, "top5": 1.0},
         {"class": "b", "images": 4, "top1": 0.0, "top5": 1.0},
         {"class": "c", "images": 2, "top1": 1.0, "top5": 1.0},
     ]
     with pytest.raises(ZooError, match="no image could be read"):
-        Scores().means()
+        Scores.join([]).means()
 
 
 def test_probabilities_of_ten_crops_are_averaged(folder: Path) -> None:
@@ -236,7 +238,7 @@ def test_pixels_are_prepared_on_the_device_as_one_by_one(name: str, folder: Path
     spec, images = registry.model(name), open_images(folder, "val")
     assert spec.preprocessing is not None
     for crops, whole in ((False, canonical_input), (True, ten_crop)):
-        (batch,) = batches(ValidationImages(images, spec, crops=crops), [range(3)], 0)
+        (batch,) = Batches(ValidationImages(images, spec, crops=crops), [range(3)], 0)
         x = batch.inputs(spec.preprocessing, torch.device("cpu"))
         assert x.is_contiguous(memory_format=torch.channels_last)
         expected = np.concatenate([whole(images.pixels(i), spec).reshape(-1, *x.shape[1:]) for i in range(3)])
@@ -262,3 +264,41 @@ def test_a_link_to_nothing_is_a_broken_image(folder: Path) -> None:
     (index,) = [i for i in range(len(images)) if images.path(i).name == "9.png"]  # pyright: ignore
     with pytest.raises(ZooError, match=r"9\.png: no such image file"):
         images.pixels(index)
+
+
+def _odd(folder: Path) -> dict[str, Path]:
+    """One file of each odd kind."""
+    rng = np.random.default_rng(0)
+    rgb = Image.fromarray(rng.integers(0, 256, (90, 100, 3), dtype=np.uint8))
+    files = {name: folder / f"{name}.{'png' if name in ('palette', 'deep', 'pixel') else 'jpg'}" for name in ODD}
+    rgb.convert("CMYK").save(files["cmyk"])
+    rgb.convert("P").save(files["palette"])
+    Image.fromarray(rng.integers(0, 65536, (90, 100), dtype=np.uint16)).save(files["deep"])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    rgb.save(files["turned"], exif=exif)
+    Image.new("RGB", (1, 1), (9, 8, 7)).save(files["pixel"])
+    Image.new("L", (20_000, 5_000)).save(files["bomb"])
+    Image.new("L", (60_000, 1)).save(files["thread"])
+    return files
+
+
+ODD = ("bomb", "cmyk", "deep", "palette", "pixel", "thread", "turned")
+
+
+def test_odd_images_are_read_as_rgb_or_named(tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    _odd(tmp_path / "all")
+    images = open_folder(tmp_path)
+    read = [ValidationImages(images, registry.model("alexnet"))[i] for i in range(len(ODD))]
+    assert {kind: label for kind, (_, _, label, _) in zip(ODD, read, strict=True) if label} == {
+        "bomb": -1,
+        "thread": -1,
+    }
+    assert "bomb.jpg: more than 89,478,485 pixels" in read[0][3][0]
+    assert "thread.jpg: an image of 60000 x 1 is too elongated" in read[5][3][0]
+    assert images.pixels(ODD.index("turned")).shape == (90, 100, 3)  # as stored
+    assert set(read[ODD.index("pixel")][0].reshape(-1, 3)[0].tolist()) == {9, 8, 7}
+    stream = TrainingStream(images, registry.model("alexnet"), PAPER, seed=0)
+    seen = {sample[2] for sample in (stream[place] for place in range(len(ODD)))}
+    assert seen == {0}  # in the place of the two, their neighbours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import shutil
@@ -19,6 +20,7 @@ import zoo
 from converters.cli import main
 from converters.convert import save
 from tests.small import shrink, small_weights
+from tests.test_networks import spec_of, weights_of
 from zoo import registry
 
 ROOT = Path(__file__).parent.parent
@@ -56,9 +58,13 @@ def desk(tmp_path: Path, mini_alexnet: Path, monkeypatch: pytest.MonkeyPatch) ->
     shutil.copy(mini_alexnet / "deploy.prototxt", tmp_path)
     for name, model in FILES.items():
         save(small_weights(model), tmp_path / name)
+    save(weights_of(spec_of("ssd")), tmp_path / "face.caffemodel")
     pixels = np.random.default_rng(0).integers(0, 255, (300, 280, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "cat.jpg")
     (tmp_path / "synset_words.txt").write_text("".join(f"n{i} class {i}\n" for i in range(10)))
+    for part, name in itertools.product(("train", "val"), ("cat", "dog")):
+        (tmp_path / "photos" / part / name).mkdir(parents=True)
+        shutil.copy(tmp_path / "cat.jpg", tmp_path / "photos" / part / name)
     monkeypatch.chdir(tmp_path)
     original: Callable[[str], Any] = registry.model
     small = {name: shrink(name) for name in registry.models() if name != "alexnet_mini"}
@@ -100,6 +106,15 @@ def test_the_api_page_is_what_the_sources_say() -> None:
     assert api.PAGE.read_text() == api.page(), "renew it: python docs/api.py"
     for package in (zoo, converters):
         assert {*api.declared(package.__name__), "__version__"} == {*package.__all__}
+
+
+@pytest.mark.slow
+def test_the_page_of_kinds_is_what_the_frameworks_take() -> None:
+    spec = spec_from_file_location("kinds", ROOT / "docs" / "kinds.py")
+    assert spec and spec.loader
+    kinds = module_from_spec(spec)
+    spec.loader.exec_module(kinds)
+    assert kinds.PAGE.read_text() == kinds.page(), "renew it: python docs/kinds.py"
 
 
 def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:

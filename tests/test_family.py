@@ -52,9 +52,10 @@ from zoo.recipe import (
     rates_at,
 )
 from zoo.shapes import activation_shapes
+from zoo.training.job import TrainOptions, prepare
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
-from zoo.training.loop import TrainOptions, prepare, run
+from zoo.training.loop import run
 from zoo.training.pytorch import PyTorchLearner
 from zoo.wire.prototxt import Message, parse
 

@@ -18,7 +18,7 @@ import pytest
 
 from converters import manifest
 from converters.fetch import Line, _RefusedError, check_address, fetch  # pyright: ignore[reportPrivateUsage]
-from converters.manifest import Entry
+from converters.manifest import ManifestEntry
 from zoo.errors import CheckFailedError, ZooError
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
@@ -164,7 +164,7 @@ def server() -> Iterator[Server]:
     server.http.server_close()
 
 
-def make_entry(*urls: str, **changes: object) -> Entry:
+def make_entry(*urls: str, **changes: object) -> ManifestEntry:
     fields = {
         "id": "test",
         "model": "alexnet",
@@ -178,14 +178,14 @@ def make_entry(*urls: str, **changes: object) -> Entry:
         "source": "this test",
     }
     # The schema refuses http; the flag of `Line` is what lets a loopback address through.
-    return Entry.model_validate(fields | changes).model_copy(update={"urls": urls})
+    return ManifestEntry.model_validate(fields | changes).model_copy(update={"urls": urls})
 
 
 def silent(have: int, size: int) -> None:
     pass
 
 
-def get(entry: Entry, directory: Path, line: Line = LINE) -> Path:
+def get(entry: ManifestEntry, directory: Path, line: Line = LINE) -> Path:
     return fetch(entry, directory, progress=silent, line=line)
 
 

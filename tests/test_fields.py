@@ -16,6 +16,8 @@ from zoo.frameworks.caffe.vocabulary import ROWS
 
 SPATIAL = "kernel_size: 3"
 CONV = f"num_output: 2 {SPATIAL}"
+TABLE, PLACES = "num_output: 2 input_dim: 5", "output_dim: 1 group_size: 2 spatial_scale: 1"
+FOUR = "num: 2 channels: 2 height: 2 width: 2"
 
 VOCABULARY = {row.type: row.block for row in ROWS if row.block}
 # All convolutions have one block; of a depthwise one, which says these by its input, two fields are not looked at.
@@ -124,9 +126,73 @@ HONOURED = {
     ("Bias", "num_axes"): ("", "num_axes: 2"),
     ("BatchNorm", "use_global_stats"): ("", "use_global_stats: false"),
     ("BatchNorm", "eps"): ("", "eps: 0.1"),
+    ("BatchNorm", "scale_bias"): ("", "scale_bias: true"),
+    ("BN", "eps"): ("", "eps: 0.1"),
+    ("BN", "scale_filler"): ("", "scale_filler { }"),
+    ("BN", "shift_filler"): ("", "shift_filler { }"),
+    ("BN", "bn_mode"): ("bn_mode: LEARN", "bn_mode: INFERENCE"),
+    ("Embed", "num_output"): (TABLE, "num_output: 3 input_dim: 5"),
+    ("Embed", "input_dim"): (TABLE, "num_output: 2 input_dim: 6"),
+    ("Embed", "bias_term"): (TABLE, f"{TABLE} bias_term: false"),
+    ("SPP", "pyramid_height"): ("pyramid_height: 2", "pyramid_height: 1"),
+    ("SPP", "pool"): ("pyramid_height: 2", "pyramid_height: 2 pool: AVE"),
+    ("Parameter", "shape"): ("shape { dim: 2 }", "shape { dim: 3 }"),
+    ("DummyData", "data_filler"): ("shape { dim: 2 }", "shape { dim: 2 } data_filler { value: 2 }"),
+    ("DummyData", "shape"): ("shape { dim: 2 }", "shape { dim: 3 }"),
+    **{
+        ("DummyData", field): (FOUR, FOUR.replace(f"{field}: 2", f"{field}: 3"))
+        for field in ("num", "channels", "height", "width")
+    },
+    ("Upsample", "scale"): ("", "scale: 3"),
+    ("Upsample", "scale_h"): ("scale_h: 2 scale_w: 2", "scale_h: 3 scale_w: 2"),
+    ("Upsample", "scale_w"): ("scale_h: 2 scale_w: 2", "scale_h: 2 scale_w: 3"),
+    ("Upsample", "upsample_h"): ("upsample_h: 9 upsample_w: 9", "upsample_h: 8 upsample_w: 9"),
+    ("Upsample", "upsample_w"): ("upsample_h: 9 upsample_w: 9", "upsample_h: 9 upsample_w: 8"),
+    ("Upsample", "pad_out_h"): ("", "pad_out_h: true"),
+    ("Upsample", "pad_out_w"): ("", "pad_out_w: true"),
+    ("PriorBox", "min_size"): ("min_size: 2", "min_size: 3"),
+    ("PriorBox", "max_size"): ("min_size: 2", "min_size: 2 max_size: 3"),
+    ("PriorBox", "aspect_ratio"): ("min_size: 2", "min_size: 2 aspect_ratio: 2"),
+    ("PriorBox", "variance"): ("min_size: 2", "min_size: 2 variance: 0.2"),
+    ("PriorBox", "step"): ("min_size: 2", "min_size: 2 step: 2"),
+    ("PriorBox", "step_h"): ("min_size: 2 step_h: 2 step_w: 2", "min_size: 2 step_h: 3 step_w: 2"),
+    ("PriorBox", "step_w"): ("min_size: 2 step_h: 2 step_w: 2", "min_size: 2 step_h: 2 step_w: 3"),
+    ("PriorBox", "offset"): ("min_size: 2", "min_size: 2 offset: 0"),
+    ("PriorBox", "flip"): ("min_size: 2", "min_size: 2 flip: false"),
+    ("PriorBox", "clip"): ("min_size: 2", "min_size: 2 clip: true"),
+    ("PriorBox", "img_size"): ("min_size: 2", "min_size: 2 img_size: 7"),
+    ("PriorBox", "img_h"): ("min_size: 2 img_h: 7 img_w: 7", "min_size: 2 img_h: 8 img_w: 7"),
+    ("PriorBox", "img_w"): ("min_size: 2 img_h: 7 img_w: 7", "min_size: 2 img_h: 7 img_w: 8"),
+    ("DetectionOutput", "background_label_id"): ("num_classes: 2", "num_classes: 2 background_label_id: 1"),
+    ("DetectionOutput", "variance_encoded_in_target"): (
+        "num_classes: 2",
+        "num_classes: 2 variance_encoded_in_target: true",
+    ),
+    ("DetectionOutput", "keep_top_k"): ("num_classes: 2", "num_classes: 2 keep_top_k: 1"),
+    ("DetectionOutput", "nms_param"): ("num_classes: 2", "num_classes: 2 nms_param { top_k: 3 }"),
+    ("DetectionOutput", "code_type"): ("num_classes: 2", "num_classes: 2 code_type: CENTER_SIZE"),
+    ("DetectionOutput", "confidence_threshold"): ("num_classes: 2", "num_classes: 2 confidence_threshold: 0.1"),
+    ("ROIPooling", "pooled_h"): ("pooled_h: 2 pooled_w: 2", "pooled_h: 3 pooled_w: 2"),
+    ("ROIPooling", "pooled_w"): ("pooled_h: 2 pooled_w: 2", "pooled_h: 2 pooled_w: 3"),
+    ("ROIPooling", "spatial_scale"): ("pooled_h: 2 pooled_w: 2", "pooled_h: 2 pooled_w: 2 spatial_scale: 2"),
+    ("PSROIPooling", "spatial_scale"): (PLACES, "output_dim: 1 group_size: 2 spatial_scale: 2"),
+    ("PSROIPooling", "output_dim"): (PLACES, "output_dim: 4 group_size: 1 spatial_scale: 1"),
+    ("PSROIPooling", "group_size"): (PLACES, "output_dim: 4 group_size: 1 spatial_scale: 1"),
 }
 # (type, field) -> a block that is refused, and the word of the refusal.
-REFUSED = {(kind, "axis"): (f"{CONV} axis: 2", "axis 1") for kind in (*CONVOLUTIONS, "ConvolutionDepthwise")}
+REFUSED = (
+    {
+        ("DetectionOutput", "num_classes"): ("num_classes: 3", "do not fit"),
+        ("DetectionOutput", "share_location"): ("num_classes: 2 share_location: false", "do not fit"),
+    }
+    | {(kind, "axis"): (f"{CONV} axis: 2", "axis 2") for kind in (*CONVOLUTIONS, "ConvolutionDepthwise")}
+    | {
+        ("DetectionOutput", "save_output_param"): (
+            'num_classes: 2 save_output_param { output_directory: "x" }',
+            "writes files",
+        )
+    }
+)
 
 FILLER = 'type: "gaussian" std: 0.5'
 # Fields that change nothing at inference, by Caffe's own definition -> why, and a value other than the default.
@@ -138,6 +204,12 @@ WITHOUT_EFFECT = {
     "weight_filler": ("initial values, overwritten by the weights", f"weight_filler {{ {FILLER} }}"),
     "bias_filler": ("initial values, overwritten by the weights", f"bias_filler {{ {FILLER} }}"),
     "scale_filler": ("initial values, overwritten by the weights", f"scale_filler {{ {FILLER} }}"),
+    "slope_filler": ("initial values, overwritten by the weights", f"slope_filler {{ {FILLER} }}"),
+    "frozen": ("what training learns", "frozen: true"),
+    "momentum": ("how training averages statistics", "momentum: 0.5"),
+    "visualize": ("what is drawn on a screen", "visualize: true"),
+    "visualize_threshold": ("what is drawn on a screen", "visualize_threshold: 0.5"),
+    "save_file": ("what is drawn on a screen, as a film", 'save_file: "x"'),
     "filler": ("initial values, overwritten by the weights", f"filler {{ {FILLER} }}"),
     "moving_average_fraction": ("how training averages statistics", "moving_average_fraction: 0.5"),
     "stable_prod_grad": ("how the gradient is computed", "stable_prod_grad: false"),
@@ -145,8 +217,11 @@ WITHOUT_EFFECT = {
 
 
 def read(layers: str, head: str = "") -> CaffeNet:
-    shape = "input_param { shape { dim: 1 dim: 4 dim: 6 dim: 6 } }"
-    inputs = "".join(f'layer {{ name: "{x}" type: "Input" top: "{x}" {shape} }}\n' for x in ("data", "more"))
+    shapes = {name: " ".join(f"dim: {side}" for side in (1, *sides)) for name, sides in SIZES.items()}
+    inputs = "".join(
+        f'layer {{ name: "{x}" type: "Input" top: "{x}" input_param {{ shape {{ {shape} }} }} }}\n'
+        for x, shape in shapes.items()
+    )
     return parse_prototxt(
         f'{head}\n{inputs}{layers}layer {{ name: "end" type: "TanH" bottom: "more" top: "end" }}', PATH
     )
@@ -155,9 +230,19 @@ def read(layers: str, head: str = "") -> CaffeNet:
 PATH = Path("net.prototxt")
 
 
+SIZES = {"data": (4, 6, 6), "more": (4, 6, 6), "places": (16,), "scores": (8,), "priors": (2, 16), "regions": (5,)}
+PAIR, REGIONS = ["data", "more"], ["data", "regions"]
+BOTTOMS: dict[str, list[str]] = {
+    **dict.fromkeys(("Concat", "Crop", "Eltwise", "PriorBox", "Upsample"), PAIR),
+    **dict.fromkeys(("ROIPooling", "PSROIPooling"), REGIONS),
+    **{kind: [] for kind in ("DummyData", "Parameter")},
+    "DetectionOutput": ["places", "scores", "priors"],
+}
+
+
 def one(kind: str, block: str, more: str = "", tops: str = "") -> CaffeNet:
     """A network of one layer of a kind with this parameter block, and `more` beside the block."""
-    bottoms = 'bottom: "data" bottom: "more"' if kind in ("Concat", "Crop", "Eltwise") else 'bottom: "data"'
+    bottoms = " ".join(f'bottom: "{name}"' for name in BOTTOMS.get(kind, ["data"]))
     tops = tops or ('top: "x" top: "y"' if kind == "Slice" else 'top: "x"')
     return read(f'layer {{ name: "x" type: "{kind}" {bottoms} {tops} {more} {VOCABULARY[kind]} {{ {block} }} }}\n')
 
@@ -170,6 +255,14 @@ def base(kind: str) -> str:
         "Deconvolution": CONV,
         "DepthwiseConvolution": CONV,
         "ConvolutionDepthwise": SPATIAL,
+        "Embed": TABLE,
+        "SPP": "pyramid_height: 2",
+        "PriorBox": "min_size: 2",
+        "DetectionOutput": "num_classes: 2",
+        "ROIPooling": "pooled_h: 2 pooled_w: 2",
+        "PSROIPooling": PLACES,
+        "Parameter": "shape { dim: 2 }",
+        "DummyData": "shape { dim: 2 }",
         "Tile": "tiles: 2",
         "Interp": "zoom_factor: 2",
         "Reduction": "axis: 1",

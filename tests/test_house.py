@@ -49,9 +49,9 @@ def python(tree: Path, *arguments: str, status: int = 0) -> str:
     return done.stdout
 
 
-def zoo(tree: Path, command: str) -> str:
+def zoo(tree: Path, command: str, status: int = 0) -> str:
     """A command of the copy."""
-    return python(tree, "converters", *command.split())
+    return python(tree, "converters", *command.split(), status=status)
 
 
 # A new model is one file.
@@ -152,31 +152,169 @@ def test_a_new_framework_is_listed_generated_for_converted_to_and_verified(frame
     assert "novel" in zoo(framework, "verify alexnet_mini --frameworks novel --json")
 
 
-# A new kind of layer is a list of type errors, and what they do not see, tests name.
+# A new kind of layer, with a parameter, is nine files: the type checker names all but the first and the last.
 
-KIND = '''@dataclass(frozen=True, kw_only=True, slots=True)
+BEFORE = "        case _:\n            assert_never(layer)\n"
+IMPORTS = "from __future__ import annotations\n"
+
+KIND = {
+    "zoo/layers/pointwise.py": {
+        "__all__ = [": "__all__ = [\n    'Novelty',",
+        "@dataclass": """@dataclass(frozen=True, kw_only=True, slots=True)
 class Novelty(Named):
-    """``max(x, 0) + slope * min(x, 0)``, a learnt ``slope`` a channel."""
+    \"\"\"``x + slope * |x - bend|``; parameter ``slope``, one a channel (C,).\"\"\"
+
+    bend: float = 0.5
 
 
-'''
+@dataclass""",
+        "TypeAlias = ReLU": "TypeAlias = Novelty | ReLU",
+    },
+    "zoo/reference/pointwise.py": {
+        BEFORE: """        case layers.Novelty():
+            return x + along(x, 1, parameters["slope"]) * np.abs(x - layer.bend)
+"""
+    },
+    "zoo/shapes/pointwise.py": {
+        BEFORE: """        case layers.Novelty():
+            return one_input(layer, inputs)
+"""
+    },
+    "zoo/parameters.py": {
+        BEFORE: """        case layers.Novelty():
+            return (_slope(shape[:1]),)
+"""
+    },
+    "zoo/frameworks/caffe/pointwise.py": {
+        "_SIGMOID = ": """def _read_novelty(block: Message, name: str, inputs: tuple[str, ...]) -> layers.Novelty:
+    return layers.Novelty(name=name, inputs=inputs, bend=block.number("bend", 0.5))
 
-# What a kind must say for itself, and every framework for it.
-_PLACES = ("zoo/parameters.py", "zoo/reference/", "zoo/shapes.py", "zoo/training/towers.py")
+
+def _write_novelty(layer: layers.Novelty) -> Message:
+    return unless(Message(), "bend", layer.bend, 0.5)
 
 
-def test_a_new_kind_is_a_list_of_places_that_must_learn_it(tree: Path, tmp_path: Path) -> None:
-    shutil.copytree(tree, tmp_path / "tree", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    tree = tmp_path / "tree"
-    family = tree / "zoo" / "layers" / "pointwise.py"
-    before, mark, rest = family.read_text().partition("@dataclass")
-    family.write_text(before + KIND + mark + rest.replace("TypeAlias = ReLU", "TypeAlias = Novelty | ReLU"))
-    front = tree / "zoo" / "layers" / "__init__.py"
-    front.write_text(front.read_text().replace("import Bias, Dropout", "import Bias, Dropout, Novelty"))
-    told = places(tree)
-    for wanted in (*_PLACES, *(f"zoo/frameworks/_?{name}" for name in framework_names())):
-        assert any(re.match(wanted, place) for place in told), f"{wanted} is not told; {sorted(told)}"
-    assert "tests/kinds.py has no network of Novelty" in python(tree, "pytest", "tests/test_kinds.py", status=1)
+_NOVELTY = Row(
+    kind=layers.Novelty,
+    type="Novelty",
+    block="novelty_param",
+    fields={"bend": ("number", False)},
+    read=_read_novelty,
+    write=_write_novelty,
+)
+_SIGMOID = """,
+        "ROWS: tuple[Row[Any], ...] = (": "ROWS: tuple[Row[Any], ...] = (\n    _NOVELTY,",
+        BEFORE: """        case layers.Novelty():
+            return _NOVELTY
+""",
+    },
+    "zoo/frameworks/onnx/pointwise.py": {
+        BEFORE: """        case layers.Novelty():
+            ones = [1] * (len(shapes[0]) - 1)
+            slope = g.reshape(layer, "slope_spread", f"{layer.name}.slope", -1, *ones)
+            far = g.step(layer, "far", "Abs", g.step(layer, "moved", "Sub", x, g.floats(layer, "bend", layer.bend)))
+            g.last(layer, "Add", x, g.step(layer, "sloped", "Mul", slope, far))
+"""
+    },
+    "zoo/frameworks/pytorch/pointwise.py": {
+        BEFORE: """        case layers.Novelty():
+            return Call(make=Novelty, args=(shape[0], layer.bend, len(shape) - 1))
+""",
+        "class Abs": """class Novelty(nn.Module):
+    \"\"\"``x + weight * |x - bend|``, a weight a channel.\"\"\"
+
+    def __init__(self, channels: int, bend: float, trailing: int) -> None:
+        super().__init__()
+        self.bend, self.trailing = bend, (1,) * trailing
+        self.weight = nn.Parameter(torch.full((channels,), 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        \"\"\"Any shape, kept.\"\"\"
+        return x + self.weight.reshape(self.weight.shape + self.trailing) * (x - self.bend).abs()
+
+
+class Abs""",
+    },
+    "zoo/frameworks/tf_slim/pointwise.py": {
+        BEFORE: """        case layers.Novelty():
+            (row,) = layer_parameters(layer, at.shapes)
+            slope = parameter(f"{scope}/{row.slim}", row, 1, at.shapes[0])
+            far = call("tf.abs", call("tf.subtract", x, layer.bend))
+            return call("tf.add", x, call("tf.multiply", slope, far), name=scope)
+"""
+    },
+    "tests/kinds.py": {
+        '    "relu": net(': '    "novelty": net(layers.Novelty(name="op", bend=0.3)),\n    "relu": net(',
+    },
+}
+
+NETWORK = """
+name: "net" input: "data" input_shape { dim: 1 dim: 3 dim: 9 dim: 9 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 6 kernel_size: 3 } }
+layer { name: "new" type: "Novelty" bottom: "conv" top: "new" novelty_param { bend: 0.3 } }
+layer { name: "fc" type: "InnerProduct" bottom: "new" top: "fc" inner_product_param { num_output: 5 } }
+"""
+
+
+def learn(tree: Path, file: str) -> None:
+    """Edit one file of the copy."""
+    path = tree / file
+    text = path.read_text()
+    for mark, new in KIND[file].items():
+        assert mark in text, f"{file} has no {mark!r}"
+        text = text.replace(mark, new + mark if mark == BEFORE else new, 1)
+    path.write_text(text.replace(IMPORTS, f"{IMPORTS}\nfrom zoo import layers\n", 1) if "layers.N" in text else text)
+
+
+@pytest.fixture(scope="module")
+def kind(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in which the new kind stands in its family, and nowhere else."""
+    folder = tmp_path_factory.mktemp("kind") / "tree"
+    shutil.copytree(tree, folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    learn(folder, "zoo/layers/pointwise.py")
+    return folder
+
+
+def test_a_new_kind_is_a_list_of_places_that_must_learn_it(kind: Path) -> None:
+    assert len(KIND) == 9
+    first, *told, last = KIND
+    assert places(kind) == set(told)
+    assert "tests/kinds.py has no network of Novelty" in python(kind, "pytest", "tests/test_kinds.py", status=1)
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    assert all(
+        file.replace("/pytorch/", "/*/") in contributing
+        for file in (first, last, "zoo/frameworks/pytorch/pointwise.py")
+    )
+
+
+def test_a_new_kind_is_carried_and_verified_once_they_have_and_is_not_written_before(kind: Path) -> None:
+    for file in KIND:
+        if file != "zoo/layers/pointwise.py":
+            learn(kind, file)
+    (kind / "net.prototxt").write_text(NETWORK)
+    python(
+        kind,
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "tests/test_tables.py",
+        "tests/test_kinds.py",
+        "-k",
+        "Novelty or every",
+    )
+    zoo(kind, "generate --prototxt net.prototxt --framework onnx -o made")
+    chain = ["made/net.onnx", "a.caffemodel", "a.ckpt", "a.pt", "a.safetensors"]
+    for source, target in pairwise(chain):
+        zoo(kind, f"convert {source} --prototxt net.prototxt -o {target}")
+    zoo(kind, "export a.safetensors --prototxt net.prototxt -o a.onnx")  # verified
+    assert "PASSED" in zoo(kind, "verify a.safetensors --prototxt net.prototxt --frameworks pytorch,tf_slim,onnx")
+    for name in framework_names():
+        family = kind / "zoo" / "frameworks" / name / "pointwise.py"
+        learnt = family.read_text()
+        shutil.copy(ROOT / "zoo" / "frameworks" / name / "pointwise.py", family)
+        zoo(kind, f"generate --prototxt net.prototxt --framework {name} -o {name}", status=2)
+        assert not [path for path in (kind / name).rglob("*") if path.is_file()]
+        family.write_text(learnt)
 
 
 def places(tree: Path) -> set[str]:

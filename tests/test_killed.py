@@ -1,7 +1,8 @@
 """SIGKILL at random moments: the target is absent, the old one or the whole new one, and the next run cleans up.
 
 A third of the moments lies anywhere in a run, the rest after the first file was begun. `make fuzz` kills each command a
-hundred times and prints how many kills found work half done.
+hundred times and prints how many kills found work half done. Every run is a process of its own, forked from one that
+has imported the frameworks: importing writes no file, and takes most of a command's time.
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
 import pytest
 
+from converters import fetch, manifest
+from converters.cli import main
 from converters.convert import load, save
 from converters.parity import probe_weights
 from converters.weights import Weights
@@ -33,8 +37,8 @@ from zoo.training.journal import read_metrics
 
 pytestmark = pytest.mark.slow
 
-ZOO = [sys.executable, "-m", "converters"]
-_TESTS = Path(__file__).parent
+_FORKS = get_context("forkserver")
+_FORKS.set_forkserver_preload(["converters.commands", "converters.exporters.tf_slim", "zoo.training.launch"])
 # The hidden files and folders that work goes on in.
 _UNFINISHED = (".zoo-staging-", ".zoo-download", ".part")
 
@@ -76,6 +80,39 @@ def _work(folder: Path) -> set[tuple[str, int, int]]:
     return found
 
 
+def _silent(work: Callable[..., int], arguments: tuple[Any, ...]) -> None:
+    """What a process does that is begun here."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    sys.exit(work(*arguments))
+
+
+@dataclass(frozen=True)
+class _Command:
+    """What is run, in a process of its own, and its name."""
+
+    name: str
+    work: Callable[..., int]
+    arguments: tuple[Any, ...]
+
+    def begin(self) -> ForkServerProcess:
+        process = _FORKS.Process(target=_silent, args=(self.work, self.arguments))
+        process.start()
+        return process
+
+    def run(self) -> None:
+        """To its end, which must be a good one."""
+        process = self.begin()
+        process.join()
+        assert process.exitcode == 0
+
+
+def _zoo(*arguments: str) -> _Command:
+    """A command of the command line; in its name, paths are short."""
+    return _Command(" ".join(Path(word).name for word in arguments), main, (arguments,))
+
+
 @dataclass
 class _Killer:
     """Runs a command and kills it."""
@@ -88,35 +125,36 @@ class _Killer:
     before: float = 0.0
     during: float = 0.0
 
-    def usual(self, command: list[str]) -> None:
+    def usual(self, command: _Command) -> None:
         """Measures an undisturbed run: the time until its first file, and from there until all is in its place."""
         started = time.perf_counter()
         process, _ = self._begin(command)
         self.before = time.perf_counter() - started
-        while process.poll() is None and _work(self.out):
+        while process.exitcode is None and _work(self.out):
             time.sleep(0.001)
         self.during = time.perf_counter() - started - self.before
-        assert process.wait() == 0
+        process.join()
+        assert process.exitcode == 0
 
-    def kill(self, command: list[str]) -> int | None:
+    def kill(self, command: _Command) -> int | None:
         """Runs the command and kills it at a random moment; returns its exit status if it ended before."""
         anywhere = self.rng.random() < 1 / 3
         process, left = self._begin(command, watch=not anywhere)
         wait = self.rng.uniform(0, self.before + self.during if anywhere else 1.1 * self.during)
-        try:
-            return process.wait(timeout=wait)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.join(timeout=wait)
+        if process.exitcode is not None:
+            return process.exitcode
+        process.kill()
+        process.join()
         self.killed += 1
         self.writing += bool(_work(self.out) - left)
         return None
 
-    def _begin(self, command: list[str], *, watch: bool = True) -> tuple[subprocess.Popen[bytes], set[Any]]:
+    def _begin(self, command: _Command, *, watch: bool = True) -> tuple[ForkServerProcess, set[Any]]:
         """Starts the command, and waits for its first file; what earlier ones left is not it."""
         left = _work(self.out)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while watch and process.poll() is None and not _work(self.out) - left:
+        process = command.begin()
+        while watch and process.exitcode is None and not _work(self.out) - left:
             time.sleep(0.001)
         return process, left
 
@@ -126,7 +164,7 @@ class _Killer:
 
 
 def _kill_at_random(
-    command: list[str], out: Path, check: Callable[[], None], kills: int, tell: Callable[[str], None]
+    command: _Command, out: Path, check: Callable[[], None], kills: int, tell: Callable[[str], None]
 ) -> None:
     killer = _Killer(out, kills)
     killer.usual(command)
@@ -134,10 +172,10 @@ def _kill_at_random(
     for _ in range(kills):
         killer.kill(command)
         check()
-    subprocess.run(command, check=True, capture_output=True)
+    command.run()
     check()
     assert not list(_hidden(out)), "the next run cleans up"
-    tell(f"{' '.join(Path(word).name for word in command[3:])}: {killer}")
+    tell(f"{command.name}: {killer}")
 
 
 @pytest.fixture
@@ -167,7 +205,7 @@ def test_convert_killed(tmp_path: Path, name: str, kills: int, tell: Callable[[s
         unknown = {path for path in target.parent.iterdir() if path.name not in names}
         assert unknown <= set(_hidden(target.parent)), unknown
 
-    command = [*ZOO, "convert", str(tmp_path / "new.safetensors"), "-o", str(target), "--force"]
+    command = _zoo("convert", str(tmp_path / "new.safetensors"), "-o", str(target), "--force")
     _kill_at_random(command, target.parent, check, kills, tell)
     assert {path.name for path in target.parent.iterdir()} == names
 
@@ -181,28 +219,24 @@ def test_export_killed(tmp_path: Path, name: str, kills: int, tell: Callable[[st
     whole = list[dict[str, str]]()
     for seed in (1, 2):
         save(_weights(seed), tmp_path / "w.safetensors", force=True)
-        command = [*ZOO, "export", str(tmp_path / "w.safetensors"), "-o", f"{tmp_path}/out/{name}", "--force"]
-        subprocess.run([*command, "--no-verify"], check=True, capture_output=True)
+        words = ["export", str(tmp_path / "w.safetensors"), "-o", f"{tmp_path}/out/{name}", "--force", "--no-verify"]
+        command = _zoo(*words)
+        command.run()
         whole.append(_digests(target.parent, {target.name}))
 
     def check() -> None:
         assert _digests(target.parent, {target.name}) in ({}, *whole)
 
-    _kill_at_random([*command, "--no-verify"], target.parent, check, kills, tell)
+    _kill_at_random(command, target.parent, check, kills, tell)
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-_FETCH = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_fetch
-entry = test_fetch.make_entry({url!r}, hash={hash!r}, size={size})
-from converters import cli, fetch, manifest
-manifest.entry = lambda _: entry
-fetch.Line.__init__.__kwdefaults__["loopback"] = True
-sys.exit(cli.main(["fetch", "test", "-o", {folder!r}]))
-"""
+def _fetch(url: str, what: dict[str, Any], folder: str) -> int:
+    """``zoo fetch`` of an entry that is no part of the manifest, from this machine."""
+    entry = make_entry(url, **what)
+    fetch.Line.__init__.__kwdefaults__ = {**(fetch.Line.__init__.__kwdefaults__ or {}), "loopback": True}
+    manifest.entry = lambda name: entry
+    return main(["fetch", "test", "-o", folder])
 
 
 @pytest.mark.parametrize("way", ["slow", "file"])
@@ -215,7 +249,7 @@ def test_fetch_killed(tmp_path: Path, way: str, kills: int, tell: Callable[[str]
     target = out / "test.caffemodel"
     url = f"{server.root}/slow" if way == "slow" else (tmp_path / "source").as_uri()
     what: dict[str, Any] = {"hash": "sha256:" + hashlib.sha256(content).hexdigest(), "size": len(content)}
-    command = [sys.executable, "-c", _FETCH.format(tests=str(_TESTS), url=url, folder=str(out), **what)]
+    command = _Command(f"fetch ({way})", _fetch, (url, what, str(out)))
 
     def check() -> None:
         assert not target.exists() or target.read_bytes() == content
@@ -230,7 +264,7 @@ def test_fetch_killed(tmp_path: Path, way: str, kills: int, tell: Callable[[str]
     # What is there already is not fetched again, but cleaned up after.
     assert get(make_entry(url, **what), out).read_bytes() == content
     assert [path.name for path in out.iterdir()] == [target.name]
-    tell(f"fetch ({way}): {killer}")
+    tell(f"{command.name}: {killer}")
     server.http.shutdown()
     server.http.server_close()
 
@@ -251,15 +285,18 @@ class _SlowServer(Server):
             handler.close_connection = True
 
 
+def _train(out: Path) -> _Command:
+    """Training, from the last checkpoint where there is one."""
+    options = ["--data", "digits", "--steps", "12", "--batch-size", "8", "--checkpoint-every", "1", "-o", str(out)]
+    return _zoo("train", "alexnet_mini", *options, *(["--resume"] if checkpoints(out) else []))
+
+
 def test_train_killed(tmp_path: Path, kills: int, tell: Callable[[str], None]) -> None:
     """Whenever it dies, what is there is whole, and --resume goes on from it."""
     spec, runs, out = registry.model("alexnet_mini"), 0, tmp_path / "run0"
-    options = ["--data", "digits", "--steps", "12", "--batch-size", "8", "--checkpoint-every", "1"]
     killer = _Killer(tmp_path, kills, during=2.0)
     for _ in range(kills):
-        command = [*ZOO, "train", "alexnet_mini", *options, "-o", str(out)]
-        resumed = bool(checkpoints(out))
-        ended = killer.kill([*command, "--resume"] if resumed else command)
+        ended = killer.kill(_train(out))
         assert ended in (None, 0), "what a kill left can be gone on from"
         for path in checkpoints(out):
             load_checkpoint(path, spec)
@@ -272,9 +309,7 @@ def test_train_killed(tmp_path: Path, kills: int, tell: Callable[[str], None]) -
             runs += 1
             assert not list(_hidden(out))
             out = tmp_path / f"run{runs}"
-    command = [*ZOO, "train", "alexnet_mini", *options, "-o", str(out)]
-    done = subprocess.run([*command, "--resume"] if checkpoints(out) else command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    _train(out).run()
     assert load(out / "model.safetensors").spec.name == spec.name
     assert not list(_hidden(tmp_path))
     tell(f"train: {killer}")

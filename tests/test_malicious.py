@@ -28,7 +28,7 @@ from converters import manifest
 from converters.cli import main
 from converters.convert import load, save
 from converters.fetch import fetch
-from converters.manifest import Entry
+from converters.manifest import ManifestEntry
 from converters.parity import probe_weights
 from tests.small import small_weights
 from zoo.errors import ZooError
@@ -196,10 +196,10 @@ weights:
 def test_a_manifest_that_leads_astray(tmp_path: Path, file: str, url: str) -> None:
     good = MANIFEST.replace("FILE", "w.caffemodel").replace("URL", "https://example.org/w")
     (tmp_path / "m.yaml").write_text(good)
-    assert manifest.load(tmp_path / "m.yaml")[0].id == "evil"
+    assert manifest.read_manifest(tmp_path / "m.yaml")[0].id == "evil"
     (tmp_path / "m.yaml").write_text(MANIFEST.replace("FILE", file).replace("URL", url))
     with pytest.raises(ZooError, match="entry 'evil'"):
-        manifest.load(tmp_path / "m.yaml")
+        manifest.read_manifest(tmp_path / "m.yaml")
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_manifest_that_leads_astray(tmp_path: Path, file: str, url: str) -> No
 def test_yaml_that_runs_or_grows(tmp_path: Path, text: str) -> None:
     (tmp_path / "m.yaml").write_text(text.replace("SENTINEL", str(tmp_path / SENTINEL)))
     with pytest.raises(ZooError, match=r"m\.yaml") as caught:
-        manifest.load(tmp_path / "m.yaml")
+        manifest.read_manifest(tmp_path / "m.yaml")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / SENTINEL).exists()
 
@@ -490,7 +490,7 @@ def test_a_fetched_archive_is_kept_as_it_is(home: Path) -> None:
             member.type, member.linkname = (tarfile.SYMTYPE, link) if link else (tarfile.REGTYPE, "")
             archive.addfile(member)
     data = (home / "evil.tar.gz").read_bytes()
-    entry = Entry.model_validate(
+    entry = ManifestEntry.model_validate(
         {
             **{"id": "evil", "model": None, "framework": "tf_slim", "format": "tar.gz", "file": "w.tar.gz"},
             **{"urls": [(home / "evil.tar.gz").as_uri()], "hash": "sha256:" + hashlib.sha256(data).hexdigest()},

@@ -106,7 +106,7 @@ def test_an_unknown_id_suggests_the_nearest() -> None:
 )
 def test_a_fault_is_named_by_entry_and_field(tmp_path: Path, change: dict[str, Any], field: str) -> None:
     with pytest.raises(FileFormatError) as caught:
-        manifest.load(_write(tmp_path, _entry(**change)))
+        manifest.read_manifest(_write(tmp_path, _entry(**change)))
     text = str(caught.value)
     assert text.startswith(str(tmp_path)) and field in text and "\n" not in text
     assert "entry 'one'" in text or "id" in change
@@ -114,14 +114,14 @@ def test_a_fault_is_named_by_entry_and_field(tmp_path: Path, change: dict[str, A
 
 def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match=r"entry 'one', size.*entry 'two', hash"):
-        manifest.load(_write(tmp_path, _entry(size=0), _entry(id="two", hash="x")))
+        manifest.read_manifest(_write(tmp_path, _entry(size=0), _entry(id="two", hash="x")))
 
 
 def test_two_entries_may_not_share_id_or_file(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="id 'one' is used twice"):
-        manifest.load(_write(tmp_path, _entry(), _entry(file="two")))
+        manifest.read_manifest(_write(tmp_path, _entry(), _entry(file="two")))
     with pytest.raises(FileFormatError, match=r"'one.caffemodel' is used twice"):
-        manifest.load(_write(tmp_path, _entry(), _entry(id="two")))
+        manifest.read_manifest(_write(tmp_path, _entry(), _entry(id="two")))
 
 
 @pytest.mark.parametrize(
@@ -146,18 +146,18 @@ def test_what_is_no_manifest(tmp_path: Path, text: str) -> None:
     path = tmp_path / "m.yaml"
     path.write_text(text)
     with pytest.raises(FileFormatError) as caught:
-        manifest.load(path)
+        manifest.read_manifest(path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_manifest_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(FileFormatError, match="cannot be read"):
-            manifest.load(path)
+            manifest.read_manifest(path)
     big = tmp_path / "big"
     big.write_bytes(b"#" * (1 << 21))
     with pytest.raises(FileFormatError, match="bytes"):
-        manifest.load(big)
+        manifest.read_manifest(big)
 
 
 _SAMPLE = yaml.safe_dump({"schema": 1, "weights": [_entry(), _entry(id="two", file="two", parent="one")]}).encode()
@@ -174,7 +174,7 @@ def test_damaged_manifests_are_read_or_refused(
     path = tmp_path_factory.mktemp("fuzz") / "m.yaml"
     path.write_bytes(data)
     try:
-        manifest.load(path)
+        manifest.read_manifest(path)
     except FileFormatError as error:
         assert "\n" not in str(error)
 

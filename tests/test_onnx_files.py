@@ -66,7 +66,7 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["alexnet", "alexnet_owt", "alexnet_v2"])
 def test_every_frameworks_own_export_is_read_bit_for_bit(tmp_path: Path, exporter: str, model: str) -> None:
     weights = small_weights(model)
-    cast(Any, registry.load("converters.exporters", exporter, "exporter")).export_onnx(
+    cast(Any, registry.load_module("converters.exporters", exporter, "exporter")).export_onnx(
         weights, tmp_path / "w.onnx", every_activation=False
     )
     assert_same(tmp_path / "w.onnx", weights)
@@ -74,7 +74,7 @@ def test_every_frameworks_own_export_is_read_bit_for_bit(tmp_path: Path, exporte
 
 def test_the_older_exporter_of_torch_is_read_too(tmp_path: Path) -> None:
     weights = small_weights()
-    exporter = cast(Any, registry.load("converters.exporters", "pytorch", "exporter"))
+    exporter = cast(Any, registry.load_module("converters.exporters", "pytorch", "exporter"))
     exporter.export_onnx(weights, tmp_path / "w.onnx", every_activation=False, exporter="torchscript")
     assert_same(tmp_path / "w.onnx", weights)
 
@@ -384,7 +384,7 @@ def test_torch_leaves_zero_biases_out(tmp_path: Path) -> None:
     weights = small_weights("alexnet_cifar10")
     zeros = {name: np.zeros_like(w) if name.endswith("bias") else w for name, w in weights.tensors.items()}
     silent = Weights(spec=weights.spec, tensors=zeros, source="silent")
-    exporter = cast(Any, registry.load("converters.exporters", "pytorch", "exporter"))
+    exporter = cast(Any, registry.load_module("converters.exporters", "pytorch", "exporter"))
     exporter.export_onnx(silent, tmp_path / "w.onnx", every_activation=False)
     assert_same(tmp_path / "w.onnx", silent)
 

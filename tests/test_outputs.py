@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,16 @@ def chain() -> Weights:
 Change = Callable[[Any], None]
 
 
-def verdict(weights: Weights, tmp_path: Path, change: Change, *, names: bool = True) -> SubjectVerdict:
-    """The verdict on the project's own graph, changed; without interior names if asked."""
-    return proof(weights, tmp_path, change, names=names).subjects[1]
+def verdict(
+    weights: Weights, tmp_path: Path, change: Change, *, names: bool = True, functions: Sequence[Any] = ()
+) -> SubjectVerdict:
+    """The verdict on the project's own graph, changed; without interior names, with functions of its own, if asked."""
+    return proof(weights, tmp_path, change, names=names, functions=functions).subjects[1]
 
 
-def proof(weights: Weights, tmp_path: Path, change: Change, *, names: bool = True) -> Report:
+def proof(
+    weights: Weights, tmp_path: Path, change: Change, *, names: bool = True, functions: Sequence[Any] = ()
+) -> Report:
     save(weights, tmp_path / "right.safetensors", force=True)
     save(weights, tmp_path / "plain.onnx", force=True)
     model = onnx.load(str(tmp_path / "plain.onnx"))
@@ -67,6 +71,8 @@ def proof(weights: Weights, tmp_path: Path, change: Change, *, names: bool = Tru
         del model.metadata_props[:]
         _strip(model.graph)
     change(model.graph)
+    model.functions.extend(functions)
+    model.opset_import.extend(helper.make_opsetid(function.domain, 1) for function in functions)
     onnx.save(model, str(tmp_path / "subject.onnx"))
     return verify_files([tmp_path / "right.safetensors", tmp_path / "subject.onnx"])
 

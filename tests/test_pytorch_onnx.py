@@ -12,9 +12,10 @@ import torch
 from converters.convert import save
 from converters.exporters.pytorch import export_onnx
 from converters.weights import Weights
+from zoo import reference
 from zoo.errors import UnsupportedError, ZooError
 from zoo.frameworks import pytorch
-from zoo.layers import Concat, Conv, Input, ModelSpec
+from zoo.layers import Concat, Conv, Input, ModelSpec, Normalize, ReLU
 from zoo.registry import model, models
 from zoo.shapes import parameter_shapes
 
@@ -116,3 +117,19 @@ def test_torch_hub_loads_weights(tmp_path: Path) -> None:
         assert network.conv1.weight.detach().numpy().tobytes() == weights.tensors["conv1.weight"].tobytes()
     with pytest.raises(ZooError, match="no such file"):
         torch.hub.load(REPOSITORY, "alexnet_mini", source="local", weights=str(tmp_path / "none.safetensors"))
+
+
+def test_a_vector_of_zeros_stays_zero_when_it_is_normalised(tmp_path: Path) -> None:
+    spec = ModelSpec(
+        name="norm",
+        title="as in SSD, behind a ReLU",
+        inputs=(Input(name="data", shape=(8, 3, 3)),),
+        layers=(ReLU(name="relu"), Normalize(name="norm", across_spatial=False, shared=False)),
+    )
+    export_onnx(weights_of(spec), tmp_path / "norm.onnx", every_activation=False)
+    data = np.random.default_rng(0).normal(size=(2, 8, 3, 3)).astype(np.float32)
+    data[0, :, 1, 1], data[1, :, 0, 0] = -1.0, 1e-6
+    (found,) = run(tmp_path / "norm.onnx", {"data": data}).values()
+    right = reference.forward(spec, weights_of(spec).tensors, {"data": data})["norm"]
+    assert not right[0, :, 1, 1].any()
+    np.testing.assert_allclose(found, right, rtol=1e-5)

@@ -12,7 +12,7 @@ from converters.formats import weights_format
 from tests.kinds import KINDS, net, probe
 from zoo import reference, registry, spec_json
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, ROWS
-from zoo.layers import Layer, ModelSpec, Normalising, Pointwise, Pooling, Shaping, Weighted
+from zoo.layers import Detecting, Layer, ModelSpec, Normalising, Pointwise, Pooling, PoolMask, Shaping, Weighted
 from zoo.parameters import ROLES, layer_parameters
 from zoo.shapes import activation_shapes, parameter_shapes, parameter_table
 
@@ -23,6 +23,7 @@ FAMILIES = {
     "normalising": get_args(Normalising),
     "pointwise": get_args(Pointwise),
     "shaping": get_args(Shaping),
+    "detecting": get_args(Detecting),
 }
 
 
@@ -50,7 +51,7 @@ def missing(table: Callable[[ModelSpec], Any], spec: ModelSpec, where: str) -> s
 def test_every_kind_is_in_one_family_and_each_framework_has_a_file_of_the_family() -> None:
     assert sorted(kind.__name__ for kinds in FAMILIES.values() for kind in kinds) == sorted(k.__name__ for k in ALL)
     folders = [Path(registry.__file__).parent / "frameworks" / name for name in registry.frameworks()]
-    folders.append(Path(registry.__file__).parent / "reference")
+    folders += [Path(registry.__file__).parent / name for name in ("reference", "shapes")]
     places = [folder / f"{family}.py" for folder in folders for family in FAMILIES]
     assert [str(place) for place in places if not place.is_file()] == []
 
@@ -59,7 +60,7 @@ def test_every_kind_goes_through_every_table(network: ModelSpec, tmp_path: Path)
     weights, inputs = probe(network)
 
     tables: dict[str, Callable[[ModelSpec], Any]] = {
-        "zoo/shapes.py": activation_shapes,
+        "zoo/shapes": activation_shapes,
         "zoo/parameters.py": parameter_table,
         "zoo/spec_json.py": lambda spec: spec_json.loads(spec_json.dumps(spec)),
         "zoo/reference": lambda spec: reference.forward(spec, weights, inputs),
@@ -79,7 +80,7 @@ def test_every_kind_goes_through_every_table(network: ModelSpec, tmp_path: Path)
 
 
 def test_every_kind_has_a_row_in_caffes_words_and_no_word_two() -> None:
-    assert {row.kind for row in ROWS} == set(ALL)
+    assert {row.kind for row in ROWS} | {PoolMask} == set(ALL)  # which is a Pool's second top
     assert len(BY_TYPE) == len(ROWS)
 
 
@@ -98,7 +99,7 @@ def test_rows_of_parameters_tell_them_apart(spec: ModelSpec) -> None:
 
 def test_a_kind_that_nobody_knows_is_named_where_it_is_missing() -> None:
     stranger = net(cast(Any, _Stranger("op")))
-    assert missing(activation_shapes, stranger, "zoo/shapes.py").startswith("zoo/shapes.py (")
+    assert missing(activation_shapes, stranger, "zoo/shapes").startswith("zoo/shapes (")
 
 
 class _Stranger:

@@ -224,7 +224,7 @@ def test_no_byte_too_many_is_sent(two_devices: Path, name: str, mode: str) -> No
 
 def test_a_plan_keeps_grouped_layers_at_home_and_gathers_before_the_others() -> None:
     steps = {step.layer.name: step for step in plan(registry.model("alexnet"), 2)}
-    gathers = [name for name, step in steps.items() if "channels" in step.have and step.want == "whole"]
+    gathers = [name for name, step in steps.items() if "channels" in step.have and step.want == "replicated"]
     assert gathers == ["conv3", "fc6", "fc7", "fc8", "prob"]  # the paper's figure 2
     conv2, norm2, fc8 = steps["conv2"].layer, steps["norm2"].layer, steps["fc8"].layer
     assert isinstance(conv2, Conv)

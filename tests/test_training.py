@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import multiprocessing
 import os
 import re
@@ -18,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file
@@ -29,9 +32,10 @@ from zoo.layers import ModelSpec
 from zoo.recipe import DEFAULT
 from zoo.training.checkpoint import checkpoints
 from zoo.training.images import DigitImages
-from zoo.training.journal import Journal, read_metrics
+from zoo.training.job import TrainOptions, prepare
+from zoo.training.journal import Journal, draw_curves, read_metrics
 from zoo.training.launch import train
-from zoo.training.loop import TrainOptions, prepare
+from zoo.training.pytorch import PyTorchLearner
 
 MINI = registry.model("alexnet_mini")
 TINY: ModelSpec = replace(
@@ -107,11 +111,49 @@ def test_a_run_leaves_model_metrics_events_curves_and_checkpoints(alone: Path) -
     assert [path.name for path in checkpoints(alone)] == ["step-00000015.safetensors", "step-00000020.safetensors"]
     with Image.open(alone / "curves.png") as image:
         assert np.asarray(image.convert("L")).std() > 1
+    # A start is no step's time; on the CPU there is no GPU's memory.
+    assert rows[0]["images_per_second"] == "" and all(float(row["images_per_second"]) > 0 for row in rows[1:])
+    assert {row["gpu_gigabytes"] for row in rows} == {""}
     (events,) = alone.glob("events.out.tfevents.*")
     logged = [value.tag for event in EventFileLoader(str(events)).Load() for value in event.summary.value]
     assert logged.count("loss") == STEPS
     assert logged.count("val_top1") == 1
     assert not list(alone.rglob("*.part"))
+
+
+def test_the_curves_have_a_title_and_legends_that_cover_no_line(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = list[Figure]()
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (drawn.append(figure), path.write_bytes(b"")))
+    draw_curves(alone, "tiny x 1 on digits").unlink()
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    assert figure.get_suptitle() == "tiny x 1 on digits"
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        assert legend is not None and legend.get_window_extent().y0 >= axes.get_window_extent().y1
+
+
+def test_the_estimate_leaves_the_start_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("zoo.training.journal.time.perf_counter", lambda: now[0])
+    journal = Journal(tmp_path, done=0, steps=10, batch_size=4, title="x", memory=lambda: 2_500_000_000)
+    journal.bar._time = lambda: now[0]
+    for now[0] in (100.0, 101.0, 102.0):  # the start takes a hundred seconds, a step one
+        journal.step(int(now[0]) - 99, 0.1, 1.0, 0.1, None)
+    told = journal.bar.format_dict
+    journal.close()
+    assert told["n"] == 3 and told["initial"] == 1
+    assert (told["n"] - told["initial"]) / told["elapsed"] == pytest.approx(1.0)
+    rows = read_metrics(tmp_path)
+    assert [row["images_per_second"] for row in rows] == ["", "4.0", "4.0"]
+    assert {row["gpu_gigabytes"] for row in rows} == {"2.5"}
+
+
+def test_a_profile_holds_as_many_steps_as_asked_for(tmp_path: Path) -> None:
+    train(_options(tmp_path, steps=5, profile=2))
+    trace = json.loads((tmp_path / "profile" / "trace.json").read_text())["traceEvents"]
+    assert sum(event["name"] == "aten::cross_entropy_loss" for event in trace) == 2
+    assert "aten::convolution" in (tmp_path / "profile" / "operators.txt").read_text()
 
 
 def test_the_same_seed_gives_the_same_bits(alone: Path, tmp_path: Path) -> None:
@@ -252,7 +294,41 @@ def test_a_broken_image_stops_the_run_or_is_skipped_as_asked(tmp_path: Path, cap
         assert file.get_slice("fc8.weight").get_shape() == [2, 32]  # as many outputs as there are classes
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, lag: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[int]()
+
+    def step(learner: PyTorchLearner, batch: Any, step: int, progress: Any) -> Any:
+        learner.lag = lag
+
+        def loss() -> float:
+            asked.append(step)
+            return math.nan if step == 6 else 1.0
+
+        return loss
+
+    monkeypatch.setattr(PyTorchLearner, "train_step", step)
+    with pytest.raises(ZooError, match=r"the loss is nan at step 7: the rate is too high.*step-00000005.*is of before"):
+        train(_options(tmp_path))
+    assert asked == list(range(7))
+    assert [int(row["step"]) for row in read_metrics(tmp_path)] == list(range(1, 7))
+
+
+def test_losses_that_are_asked_for_late_are_recorded_all_the_same(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = PyTorchLearner.__init__
+
+    def late(self: PyTorchLearner, *args: Any) -> None:
+        made(self, *args)
+        self.lag = 3
+
+    monkeypatch.setattr(PyTorchLearner, "__init__", late)
+    train(_options(tmp_path))
+    assert _losses(tmp_path) == _losses(alone)
+
+
+def test_a_rate_that_is_too_high_is_named(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match=r"the loss is .* the rate is too high"):
         train(_options(tmp_path, recipe=replace(DEFAULT, rate=1e6)))
 

@@ -16,9 +16,9 @@ from zoo import registry
 from zoo.errors import ZooError
 from zoo.training import devices
 from zoo.training.devices import View, alone, decide, local_rank, own_view
+from zoo.training.job import TrainOptions, prepare
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
-from zoo.training.loop import TrainOptions, prepare
 from zoo.training.pytorch import PyTorchLearner
 from zoo.training.trouble import LostPartnerError, translated
 
@@ -138,17 +138,20 @@ def test_gradients_that_overflow_leave_a_step_out_and_halve_the_scale(tmp_path: 
     learner = PyTorchLearner(job, torch.device("cpu"), "cpu")
     assert learner.loss_scale == 65536.0
     before = {name: p.detach().clone() for name, p in learner.network.canonical_parameters().items()}
-    for parameter in learner.network.parameters():
-        parameter.grad = torch.full_like(parameter, float("inf"))
-    assert not learner._unscale(0)
+
+    def step(number: int, gradient: float) -> dict[str, bool]:
+        """One step with these gradients; which parameters did not move."""
+        for parameter in learner.network.parameters():
+            parameter.grad = torch.full_like(parameter, 1.0)
+        next(iter(learner.network.parameters())).grad.fill_(gradient)  # pyright: ignore[reportOptionalMemberAccess]
+        learner.momentum.step(job.rates(number, 0), learner._unscale(number))
+        return {name: torch.equal(p, before[name]) for name, p in learner.network.canonical_parameters().items()}
+
+    assert all(step(0, float("inf")).values())
     assert learner.loss_scale == 32768.0
-    assert all(p.grad is None for p in learner.network.parameters())
-    assert all(torch.equal(p, before[name]) for name, p in learner.network.canonical_parameters().items())
-    for parameter in learner.network.parameters():
-        parameter.grad = torch.full_like(parameter, 32768.0)
-    assert learner._unscale(1999)
+    assert all(bool((v == 0).all()) for v in learner.momentum.velocities().values())
+    assert not any(step(1999, 2.0).values())
     assert learner.loss_scale == 65536.0
-    assert all(bool((p.grad == 1).all()) for p in learner.network.parameters() if p.grad is not None)
 
 
 # Errors, by their type.
@@ -183,7 +186,7 @@ def test_errors_are_told_by_their_type(
 
 
 def test_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> float:
+    def full(*_: object) -> None:
         raise torch.OutOfMemoryError(OUT_OF_MEMORY)
 
     monkeypatch.setattr(PyTorchLearner, "train_step", full)

@@ -22,7 +22,7 @@ from zoo.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
     save_model,
-    write_safetensors,
+    write_file,
 )
 from zoo.training.journal import COLUMNS, Journal, read_metrics
 from zoo.training.optimiser import Progress
@@ -68,7 +68,7 @@ def test_a_checkpoint_whose_state_is_none_is_refused_in_one_line(tmp_path: Path,
     path = tmp_path / "c.safetensors"
     both = tensors | {f"velocity/{name}": tensor for name, tensor in tensors.items()}
     metadata = {METADATA_KEY: dumps(spec), "training": state}
-    write_safetensors(path, both, metadata | {"checksum": checksum(both, metadata)})
+    write_file(path, both, metadata | {"checksum": checksum(both, metadata)})
     with pytest.raises(FileFormatError, match="its state of training is none"):
         load_checkpoint(path, spec)
 
@@ -111,7 +111,7 @@ def test_files_have_the_rights_that_the_umask_gives(tmp_path: Path, umask: int) 
 
 @pytest.mark.parametrize(
     "content",
-    [b"\xff\xfe", b"a,b\n1,2\n", b"x" * 200_000 + b"\n", b"ROW0,0,0,0,0,,,\n-1,0,0,0,0,,,\n", b"ROW1,x,0,0,0,,,\n"],
+    [b"\xff\xfe", b"a,b\n1,2\n", b"x" * 200_000 + b"\n", b"ROW0,0,0,0,0,,,,\n-1,0,0,0,0,,,,\n", b"ROW1,x,0,0,0,,,,\n"],
 )
 def test_a_damaged_table_of_metrics_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     head = ",".join(COLUMNS).encode() + b"\n"
@@ -122,8 +122,8 @@ def test_a_damaged_table_of_metrics_is_refused_in_one_line(tmp_path: Path, conte
 
 def test_a_table_of_metrics_without_its_end_is_read_without_its_last_line(tmp_path: Path) -> None:
     head = ",".join(COLUMNS)
-    for end in ("2,0.1,0.2,0.3,4.0,5.0,0.5,1e-", "2,0.1", "2,0.1,0.2,0.3,4.0,5.0,0.5,0.5"):
-        (tmp_path / "metrics.csv").write_text(f"{head}\r\n1,0.1,0.2,0.3,4.0,,,\r\n{end}")
+    for end in ("2,0.1,0.2,0.3,4.0,,5.0,0.5,1e-", "2,0.1", "2,0.1,0.2,0.3,4.0,,5.0,0.5,0.5"):
+        (tmp_path / "metrics.csv").write_text(f"{head}\r\n1,0.1,0.2,0.3,4.0,,,,\r\n{end}")
         assert [row["step"] for row in read_metrics(tmp_path)] == ["1"]
 
 
@@ -131,7 +131,7 @@ def test_a_run_that_goes_on_never_leaves_less_metrics_than_there_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed as it begins, it has not yet touched what the run before it recorded."""
-    text = ",".join(COLUMNS) + "\r\n1,0.1,0.2,0.3,4.0,,,\r\n"
+    text = ",".join(COLUMNS) + "\r\n1,0.1,0.2,0.3,4.0,,,,\r\n"
     (tmp_path / "metrics.csv").write_bytes(text.encode())
 
     def killed(self: Path, target: Path) -> None:

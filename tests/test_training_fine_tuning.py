@@ -28,10 +28,10 @@ from zoo.preprocess import normalise
 from zoo.recipe import FINE_TUNING, MultiStepLR
 from zoo.shapes import parameter_shapes
 from zoo.training.data import TrainingStream
-from zoo.training.images import open_images
+from zoo.training.datasets import open_images
+from zoo.training.job import Begin, TrainOptions
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
-from zoo.training.loop import Begin, TrainOptions
 
 STEPS, BATCH = 12, 16
 STEADY = replace(FINE_TUNING, schedule=MultiStepLR(milestones=()))
@@ -203,6 +203,17 @@ def test_what_is_written_keeps_classes_preprocessing_and_lineage(
     told = json.loads(capsys.readouterr().out)
     assert [row["class"] for row in told["classes"]] == ["cat", "dog", "owl"]
     assert sum(row["images"] for row in told["classes"]) == told["images"] == 12
+    both = ["--devices", "2", "--device", "cpu", "--confusion", str(tmp_path / "confusion.csv"), "--batch-size", "5"]
+    assert main(["eval", str(first), "--data", str(pictures), "--workers", "0", "--per-class", "--json", *both]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again | {"loss": 0} == told | {"loss": 0} and again["loss"] == pytest.approx(told["loss"])
+    lines = [line.split(",") for line in (tmp_path / "confusion.csv").read_text().splitlines()]
+    assert lines[0] == ["images of", "cat", "dog", "owl"] and [line[0] for line in lines[1:]] == lines[0][1:]
+    counts = np.array([line[1:] for line in lines[1:]], int)
+    assert counts.sum(1).tolist() == [4, 4, 4] and np.trace(counts) == round(told["top1"] * 12)
+    wrong = ["eval", str(first), "--data", "digits", "--devices", "2", "--device", "cpu"]
+    assert main(wrong) == 2
+    assert "was trained for other classes" in capsys.readouterr().err
 
 
 def test_images_of_other_classes_are_refused(

@@ -11,18 +11,25 @@ import torch
 
 from converters.cli import main
 from zoo import registry
+from zoo.training.data import Batches, TrainingStream
 from zoo.training.devices import alone
+from zoo.training.job import TrainOptions, prepare
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
-from zoo.training.loop import TrainOptions
+from zoo.training.masks import keep_mask, keep_mask_on
+from zoo.training.pytorch import PyTorchLearner
 
 GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason="torch sees no CUDA GPU here")]
 
 
+def _common(out: Path, **changes: Any) -> dict[str, Any]:
+    model = registry.model("alexnet_mini")
+    return {"model": model, "data": "digits", "out": out, "steps": 8, "batch_size": 16} | changes
+
+
 def _losses(out: Path, **changes: Any) -> np.ndarray:
-    common = {"model": registry.model("alexnet_mini"), "data": "digits", "out": out, "steps": 8, "batch_size": 16}
-    train(TrainOptions(**(common | changes)))  # pyright: ignore[reportArgumentType]
+    train(TrainOptions(**_common(out, **changes)))
     return np.array([row["loss"] for row in read_metrics(out)], dtype=float)
 
 
@@ -54,6 +61,44 @@ def test_two_gpus_follow_the_curve_of_one(parallel: str, tmp_path: Path) -> None
     one = _losses(tmp_path / "one", device="cuda")
     two = _losses(tmp_path / "two", device="cuda", devices=2, parallel=parallel)
     assert np.abs(two / one - 1).max() < 1e-2
+
+
+@pytest.mark.parametrize(("first", "second"), [("cuda", "cpu"), ("cpu", "cuda")])
+def test_a_run_goes_on_on_the_other_kind_of_device(first: str, second: str, tmp_path: Path) -> None:
+    whole = _losses(tmp_path / "whole", device=second)
+    _losses(tmp_path / "parts", device=first, steps=4)
+    assert np.abs(_losses(tmp_path / "parts", device=second, resume=True) / whole - 1).max() < 1e-2
+
+
+def test_a_gpu_draws_the_cpu_s_masks() -> None:
+    place: dict[str, Any] = {"seed": 5, "step": 9, "layer": "drop6", "images": range(3, 131)}
+    for part in (None, range(128, 256)):
+        there = keep_mask_on(torch.device("cuda"), (256, 6, 6), 0.5, channels=part, **place)
+        assert np.array_equal(there.cpu().numpy(), keep_mask((256, 6, 6), 0.5, channels=part, **place))
+
+
+def test_a_step_waits_for_nothing_from_the_gpu(tmp_path: Path) -> None:
+    """Torch warns of everything that makes the host wait; reading a loss a step late is no such thing."""
+    job = prepare(TrainOptions(**_common(tmp_path, device="cuda")))
+    learner = PyTorchLearner(job, *alone("cuda"))
+    stream = TrainingStream(job.train, job.spec, job.recipe, 0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step, batch in enumerate(Batches(stream, [range(16), range(16, 32)], 0, pinned=True)):
+            learner.train_step(batch, step, learner.start)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(GPUS < 2, reason="takes two GPUs")
+def test_eval_on_two_gpus_counts_as_on_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _losses(tmp_path, device="cuda", steps=2)
+    told = list[str]()
+    for devices in ("1", "2"):
+        command = ["eval", str(tmp_path / "model.safetensors"), "--data", "digits", "--device", "cuda"]
+        assert main([*command, "--devices", devices]) == 0
+        told.append(capsys.readouterr().out.split("loss")[0])
+    assert told[0] == told[1]
 
 
 @pytest.mark.skipif(GPUS != 1, reason="takes exactly one GPU")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo import registry
 from zoo.errors import ZooError
@@ -33,9 +34,9 @@ from zoo.recipe import (
     rates_at,
 )
 from zoo.shapes import parameter_shapes
-from zoo.training import lrn
+from zoo.training import lrn, masks
 from zoo.training.lrn import LocalResponseNorm
-from zoo.training.masks import keep_mask
+from zoo.training.masks import keep_mask, keep_mask_on
 from zoo.training.optimiser import Momentum, Progress
 
 MINI = registry.model("alexnet_mini")
@@ -102,6 +103,34 @@ def test_lrn_takes_flat_empty_and_narrow_activations_in_any_order_in_memory(shap
         assert torch.allclose(ours, stock, rtol=1e-5, atol=1e-6)
 
 
+class _Copies(TorchDispatchMode):
+    """Notes what is copied from one device to another, or read back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = list[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        devices = {x.device.type for x in (*args, result) if isinstance(x, torch.Tensor) and x.dim()}
+        name = str(func)
+        if len(devices) > 1 or ("_to_copy" in name and "device" in (kwargs or {})) or "_local_scalar_dense" in name:
+            self.found.append(name)
+        return result
+
+
+@pytest.mark.parametrize("layer", NORMS, ids=lambda layer: f"{layer.region}-{layer.size}-{layer.towers}")
+def test_lrn_and_masks_copy_nothing_between_devices(layer: LRN) -> None:
+    x = torch.empty(2, 8, 7, 6, device="meta").contiguous(memory_format=torch.channels_last).requires_grad_()
+    with _Copies() as copies:
+        LocalResponseNorm(layer)(x).backward(torch.empty_like(x))
+        keep_mask_on(x.device, (8, 7, 6), 0.5, seed=0, step=1, layer="drop", images=range(2))
+    assert copies.found == []
+    with _Copies() as copies:
+        torch.ones(3).to("meta")
+    assert copies.found
+
+
 def test_lrn_in_half_precision_is_worked_in_single() -> None:
     x = torch.randn(2, 8, 5, 5) * 100
     y = LocalResponseNorm(NORMS[0])(x.bfloat16())
@@ -116,6 +145,38 @@ def test_a_mask_is_the_same_however_it_is_cut() -> None:
     assert np.array_equal(whole[2:6], keep_mask((6, 5, 3), 0.5, **draw, images=range(2, 6)))
     part = keep_mask((6, 5, 3), 0.5, **draw, images=range(3, 8), channels=range(3, 6))
     assert np.array_equal(whole[3:, 3:], part)
+
+
+DRAWS: list[dict[str, Any]] = [
+    {"images": range(8)},
+    {"images": range(3, 8), "channels": range(3, 6)},
+    {"images": range(700, 702), "channels": range(1, 2), "step": 2**31, "seed": 2**64 - 1},
+]
+
+
+@pytest.mark.parametrize("draw", DRAWS, ids=["all", "part", "far"])
+@pytest.mark.parametrize("shape", [(6, 5, 3), (4096,), (7, 1, 1)])
+def test_an_accelerator_draws_the_same_masks_itself(
+    shape: tuple[int, ...], draw: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place: dict[str, Any] = {"seed": 5, "step": 9, "layer": "drop6"} | draw
+    expected = keep_mask(shape, 0.3, **place)
+    monkeypatch.setattr(masks, "keep_mask", None)  # what the CPU draws is not asked for
+    there = keep_mask_on(torch.device("meta"), shape, 0.3, **place)
+    assert (there.device.type, there.dtype, there.shape) == ("meta", torch.bool, expected.shape)
+    arithmetic = _Elsewhere()
+    with arithmetic:
+        drawn = keep_mask_on(cast(Any, arithmetic), shape, 0.3, **place)
+    assert np.array_equal(drawn.numpy(), expected)
+
+
+class _Elsewhere(torch.overrides.TorchFunctionMode):
+    """A device that is not called the CPU and computes as it does."""
+
+    type = "elsewhere"
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **{key: value for key, value in (kwargs or {}).items() if key != "device"})
 
 
 def test_masks_differ_by_seed_step_layer_and_image_and_keep_their_share() -> None:

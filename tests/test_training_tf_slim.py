@@ -15,9 +15,9 @@ from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import LRN, Dropout, ModelSpec
 from zoo.training.checkpoint import checkpoints
+from zoo.training.job import TrainOptions
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
-from zoo.training.loop import TrainOptions
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ def test_both_frameworks_follow_one_loss_curve(spec: ModelSpec, steps: int, devi
 
 
 def test_the_towers_lie_on_two_devices(tmp_path: Path) -> None:
-    from zoo.training.loop import prepare  # noqa: PLC0415
+    from zoo.training.job import prepare  # noqa: PLC0415
 
     learner = tf_slim.TFSlimLearner(prepare(_options(tmp_path, ACROSS, framework="tf_slim", devices=2)))
     kinds = {"Conv2D", "Conv2DBackpropFilter", "LRN", "LRNGrad", "MatMul"}
@@ -96,6 +96,13 @@ def test_a_run_goes_on_after_a_checkpoint_on_another_number_of_devices(tmp_path:
     whole, again = _losses(tmp_path / "whole"), _losses(tmp_path / "again")
     assert np.array_equal(whole[:10], again[:10])
     assert np.abs(whole / again - 1).max() < 1e-4
+
+
+def test_a_profile_holds_as_many_steps_as_asked_for(tmp_path: Path) -> None:
+    train(_options(tmp_path, SMALL, framework="tf_slim", steps=3, batch_size=4, profile=2))
+    traces = sorted((tmp_path / "profile").iterdir())
+    assert [trace.name for trace in traces] == ["trace-0.json", "trace-1.json"]
+    assert "Conv2DBackpropFilter" in traces[1].read_text()
 
 
 def test_other_modes_are_refused(tmp_path: Path) -> None:

@@ -22,8 +22,10 @@ from converters.convert import load, save
 from converters.fetch import fetch
 from tests.small import small_weights
 from tests.test_fetch import DATA, make_entry
-from tests.test_killed import ZOO, _weights  # pyright: ignore[reportPrivateUsage]
+from tests.test_killed import _weights  # pyright: ignore[reportPrivateUsage]
 from zoo.errors import ZooError
+
+ZOO = [sys.executable, "-m", "converters"]
 
 _ROOM = 3_000_000
 _NOBODY = 65534

@@ -54,6 +54,14 @@ def test_where_nothing_is_shown_nothing_is_proved(
     assert report.to_dict()["unproved"] == list(report.unproved) and report.to_dict()["passed"] is False
 
 
+def test_what_float32_cannot_hold_is_said(tmp_path: Path) -> None:
+    tiny = against_itself(changed(lambda key, x: x * np.float32(1e-40) if key == "fc.weight" else x), tmp_path)
+    assert any(limit.startswith("fc.weight holds nothing above 1.2e-38") for limit in tiny.limits), tiny.limits
+    huge = Proof(changed(lambda key, x: x * np.float32(1e38) if key == "fc.weight" else x))
+    assert any(limit.startswith("fc is past float32's 3.4e+38") for limit in huge.vacuity.limits)
+    assert not [limit for limit in Proof(probe_weights(CHAIN)).vacuity.limits if "float32" in limit]
+
+
 def test_a_dead_network_s_layers_are_still_held_apart(tmp_path: Path) -> None:
     dead = changed(biased("conv.bias", -1e6))
     save(dead, tmp_path / "a.safetensors")

@@ -19,6 +19,14 @@ def axis_index(layer: str, axis: int, shape: Shape) -> int:
     return axis % rank
 
 
+def item_axis(layer: str, axis: int, shape: Shape) -> int:
+    """`axis_index` of an axis that cannot be the batch, which stays open."""
+    index = axis_index(layer, axis, shape)
+    if index == 0:
+        raise SpecError(layer, "axis 0 is the batch, which stays open; axis must be at least 1")
+    return index
+
+
 def affine_shape(layer: Scale | Bias, shape: Shape) -> Shape:
     """The shape of the parameter a one-input `Scale` or `Bias` broadcasts over its input."""
     axis = axis_index(layer.name, layer.axis, shape)

@@ -25,9 +25,9 @@ def one_line(text: str) -> str:
     return _cut("".join(letter if letter.isprintable() else "?" for letter in " ".join(words)), _LONGEST_MESSAGE)
 
 
-def said(error: BaseException) -> str:
-    """What an error says, in one line; its kind, where it says nothing."""
-    return one_line(str(error)) or type(error).__name__
+def said(error: BaseException, most: int = _LONGEST_MESSAGE) -> str:
+    """What an error says, in one line of at most so many letters; its kind, where it says nothing."""
+    return _cut(one_line(str(error)), most) or type(error).__name__
 
 
 def _cut(text: str, most: int) -> str:

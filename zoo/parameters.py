@@ -55,6 +55,8 @@ def layer_parameters(layer: Layer, inputs: Sequence[Shape]) -> tuple[Parameter, 
         layer: its description.
         inputs: the shapes of the activations it reads, without the batch axis.
     """
+    if isinstance(layer, layers.Constant):
+        return (_factor(layer.shape),) if layer.value is None else ()
     shape = inputs[0]
     match layer:
         case layers.Conv():
@@ -67,9 +69,14 @@ def layer_parameters(layer: Layer, inputs: Sequence[Shape]) -> tuple[Parameter, 
             read = shape[axis_index(layer.name, layer.axis, shape) - 1 :]
             kernel = _kernel((layer.out_features, prod(read)))
             return (kernel, _offset((layer.out_features,))) if layer.bias else (kernel,)
+        case layers.Embed():
+            table = _kernel((layer.rows, layer.out_features))
+            return (table, _offset((layer.out_features,))) if layer.bias else (table,)
         case layers.Scale():
             if len(inputs) == 2:
-                return (_term(inputs[1], slim="beta", blob=0),) if layer.bias else ()
+                axis = axis_index(layer.name, layer.axis, shape)
+                size = shape[axis - 1 : axis + len(inputs[1])] if axis else inputs[1]
+                return (_term(size, slim="beta", blob=0),) if layer.bias else ()
             size = affine_shape(layer, shape)
             return (_factor(size), _term(size, slim="beta", blob=1)) if layer.bias else (_factor(size),)
         case layers.Bias():
@@ -83,6 +90,10 @@ def layer_parameters(layer: Layer, inputs: Sequence[Shape]) -> tuple[Parameter, 
         case layers.Pool() | layers.LRN() | layers.ReLU() | layers.Sigmoid() | layers.TanH() | layers.Power():
             return ()
         case layers.Interp() | layers.Reduction() | layers.ArgMax() | layers.Crop() | layers.Shuffle() | layers.Axpy():
+            return ()
+        case layers.PoolMask() | layers.Unpool():
+            return ()
+        case layers.PriorBox() | layers.DetectionOutput() | layers.ROIPool() | layers.PSROIPool():
             return ()
         case layers.Unary() | layers.Dropout() | layers.Softmax() | layers.MVN() | layers.Eltwise():
             return ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -63,13 +64,22 @@ def load_image(path: Path) -> RGBImage:
     """
     if not path.is_file():
         raise FileFormatError(path, "no such image file")
+    return _decode(path, path, path.stat().st_size)
+
+
+def decode_image(data: bytes, name: Path) -> RGBImage:
+    """`load_image` of a file's bytes, which lie elsewhere; `name` is for messages."""
+    return _decode(BytesIO(data), name, len(data))
+
+
+def _decode(file: Path | BytesIO, path: Path, bytes_there: int) -> RGBImage:
     try:
         with warnings.catch_warnings():
             # Pillow only warns up to twice its limit, and about oddities that do not change the pixels.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                pixels, bytes_there = image.width * image.height, path.stat().st_size
+            with Image.open(file, formats=FORMATS) as image:
+                pixels = image.width * image.height
                 if pixels > max(_FREE_PIXELS, _PIXELS_A_BYTE * bytes_there):
                     raise FileFormatError(
                         path, f"declares {pixels:,} pixels in {bytes_there:,} bytes; refused as a decompression bomb"

@@ -72,7 +72,7 @@ def facts(package: str, name: str) -> Mapping[str, Any]:
     }
 
 
-def load(package: str, name: str, what: str) -> ModuleType:
+def load_module(package: str, name: str, what: str) -> ModuleType:
     """Import ``package.name``; `what` is the word for it in messages.
 
     Raises:
@@ -129,6 +129,15 @@ def _stated(framework: str) -> Mapping[str, Any]:
     return facts("zoo.frameworks", framework)
 
 
+class Member(Protocol):
+    """What every file of ``zoo/specs`` offers.
+
+    It may state besides ``RECIPE``, how the network is trained, and ``REMARK``, what to tell readers of it.
+    """
+
+    SPEC: ModelSpec
+
+
 def models() -> list[str]:
     """The names of the family members."""
     return names("zoo.specs")
@@ -141,7 +150,7 @@ def is_member(name: str) -> bool:
 
 def model(name: str) -> ModelSpec:
     """The spec of a family member."""
-    return cast("ModelSpec", cast(Any, load("zoo.specs", name, "model")).SPEC)
+    return cast(Member, load_module("zoo.specs", name, "model")).SPEC
 
 
 def recipe(spec: ModelSpec) -> Recipe:
@@ -154,14 +163,14 @@ def recipe(spec: ModelSpec) -> Recipe:
     default, shapes = imported("zoo.recipe").DEFAULT, imported("zoo.shapes").parameter_shapes
     if spec.name not in models():
         return default
-    module = cast(Any, load("zoo.specs", spec.name, "model"))
-    same = list(shapes(module.SPEC)) == list(shapes(spec))
-    return cast("Recipe", getattr(module, "RECIPE", default)) if same else default
+    member = cast(Member, load_module("zoo.specs", spec.name, "model"))
+    same = list(shapes(member.SPEC)) == list(shapes(spec))
+    return cast("Recipe", getattr(member, "RECIPE", default)) if same else default
 
 
 def remark(name: str) -> str:
     """What a family member's file remarks on it, for readers; most have nothing to say."""
-    return cast(str, getattr(load("zoo.specs", name, "model"), "REMARK", ""))
+    return cast(str, getattr(load_module("zoo.specs", name, "model"), "REMARK", ""))
 
 
 class Framework(Protocol):
@@ -204,7 +213,7 @@ class RunsFiles(Protocol):
 
 def framework(name: str) -> Framework:
     """The adapter of a framework."""
-    return cast(Framework, load("zoo.frameworks", name, "framework"))
+    return cast(Framework, load_module("zoo.frameworks", name, "framework"))
 
 
 def frameworks() -> list[str]:

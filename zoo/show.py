@@ -60,7 +60,7 @@ def show_text(spec: ModelSpec) -> str:
     """The network as a table: a line a layer, totals, and the tower table where there are towers."""
     shapes, counts, operations, wiring = _facts(spec)
     rows = [("layer", "kind", "kernel", "stride", "pad", "groups", "output", "parameters", "multiply-adds", "")]
-    previous = spec.inputs[0].name
+    previous = spec.inputs[0].name if spec.inputs else ""
     for source in spec.inputs:
         rows.append((source.name, "input", "", "", "", "", shape_text(source.shape), "", "", ""))
     for layer in spec.layers:
@@ -143,7 +143,7 @@ def differences(left: ModelSpec, right: ModelSpec) -> list[Difference]:
     found += _layer_differences(left, right)
     images = left.preprocessing, right.preprocessing
     if images[0] and images[1]:
-        found += _field_differences("images", images[0], images[1])
+        found += field_differences("images", images[0], images[1])
     elif images[0] != images[1]:
         told = ["given" if side else "unknown" for side in images]
         found.append(Difference(layer="images", what="preprocessing", left=told[0], right=told[1]))
@@ -227,7 +227,7 @@ def _layer_differences(left: ModelSpec, right: ModelSpec) -> list[Difference]:
             kinds = [type(layer).__name__ if layer else "absent" for layer in (a, b)]
             found.append(Difference(layer=name, what="layer", left=kinds[0], right=kinds[1]))
             continue
-        here = _field_differences(name, a, b)
+        here = field_differences(name, a, b)
         reads = tuple(", ".join(side[name]) for side in wires)
         if name in moved:
             here.append(Difference(layer=name, what="place", left=f"after {reads[0]}", right=f"after {reads[1]}"))
@@ -246,7 +246,8 @@ def _weight_differences(layer: str, left: dict[str, Shape], right: dict[str, Sha
     ]
 
 
-def _field_differences(owner: str, left: Layer | Preprocessing, right: Layer | Preprocessing) -> list[Difference]:
+def field_differences(owner: str, left: Layer | Preprocessing, right: Layer | Preprocessing) -> list[Difference]:
+    """Every field in which two layers of one kind differ, their names and what they read left aside."""
     return [
         Difference(
             layer=owner,

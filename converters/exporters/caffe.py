@@ -18,11 +18,10 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, assert_never, cast
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 import caffe2onnx
 import numpy as np
@@ -31,6 +30,7 @@ from google.protobuf import text_format
 
 from converters.exporters._caffe_schema import caffe_module
 from converters.weights import Array, Weights
+from zoo import layers
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe import (
@@ -43,43 +43,7 @@ from zoo.frameworks.caffe import (
     rewrite_all,
     without_k,
 )
-from zoo.layers import (
-    LRN,
-    MVN,
-    ArgMax,
-    Axpy,
-    BatchNorm,
-    Bias,
-    Concat,
-    Conv,
-    Crop,
-    Deconv,
-    Dense,
-    Dropout,
-    Eltwise,
-    Flatten,
-    Interp,
-    Layer,
-    ModelSpec,
-    Names,
-    Normalize,
-    Permute,
-    Pool,
-    Power,
-    PReLU,
-    Reduction,
-    ReLU,
-    Reshape,
-    Scale,
-    Shape,
-    Shuffle,
-    Sigmoid,
-    Slice,
-    Softmax,
-    TanH,
-    Tile,
-    Unary,
-)
+from zoo.layers import LRN, Eltwise, Layer, ModelSpec, Names, Pool, Power, Shape
 from zoo.shapes import activation_shapes, window
 from zoo.wire.prototxt import Message, dumps
 
@@ -194,38 +158,37 @@ def _problems(spec: ModelSpec) -> Iterator[str]:
 
 def _problem(layer: Layer, inputs: Sequence[Shape]) -> str:
     """Why caffe2onnx would get a layer wrong; empty where it does not."""
-    shape = inputs[0]
+    shape = inputs[0] if inputs else ()
+    if not shape:
+        return "one axis alone"
     match layer:
-        case Conv():
+        case layers.Conv():
             return "dilation that differs by axis" if layer.dilation[0] != layer.dilation[1] else ""
-        case Dense():
+        case layers.Dense():
             return "axis other than 1" if axis_index(layer.name, layer.axis, shape) != 1 else ""
         case Pool():
             return _pool_problem(layer, shape)
-        case Softmax():
+        case layers.Softmax():
             last = axis_index(layer.name, layer.axis, shape) == len(shape)
             return "" if last else "axis other than the last: its operator set flattens from there"
-        case Flatten():
+        case layers.Flatten():
             return "" if (layer.axis, layer.end_axis) == (1, -1) else "axes other than all"
-        case Slice():
-            return "" if len(shape) in (1, 3) else "needs N x C or N x C x H x W"
+        case layers.Slice():
+            cuts_batch = axis_index(layer.name, layer.axis, shape) == 0
+            return "" if len(shape) in (1, 3) and not cuts_batch else "needs N x C or N x C x H x W, and not its batch"
         case Eltwise():
             return "maximum" if layer.operation == "max" else ""
-        case Scale() | Bias():
+        case layers.Scale() | layers.Bias():
             plain = len(inputs) == 1 and len(shape) == 3 and (layer.axis, layer.num_axes) == (1, 1)
             return "" if plain else "anything but one number a channel of N x C x H x W"
-        case BatchNorm():
+        case layers.BatchNorm():
             return "statistics of the batch"  # with given ones, it is a Scale by now
         case LRN():
             return "alpha or beta that ONNX Runtime's LRN refuses" if min(layer.alpha, layer.beta) <= 0 else ""
-        case PReLU() | Unary() | Deconv() | MVN() | Reshape() | Permute() | Tile():
-            return "a kind it gets wrong or does not know"
-        case Interp() | Reduction() | ArgMax() | Normalize() | Crop() | Shuffle() | Axpy():
-            return "a kind it gets wrong or does not know"
-        case ReLU() | Sigmoid() | TanH() | Power() | Dropout() | Concat():
+        case layers.ReLU() | layers.Sigmoid() | layers.TanH() | Power() | layers.Dropout() | layers.Concat():
             return ""
         case _:
-            assert_never(layer)
+            return "a kind it gets wrong or does not know"
 
 
 def _pool_problem(layer: Pool, shape: Shape) -> str:
@@ -243,11 +206,13 @@ def _pool_problem(layer: Pool, shape: Shape) -> str:
 
 
 @cache
-def _converter() -> Any:
-    """caffe2onnx's converter module, imported over our schema."""
+def _converter() -> tuple[ModuleType, ModuleType]:
+    """caffe2onnx's converter module, imported over our schema, and that schema."""
     _LOG.debug("caffe2onnx from %s", caffe2onnx.__file__)
-    sys.modules[_SCHEMA] = caffe_module(_SCHEMA)
-    return import_module("caffe2onnx.src.caffe2onnx")
+    sys.modules[_SCHEMA] = schema = caffe_module(_SCHEMA)
+    from caffe2onnx.src import caffe2onnx as converter
+
+    return converter, schema
 
 
 class _Blob:
@@ -262,7 +227,7 @@ class _Blob:
 
 def _converted(network: _Network) -> onnx.ModelProto:
     """caffe2onnx's own result, its large tensors filled in."""
-    converter, schema = _converter(), cast(Any, sys.modules[_SCHEMA])
+    converter, schema = _converter()
     text = Message().add("name", network.spec.name)
     text.add("layer", *(input_layer(source.name, source.shape, batch=1) for source in network.spec.inputs))
     first = _all_inputs(network)

@@ -14,6 +14,7 @@ import torch
 from converters.weights import Weights
 from zoo.errors import UnsupportedError
 from zoo.frameworks.pytorch import bind
+from zoo.layers import DetectionOutput
 
 # torch.onnx's own operators are written for this opset; a newer one comes out of a converter that runs after them.
 OPSET = 18
@@ -43,12 +44,18 @@ def export_onnx(
         exporter: "dynamo", torch's default since 2.9, or "torchscript", the one before it.
 
     Raises:
-        UnsupportedError: the exporter cannot write that opset.
+        UnsupportedError: the exporter cannot write that opset, or a layer.
     """
     spec, dynamo, opset = weights.spec, exporter == "dynamo", opset or OPSET
     if opset not in _OPSETS[exporter]:
         known = _OPSETS[exporter]
         raise UnsupportedError(f"torch.onnx.export ({exporter}) writes opsets {known[0]} to {known[-1]}, not {opset}")
+    found = [layer.name for layer in spec.layers if isinstance(layer, DetectionOutput)]
+    if found:
+        raise UnsupportedError(
+            f"layer {found[0]!r} (DetectionOutput): torch.onnx.export cannot follow a loop over what is found;"
+            " zoo export writes it"
+        )
     inputs = [source.name for source in spec.inputs]
     outputs = [layer.name for layer in spec.layers] if every_activation else list(spec.outputs)
     free = {0: "batch"}

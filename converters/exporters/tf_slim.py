@@ -22,7 +22,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from converters.weights import Array, Weights
-from zoo.errors import FileFormatError, UnsupportedError
+from zoo.errors import FileFormatError, UnsupportedError, said
 from zoo.frameworks.tf_slim import Table, identifier, sanitized, variables
 from zoo.frameworks.tf_slim.runtime import (
     assign,
@@ -34,7 +34,7 @@ from zoo.frameworks.tf_slim.runtime import (
     to_native,
     variable_value,
 )
-from zoo.layers import ModelSpec
+from zoo.layers import Constant, ModelSpec, PriorBox
 from zoo.shapes import activation_shapes
 from zoo.wire.layout import contiguous
 
@@ -59,12 +59,16 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
         opset: the ONNX operator set; 17 if left out.
 
     Raises:
-        UnsupportedError: the exporter cannot write that opset, or an input of which only the size is read.
+        UnsupportedError: the exporter cannot write that opset, an input of which only the size is read, or what reads
+            none.
     """
     spec, opset = weights.spec, opset or OPSET
     if opset not in _OPSETS:
         raise UnsupportedError(f"tf2onnx writes opsets {_OPSETS[0]} to {_OPSETS[-1]}, not {opset}")
     outputs = [layer.name for layer in spec.layers] if every_activation else list(spec.outputs)
+    fixed = [layer.name for layer in spec.layers if isinstance(layer, Constant | PriorBox) and layer.name in outputs]
+    if fixed:
+        raise UnsupportedError(f"{spec.name}: tf2onnx cannot keep {', '.join(fixed)}, which do not depend on any input")
     with tf.Graph().as_default() as graph, _quiet():
         built = _build(spec, outputs, canonical=True)
         definition, reads = _opened(graph, built.outputs)
@@ -171,10 +175,10 @@ def _file_errors() -> Generator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        said = re.search(r"; ([^;\n]+)$", error.message, re.MULTILINE)
-        if said is None:
+        told = re.search(r"; ([^;\n]+)$", error.message, re.MULTILINE)
+        if told is None:
             raise
-        raise OSError(errno.EIO, said[1]) from error
+        raise OSError(errno.EIO, told[1]) from error
 
 
 def export_saved_model(weights: Weights, folder: Path) -> None:
@@ -223,7 +227,7 @@ def run_frozen_graph(path: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -
             tf.import_graph_def(definition, name="")
             return _run(running, spec, inputs)
     except (KeyError, ValueError, OSError, DecodeError, tf.errors.OpError) as error:
-        raise FileFormatError(path, f"no frozen graph of {spec.name}: {_line(error)}") from error
+        raise FileFormatError(path, f"no frozen graph of {spec.name}: {said(error, 200)}") from error
 
 
 def run_saved_model(folder: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -233,7 +237,7 @@ def run_saved_model(folder: Path, spec: ModelSpec, inputs: Mapping[str, Array]) 
             tf.saved_model.loader.load(running, [tf.saved_model.tag_constants.SERVING], str(folder))
             return _run(running, spec, inputs)
     except (KeyError, ValueError, OSError, tf.errors.OpError) as error:
-        raise FileFormatError(folder, f"no SavedModel of {spec.name}: {_line(error)}") from error
+        raise FileFormatError(folder, f"no SavedModel of {spec.name}: {said(error, 200)}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,10 +299,6 @@ def _run(running: Any, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str
     }
     found = running.run({name: tensor(built.layers[name]) for name in built.layers}, feed)
     return {layer.name: to_canonical(found[layer.name], shapes[layer.name]) for layer in spec.layers}
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 @contextmanager

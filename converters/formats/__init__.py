@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -11,13 +11,30 @@ from converters.sniff import refuse_others, sniffed
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
-from zoo.layers import ModelSpec, Shape
-from zoo.registry import facts, load, names
+from zoo.layers import ModelSpec
+from zoo.registry import facts, load_module, names
 
 # Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
 _NO_WEIGHTS = {
     ".solverstate": "a solver's state, its momenta and no weights; these are in {}.caffemodel beside it",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphNetwork:
+    """A graph as a network.
+
+    Attributes:
+        spec: the network; None where it could not be read.
+        tensors: canonical name -> array.
+        notes: what the reader must know, one sentence each.
+        refusal: why it could not be read.
+    """
+
+    spec: ModelSpec | None = None
+    tensors: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    notes: tuple[str, ...] = ()
+    refusal: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +46,18 @@ class NativeFile:
         spec: the network the file itself describes (embedded metadata, a prototxt beside it), if it does.
         as_loaded: where the framework itself does not take every tensor as it stands: what it loads into a network that
             the user gave.
-        as_saved: where the file says something of a network without describing it: a network, with what the file says
-            otherwise.
+        unlike: where the file says something of a network without describing it: in what a network differs from that,
+            in words; None if in nothing.
+        graph: the network that a graph in the file is, under the names that the graph has.
         averages: the moving averages of training, where the file holds them beside the tensors.
-        reads: the sizes of what the file's own graph reads, in any order of axes, as far as it says.
     """
 
     tensors: Mapping[str, Array]
     spec: ModelSpec | None = None
     as_loaded: Callable[[ModelSpec], Mapping[str, Array]] | None = None
-    as_saved: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
+    unlike: Callable[[ModelSpec], str | None] = lambda spec: None
+    graph: GraphNetwork | None = None
     averages: Mapping[str, Array] | None = None
-    reads: tuple[Shape, ...] = ()
 
     def loaded(self, spec: ModelSpec) -> Mapping[str, Array]:
         """The tensors as the framework itself loads them into `spec`."""
@@ -132,4 +149,4 @@ def holds_network(name: str, path: Path) -> bool:
 
 def weights_format(name: str) -> WeightsFormat:
     """The reader and writer of a format."""
-    return cast(WeightsFormat, load("converters.formats", name, "format"))
+    return cast(WeightsFormat, load_module("converters.formats", name, "format"))

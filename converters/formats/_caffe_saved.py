@@ -13,13 +13,19 @@ from dataclasses import replace
 from zoo.errors import SpecError
 from zoo.layers import LRN, ModelSpec
 from zoo.shapes import activation_shapes
+from zoo.show import first_difference
 from zoo.wire.caffemodel import StoredLayer
 
 # LRNParameter.NormRegion.
 _WITHIN = 1
 
 
-def as_saved(layers: Sequence[StoredLayer], spec: ModelSpec) -> ModelSpec:
+def saved_otherwise(layers: Sequence[StoredLayer], spec: ModelSpec) -> str | None:
+    """The first fact in which the network that saved a file differs from `spec`, as far as the file says."""
+    return first_difference(spec, replace(_as_saved(layers, spec), name="the file"))
+
+
+def _as_saved(layers: Sequence[StoredLayer], spec: ModelSpec) -> ModelSpec:
     """`spec` with what the file says otherwise: the order of a chain's layers, and its LRN.
 
     Layers that only one of them has are no contradiction: a file is often saved by the network in training, and

@@ -8,17 +8,16 @@ of the ``.prototxt`` of the same name beside the file. Field numbers and rules: 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
 from converters.formats import NativeFile
-from converters.formats._caffe_saved import as_saved
+from converters.formats._caffe_saved import saved_otherwise
 from converters.sniff import is_hdf5, refuse_others
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
@@ -31,13 +30,22 @@ from zoo.frameworks.caffe import (
     read_prototxt,
     with_images,
 )
-from zoo.layers import ModelSpec, Shape
-from zoo.registry import imported
+from zoo.layers import BatchNorm, ModelSpec, Shape
+from zoo.registry import optional
 from zoo.shapes import parameter_table
 from zoo.wire.caffemodel import StoredLayer, read_blob, read_layers
 from zoo.wire.mapped import mapped
 
 SUFFIXES = (".caffemodel",)
+
+# What the name of a BatchNorm ends in that was one layer with a Scale; number of blobs -> where the parameters are
+# (PSPNet's and SegNet's bn_layer.cpp, NVIDIA's batch_norm_layer.cpp).
+_NORM = "_norm"
+_AFFINE = {
+    2: {"weight": 0, "bias": 1},
+    4: {"weight": 0, "bias": 1, "mean": 2, "variance": 3},
+    5: {"mean": 0, "variance": 1, "weight": 3, "bias": 4},
+}
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,19 +77,22 @@ def read(path: Path) -> NativeFile:
         tensors=tensors,
         spec=net.spec if net else None,
         as_loaded=partial(_loaded, path.name, tensors),
-        as_saved=partial(as_saved, layers),
+        unlike=partial(saved_otherwise, layers),
     )
 
 
-def read_network(path: str | PathLike[str]) -> CaffeNet:
+def read_network(
+    path: str | PathLike[str], *, stages: Collection[str] = (), sizes: Mapping[str, Shape] | None = None
+) -> CaffeNet:
     """The network of a prototxt, its images' mean from the ``.binaryproto`` it names, or that alone lies beside it.
 
     Of a mean image the mean of each channel is taken, as Caffe's own C++ example does. A named one is looked for by its
-    file name in the prototxt's folder. What was taken, or was not there, is in the notes. Errors: `read_prototxt`'s.
+    file name in the prototxt's folder. What was taken, or was not there, is in the notes. Arguments and errors:
+    `read_prototxt`'s.
     """
     path = Path(path)
     refuse_others(path)
-    net = read_prototxt(path)
+    net = read_prototxt(path, stages=stages, sizes=sizes)
     if net.spec.preprocessing:
         return net
     named = net.images.mean_file.replace("\\", "/").rpartition("/")[2] if net.images else ""
@@ -109,7 +120,9 @@ def read_network(path: str | PathLike[str]) -> CaffeNet:
 
 def _layers_of_hdf5(path: Path) -> list[StoredLayer]:
     """A snapshot with ``snapshot_format: HDF5``: ``data/<layer>/<blob>`` (net.cpp, `ToHDF5`)."""
-    found = cast(Any, imported("zoo.wire.hdf5", "keras")).read_hdf5(path, path.stat().st_size)
+    with optional("keras"):
+        from zoo.wire.hdf5 import read_hdf5
+    found = read_hdf5(path, path.stat().st_size)
     layers = dict[str, StoredLayer]()
     for where, array in found.arrays.items():
         root, _, rest = where.partition("/")
@@ -139,14 +152,11 @@ def _network_beside(path: Path) -> CaffeNet | None:
 
 def _statistics(layer: StoredLayer, source: str) -> list[Array]:
     """A layer's blobs; those of a BatchNorm divided by the factor that is its third, in float32 as Caffe does it."""
+    if layer.type == "BN":
+        return [blob.reshape(-1) for blob in layer.blobs]  # 1 x C x 1 x 1 each
     if layer.type != "BatchNorm":
         return layer.blobs
-    if len(layer.blobs) == 5:
-        raise ValueError(
-            f"layer {layer.name!r} is a BatchNorm of five blobs, as NVIDIA's Caffe writes it (mean, variance, factor,"
-            " scale, bias); BVLC's has three, and a Scale layer after it"
-        )
-    if len(layer.blobs) != 3 or layer.blobs[2].size != 1:
+    if len(layer.blobs) not in (3, 5) or layer.blobs[2].size != 1:
         return layer.blobs
     factor = layer.blobs[2].reshape(-1)[0]
     scale = np.float32(0) if factor == 0 else np.float32(1) / factor
@@ -157,7 +167,8 @@ def _statistics(layer: StoredLayer, source: str) -> list[Array]:
             source,
             layer.name,
         )
-    return layer.blobs[:2] if scale == 1 else [blob * scale for blob in layer.blobs[:2]]
+    statistics = layer.blobs[:2] if scale == 1 else [blob * scale for blob in layer.blobs[:2]]
+    return statistics if len(layer.blobs) == 3 else [*statistics, *layer.blobs[2:]]
 
 
 def _loaded(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> Mapping[str, Array]:
@@ -166,7 +177,7 @@ def _loaded(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> Mappi
     Layers that the network has not are passed over. Blobs that share a name are one memory: the copy that comes last in
     the file serves all.
     """
-    loaded, natives = dict(tensors), {entry.canonical: entry.native for entry in entries(spec, None)}
+    loaded, natives = _apart(source, tensors, spec), {entry.canonical: entry.native for entry in entries(spec, None)}
     for tie in spec.ties:
         twins = [natives[name] for name in tie.parameters]
         copies = [name for name in loaded if name in twins]
@@ -182,13 +193,46 @@ def _loaded(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> Mappi
                 copies[-1],
             )
         loaded |= dict.fromkeys(twins, last)
-    if not loaded.keys() >= set(natives.values()):
-        return loaded  # the error that comes names what is left over beside what is missing
     known = {layer.name for layer in spec.layers}
+    is_whole = loaded.keys() >= set(natives.values())
+    _refuse_five(source, loaded, known if is_whole else None)
+    if not is_whole:
+        return loaded  # the error that comes names what is left over beside what is missing
     passed_over = dict.fromkeys(layer for name in loaded if (layer := name.rpartition(".")[0]) not in known)
     if passed_over:
         _LOG.warning("%s: layers that %s has not are left out: %s", source, spec.name, ", ".join(passed_over))
     return {name: tensor for name, tensor in loaded.items() if name.rpartition(".")[0] in known}
+
+
+def _apart(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> dict[str, Array]:
+    """The blobs of a BatchNorm that has a Scale in it as those of both: PSPNet's BN, SegNet's, and NVIDIA's of five."""
+    loaded = dict(tensors)
+    for layer in spec.layers:
+        owner = layer.name.removesuffix(_NORM)
+        blobs = [loaded[name] for i in range(6) if (name := f"{owner}.{i}") in loaded]
+        is_whole = f"{layer.name}.0" in loaded  # as it is written here: two layers
+        if not isinstance(layer, BatchNorm) or owner == layer.name or len(blobs) not in _AFFINE or is_whole:
+            continue
+        found = {role: blobs[i].reshape(-1) for role, i in _AFFINE[len(blobs)].items()}
+        if len(blobs) == 2:  # SegNet's: by the batch, so that nobody reads what is stored
+            found |= {"mean": np.zeros_like(found["weight"]), "variance": np.ones_like(found["weight"])}
+        loaded = {name: blob for name, blob in loaded.items() if name.rpartition(".")[0] != owner}
+        loaded |= {f"{owner}.{i}": found[role] for i, role in enumerate(("weight", "bias"))}
+        loaded |= {f"{layer.name}.{i}": found[role] for i, role in enumerate(("mean", "variance"))}
+    return loaded
+
+
+def _refuse_five(source: str, loaded: Mapping[str, Array], known: Container[str] | None) -> None:
+    """Name a BatchNorm of five blobs, whose network has not the words for it (of all layers, or of those known)."""
+    for name in loaded:
+        owner, _, last = name.rpartition(".")
+        factor = loaded.get(f"{owner}.2")
+        if last == "4" and factor is not None and factor.size == 1 and (known is None or owner in known):
+            raise FileFormatError(
+                source,
+                f"layer {owner!r} is a BatchNorm of five blobs, as NVIDIA's Caffe writes it (mean, variance, factor,"
+                " scale, bias); its network must say scale_bias: true",
+            )
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:

@@ -12,14 +12,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from converters.formats import NativeFile, _slim_names
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, UnsupportedError
 from zoo.layers import ModelSpec
-from zoo.registry import imported
+from zoo.registry import optional
 
 if TYPE_CHECKING:
     from zoo.wire.hdf5 import Contents
@@ -40,7 +40,8 @@ def read(path: Path) -> NativeFile:
     Raises:
         FileFormatError: it is missing, damaged, leads elsewhere, or is laid out as nothing here is.
     """
-    hdf5 = cast(Any, imported("zoo.wire.hdf5", "keras"))
+    with optional("keras"):
+        from zoo.wire import hdf5
     try:
         if zipfile.is_zipfile(path):
             content, config = _unpacked(path)

@@ -10,14 +10,14 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from converters.formats import NativeFile, _slim_names
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
-from zoo.errors import FileFormatError, UnsupportedError
+from zoo.errors import FileFormatError, UnsupportedError, said
 from zoo.layers import ModelSpec
-from zoo.registry import imported
+from zoo.registry import optional
 from zoo.wire.mapped import mapped
 
 READ_SUFFIXES = (".mat",)
@@ -37,14 +37,14 @@ def read(path: Path) -> NativeFile:
     data = mapped(path)
     if bytes(data[:10]) == b"MATLAB 7.3":
         raise FileFormatError(path, "is of MATLAB 7.3, which is not read; load it in MATLAB, and save it with -v7")
-    matlab = cast(Any, imported("scipy.io", "mat"))
+    with optional("mat"):
+        from scipy import io as matlab
     try:
         _check_unfolded(data)
         found = matlab.loadmat(str(path), variable_names=["layers", "net"])
         tensors = _layers(found["net"]["layers"][0, 0] if "net" in found else found["layers"])
     except Exception as error:  # whatever a damaged file can raise in scipy
-        told = " ".join(str(error).split())[:200] or type(error).__name__
-        raise FileFormatError(path, f"no network of MatConvNet that can be read: {told}") from error
+        raise FileFormatError(path, f"no network of MatConvNet that can be read: {said(error, 200)}") from error
     return NativeFile(tensors=tensors)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -189,14 +189,14 @@ def write(path: Path, weights: Weights) -> None:
     """Write an ``.npy`` dictionary in caffe-tensorflow's form, or an ``.npz`` of the canonical arrays."""
     with path.open("wb") as file:
         if path.suffix == ".npz":
-            _write_archive(cast(Any, file), weights)
+            _write_archive(file, weights)
             return
         layers = dict[str, dict[str, Array]]()
         for native, tensor in to_native(weights, entries(weights.spec, None)).items():
             layer, _, name = native.rpartition("/")
             layers.setdefault(layer, {})[name] = tensor
-        _format.write_array_header_1_0(cast(Any, file), {"descr": "|O", "fortran_order": False, "shape": ()})
-        dump(layers, cast(Any, file))
+        _format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
+        dump(layers, file)
 
 
 def _write_archive(file: Any, weights: Weights) -> None:
@@ -205,7 +205,7 @@ def _write_archive(file: Any, weights: Weights) -> None:
         for name, tensor in weights.tensors.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": tensor.shape}
-                _format.write_array_header_1_0(cast(Any, member), header)
+                _format.write_array_header_1_0(member, header)
                 member.write(contiguous(tensor).astype("<f4", copy=False).reshape(-1).view(np.uint8).data)
         comment = _SPEC + spec_dumps(weights.spec).encode()
         if len(comment) <= _MAX_COMMENT:  # a network too large for it has to be named when the file is read

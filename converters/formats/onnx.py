@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from converters.formats import NativeFile
+from converters.formats import GraphNetwork, NativeFile
 from converters.formats._onnx_walk import NO_BIAS, looks_like_weight
 from converters.formats._onnx_walk import tensors as graph_tensors
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
-from zoo.frameworks.onnx import graph
+from zoo.frameworks.onnx import graph as graph_of
+from zoo.frameworks.onnx import read_graph
 from zoo.frameworks.onnx import write as write_graph
 from zoo.layers import Conv, Dense, ModelSpec, Shape
+from zoo.likeness import unlike, without_closing_softmax
 from zoo.shapes import activation_shapes, parameter_shapes
 from zoo.spec_json import METADATA_KEY, loads
 from zoo.wire.mapped import mapped
@@ -42,7 +46,8 @@ def read(path: Path) -> NativeFile:
         model = parse(mapped(path), path.parent)
         spec = _spec(model)
         own = None if spec is None else _own(model, spec)
-        tensors = graph_tensors(model) if own is None else own
+        graph = None if spec else _graph(model, path)
+        tensors = _tensors(model, graph) if own is None else own
     except FileFormatError:
         raise
     except (ValueError, IndexError, OverflowError, ZooError) as error:
@@ -50,18 +55,41 @@ def read(path: Path) -> NativeFile:
     silent = [name for name in tensors if ignored(name)]
     if silent:
         _LOG.info("%s: %s", path, "; ".join(silent))
-    return NativeFile(tensors=tensors, spec=spec, reads=_reads(model))
+    return NativeFile(tensors=tensors, spec=spec, graph=graph, unlike=partial(_unlike, graph))
+
+
+def _graph(model: Model, path: Path) -> GraphNetwork:
+    try:
+        net = read_graph(model, path.stem, f"read from {path.name}")
+    except (ValueError, ZooError) as error:
+        return GraphNetwork(refusal=str(error))
+    return GraphNetwork(spec=net.spec, tensors=net.parameters, notes=net.notes)
+
+
+def _tensors(model: Model, graph: GraphNetwork | None) -> dict[str, Array]:
+    """The weights in the order of the graph, for who knows a network that has them in that order."""
+    try:
+        return graph_tensors(model)
+    except ValueError as error:
+        if graph is None:
+            raise
+        if graph.spec is None:
+            raise ValueError(f"{error}; and as a network: {graph.refusal}") from error
+        return {**graph.tensors}
+
+
+def _unlike(graph: GraphNetwork | None, spec: ModelSpec) -> str | None:
+    """In what a graph is another network than one that the user names; a graph may stop at the logits."""
+    if graph is None or graph.spec is None:
+        return None
+    theirs = replace(graph.spec, name="the file")
+    reason = unlike(spec, theirs)
+    return reason and (unlike(without_closing_softmax(spec), theirs) and reason)
 
 
 def _spec(model: Model) -> ModelSpec | None:
     text = model.metadata.get(METADATA_KEY)
     return None if text is None else loads(text)
-
-
-def _reads(model: Model) -> tuple[Shape, ...]:
-    """The sizes of the graph's inputs, without the batch axis; those that leave one open say nothing."""
-    fed = [sizes[1:] for name, sizes in model.inputs.items() if name not in model.initializers]
-    return tuple(sizes for sizes in fed if sizes and all(sizes))
 
 
 def _own(model: Model, spec: ModelSpec) -> dict[str, Array] | None:
@@ -118,7 +146,7 @@ def ignored(name: str) -> bool:
 
 def write(path: Path, weights: Weights) -> None:
     """Write the clean graph of `zoo.frameworks.onnx` with its weights, and the network itself into the metadata."""
-    write_graph(path, graph(weights.spec), weights.tensors)
+    write_graph(path, graph_of(weights.spec), weights.tensors)
 
 
 def main_file(path: Path) -> Path:

@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any
 
 import numpy as np
 
 from converters.convert import load
 from converters.metric import judge
+from converters.parity.called import Inputs, as_array, nameless, parameters_of_module, shown
 from converters.parity.file_subjects import FileSubject, open_subject
-from converters.parity.proof import Proof, versions
+from converters.parity.probes import many_probes
+from converters.parity.proof import Proof, checked_budget, unexercised, versions
 from converters.parity.subjects import Declared, Ran, Subject
 from converters.verdicts import BUDGETS, FileFact, Report, SubjectVerdict
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
 
-# The name of the activation of a function that returns one array.
-_OUTPUT = "output"
 
-Inputs: TypeAlias = "Mapping[str, Array] | Array | None"
-
-
-def parity_report(a: Any, b: Any, inputs: Inputs, *, budget: float, spec: ModelSpec | None) -> Report:
+def parity_report(a: Any, b: Any, inputs: Inputs, *, budget: float, spec: Any) -> Report:
     """See `converters.testing.assert_parity`."""
-    if isinstance(a, str | PathLike | Weights):
+    checked_budget(budget)
+    is_file = isinstance(a, str | PathLike)
+    if spec is not None and not isinstance(spec, ModelSpec):
+        raise TypeError(f"spec is {type(spec).__name__}, expected a zoo.layers.ModelSpec")
+    if spec is not None and not is_file:
+        raise TypeError("spec says which network a file holds, but the first argument is no file; leave it out")
+    if is_file or isinstance(a, Weights):
         weights = a if isinstance(a, Weights) else load(Path(a), spec=spec)
-        return _against_weights(weights, None if isinstance(a, Weights) else Path(a), b, inputs, budget)
+        return _against_weights(weights, Path(a) if is_file else None, b, inputs, budget)
     if isinstance(b, str | PathLike | Weights):
         raise TypeError("put the file or Weights first: the first argument is what the other is held against")
-    return _activations_report(_shown(a, inputs), _shown(b, inputs), budget)
+    return _activations_report(shown(a, inputs), shown(b, inputs), budget)
 
 
 def _against_weights(right: Weights, path: Path | None, b: Any, inputs: Inputs, budget: float) -> Report:
     network, subjects, files = right.spec, list[Subject](), list[Path]()
+    is_live = not isinstance(b, str | PathLike | Weights)
     fed = None if inputs is None else _named(inputs, [source.name for source in network.inputs])
+    told = tuple[str, ...]()
+    if fed is None and is_live and not isinstance(b, Mapping):
+        fed, told = many_probes(network)  # its layers cannot be asked one by one
     proof = Proof(right, inputs=fed, budget=budget)
+    proof.samples = told or proof.samples
     for source in (path, b):
         if isinstance(source, Weights):
             file = FileSubject(path=Path(source.source), format="canonical", weights=source, parts=())
@@ -51,76 +59,48 @@ def _against_weights(right: Weights, path: Path | None, b: Any, inputs: Inputs, 
             files += file.parts
         elif source is not None:
             subjects.append(_live(source, network))
-    return proof.report([proof.judge(subject) for subject in subjects], files=files, command="assert_parity")
+    report = proof.report([proof.judge(subject) for subject in subjects], files=files, command="assert_parity")
+    few = unexercised(report.subjects[-1].layers) if is_live else ()
+    return replace(report, limits=(*report.limits, *(f"{report.subjects[-1].name} is {told}" for told in few)))
 
 
 def _live(b: Any, network: ModelSpec) -> Subject:
     """A mapping, module or function as a subject: what it shows is what it declares.
 
-    It must show the network's outputs; other layers that it does not show are not held against it.
+    It must show the network's outputs; other layers that it does not show are not held against it. The weights of a
+    module are held to the network's, number by number, wherever its state_dict can be read as theirs.
     """
+    theirs, said = parameters_of_module(b, network)
 
     def feed(inputs: Mapping[str, Array], _: Mapping[str, Array]) -> Ran:
-        shown = _shown(b, inputs if len(inputs) > 1 else next(iter(inputs.values())))
+        found = shown(b, inputs if len(inputs) > 1 else next(iter(inputs.values())))
         known = {layer.name for layer in network.layers}
-        nameless = {*shown} == {_OUTPUT} and _OUTPUT not in known
-        strange = [name for name in shown if name not in known]
-        if strange and not nameless:
+        strange = [name for name in found if name not in known]
+        without_names = strange == nameless(len(found))
+        if strange and not without_names:
             raise ZooError(f"{network.name} has no layer {', '.join(strange)}")
-        hidden = [layer.name for layer in network.layers if layer.name not in shown]
-        notes = (f"shows {', '.join(shown)} only",) if hidden else ()
+        hidden = [layer.name for layer in network.layers if layer.name not in found]
+        notes = (f"shows {', '.join(found)} only",) if hidden else ()
         return Ran(
-            activations={name: value for name, value in shown.items() if name in known},
+            activations={name: value for name, value in found.items() if name in known},
             declared=tuple(
-                Declared(name=name, value=value, layer=name if name in known else None) for name, value in shown.items()
+                Declared(name=name, value=value, layer=name if name in known else None) for name, value in found.items()
             ),
-            strange=nameless,
+            strange=without_names,
             unmatched=frozenset(hidden),
-            notes=notes,
+            notes=(*notes, *((said,) if said else ())),
+            theirs=theirs,
         )
 
     return Subject(name=getattr(b, "__name__", type(b).__name__), open=lambda: nullcontext(feed))
 
 
-def _named(inputs: Mapping[str, Array] | Array, names: list[str]) -> dict[str, Array]:
+def _named(inputs: Mapping[str, Array] | Array, names: Sequence[str]) -> dict[str, Array]:
     if isinstance(inputs, Mapping):
-        return {name: _array(value) for name, value in inputs.items()}
+        return {name: as_array(value, name) for name, value in inputs.items()}
     if len(names) != 1:
         raise TypeError(f"the network reads {', '.join(names)}; give inputs as a mapping of these names")
-    return {names[0]: _array(inputs)}
-
-
-def _shown(source: Any, inputs: Inputs) -> dict[str, Array]:
-    """Activations: as given, or as a module or function gives them for the inputs."""
-    if isinstance(source, Mapping):
-        return {str(name): _array(value) for name, value in cast("Mapping[Any, Any]", source).items()}
-    if not callable(source):
-        raise TypeError(
-            f"cannot compare {type(source).__name__}: give a path, Weights, a mapping, a module or a function"
-        )
-    if inputs is None:
-        raise TypeError("a module or function needs inputs to be run on")
-    result = _called(cast("Callable[..., Any]", source), inputs)
-    return _shown(result, None) if isinstance(result, Mapping) else {_OUTPUT: _array(result)}
-
-
-def _called(source: Callable[..., Any], inputs: Mapping[str, Array] | Array) -> Any:
-    torch = cast(Any, sys.modules.get("torch"))
-    if torch is None or not isinstance(source, torch.nn.Module):
-        return source(inputs)
-    module, training = cast(Any, source), cast(Any, source).training
-    arrays = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
-    module.eval()
-    try:
-        with torch.no_grad():
-            return module(*(torch.as_tensor(np.asarray(array, np.float32)) for array in arrays))
-    finally:
-        module.train(training)
-
-
-def _array(value: Any) -> Array:
-    """An array, also from a PyTorch tensor that asks for gradients or lies on another device."""
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    return {names[0]: as_array(inputs, names[0])}
 
 
 def _activations_report(a: Mapping[str, Array], b: Mapping[str, Array], budget: float) -> Report:
@@ -129,11 +109,17 @@ def _activations_report(a: Mapping[str, Array], b: Mapping[str, Array], budget: 
         raise TypeError("the first mapping holds no activation to compare with")
     layers = [judge(name, b.get(name), np.asarray(right, np.float64), budget) for name, right in a.items()]
     extra = [name for name in b if name not in a]
+    kinds = [
+        f"{name} is {b[name].dtype}, {right.dtype} in the first"
+        for name, right in a.items()
+        if name in b and b[name].dtype.kind != right.dtype.kind
+    ]
+    notes = [f"not in the first, and so not compared: {', '.join(extra)}"] if extra else []
     verdict = SubjectVerdict(
         name="b",
         status="passed" if all(layer.ok for layer in layers) else "failed",
         layers=tuple(layers),
-        notes=(f"not in the first, and so not compared: {', '.join(extra)}",) if extra else (),
+        notes=(*notes, *kinds),
     )
     noise = BUDGETS["float32 on the CPU"]
     return Report(
@@ -145,4 +131,5 @@ def _activations_report(a: Mapping[str, Array], b: Mapping[str, Array], budget: 
         versions=versions(),
         files=tuple[FileFact, ...](),
         command="assert_parity",
+        unproved=() if any(right.any() for right in a.values()) else ("every activation of the first is zero",),
     )

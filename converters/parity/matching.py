@@ -45,19 +45,21 @@ def align(
 def match_layers(ours: ModelSpec, theirs: ModelSpec) -> dict[str, str]:
     """Our layer -> the layer of another spec that stands for it; what has no counterpart is left out.
 
-    Layers of one name are one layer. A network with other names throughout is matched by order, kind and shape.
+    Layers of one name are one layer, where at least half of the names are shared (two strangers may both say
+    ``prob``). The others are matched by order, kind and shape.
     """
     names = {layer.name for layer in theirs.layers}
-    shared = [layer.name for layer in ours.layers if layer.name in names]
-    if shared:
-        return {name: name for name in shared}
+    shared = {layer.name: layer.name for layer in ours.layers if layer.name in names}
+    if 2 * len(shared) < min(len(ours.layers), len(theirs.layers)):
+        shared = {}
     our_shapes, their_shapes = activation_shapes(ours), activation_shapes(theirs)
 
     def alike(a: Layer, b: Layer) -> bool:
         return type(a) is type(b) and our_shapes[a.name] == their_shapes[b.name]
 
-    pairs = align(ours.layers, theirs.layers, alike)
-    return {ours.layers[i].name: theirs.layers[j].name for i, j in pairs}
+    left = [layer for layer in ours.layers if layer.name not in shared]
+    others = [layer for layer in theirs.layers if layer.name not in shared]
+    return shared | {left[i].name: others[j].name for i, j in align(left, others, alike)}
 
 
 # ONNX operator -> the layer kinds whose result it is. Whatever is made of several operators (an LRN often is) is found
@@ -154,8 +156,8 @@ def match_tensors(
     values = {node.name: node.value for node in nodes if node.value is not None}
     shapes = {name: y.shape for name, y in right.items()}
     named = {name: name for name in shapes if name in values}
-    counted = [layer for layer in ours.layers if not isinstance(layer, Dropout)]
-    strange = 2 * sum(layer.name in named for layer in counted) < len(counted)
+    counted, theirs = [layer for layer in ours.layers if not isinstance(layer, Dropout)], {node.name for node in nodes}
+    strange = 2 * sum(layer.name in theirs for layer in counted) < len(counted)
 
     def fits(layer: str, tensor: str) -> bool:
         return (view := canonical_view(values[tensor], shapes[layer])) is not None and _equal(

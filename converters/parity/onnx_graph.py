@@ -16,11 +16,17 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from converters.weights import Array
-from zoo.errors import FileFormatError, ZooError, one_line
+from zoo.errors import FileFormatError, ZooError, said
 from zoo.frameworks import onnx as runtime
+from zoo.layers import Shape
+
+# What the numbers of an input are multiplied by, where they must not matter.
+_LOUD = np.float32(1e4)
 
 # Constants smaller than this stay in the graph: shapes and axes, which ONNX Runtime wants to see.
 _LENT = 1024
+
+_BY_CHANCE = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +54,14 @@ class OnnxGraph:
         nodes: name of the first result, operator and inputs of each node, in graph order.
 
     Raises:
-        FileFormatError: it is no ONNX model.
+        FileFormatError: it is no ONNX model, or one that ONNX Runtime does not survive.
     """
 
     def __init__(self, path: Path) -> None:
         try:
             model = onnx.load(str(path))
         except Exception as error:
-            raise FileFormatError(path, f"no ONNX model: {one_line(str(error))[:200]}") from error
+            raise FileFormatError(path, f"no ONNX model: {said(error, 200)}") from error
         self.path = path
         self._lent = dict(_taken_out(model))
         self._model, graph = model, model.graph
@@ -63,7 +69,23 @@ class OnnxGraph:
         self._inputs = [value for value in graph.input if value.name not in stored]
         self.inputs = [value.name for value in self._inputs]
         self.outputs = [value.name for value in graph.output]
-        self.nodes = [(n.output[0], n.op_type, tuple(n.input)) for n in graph.node if n.output and n.output[0]]
+        made = [node for node in graph.node if node.output and node.output[0]]
+        self.nodes = [(node.output[0], _operator(node), tuple(node.input)) for node in made]
+        nameless = next((node for node in graph.node if node.op_type == "Split" and "" in node.output), None)
+        if nameless:
+            raise FileFormatError(
+                path, f"Split {nameless.name!r}: one of its outputs has no name; ONNX wants all of them"
+            )
+        names = {*stored, *self.inputs, *(name for node in _all_nodes(graph) for name in node.output)}
+        self._mark = "piece"
+        while any(name.startswith(self._mark) for name in names):
+            self._mark += "_"
+
+    def by_chance(self, output: str) -> str | None:
+        """The operator that draws numbers by chance on the way to an output; None where there is none."""
+        nodes, _ = self._between(Piece(reads={}, target=output, rows=1))
+        inner = (one for node in nodes for graph in _bodies(node) for one in _all_nodes(graph))
+        return next((node.op_type for node in (*nodes, *inner) if _operator(node) in _BY_CHANCE), None)
 
     def normalisation(self, index: int) -> dict[str, Any] | None:
         """The numbers of an LRN node, as our `LRN` calls them; None for any other node, or past the last."""
@@ -78,13 +100,21 @@ class OnnxGraph:
             "k": float(said.get("bias", 1.0)),
         }
 
-    def run(self, batches: Sequence[Mapping[str, Array]], rows: int) -> dict[str, Array]:
+    def run(self, batches: Sequence[Mapping[str, Array]], rows: int, *, lean: bool = False) -> dict[str, Array]:
         """The graph's own outputs, the results of several batches as one of `rows` samples.
+
+        One that NumPy has no numbers for (a sequence, text, bfloat16) is an empty array of objects.
+
+        Args:
+            batches: as `feed` makes them.
+            rows: the samples.
+            lean: without ONNX Runtime's copies of weights for graphs that run often.
 
         Raises:
             ZooError: ONNX Runtime refuses it.
         """
-        return _joined(self._run(self._model, batches), batches, rows)
+        found = _joined(self._run(self._model, batches, lean=lean), batches, rows)
+        return {name: found.get(name, np.empty(0, object)) for name in self.outputs}
 
     def every_result(
         self, batches: Sequence[Mapping[str, Array]], rows: int, count: int | None = None
@@ -95,13 +125,15 @@ class OnnxGraph:
         model.graph.input.extend(self._inputs)
         made = [node.output[0] for node in model.graph.node if node.output and node.output[0]]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
-        return _joined(self._run(model, batches), batches, rows)
+        return _joined(self._run(model, batches, lean=True), batches, rows)
 
     def apart(self, pieces: Sequence[Piece], fed: Mapping[str, Array]) -> list[Array]:
         """What the targets of pieces are, each computed from what it is fed alone.
 
         Args:
             pieces: their batches may differ in size.
+            fed: the graph's inputs, for a piece that reads one of them: its size may matter, its numbers must not. So
+                they are loud.
             fed: a batch of the graph's own inputs, for what a piece reads of them besides (a batch size, say).
 
         Raises:
@@ -111,11 +143,11 @@ class OnnxGraph:
         rows = max(piece.rows for piece in pieces)
         rows += -rows % (self.batch or rows)
         for i, piece in enumerate(pieces):
-            inputs |= self._put(model, piece, fed, f"{i}/", rows)
+            inputs |= self._put(model, piece, fed, f"{self._mark}{i}/", rows)
         model.graph.input.extend(onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in inputs)
         count = rows // (self.batch or rows)
         split = {name: np.split(np.ascontiguousarray(array), count) for name, array in inputs.items()}
-        runs = self._run(model, [{name: parts[i] for name, parts in split.items()} for i in range(count)])
+        runs = self._run(model, [{name: parts[i] for name, parts in split.items()} for i in range(count)], lean=True)
         found = zip(*(run.values() for run in runs), strict=True)
         results = [np.concatenate(parts) if parts[0].ndim else parts[0] for parts in found]
         return [
@@ -127,7 +159,7 @@ class OnnxGraph:
         """Add a piece to a model, all its names prefixed; returns its inputs, repeated to make so many samples."""
         nodes, sources = self._between(piece)
         used = {name for node in nodes for name in _reads(node)}
-        read = {name: np.resize(fed[name], (piece.rows, *fed[name].shape[1:])) for name in sources}
+        read = {name: np.resize(fed[name], (piece.rows, *fed[name].shape[1:])) * _LOUD for name in sources}
         read |= {name: array for name, array in piece.reads.items() if name in used}
         made = (name for node in nodes for name in node.output if name)
         names = {name: f"{prefix}{name}" for name in (*made, *read)}
@@ -156,7 +188,7 @@ class OnnxGraph:
         del model.graph.node[:], model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
         return model
 
-    def _run(self, model: Any, batches: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    def _run(self, model: Any, batches: Sequence[Mapping[str, Array]], *, lean: bool) -> list[dict[str, Array]]:
         read = {name for node in _all_nodes(model.graph) for name in node.input}
         read |= {value.name for value in model.graph.output}
         kept = [tensor for tensor in self._model.graph.initializer if tensor.name in read]
@@ -166,7 +198,7 @@ class OnnxGraph:
         del runnable.graph.initializer[:]
         runnable.graph.initializer.extend(kept)
         lent = {tensor.name: self._lent[tensor.name] for tensor in kept if tensor.name in self._lent}
-        return runtime.run_batches(runnable.SerializeToString(), batches, lent)
+        return runtime.run_batches(runnable.SerializeToString(), batches, lent, lean=lean)
 
     def feed(self, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
         """Canonical batches as the file wants them: its names (see `input_names`), its layout, its batch size.
@@ -190,14 +222,17 @@ class OnnxGraph:
             ZooError: another number of inputs.
         """
         if len(ours) != len(self.inputs):
-            raise ZooError(f"{self.path} reads {len(self.inputs)} inputs, the network {len(ours)}")
+            raise ZooError(
+                f"{self.path} reads {len(self.inputs)} inputs ({', '.join(self.inputs)}), "
+                f"the network {len(ours)} ({', '.join(ours)})"
+            )
         return {name: name for name in ours} if {*ours} == {*self.inputs} else dict(zip(ours, self.inputs, strict=True))
 
-    @property
-    def channels_last(self) -> bool:
-        """Whether an image input is declared N, H, W, C: its last axis is a number of channels, its second is not."""
-        images = [dims for value in self._inputs if len(dims := _dims(value)) == 4]
-        return any(dims[3] in (1, 3) and dims[1] not in (1, 3) for dims in images)
+    def channels_last(self, ours: Mapping[str, Shape]) -> bool:
+        """Whether an input is declared N, H, W, C; `ours` are our inputs, C, H, W each."""
+        declared = {value.name: _dims(value) for value in self._inputs}
+        pairs = [(declared[own], (0, *ours[name])) for name, own in self.input_names(list(ours)).items()]
+        return any(not _fits(dims, shape) and _fits_last(dims, shape) for dims, shape in pairs)
 
     @property
     def batch(self) -> int:
@@ -205,17 +240,28 @@ class OnnxGraph:
         return max((dims[0] for value in self._inputs if (dims := _dims(value))), default=0)
 
     def _laid_out(self, name: str, dims: Sequence[int], array: Array) -> Array:
-        def fits(shape: Sequence[int]) -> bool:
-            return len(dims) in (0, len(shape)) and all(
-                not want or want == have for want, have in zip(dims[1:], shape[1:], strict=False)
-            )
-
-        if fits(array.shape):
+        if _fits(dims, array.shape):
             return array
-        if array.ndim == 4 and fits([array.shape[i] for i in (0, 2, 3, 1)]):
+        if _fits_last(dims, array.shape):
             return array.transpose(0, 2, 3, 1)
         wanted = " x ".join(str(size) if size else "?" for size in dims)
         raise ZooError(f"{self.path}: input {name!r} is {wanted}, the network's is {' x '.join(map(str, array.shape))}")
+
+
+def _operator(node: Any) -> str:
+    """What a node does; an operator of another domain than ONNX's own is another one, whatever it is called."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+def _fits(dims: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether declared sizes (0: any) are these; the batch's does not count."""
+    free = zip(dims[1:], shape[1:], strict=False)
+    return len(dims) in (0, len(shape)) and all(not want or want == have for want, have in free)
+
+
+def _fits_last(dims: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether they are those of N, C, H, W as N, H, W, C."""
+    return len(shape) == 4 and _fits(dims, [shape[i] for i in (0, 2, 3, 1)])
 
 
 def _dims(value: Any) -> list[int]:

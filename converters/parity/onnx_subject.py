@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,9 +13,13 @@ from converters.parity.onnx_graph import OnnxGraph, Piece
 from converters.parity.segments import Segment
 from converters.parity.subjects import Declared, Ran
 from converters.weights import Array
+from zoo.batches import keeps_items
 from zoo.errors import ZooError
-from zoo.layers import LRN, Conv, Dense, Dropout, ModelSpec, Shape, Softmax
+from zoo.layers import LRN, BatchNorm, Conv, Dense, Dropout, ModelSpec, Shape, Softmax
 from zoo.shapes import activation_shapes
+
+# What is wrong with an output that NumPy has no numbers for.
+_NO_NUMBERS = "is no tensor of numbers that can be compared (a sequence, an optional one, text, bfloat16)"
 
 
 @dataclass(kw_only=True)
@@ -32,6 +36,7 @@ class GraphSubject:
     ours: ModelSpec
     asked_for: frozenset[str] = frozenset()
     _matched: Matched | None = None
+    _defects: dict[str, str] = field(default_factory=dict[str, str])
 
     def __call__(self, inputs: Mapping[str, Array], right: Mapping[str, Array]) -> Ran:
         """Run a batch.
@@ -47,17 +52,25 @@ class GraphSubject:
         stopped: int | None = None
         try:
             # The file as it is decides about its outputs; the copy that shows every node's result, about the rest.
-            outputs = self.graph.run(batches, rows)
+            # An export made to see inside is nothing that anybody deploys.
+            outputs = self.graph.run(batches, rows, lean=bool(self.asked_for))
             values = self.graph.every_result(batches, rows)
             if random := [name for name, value in outputs.items() if not _same(value, values.get(name, value))]:
                 notes.append(f"two runs give {', '.join(random)} otherwise: something in it is drawn by chance")
                 outputs = {name: values.get(name, value) for name, value in outputs.items()}  # one run is explained
-            values = {**values, **outputs}
+            elif self._matched is None:
+                drawn = {name: operator for name in outputs if (operator := self.graph.by_chance(name))}
+                self._defects = self._by_size(inputs, rows, outputs, notes)
+                self._defects |= {name: f"depends on chance: {operator}" for name, operator in drawn.items()}
+            # Of one run, as far as it goes: copies are told by their bits.
+            values = {name: value for name, value in outputs.items() if value.dtype != object} | values
         except ZooError as trouble:
             outputs, (values, stopped) = dict[str, Array](), self._as_far_as_it_goes(batches, rows)
             if not values:
                 raise
             notes.append(f"it cannot be run to its end ({trouble}); compared as far as it goes")
+            if rows > 1 and not self.graph.batch and isinstance(self._of_size(1, inputs), dict):
+                notes.append("it runs at a batch of 1 alone, though it declares any")
         if self._matched is None:
             nodes = [
                 NodeResult(name=name, operator=operator, reads=reads, value=values.get(name))
@@ -67,7 +80,7 @@ class GraphSubject:
         else:
             held = {layer: values[tensor] for layer, tensor in self._matched.tensors.items() if tensor in values}
             self._matched = replace(self._matched, activations=held)
-        ran = self._ran(self._matched, values, outputs, batches[0], notes)
+        ran = self._ran(self._matched, values, outputs, batches[0], right, notes)
         return replace(ran, theirs=self._seen(self._matched, values, stopped))
 
     def _seen(self, matched: Matched, values: Mapping[str, Array], stopped: int | None) -> dict[str, Own]:
@@ -104,6 +117,7 @@ class GraphSubject:
         values: Mapping[str, Array],
         outputs: Mapping[str, Array],
         fed: Mapping[str, Array],
+        right: Mapping[str, Array],
         notes: list[str],
     ) -> Ran:
         lost = {layer.name: layer for layer in self.ours.layers if layer.name not in matched.tensors}
@@ -118,7 +132,7 @@ class GraphSubject:
         # a network that stops at its logits has an answer is settled where the answer is.
         closing = {name for name in self.ours.outputs if isinstance(lost.get(name), Softmax)}
         excused = {*lost} if matched.strange and outputs else matched.hidden | idle | (closing if outputs else set())
-        tensors = _tensors(matched, declared)
+        tensors = dict(matched.tensors) | _stood_for(self.ours, matched, declared, right)
         own = self.graph.input_names([source.name for source in self.ours.inputs])
         known = {**values, **fed}
         cut = _Cut(
@@ -147,25 +161,70 @@ class GraphSubject:
                 name=name,
                 value=outputs[name],
                 layer=name if name in named else None,
-                channels_last=self.graph.channels_last,
+                channels_last=self.graph.channels_last({source.name: source.shape for source in self.ours.inputs}),
+                defect=_NO_NUMBERS if outputs[name].dtype == object else self._defects.get(name),
             )
             for name in self.graph.outputs
             if name in outputs and name not in self.asked_for
         )
+
+    def _of_size(self, size: int, inputs: Mapping[str, Array]) -> dict[str, Array] | str:
+        """Its outputs for a batch of so many samples; or why there are none."""
+        resized = {name: np.resize(array, (size, *array.shape[1:])) for name, array in inputs.items()}
+        try:
+            return self.graph.run(self.graph.feed(resized), size, lean=bool(self.asked_for))
+        except ZooError as trouble:
+            return str(trouble)
+
+    def _by_size(
+        self, inputs: Mapping[str, Array], rows: int, outputs: Mapping[str, Array], notes: list[str]
+    ) -> dict[str, str]:
+        """Output -> what is wrong with it for batches of another size, where the file takes any."""
+        if self.graph.batch or any(isinstance(layer, BatchNorm) and layer.batch_stats for layer in self.ours.layers):
+            return {}
+        if not keeps_items(self.ours, activation_shapes(self.ours)):
+            return {}  # what it finds in one image stands with what it finds in the others
+        for size in (1, rows + 1):
+            found, count = self._of_size(size, inputs), min(size, rows)
+            if isinstance(found, str):
+                notes.append(f"a batch of {size}: {found}")
+                return dict.fromkeys(outputs, f"cannot be run for a batch of {size}, though it declares any")
+            wrong = [name for name in outputs if not _same(_rows(outputs[name], count), _rows(found[name], count))]
+            if wrong:
+                return dict.fromkeys(wrong, f"is another one in a batch of {size}, though it declares any")
+        return {}
 
 
 def _same(a: Array, b: Array) -> bool:
     """Whether two runs of one graph agree, but for the order in which threads add up."""
     if a.dtype.kind not in "fc":
         return bool(np.array_equal(a, b))
-    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-3, atol=1e-3 * float(np.abs(a).max(initial=0.0))))
+    peak = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-3, atol=1e-3 * peak, equal_nan=True))
 
 
-def _tensors(matched: Matched, declared: Sequence[Declared]) -> dict[str, str]:
-    """Layer -> tensor; an output is what is declared as it, whatever else it may be found in."""
-    return dict(matched.tensors) | {
-        item.layer: item.name for item in declared if item.layer and item.layer in matched.tensors
-    }
+def _rows(value: Array, count: int) -> Array:
+    return value[:count] if value.ndim else value
+
+
+def _stood_for(
+    ours: ModelSpec, matched: Matched, declared: Sequence[Declared], right: Mapping[str, Array]
+) -> dict[str, str]:
+    """Layer -> the output that is declared as it: a layer is what is declared, whatever else it may be found in.
+
+    An output under a name of its own is the output of ours, or the logits of one, whose numbers it holds.
+    """
+    found = {item.layer: item.name for item in declared if item.layer and item.layer in matched.tensors}
+    wiring, answers = ours.wiring(), list[str]()
+    for name in ours.outputs:
+        answers += [name, *([wiring[name][0]] if isinstance(ours.layer(name), Softmax) else [])]
+    for item in (item for item in declared if item.layer is None and item.value.dtype.kind == "f"):
+        free = [name for name in answers if name not in found and name in right and name in matched.tensors]
+        views = {name: canonical_view(item.value, right[name].shape) for name in free}
+        held = (name for name, view in views.items() if view is not None and _same(view, right[name]))
+        if name := next(held, None):
+            found[name] = item.name
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

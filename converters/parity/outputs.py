@@ -81,6 +81,8 @@ class _Gate:
     def view(self, item: Declared, name: str) -> tuple[Array, str | None]:
         """A declared array in canonical layout, and why it cannot be compared with a layer, if it cannot."""
         value = item.value
+        if item.defect:
+            return value, item.defect
         if value.dtype != np.float32 and (self.typed or value.dtype.kind != "f"):
             return value, f"is {value.dtype}, expected float32"
         if item.channels_last and value.ndim == 4:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any, cast
 from zlib import crc32
 
 import numpy as np
@@ -13,12 +12,15 @@ import numpy as np
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec, Shape, Sigmoid, TanH, Unary
-from zoo.registry import load
+from zoo.registry import optional
 from zoo.shapes import parameter_shapes
 
 # Standard deviations of the two probes. With small activations every LRN looks like the identity, so one is as large as
 # real pictures less their mean; with large ones a lost bias hides, so the other is not.
 PROBE_DEVIATIONS = (60.0, 1.0)
+
+# Of both, where many are fed.
+_ROUNDS = 8
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff"}
 
@@ -75,6 +77,25 @@ def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tupl
     return inputs, tuple(f"probe N(0, {deviation:g}^2)" for deviation in deviations)
 
 
+def many_probes(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Sixteen samples, half of them noise and half nearly flat colours; as `probe_inputs` gives them.
+
+    For a subject whose layers cannot be asked one by one: fewer units are silent on all of these than on two probes.
+    """
+    deviations = np.tile(np.asarray(probe_deviations(spec), np.float32), _ROUNDS)
+    is_flat = np.arange(len(deviations)) >= len(deviations) // 2
+    inputs = dict[str, Array]()
+    for source in spec.inputs:
+        generator, rest = np.random.default_rng((seed, crc32(source.name.encode()), 2)), len(source.shape) - 1
+        drawn = generator.standard_normal((len(deviations), *source.shape), np.float32)
+        colours = generator.standard_normal((len(deviations), source.shape[0], *[1] * rest), np.float32)
+        drawn[is_flat] = 2 * colours[is_flat] + np.float32(0.2) * drawn[is_flat]
+        inputs[source.name] = drawn * deviations.reshape(-1, *[1] * len(source.shape))
+    means = np.where(is_flat, "a colour", "0")
+    told = (f"probe N({mean}, {deviation:g}^2)" for mean, deviation in zip(means, deviations, strict=True))
+    return inputs, tuple(told)
+
+
 def images_in(folder: Path) -> list[Path]:
     """The pictures of a folder and of those within it, in the order of their names.
 
@@ -91,9 +112,9 @@ def images_in(folder: Path) -> list[Path]:
 
 def image_inputs(spec: ModelSpec, images: Sequence[Path]) -> dict[str, Array]:
     """Pictures, prepared as the network's preprocessing says: a batch for its only input, N x C x H x W, float32."""
-    # Pillow is needed for pictures only.
-    preprocess = cast(Any, load("zoo", "preprocess", "module"))
-    batch = np.stack([cast(Array, preprocess.canonical_input(path, spec)) for path in images])
+    with optional():  # Pillow is needed for pictures only
+        from zoo.preprocess import canonical_input
+    batch = np.stack([canonical_input(path, spec) for path in images])
     return {spec.inputs[0].name: batch}
 
 

@@ -6,6 +6,7 @@ import gc
 import hashlib
 import logging
 import platform
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,12 +43,15 @@ from converters.verdicts import (
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo.errors import ZooError
-from zoo.layers import LRN
+from zoo.layers import LRN, DetectionOutput, Layer, Softmax
 from zoo.shapes import activation_shapes
 
 _LOG = logging.getLogger(__name__)
 
 Activations: TypeAlias = Mapping[str, Array]
+
+# An escape sequence of terminals (ECMA-48).
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 # A layer of whose inputs and parameters a smaller share took part is said.
 _ENOUGH = 0.99
@@ -61,6 +65,12 @@ _PACKAGES = (
 
 def silent(_: str) -> None:
     """Progress for nobody."""
+
+
+def checked_budget(budget: float) -> None:
+    """Raises `ZooError` where it is no largest error that could pass."""
+    if not 0 < budget < float("inf"):
+        raise ZooError(f"the budget must be a positive number, got {budget}")
 
 
 class Proof:
@@ -83,8 +93,7 @@ class Proof:
         budget: float = DEFAULT_BUDGET,
         progress: Progress = silent,
     ) -> None:
-        if not 0 < budget < float("inf"):
-            raise ZooError(f"the budget must be a positive number, got {budget}")
+        checked_budget(budget)
         self.weights, self.spec = weights, weights.spec
         self.seed, self.budget, self.progress = seed, budget, progress
         self._started = time.perf_counter()
@@ -111,6 +120,7 @@ class Proof:
         }
         self._benches = dict[Segment, Bench | None]()
 
+    @np.errstate(all="ignore")  # what is not finite is judged and told, not warned of
     def judge(self, subject: Subject) -> SubjectVerdict:
         """Run a subject, and compare all of it."""
         self.progress(subject.name)
@@ -156,7 +166,7 @@ class Proof:
 
     def _bench(self, piece: Segment) -> Bench | None:
         if piece not in self._benches:
-            peak = max(float(np.abs(self.known[name]).max(initial=0.0)) for name in piece.reads)
+            peak = max((float(np.abs(self.known[name]).max(initial=0.0)) for name in piece.reads), default=0.0)
             self._benches[piece] = bench(
                 self.weights.tensors, piece, self._shapes, self._ranges, peak if np.isfinite(peak) else 0.0, self.seed
             )
@@ -186,7 +196,7 @@ class Proof:
             outputs=gated.verdicts,
             layers=layers,
             top1=top1(self.spec, ran.activations, self.reference),
-            notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *(_unexercised(layers) if passed else ())),
+            notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *(unexercised(layers) if passed else ())),
         )
         if passed:
             return verdict
@@ -205,7 +215,13 @@ class Proof:
             if moved.intersection(wiring[layer.name]):
                 right[layer.name] = oracle.apply(layer, reads, parameters_of(self.weights.tensors, layer.name))
                 moved.add(layer.name)
-            fed, observed = shown.get(wiring[layer.name][0]), activations.get(layer.name)
+            if self._decides(layer) and all(name in shown for name in wiring[layer.name]):
+                # It magnifies honest noise: held to what it makes of the subject's own numbers.
+                own = [np.asarray(shown[name], np.float64) for name in wiring[layer.name]]
+                right[layer.name] = oracle.apply(layer, own, {})
+                moved.add(layer.name)
+                continue
+            fed, observed = shown.get(next(iter(wiring[layer.name]), "")), activations.get(layer.name)
             if not isinstance(layer, LRN) or fed is None or observed is None:
                 continue
             told = running_sum(layer, fed, observed, budget=self.budget)
@@ -215,15 +231,16 @@ class Proof:
                 notes.append(told.message)
         return right, tuple(notes)
 
+    def _decides(self, layer: Layer) -> bool:
+        """Whether an answer turns on the last bits of what is read; a softmax that is an output is judged as one."""
+        inner = isinstance(layer, Softmax) and layer.name not in self.spec.outputs
+        return inner or isinstance(layer, DetectionOutput)
+
     def _by_itself(self, layer: LayerVerdict, ran: Ran, lone: _Alone) -> LayerVerdict:
         """A layer's verdict with what it does on inputs of its own."""
         if layer.name in ran.same:
             return replace(layer, local=0.0, exercised=1.0)
-        share = max(
-            self._exercised[layer.name],
-            *(made.exercised.get(layer.name, 0.0) for _, made, _ in lone.judged.values()),
-            0.0,
-        )
+        share = max(self._exercised[layer.name], lone.asked(layer.name))
         if layer.name not in lone.judged:
             return replace(layer, exercised=share)
         piece, made, y = lone.judged[layer.name]
@@ -240,8 +257,8 @@ class Proof:
         judged, notes = list[LayerVerdict](), list[str]()
         for layer in layers:
             told, worst = weights_differ(self.weights.tensors, ran.theirs, layer.name)
-            # A graph may spell a layer otherwise and still be it; that it was asked alone settles it.
-            settled = ran.graph and (layer.name in lone.judged or layer.error is None)
+            # A graph may spell a layer otherwise and still be it; that all of it was asked alone settles it.
+            settled = ran.graph and lone.asked(layer.name) >= _ENOUGH
             if told and worst > self.budget and layer.ok and not settled:
                 layer = replace(layer, ok=False, reason=told)
             elif told and layer.ok:
@@ -315,6 +332,10 @@ class _Alone:
     judged: dict[str, tuple[Segment, Bench, Array]] = field(default_factory=dict[str, "tuple[Segment, Bench, Array]"])
     notes: tuple[str, ...] = ()
 
+    def asked(self, layer: str) -> float:
+        """The share of a layer's inputs and parameters that took part by itself, or hidden in a segment."""
+        return max((made.exercised.get(layer, 0.0) for _, made, _ in self.judged.values()), default=0.0)
+
 
 def weights_differ(right: Mapping[str, Array], theirs: Mapping[str, Own], layer: str) -> tuple[str, float]:
     """What to say of a layer's parameters that are not the same, and by how much of their row's peak they differ."""
@@ -343,14 +364,15 @@ def _differs_alone(layer: LayerVerdict, budget: float) -> bool:
     return layer.local is None or layer.local > budget
 
 
-def _unexercised(layers: Collection[LayerVerdict]) -> tuple[str, ...]:
+def unexercised(layers: Collection[LayerVerdict]) -> tuple[str, ...]:
     """A warning of layers that were hardly asked."""
     few = [f"{layer.name} {layer.exercised:.0%}" for layer in layers if (layer.exercised or 1.0) < _ENOUGH]
     return (f"exercised in part only: {', '.join(few)} of inputs and parameters",) if few else ()
 
 
 def _told(trouble: Exception) -> str:
-    return f"{type(trouble).__name__}: {' '.join(str(trouble).split())[:300]}"
+    """In one line, without the codes that colour a terminal."""
+    return f"{type(trouble).__name__}: {' '.join(_COLOURS.sub('', str(trouble)).split())[:300]}"
 
 
 def _unavailable(name: str, reason: str, started: float) -> SubjectVerdict:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from converters.faults.types import parameters_of
 from converters.weights import Array
 from zoo.layers import Input, Layer, ModelSpec, Names, Shape
@@ -73,7 +75,11 @@ def apart(
     weights: Mapping[str, Array],
     fed: Sequence[tuple[Segment, Mapping[str, Array]]],
 ) -> Apart:
-    """Put segments side by side; layers that several segments hold are there several times."""
+    """Put segments side by side; layers that several segments hold are there several times.
+
+    All batches are repeated to the size of the largest: it is one network, and its inputs have one batch size.
+    """
+    rows = max((len(batch) for _, batches in fed for batch in batches.values()), default=0)
     inputs, layers, tensors = dict[str, Array](), list[Layer](), dict[str, Array]()
     free, targets = Names(()), dict[str, str]()
     for segment, batches in fed:
@@ -83,7 +89,7 @@ def apart(
             tensors |= {f"{own}.{role}": tensor for role, tensor in parameters_of(weights, layer.name).items()}
         for name, batch in batches.items():
             names[name] = free.fresh(f"{segment.target}_reads_{name}")
-            inputs[names[name]] = batch
+            inputs[names[name]] = np.resize(batch, (rows, *batch.shape[1:]))
         layers += [
             replace(layer, name=names[layer.name], inputs=tuple(names[name] for name in layer.inputs))
             for layer in segment.layers

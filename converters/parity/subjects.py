@@ -25,12 +25,14 @@ class Declared:
         value: as it gives it: its type, its layout.
         layer: the layer of the reference's network that the name says it is; None where the name says nothing.
         channels_last: images are N, H, W, C in this subject, its inputs included.
+        defect: why it is wrong whatever `value` is; None where nothing speaks against it.
     """
 
     name: str
     value: Array
     layer: str | None = None
     channels_last: bool = False
+    defect: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def vacuity(weights: Weights, inputs: Mapping[str, Array], reference: Mapping[st
     if all(name in dull for name in spec.outputs):
         unproved.append(f"the answer, {', '.join(spec.outputs)}, {dull[spec.outputs[0]]}")
     wiring = spec.wiring()
-    reads = {layer.name: known[wiring[layer.name][0]] for layer in spec.layers}
+    reads = {layer.name: known[wiring[layer.name][0]] for layer in spec.layers if wiring[layer.name]}
     dead = [layer.name for layer in spec.layers if isinstance(layer, ReLU) and not (reads[layer.name] > 0).any()]
     limits += [f"{name} has no live unit on any probe" for name in dead]
     if dead and len(dead) == sum(isinstance(layer, ReLU) for layer in spec.layers):
@@ -59,6 +59,7 @@ def vacuity(weights: Weights, inputs: Mapping[str, Array], reference: Mapping[st
         unproved.append(f"the answer, {', '.join(spec.outputs)}, is a saturated softmax on every probe")
     limits += _idle_norms(weights, reads, reference, budget)
     limits += _odd_statistics(weights)
+    limits += _past_float32(weights, reference)
     return Vacuity(limits=tuple(limits), unproved=tuple(unproved))
 
 
@@ -97,3 +98,17 @@ def _odd_statistics(weights: Weights) -> Iterator[str]:
         found = parameters_of(weights.tensors, layer.name)
         if "variance" in found and not found["variance"].any():
             yield f"{layer.name}: every variance is 0, so that its eps alone counts (is its factor 0 in the file?)"
+
+
+def _past_float32(weights: Weights, reference: Mapping[str, Array]) -> Iterator[str]:
+    """What no float32 arithmetic gives, whoever runs it."""
+    float32 = np.finfo(np.float32)
+    for layer in weights.spec.layers:
+        for role, tensor in parameters_of(weights.tensors, layer.name).items():
+            if tensor.ndim > 1 and 0 < np.abs(tensor).max(initial=0.0) < float32.tiny:
+                yield (
+                    f"{layer.name}.{role} holds nothing above {float32.tiny:.1e}: such numbers are denormal, and "
+                    "frameworks take them for 0"
+                )
+        if np.abs(reference[layer.name]).max(initial=0.0) > float32.max:
+            yield f"{layer.name} is past float32's {float32.max:.1e} on the probes: in float32 it can only be Inf"

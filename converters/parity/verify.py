@@ -50,8 +50,10 @@ def subject(name: str, weights: Weights) -> Subject:
 
 @contextmanager
 def _native(framework: str, weights: Weights) -> Generator[Feed, None, None]:
-    adapter = registry.framework(framework)
-    alone = layers_alone(adapter.forward, weights.spec, weights.tensors)
+    adapter, spec = registry.framework(framework), weights.spec
+    alone = layers_alone(
+        adapter.forward, spec, weights.tensors, spec, {layer.name: layer.name for layer in spec.layers}
+    )
     yield lambda inputs, _: Ran(activations=adapter.forward(weights.spec, weights.tensors, inputs), alone=alone)
 
 
@@ -77,7 +79,7 @@ def _as_described(framework: str, weights: Weights, description: Path, model: Pa
 
 @contextmanager
 def _exported(framework: str, weights: Weights) -> Generator[Feed, None, None]:
-    exporter = cast(Exporter, registry.load("converters.exporters", framework, "exporter"))
+    exporter = cast(Exporter, registry.load_module("converters.exporters", framework, "exporter"))
     with TemporaryDirectory(prefix="zoo-verify-") as folder:
         path = Path(folder) / "model.onnx"
         exporter.export_onnx(weights, path, every_activation=True)

@@ -65,7 +65,10 @@ def text(report: Report, *, colour: bool = False) -> str:
         lines += _why(subject, paint)
     lines += [f"  not shown by this proof: {limit}" for limit in report.limits]
     low, high = report.noise
-    lines += ["", f"error = max|y - ref| / max|ref|, the worst of {', '.join(report.samples) or 'the samples'}"]
+    lines += [
+        "",
+        f"error = max|y - ref| / max|ref|, the worst of {', '.join(dict.fromkeys(report.samples)) or 'the samples'}",
+    ]
     lines += [f"budget {report.budget:g}; noise of a right model {low:g} to {high:g}; {report.seconds:.1f} s"]
     return "\n".join(lines) + "\n"
 

@@ -13,77 +13,22 @@ Conventions, for every kind:
 * The *meaning* of each kind is its float64 function in ``zoo.reference``; the docstrings state it.
 """
 
-from zoo.layers.base import Pair, Rounding, Shape
-from zoo.layers.network import Input, Layer, ModelSpec, Names, Preprocessing, Tie, stored_size
-from zoo.layers.normalising import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
-from zoo.layers.pointwise import (
-    FUNCTIONS,
-    Axpy,
-    Bias,
-    Dropout,
-    Eltwise,
-    Function,
-    Pointwise,
-    Power,
-    PReLU,
-    ReLU,
-    Scale,
-    Sigmoid,
-    TanH,
-    Unary,
-)
-from zoo.layers.pooling import LOWEST, ArgMax, Interp, Pool, Pooling, Reduction
-from zoo.layers.shaping import Concat, Crop, Flatten, Permute, Reshape, Shaping, Shuffle, Slice, Tile
-from zoo.layers.weighted import Conv, Deconv, Dense, Weighted
+from zoo.layers import base, detecting, network, normalising, pointwise, pooling, shaping, weighted
+from zoo.layers.base import *
+from zoo.layers.detecting import *
+from zoo.layers.network import *
+from zoo.layers.normalising import *
+from zoo.layers.pointwise import *
+from zoo.layers.pooling import *
+from zoo.layers.shaping import *
+from zoo.layers.weighted import *
 
-__all__ = [
-    "FUNCTIONS",
-    "LOWEST",
-    "LRN",
-    "MVN",
-    "ArgMax",
-    "Axpy",
-    "BatchNorm",
-    "Bias",
-    "Concat",
-    "Conv",
-    "Crop",
-    "Deconv",
-    "Dense",
-    "Dropout",
-    "Eltwise",
-    "Flatten",
-    "Function",
-    "Input",
-    "Interp",
-    "Layer",
-    "ModelSpec",
-    "Names",
-    "Normalising",
-    "Normalize",
-    "PReLU",
-    "Pair",
-    "Permute",
-    "Pointwise",
-    "Pool",
-    "Pooling",
-    "Power",
-    "Preprocessing",
-    "ReLU",
-    "Reduction",
-    "Reshape",
-    "Rounding",
-    "Scale",
-    "Shape",
-    "Shaping",
-    "Shuffle",
-    "Sigmoid",
-    "Slice",
-    "Softmax",
-    "TanH",
-    "Tie",
-    "Tile",
-    "Unary",
-    "Weighted",
-    "stored_size",
-]
+__all__: list[str] = []
+__all__ += base.__all__
+__all__ += detecting.__all__
+__all__ += network.__all__
+__all__ += normalising.__all__
+__all__ += pointwise.__all__
+__all__ += pooling.__all__
+__all__ += shaping.__all__
+__all__ += weighted.__all__

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+__all__ = ["Pair", "Rounding", "Shape"]
+
 Shape: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
 Rounding: TypeAlias = Literal["floor", "ceil"]

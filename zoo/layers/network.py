@@ -9,14 +9,17 @@ from typing import Any, Literal, TypeAlias
 
 from zoo.errors import UnknownNameError
 from zoo.layers.base import Shape
+from zoo.layers.detecting import Detecting
 from zoo.layers.normalising import Normalising
 from zoo.layers.pointwise import Pointwise
 from zoo.layers.pooling import Pooling
-from zoo.layers.shaping import Shaping
+from zoo.layers.shaping import Constant, Shaping
 from zoo.layers.weighted import Conv, Dense, Weighted
 
+__all__ = ["Input", "Layer", "ModelSpec", "Names", "Preprocessing", "Tie", "chained", "stored_size"]
+
 # The closed union: every consumer goes through the families, and a new kind is a type error in each of them.
-Layer: TypeAlias = Weighted | Pooling | Normalising | Pointwise | Shaping
+Layer: TypeAlias = Weighted | Pooling | Normalising | Pointwise | Shaping | Detecting
 
 
 # ImageNet's pictures were stored with 256 pixels a side, whatever was cropped from them.
@@ -84,10 +87,10 @@ class ModelSpec:
 
     def wiring(self) -> dict[str, tuple[str, ...]]:
         """Layer name -> the activations it reads, chains written out."""
-        previous, wires = self.inputs[0].name, dict[str, tuple[str, ...]]()
+        previous, wires = tuple(source.name for source in self.inputs[:1]), dict[str, tuple[str, ...]]()
         for layer in self.layers:
-            wires[layer.name] = layer.inputs or (previous,)
-            previous = layer.name
+            wires[layer.name] = layer.inputs or (() if isinstance(layer, Constant) else previous)
+            previous = (layer.name,)
         return wires
 
     @property
@@ -144,6 +147,17 @@ class ModelSpec:
     def with_input_size(self, size: int) -> ModelSpec:
         """This network for square images of another size."""
         return replace(self, inputs=tuple(replace(i, shape=(*i.shape[:-2], size, size)) for i in self.inputs))
+
+
+def chained(layers: Iterable[Layer], first: str) -> list[Layer]:
+    """Layers with the inputs left out that are just the layer before; before the first comes the input `first`."""
+    made, previous = list[Layer](), first
+    for layer in layers:
+        made.append(
+            replace(layer, inputs=()) if layer.inputs == (previous,) and not isinstance(layer, Constant) else layer
+        )
+        previous = layer.name
+    return made
 
 
 class Names:

@@ -7,6 +7,8 @@ from typing import Literal, TypeAlias
 
 from zoo.layers.base import Named
 
+__all__ = ["LRN", "MVN", "BatchNorm", "Normalising", "Normalize", "Softmax"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LRN(Named):

@@ -8,6 +8,23 @@ from typing import Final, Literal, TypeAlias
 
 from zoo.layers.base import Named
 
+__all__ = [
+    "FUNCTIONS",
+    "Axpy",
+    "Bias",
+    "Dropout",
+    "Eltwise",
+    "Function",
+    "PReLU",
+    "Pointwise",
+    "Power",
+    "ReLU",
+    "Scale",
+    "Sigmoid",
+    "TanH",
+    "Unary",
+]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReLU(Named):
@@ -96,8 +113,8 @@ class Eltwise(Named):
 class Scale(Named):
     """``x * weight (+ bias)``, broadcast from ``axis`` on over ``num_axes`` axes (-1: all the rest).
 
-    With two inputs the second one, batch axis included, is the multiplier (``axis`` must then be 0) and there is no
-    ``weight``.
+    With two inputs the second one, its first axis included, is the multiplier, laid along the first from ``axis`` on,
+    and there is no ``weight``; the ``bias`` has its shape, less a batch axis.
     """
 
     axis: int = 1

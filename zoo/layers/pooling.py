@@ -7,6 +7,8 @@ from typing import Final, Literal, TypeAlias
 
 from zoo.layers.base import Named, Pair, Rounding
 
+__all__ = ["LOWEST", "ArgMax", "Interp", "Pool", "PoolMask", "Pooling", "Reduction", "Unpool"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pool(Named):
@@ -23,6 +25,32 @@ class Pool(Named):
     pad: Pair = (0, 0)
     rounding: Rounding = "ceil"
     global_pool: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolMask(Named):
+    """Where the maximum of each window of a max `Pool` stands, ``row * W + column``: the first of equals, -1 for none.
+
+    Caffe's second top of a Pooling layer.
+    """
+
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    pad: Pair = (0, 0)
+    rounding: Rounding = "ceil"
+    global_pool: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unpool(Named):
+    """Numbers put where a `PoolMask` points, zeros elsewhere; where several meet, the last one stands.
+
+    Height and width: ``size``, or each times ``scale`` less ``pad_out`` (caffe-segnet, upsample_layer.cpp).
+    """
+
+    scale: Pair = (2, 2)
+    pad_out: Pair = (0, 0)
+    size: Pair | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +91,7 @@ class ArgMax(Named):
     axis: int | None = None
 
 
-Pooling: TypeAlias = Pool | Interp | Reduction | ArgMax
+Pooling: TypeAlias = Pool | PoolMask | Unpool | Interp | Reduction | ArgMax
 
 # What Caffe starts a maximum from, and so what it answers for a window that holds no pixel (pooling_layer.cpp): the
 # lowest float32.

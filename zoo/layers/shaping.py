@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from zoo.layers.base import Named
+from zoo.layers.base import Named, Shape
+
+__all__ = ["Concat", "Constant", "Crop", "Flatten", "Permute", "Reshape", "Shaping", "Shuffle", "Slice", "Tile"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,9 +36,10 @@ class Slice(Named):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reshape(Named):
-    """Axes ``axis`` to ``axis + num_axes`` (-1: the last) become ``dims``, in C, H, W order; the batch is kept.
+    """Axes ``axis`` to ``axis + num_axes`` (-1: the last) become ``dims``, in C, H, W order.
 
-    A dim of 0 copies the axis at its place, one of -1 takes what is left. A negative ``axis`` counts from behind the
+    A dim of 0 copies the axis at its place, one of -1 takes what is left. With axis 0 the first dim may be any: the
+    first axis is then as long as the others leave it. A negative ``axis`` counts from behind the
     last: -1 appends (BVLC caffe, ``reshape_layer.cpp``).
     """
 
@@ -78,4 +81,16 @@ class Shuffle(Named):
     groups: int = 1
 
 
-Shaping: TypeAlias = Flatten | Concat | Slice | Reshape | Permute | Tile | Crop | Shuffle
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Constant(Named):
+    """Numbers that are there: ``value`` everywhere, or, where that is None, the parameter ``weight``.
+
+    It reads nothing, and ``shape`` is all of it, the first axis included; or it reads an activation, only to have as
+    many items as that, each of ``shape``.
+    """
+
+    shape: Shape
+    value: float | None = None
+
+
+Shaping: TypeAlias = Constant | Flatten | Concat | Slice | Reshape | Permute | Tile | Crop | Shuffle

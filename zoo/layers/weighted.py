@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 from zoo.layers.base import Named, Pair, Rounding
 
+__all__ = ["Conv", "Deconv", "Dense", "Embed", "Weighted"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conv(Named):
@@ -52,4 +54,16 @@ class Dense(Named):
     axis: int = 1
 
 
-Weighted: TypeAlias = Conv | Deconv | Dense
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Embed(Named):
+    """``y[..., :] = W[int(x)] (+ b)``: one axis more, of ``out_features``; ``weight`` (rows, O), ``bias`` (O,).
+
+    x is cut towards 0; a row past the table is taken as the nearest that there is.
+    """
+
+    rows: int
+    out_features: int
+    bias: bool = True
+
+
+Weighted: TypeAlias = Conv | Deconv | Dense | Embed

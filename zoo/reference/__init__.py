@@ -13,7 +13,7 @@ import numpy as np
 from zoo import layers
 from zoo.arrays import Array
 from zoo.layers import Layer, ModelSpec
-from zoo.reference import normalising, pointwise, pooling, shaping, weighted
+from zoo.reference import detecting, normalising, pointwise, pooling, shaping, weighted
 from zoo.reference.arrays import Float64
 
 __all__ = ["apply", "forward"]
@@ -47,13 +47,14 @@ def apply(layer: Layer, inputs: Sequence[Float64], parameters: Mapping[str, Arra
         inputs: float64 activations it reads, N x shape each.
         parameters: its own by their `zoo.parameters.Role`, as the kind has them.
     """
-    x = inputs[0]
     if isinstance(layer, layers.Weighted):
-        return weighted.apply(layer, x, parameters)
+        return weighted.apply(layer, inputs[0], parameters)
     if isinstance(layer, layers.Pooling):
-        return pooling.apply(layer, x)
+        return pooling.apply(layer, inputs)
     if isinstance(layer, layers.Normalising):
-        return normalising.apply(layer, x, parameters)
+        return normalising.apply(layer, inputs[0], parameters)
     if isinstance(layer, layers.Pointwise):
         return pointwise.apply(layer, inputs, parameters)
-    return shaping.apply(layer, inputs)
+    if isinstance(layer, layers.Detecting):
+        return detecting.apply(layer, inputs)
+    return shaping.apply(layer, inputs, parameters)

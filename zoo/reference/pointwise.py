@@ -10,6 +10,7 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.layers import Axpy, Bias, Dropout, Eltwise, Pointwise, Power, PReLU, ReLU, Scale, Sigmoid, TanH, Unary
 from zoo.reference.arrays import Float64, along
+from zoo.shapes import power_constant
 
 
 def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, Array]) -> Float64:
@@ -77,11 +78,11 @@ def _unary(layer: Unary, x: Float64) -> Float64:
 
 def _power(layer: Power, x: Float64) -> Float64:
     """As power_layer.cpp: nothing is added where the shift is 0, so that -0 stays -0; a constant reads no input."""
-    if np.float32(layer.scale) * np.float32(layer.power) == 0:
-        base = np.full_like(x, layer.shift)
-    else:
-        scaled = layer.scale * x
-        base = scaled + layer.shift if layer.shift else scaled
+    fixed = power_constant(layer)
+    if fixed is not None:
+        return np.full_like(x, fixed)
+    scaled = layer.scale * x
+    base = scaled + layer.shift if layer.shift else scaled
     # By an array of exponents: for a single 0.5, NumPy takes the square root, which has another answer for -inf.
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.power(base, np.full_like(base, layer.power))

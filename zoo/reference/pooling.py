@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
+from math import prod
 from typing import assert_never
 
 import numpy as np
 
 from zoo.arrays import Array
-from zoo.layers import LOWEST, ArgMax, Interp, Pool, Pooling, Reduction
+from zoo.layers import LOWEST, ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Unpool
 from zoo.reference.arrays import Float64, place
-from zoo.shapes import interp_size, window
+from zoo.shapes import Window, interp_size, unpooled, window
 
 
-def apply(layer: Pooling, x: Float64) -> Float64:
+def apply(layer: Pooling, inputs: Sequence[Float64]) -> Float64:
     """One layer of the family; see `zoo.reference.apply`."""
+    x = inputs[0]
     match layer:
         case Pool():
             return _pool(layer, x)
+        case PoolMask():
+            return _pool_mask(layer, x)
+        case Unpool():
+            return _unpool(layer, *inputs)
         case Interp():
             return _interp(layer, x)
         case Reduction():
@@ -28,19 +35,41 @@ def apply(layer: Pooling, x: Float64) -> Float64:
             assert_never(layer)
 
 
+def _cells(image: Float64, at: Window) -> list[Float64]:
+    """The pixels of every window of a padded image, one place in the window after the other."""
+    (kh, kw), (sh, sw), (oh, ow) = at.kernel, at.stride, at.out
+    return [
+        image[..., i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
+        for i, j in product(range(kh), range(kw))
+    ]
+
+
+def _pool_mask(layer: PoolMask, x: Float64) -> Float64:
+    at = window(layer, x.shape[1:])
+    places = np.arange(float(prod(x.shape[2:]))).reshape(1, 1, *x.shape[2:])
+    best, found = np.full((*x.shape[:2], *at.out), LOWEST), np.full((*x.shape[:2], *at.out), -1.0)
+    cells = _cells(place(x, at.before, at.after, LOWEST), at)
+    for value, where in zip(cells, _cells(place(places, at.before, at.after, -1.0), at), strict=True):
+        better = value > best
+        best, found = np.where(better, value, best), np.where(better, where, found)
+    return found
+
+
+def _unpool(layer: Unpool, x: Float64, places: Float64) -> Float64:
+    height, width = unpooled(layer, x.shape[1:])
+    y = np.zeros((*x.shape[:2], height * width))
+    rows, at = (numbers.reshape(*x.shape[:2], -1) for numbers in (x, places))
+    for i, j in np.ndindex(x.shape[:2]):
+        for value, where in zip(rows[i, j], at[i, j], strict=True):
+            y[i, j, min(max(int(where), 0), height * width - 1)] = value
+    return y.reshape(*x.shape[:2], height, width)
+
+
 def _pool(layer: Pool, x: Float64) -> Float64:
     at = window(layer, x.shape[1:])
-    (kh, kw), (sh, sw), (oh, ow) = at.kernel, at.stride, at.out
-
-    def cells(image: Float64) -> list[Float64]:
-        return [
-            image[..., i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
-            for i, j in product(range(kh), range(kw))
-        ]
-
     if layer.mode == "max":
         # A pixel wins by being greater than the best so far, which NaN never is.
-        return np.fmax(np.fmax.reduce(cells(place(x, at.before, at.after, LOWEST))), LOWEST)
+        return np.fmax(np.fmax.reduce(_cells(place(x, at.before, at.after, LOWEST), at)), LOWEST)
 
     # The divisor counts padding, but not the overhang of a rounded-up size.
     def inside(i: int) -> Array:
@@ -49,7 +78,7 @@ def _pool(layer: Pool, x: Float64) -> Float64:
 
     # A window that begins at the edge holds nothing and averages to NaN, 0 / 0; past it Caffe's count is negative.
     with np.errstate(invalid="ignore"):
-        return np.add.reduce(cells(place(x, at.before, at.after, 0.0))) / np.outer(inside(0), inside(1))
+        return np.add.reduce(_cells(place(x, at.before, at.after, 0.0), at)) / np.outer(inside(0), inside(1))
 
 
 def _interp(layer: Interp, x: Float64) -> Float64:

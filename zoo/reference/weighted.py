@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from zoo.arrays import Array
-from zoo.layers import Conv, Deconv, Dense, Weighted
+from zoo.layers import Conv, Deconv, Dense, Embed, Weighted
 from zoo.reference.arrays import Float64, along, place
 from zoo.shapes import deconv_size, window
 
@@ -23,6 +23,9 @@ def apply(layer: Weighted, x: Float64, parameters: Mapping[str, Array]) -> Float
             return _deconv(layer, x, parameters)
         case Dense():
             return _dense(layer, x, parameters)
+        case Embed():
+            rows = np.asarray(parameters["weight"], np.float64)[np.clip(x.astype(int), 0, layer.rows - 1)]
+            return rows + np.asarray(parameters["bias"], np.float64) if layer.bias else rows
         case _:
             assert_never(layer)
 

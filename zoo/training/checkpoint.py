@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from zoo.errors import FileFormatError, ZooError
+from zoo.errors import FileFormatError, ZooError, said
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.spec_json import METADATA_KEY, dumps
 from zoo.training.optimiser import Progress
 from zoo.wire.atomic import flush
+from zoo.wire.mapped import mapped
+from zoo.wire.safetensors import read_metadata, read_safetensors, write_safetensors
 
 _VELOCITY, _CHECKSUM = "velocity/", "checksum"
 _KEPT = 2
@@ -81,7 +81,7 @@ def save_checkpoint(out: Path, spec: ModelSpec, checkpoint: Checkpoint) -> Path:
     tensors = dict(checkpoint.weights) | {_VELOCITY + name: v for name, v in checkpoint.velocities.items()}
     state = {"progress": asdict(checkpoint.progress), "setting": asdict(checkpoint.setting)}
     metadata = _metadata(spec) | {"training": json.dumps(state)}
-    write_safetensors(path, tensors, metadata | {_CHECKSUM: checksum(tensors, metadata)})
+    write_file(path, tensors, metadata | {_CHECKSUM: checksum(tensors, metadata)})
     for old in checkpoints(out)[:-_KEPT]:
         old.unlink()
     return path
@@ -98,7 +98,7 @@ def save_model(out: Path, spec: ModelSpec, checkpoint: Checkpoint) -> Path:
         key: getattr(setting, key) for key in ("recipe", "seed", "batch_size", "framework", "precision")
     }
     about = _metadata(replace(spec, classes=tuple(setting.data["classes"]))) | {"lineage": json.dumps(lineage)}
-    write_safetensors(path, dict(checkpoint.weights), about)
+    write_file(path, dict(checkpoint.weights), about)
     return path
 
 
@@ -116,8 +116,7 @@ def _about(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file; that of any other is empty."""
     if path.suffix != ".safetensors":
         return {}
-    with safe_open(path, "numpy") as file:  # pyright: ignore[reportUnknownVariableType]
-        return file.metadata() or {}
+    return read_metadata(mapped(path))
 
 
 def checksum(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> str:
@@ -132,24 +131,23 @@ def _metadata(spec: ModelSpec) -> dict[str, str]:
     return {METADATA_KEY: dumps(spec), "model": spec.name}
 
 
-def write_safetensors(path: Path, tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> None:
+def write_file(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
     """Write a file so that its name holds the old content or the new, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as the umask says; save_file makes files that others cannot read
-        save_file(tensors, temporary, metadata)
-        temporary.chmod(mode)
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        types = {name: tensor.dtype for name, tensor in tensors.items()}
+        write_safetensors(temporary, shapes, lambda name: tensors[name], metadata, types)
         flush(temporary)
         temporary.replace(path)
         flush(path.parent)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         older = checkpoints(path.parent.parent if path.parent.name == "checkpoints" else path.parent)
         last = f"the last checkpoint, {older[-1]}, is whole: make room, then --resume" if older else "make room"
-        raise ZooError(f"{path}: cannot be written ({' '.join(str(error).split())}); {last}") from error
+        raise ZooError(f"{path}: cannot be written ({said(error)}); {last}") from error
 
 
 def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
@@ -159,11 +157,9 @@ def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
         FileFormatError: damaged, no checkpoint, or one of another network.
     """
     try:
-        with safe_open(path, "numpy") as file:  # pyright: ignore[reportUnknownVariableType]
-            metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError) as error:
-        raise FileFormatError(path, f"damaged checkpoint ({' '.join(str(error).split())}){_before(path)}") from error
+        tensors, metadata = read_safetensors(np.fromfile(path, np.uint8).data)  # training writes to them
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileFormatError(path, f"damaged checkpoint ({said(error)}){_before(path)}") from error
     if "training" not in metadata:
         raise FileFormatError(path, "holds weights, but no state of training: it is no checkpoint")
     if metadata.pop(_CHECKSUM, "") != checksum(tensors, metadata):

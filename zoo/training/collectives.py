@@ -85,7 +85,7 @@ class _Gather(torch.autograd.Function):
         return back(grads[0], ctx.axis, ctx.group), None, None, None
 
 
-class _Spread(torch.autograd.Function):
+class _Replicate(torch.autograd.Function):
     """A whole used to compute parts: the identity; back: the sum of the devices' shares of the gradient."""
 
     @staticmethod
@@ -98,7 +98,7 @@ class _Spread(torch.autograd.Function):
         return _unwire(all_reduce(_wire(grads[0]).clone(), ctx.group), grads[0]), None
 
 
-class _Cut(torch.autograd.Function):
+class _Shard(torch.autograd.Function):
     """A whole to the own part; back: everybody's parts of the gradient."""
 
     @staticmethod
@@ -164,14 +164,14 @@ def gather(part: Tensor, axis: int, group: dist.ProcessGroup, *, shared: bool) -
     return cast(Tensor, _Gather.apply(part, axis, group, shared))
 
 
-def spread(whole: Tensor, group: dist.ProcessGroup) -> Tensor:
+def replicate(whole: Tensor, group: dist.ProcessGroup) -> Tensor:
     """A whole from which parts are computed: itself; its gradient is summed over the devices."""
-    return cast(Tensor, _Spread.apply(whole, group)) if whole.requires_grad else whole
+    return cast(Tensor, _Replicate.apply(whole, group)) if whole.requires_grad else whole
 
 
-def cut(whole: Tensor, axis: int, group: dist.ProcessGroup) -> Tensor:
+def shard(whole: Tensor, axis: int, group: dist.ProcessGroup) -> Tensor:
     """The own part of a whole."""
-    return cast(Tensor, _Cut.apply(whole, axis, group))
+    return cast(Tensor, _Shard.apply(whole, axis, group))
 
 
 def halo(part: Tensor, reach: int, group: dist.ProcessGroup) -> tuple[Tensor, int]:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from zoo.errors import FileFormatError, ZooError
+from zoo.errors import FileFormatError, ZooError, said
 from zoo.layers import ModelSpec, Pair, Preprocessing
 from zoo.philox import generator
-from zoo.preprocess import FloatArray, RGBImage, centre_crop, crop, resize_short_side, ten_crop_pixels
+from zoo.preprocess import FloatArray, RGBImage, centre_crop, crop, ten_crop_pixels
 from zoo.recipe import Recipe, rates_at
-from zoo.training.images import Images
+from zoo.training.images import Images, resized
 
 _BROKEN_IN_A_ROW = 100
 _COLOUR_IMAGES = 1000
@@ -53,7 +53,8 @@ class Batch:
 
         On the CPU, bit for bit what `zoo.preprocess.normalise` makes of each image.
         """
-        pixels = self.pixels.to(device, non_blocking=True).flatten(0, -4)
+        here = self.to(device)
+        pixels = here.pixels.flatten(0, -4)
         ordered = pixels.flip(-1) if preprocessing.channels == "BGR" else pixels
         x_NCHW = ordered.permute(0, 3, 1, 2).to(torch.float32)
         if preprocessing.scale != 1.0:
@@ -61,11 +62,17 @@ class Batch:
         x_NCHW -= _per_channel(preprocessing.mean, device)
         if preprocessing.std != (1.0, 1.0, 1.0):
             x_NCHW /= _per_channel(preprocessing.std, device)
-        if self.colour is not None:
-            colour = self.colour.to(device, non_blocking=True)[..., None, None]
+        if here.colour is not None:
+            colour = here.colour[..., None, None]
             x_NCHW += colour[:, :3]
             x_NCHW /= colour[:, 3:]
         return x_NCHW
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device; from pinned memory, nobody waits for it."""
+        colour = None if self.colour is None else self.colour.to(device, non_blocking=True)
+        pixels, labels = (x.to(device, non_blocking=True) for x in (self.pixels, self.labels))
+        return replace(self, pixels=pixels, colour=colour, labels=labels)
 
     def pin_memory(self) -> Batch:
         """The same in memory from which a GPU copies by itself; torch's loader calls it."""
@@ -107,7 +114,7 @@ class TrainingStream(Dataset[_Sample]):
         index, broken = self.index(position), list[str]()
         for _ in range(min(_BROKEN_IN_A_ROW, len(self.images))):
             try:
-                pixels = self.images.pixels(index)
+                pixels = resized(self.images, index, self.preprocessing.resize)
             except FileFormatError as error:
                 broken.append(str(error))
                 index = (index + 1) % len(self.images)
@@ -120,7 +127,7 @@ class TrainingStream(Dataset[_Sample]):
         augmentation, side = self.recipe.augmentation, self.preprocessing.resize
         rng = generator(self.seed, "augment", position)
         across, down, mirror = rng.random(3)
-        square = centre_crop(resize_short_side(pixels, side), (side, side))
+        square = centre_crop(pixels, (side, side))
         if augmentation.pad:
             square = np.pad(square, ((augmentation.pad,) * 2, (augmentation.pad,) * 2, (0, 0)))
         free = (square.shape[0] - self.size[0], square.shape[1] - self.size[1])
@@ -161,7 +168,7 @@ def principal_colours(images: Images, side: int) -> NDArray[np.float64]:
     total, moment, count = np.zeros(3), np.zeros((3, 3)), 0
     for index in range(0, len(images), max(1, len(images) // _COLOUR_IMAGES)):
         try:
-            pixels = resize_short_side(images.pixels(index), side)[::4, ::4].reshape(-1, 3).astype(np.float64)
+            pixels = resized(images, index, side)[::4, ::4].reshape(-1, 3).astype(np.float64)
         except FileFormatError:
             continue
         total, moment, count = total + pixels.sum(0), moment + pixels.T @ pixels, count + len(pixels)
@@ -175,6 +182,7 @@ def principal_colours(images: Images, side: int) -> NDArray[np.float64]:
 class ValidationImages(Dataset[_Sample]):
     """Every image once, prepared as the network's preprocessing says, or in ten crops; label -1 where it is broken.
 
+    Past the last image there are black ones, of label -1 and without a message, that fill a batch up.
     Images whose mirror image means something else have five crops: the ten without the mirrored ones.
     """
 
@@ -186,48 +194,54 @@ class ValidationImages(Dataset[_Sample]):
         views = 10 if self.images.natural else 5
         assert self.spec.preprocessing is not None
         size = (self.spec.inputs[0].shape[1], self.spec.inputs[0].shape[2])
+        nothing = np.zeros((views, *size, 3) if self.crops else (*size, 3), np.uint8)
+        if index >= len(self.images):
+            return nothing, None, -1, ()
         try:
-            pixels = self.images.pixels(index)
+            pixels = resized(self.images, index, self.spec.preprocessing.resize)
         except FileFormatError as error:
-            return np.zeros((views, *size, 3) if self.crops else (*size, 3), np.uint8), None, -1, (str(error),)
+            return nothing, None, -1, (str(error),)
         if self.crops:
             x = ten_crop_pixels(pixels, self.spec.preprocessing.resize, size)[:views]
         else:
-            x = centre_crop(resize_short_side(pixels, self.spec.preprocessing.resize), size)
+            x = centre_crop(pixels, size)
         return x, None, self.images.label(index), ()
 
 
-def batches(
-    dataset: Dataset[_Sample], places: Iterable[range], workers: int, *, pinned: bool = False
-) -> Iterator[Batch]:
-    """Batches of the images at given places, read ahead by worker processes (0: by this one).
+class Batches:
+    """Batches of the images at given places, read ahead by processes that stay from one pass to the next.
 
     Args:
         dataset: the images.
         places: which of them, batch by batch; asked for as they are needed.
-        workers: processes that read.
+        workers: processes that read; 0: this one reads.
         pinned: into memory from which a GPU copies by itself.
-
-    Raises:
-        ZooError: a worker died.
     """
-    loader = cast(
-        "Iterable[Batch]",
-        DataLoader(
-            dataset,
-            batch_sampler=cast(Any, places),
-            num_workers=workers,
-            collate_fn=_collate,
-            pin_memory=pinned,
-            worker_init_fn=_ignore_interrupts if workers else None,
-        ),
-    )
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise ZooError(f"a process that reads images died ({str(error).splitlines()[0]})") from error
+
+    def __init__(
+        self, dataset: Dataset[_Sample], places: Iterable[range], workers: int, *, pinned: bool = False
+    ) -> None:
+        self._loader = cast(
+            "Iterable[Batch]",
+            DataLoader(
+                dataset,
+                batch_sampler=cast("Iterable[list[int]]", places),
+                num_workers=workers,
+                collate_fn=_collate,
+                pin_memory=pinned,
+                persistent_workers=workers > 0,
+                worker_init_fn=_ignore_interrupts if workers else None,
+            ),
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        """One pass; raises `ZooError` where a process that reads has died."""
+        try:
+            yield from self._loader
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ZooError(f"a process that reads images died ({said(error)})") from error
 
 
 def _collate(samples: list[_Sample]) -> Batch:

@@ -11,7 +11,7 @@ import socket
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import torch
 
@@ -123,6 +123,11 @@ def _said(kind: str, views: Sequence[View]) -> str:
     return f"{len(views)} x {kind}{name}" if len(views) > 1 else f"{kind}{name}"
 
 
+def cores() -> int:
+    """The cores that this process may use; not every system says."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def alone(wanted: DeviceType) -> tuple[torch.device, str]:
     """The device of a process that has no others beside it; errors as for `decide`."""
     devices, said = decide(wanted, [own_view(0)])
@@ -138,6 +143,6 @@ def arithmetic(precision: Precision, device: torch.device) -> Any:
     if precision == "fp32":
         return torch.autocast(device.type, enabled=False)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
-    if device.type == "cuda" and precision == "bf16" and not cast(Any, torch.cuda).is_bf16_supported():
+    if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
         raise ZooError(f"--precision bf16: {torch.cuda.get_device_name(device)} has none; use fp16 or fp32")
     return torch.autocast(device.type, dtype=dtype)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ from torch import Tensor
 
 from zoo.errors import UnpreparedError, ZooError
 from zoo.layers import ModelSpec
-from zoo.training.data import Batch, ValidationImages, batches
+from zoo.training.data import Batches, ValidationImages
+from zoo.training.datasets import check_size
 from zoo.training.images import Images
 
 # N x 3 x H x W float32, on a device -> N x classes: logits, or probabilities.
@@ -22,29 +25,32 @@ Forward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What was counted so far; scores of different images add up.
+    """What was found of each image that could be read, one number an image in every array.
 
-    `classes` holds, for every class that was met, how many images of it there were, and how many were right first and
-    among the first five.
+    Attributes:
+        labels: its class.
+        predicted: the class that comes first.
+        ahead: how many classes come before the right one.
+        losses: cross-entropies, in nats.
+        broken: messages about the images that could not be read.
     """
 
-    images: int = 0
-    top1: int = 0
-    top5: int = 0
-    loss: float = 0.0
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    ahead: NDArray[np.int64]
+    losses: NDArray[np.float64]
     broken: tuple[str, ...] = ()
-    classes: dict[int, tuple[int, int, int]] = field(default_factory=dict[int, tuple[int, int, int]])
 
-    def __add__(self, other: Scores) -> Scores:
-        nothing, both = (0, 0, 0), {**self.classes, **other.classes}
-        counts = {label: (self.classes.get(label, nothing), other.classes.get(label, nothing)) for label in both}
+    @staticmethod
+    def join(parts: Iterable[Scores]) -> Scores:
+        """The scores of all images of some scores."""
+        every = [Scores(labels=_NONE, predicted=_NONE, ahead=_NONE, losses=np.zeros(0)), *parts]
         return Scores(
-            images=self.images + other.images,
-            top1=self.top1 + other.top1,
-            top5=self.top5 + other.top5,
-            loss=self.loss + other.loss,
-            broken=self.broken + other.broken,
-            classes={label: (a[0] + b[0], a[1] + b[1], a[2] + b[2]) for label, (a, b) in counts.items()},
+            labels=np.concatenate([part.labels for part in every]),
+            predicted=np.concatenate([part.predicted for part in every]),
+            ahead=np.concatenate([part.ahead for part in every]),
+            losses=np.concatenate([part.losses for part in every]),
+            broken=tuple(message for part in every for message in part.broken),
         )
 
     def means(self) -> dict[str, float]:
@@ -53,58 +59,74 @@ class Scores:
         Raises:
             ZooError: there was no whole image.
         """
-        if not self.images:
+        if not len(self.labels):
             raise ZooError("no image could be read: nothing to judge by")
         return {
-            "top1": self.top1 / self.images,
-            "top5": self.top5 / self.images,
-            "loss": self.loss / self.images,
-            "images": self.images,
+            "top1": float((self.ahead == 0).mean()),
+            "top5": float((self.ahead < 5).mean()),
+            "loss": float(self.losses.mean()),
+            "images": len(self.labels),
             "broken": len(self.broken),
         }
 
     def by_class(self, names: tuple[str, ...]) -> list[dict[str, Any]]:
         """A row a class that was met, in the order of the classes: its name, images, top-1 and top-5 accuracy."""
-        return [
-            {"class": names[label], "images": images, "top1": first / images, "top5": five / images}
-            for label, (images, first, five) in sorted(self.classes.items())
-        ]
+        rows = list[dict[str, Any]]()
+        for label in np.unique(self.labels).tolist():
+            ahead = self.ahead[self.labels == label]
+            top1, top5 = float((ahead == 0).mean()), float((ahead < 5).mean())
+            rows.append({"class": names[label], "images": len(ahead), "top1": top1, "top5": top5})
+        return rows
+
+    def confusion(self, classes: int) -> NDArray[np.int64]:
+        """How often images of a class (a row) were taken for a class (a column).
+
+        Columns are as many as `classes`, or more where the network has more outputs and one of them came first.
+        """
+        table = np.zeros((classes, max(classes, int(self.predicted.max(initial=0)) + 1)), np.int64)
+        np.add.at(table, (self.labels, self.predicted), 1)
+        return table
+
+    def confusion_csv(self, names: tuple[str, ...]) -> str:
+        """`confusion` as CSV, with the names of the classes above and beside it."""
+        table = self.confusion(len(names))
+        columns = [*names, *(f"output {i}" for i in range(len(names), table.shape[1]))]
+        rows = [[name, *counts] for name, counts in zip(names, table.tolist(), strict=True)]
+        file = io.StringIO()
+        csv.writer(file, lineterminator="\n").writerows([["images of", *columns], *rows])
+        return file.getvalue()
 
 
-def score(batch: Batch, logits: NDArray[Any], *, probabilities: bool = False) -> Scores:
+_NONE: NDArray[np.int64] = np.zeros(0, np.int64)
+
+
+def score(labels: Tensor, logits: Tensor, broken: tuple[str, ...] = (), *, probabilities: bool = False) -> Scores:
     """Scores of one batch.
 
     Args:
-        batch: the images and labels.
+        labels: N, of the images; -1 where there is none.
         logits: N x classes; with ten crops 10 N x classes (five of digits: 5 N), whose probabilities are averaged
             (paper, s4.1).
+        broken: messages about images that could not be read.
         probabilities: the numbers are probabilities already.
     """
-    values = np.asarray(logits, dtype=np.float64)
+    values, right = logits.double().cpu().numpy(), labels.cpu().numpy()
     if not probabilities:
         values = np.exp(values - values.max(axis=1, keepdims=True))
         values /= values.sum(axis=1, keepdims=True)
-    labels = batch.labels.numpy()
-    values = values.reshape(len(labels), -1, values.shape[1]).mean(axis=1)
-    here = labels >= 0
-    values, labels = values[here], labels[here]
-    of_label = values[np.arange(len(labels)), labels]
+    values = values.reshape(len(right), -1, values.shape[1]).mean(axis=1)
+    values, right = values[right >= 0], right[right >= 0]
+    of_label = values[np.arange(len(right)), right]
     # How many classes come before the right one. Of equals the lower class comes first, as in argmax; a NaN, which is
     # not less than anything, comes before all.
-    ahead = ~(values < of_label[:, None])
-    ahead &= ~((values == of_label[:, None]) & (np.arange(values.shape[1]) >= labels[:, None]))
-    before = ahead.sum(axis=1)
-    first, five = before == 0, before < 5
+    before = ~(values < of_label[:, None])
+    before &= ~((values == of_label[:, None]) & (np.arange(values.shape[1]) >= right[:, None]))
     return Scores(
-        images=len(labels),
-        top1=int(first.sum()),
-        top5=int(five.sum()),
-        loss=float(-np.log(np.maximum(of_label, 1e-300)).sum()),
-        broken=batch.broken,
-        classes={
-            int(label): (int((own := labels == label).sum()), int(first[own].sum()), int(five[own].sum()))
-            for label in np.unique(labels)
-        },
+        labels=right,
+        predicted=values.argmax(axis=1),
+        ahead=before.sum(axis=1),
+        losses=-np.log(np.maximum(of_label, 1e-300)),
+        broken=broken,
     )
 
 
@@ -118,7 +140,7 @@ def evaluate(
     workers: int = 0,
     probabilities: bool = False,
     device: torch.device | None = None,
-    places: Iterable[range] | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> Scores:
     """Judge a network; `Scores.means` gives accuracies and loss.
 
@@ -131,24 +153,25 @@ def evaluate(
         workers: processes that read images.
         probabilities: `forward` gives probabilities.
         device: where `forward` reads its images; None is the CPU.
-        places: which images, in which batches; None is all.
+        part: which of how many equal parts of the batches is judged here.
 
     Raises:
         ZooError: the images have more classes than the network has outputs, or no preprocessing is known.
     """
     if spec.preprocessing is None:
         raise UnpreparedError(spec.name)
+    check_size(images, spec)
     call = module_forward(forward) if isinstance(forward, torch.nn.Module) else forward
-    where = device or torch.device("cpu")
+    where, (number, parts) = device or torch.device("cpu"), part
     step = max(1, batch_size // 10) if ten_crop else batch_size
-    everything = (range(i, min(i + step, len(images))) for i in range(0, len(images), step))
-    total, read = Scores(), ValidationImages(images, spec, crops=ten_crop)
-    for batch in batches(read, places or everything, workers, pinned=where.type == "cuda"):
-        outputs = call(batch.inputs(spec.preprocessing, where)).flatten(1).float().cpu().numpy()
+    places = [range(i, min(i + step, len(images))) for i in range(0, len(images), step)][number::parts]
+    found, read = list[Scores](), ValidationImages(images, spec, crops=ten_crop)
+    for batch in Batches(read, places, workers, pinned=where.type == "cuda"):
+        outputs = call(batch.inputs(spec.preprocessing, where)).flatten(1)
         if outputs.shape[1] < len(images.classes):
             raise ZooError(f"{spec.name} has {outputs.shape[1]} outputs, the images {len(images.classes)} classes")
-        total += score(batch, outputs, probabilities=probabilities)
-    return total
+        found.append(score(batch.labels, outputs, batch.broken, probabilities=probabilities))
+    return Scores.join(found)
 
 
 def module_forward(module: torch.nn.Module) -> Forward:

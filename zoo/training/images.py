@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import ZooError
-from zoo.preprocess import RGBImage, load_image
+from zoo.errors import FileFormatError, ZooError
+from zoo.preprocess import RGBImage, load_image, resize_short_side
 
 Part: TypeAlias = Literal["train", "val"]
+OnBroken: TypeAlias = Literal["skip", "stop"]
+# As the file system has them.
+Names: TypeAlias = list[bytes]
 DIGITS = "digits"
 _SUFFIXES = (".jpg", ".jpeg", ".png")
+_STATS_AT_ONCE, _STATS_A_TASK = 16, 4096
 
 
 class Images(Protocol):
@@ -36,6 +42,11 @@ class Images(Protocol):
         """Whether a mirrored or recoloured image is still one of its class (digits are not)."""
         ...
 
+    @property
+    def side(self) -> int | None:
+        """What the shorter side of larger images was reduced to beforehand; None: they are as they came."""
+        ...
+
     def __len__(self) -> int:
         """How many images there are."""
         ...
@@ -44,12 +55,16 @@ class Images(Protocol):
         """The class of an image."""
         ...
 
+    def name(self, index: int) -> str:
+        """What an image is called in messages."""
+        ...
+
     def pixels(self, index: int) -> RGBImage:
         """An image, (H, W, 3); raises `FileFormatError` if it is broken."""
         ...
 
     def digests(self) -> tuple[str, str]:
-        """What tells one set from another without reading it: a hash of all names, and one of all sizes."""
+        """What tells one set from another without reading it: a hash of names and labels, and one of sizes."""
         ...
 
 
@@ -63,7 +78,7 @@ class FolderImages:
         labels: of every image.
         names: of all files, one after the other, as the file system has them.
         ends: where each name ends.
-        sizes: of the files, in bytes.
+        flat: the files of all classes lie in DIR itself.
     """
 
     folder: Path
@@ -71,8 +86,27 @@ class FolderImages:
     labels: NDArray[np.int32]
     names: NDArray[np.uint8]
     ends: NDArray[np.int64]
-    sizes: NDArray[np.int64]
+    flat: bool = False
     natural: bool = True
+    side: None = None
+
+    @staticmethod
+    def of(
+        folder: Path,
+        classes: tuple[str, ...],
+        groups: Iterable[tuple[Names, NDArray[np.int32]]],
+        *,
+        flat: bool = False,
+    ) -> FolderImages:
+        """The images of groups of files and their labels."""
+        names, lengths, labels = bytearray(), [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
+        for files, own in groups:
+            lengths.append(np.array(list(map(len, files))))
+            labels.append(own)
+            names += b"".join(files)
+        ends = np.cumsum(np.concatenate(lengths))
+        chars = np.frombuffer(bytes(names), np.uint8)
+        return FolderImages(folder, classes, labels=np.concatenate(labels), names=chars, ends=ends, flat=flat)
 
     def __len__(self) -> int:
         """How many files there are."""
@@ -82,11 +116,15 @@ class FolderImages:
         """The class of a file."""
         return int(self.labels[index])
 
-    def path(self, index: int) -> Path:
+    def name(self, index: int) -> str:
         """Where a file lies."""
         begin = self.ends[index - 1] if index else 0
         name = os.fsdecode(self.names[begin : self.ends[index]].tobytes())
-        return self.folder / self.classes[self.labels[index]] / name
+        return f"{self.folder}/{name}" if self.flat else f"{self.folder}/{self.classes[self.labels[index]]}/{name}"
+
+    def path(self, index: int) -> Path:
+        """Where a file lies."""
+        return Path(self.name(index))
 
     def pixels(self, index: int) -> RGBImage:
         """A file, decoded."""
@@ -94,7 +132,14 @@ class FolderImages:
 
     def digests(self) -> tuple[str, str]:
         """Hashes of the names and of the sizes."""
-        return _digest(self.names, self.ends, self.labels), _digest(self.sizes)
+        return digest(self.names, self.ends, self.labels), digest(self.sizes)
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Of the files, in bytes: asked for when a checkpoint is written or read, since it takes as long as listing."""
+        parts = [range(i, min(i + _STATS_A_TASK, len(self))) for i in range(0, len(self), _STATS_A_TASK)]
+        with ThreadPoolExecutor(_STATS_AT_ONCE) as pool:  # of which most wait, if the files lie behind a network
+            return np.concatenate(list(pool.map(lambda part: [_size(self.name(i)) for i in part], parts)))
 
 
 @dataclass(frozen=True)
@@ -105,6 +150,7 @@ class DigitImages:
     labels: NDArray[np.int64]
     classes: tuple[str, ...] = tuple("0123456789")
     natural: bool = False
+    side: None = None
 
     def __len__(self) -> int:
         """How many digits there are."""
@@ -114,102 +160,80 @@ class DigitImages:
         """The digit."""
         return int(self.labels[index])
 
+    def name(self, index: int) -> str:
+        """Its number."""
+        return f"{DIGITS} {index}"
+
     def pixels(self, index: int) -> RGBImage:
         """The 8 x 8 pixels in grey, as RGB."""
         return np.repeat(self.images[index][..., None], 3, axis=2)
 
     def digests(self) -> tuple[str, str]:
         """Of the labels, and of the pixels themselves."""
-        return _digest(self.labels), _digest(self.images)
+        return digest(self.labels), digest(self.images)
 
 
-def _digest(*arrays: NDArray[Any]) -> str:
+def digest(*arrays: NDArray[Any]) -> str:
+    """A short hash of the bytes of arrays."""
     total = hashlib.sha256()
     for array in arrays:
         total.update(np.ascontiguousarray(array).data)
     return total.hexdigest()[:16]
 
 
-def open_images(data: str | Path, part: Part) -> Images:
-    """The training or validation images of a folder, or of the built-in set called ``digits``.
+def resized(images: Images, index: int, side: int) -> RGBImage:
+    """An image with its shorter side `side` pixels long; raises `FileFormatError` if it is broken, or far too long."""
+    pixels = images.pixels(index)
+    try:
+        return resize_short_side(pixels, side)
+    except ZooError as error:
+        raise FileFormatError(images.name(index), str(error)) from error
+
+
+def check_broken(messages: Sequence[str], on_broken: OnBroken) -> None:
+    """Stop at a broken image, where that was asked for."""
+    if messages and on_broken == "stop":
+        raise ZooError(f"{messages[0]} (--on-broken-image skip goes on without it)")
+
+
+def open_classes(folder: Path) -> FolderImages:
+    """The images of ``folder/<class>/*.jpg|png``.
 
     Raises:
-        ZooError: no such folder, no class folders, or a class without images; the message names the folder.
+        ZooError: no class folders, or a class without images; the message names the folder.
     """
-    root = Path(data)
-    if str(data) == DIGITS and not root.exists():
-        return _digits(part)
-    return open_folder(root / part, sure=root)
-
-
-def open_folder(folder: Path, sure: Path | None = None) -> FolderImages:
-    """The images of ``folder/<class>/*.jpg|png``; `sure` is what the user named, for messages."""
-    if not folder.is_dir():
-        raise ZooError(
-            f"{sure or folder}: no {folder.name} folder; expected {folder}/<class>/*.jpg|png (or the word {DIGITS})"
-        )
     classes = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
     if not classes:
         raise ZooError(f"{folder}: no class folders; expected {folder}/<class>/*.jpg|png")
-    names, ends, sizes, labels = bytearray(), list[NDArray[np.int64]](), list[NDArray[np.int64]](), list[int]()
-    for name in classes:
-        found = sorted(_files(folder / name))
-        if not found:
+
+    def of_class(label: int, name: str) -> tuple[Names, NDArray[np.int32]]:
+        files = image_files(folder / name)
+        if not files:
             raise ZooError(f"{folder / name}: no .jpg or .png image of this class; remove the folder or fill it")
-        ends.append(len(names) + np.cumsum([len(file) for file, _ in found]))
-        sizes.append(np.array([size for _, size in found], np.int64))
-        labels.append(len(found))
-        names += b"".join(file for file, _ in found)
-    return FolderImages(
-        folder=folder,
-        classes=classes,
-        labels=np.repeat(np.arange(len(classes), dtype=np.int32), labels),
-        names=np.frombuffer(bytes(names), np.uint8),
-        ends=np.concatenate(ends),
-        sizes=np.concatenate(sizes),
-    )
+        return files, np.full(len(files), label, np.int32)
+
+    return FolderImages.of(folder, classes, (of_class(label, name) for label, name in enumerate(classes)))
 
 
-def _files(folder: Path) -> Iterator[tuple[bytes, int]]:
+def image_files(folder: Path) -> Names:
+    """The image files of a folder, in the order of their names."""
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.lower().endswith(_SUFFIXES):
-                yield os.fsencode(entry.name), _size(entry)
+        return sorted(os.fsencode(entry.name) for entry in entries if entry.name.lower().endswith(_SUFFIXES))
 
 
-def _size(entry: os.DirEntry[str]) -> int:
+def _size(path: str) -> int:
     try:
-        return entry.stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116 - a Path for each of a million takes longer than the answer
     except OSError:  # a link to nothing; it is named as a broken image when its turn comes
         return -1
 
 
-def open_pair(data: str | Path) -> tuple[Images, Images]:
-    """The training and the validation images; raises `ZooError` where their classes differ."""
-    train, val = open_images(data, "train"), open_images(data, "val")
-    if train.classes != val.classes:
-        odd = sorted(set(train.classes) ^ set(val.classes))
-        raise ZooError(f"{data}: train and val have different classes: {', '.join(odd[:5])}{' ...' * (len(odd) > 5)}")
-    return train, val
-
-
-def _digits(part: Part) -> DigitImages:
+def open_digits(part: Part) -> DigitImages:
+    """Every fifth digit to judge by, the others to learn from."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - only the demonstration needs scikit-learn
 
-    bunch = cast(Any, load_digits())
-    held_out = np.arange(len(bunch.target)) % 5 == 0
+    pixels, target = cast("tuple[NDArray[np.float64], NDArray[np.int64]]", load_digits(return_X_y=True))
+    held_out = np.arange(len(target)) % 5 == 0
     chosen = held_out if part == "val" else ~held_out
-    pixels = np.minimum(bunch.images[chosen] * 16, 255).astype(np.uint8)  # 0..16
-    return DigitImages(pixels, bunch.target[chosen].astype(np.int64))
-
-
-def fingerprint(train: Images, val: Images) -> dict[str, Any]:
-    """What a data set is known by, as plain data: its classes, and how many images of which names and sizes it has."""
-    (train_names, train_sizes), (val_names, val_sizes) = train.digests(), val.digests()
-    return {
-        "classes": list(train.classes),
-        "training images": len(train),
-        "validation images": len(val),
-        "names of the files": f"{train_names} {val_names}",
-        "sizes of the files": f"{train_sizes} {val_sizes}",
-    }
+    images = np.minimum(pixels[chosen].reshape(-1, 8, 8) * 16, 255).astype(np.uint8)  # 0..16
+    return DigitImages(images, target[chosen].astype(np.int64))

@@ -7,8 +7,9 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import matplotlib
 
@@ -22,15 +23,17 @@ from tqdm import tqdm
 from zoo.errors import FileFormatError
 
 # The classes of these modules are made at run time, from messages.
-Event: Any = cast(Any, event_pb2).Event
-SessionLog: Any = cast(Any, event_pb2).SessionLog
-Summary: Any = cast(Any, summary_pb2).Summary
+Event: Any = vars(event_pb2)["Event"]
+SessionLog: Any = vars(event_pb2)["SessionLog"]
+Summary: Any = vars(summary_pb2)["Summary"]
 
 # One process draws the bar. The lock that tqdm makes by itself is a semaphore of the system: a device that is ended
 # leaves it behind, and Python warns of it under the message that says how to go on.
-cast(Any, tqdm).set_lock(threading.RLock())
+tqdm.set_lock(threading.RLock())
 
-COLUMNS: tuple[str, ...] = ("step", "epoch", "loss", "rate", "images_per_second", "val_loss", "val_top1", "val_top5")
+COLUMNS: tuple[str, ...] = (
+    *("step", "epoch", "loss", "rate", "images_per_second", "gpu_gigabytes", "val_loss", "val_top1", "val_top5"),
+)
 # Of a step's number.
 _DIGITS = 12
 
@@ -44,10 +47,20 @@ class Journal:
         steps: the length of the whole run.
         batch_size: images a step.
         title: the progress bar's.
+        memory: the most bytes of the first GPU's memory that were in use at once; None where there is no GPU.
     """
 
-    def __init__(self, out: Path, *, done: int, steps: int, batch_size: int, title: str) -> None:
-        self.out, self.batch_size = out, batch_size
+    def __init__(
+        self,
+        out: Path,
+        *,
+        done: int,
+        steps: int,
+        batch_size: int,
+        title: str,
+        memory: Callable[[], int] | None = None,
+    ) -> None:
+        self.out, self.batch_size, self._memory = out, batch_size, memory
         out.mkdir(parents=True, exist_ok=True)
         rows = [row for row in read_metrics(out) if int(row["step"]) <= done] if done else []
         # Begun beside its place: a run that dies here must not lose what an earlier one recorded.
@@ -64,7 +77,7 @@ class Journal:
         # TensorBoard then forgets what it has seen of later steps.
         self._event(Event(step=done, session_log=SessionLog(status=SessionLog.START)))
         self.bar: Any = tqdm(total=steps, initial=done, desc=title, unit="step", smoothing=0.1, mininterval=0.5)
-        self._before = time.perf_counter()
+        self._before: float | None = None
 
     def _event(self, event: Any) -> None:
         event.wall_time = time.time()
@@ -72,17 +85,31 @@ class Journal:
 
     def step(self, step: int, epoch: float, loss: float, rate: float, scores: dict[str, float] | None) -> None:
         """Record a step (counted from 1), with the validation's scores if there was one."""
-        now = time.perf_counter()
-        speed, self._before = self.batch_size / (now - self._before), now
-        numbers: dict[str, float] = {"loss": loss, "rate": rate, "images_per_second": speed}
+        now, numbers = time.perf_counter(), {"loss": loss, "rate": rate}
+        if self._before is not None:  # the first step's time is that of a start: compilers, reading ahead
+            numbers["images_per_second"] = self.batch_size / (now - self._before)
+        self._before = now
+        if self._memory is not None:
+            numbers["gpu_gigabytes"] = self._memory() / 1e9
         numbers |= {f"val_{name}": scores[name] for name in ("loss", "top1", "top5")} if scores else {}
         self._rows.writerow({"step": step, "epoch": f"{epoch:.4f}"} | {k: repr(v) for k, v in numbers.items()})
         values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
         self._event(Event(step=step, summary=Summary(value=values)))
-        self.bar.set_postfix_str(
-            f"loss {loss:.4f}, {speed:.1f} images/s" + (f", val {scores['top1']:.2%}" if scores else ""), refresh=False
-        )
-        self.bar.update()
+        self._show(numbers, scores)
+
+    def _show(self, numbers: dict[str, float], scores: dict[str, float] | None) -> None:
+        """The progress bar goes on; its estimate leaves the start out."""
+        said = [f"loss {numbers['loss']:.4f}"]
+        said += [f"{numbers['images_per_second']:.1f} images/s"] if "images_per_second" in numbers else []
+        said += [f"{numbers['gpu_gigabytes']:.1f} GB"] if "gpu_gigabytes" in numbers else []
+        said += [f"val {scores['top1']:.2%}"] if scores else []
+        self.bar.set_postfix_str(", ".join(said), refresh=False)
+        if "images_per_second" in numbers:
+            self.bar.update()
+            return
+        self.bar.initial += 1
+        self.bar.n = self.bar.last_print_n = self.bar.initial
+        self.bar.start_t = self.bar.last_print_t = self.bar._time()
 
     def flush(self) -> None:
         """Hand everything recorded to the operating system, before a checkpoint says that it happened."""
@@ -121,7 +148,7 @@ def read_metrics(out: Path) -> list[dict[str, str]]:
     return rows
 
 
-def draw_curves(out: Path) -> Path:
+def draw_curves(out: Path, title: str) -> Path:
     """``curves.png``: the loss of every step and of the validations, and the accuracies, over the steps."""
     rows = read_metrics(out)
     judged = [row for row in rows if row["val_loss"]]
@@ -133,9 +160,10 @@ def draw_curves(out: Path) -> Path:
     for name, label in (("val_top1", "top-1"), ("val_top5", "top-5")):
         accuracy.plot(_column(judged, "step"), _column(judged, name), marker=".", label=label)
     accuracy.set(xlabel="step", ylabel="validation accuracy", ylim=(0, 1.02))
+    figure.suptitle(title)
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)  # above, clear of the lines
     path, drawn = out / "curves.png", out / ".curves.png.part"
     figure.savefig(drawn, format="png", dpi=120)
     drawn.replace(path)

@@ -26,7 +26,7 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -36,8 +36,9 @@ from zoo import registry
 from zoo.environment import environment
 from zoo.errors import ZooError
 from zoo.training import SETTINGS
-from zoo.training.devices import View, alone, decide, local_rank, own_view
-from zoo.training.loop import Job, TrainOptions, how_to_go_on, prepare, run, stop
+from zoo.training.devices import View, alone, cores, decide, local_rank, own_view
+from zoo.training.job import Job, TrainOptions, prepare
+from zoo.training.loop import how_to_go_on, run, stop
 from zoo.training.placed import PATIENCE
 from zoo.training.pytorch import PyTorchLearner
 from zoo.training.trouble import LostPartnerError, translated
@@ -59,7 +60,9 @@ def train(options: TrainOptions) -> Path:
     with _interruptible(options):
         if options.framework == "tf_slim":
             # Its devices belong to one process. TensorFlow is loaded where it is used.
-            run(job, cast(Any, registry.imported("zoo.training.tf_slim")).TFSlimLearner(job))
+            with registry.optional():
+                from zoo.training.tf_slim import TFSlimLearner
+            run(job, TFSlimLearner(job))
         elif started or options.devices == 1:
             _as_one_of(job)
         else:
@@ -93,7 +96,7 @@ def _as_one_of(job: Job) -> None:
     """Run a job as one of torchrun's processes, or alone."""
     if job.arrangement.devices == 1:
         device, said = alone(job.options.device)
-        torch.set_num_threads(_cores())
+        torch.set_num_threads(cores())
         _run(job, device, said)
         return
     try:
@@ -154,13 +157,8 @@ def _meet(
     device = devices[dist.get_rank()]
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    torch.set_num_threads(max(1, _cores() // sum(other.host == view.host for other in views)))
+    torch.set_num_threads(max(1, cores() // sum(other.host == view.host for other in views)))
     return device, said
-
-
-def _cores() -> int:
-    # The cores this process may use; not every system says.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run(job: Job, device: torch.device, said: str) -> None:

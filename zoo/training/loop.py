@@ -8,203 +8,29 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Protocol, TypeAlias
 
 from tqdm import tqdm
 
-from zoo import registry
-from zoo.errors import UnpreparedError, WeightsError, ZooError
-from zoo.initial import initial_weights
-from zoo.layers import ModelSpec
+from zoo.errors import ZooError
 from zoo.preprocess import FloatArray
-from zoo.recipe import FINE_TUNING, Phases, Rates, Recipe, layer_multiples, rates_at
-from zoo.recipe_file import check, dumps, to_plain
-from zoo.shapes import parameter_shapes
-from zoo.training.checkpoint import Checkpoint, Setting, checkpoints, newest, save_checkpoint, save_model
-from zoo.training.data import Batch, TrainingStream, batches
-from zoo.training.devices import DeviceType, Precision
+from zoo.recipe_file import dumps
+from zoo.training.checkpoint import Checkpoint, checkpoints, save_checkpoint, save_model
+from zoo.training.data import Batch, Batches, TrainingStream
 from zoo.training.evaluate import Scores
-from zoo.training.images import Images, fingerprint, open_pair
+from zoo.training.images import check_broken
+from zoo.training.job import Job, new_head
 from zoo.training.journal import Journal, draw_curves
 from zoo.training.optimiser import Progress
-from zoo.training.towers import Arrangement, arrange
 
-
-@dataclass(frozen=True, kw_only=True)
-class Begin:
-    """Weights to begin with, instead of drawn ones.
-
-    Attributes:
-        weights: canonical name -> float32 array, of the network that is trained but for its head.
-        lineage: where they are from, as plain data.
-        new_head: draw a new head even where the old one has as many outputs as there are classes.
-    """
-
-    weights: Mapping[str, FloatArray]
-    lineage: Mapping[str, Any]
-    new_head: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """What `zoo train` is asked for.
-
-    Attributes:
-        model: the network; its number of classes follows the data.
-        data: a folder with ``{train,val}/<class>/*.jpg|png``, or the word ``digits``.
-        out: the folder that receives model, metrics, curves, events and checkpoints.
-        begin: weights to go on from (fine-tuning); None draws them.
-        framework: ``pytorch`` or ``tf_slim``.
-        devices: how many; under torchrun, its own number counts.
-        parallel: ``towers``, ``data`` or ``hybrid``; None chooses by the network.
-        device: which kind; ``auto`` takes GPUs where every process has one of its own.
-        precision: of the arithmetic; weights, sums of gradients and losses stay in single precision.
-        compiled: by ``torch.compile``.
-        epochs: the length of the run in passes through the training set; None is the recipe's.
-        steps: the length in steps instead.
-        batch_size: images a step, over all devices; None is the recipe's.
-        seed: of everything random.
-        resume: go on from the last checkpoint in `out`; ``auto``: if there is one.
-        checkpoint_every: steps between checkpoints; there is one at every validation and at the end as well.
-        workers: processes that read images, for each learner.
-        on_broken_image: name it and take the next one, or stop.
-        recipe: None is the network's own; with weights to begin with, `zoo.recipe.FINE_TUNING`.
-        rate: instead of the recipe's.
-        weight_decay: instead of the recipe's.
-        freeze: layers, or patterns of layers, that stay as they are.
-        head_rate: the multiple of the rate at which the head learns; None is the recipe's.
-    """
-
-    model: ModelSpec
-    data: str | Path
-    out: Path
-    begin: Begin | None = None
-    framework: Literal["pytorch", "tf_slim"] = "pytorch"
-    devices: int = 1
-    parallel: str | None = None
-    device: DeviceType = "auto"
-    precision: Precision = "fp32"
-    compiled: bool = False
-    epochs: int | None = None
-    steps: int | None = None
-    batch_size: int | None = None
-    seed: int = 0
-    resume: bool | Literal["auto"] = False
-    checkpoint_every: int = 500
-    workers: int = 0
-    on_broken_image: Literal["skip", "stop"] = "stop"
-    recipe: Recipe | None = None
-    rate: float | None = None
-    weight_decay: float | None = None
-    freeze: tuple[str, ...] = ()
-    head_rate: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Options made definite, and checked against each other before any process starts."""
-
-    options: TrainOptions
-    spec: ModelSpec
-    recipe: Recipe
-    arrangement: Arrangement
-    train: Images
-    val: Images
-    batch_size: int
-    steps: int
-
-    @cached_property
-    def setting(self) -> Setting:
-        """What must not change between a checkpoint and its resumption."""
-        return Setting(
-            seed=self.options.seed,
-            batch_size=self.batch_size,
-            steps=self.steps,
-            framework=self.options.framework,
-            precision=self.options.precision,
-            recipe=to_plain(replace(self.recipe, epochs=1)),  # the length of the run is `steps`
-            data=fingerprint(self.train, self.val),
-            lineage=self.options.begin.lineage if self.options.begin else None,
-        )
-
-    def epoch(self, step: int) -> int:
-        """The epoch that a step (from 0) belongs to: that of its first image."""
-        return step * self.batch_size // len(self.train)
-
-    def ends_epoch(self, step: int) -> bool:
-        """Whether the last image of an epoch is in this step, or the run ends with it."""
-        return step + 1 == self.steps or self.epoch(step + 1) > self.epoch(step)
-
-    def rates(self, step: int, drops: int) -> Rates:
-        """The rates of a step."""
-        return rates_at(
-            self.recipe,
-            self.spec,
-            step=step,
-            steps=self.steps,
-            epoch=self.epoch(step),
-            drops=drops,
-            steps_an_epoch=len(self.train) / self.batch_size,
-        )
-
-    def frozen(self) -> set[str]:
-        """The layers that never learn."""
-        return {layer for layer, multiple in layer_multiples(self.recipe, self.spec).items() if multiple == 0}
-
-
-def prepare(options: TrainOptions) -> Job:
-    """Check the options and open the data; raises `ZooError` for whatever does not fit."""
-    train, val = open_pair(options.data)
-    spec = replace(options.model.with_num_classes(len(train.classes)), classes=())  # the data's; see `save_model`
-    if spec.preprocessing is None:
-        raise UnpreparedError(spec.name)
-    recipe = _recipe(options, spec)
-    batch_size, devices = recipe.batch_size, options.devices
-    arrangement = arrange(spec, devices, options.parallel)
-    dealt = arrangement.replicas * (arrangement.parts if arrangement.source == "batch" else 1)
-    if batch_size < devices:
-        raise ZooError(f"a batch of {batch_size} images is smaller than {devices} devices; use a larger --batch-size")
-    if batch_size % dealt:
-        raise ZooError(f"a batch of {batch_size} images cannot be dealt out evenly over {dealt} devices")
-    found = checkpoints(options.out)
-    if found and not options.resume:
-        raise ZooError(f"{options.out}: holds a run already ({found[-1].name}); give --resume, or another -o")
-    return Job(
-        options=options,
-        spec=spec,
-        recipe=recipe,
-        arrangement=arrangement,
-        train=train,
-        val=val,
-        batch_size=batch_size,
-        steps=options.steps or math.ceil(recipe.epochs * len(train) / batch_size),
-    )
-
-
-def _recipe(options: TrainOptions, spec: ModelSpec) -> Recipe:
-    """The recipe, with everything that was asked for otherwise; raises `ZooError` where it cannot train."""
-    recipe = options.recipe or (FINE_TUNING if options.begin else registry.recipe(spec))
-    if options.rate is not None and isinstance(recipe.schedule, Phases):
-        raise ZooError(
-            f"the recipe {recipe.name!r} sets its rates by hand, so --lr changes nothing; give --recipe FILE"
-        )
-    rates = dict.fromkeys(options.freeze, 0.0)
-    if options.head_rate is not None:
-        rates["head"] = options.head_rate
-    recipe = replace(
-        recipe,
-        batch_size=recipe.batch_size if options.batch_size is None else options.batch_size,
-        epochs=recipe.epochs if options.epochs is None else options.epochs,
-        rate=recipe.rate if options.rate is None else options.rate,
-        weight_decay=recipe.weight_decay if options.weight_decay is None else options.weight_decay,
-        layer_rates={**recipe.layer_rates, **rates},
-    )
-    check(recipe, spec)
-    return recipe
+Profile: TypeAlias = AbstractContextManager[None]
+# Called, it waits for a step to end.
+Loss: TypeAlias = Callable[[], float]
 
 
 class Learner(Protocol):
@@ -248,8 +74,22 @@ class Learner(Protocol):
         """Whether any process says so; called by all of them."""
         ...
 
-    def train_step(self, batch: Batch, step: int, progress: Progress) -> float:
-        """One step on those images; returns the mean loss over the global batch."""
+    @property
+    def memory(self) -> Callable[[], int] | None:
+        """The most bytes of a GPU's memory that were in use at once; None without a GPU."""
+        ...
+
+    def profile(self, folder: Path) -> Profile:
+        """A context in which steps are recorded, to be written into a folder at its end."""
+        ...
+
+    @property
+    def lag(self) -> int:
+        """How many steps late losses are best asked for: an accelerator goes on meanwhile."""
+        ...
+
+    def train_step(self, batch: Batch, step: int, progress: Progress) -> Loss:
+        """One step on those images; what is returned gives the mean loss over the global batch."""
         ...
 
     def validate(self) -> Scores:
@@ -261,40 +101,6 @@ class Learner(Protocol):
         ...
 
 
-def take_up(job: Job) -> tuple[Progress, Mapping[str, FloatArray], Mapping[str, FloatArray]]:
-    """Where a run begins: how far it is, its canonical weights, and its velocities (none: all zero)."""
-    options = job.options
-    if options.resume is True or (options.resume and checkpoints(options.out)):
-        checkpoint = newest(options.out, job.spec, job.setting)
-        return checkpoint.progress, checkpoint.weights, checkpoint.velocities
-    if options.begin is None:
-        return Progress(), initial_weights(job.spec, job.recipe, options.seed), {}
-    fresh = new_head(job)
-    return Progress(), {**options.begin.weights, **initial_weights(job.spec, job.recipe, options.seed, only=fresh)}, {}
-
-
-def new_head(job: Job) -> list[str]:
-    """The parameters that are drawn anew although there are weights to begin with: those of a head that does not fit.
-
-    Raises:
-        WeightsError: other parameters do not fit either.
-    """
-    begin, head, shapes = job.options.begin, job.spec.head, parameter_shapes(job.spec)
-    if begin is None:
-        return []
-    wrong = [n for n, shape in shapes.items() if n not in begin.weights or begin.weights[n].shape != shape]
-    own = [name for name in shapes if head is not None and name.rpartition(".")[0] == head.name]
-    if left := [name for name in wrong if name not in own]:
-        raise WeightsError(job.spec.name, [f"{name} does not fit the weights to begin with" for name in left])
-    return own if wrong or begin.new_head else []
-
-
-def check_broken(job: Job, messages: tuple[str, ...]) -> None:
-    """Stop at a broken image, where that was asked for."""
-    if messages and job.options.on_broken_image == "stop":
-        raise ZooError(f"{messages[0]} (--on-broken-image skip goes on without it)")
-
-
 def run(job: Job, learner: Learner) -> None:
     """Train to the end, in step with the other processes, if there are any.
 
@@ -303,36 +109,83 @@ def run(job: Job, learner: Learner) -> None:
             written first.
     """
     journal, progress, named = _journal(job, learner), learner.start, set[str]()
+    taken, profile = _Taken(job, learner, journal), _Profiled(job, learner)
     try:
         for step, batch in _stream(job, learner):
             _check_images(job, batch)
-            loss = learner.train_step(batch, step, progress)
-            if not math.isfinite(loss):
-                raise ZooError(_no_number(job, loss, step))
+            with profile.of(step):
+                loss = learner.train_step(batch, step, progress)
             rate = job.rates(step, progress.drops).weight
             scores = learner.validate() if job.ends_epoch(step) else None
             means, before = scores.means() if scores else None, progress
-            progress = replace(progress, step=step + 1, loss_scale=learner.loss_scale)
+            progress = replace(progress, step=step + 1)
             if means:
                 progress = progress.after_validation(job.recipe, means["top1"], means["loss"])
             if learner.speaks:
                 _name_broken({*batch.broken, *(scores.broken if scores else ())} - named)
                 named.update(batch.broken, scores.broken if scores else ())
-            if journal is not None:
-                journal.step(step + 1, (step + 1) * job.batch_size / len(job.train), loss, rate, means)
+            taken.add(step, loss, rate, means)
             stops = learner.any_of_all(stop.is_set()) and step + 1 < job.steps
             if means or stops or (step + 1) % job.options.checkpoint_every == 0:
+                taken.read()
                 _save(job, learner, journal, progress, is_best=progress.best != before.best)
             if stops:
                 learner.any_of_all(False)  # once all are here, the checkpoint is
                 raise ZooError(f"terminated; {how_to_go_on(job.options.out)}")
+        if named:
+            tqdm.write(f"{len(named):,} broken images were passed over", file=sys.stderr)
         if journal is not None:
             journal.flush()
-            draw_curves(job.options.out)
+            draw_curves(job.options.out, f"{job.title} on {job.options.data}")
     finally:
         if journal is not None:
             journal.close()
 
+
+class _Profiled:
+    """Records some steps of a run, once it is under way."""
+
+    def __init__(self, job: Job, learner: Learner) -> None:
+        start, count = learner.start.step, min(job.options.profile, job.steps - learner.start.step)
+        self.first = start + min(_WARM_STEPS, job.steps - start - count)
+        self.last, self.open = self.first + count - 1, ExitStack()
+        self.folder, self.learner = job.options.out / "profile", learner
+
+    @contextmanager
+    def of(self, step: int) -> Generator[None]:
+        """Around a step."""
+        if step == self.first <= self.last and self.learner.is_first:
+            self.open.enter_context(self.learner.profile(self.folder))
+        yield
+        if step == self.last:
+            self.open.close()
+
+
+class _Taken:
+    """The steps whose losses were not asked for yet, in their order."""
+
+    def __init__(self, job: Job, learner: Learner, journal: Journal | None) -> None:
+        self.job, self.lag, self.journal = job, learner.lag, journal
+        self.steps = deque[tuple[int, Loss, float, dict[str, float] | None]]()
+
+    def add(self, step: int, loss: Loss, rate: float, means: dict[str, float] | None) -> None:
+        """Remember a step, and ask for the losses of those far enough behind it."""
+        self.steps.append((step, loss, rate, means))
+        self.read(self.lag)
+
+    def read(self, left: int = 0) -> None:
+        """Record all steps but the last few; raises `ZooError` where a loss is no number."""
+        while len(self.steps) > left:
+            step, loss, rate, means = self.steps.popleft()
+            number = loss()
+            if not math.isfinite(number):
+                raise ZooError(_no_number(self.job, number, step))
+            if self.journal is not None:
+                self.journal.step(step + 1, (step + 1) * self.job.batch_size / len(self.job.train), number, rate, means)
+
+
+# Before they are recorded: caches fill, kernels are chosen.
+_WARM_STEPS = 3
 
 # Set by SIGTERM: the run ends after the step that is under way, with a checkpoint.
 stop = threading.Event()
@@ -353,7 +206,7 @@ def _no_number(job: Job, loss: float, step: int) -> str:
 
 
 def _check_images(job: Job, batch: Batch) -> None:
-    check_broken(job, batch.broken)
+    check_broken(batch.broken, job.options.on_broken_image)
     if bool((batch.labels < 0).any()):
         raise ZooError(f"{batch.broken[-1]}; and so were the images before it: too many broken in a row")
 
@@ -368,8 +221,14 @@ def _journal(job: Job, learner: Learner) -> Journal | None:
         return None
     for line in _about(job, learner):
         tqdm.write(line, file=sys.stderr)
-    title = f"{job.spec.name} x {job.arrangement.devices}"
-    return Journal(job.options.out, done=learner.start.step, steps=job.steps, batch_size=job.batch_size, title=title)
+    return Journal(
+        job.options.out,
+        done=learner.start.step,
+        steps=job.steps,
+        batch_size=job.batch_size,
+        title=job.title,
+        memory=learner.memory,
+    )
 
 
 def _about(job: Job, learner: Learner) -> Iterator[str]:
@@ -404,7 +263,7 @@ class _Places:
 def _stream(job: Job, learner: Learner) -> Iterator[tuple[int, Batch]]:
     steps = range(learner.start.step, job.steps)
     stream = TrainingStream(job.train, job.spec, job.recipe, job.options.seed)
-    read = batches(stream, _Places(learner, steps), job.options.workers, pinned=learner.pins)
+    read = Batches(stream, _Places(learner, steps), job.options.workers, pinned=learner.pins)
     return zip(steps, read, strict=True)
 
 
@@ -413,6 +272,7 @@ def _save(job: Job, learner: Learner, journal: Journal | None, progress: Progres
     if journal is None:
         return
     journal.flush()
+    progress = replace(progress, loss_scale=learner.loss_scale)
     checkpoint = Checkpoint(weights=weights, velocities=velocities, progress=progress, setting=job.setting)
     if is_best:
         save_model(job.options.out, job.spec, checkpoint)

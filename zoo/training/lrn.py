@@ -97,7 +97,8 @@ class _Form:
 
     def scale_and_power(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`s` and `s^b`, in rows; the paper's 0.75 needs no logarithm."""
-        s = torch.add(x.new_tensor(self.layer.k), self.window_sum(x, x), alpha=self.alpha)
+        # A number alone on the CPU goes along with the call; on x's device it would have to be copied there first.
+        s = torch.add(torch.tensor(self.layer.k, dtype=x.dtype), self.window_sum(x, x), alpha=self.alpha)
         return s, s.sqrt().mul_(s).sqrt_() if self.layer.beta == 0.75 else s.pow(self.layer.beta)
 
     def pieces(self, x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:

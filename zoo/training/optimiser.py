@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +38,11 @@ class Momentum:
         """Canonical name -> the velocity of what this device holds."""
         return {name: self.sgd.state[p]["momentum_buffer"] for name, p in self.parameters.items()}
 
-    def step(self, rates: Rates) -> None:
-        """One update with the gradients at hand, which are dropped."""
+    def step(self, rates: Rates, overflown: Tensor | None = None) -> None:
+        """One update with the gradients at hand, which are dropped; where `overflown` is 1, nothing is updated."""
         for group in self.sgd.param_groups:
             group["dampening"] = 1.0 - rates.of(group["name"])
+        cast(Any, self.sgd).found_inf = overflown  # fused optimisers look at it on their device
         self.sgd.step()
         self.sgd.zero_grad(set_to_none=True)
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,9 +16,9 @@ from zoo.errors import UnsupportedError
 from zoo.frameworks.pytorch import Call, call
 from zoo.layers import LRN, Dropout, ModelSpec
 from zoo.shapes import tied
-from zoo.training.collectives import cut, gather, halo, sent, spread
+from zoo.training.collectives import gather, halo, replicate, sent, shard
 from zoo.training.lrn import LocalResponseNorm
-from zoo.training.masks import keep_mask
+from zoo.training.masks import keep_mask_on
 from zoo.training.towers import Arrangement, Placement, Step, plan, share, trunk
 
 # What any group waits for at most: a partner that died is noticed at once, by its broken connection or by the parent.
@@ -66,7 +64,7 @@ class PlacedNetwork(nn.Module):
         twins = tied(spec)
         if twins and self.parts > 1:
             names = ", ".join(tie.name for tie in spec.ties)
-            raise UnsupportedError(f"{spec.name}: parameters tied ({names}) cannot be cut; use --parallel data")
+            raise UnsupportedError(f"{spec.name}: parameters tied ({names}) cannot be sharded; use --parallel data")
         modules = {step.layer.name: module for step, module in zip(self.steps, self.layers, strict=True)}
         for twin, owner in twins.items():
             (layer, _, kind), (whose, _, source) = twin.rpartition("."), owner.rpartition(".")
@@ -87,7 +85,7 @@ class PlacedNetwork(nn.Module):
         for i, (step, made) in enumerate(zip(self.steps, self.calls, strict=True)):
             if isinstance(step.layer, LRN):
                 self.layers[i] = made.module()
-        self.compute = cast(Any, torch.compile(self.compute))
+        self.compute = torch.compile(self.compute)
 
     def compute(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
         """`forward` with the masks at hand: dropout layer -> what it keeps; one that is left out drops nothing."""
@@ -102,7 +100,7 @@ class PlacedNetwork(nn.Module):
             read = [converted[name, step.want, step.shared] for name in step.inputs]
             values[step.layer.name] = self._run(step, made, module, read, masks)
         last = self.steps[-1]
-        return self._convert(values[last.layer.name], last.output, "whole", shared=False).flatten(1)
+        return self._convert(values[last.layer.name], last.output, "replicated", shared=False).flatten(1)
 
     def _run(
         self, step: Step, made: Call, module: nn.Module, read: list[Tensor], masks: Mapping[str, Tensor]
@@ -120,30 +118,37 @@ class PlacedNetwork(nn.Module):
     def _masks(self, draw: Draw, device: torch.device) -> dict[str, Tensor]:
         """What each dropout layer keeps of this device's activations."""
         return {
-            step.layer.name: torch.from_numpy(self._kept(step, step.layer, draw)).to(device, non_blocking=True)
+            step.layer.name: self._kept(step, step.layer, draw, device)
             for step in self.steps
             if isinstance(step.layer, Dropout)
         }
 
-    def _kept(self, step: Step, layer: Dropout, draw: Draw) -> NDArray[np.bool_]:
+    def _kept(self, step: Step, layer: Dropout, draw: Draw, device: torch.device) -> Tensor:
         images, channels = draw.images, None
         if step.output == "batch":
             images = share(images, self.rank, self.parts)
         elif step.output == "channels":
             channels = share(range(step.shape[0]), self.rank, self.parts)
-        return keep_mask(
-            step.shape, layer.ratio, seed=draw.seed, step=draw.step, layer=layer.name, images=images, channels=channels
+        return keep_mask_on(
+            device,
+            step.shape,
+            layer.ratio,
+            seed=draw.seed,
+            step=draw.step,
+            layer=layer.name,
+            images=images,
+            channels=channels,
         )
 
     def _convert(self, x: Tensor, have: Placement, want: Placement, *, shared: bool) -> Tensor:
         if self.group is None:
             return x
         match have, want:
-            case "whole", "whole":
-                return spread(x, self.group) if shared else x
-            case "whole", "channels":
-                return cut(x, 1, self.group)
-            case "channels" | "batch", "whole":
+            case "replicated", "replicated":
+                return replicate(x, self.group) if shared else x
+            case "replicated", "channels":
+                return shard(x, 1, self.group)
+            case "channels" | "batch", "replicated":
                 return gather(x, 1 if have == "channels" else 0, self.group, shared=shared)
             case "batch", "channels":
                 everything = gather(x, 0, self.group, shared=True)
@@ -162,7 +167,7 @@ class PlacedNetwork(nn.Module):
 
     def cut_names(self) -> set[str]:
         """The canonical parameters of which this device holds a part."""
-        return {name for step in self.steps if step.is_cut for name in step.parameters}
+        return {name for step in self.steps if step.is_sharded for name in step.parameters}
 
     def own_part(self, name: str, whole: Tensor) -> Tensor:
         """What this device holds of a canonical parameter (or of anything of its shape); a view."""
@@ -232,7 +237,8 @@ def summing(network: PlacedNetwork, row: Row) -> nn.Module:
     if dealt:
         names = {id(parameter): name for name, parameter in network.named_parameters()}
         left_out = [names[id(p)] for name, p in network.canonical_parameters().items() if name not in dealt]
-        ignore = cast(Any, DistributedDataParallel)._set_params_and_buffers_to_ignore_for_model
+        # How torch's own FSDP leaves parameters to others.
+        ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model  # pyright: ignore[reportPrivateUsage]
         ignore(network, left_out)
     # Every device has loaded the same numbers: nothing needs to be sent at the start.
     wrapped = DistributedDataParallel(network, process_group=group, gradient_as_bucket_view=True, init_sync=False)
@@ -244,5 +250,6 @@ def summing(network: PlacedNetwork, row: Row) -> nn.Module:
 def _sum(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     size, buffer = dist.get_world_size(group), bucket.buffer()
     sent.add(buffer, 2 * (size - 1) / size)
-    work = cast(Any, dist.all_reduce(buffer, group=group, async_op=True))
+    work = dist.all_reduce(buffer, group=group, async_op=True)
+    assert work is not None  # asked for, and this device is of the group
     return work.get_future().then(lambda done: done.value()[0])

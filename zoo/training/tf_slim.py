@@ -7,9 +7,12 @@ what a device needs from the other, and its gradients come back the same way: he
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +29,15 @@ from zoo.shapes import activation_shapes, tied
 from zoo.training.data import Batch
 from zoo.training.devices import DeviceType
 from zoo.training.evaluate import Scores, evaluate
-from zoo.training.loop import Job, check_broken, take_up
+from zoo.training.images import check_broken
+from zoo.training.job import Job, resume
+from zoo.training.loop import Loss
 from zoo.training.masks import keep_mask
 from zoo.training.optimiser import Progress
 from zoo.training.towers import Placement, Step, plan, trunk
 
-tf: Any = cast(Any, slim_runtime).tf
+tf: Any = slim_runtime.tf
+timeline: Any = import_module("tensorflow.python.client.timeline")
 
 # The variable scope of the velocities, around that of the network.
 _VELOCITY = "velocity/"
@@ -53,7 +59,7 @@ class _Piece:
 
     def own_part(self, whole: FloatArray, parts: int) -> FloatArray:
         """What of a canonical parameter belongs here."""
-        return np.split(whole, parts)[self.part] if self.step.is_cut else whole
+        return np.split(whole, parts)[self.part] if self.step.is_sharded else whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +84,7 @@ class TFSlimLearner:
     """
 
     is_first = speaks = True
-    pins, loss_scale = False, 1.0
+    pins, loss_scale, lag, memory = False, 1.0, 0, None
 
     def __init__(self, job: Job) -> None:
         if job.arrangement.replicas > 1 or job.arrangement.source == "batch":
@@ -95,12 +101,13 @@ class TFSlimLearner:
             names = ", ".join(tie.name for tie in job.spec.ties)
             raise UnsupportedError(f"{job.spec.name}: TF-slim does not train tied parameters ({names}); use PyTorch")
         self._shapes = activation_shapes(job.spec)
+        self._recorded: list[Any] | None = None
         with tf.Graph().as_default(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # slim calls what TensorFlow calls deprecated
             self._graph = self._build(devices)
             self._session = tf.Session(config=_configuration(job.arrangement.parts))
             self._session.run(tf.global_variables_initializer())
-        self.start, weights, velocities = take_up(job)
+        self.start, weights, velocities = resume(job)
         self._assign(weights, "")
         if velocities:
             self._assign(velocities, _VELOCITY)
@@ -113,16 +120,31 @@ class TFSlimLearner:
         """There is no other process."""
         return said
 
-    def train_step(self, batch: Batch, step: int, progress: Progress) -> float:
-        """One step; returns the mean loss over the batch."""
+    def train_step(self, batch: Batch, step: int, progress: Progress) -> Loss:
+        """One step; gives the mean loss over the batch."""
         graph, rates = self._graph, self.job.rates(step, progress.drops)
         assert self.job.spec.preprocessing is not None
         x_NCHW = batch.inputs(self.job.spec.preprocessing, torch.device("cpu")).numpy()
         feed: dict[Any, Any] = {graph.images: _native(x_NCHW), graph.labels: batch.labels.numpy()}
         feed |= {holder: rates.of(name) for name, holder in graph.rates.items()}
         feed |= {holder: self._mask(name, step) for name, holder in graph.masks.items()}
-        loss, _ = self._session.run([graph.loss, graph.update], feed)
-        return float(loss)
+        if self._recorded is None:
+            loss, _ = self._session.run([graph.loss, graph.update], feed)
+        else:
+            options, told = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), tf.RunMetadata()
+            loss, _ = self._session.run([graph.loss, graph.update], feed, options=options, run_metadata=told)
+            self._recorded.append(told.step_stats)
+        return lambda: float(loss)
+
+    @contextmanager
+    def profile(self, folder: Path) -> Generator[None]:
+        """Record steps as TensorFlow traces them: ``trace-N.json`` for chrome://tracing or Perfetto, a file a step."""
+        self._recorded = list[Any]()
+        yield
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, stats in enumerate(self._recorded):
+            (folder / f"trace-{number}.json").write_text(timeline.Timeline(stats).generate_chrome_trace_format())
+        self._recorded = None
 
     def _mask(self, layer: str, step: int) -> FloatArray:
         """A dropout's mask, laid out as its activation: 0, or 1 / (share kept)."""
@@ -142,7 +164,7 @@ class TFSlimLearner:
             batch_size=self.job.batch_size,
             workers=self.job.options.workers,
         )
-        check_broken(self.job, scores.broken)
+        check_broken(scores.broken, self.job.options.on_broken_image)
         return scores
 
     def logits(self, x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -165,7 +187,7 @@ class TFSlimLearner:
         steps = plan(trunk(job.spec), job.arrangement.parts)
         for step in steps:
             builder.add(step)
-        logits = builder.read(steps[-1].layer.name, "whole", 0)
+        logits = builder.read(steps[-1].layer.name, "replicated", 0)
         logits = tf.reshape(logits, [tf.shape(logits)[0], -1])
         loss = tf.losses.softmax_cross_entropy(
             tf.one_hot(labels, tf.shape(logits)[1]), logits, label_smoothing=job.recipe.label_smoothing
@@ -240,7 +262,7 @@ class _Builder:
     def read(self, name: str, want: Placement, part: int) -> Any:
         """An activation as a device wants it, from wherever it lies."""
         tensors = self.values[name]
-        if want == "whole":
+        if want == "replicated":
             return tensors[0] if len(tensors) == 1 else tf.concat(tensors, _channels(tensors[0]))
         if len(tensors) > 1:
             return tensors[part]

@@ -6,7 +6,7 @@ Placement is derived from the spec, layer by layer (2012 paper, s3.2 and 3.5; Kr
 * an ungrouped convolution or a dense layer first gathers the other devices' channels, then computes its own share of
   the outputs;
 * an LRN across towers receives the ``size // 2`` channels next to its own;
-* what cannot be dealt out evenly is computed by every device.
+* what cannot be dealt out evenly, or is not told to work channel by channel, is computed by every device.
 
 The plan is data: `zoo.training.placed` runs it, and the single-device model knows nothing of devices.
 
@@ -18,52 +18,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal, TypeAlias, assert_never, get_args
+from typing import Literal, TypeAlias, get_args
 
+from zoo import layers
 from zoo.axes import axis_index
+from zoo.batches import kept_from
 from zoo.errors import UnsupportedError, ZooError
-from zoo.layers import (
-    LRN,
-    MVN,
-    ArgMax,
-    Axpy,
-    BatchNorm,
-    Bias,
-    Concat,
-    Conv,
-    Crop,
-    Deconv,
-    Dense,
-    Dropout,
-    Eltwise,
-    Flatten,
-    Interp,
-    Layer,
-    ModelSpec,
-    Normalize,
-    Permute,
-    Pool,
-    Power,
-    PReLU,
-    Reduction,
-    ReLU,
-    Reshape,
-    Scale,
-    Shape,
-    Shuffle,
-    Sigmoid,
-    Slice,
-    Softmax,
-    TanH,
-    Tile,
-    Unary,
-)
+from zoo.layers import LRN, Conv, Dense, Layer, ModelSpec, Shape, Softmax
 from zoo.parameters import layer_parameters
-from zoo.shapes import activation_shapes
+from zoo.shapes import activation_shapes, output_shape
 
 Parallel: TypeAlias = Literal["towers", "data", "hybrid"]
 # How an activation lies on the devices that share a network: the same on all, by channels (axis 1), or by images.
-Placement: TypeAlias = Literal["whole", "channels", "batch"]
+Placement: TypeAlias = Literal["replicated", "channels", "batch"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +42,7 @@ class Arrangement:
 
     replicas: int = 1
     parts: int = 1
-    source: Placement = "whole"
+    source: Placement = "replicated"
 
     @property
     def devices(self) -> int:
@@ -126,7 +93,7 @@ class Step:
         output: how the result lies; `shape` is its whole shape.
         reach: channels to be received from each neighbour (LRN across towers).
         parameters: canonical name -> whole shape.
-        is_cut: the parameters are dealt out along axis 0.
+        is_sharded: the parameters are dealt out along axis 0.
     """
 
     layer: Layer
@@ -139,7 +106,7 @@ class Step:
     shape: Shape
     reach: int
     parameters: Mapping[str, Shape]
-    is_cut: bool
+    is_sharded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,17 +117,17 @@ class _Share:
     want: Placement
     output: Placement
     reach: int = 0
-    is_cut: bool = False
+    is_sharded: bool = False
 
 
-def plan(spec: ModelSpec, parts: int, source: Placement = "whole") -> tuple[Step, ...]:
+def plan(spec: ModelSpec, parts: int, source: Placement = "replicated") -> tuple[Step, ...]:
     """The steps of every device of a network dealt out over `parts` devices; alike on all but for the numbers.
 
     Raises:
         UnsupportedError: a layer that training does not know.
     """
     shapes, wiring = activation_shapes(spec), spec.wiring()
-    placements: dict[str, Placement] = {one.name: source if parts > 1 else "whole" for one in spec.inputs}
+    placements: dict[str, Placement] = {one.name: source if parts > 1 else "replicated" for one in spec.inputs}
     steps = list[Step]()
     for layer in spec.layers:
         inputs = wiring[layer.name]
@@ -173,13 +140,13 @@ def plan(spec: ModelSpec, parts: int, source: Placement = "whole") -> tuple[Step
                 inputs=inputs,
                 have=have,
                 want=share.want,
-                shared=share.want == "whole" and share.output == "channels",
+                shared=share.want == "replicated" and share.output == "channels",
                 input_shapes=tuple(_part(shape, share.want, parts) for shape in whole),
                 output=share.output,
                 shape=shapes[layer.name],
                 reach=share.reach,
                 parameters={f"{layer.name}.{row.role}": row.shape for row in layer_parameters(layer, whole)},
-                is_cut=share.is_cut,
+                is_sharded=share.is_sharded,
             )
         )
         placements[layer.name] = share.output
@@ -191,55 +158,63 @@ def _part(shape: Shape, placement: Placement, parts: int) -> Shape:
 
 
 def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts: int) -> _Share:
-    everyone = _Share(layer, "whole", "whole")
-    if isinstance(layer, BatchNorm):
+    everyone = _Share(layer, "replicated", "replicated")
+    if isinstance(layer, layers.BatchNorm):
         raise UnsupportedError(f"layer {layer.name!r}: training learns no BatchNorm statistics; train without it")
     if parts == 1:
         return everyone
-    same = have[0] if len(set(have)) == 1 else "whole"
+    same: Placement = have[0] if len(set(have)) == 1 else "replicated"
     local = _Share(layer, same, same)
     match layer:
         case Dense():
             axis = axis_index(layer.name, layer.axis, shapes[0])
             if axis > 1 or layer.out_features % parts:
                 return everyone
-            return _Share(replace(layer, out_features=layer.out_features // parts), "whole", "channels", is_cut=True)
-        case Conv():
-            return local if same == "batch" else _conv_share(layer, parts)
-        case LRN():
-            return _lrn_share(layer, shapes[0], parts) if same == "channels" else local
-        case Pool() | ReLU() | Sigmoid() | TanH() | Power() | Unary() | Dropout() | Flatten():
-            return local
-        case Softmax() | Concat() | Slice():
+            return _Share(
+                replace(layer, out_features=layer.out_features // parts), "replicated", "channels", is_sharded=True
+            )
+        case Softmax() | layers.Concat() | layers.Slice():
             # Along channels (or the batch) it needs all of them.
-            apart = axis_index(layer.name, layer.axis, shapes[0]) == {"channels": 1, "batch": 0, "whole": -1}[same]
+            apart = axis_index(layer.name, layer.axis, shapes[0]) == {"channels": 1, "batch": 0, "replicated": -1}[same]
             return everyone if apart else local
-        case Eltwise():
-            return local
-        case Interp() | Reduction() | ArgMax() | Normalize() | Crop() | Shuffle() | Axpy():
-            return everyone if same == "channels" else local
-        case Deconv() | MVN() | Reshape() | Permute() | Tile():
-            return everyone if same == "channels" else local
-        case PReLU():
-            if same != "channels":
-                return local
-            return everyone if layer.shared else _Share(layer, "channels", "channels", is_cut=True)
-        case Scale() | Bias():
-            if same != "channels":
-                return local
-            over_channels = len(have) == 1 and axis_index(layer.name, layer.axis, shapes[0]) == 1 and layer.num_axes
-            return _Share(layer, "channels", "channels", is_cut=True) if over_channels else everyone
+        case Conv() if same != "batch":
+            return _conv_share(layer, parts)
+        case _ if same == "batch" and _mixes_the_batch(layer, shapes):
+            return everyone
         case _:
-            assert_never(layer)
+            return _channels_share(layer, shapes, parts) if same == "channels" else local
+
+
+def _mixes_the_batch(layer: Layer, shapes: list[Shape]) -> bool:
+    return kept_from(layer, shapes, output_shape(layer, shapes)) != 0
+
+
+def _channels_share(layer: Layer, shapes: list[Shape], parts: int) -> _Share:
+    """Of a layer whose inputs all lie by channels; what is not told to work channel by channel reads the whole."""
+    local, everyone = _Share(layer, "channels", "channels"), _Share(layer, "replicated", "replicated")
+    sharded = replace(local, is_sharded=True)
+    match layer:
+        case LRN():
+            return _lrn_share(layer, shapes[0], parts)
+        case layers.Pool() | layers.Flatten() | layers.Eltwise() | layers.Dropout() | layers.Power() | layers.Unary():
+            return local
+        case layers.ReLU() | layers.Sigmoid() | layers.TanH():
+            return local
+        case layers.PReLU(shared=False):
+            return sharded
+        case layers.Scale() | layers.Bias() if len(shapes) == 1 and layer.num_axes:
+            return sharded if axis_index(layer.name, layer.axis, shapes[0]) == 1 else everyone
+        case _:
+            return everyone
 
 
 def _conv_share(layer: Conv, parts: int) -> _Share:
     mine = replace(layer, out_channels=layer.out_channels // parts, groups=max(1, layer.groups // parts))
     if layer.groups % parts == 0:
-        return _Share(mine, "channels", "channels", is_cut=True)
+        return _Share(mine, "channels", "channels", is_sharded=True)
     if layer.groups == 1 and layer.out_channels % parts == 0:
-        return _Share(mine, "whole", "channels", is_cut=True)
-    return _Share(layer, "whole", "whole")
+        return _Share(mine, "replicated", "channels", is_sharded=True)
+    return _Share(layer, "replicated", "replicated")
 
 
 def _lrn_share(layer: LRN, shape: Shape, parts: int) -> _Share:
@@ -249,7 +224,7 @@ def _lrn_share(layer: LRN, shape: Shape, parts: int) -> _Share:
         return _Share(replace(layer, towers=layer.towers // parts), "channels", "channels")
     if layer.towers == 1 and shape[0] // parts >= layer.size // 2:
         return _Share(layer, "channels", "channels", reach=layer.size // 2)
-    return _Share(layer, "whole", "whole")
+    return _Share(layer, "replicated", "replicated")
 
 
 def trunk(spec: ModelSpec) -> ModelSpec:
@@ -291,21 +266,21 @@ def least_bytes(spec: ModelSpec, arrangement: Arrangement, batch_size: int, *, a
     for step in steps:
         for name, have in zip(step.inputs, step.have, strict=True):
             size = images * prod(whole[name])
-            if have in ("channels", "batch") and step.want == "whole" and (name, step.shared) not in seen:
+            if have in ("channels", "batch") and step.want == "replicated" and (name, step.shared) not in seen:
                 numbers += size * (parts - 1) / parts * (2 if step.shared and name not in sources else 1)
                 seen.add((name, step.shared))
-            elif have == step.want == "whole" and step.shared and name not in sources and (name, True) not in seen:
+            elif have == step.want == "replicated" and step.shared and name not in sources and (name, True) not in seen:
                 numbers += 2 * size * (parts - 1) / parts
                 seen.add((name, True))
-            elif have == "whole" and step.want == "channels" and name not in sources:
+            elif have == "replicated" and step.want == "channels" and name not in sources:
                 numbers += size * (parts - 1) / parts
         if step.reach:
             # A device has two neighbours at most; where there are two devices, one.
             edge = images * step.reach * prod(step.shape[1:])
             numbers += 2 * edge * min(2, parts - 1)
-        held = sum(map(prod, step.parameters.values())) / (parts if step.is_cut else 1)
+        held = sum(map(prod, step.parameters.values())) / (parts if step.is_sharded else 1)
         summed = arrangement.devices if step.output == "batch" else arrangement.replicas
         gradients += 2 * held * (summed - 1) / summed
-    if steps[-1].output != "whole":
+    if steps[-1].output != "replicated":
         numbers += images * prod(steps[-1].shape) * (parts - 1) / parts
     return round(activation * numbers + 4 * gradients)

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from zoo.errors import ZooError
-from zoo.training.loop import Job, how_to_go_on
+from zoo.errors import ZooError, said
+from zoo.training.job import Job
+from zoo.training.loop import how_to_go_on
 
 
 class LostPartnerError(ZooError):
@@ -17,7 +18,7 @@ class LostPartnerError(ZooError):
 
 def translated(error: RuntimeError | MemoryError, job: Job, device: torch.device) -> ZooError | None:
     """A framework's error in one line that says what to do; None where it is none of these."""
-    text = " ".join(str(error).split())
+    text = said(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text:
         return ZooError(_out_of_memory(job, device, text))
     # Gloo has no exception of its own; what it raises names its source file.

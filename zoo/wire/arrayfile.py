@@ -16,7 +16,7 @@ from zoo.wire.layout import Block, blocks, packed
 
 
 def write_numbers(file: BinaryIO, arrays: Iterable[NDArray[Any]]) -> None:
-    """Write the numbers of float32 arrays of any strides where `file` stands, in C order and little endian.
+    """Write the numbers of arrays of any strides where `file` stands, in C order and little endian.
 
     A transposed array is never laid out whole: next to its source and what was written that would be a third copy.
     """
@@ -44,7 +44,7 @@ def write_numbers(file: BinaryIO, arrays: Iterable[NDArray[Any]]) -> None:
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
-    return array.astype("<f4", copy=False).reshape(-1).view(np.uint8).data
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data
 
 
 def _write_at(descriptor: int, content: memoryview, position: int) -> None:

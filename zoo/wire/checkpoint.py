@@ -48,7 +48,7 @@ _PART = 1 << 25
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Entry:
+class _BundleEntry:
     dtype: int = 0
     shape: tuple[int, ...] = ()
     shard: int = 0
@@ -59,7 +59,7 @@ class _Entry:
 
 def index_path(prefix: Path) -> Path:
     """``X.index`` of the checkpoint ``X``."""
-    return prefix.with_name(prefix.name + ".index")
+    return prefix.parent / f"{prefix.name}.index"  # not with_name(), which a path without a name, as ".", has not
 
 
 def _shard_path(prefix: Path, shard: int, shards: int) -> Path:
@@ -100,8 +100,8 @@ def _checksum(content: memoryview) -> int:
     return masked(crc)
 
 
-def _index(data: memoryview) -> tuple[int, dict[str, _Entry]]:
-    shards, slices, found = 1, 0, dict[str, _Entry]()
+def _index(data: memoryview) -> tuple[int, dict[str, _BundleEntry]]:
+    shards, slices, found = 1, 0, dict[str, _BundleEntry]()
     for key, value in read_table(data):
         if key == b"":
             shards = _header(value)
@@ -126,7 +126,7 @@ def _header(value: memoryview) -> int:
     return shards
 
 
-def _entry(name: str, value: memoryview) -> _Entry:
+def _entry(name: str, value: memoryview) -> _BundleEntry:
     dtype, shape, numbers, crc = 0, (), dict[int, int](), 0
     for number, _, item in fields(value):
         if number == 7:
@@ -139,7 +139,7 @@ def _entry(name: str, value: memoryview) -> _Entry:
             (crc,) = _UINT32.unpack(item)
         elif isinstance(item, int):
             numbers[number] = item
-    entry = _Entry(
+    entry = _BundleEntry(
         dtype=dtype, shape=shape, shard=numbers.get(3, 0), offset=numbers.get(4, 0), size=numbers.get(5, 0), crc=crc
     )
     if dtype in _TYPES and prod(shape) * np.dtype(_TYPES[dtype]).itemsize != entry.size:
@@ -158,7 +158,7 @@ def _shape(name: str, value: memoryview) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _check_spans(found: Mapping[str, _Entry], shards: int) -> None:
+def _check_spans(found: Mapping[str, _BundleEntry], shards: int) -> None:
     """No two tensors share bytes: a small index could otherwise make endless work of one shard."""
     position = (0, 0)
     for name, entry in sorted(found.items(), key=lambda item: (item[1].shard, item[1].offset, item[1].size)):
@@ -179,7 +179,7 @@ def _shard(prefix: Path, shard: int, shards: int) -> memoryview:
     return mapped(path) if path.stat().st_size else memoryview(b"")
 
 
-def _array(entry: _Entry, content: memoryview) -> Array:
+def _array(entry: _BundleEntry, content: memoryview) -> Array:
     if entry.dtype not in _TYPES:
         return np.frombuffer(content, np.uint8)
     return np.frombuffer(content, _TYPES[entry.dtype]).reshape(entry.shape)
@@ -213,7 +213,7 @@ def read_v1(path: Path) -> dict[str, Array]:
         FileFormatError: the file is cut short or damaged, or a variable is stored in slices.
     """
     try:
-        declared, tensors = dict[str, _Entry](), dict[str, Array]()
+        declared, tensors = dict[str, _BundleEntry](), dict[str, Array]()
         for key, value in read_table(mapped(path)):
             for number, _, item in fields(value):
                 if key == b"" and number == 1 and isinstance(item, memoryview):
@@ -237,8 +237,8 @@ def _text(value: Value) -> str:
     return bytes(value).decode()
 
 
-def _v1_declared(value: memoryview) -> dict[str, _Entry]:
-    found = dict[str, _Entry]()
+def _v1_declared(value: memoryview) -> dict[str, _BundleEntry]:
+    found = dict[str, _BundleEntry]()
     for number, _, item in fields(value):
         if number != 1 or isinstance(item, int):
             continue
@@ -254,11 +254,11 @@ def _v1_declared(value: memoryview) -> dict[str, _Entry]:
                 slices += 1
         if slices > 1:
             raise ValueError(f"{name} is stored in {slices} slices (a partitioned variable); save it whole")
-        found[name] = _Entry(dtype=dtype, shape=shape)
+        found[name] = _BundleEntry(dtype=dtype, shape=shape)
     return found
 
 
-def _v1_slice(value: memoryview, declared: Mapping[str, _Entry]) -> tuple[str, Array]:
+def _v1_slice(value: memoryview, declared: Mapping[str, _BundleEntry]) -> tuple[str, Array]:
     name, tensor = "", None
     for number, _, item in fields(value):
         if number == 1:

@@ -15,6 +15,7 @@ from typing import Any, cast
 import h5py
 
 from zoo.arrays import Array
+from zoo.errors import said
 
 # gzip, shuffle, fletcher32: built into HDF5, where others are loaded by their number.
 _FILTERS = {1, 2, 3}
@@ -61,7 +62,7 @@ def read_hdf5(source: Path | BytesIO, size: int, skip: tuple[str, ...] = ()) -> 
                 if len(contents.arrays) + len(contents.texts) > _MAX_OBJECTS:
                     raise ValueError("it holds more objects than any network")
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
-        raise ValueError(f"HDF5 that is damaged: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(f"HDF5 that is damaged: {said(error, 200)}") from error
     return contents
 
 
@@ -75,7 +76,7 @@ def top_names(path: Path) -> set[str]:
         with _h5.File(path, "r") as file:
             return {str(name) for name in file}
     except (OSError, RuntimeError, KeyError) as error:
-        raise ValueError(f"HDF5 that is damaged: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(f"HDF5 that is damaged: {said(error, 200)}") from error
 
 
 def _walk(group: Any, path: str, depth: int, skip: tuple[str, ...]) -> Iterator[tuple[str, Any]]:

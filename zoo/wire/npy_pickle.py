@@ -19,6 +19,7 @@ import numpy as np
 
 from zoo.arrays import Array
 from zoo.wire.layout import contiguous
+from zoo.wire.unpickler import PythonUnpickler
 
 _ALLOWED = (
     "PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE "
@@ -26,11 +27,10 @@ _ALLOWED = (
     "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET "
     "LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD"
 )
+_CODES = {getattr(pickle, name)[0] for name in _ALLOWED.split()}
 # Strings this long are numbers of an array; they stay views of the file.
 _LONG = 1 << 12
 _TYPE = re.compile(r"\?|b1|[fiu][1248]")
-
-_Python = cast(Any, pickle)._Unpickler
 
 
 class _ArrayNote:
@@ -113,10 +113,10 @@ class _Bytes:
         return line
 
 
-class _Unpickler(_Python):
+class _Unpickler(PythonUnpickler):
     """Python's unpickler (the one written in Python) without most of its opcodes and all of its imports."""
 
-    dispatch = {code: _Python.dispatch[code] for code in (getattr(pickle, name)[0] for name in _ALLOWED.split())}  # noqa: RUF012
+    dispatch = {code: load for code, load in PythonUnpickler.dispatch.items() if code in _CODES}  # noqa: RUF012
 
     def _decode_string(self, value: bytes | memoryview) -> str | memoryview:
         return value if isinstance(value, memoryview) else value.decode("latin1")

@@ -19,6 +19,8 @@ from pathlib import Path
 from pickle import PickleError
 from typing import Any, cast
 
+from zoo.wire.unpickler import PythonUnpickler
+
 # Bytes of a number, by the name of its storage's type; one that is not known here may be larger than is counted.
 _WIDTHS = {
     **{"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "ComplexDouble": 16, "ComplexFloat": 8},
@@ -29,7 +31,6 @@ _PICKLES = 5
 _MAX_TUPLE, _MAX_DEPTH = 100_000, 100
 # A state dict of a thousand tensors takes a tenth of this; what a pickle makes takes a hundred times its bytes.
 _MAX_PICKLE = 1 << 20
-_Python = cast(Any, pickle)._Unpickler
 
 
 class _Inert:
@@ -104,11 +105,11 @@ class _Limited:
             )
 
 
-class _Storages(_Python):
+class _Storages(PythonUnpickler):
     """Python's unpickler, in which no name leads anywhere; adds up the bytes of the storages."""
 
     # A bytearray is made as large as is declared before it is read; torch.save writes none.
-    dispatch = {code: load for code, load in _Python.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # noqa: RUF012
+    dispatch = {code: load for code, load in PythonUnpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # noqa: RUF012
 
     def __init__(self, data: BytesIO | mmap.mmap) -> None:
         super().__init__(_Limited(data), encoding="latin1")

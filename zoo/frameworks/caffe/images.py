@@ -72,7 +72,7 @@ def images_of(message: Message, shape: Shape) -> DataImages | None:
 
 def images_beside(spec: ModelSpec) -> DataImages | None:
     """The images of a deployed network, of which a mean image may be at hand; None where it reads no single picture."""
-    shape = spec.inputs[0].shape
+    shape = spec.inputs[0].shape if spec.inputs else ()
     if len(spec.inputs) != 1 or len(shape) != 3 or shape[0] != 3:
         return None
     return DataImages(preprocessing=Preprocessing(channels="BGR", resize=stored_size(shape)))

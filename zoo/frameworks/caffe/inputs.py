@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from zoo.axes import shape_text
 from zoo.frameworks.caffe.images import images_of
 from zoo.frameworks.caffe.walk import Node, Walk
-from zoo.layers import Input, Shape
+from zoo.layers import Constant, Input, Shape
 from zoo.wire.prototxt import Message, PrototxtError
 
+# blob.hpp, kMaxBlobAxes
+_MOST_AXES = 32
+
+FEEDS = {"Data", "HDF5Data", "ImageData", "Input", "MemoryData", "WindowData"}
+CONSTANT = {"DummyData", "Parameter"}
 DATA = {"Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"}
 
 
@@ -29,16 +35,10 @@ def add_input(walk: Walk, top: str, sizes: Shape) -> None:
     """An input of these sizes, the batch first; one of a single axis holds labels."""
     if top in walk.blobs:
         raise PrototxtError(0, f"the blob {top!r} is made twice")
-    if min(sizes, default=0) < 1:
-        raise PrototxtError(
-            0, f"the input {top!r} must have positive sizes, got {' x '.join(map(str, sizes)) or 'none'}"
-        )
-    if len(sizes) == 1:
-        walk.notes.append(f"the input {top!r} has one number an image, a label: left out")
-        walk.blobs[top] = None
-        return
+    if min(sizes, default=0) < 1 or len(sizes) > _MOST_AXES:
+        raise PrototxtError(0, f"the input {top!r} must have 1 to {_MOST_AXES} positive sizes, got {shape_text(sizes)}")
     walk.inputs.append(Input(name=top, shape=sizes[1:]))
-    walk.blobs[top], walk.shapes[top] = top, sizes[1:]
+    walk.blobs[top], walk.shapes[top], walk.batches[top] = top, sizes[1:], sizes[0]
 
 
 def visit_input(walk: Walk, node: Node) -> None:
@@ -54,21 +54,61 @@ def visit_data(walk: Walk, node: Node) -> None:
     """A data layer becomes an input of the size it says."""
     if not node.tops:
         raise PrototxtError(node.message.line, "a data layer needs a top")
-    note, known = "", {top: (1, *walk.sizes[top]) for top in node.tops if top in walk.sizes}
+    note, sizes = "", {**walk.given.known, **walk.given.sizes}
+    known = {top: (1, *sizes[top]) for top in node.tops if top in sizes}
+    is_told = any(top in walk.given.sizes for top in node.tops)
     if node.type == "DummyData":
-        made = dict(zip(node.tops, _dummy_shapes(node), strict=True))
-        walk.for_training.update(node.tops[1:])
-    elif known and node.type == "HDF5Data":
+        shapes = _dummy_shapes(node)
+        values = _constants(node) if walk.is_fed else [None] * len(shapes)
+        for i, (top, shape, value) in enumerate(zip(node.tops, shapes, values, strict=True)):
+            if value is not None:
+                _add_constant(walk, node.name if i == 0 else walk.name_of(top), top, shape, value)
+        made = {top: shape for top, shape, value in zip(node.tops, shapes, values, strict=True) if value is None}
+        walk.for_training.update(top for top in node.tops[1:] if top in made)
+    elif known and (is_told or node.type == "HDF5Data"):
         made = known
+        _check_told(node, known)
     else:
         shape, note = _data_shape(node)
         made = {node.tops[0]: (1, *shape)}
         walk.images = images_of(node.message, shape)
-    walk.blobs.update(dict.fromkeys(top for top in node.tops if top not in made))
+    walk.blobs.update(dict.fromkeys(top for top in node.tops if top not in made and top not in walk.blobs))
     for top, sizes in made.items():
         add_input(walk, top, sizes)
-        if top in walk.shapes:
-            walk.notes.append(f"{node} became the input {top!r}, {' x '.join(map(str, sizes[1:]))}{note}")
+        walk.notes.append(f"{node} became the input {top!r}, {' x '.join(map(str, sizes[1:]))}{note}")
+
+
+def _check_told(node: Node, sizes: Mapping[str, Shape]) -> None:
+    """Refuse another size than the layer's own, where it says one."""
+    try:
+        own, _ = _data_shape(node)
+    except PrototxtError:
+        return  # it says none
+    told = sizes.get(node.tops[0], (1, *own))[1:]
+    if told != own:
+        raise PrototxtError(node.message.line, f"says {shape_text(own)} itself, not {shape_text(told)}")
+
+
+def _constants(node: Node) -> list[float | None]:
+    """What fills each top of a DummyData layer; None where that is drawn at random."""
+    fillers = node.message.message("dummy_data_param").messages("data_filler")
+    if len(fillers) not in (0, 1, len(node.tops)):
+        raise PrototxtError(node.message.line, f"{len(node.tops)} tops need one data_filler or as many")
+    found = [
+        filler.number("value", 0.0) if (filler.string("type") or "constant") == "constant" else None
+        for filler in fillers
+    ]
+    return (found or [0.0]) * (len(node.tops) if len(found) < 2 else 1)
+
+
+def _add_constant(walk: Walk, name: str, top: str, sizes: Shape, value: float) -> None:
+    """A constant blob: as many items as the first input, where it has as many there."""
+    if min(sizes, default=0) < 1:
+        raise PrototxtError(0, f"the blob {top!r} must have positive sizes, got {shape_text(sizes)}")
+    first = walk.inputs[0].name if walk.inputs else ""
+    follows = len(sizes) > 1 and bool(first) and walk.batches[first] == sizes[0]
+    shape, inputs = (sizes[1:], (first,)) if follows else (sizes, ())
+    walk.add(Constant(name=name, inputs=inputs, shape=shape, value=value), top)
 
 
 def _dummy_shapes(node: Node) -> list[Shape]:
@@ -95,11 +135,17 @@ def _data_shape(node: Node) -> tuple[Shape, str]:
     if memory.fields:
         channels, height, width = (memory.integer(name, 0) for name in ("channels", "height", "width"))
         return (channels, crop or height, crop or width), ""
-    if not crop:
+    pictures = message.message("image_data_param")
+    height, width = (crop or pictures.integer(name, 0) for name in ("new_height", "new_width"))
+    if not height or not width:
         raise PrototxtError(
             message.line,
-            "does not say the size of its images (no crop_size); replace it by an Input layer with a shape",
+            f"does not say the size of its images (no crop_size); give it with --input {node.tops[0]}=CxHxW",
         )
     transform = message.message("transform_param")
-    grey = transform.flag("force_gray", False) or not message.message("image_data_param").flag("is_color", True)
-    return (1 if grey else 3, crop, crop), "" if grey else " (it does not say the channels: 3 assumed)"
+    grey = transform.flag("force_gray", False) or not pictures.flag("is_color", True)
+    return (
+        1 if grey else 3,
+        height,
+        width,
+    ), "" if grey or pictures.fields else " (it does not say the channels: 3 assumed)"

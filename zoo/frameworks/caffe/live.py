@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from zoo import registry
 from zoo.arrays import Array
@@ -75,7 +74,9 @@ def runtime() -> str:
 
 def _runtime() -> Runtime:
     try:
-        return cast(Runtime, import_module("zoo.frameworks.caffe.pycaffe"))
+        import zoo.frameworks.caffe.pycaffe as pycaffe
+
+        return pycaffe
     except ImportError as error:
         if not isinstance(error, ModuleNotFoundError) or error.name != "caffe":
             _LOG.warning("Caffe is installed but does not import (%s); OpenCV is used", error)

@@ -83,7 +83,12 @@ def _checked(layer: Layer, inputs: Sequence[Shape], free: Names) -> None:
     """Refuse what Caffe's own checks refuse."""
     if isinstance(layer, LRN) and len(inputs[0]) != 3:
         raise UnsupportedError(f"layer {layer.name!r} (LRN): Caffe normalises N x C x H x W only")
-    if isinstance(layer, Scale) and layer.bias and len(inputs) == 2:
+    if (
+        isinstance(layer, Scale)
+        and layer.bias
+        and len(inputs) == 2
+        and axis_index(layer.name, layer.axis, inputs[0]) == 0
+    ):
         raise UnsupportedError(f"layer {layer.name!r} (Scale): Caffe's bias beside a second input spans the batch")
 
 
@@ -178,7 +183,7 @@ def as_scales(
             tensors[name] = np.full(shape[:1], tensors[name])
             spec = spec.replace_layer(replace(layer, inputs=sources, shared=False))
         elif isinstance(layer, Scale | Bias):
-            spec = spec.replace_layer(replace(layer, axis=0))
+            spec = spec.replace_layer(replace(layer, axis=axis_index(layer.name, layer.axis, shape)))
     return spec, tensors
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-from zoo.frameworks.caffe.row import Row, unless
+from zoo.frameworks.caffe.row import Row, fields, unless
 from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
 from zoo.wire.prototxt import Message, Word
 
@@ -72,7 +72,15 @@ def _write_normalize(layer: Normalize) -> Message:
     return unless(block, "eps", layer.eps, 1e-10)
 
 
-_NORMALIZE = Row(kind=Normalize, type="Normalize", block="norm_param", read=_read_normalize, write=_write_normalize)
+_NORMALIZE = Row(
+    kind=Normalize,
+    type="Normalize",
+    block="norm_param",
+    # weiliu89/caffe, branch ssd
+    fields=fields(flag="across_spatial channel_shared", number="eps", FillerParameter="scale_filler"),
+    read=_read_normalize,
+    write=_write_normalize,
+)
 _MVN = Row(kind=MVN, type="MVN", block="mvn_param", read=_read_mvn, write=_write_mvn, in_place=True)
 _LRN = Row(kind=LRN, type="LRN", block="lrn_param", read=_read_lrn, write=_write_lrn)
 _BATCH_NORM = Row(
@@ -86,7 +94,22 @@ _BATCH_NORM = Row(
 _SOFTMAX = Row(
     kind=Softmax, type="Softmax", block="softmax_param", read=_read_softmax, write=_write_softmax, in_place=True
 )
-ROWS: tuple[Row[Any], ...] = (_LRN, _MVN, _NORMALIZE, _BATCH_NORM, _SOFTMAX)
+# That of the forks, with a Scale in it: see `expand`.
+_BN = Row(
+    kind=BatchNorm,
+    type="BN",
+    block="bn_param",
+    fields=fields(  # hszhao/PSPNet and alexgkendall/caffe-segnet
+        FillerParameter="slope_filler bias_filler scale_filler shift_filler",
+        number="momentum eps",
+        flag="frozen",
+        BNMode="bn_mode",
+        Engine="engine",
+    ),
+    write=_write_batch_norm,
+    in_place=True,
+)
+ROWS: tuple[Row[Any], ...] = (_LRN, _MVN, _NORMALIZE, _BATCH_NORM, _BN, _SOFTMAX)
 
 
 def row(layer: Normalising) -> Row[Any]:

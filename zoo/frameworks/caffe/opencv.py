@@ -17,7 +17,8 @@ tests; seen with 4.14):
 * Reshape, Permute: a part of the axes is refused, or misread -> all of them. Tile is another one -> Concat.
 * Crop, Axpy: misread, or unknown -> Slices; a Scale and a sum. ShuffleChannel -> Reshape, Permute, Reshape.
 * Interp: pads are ignored, and shrinking refused -> Slices and the size it comes to.
-* Reduction, Normalize and ArgMax are right in a part of their forms, or unknown: refused.
+* Reduction, Normalize and ArgMax are right in a part of their forms, or unknown: refused. So are Embed, Upsample,
+  masks, constants, what cuts or joins batches, and the layers of boxes, of which it has other ideas.
 * Deconvolution: dilation is ignored, so it is refused.
 * Bias is unknown -> a Scale by one; a second input is spread over a tensor of ones and added. Scale needs its axis
   counted from the front, and at least one.
@@ -29,13 +30,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import log, prod
 from pathlib import Path
-from typing import Any, cast
 
 import cv2
 import numpy as np
 
 from zoo.arrays import Array
-from zoo.errors import UnsupportedError
+from zoo.axes import axis_index
+from zoo.errors import UnsupportedError, said
 from zoo.frameworks.caffe.lower import Lowered, as_scales, for_caffe, rewrite_all, without_k
 from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
 from zoo.layers import (
@@ -47,9 +48,12 @@ from zoo.layers import (
     BatchNorm,
     Bias,
     Concat,
+    Constant,
     Crop,
     Deconv,
+    DetectionOutput,
     Eltwise,
+    Embed,
     Flatten,
     Interp,
     Layer,
@@ -58,9 +62,13 @@ from zoo.layers import (
     Normalize,
     Permute,
     Pool,
+    PoolMask,
     Power,
+    PriorBox,
+    PSROIPool,
     Reduction,
     Reshape,
+    ROIPool,
     Scale,
     Shape,
     Shuffle,
@@ -68,6 +76,7 @@ from zoo.layers import (
     Slice,
     Tile,
     Unary,
+    Unpool,
 )
 from zoo.shapes import activation_shapes, cuts, interp_size, output_shape, permutation, window
 from zoo.wire.caffemodel import caffemodel
@@ -78,6 +87,9 @@ VERSION = f"OpenCV {cv2.__version__} dnn"
 
 def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
     """See `zoo.registry.Framework.forward`; raises `UnsupportedError` for what OpenCV cannot do."""
+    for name, shape in activation_shapes(spec).items():
+        if not shape:
+            raise UnsupportedError(f"layer {name!r}: {VERSION} makes two axes of one")
     caffe = for_caffe(spec)
     lowered = _lowered(caffe.spec)
     # OpenCV takes no input that nothing reads: a Crop reads but the size of its second.
@@ -138,14 +150,13 @@ def _run(name: str, text: bytes, model: Array, inputs: Mapping[str, Array], name
     """The results of layers, by their names."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its errors reach the user as ours
     try:
-        net = cast(Any, cv2.dnn).readNetFromCaffe(np.frombuffer(text, np.uint8), model)
+        net = cv2.dnn.readNetFromCaffe(np.frombuffer(text, np.uint8), model)
         net.enableWinograd(False)  # faster, but it rounds in more places than Caffe does
         for source, batch in inputs.items():
             net.setInput(np.ascontiguousarray(batch, np.float32), source)
         return [np.asarray(output) for output in net.forward(names)]
     except cv2.error as error:
-        reason = str(cast(Any, error).err or error).replace("\n", " ")
-        raise UnsupportedError(f"{name}: {VERSION} cannot run this network: {reason}") from error
+        raise UnsupportedError(f"{name}: {VERSION} cannot run this network: {error.err or said(error)}") from error
 
 
 def _network(spec: ModelSpec, weights: Mapping[str, Array], batches: Mapping[str, int]) -> tuple[str, Array]:
@@ -277,7 +288,17 @@ def _mvn(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | No
 def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
     match layer:
         case Reshape():
-            return [replace(layer, dims=(0, *output_shape(layer, list(inputs))), axis=0, num_axes=-1)]
+            shape = output_shape(layer, list(inputs))
+            first = 0 if prod(shape) == prod(inputs[0]) else -1
+            return [replace(layer, dims=(first, *shape), axis=0, num_axes=-1)]
+        case Crop() | Slice() | Flatten() if axis_index(layer.name, layer.axis, inputs[0]) == 0:
+            raise UnsupportedError(
+                f"layer {layer.name!r} ({type(layer).__name__}): {VERSION} is not given batches to cut"
+            )
+        case Scale() | Bias() if len(inputs) == 2 and axis_index(layer.name, layer.axis, inputs[0]) != 0:
+            raise UnsupportedError(
+                f"layer {layer.name!r} ({type(layer).__name__}): {VERSION} multiplies from axis 0 on"
+            )
         case Permute():
             return [replace(layer, order=permutation(layer, inputs[0]))]
         case Crop():
@@ -295,7 +316,9 @@ def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
             return [factor, scaled, Eltwise(name=layer.name, inputs=(names[1], y))]
         case Interp():
             return _interp(layer, inputs[0], free)
-        case Reduction() | Normalize() | ArgMax():
+        case Reduction() | Normalize() | ArgMax() | Constant() | Embed() | PoolMask() | Unpool():
+            raise UnsupportedError(f"layer {layer.name!r} ({type(layer).__name__}): {VERSION} does not run Caffe's")
+        case PriorBox() | DetectionOutput() | ROIPool() | PSROIPool():
             raise UnsupportedError(f"layer {layer.name!r} ({type(layer).__name__}): {VERSION} does not run Caffe's")
         case Tile(tiles=1):
             return [Power(name=layer.name, inputs=layer.inputs)]

@@ -52,8 +52,6 @@ def _read_eltwise(block: Message, name: str, inputs: tuple[str, ...]) -> Eltwise
 
 def _read_scale(block: Message, name: str, inputs: tuple[str, ...]) -> Scale:
     axis, num_axes = block.integer("axis", 1), block.integer("num_axes", 1)
-    if len(inputs) > 1 and block.flag("bias_term", False):
-        raise PrototxtError(block.line, "bias_term beside a second bottom is not supported")
     return Scale(name=name, inputs=inputs, axis=axis, num_axes=num_axes, bias=block.flag("bias_term", False))
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal, assert_never
 
-from zoo.frameworks.caffe.row import Row, read_pair, unless, write_pair
-from zoo.layers import ArgMax, Interp, Pool, Pooling, Reduction, Rounding
+from zoo.frameworks.caffe.row import Row, fields, read_pair, unless, write_pair
+from zoo.layers import ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Rounding, Unpool
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
 # Enum values in the order of their numbers, by which a prototxt may call them, too.
-_POOL_METHODS = ("MAX", "AVE", "STOCHASTIC")
+METHODS = ("MAX", "AVE", "STOCHASTIC")
 _ROUND_MODES = ("CEIL", "FLOOR")
 
 
-def _read_pool(block: Message, name: str, inputs: tuple[str, ...]) -> Pool:
-    mode = "ave" if block.enum("pool", "MAX", _POOL_METHODS) == "AVE" else "max"
+def read_pool(block: Message, name: str, inputs: tuple[str, ...]) -> Pool:
+    """The first top of a Pooling layer."""
+    mode = "ave" if block.enum("pool", "MAX", METHODS) == "AVE" else "max"
     rounding = _pool_rounding(block)
     stride, pad = read_pair(block, "stride", "stride", 1), read_pair(block, "pad", "pad", 0)
     if ("pad_h" in block) != ("pad_w" in block):
@@ -36,8 +37,9 @@ def _pool_rounding(block: Message) -> Rounding:
     return "floor" if block.enum("round_mode", "CEIL", _ROUND_MODES) == "FLOOR" else "ceil"
 
 
-def _write_pool(layer: Pool) -> Message:
-    block = Message().add("pool", Word(layer.mode.upper()))
+def write_pool(layer: Pool | PoolMask) -> Message:
+    """The block of a Pooling layer."""
+    block = Message().add("pool", Word(layer.mode.upper() if isinstance(layer, Pool) else "MAX"))
     if layer.global_pool:
         return block.add("global_pooling", Word("true"))
     write_pair(block, "kernel_size", "kernel", layer.kernel, None)
@@ -47,7 +49,7 @@ def _write_pool(layer: Pool) -> Message:
 
 
 def _refusal(block: Message) -> str:
-    is_random = block.enum("pool", "MAX", _POOL_METHODS) == "STOCHASTIC"
+    is_random = block.enum("pool", "MAX", METHODS) == "STOCHASTIC"
     return "STOCHASTIC pooling is not supported" if is_random else ""
 
 
@@ -57,6 +59,35 @@ _REDUCTIONS: dict[str, Literal["sum", "asum", "sumsq", "mean"]] = {
     "SUMSQ": "sumsq",
     "MEAN": "mean",
 }
+
+
+def _read_unpool(block: Message, name: str, inputs: tuple[str, ...]) -> Unpool:
+    # upsample_layer.cpp, LayerSetUp
+    if ("upsample_h" in block) != ("upsample_w" in block):
+        raise PrototxtError(block.line, "upsample_h and upsample_w belong together")
+    if "upsample_h" in block:
+        if any(field in block for field in ("scale", "scale_h", "scale_w", "pad_out_h", "pad_out_w")):
+            raise PrototxtError(block.line, "either upsample_h and upsample_w, or scale and pad_out, not both")
+        return Unpool(name=name, inputs=inputs, size=(block.integer("upsample_h", 0), block.integer("upsample_w", 0)))
+    if "scale_h" not in block and "scale_w" not in block:
+        scale = (block.integer("scale", 2),) * 2
+    elif "scale" in block or "scale_h" not in block or "scale_w" not in block:
+        raise PrototxtError(block.line, "either scale, or both scale_h and scale_w")
+    else:
+        scale = block.integer("scale_h", 2), block.integer("scale_w", 2)
+    pad_out = int(block.flag("pad_out_h", False)), int(block.flag("pad_out_w", False))
+    if any(pad and side != 2 for pad, side in zip(pad_out, scale, strict=True)):
+        raise PrototxtError(block.line, "pad_out_h and pad_out_w go with a scale of 2 alone")
+    return Unpool(name=name, inputs=inputs, scale=(scale[0], scale[1]), pad_out=pad_out)
+
+
+def _write_unpool(layer: Unpool) -> Message:
+    if layer.size is not None:
+        return Message().add("upsample_h", layer.size[0]).add("upsample_w", layer.size[1])
+    block = Message().add("scale_h", layer.scale[0]).add("scale_w", layer.scale[1])
+    for side, pad in zip("hw", layer.pad_out, strict=True):
+        unless(block, f"pad_out_{side}", bool(pad), False)
+    return block
 
 
 def _read_interp(block: Message, name: str, inputs: tuple[str, ...]) -> Interp:
@@ -111,13 +142,35 @@ def _write_arg_max(layer: ArgMax) -> Message:
     return block if layer.axis is None else block.add("axis", layer.axis)
 
 
-_INTERP = Row(kind=Interp, type="Interp", block="interp_param", read=_read_interp, write=_write_interp)
+_INTERP = Row(
+    kind=Interp,
+    type="Interp",
+    block="interp_param",
+    fields=fields(whole="height width zoom_factor shrink_factor pad_beg pad_end"),  # hszhao/PSPNet
+    read=_read_interp,
+    write=_write_interp,
+)
 _REDUCTION = Row(
     kind=Reduction, type="Reduction", block="reduction_param", read=_read_reduction, write=_write_reduction
 )
 _ARG_MAX = Row(kind=ArgMax, type="ArgMax", block="argmax_param", read=_read_arg_max, write=_write_arg_max)
-_POOLING = Row(kind=Pool, type="Pooling", block="pooling_param", read=_read_pool, write=_write_pool, refusal=_refusal)
-ROWS: tuple[Row[Any], ...] = (_POOLING, _INTERP, _REDUCTION, _ARG_MAX)
+_POOLING = Row(
+    kind=Pool, type="Pooling", block="pooling_param", read=read_pool, write=write_pool, refusal=_refusal, tops=2
+)
+# Levels of pooling, flattened and joined: see `expand`.
+_SPP = Row(kind=Pool, type="SPP", block="spp_param", write=write_pool, refusal=_refusal)
+_UPSAMPLE = Row(
+    kind=Unpool,
+    type="Upsample",
+    block="upsample_param",
+    # alexgkendall/caffe-segnet
+    fields=fields(count="scale scale_h scale_w upsample_h upsample_w", flag="pad_out_h pad_out_w"),
+    read=_read_unpool,
+    write=_write_unpool,
+)
+# The second top of a Pooling layer: see `expand` and the writer.
+_MASK = Row(kind=PoolMask, type="Pooling", block="pooling_param", write=write_pool, tops=2)
+ROWS: tuple[Row[Any], ...] = (_POOLING, _SPP, _UPSAMPLE, _INTERP, _REDUCTION, _ARG_MAX)
 
 
 def row(layer: Pooling) -> Row[Any]:
@@ -125,6 +178,10 @@ def row(layer: Pooling) -> Row[Any]:
     match layer:
         case Pool():
             return _POOLING
+        case PoolMask():
+            return _MASK
+        case Unpool():
+            return _UPSAMPLE
         case Interp():
             return _INTERP
         case Reduction():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from zoo import spec_json
 from zoo.errors import FileFormatError, ZooError
 from zoo.frameworks.caffe.images import DataImages
 from zoo.frameworks.caffe.reader import CaffeNet, read_net
+from zoo.frameworks.caffe.walk import Given
 from zoo.frameworks.caffe.writer import SPEC_COMMENT, deploy_text
-from zoo.layers import Layer, ModelSpec, Softmax
+from zoo.layers import Layer, ModelSpec, Shape, Softmax
 from zoo.shapes import activation_shapes
 from zoo.wire.prototxt import PrototxtError, parse
 
@@ -21,12 +23,17 @@ _MAX_BYTES = 2 << 20
 _UNUSED = f"the {SPEC_COMMENT.strip('# :')} comment was not used"
 
 
-def read_prototxt(path: Path) -> CaffeNet:
+def read_prototxt(path: Path, *, stages: Collection[str] = (), sizes: Mapping[str, Shape] | None = None) -> CaffeNet:
     """The network a prototxt describes, as Caffe would deploy it (TEST phase), under the user's own layer names.
 
     Reads every dialect (``layer``, ``layers`` with enum types, the nested form of 2013) and both kinds of inputs. A
     file that `generate` wrote gives back the very spec it was written from, preprocessing included, as long as the
     network in it is unchanged.
+
+    Args:
+        path: the file.
+        stages: for which layers' rules ask, beside those that the file sets itself.
+        sizes: of what data layers feed that do not say it, by top, without the batch.
 
     Raises:
         FileFormatError: not a prototxt, or a malformed one; names line and layer.
@@ -43,16 +50,20 @@ def read_prototxt(path: Path) -> CaffeNet:
         raise FileFormatError(path, error.strerror or "cannot be read") from error
     except UnicodeDecodeError as error:
         raise FileFormatError(path, f"no text, at byte {error.start} (is it the caffemodel?)") from error
-    return parse_prototxt(text, path)
+    return parse_prototxt(text, path, stages=stages, sizes=sizes)
 
 
-def parse_prototxt(text: str, path: Path) -> CaffeNet:
+def parse_prototxt(
+    text: str, path: Path, *, stages: Collection[str] = (), sizes: Mapping[str, Shape] | None = None
+) -> CaffeNet:
     """`read_prototxt` of a text; `path` is for messages and names."""
     comment = next((line for line in reversed(text.splitlines()) if line.startswith(SPEC_COMMENT)), None)
     spec, problem = _embedded(comment)
-    sizes = {source.name: source.shape for source in spec.inputs} if spec else None
+    known = {source.name: source.shape for source in spec.inputs} if spec else {}
     try:
-        net = read_net(parse(text), path.stem, f"read from {path.name}", sizes)
+        net = read_net(
+            parse(text), path.stem, f"read from {path.name}", Given(sizes=sizes or {}, known=known, stages=stages)
+        )
     except PrototxtError as error:
         raise FileFormatError(path, str(error)) from error
     if spec:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from zoo.errors import UnsupportedError
-from zoo.frameworks.caffe import shaping
+from zoo.frameworks.caffe.batches import by_zero
+from zoo.frameworks.caffe.expand import expand
 from zoo.frameworks.caffe.images import DataImages
-from zoo.frameworks.caffe.inputs import DATA, add_input, net_inputs, visit_data, visit_input
+from zoo.frameworks.caffe.inputs import CONSTANT, DATA, FEEDS, add_input, net_inputs, visit_data, visit_input
 from zoo.frameworks.caffe.legacy import current_layers
 from zoo.frameworks.caffe.schema import check, check_own
 from zoo.frameworks.caffe.sharing import FACTOR
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, refusal
-from zoo.frameworks.caffe.walk import Node, Walk
-from zoo.layers import BatchNorm, Conv, Dropout, Layer, ModelSpec, Power, Shape, Slice
-from zoo.shapes import activation_shapes, layer_parameters
+from zoo.frameworks.caffe.walk import Given, Node, Walk
+from zoo.layers import BatchNorm, Constant, Layer, ModelSpec, Names, Reshape, Shape, Slice, chained
+from zoo.parameters import layer_parameters
+from zoo.shapes import activation_shapes
 from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
@@ -54,14 +55,14 @@ class CaffeNet:
     images: DataImages | None = None
 
 
-def read_net(net: Message, name: str, title: str, sizes: Mapping[str, Shape] | None = None) -> CaffeNet:
+def read_net(net: Message, name: str, title: str, given: Given | None = None) -> CaffeNet:
     """The network of a parsed prototxt.
 
     Args:
         net: what was parsed.
         name: of the network, if it does not say.
         title: of the spec.
-        sizes: of inputs whose data layer does not say them, without the batch.
+        given: what is known of it beside.
 
     Raises:
         PrototxtError: a malformed network, with line and layer.
@@ -74,17 +75,22 @@ def read_net(net: Message, name: str, title: str, sizes: Mapping[str, Shape] | N
     for layer in net.messages("layers"):
         check(layer, "V1LayerParameter")
     check(net.message("state"), "NetState")
-    state = net.message("state")
+    state, given = net.message("state"), given or Given()
+    stages = {*state.strings("stage"), *given.stages}
     kept, left_out = list[Message](), list[Message]()
     for layer in current_layers(net):
-        (kept if _in_test_phase(layer, state) else left_out).append(layer)
+        (kept if _in_test_phase(layer, stages) else left_out).append(layer)
     nodes = [_node(layer) for layer in kept]
     refused = [f"{node}: {why}" for node in nodes if (why := _refusal(node))]
     if refused:
         raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(refused)}")
     for layer in left_out:
         check_own(layer, "LayerParameter")
-    walk = Walk(absent=_absent_stages(left_out), sizes=sizes or {})
+    names = frozenset(node.name for node in nodes)
+    taken = Names([*names, *(blob for node in nodes for blob in (*node.tops, *node.bottoms))])
+    walk = Walk(absent=_absent_stages(left_out), given=given, layer_names=names, names=taken)
+    types = {node.type for node in nodes}
+    walk.is_fed = not types.isdisjoint(FEEDS) or any(net_inputs(net)) or types <= CONSTANT
     for top, shape in net_inputs(net):
         add_input(walk, top, shape)
     for node in nodes:
@@ -92,11 +98,14 @@ def read_net(net: Message, name: str, title: str, sizes: Mapping[str, Shape] | N
             _visit(walk, node)
         except PrototxtError as error:
             raise PrototxtError(0, f"{node}: {error}") from error
-    if not walk.inputs or not walk.layers:
+    unfed = [name for name in given.sizes if name not in walk.shapes]
+    if unfed:
+        raise PrototxtError(1, f"nothing feeds {', '.join(unfed)}, of which a size is given")
+    if not walk.layers or not (walk.inputs or isinstance(walk.layers[0], Constant)):
         raise PrototxtError(1, _NO_NETWORK)
     _drop_silenced(walk)
     _drop_labels(walk)
-    layers = _chained(walk.layers, walk.inputs[0].name)
+    layers = chained(walk.layers, walk.inputs[0].name if walk.inputs else "")
     spec = ModelSpec(
         name=net.string("name") or name,
         title=title,
@@ -133,17 +142,23 @@ def _node(message: Message) -> Node:
 def _refusal(node: Node) -> str:
     if node.type in _OMITTED | DATA | {"Input", "Split"}:
         return ""
+    if node.type == "Python":
+        written = node.message.message("python_param")
+        what = f"class {written.string('layer') or '?'} of module {written.string('module') or '?'}"
+        return (
+            f"{what} is Python code, which is not converted; cut the prototxt before it, and run it on what comes out"
+        )
     if node.type not in BY_TYPE:
         return "this type is not supported"
     return refusal(node.type, node.message, len(node.tops))
 
 
-def _in_test_phase(layer: Message, state: Message) -> bool:
+def _in_test_phase(layer: Message, stages: set[str]) -> bool:
     include, exclude = layer.messages("include"), layer.messages("exclude")
     if include and exclude:
         raise PrototxtError(layer.line, "a layer has either include or exclude rules, not both")
     # Caffe's tools and its Python module set the level to 0, whatever the file says (net.cpp).
-    level, stages = 0, set(state.strings("stage"))
+    level = 0
 
     def met(rule: Message) -> bool:
         return (
@@ -222,7 +237,7 @@ def _visit_omitted(walk: Walk, node: Node) -> None:
 
 
 def _sources(walk: Walk, node: Node) -> list[str]:
-    if not node.bottoms:
+    if not node.bottoms and node.type != "Parameter":
         raise PrototxtError(node.message.line, "has no bottom")
     sources = list[str]()
     for bottom in node.bottoms:
@@ -251,21 +266,14 @@ def _visit_layer(walk: Walk, node: Node) -> None:
         node.type in {"Concat", "Slice"} and len(node.bottoms) == len(node.tops) == 1
     ):
         walk.share(node.bottoms[0], node.tops)
-    if row.read is None:
-        names = node.tops if len(node.tops) > 1 else [node.name]
-        pieces = shaping.read_slices(node.message, names, sources[0], walk.shapes[sources[0]])
-        for piece, top in zip(pieces, node.tops, strict=True):
-            walk.add(piece, top)
+    if expand(walk, node, sources):
         return
+    assert row.read is not None
     layer = row.read(node.message.message(row.block), node.name, tuple(sources))
-    if isinstance(layer, Conv) and node.type == "ConvolutionDepthwise":
-        channels = walk.shapes[sources[0]][0]
-        layer = replace(layer, out_channels=channels, groups=channels)
+    if isinstance(layer, Reshape):
+        layer = by_zero(layer, walk.batches[sources[0]])
     if node.type == "LRN" and len(walk.shapes[sources[0]]) != 3:
         raise PrototxtError(node.message.line, "normalises N x C x H x W only, and its bottom has other axes")
-    if isinstance(layer, Dropout) and not node.message.message("dropout_param").flag("scale_train", True):
-        _visit_unscaled(walk, layer, node.tops[0])
-        return
     walk.add(layer, node.tops[0])
     if node.type == "InnerProduct" and node.message.message("inner_product_param").flag("transpose", False):
         walk.transposed.add(node.name)
@@ -280,18 +288,6 @@ def _check_alone(walk: Walk, node: Node, blob: str) -> None:
             node.message.line,
             f"works in place on {blob!r}, which layer {others[0]!r} reads as well; give it a top of its own",
         )
-
-
-def _visit_unscaled(walk: Walk, layer: Dropout, top: str) -> None:
-    """A Dropout that scales not in training but at inference, by ``1 - ratio`` (caffe-fast-rcnn, dropout_layer.cpp)."""
-    mask = replace(layer, name=f"{layer.name}_mask")
-    if mask.name in walk.shapes:
-        raise PrototxtError(0, f"scale_train: false needs a layer {mask.name!r} of its own, and there is one already")
-    walk.add(mask, top)
-    walk.add(Power(name=layer.name, inputs=(mask.name,), scale=1 - layer.ratio), top)
-    walk.notes.append(
-        f"layer {layer.name!r} (Dropout) has scale_train: false: at inference it multiplies by {1 - layer.ratio:g}"
-    )
 
 
 def _share_blobs(walk: Walk, node: Node, layer: Layer) -> None:
@@ -312,17 +308,11 @@ def _drop_silenced(walk: Walk) -> None:
 
 
 def _drop_labels(walk: Walk) -> None:
-    """Inputs that only layers for training read are labels; a deployed network has none."""
+    """Labels: inputs and constants that only layers for training read, and single numbers that nothing reads."""
     read = {name for layer in walk.layers for name in layer.inputs}
-    for label in [source for source in walk.inputs if source.name in walk.for_training - read]:
-        walk.inputs.remove(label)
-        walk.notes.append(f"the input {label.name!r} is read in training alone, a label: left out")
-
-
-def _chained(layers: list[Layer], first: str) -> list[Layer]:
-    """The layers with the inputs left out that are just the layer before."""
-    previous = [first, *(layer.name for layer in layers)]
-    return [
-        replace(layer, inputs=()) if layer.inputs == (before,) else layer
-        for layer, before in zip(layers, previous, strict=False)
-    ]
+    for label in [source for source in walk.inputs if source.name not in read]:
+        if label.name in walk.for_training or not label.shape:
+            walk.inputs.remove(label)
+            walk.notes.append(f"the input {label.name!r} is read in training alone, a label: left out")
+    idle = walk.for_training - read
+    walk.layers = [layer for layer in walk.layers if not (isinstance(layer, Constant) and layer.name in idle)]

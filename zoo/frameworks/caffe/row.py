@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from zoo.layers import Layer, Pair
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
 Kind = TypeVar("Kind", bound=Layer)
+
+
+# Field -> its kind, and whether it is repeated.
+Fields: TypeAlias = dict[str, tuple[str, bool]]
+
+
+def fields(**names: str) -> Fields:
+    """The fields of a message by their kind; a repeated one is written with a star."""
+    return {name.rstrip("*"): (kind, name.endswith("*")) for kind, listed in names.items() for name in listed.split()}
+
+
+# As many tops as one likes.
+MANY = 1 << 31
 
 
 def _never(block: Message) -> str:
@@ -23,20 +36,25 @@ class Row(Generic[Kind]):
     Attributes:
         kind: our word.
         type: Caffe's.
-        block: the field of its parameters, empty where it has none; `zoo.frameworks.caffe.schema` has its fields.
+        block: the field of its parameters, empty where it has none.
+        fields: of that block, where a fork has added it; those of BVLC caffe are in `zoo.frameworks.caffe.schema`.
         read: the layer that a block describes, its name and what it reads; raises `PrototxtError`.
-        write: the block of a layer; what equals Caffe's default is left out, sizes excepted. Slice has neither of both.
+        write: the block of a layer; what equals Caffe's default is left out, sizes excepted. What `expand`
+            reads alone has no `read`.
         in_place: whether it may overwrite what it reads; of the others, Caffe's CPU code reads again what it has
             written.
+        tops: how many it can have.
         refusal: why a block of this type cannot be taken after all; empty where it can.
     """
 
     kind: type[Kind]
     type: str
     block: str
+    fields: Fields | None = None
     read: Callable[[Message, str, tuple[str, ...]], Kind] | None = None
     write: Callable[[Kind], Message] | None = None
     in_place: bool = False
+    tops: int = 1
     refusal: Callable[[Message], str] = _never
 
 

@@ -1,6 +1,6 @@
 """Which fields each message of a network file has: a slip of the pen must not become a default.
 
-Names, kinds and numbers are those of BVLC caffe's ``caffe.proto``, with what forks added (`_FORKS`).
+Names, kinds and numbers are those of BVLC caffe's ``caffe.proto``; a block that a fork has added is in its kind's row.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isfinite
 
+from zoo.frameworks.caffe.row import Fields, fields
+from zoo.frameworks.caffe.vocabulary import ROWS
 from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Radix, Value, Word, shown
 
@@ -24,6 +26,7 @@ _ENUMS: dict[str, Mapping[str, int]] = {
             "VarianceNorm": ("FAN_IN", "FAN_OUT", "AVERAGE"),
             "NormalizationMode": ("FULL", "VALID", "BATCH_SIZE", "NONE"),
             "Engine": _ENGINES,
+            "BNMode": ("LEARN", "INFERENCE"),
             "DB": ("LEVELDB", "LMDB"),
             "EltwiseOp": ("PROD", "SUM", "MAX"),
             "NormRegion": ("ACROSS_CHANNELS", "WITHIN_CHANNEL"),
@@ -31,15 +34,11 @@ _ENUMS: dict[str, Mapping[str, int]] = {
             "RoundMode": ("CEIL", "FLOOR"),
         }.items()
     },
+    "BoxCode": {"CORNER": 1, "CENTER_SIZE": 2, "CORNER_SIZE": 3},
     "Norm": {"L1": 1, "L2": 2},
     "ReductionOp": {"SUM": 1, "ASUM": 2, "SUMSQ": 3, "MEAN": 4},
     "LayerType": {"NONE": 0, **{name: number for name, (number, _) in V1_TYPES.items()}},
 }
-
-
-def _fields(**names: str) -> dict[str, tuple[str, bool]]:
-    """Field -> its kind, and whether it is repeated (written with a star), from the names of each kind."""
-    return {name.rstrip("*"): (kind, name.endswith("*")) for kind, listed in names.items() for name in listed.split()}
 
 
 # Blocks that layers of the current and of the V1 dialect have alike.
@@ -78,14 +77,14 @@ _BLOCKS = {
 _STORED = {"text": "source mean_file", "number": "scale", "count": "batch_size crop_size", "flag": "mirror"}
 
 
-def _stored(**more: str) -> dict[str, tuple[str, bool]]:
+def _stored(**more: str) -> Fields:
     """The fields of a block that says where images are stored, and these."""
-    return _fields(**{kind: f"{_STORED.get(kind, '')} {more.get(kind, '')}" for kind in {**_STORED, **more}})
+    return fields(**{kind: f"{_STORED.get(kind, '')} {more.get(kind, '')}" for kind in {**_STORED, **more}})
 
 
 # Message -> its fields.
-MESSAGES: dict[str, dict[str, tuple[str, bool]]] = {
-    "NetParameter": _fields(
+MESSAGES: dict[str, Fields] = {
+    "NetParameter": fields(
         text="name input*",
         whole="input_dim*",
         flag="force_backward debug_info",
@@ -94,10 +93,10 @@ MESSAGES: dict[str, dict[str, tuple[str, bool]]] = {
         LayerParameter="layer*",
         V1LayerParameter="layers*",
     ),
-    "NetState": _fields(Phase="phase", whole="level", text="stage*"),
-    "NetStateRule": _fields(Phase="phase", whole="min_level max_level", text="stage* not_stage*"),
-    "ParamSpec": _fields(text="name", DimCheckMode="share_mode", number="lr_mult decay_mult"),
-    "LayerParameter": _fields(
+    "NetState": fields(Phase="phase", whole="level", text="stage*"),
+    "NetStateRule": fields(Phase="phase", whole="min_level max_level", text="stage* not_stage*"),
+    "ParamSpec": fields(text="name", DimCheckMode="share_mode", number="lr_mult decay_mult"),
+    "LayerParameter": fields(
         text="name type bottom* top*",
         Phase="phase",
         number="loss_weight*",
@@ -126,7 +125,7 @@ MESSAGES: dict[str, dict[str, tuple[str, bool]]] = {
         SwishParameter="swish_param",
         TileParameter="tile_param",
     ),
-    "V1LayerParameter": _fields(
+    "V1LayerParameter": fields(
         text="name bottom* top* param*",
         LayerType="type",
         number="blobs_lr* weight_decay* loss_weight*",
@@ -136,7 +135,7 @@ MESSAGES: dict[str, dict[str, tuple[str, bool]]] = {
         V0LayerParameter="layer",
         **_BLOCKS,
     ),
-    "V0LayerParameter": _fields(
+    "V0LayerParameter": fields(
         text="name type source meanfile det_crop_mode",
         count="num_output pad kernelsize group stride local_size batchsize cropsize rand_skip det_context_pad"
         " concat_dim",
@@ -149,83 +148,83 @@ MESSAGES: dict[str, dict[str, tuple[str, bool]]] = {
         BlobProto="blobs*",
         HDF5OutputParameter="hdf5_output_param",
     ),
-    "BlobShape": _fields(whole="dim*"),
-    "BlobProto": _fields(
+    "BlobShape": fields(whole="dim*"),
+    "BlobProto": fields(
         BlobShape="shape",
         number="data* diff* double_data* double_diff*",
         whole="num channels height width",
     ),
-    "FillerParameter": _fields(
+    "FillerParameter": fields(
         text="type", number="value min max mean std", whole="sparse", VarianceNorm="variance_norm"
     ),
-    "AccuracyParameter": _fields(count="top_k", whole="axis ignore_label"),
-    "ArgMaxParameter": _fields(flag="out_max_val", count="top_k", whole="axis"),
-    "BatchNormParameter": _fields(flag="use_global_stats", number="moving_average_fraction eps"),
-    "BiasParameter": _fields(whole="axis num_axes", FillerParameter="filler"),
-    "ClipParameter": _fields(number="min max"),
-    "ConcatParameter": _fields(whole="axis", count="concat_dim"),
-    "ContrastiveLossParameter": _fields(number="margin", flag="legacy_version"),
-    "ConvolutionParameter": _fields(
+    "AccuracyParameter": fields(count="top_k", whole="axis ignore_label"),
+    "ArgMaxParameter": fields(flag="out_max_val", count="top_k", whole="axis"),
+    "BatchNormParameter": fields(flag="use_global_stats", number="moving_average_fraction eps"),
+    "BiasParameter": fields(whole="axis num_axes", FillerParameter="filler"),
+    "ClipParameter": fields(number="min max"),
+    "ConcatParameter": fields(whole="axis", count="concat_dim"),
+    "ContrastiveLossParameter": fields(number="margin", flag="legacy_version"),
+    "ConvolutionParameter": fields(
         count="num_output pad* kernel_size* stride* dilation* pad_h pad_w kernel_h kernel_w stride_h stride_w group",
         flag="bias_term force_nd_im2col",
         whole="axis",
         Engine="engine",
         FillerParameter="weight_filler bias_filler",
     ),
-    "CropParameter": _fields(whole="axis", count="offset*"),
+    "CropParameter": fields(whole="axis", count="offset*"),
     "DataParameter": _stored(count="rand_skip prefetch", DB="backend", flag="force_encoded_color"),
-    "DropoutParameter": _fields(number="dropout_ratio"),
-    "DummyDataParameter": _fields(
+    "DropoutParameter": fields(number="dropout_ratio"),
+    "DummyDataParameter": fields(
         FillerParameter="data_filler*", BlobShape="shape*", count="num* channels* height* width*"
     ),
-    "ELUParameter": _fields(number="alpha"),
-    "EltwiseParameter": _fields(EltwiseOp="operation", number="coeff*", flag="stable_prod_grad"),
-    "EmbedParameter": _fields(
+    "ELUParameter": fields(number="alpha"),
+    "EltwiseParameter": fields(EltwiseOp="operation", number="coeff*", flag="stable_prod_grad"),
+    "EmbedParameter": fields(
         count="num_output input_dim", flag="bias_term", FillerParameter="weight_filler bias_filler"
     ),
-    "ExpParameter": _fields(number="base scale shift"),
-    "FlattenParameter": _fields(whole="axis end_axis"),
-    "HDF5DataParameter": _fields(text="source", count="batch_size", flag="shuffle"),
-    "HDF5OutputParameter": _fields(text="file_name"),
-    "HingeLossParameter": _fields(Norm="norm"),
+    "ExpParameter": fields(number="base scale shift"),
+    "FlattenParameter": fields(whole="axis end_axis"),
+    "HDF5DataParameter": fields(text="source", count="batch_size", flag="shuffle"),
+    "HDF5OutputParameter": fields(text="file_name"),
+    "HingeLossParameter": fields(Norm="norm"),
     "ImageDataParameter": _stored(text="root_folder", count="rand_skip new_height new_width", flag="shuffle is_color"),
-    "InfogainLossParameter": _fields(text="source", whole="axis"),
-    "InnerProductParameter": _fields(
+    "InfogainLossParameter": fields(text="source", whole="axis"),
+    "InnerProductParameter": fields(
         count="num_output", flag="bias_term transpose", whole="axis", FillerParameter="weight_filler bias_filler"
     ),
-    "InputParameter": _fields(BlobShape="shape*"),
-    "LRNParameter": _fields(count="local_size", number="alpha beta k", NormRegion="norm_region", Engine="engine"),
-    "LogParameter": _fields(number="base scale shift"),
-    "LossParameter": _fields(whole="ignore_label", NormalizationMode="normalization", flag="normalize"),
-    "MVNParameter": _fields(flag="normalize_variance across_channels", number="eps"),
-    "MemoryDataParameter": _fields(count="batch_size channels height width"),
-    "PReLUParameter": _fields(FillerParameter="filler", flag="channel_shared"),
-    "ParameterParameter": _fields(BlobShape="shape"),
-    "PoolingParameter": _fields(
+    "InputParameter": fields(BlobShape="shape*"),
+    "LRNParameter": fields(count="local_size", number="alpha beta k", NormRegion="norm_region", Engine="engine"),
+    "LogParameter": fields(number="base scale shift"),
+    "LossParameter": fields(whole="ignore_label", NormalizationMode="normalization", flag="normalize"),
+    "MVNParameter": fields(flag="normalize_variance across_channels", number="eps"),
+    "MemoryDataParameter": fields(count="batch_size channels height width"),
+    "PReLUParameter": fields(FillerParameter="filler", flag="channel_shared"),
+    "ParameterParameter": fields(BlobShape="shape"),
+    "PoolingParameter": fields(
         PoolMethod="pool",
         count="pad pad_h pad_w kernel_size kernel_h kernel_w stride stride_h stride_w",
         flag="global_pooling",
         RoundMode="round_mode",
         Engine="engine",
     ),
-    "PowerParameter": _fields(number="power scale shift"),
-    "PythonParameter": _fields(text="module layer param_str", flag="share_in_parallel"),
-    "ReLUParameter": _fields(number="negative_slope", Engine="engine"),
-    "RecurrentParameter": _fields(
+    "PowerParameter": fields(number="power scale shift"),
+    "PythonParameter": fields(text="module layer param_str", flag="share_in_parallel"),
+    "ReLUParameter": fields(number="negative_slope", Engine="engine"),
+    "RecurrentParameter": fields(
         count="num_output", FillerParameter="weight_filler bias_filler", flag="debug_info expose_hidden"
     ),
-    "ReductionParameter": _fields(ReductionOp="operation", whole="axis", number="coeff"),
-    "ReshapeParameter": _fields(BlobShape="shape", whole="axis num_axes"),
-    "SPPParameter": _fields(count="pyramid_height", PoolMethod="pool", Engine="engine"),
-    "ScaleParameter": _fields(whole="axis num_axes", flag="bias_term", FillerParameter="filler bias_filler"),
-    "SigmoidParameter": _fields(Engine="engine"),
-    "SliceParameter": _fields(whole="axis", count="slice_point* slice_dim"),
-    "SoftmaxParameter": _fields(Engine="engine", whole="axis"),
-    "SwishParameter": _fields(number="beta"),
-    "TanHParameter": _fields(Engine="engine"),
-    "ThresholdParameter": _fields(number="threshold"),
-    "TileParameter": _fields(whole="axis tiles"),
-    "TransformationParameter": _fields(
+    "ReductionParameter": fields(ReductionOp="operation", whole="axis", number="coeff"),
+    "ReshapeParameter": fields(BlobShape="shape", whole="axis num_axes"),
+    "SPPParameter": fields(count="pyramid_height", PoolMethod="pool", Engine="engine"),
+    "ScaleParameter": fields(whole="axis num_axes", flag="bias_term", FillerParameter="filler bias_filler"),
+    "SigmoidParameter": fields(Engine="engine"),
+    "SliceParameter": fields(whole="axis", count="slice_point* slice_dim"),
+    "SoftmaxParameter": fields(Engine="engine", whole="axis"),
+    "SwishParameter": fields(number="beta"),
+    "TanHParameter": fields(Engine="engine"),
+    "ThresholdParameter": fields(number="threshold"),
+    "TileParameter": fields(whole="axis tiles"),
+    "TransformationParameter": fields(
         number="scale mean_value*", flag="mirror force_color force_gray", count="crop_size", text="mean_file"
     ),
     "WindowDataParameter": _stored(
@@ -237,23 +236,19 @@ MESSAGES: dict[str, dict[str, tuple[str, bool]]] = {
 }
 
 # caffe-fast-rcnn's dropout_layer.cpp, and the pooling of many forks (as OpenCV's importer reads it).
-# Permute, Normalize: weiliu89/caffe, branch ssd. Interp: hszhao/PSPNet. ShuffleChannel: farmingyard/ShuffleNet.
-_FORKS = {
-    "DropoutParameter": _fields(flag="scale_train"),
-    "PoolingParameter": _fields(flag="ceil_mode"),
-    "LayerParameter": _fields(
-        InterpParameter="interp_param",
-        NormalizeParameter="norm_param",
-        PermuteParameter="permute_param",
-        ShuffleChannelParameter="shuffle_channel_param",
-    ),
-    "InterpParameter": _fields(whole="height width zoom_factor shrink_factor pad_beg pad_end"),
-    "NormalizeParameter": _fields(flag="across_spatial channel_shared", number="eps", FillerParameter="scale_filler"),
-    "ShuffleChannelParameter": _fields(count="group"),
-    "PermuteParameter": _fields(count="order*"),
-}
-for _name, _more in _FORKS.items():
-    MESSAGES[_name] = MESSAGES.get(_name, {}) | _more
+MESSAGES["DropoutParameter"] |= fields(flag="scale_train")
+MESSAGES["PoolingParameter"] |= fields(flag="ceil_mode")
+# NVIDIA's Caffe.
+MESSAGES["BatchNormParameter"] |= fields(flag="scale_bias", FillerParameter="scale_filler bias_filler")
+# Within a DetectionOutput (weiliu89/caffe, branch ssd).
+MESSAGES["NonMaximumSuppressionParameter"] = fields(number="nms_threshold eta", whole="top_k")
+MESSAGES["SaveOutputParameter"] = fields(
+    text="output_directory output_name_prefix output_format label_map_file name_size_file", count="num_test_image"
+)
+for _row in ROWS:
+    if _row.fields is not None:
+        MESSAGES["LayerParameter"][_row.block] = (f"{_row.type}Parameter", False)
+        MESSAGES[f"{_row.type}Parameter"] = _row.fields
 
 
 def check(message: Message, kind: str, where: str = "") -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, assert_never
 
-from zoo.frameworks.caffe.row import Row, required, unless
-from zoo.layers import Concat, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
+from zoo.frameworks.caffe.row import MANY, Row, fields, required, unless
+from zoo.layers import Concat, Constant, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
 from zoo.wire.prototxt import Message, PrototxtError
 
 
@@ -30,7 +30,7 @@ def _write_concat(layer: Concat) -> Message:
     return unless(Message(), "axis", layer.axis, 1)
 
 
-def read_slices(message: Message, names: Sequence[str], source: str, shape: Shape) -> list[Slice]:
+def read_slices(message: Message, names: Sequence[str], source: str, shape: Shape, batch: int) -> list[Slice]:
     """A Slice layer with several tops is one `Slice` a top.
 
     Args:
@@ -38,14 +38,15 @@ def read_slices(message: Message, names: Sequence[str], source: str, shape: Shap
         names: of the pieces.
         source: what is cut.
         shape: its shape, without the batch axis.
+        batch: the length of that.
     """
     block, pieces = message.message(SLICE.block), len(names)
     if "axis" in block and "slice_dim" in block:
         raise PrototxtError(block.line, "slice_param has either axis or slice_dim, not both")
     axis, points = block.integer("slice_dim", block.integer("axis", 1)), block.integers("slice_point")
-    if not -len(shape) <= axis <= len(shape) or axis % (len(shape) + 1) == 0:
+    if not -len(shape) - 1 <= axis <= len(shape):
         raise PrototxtError(message.line, f"cannot slice axis {axis}")
-    size = shape[axis % (len(shape) + 1) - 1]
+    size = (batch, *shape)[axis]
     if points and len(points) != pieces - 1:
         raise PrototxtError(message.line, f"{pieces} tops need {pieces - 1} slice_point, got {len(points)}")
     if not points and size % pieces:
@@ -67,6 +68,24 @@ def _read_reshape(block: Message, name: str, inputs: tuple[str, ...]) -> Reshape
     return Reshape(
         name=name, inputs=inputs, dims=tuple(block.message("shape").integers("dim")), axis=axis, num_axes=num_axes
     )
+
+
+def _read_parameter(block: Message, name: str, inputs: tuple[str, ...]) -> Constant:
+    dims = tuple(block.message("shape").integers("dim"))
+    if not dims or min(dims) < 1:
+        raise PrototxtError(block.line, f"needs a shape of positive sizes, got {' x '.join(map(str, dims)) or 'none'}")
+    return Constant(name=name, inputs=inputs, shape=dims)
+
+
+def _write_parameter(layer: Constant) -> Message:
+    return Message().add("shape", Message().add("dim", *layer.shape))
+
+
+def _write_dummy_data(layer: Constant) -> Message:
+    filler = Message().add("type", "constant").add("value", layer.value or 0.0)
+    # Of an activation's items there is one, as of the inputs that are written.
+    dims = (1, *layer.shape) if layer.inputs else layer.shape
+    return Message().add("data_filler", filler).add("shape", Message().add("dim", *dims))
 
 
 def _write_reshape(layer: Reshape) -> Message:
@@ -109,21 +128,49 @@ def _write_shuffle(layer: Shuffle) -> Message:
 
 _CROP = Row(kind=Crop, type="Crop", block="crop_param", read=_read_crop, write=_write_crop)
 _SHUFFLE = Row(
-    kind=Shuffle, type="ShuffleChannel", block="shuffle_channel_param", read=_read_shuffle, write=_write_shuffle
+    kind=Shuffle,
+    type="ShuffleChannel",
+    block="shuffle_channel_param",
+    fields=fields(count="group"),  # farmingyard/ShuffleNet
+    read=_read_shuffle,
+    write=_write_shuffle,
 )
 _RESHAPE = Row(kind=Reshape, type="Reshape", block="reshape_param", read=_read_reshape, write=_write_reshape)
-_PERMUTE = Row(kind=Permute, type="Permute", block="permute_param", read=_read_permute, write=_write_permute)
+_PERMUTE = Row(
+    kind=Permute,
+    type="Permute",
+    block="permute_param",
+    fields=fields(count="order*"),  # weiliu89/caffe, branch ssd
+    read=_read_permute,
+    write=_write_permute,
+)
 _TILE = Row(kind=Tile, type="Tile", block="tile_param", read=_read_tile, write=_write_tile)
 _FLATTEN = Row(kind=Flatten, type="Flatten", block="flatten_param", read=_read_flatten, write=_write_flatten)
 _CONCAT = Row(kind=Concat, type="Concat", block="concat_param", read=_read_concat, write=_write_concat)
 # One layer of Caffe's is several of ours: see `read_slices` and `write_slice`.
-SLICE = Row(kind=Slice, type="Slice", block="slice_param")
-ROWS: tuple[Row[Any], ...] = (_FLATTEN, _CONCAT, SLICE, _RESHAPE, _PERMUTE, _TILE, _CROP, _SHUFFLE)
+SLICE = Row(kind=Slice, type="Slice", block="slice_param", tops=MANY)
+_PARAMETER = Row(kind=Constant, type="Parameter", block="parameter_param", read=_read_parameter, write=_write_parameter)
+# Read by `inputs`: some are what a network is fed with.
+_DUMMY_DATA = Row(kind=Constant, type="DummyData", block="dummy_data_param", write=_write_dummy_data)
+ROWS: tuple[Row[Any], ...] = (
+    _PARAMETER,
+    _DUMMY_DATA,
+    _FLATTEN,
+    _CONCAT,
+    SLICE,
+    _RESHAPE,
+    _PERMUTE,
+    _TILE,
+    _CROP,
+    _SHUFFLE,
+)
 
 
 def row(layer: Shaping) -> Row[Any]:
     """The row of a layer of the family."""
     match layer:
+        case Constant():
+            return _PARAMETER if layer.value is None else _DUMMY_DATA
         case Flatten():
             return _FLATTEN
         case Concat():

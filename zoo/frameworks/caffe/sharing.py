@@ -31,7 +31,15 @@ class Sharing:
 
     blobs: dict[str, list[_Blob]] = field(default_factory=dict[str, "list[_Blob]"])
 
-    def add(self, layer: str, message: Message, shapes: Sequence[tuple[str, Shape]], *, transposed: bool) -> None:
+    def add(
+        self,
+        layer: str,
+        message: Message,
+        shapes: Sequence[tuple[str, Shape]],
+        *,
+        transposed: bool = False,
+        family: str = "",
+    ) -> None:
         """The ``param`` blocks of a layer.
 
         Args:
@@ -39,18 +47,21 @@ class Sharing:
             message: its text.
             shapes: its blobs in Caffe's order: which parameter (or `FACTOR`), and the canonical shape.
             transposed: whether the first lies the other way round in Caffe.
+            family: of layers that are one in Caffe, and so share all their blobs, whether they have names or not.
         """
         params = message.messages("param")
         if len(params) > len(shapes):
             raise PrototxtError(message.line, f"has {len(params)} param blocks, but {len(shapes)} blobs")
-        for i, (param, (kind, shape)) in enumerate(zip(params, shapes, strict=False)):
+        for i, (kind, shape) in enumerate(shapes):
+            param = params[i] if i < len(params) else Message()
+            name = param.string("name") or (f"{family}.{kind}" if family else "")
             turned = transposed and i == 0
             blob = _Blob(
                 parameter=f"{layer}.{kind}", shape=shape[::-1] if turned else shape, transposed=turned, param=param
             )
-            if param.string("name"):
-                self.blobs.setdefault(param.string("name"), []).append(blob)
-                _check_twin(param.string("name"), self.blobs[param.string("name")])
+            if name:
+                self.blobs.setdefault(name, []).append(blob)
+                _check_twin(name, self.blobs[name])
 
     def ties(self) -> tuple[Tie, ...]:
         """The names that several blobs have; raises `PrototxtError` for a BatchNorm that shares only some of its."""

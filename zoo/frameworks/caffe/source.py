@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 
 from zoo.arrays import Array
@@ -28,7 +27,8 @@ def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     texts = {"deploy.prototxt": deploy_text(spec)}
     if parameter_shapes(spec):
         # Imported here: a conversion, which takes a third of a second, needs no training recipes.
-        training = import_module("zoo.frameworks.caffe.training")
+        from zoo.frameworks.caffe import training
+
         texts["train_val.prototxt"] = training.train_val_text(spec)
         texts["solver.prototxt"] = training.solver_text(spec)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from zoo import layers
-from zoo.frameworks.caffe import normalising, pointwise, pooling, shaping, weighted
+from zoo.frameworks.caffe import detecting, normalising, pointwise, pooling, shaping, weighted
 from zoo.frameworks.caffe.row import Row
 from zoo.layers import Layer
 from zoo.wire.prototxt import Message
@@ -19,6 +19,7 @@ ROWS: tuple[Row[Any], ...] = (
     *normalising.ROWS,
     *pointwise.ROWS,
     *shaping.ROWS,
+    *detecting.ROWS,
 )
 BY_TYPE: dict[str, Row[Any]] = {row.type: row for row in ROWS}
 
@@ -26,10 +27,8 @@ BY_TYPE: dict[str, Row[Any]] = {row.type: row for row in ROWS}
 def refusal(type_: str, message: Message, tops: int) -> str:
     """Why a layer of the vocabulary cannot be taken after all; empty where it can."""
     row = BY_TYPE[type_]
-    if tops > 1 and row.type == "Pooling":
-        return row.refusal(message.message(row.block)) or "a second top (the mask of the maxima) is not supported"
-    if tops > 1 and row is not shaping.SLICE:
-        return f"{tops} tops, it has one"
+    if tops > row.tops:
+        return f"{tops} tops, it has {row.tops}"
     return row.refusal(message.message(row.block))
 
 
@@ -43,4 +42,6 @@ def row_of(layer: Layer) -> Row[Any]:
         return normalising.row(layer)
     if isinstance(layer, layers.Pointwise):
         return pointwise.row(layer)
+    if isinstance(layer, layers.Detecting):
+        return detecting.row(layer)
     return shaping.row(layer)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from zoo.batches import first_axis
+from zoo.frameworks.caffe.batches import check_batches
 from zoo.frameworks.caffe.images import DataImages
 from zoo.frameworks.caffe.sharing import Sharing
-from zoo.layers import Input, Layer, Shape
+from zoo.layers import Input, Layer, Names, Shape
 from zoo.shapes import output_shape
 from zoo.wire.prototxt import Message, PrototxtError
 
@@ -26,13 +28,31 @@ class Node:
         return f"layer {self.name!r} ({self.type})"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What is known of a network beside its text.
+
+    Attributes:
+        sizes: of what data layers feed, by top, as the user says them.
+        known: the same, as the text's own last comment says them.
+        stages: for which layers' rules ask.
+    """
+
+    sizes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
+    known: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
+    stages: Collection[str] = ()
+
+
 @dataclass
 class Walk:
     """The state of reading a network from top to bottom."""
 
     # Blob -> the stage of a layer that would make it, and is left out.
     absent: dict[str, str]
-    sizes: Mapping[str, Shape]
+    given: Given
+    layer_names: frozenset[str] = frozenset()
+    # What no layer that is made up may be called.
+    names: Names = field(default_factory=lambda: Names(()))
     inputs: list[Input] = field(default_factory=list[Input])
     layers: list[Layer] = field(default_factory=list[Layer])
     omitted: list[str] = field(default_factory=list[str])
@@ -42,6 +62,8 @@ class Walk:
     blobs: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
     # Activation -> its shape, without the batch.
     shapes: dict[str, Shape] = field(default_factory=dict[str, Shape])
+    # Activation -> the length of its first axis, as the prototxt has it.
+    batches: dict[str, int] = field(default_factory=dict[str, int])
     silenced: set[str] = field(default_factory=set[str])
     # Blob that shares its memory -> the one whose memory it is; blob -> the layer that overwrote it through another.
     memory: dict[str, str] = field(default_factory=dict[str, str])
@@ -52,13 +74,26 @@ class Walk:
     for_training: set[str] = field(default_factory=set[str])
     sharing: Sharing = field(default_factory=Sharing)
     images: DataImages | None = None
+    # Whether something else than constants feeds the network.
+    is_fed: bool = False
 
     def add(self, layer: Layer, top: str) -> None:
         """A layer and the blob it fills; an impossible one raises `SpecError`."""
-        self.shapes[layer.name] = output_shape(layer, [self.shapes[name] for name in layer.inputs])
+        shapes, batches = [self.shapes[name] for name in layer.inputs], [self.batches[name] for name in layer.inputs]
+        shape = self.shapes[layer.name] = output_shape(layer, shapes)
+        check_batches(layer, batches, shapes, shape)
+        self.batches[layer.name] = first_axis(layer, batches, shapes, shape)
         self.layers.append(layer)
         self.blobs[top] = layer.name
         self.readers.pop(top, None)
+
+    def fresh(self, wanted: str) -> str:
+        """A name that no layer has, for one that is made up."""
+        return self.names.fresh(wanted)
+
+    def name_of(self, top: str) -> str:
+        """The name of a layer that is made up for a top: the top's own, if no other layer has it."""
+        return top if top not in self.shapes and top not in self.layer_names else self.fresh(top)
 
     def read(self, node: Node, blob: str) -> str | None:
         """A layer reads a blob: the activation it holds, None for a label and the like."""

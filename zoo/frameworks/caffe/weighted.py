@@ -6,21 +6,24 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, assert_never
 
-from zoo.frameworks.caffe.row import Row, read_pair, required, unless, write_pair
-from zoo.layers import Conv, Deconv, Dense, Weighted
+from zoo.frameworks.caffe.row import MANY, Row, read_pair, required, unless, write_pair
+from zoo.layers import Conv, Deconv, Dense, Embed, Weighted
 from zoo.wire.prototxt import Message, PrototxtError
 
 ConvKind = TypeVar("ConvKind", Conv, Deconv)
 
 
 def _read_conv(kind: Callable[..., ConvKind], block: Message, name: str, inputs: tuple[str, ...]) -> ConvKind:
-    if block.integer("axis", 1) not in (1, -3):
-        raise PrototxtError(block.line, "convolution needs axis 1, the channels of N x C x H x W")
+    kernel = read_pair(block, "kernel_size", "kernel", None)
+    if block.message("weight_filler").string("type") == "bilinear" and kernel[0] != kernel[1]:
+        raise PrototxtError(
+            block.line, f"a bilinear weight_filler needs a square kernel, got {kernel[0]} x {kernel[1]}"
+        )
     return kind(
         name=name,
         inputs=inputs,
         out_channels=required(block, "num_output"),
-        kernel=read_pair(block, "kernel_size", "kernel", None),
+        kernel=kernel,
         stride=read_pair(block, "stride", "stride", 1),
         pad=read_pair(block, "pad", "pad", 0),
         dilation=read_pair(block, "dilation", "", 1),
@@ -61,12 +64,33 @@ def _write_dense(layer: Dense) -> Message:
     return unless(block, "axis", layer.axis, 1)
 
 
+def _read_embed(block: Message, name: str, inputs: tuple[str, ...]) -> Embed:
+    rows, outputs = required(block, "input_dim"), required(block, "num_output")
+    return Embed(name=name, inputs=inputs, rows=rows, out_features=outputs, bias=block.flag("bias_term", True))
+
+
+def _write_embed(layer: Embed) -> Message:
+    block = Message().add("num_output", layer.out_features).add("input_dim", layer.rows)
+    return unless(block, "bias_term", layer.bias, True)
+
+
 _CONVOLUTION = Row(
-    kind=Conv, type="Convolution", block="convolution_param", read=partial(_read_conv, Conv), write=_write_conv
+    kind=Conv,
+    type="Convolution",
+    block="convolution_param",
+    read=partial(_read_conv, Conv),
+    write=_write_conv,
+    tops=MANY,
 )
 _DECONVOLUTION = Row(
-    kind=Deconv, type="Deconvolution", block="convolution_param", read=partial(_read_conv, Deconv), write=_write_conv
+    kind=Deconv,
+    type="Deconvolution",
+    block="convolution_param",
+    read=partial(_read_conv, Deconv),
+    write=_write_conv,
+    tops=MANY,
 )
+_EMBED = Row(kind=Embed, type="Embed", block="embed_param", read=_read_embed, write=_write_embed)
 # sp2823's conv_dw_layer.cpp: one kernel a channel, whatever num_output and group say; see `reader`, which knows C.
 _DEPTHWISE = Row(
     kind=Conv, type="ConvolutionDepthwise", block="convolution_param", read=_read_depthwise, write=_write_conv
@@ -76,7 +100,7 @@ _GROUPED = Row(
     kind=Conv, type="DepthwiseConvolution", block="convolution_param", read=partial(_read_conv, Conv), write=_write_conv
 )
 _INNER_PRODUCT = Row(kind=Dense, type="InnerProduct", block="inner_product_param", read=_read_dense, write=_write_dense)
-ROWS: tuple[Row[Any], ...] = (_CONVOLUTION, _DECONVOLUTION, _DEPTHWISE, _GROUPED, _INNER_PRODUCT)
+ROWS: tuple[Row[Any], ...] = (_CONVOLUTION, _DECONVOLUTION, _DEPTHWISE, _GROUPED, _INNER_PRODUCT, _EMBED)
 
 
 def row(layer: Weighted) -> Row[Any]:
@@ -88,5 +112,7 @@ def row(layer: Weighted) -> Row[Any]:
             return _DECONVOLUTION
         case Dense():
             return _INNER_PRODUCT
+        case Embed():
+            return _EMBED
         case _:
             assert_never(layer)

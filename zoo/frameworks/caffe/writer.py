@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo import spec_json
 from zoo.arrays import Array
-from zoo.frameworks.caffe import shaping
+from zoo.frameworks.caffe import pooling, shaping
 from zoo.frameworks.caffe.lower import SliceGroup, for_caffe, slice_groups
 from zoo.frameworks.caffe.vocabulary import row_of
 from zoo.layers import (
@@ -20,6 +20,9 @@ from zoo.layers import (
     Flatten,
     Layer,
     ModelSpec,
+    Names,
+    Pool,
+    PoolMask,
     ReLU,
     Reshape,
     Shape,
@@ -94,6 +97,7 @@ def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
     kept = inputs | {layer.name for layer in spec.layers if isinstance(layer, Flatten | Reshape | Slice)}
     kept |= {layer.name for layer in spec.layers if isinstance(layer, Concat) and len(wiring[layer.name]) == 1}
     blobs, params = {name: name for name in inputs}, _shared_params(spec)
+    masks, free = _masks(spec), Names([*inputs, *wiring])
     for layer in spec.layers:
         sources = wiring[layer.name]
         if isinstance(layer, Slice):
@@ -103,15 +107,45 @@ def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
             continue
         over = in_place and isinstance(layer, ReLU | Dropout) and sources[0] not in kept and readers[sources[0]] == 1
         blobs[layer.name] = blobs[sources[0]] if over else layer.name
+        if isinstance(layer, PoolMask):
+            result += [NetLayer(message) for message in _mask_layers(layer, blobs[sources[0]], masks, free)]
+            blobs[layer.name] = layer.name
+            continue
         row = row_of(layer)
         message = Message().add("name", layer.name).add("type", row.type)
-        message.add("bottom", *(blobs[name] for name in sources)).add("top", blobs[layer.name])
+        message.add("bottom", *(blobs[name] for name in sources)).add(
+            "top", blobs[layer.name], *masks.get(layer.name, [])
+        )
         message.add("param", *params.get(layer.name, []))
         block = row.write(layer) if row.write else Message()
         if block.fields:
             message.add(row.block, block)
         result.append(NetLayer(message, layer))
     return result
+
+
+def _masks(spec: ModelSpec) -> dict[str, list[str]]:
+    """Pool -> the layers that are its mask, Caffe's second top: the first with its window over the same activation."""
+    wiring, masks, pools = spec.wiring(), dict[str, list[str]](), dict[tuple[str, str], str]()
+    for layer in spec.layers:
+        if isinstance(layer, Pool) and layer.mode == "max":
+            pools.setdefault((wiring[layer.name][0], dumps(pooling.write_pool(layer))), layer.name)
+        elif isinstance(layer, PoolMask):
+            pool = pools.pop((wiring[layer.name][0], dumps(pooling.write_pool(layer))), None)
+            if pool is not None:
+                masks[pool] = [layer.name]
+    return masks
+
+
+def _mask_layers(layer: PoolMask, source: str, masks: Mapping[str, list[str]], free: Names) -> list[Message]:
+    """A mask whose Pooling layer is none of the network's: one of its own, of whose maxima nobody knows."""
+    if any(layer.name in names for names in masks.values()):
+        return []
+    row, unused = row_of(layer), free.fresh(f"{layer.name}_maxima")
+    message = Message().add("name", layer.name).add("type", row.type).add("bottom", source)
+    message.add("top", unused, layer.name).add(row.block, pooling.write_pool(layer))
+    silence = Message().add("name", f"{layer.name}_silence").add("type", "Silence").add("bottom", unused)
+    return [message, silence]
 
 
 def _shared_params(spec: ModelSpec) -> dict[str, list[Message]]:

@@ -6,6 +6,7 @@ streamed into the file, or lent to ONNX Runtime where they lie. ONNX Runtime is 
 
 from zoo.frameworks.onnx.live import forward, run, run_batches
 from zoo.frameworks.onnx.network import graph, write
+from zoo.frameworks.onnx.reading import OnnxNet, read_graph
 from zoo.frameworks.onnx.source import generate
 from zoo.wire.onnx import OPSET
 
@@ -13,4 +14,4 @@ from zoo.wire.onnx import OPSET
 DISTRIBUTION = "onnxruntime"
 PACKAGES = ("onnx", "onnxruntime")
 
-__all__ = ["OPSET", "forward", "generate", "graph", "run", "run_batches", "write"]
+__all__ = ["OPSET", "OnnxNet", "forward", "generate", "graph", "read_graph", "run", "run_batches", "write"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from zoo.arrays import Array
+from zoo.errors import UnsupportedError
 from zoo.layers import Layer, Shape
 from zoo.parameters import Role
 from zoo.shapes import Window
@@ -27,6 +29,7 @@ class Builder:
     fast_lrn: bool
     taken: set[str]
     nodes: list[Node] = field(default_factory=list[Node])
+    sizes: dict[str, Array] = field(default_factory=dict[str, Array])
 
     def last(self, layer: Layer, op: str, *inputs: str, **attributes: Attribute) -> None:
         """Add the node whose output is the layer's activation."""
@@ -50,17 +53,59 @@ class Builder:
         self.taken.add(name)
         return name
 
-    def floats(self, layer: Layer, what: str, value: Array | float) -> str:
+    def floats(self, layer: Layer, what: str, value: Array | float | Sequence[float]) -> str:
         """Add a float32 constant. Constants are nodes, so that the initializers are the weights and nothing else."""
         return self.step(layer, what, "Constant", value=np.asarray(value, np.float32))
 
     def integers(self, layer: Layer, what: str, *values: int) -> str:
-        """Add a list of integers, as sizes, axes and positions are given."""
+        """Add a list of integers, as sizes and axes are given; an initializer where no Constant holds integers yet."""
+        if self.opset < 9:
+            name = self._fresh(f"{layer.name}/{what}")
+            self.sizes[name] = np.asarray(values, np.int64)
+            return name
         return self.step(layer, what, "Constant", value=np.asarray(values, np.int64))
+
+    def needs(self, layer: Layer, opset: int, what: str) -> None:
+        """Refuse an operator set that has no such thing yet."""
+        if self.opset < opset:
+            told = f"layer {layer.name!r} needs {what}, which ONNX has from operator set {opset} on"
+            raise UnsupportedError(f"{told}; this one is {self.opset}")
+
+    def slice(
+        self, layer: Layer, what: str, source: str, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]
+    ) -> str:
+        """Add a Slice on the way; with `what` empty, as the layer itself. What it takes was in attributes once."""
+        sizes: dict[str, Attribute] = {"starts": tuple(starts), "ends": tuple(ends), "axes": tuple(axes)}
+        inputs = [source]
+        if self.opset >= 10:
+            inputs += [self.integers(layer, f"{what}_{name}".lstrip("_"), *values) for name, values in _lists(sizes)]
+            sizes = {}
+        if what:
+            return self.step(layer, what, "Slice", *inputs, **sizes)
+        self.last(layer, "Slice", *inputs, **sizes)
+        return layer.name
+
+    def pad(self, layer: Layer, what: str, source: str, pads: Sequence[int], fill: float) -> str:
+        """Add a Pad on the way."""
+        if self.opset < 11:
+            return self.step(layer, what, "Pad", source, pads=tuple(pads), value=float(fill))
+        edges, number = self.integers(layer, "edges", *pads), self.floats(layer, "fill", fill)
+        return self.step(layer, what, "Pad", source, edges, number)
+
+    def reduce(self, layer: Layer, what: str, op: str, source: str, axes: Sequence[int], *, keepdims: bool) -> str:
+        """Add a ReduceSum or ReduceMean on the way, whose axes became an input in operator sets 13 and 18."""
+        if self.opset < (13 if op == "ReduceSum" else 18):
+            return self.step(layer, what, op, source, axes=tuple(axes), keepdims=int(keepdims))
+        listed = self.integers(layer, f"{what}_axes", *axes)
+        return self.step(layer, what, op, source, listed, keepdims=int(keepdims))
 
     def reshape(self, layer: Layer, what: str, source: str, *sizes: int) -> str:
         """Add a reshape on the way."""
         return self.step(layer, what, "Reshape", source, self.integers(layer, f"{what}_shape", *sizes))
+
+
+def _lists(sizes: Mapping[str, Attribute]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, values) for name, values in sizes.items() if isinstance(values, tuple)]
 
 
 def parameters(layer: Layer, *roles: Role) -> list[str]:

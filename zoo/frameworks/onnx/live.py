@@ -40,7 +40,7 @@ def run(model: Path | bytes, inputs: Mapping[str, Array], outputs: Sequence[str]
 
 
 def run_batches(
-    model: bytes, batches: Sequence[Mapping[str, Array]], weights: Mapping[str, Array]
+    model: bytes, batches: Sequence[Mapping[str, Array]], weights: Mapping[str, Array], *, lean: bool
 ) -> list[dict[str, Array]]:
     """All outputs of an ONNX graph for each batch.
 
@@ -48,10 +48,11 @@ def run_batches(
         model: the graph; initializers whose data it leaves out are said to be external.
         batches: input name -> array, each.
         weights: the data left out, initializer -> array; lent, not copied.
+        lean: without what ONNX Runtime does by default for graphs that run often.
 
     Raises:
         FileFormatError: ONNX Runtime refuses the graph or the inputs.
     """
     with registry.optional():
         from zoo.frameworks.onnx import runtime
-    return runtime.run_batches(model, batches, None, weights)
+    return runtime.run_batches(model, batches, None, weights, lean=lean)

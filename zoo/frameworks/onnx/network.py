@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from zoo.arrays import Array
-from zoo.axes import axis_index
+from zoo.batches import kept_from
 from zoo.errors import UnsupportedError
 from zoo.frameworks.onnx.builder import Builder
 from zoo.frameworks.onnx.table import add_layer
-from zoo.layers import Concat, ModelSpec, Shape
+from zoo.layers import Constant, DetectionOutput, ModelSpec, PriorBox, Shape
 from zoo.shapes import activation_shapes, parameter_shapes
 from zoo.spec_json import METADATA_KEY, dumps, to_dict
 from zoo.wire.onnx import IR_VERSIONS, OPSET, Graph, chunks
@@ -25,12 +25,13 @@ def graph(spec: ModelSpec, *, opset: int = OPSET, every_activation: bool = False
 
     Args:
         spec: the network.
-        opset: the operator set, 13 to 22.
+        opset: the operator set, 7 to 28.
         every_activation: make every layer an output, not the network's own outputs alone.
         fast_lrn: write LRN as elementary operators that ONNX Runtime runs faster than its ``LRN``; the same function.
 
     Raises:
-        UnsupportedError: another operator set, or two things that ONNX would have to call by one name.
+        UnsupportedError: another operator set, one that lacks what a layer needs, or two things that ONNX would have
+            to call by one name.
     """
     if opset not in IR_VERSIONS:
         known = f"{min(IR_VERSIONS)} to {max(IR_VERSIONS)}"
@@ -50,24 +51,35 @@ def graph(spec: ModelSpec, *, opset: int = OPSET, every_activation: bool = False
         title=spec.title,
         opset=opset,
         inputs={source.name: (batches[source.name], *source.shape) for source in spec.inputs},
-        outputs={name: (batches[name], *shapes[name]) for name in outputs},
+        outputs={name: (batches[name], *_declared(spec, name, shapes[name])) for name in outputs},
         nodes=tuple(builder.nodes),
         parameters=parameters,
         metadata=_metadata(spec),
+        sizes=builder.sizes,
     )
 
 
-def _batches(spec: ModelSpec, shapes: Mapping[str, Shape]) -> dict[str, str]:
-    """Activation -> the name of its open batch size; one for all, unless a layer joins batches."""
-    joins = {
-        layer.name
-        for layer in spec.layers
-        if isinstance(layer, Concat) and axis_index(layer.name, layer.axis, shapes[layer.name]) == 0
-    }
-    batches = {source.name: f"N_{source.name}" if joins else "N" for source in spec.inputs}
-    for name, sources in spec.wiring().items():
-        batches[name] = f"N_{name}" if name in joins else batches[sources[0]]
+def _batches(spec: ModelSpec, shapes: Mapping[str, Shape]) -> dict[str, str | int]:
+    """Activation -> the name or number of its first axis: one open name for all, unless a layer makes another."""
+    wiring = spec.wiring()
+    reads = {layer.name: [shapes[name] for name in wiring[layer.name]] for layer in spec.layers}
+    kept = {layer.name: kept_from(layer, reads[layer.name], shapes[layer.name]) for layer in spec.layers}
+    alike = all(at == 0 or isinstance(spec.layer(name), PriorBox) for name, at in kept.items())
+    batches: dict[str, str | int] = {source.name: "N" if alike else f"N_{source.name}" for source in spec.inputs}
+    for layer in spec.layers:
+        at, sources = kept[layer.name], wiring[layer.name]
+        if at is not None:
+            batches[layer.name] = batches[sources[at]]
+        elif isinstance(layer, PriorBox | DetectionOutput):
+            batches[layer.name] = 1
+        else:
+            batches[layer.name] = layer.shape[0] if isinstance(layer, Constant) else f"N_{layer.name}"
     return batches
+
+
+def _declared(spec: ModelSpec, name: str, shape: Shape) -> tuple[str | int, ...]:
+    """The shape of an output as the graph declares it: how many are found, nobody knows."""
+    return (1, f"M_{name}", 7) if isinstance(spec.layer(name), DetectionOutput) else shape
 
 
 def _metadata(spec: ModelSpec) -> dict[str, str]:

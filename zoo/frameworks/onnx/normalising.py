@@ -25,9 +25,21 @@ def add(g: Builder, layer: Normalising, x: str, shape: Shape) -> None:
         case MVN():
             _mvn(g, layer, x, shape)
         case Softmax():
-            g.last(layer, "Softmax", x, axis=axis_index(layer.name, layer.axis, shape))
+            _softmax(g, layer, x, shape)
         case _:
             assert_never(layer)
+
+
+def _softmax(g: Builder, layer: Softmax, x: str, shape: Shape) -> None:
+    axis, last = axis_index(layer.name, layer.axis, shape), len(shape)
+    if g.opset >= 13 or axis == last:
+        g.last(layer, "Softmax", x, axis=axis)
+        return
+    # Once all axes from one on were one: the axis has to stand last, with nothing after it.
+    order = (*(i for i in range(last + 1) if i != axis), axis)
+    back = tuple(order.index(i) for i in range(last + 1))
+    rows = g.step(layer, "of_rows", "Softmax", g.step(layer, "rows", "Transpose", x, perm=order), axis=last)
+    g.last(layer, "Transpose", rows, perm=back)
 
 
 # The fast LRN sums a window by convolution up to this many channels a tower (it costs channels^2), by pooling beyond.
@@ -140,7 +152,7 @@ def _mvn(g: Builder, layer: MVN, x: str, shape: Shape) -> None:
 def _normalize(g: Builder, layer: Normalize, x: str, shape: Shape) -> None:
     axes = tuple(range(1, len(shape) + 1)) if layer.across_spatial else (1,)
     squares = g.step(layer, "squares", "Mul", x, x)
-    total = g.step(layer, "total", "ReduceSum", squares, g.integers(layer, "axes", *axes), keepdims=1)
+    total = g.reduce(layer, "total", "ReduceSum", squares, axes, keepdims=True)
     norm = g.step(layer, "norm", "Sqrt", g.step(layer, "steady", "Add", total, g.floats(layer, "eps", layer.eps)))
     (weight,) = parameters(layer, "weight")
     if not layer.shared and len(shape) > 1:
@@ -150,6 +162,4 @@ def _normalize(g: Builder, layer: Normalize, x: str, shape: Shape) -> None:
 
 def _mean(g: Builder, layer: Normalising, axes: tuple[int, ...], what: str, source: str) -> str:
     """The mean over some axes, which are kept as 1."""
-    if g.opset < 18:  # the axes of ReduceMean became an input in operator set 18
-        return g.step(layer, what, "ReduceMean", source, axes=axes, keepdims=1)
-    return g.step(layer, what, "ReduceMean", source, g.integers(layer, f"{what}_axes", *axes), keepdims=1)
+    return g.reduce(layer, what, "ReduceMean", source, axes, keepdims=True)

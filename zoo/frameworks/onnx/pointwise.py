@@ -23,6 +23,8 @@ from zoo.layers import (
     TanH,
     Unary,
 )
+from zoo.parameters import layer_parameters
+from zoo.shapes import power_constant
 
 
 def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shape]) -> None:
@@ -47,7 +49,10 @@ def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shap
         case Power():
             _power(g, layer, x)
         case Dropout():
-            g.last(layer, "Dropout", x, g.floats(layer, "ratio", layer.ratio))
+            if g.opset < 12:
+                g.last(layer, "Dropout", x, ratio=float(layer.ratio))
+            else:
+                g.last(layer, "Dropout", x, g.floats(layer, "ratio", layer.ratio))
         case Eltwise():
             _eltwise(g, layer, inputs)
         case Scale():
@@ -75,6 +80,7 @@ def _unary(g: Builder, layer: Unary, x: str) -> None:
             g.last(layer, "Softplus", x)
         case "clip", (low, high):
             # ONNX leaves open what Clip makes of NaN, and gives max where min is the greater.
+            g.needs(layer, 9, "Where")
             least = g.floats(layer, "min", low)
             capped = g.step(layer, "capped", "Min", x, g.floats(layer, "max", high))
             g.last(layer, "Where", g.step(layer, "inside", "Greater", capped, least), capped, least)
@@ -112,6 +118,10 @@ def _chain(g: Builder, layer: Layer, x: str, *steps: _Step) -> None:
 
 
 def _power(g: Builder, layer: Power, x: str) -> None:
+    fixed = power_constant(layer)
+    if fixed is not None:
+        g.last(layer, "Expand", g.floats(layer, "value", fixed), g.step(layer, "size", "Shape", x))
+        return
     scaled = [("Mul", "scale", layer.scale, 1.0), ("Add", "shift", layer.shift, 0.0)]
     _chain(g, layer, x, *scaled, ("Pow", "power", layer.power, 1.0))
 
@@ -140,9 +150,11 @@ def _operand(g: Builder, layer: Scale | Bias, kind: str, inputs: tuple[str, ...]
     """What is multiplied or added, shaped to broadcast over the first input."""
     rank = len(shapes[0]) + 1
     if len(inputs) == 2 and (kind == "weight" or isinstance(layer, Bias)):
-        name, sizes, start = inputs[1], (-1, *shapes[1]), 0
+        name, sizes, start = inputs[1], (-1, *shapes[1]), axis_index(layer.name, layer.axis, shapes[0])
     elif len(inputs) == 2:
-        name, sizes, start = f"{layer.name}.{kind}", shapes[1], 1
+        (row,) = layer_parameters(layer, shapes)
+        name, sizes = f"{layer.name}.{kind}", row.shape
+        start = axis_index(layer.name, layer.axis, shapes[0]) or 1
     else:
         name, sizes = f"{layer.name}.{kind}", affine_shape(layer, shapes[0])
         start = axis_index(layer.name, layer.axis, shapes[0])

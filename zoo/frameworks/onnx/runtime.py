@@ -11,25 +11,36 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as states  # pyright: ignore[reportAttributeAccessIssue]
 
 from zoo.arrays import Array
-from zoo.errors import FileFormatError, UnknownNameError
+from zoo.errors import FileFormatError, UnknownNameError, said
 
 # ONNX Runtime prints nothing short of its own end: what it warns of (a weight no node reads) is nothing to act on, and
 # its errors are raised as well.
 _FATAL = 4
 
+# The types of results that NumPy has numbers for.
+_NUMERIC = frozenset(
+    f"tensor({kind})"
+    for kind in (
+        "float",
+        "double",
+        "float16",
+        "bool",
+        *(f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64)),
+    )
+)
+
 # A file that is no model, a graph or an operator it cannot run, inputs that do not fit, and its own failures.
-_states = cast(Any, states)
 _REFUSALS: tuple[type[Exception], ...] = (
-    _states.EPFail,
-    _states.Fail,
-    _states.InvalidArgument,
-    _states.InvalidGraph,
-    _states.InvalidProtobuf,
-    _states.NoModel,
-    _states.NoSuchFile,
-    _states.NotFound,
-    _states.NotImplemented,
-    _states.RuntimeException,
+    states.EPFail,
+    states.Fail,
+    states.InvalidArgument,
+    states.InvalidGraph,
+    states.InvalidProtobuf,
+    states.NoModel,
+    states.NoSuchFile,
+    states.NotFound,
+    states.NotImplemented,
+    states.RuntimeException,
     ValueError,
 )
 
@@ -49,17 +60,23 @@ def run_batches(
     batches: Sequence[Mapping[str, Array]],
     outputs: Sequence[str] | None,
     weights: Mapping[str, Array] | None = None,
+    *,
+    lean: bool = False,
 ) -> list[dict[str, Array]]:
-    """Output name -> array, for each batch.
+    """Output name -> array, for each batch; what NumPy has no numbers for (a sequence, text, bfloat16) is left out.
 
     Args:
         model: a file or its bytes.
         batches: input name -> array, each.
         outputs: the outputs wanted; None for all.
         weights: the initializers, where `model` leaves their data out; lent, not copied.
+        lean: the runtime makes no copies of the weights in layouts of its own, which pay only where a graph runs often.
     """
     options, lent = ort.SessionOptions(), list[Any]()
     options.log_severity_level = _FATAL
+    if lean:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if weights:
         lent = [ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C")) for array in weights.values()]
         options.add_external_initializers(list(weights), lent)
@@ -67,12 +84,13 @@ def run_batches(
     try:
         source = str(model) if isinstance(model, Path) else model
         session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
+        kinds = {output.name: output.type for output in session.get_outputs()}
+        names = [name for name, kind in kinds.items() if outputs or kind in _NUMERIC]
         for name in outputs or ():
             if name not in names:
                 raise UnknownNameError(f"output of {where}", name, names)
         wanted = list(outputs or names)
-        results = [cast("list[Array]", session.run(wanted, dict(inputs))) for inputs in batches]
+        results = [cast("list[Array]", session.run(wanted, dict(inputs)) if wanted else []) for inputs in batches]
     except _REFUSALS as error:
-        raise FileFormatError(where, f"ONNX Runtime refuses it: {' '.join(str(error).split())}") from error
+        raise FileFormatError(where, f"ONNX Runtime refuses it: {said(error)}") from error
     return [dict(zip(wanted, arrays, strict=True)) for arrays in results]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo import layers
-from zoo.frameworks.onnx import normalising, pointwise, pooling, shaping, weighted
+from zoo.frameworks.onnx import detecting, normalising, pointwise, pooling, shaping, weighted
 from zoo.frameworks.onnx.builder import Builder
 from zoo.layers import Layer, Shape
 
@@ -18,14 +18,15 @@ def add_layer(g: Builder, layer: Layer, inputs: tuple[str, ...], shapes: list[Sh
         shapes: their shapes, without the batch axis.
         shape: the shape of its own activation.
     """
-    x, source = inputs[0], shapes[0]
     if isinstance(layer, layers.Weighted):
-        weighted.add(g, layer, x, source, shape)
+        weighted.add(g, layer, inputs[0], shapes[0], shape)
     elif isinstance(layer, layers.Pooling):
-        pooling.add(g, layer, x, source, shape)
+        pooling.add(g, layer, inputs, shapes, shape)
     elif isinstance(layer, layers.Normalising):
-        normalising.add(g, layer, x, shape)
+        normalising.add(g, layer, inputs[0], shape)
     elif isinstance(layer, layers.Pointwise):
         pointwise.add(g, layer, inputs, shapes)
+    elif isinstance(layer, layers.Detecting):
+        detecting.add(g, layer, inputs, shapes)
     else:
         shaping.add(g, layer, inputs, shapes, shape)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 from torch import Tensor, nn
 
-from zoo.frameworks.pytorch import modules
 from zoo.layers import Pair
 from zoo.shapes import Window
 
@@ -22,13 +20,18 @@ class Call:
     options: Mapping[str, object] = field(default_factory=dict[str, object])
     flatten: int | None = None
 
+    @property
+    def own(self) -> bool:
+        """Whether the module is ours, because ``torch.nn`` has none such: its text is copied into what is printed."""
+        return not self.make.__module__.startswith("torch.")
+
     def module(self) -> nn.Module:
         """The call, run."""
-        return cast(Any, self.make)(*self.args, **self.options)
+        return self.make(*self.args, **self.options)
 
     def text(self) -> str:
         """The call, printed."""
-        package = "" if self.make.__module__ == modules.__name__ else "nn."
+        package = "" if self.own else "nn."
         arguments = [repr(value) for value in self.args]
         arguments += [f"{name}={value!r}" for name, value in self.options.items()]
         return f"{package}{self.make.__name__}({', '.join(arguments)})"

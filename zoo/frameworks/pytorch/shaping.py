@@ -1,39 +1,163 @@
-"""Reshaping, joining and cutting as modules."""
+"""Reshaping, joining and cutting: the row of each kind, and the modules that ``torch.nn`` lacks.
+
+Each module stands alone: the source writer copies its text. Axes count the batch as 0.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from zoo import layers
 from zoo.axes import axis_index
-from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
-from zoo.layers import Concat, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
+from zoo.layers import Shape
 from zoo.shapes import permutation, reshaped
 
 
-def call(layer: Shaping, shape: Shape) -> Call:
+def call(layer: layers.Shaping, inputs: Sequence[Shape]) -> Call:
     """The family's part of `zoo.frameworks.pytorch.table.call`."""
+    if isinstance(layer, layers.Constant):
+        return Call(make=Parameter, args=(layer.shape,)) if layer.value is None else _constant(layer, layer.value)
+    shape = inputs[0]
     match layer:
-        case Flatten():
+        case layers.Flatten():
             return Call(make=nn.Flatten, args=(layer.axis, layer.end_axis))
-        case Concat():
-            return Call(make=modules.Concat, args=(axis_index(layer.name, layer.axis, shape),))
-        case Slice():
-            return Call(make=modules.Slice, args=(axis_index(layer.name, layer.axis, shape), layer.start, layer.stop))
-        case Reshape():
-            return Call(make=modules.Reshape, args=(reshaped(layer, shape),))
-        case Permute():
-            return Call(make=modules.Permute, args=(permutation(layer, shape),))
-        case Crop():
-            return Call(make=modules.Crop, args=(axis_index(layer.name, layer.axis, shape), layer.offsets))
-        case Shuffle():
-            return Call(make=modules.Shuffle, args=(layer.groups,))
-        case Tile():
+        case layers.Concat():
+            return Call(make=Concat, args=(axis_index(layer.name, layer.axis, shape),))
+        case layers.Slice():
+            return Call(make=Slice, args=(axis_index(layer.name, layer.axis, shape), layer.start, layer.stop))
+        case layers.Reshape():
+            return Call(make=Reshape, args=(reshaped(layer, shape),))
+        case layers.Permute():
+            return Call(make=Permute, args=(permutation(layer, shape),))
+        case layers.Crop():
+            return Call(make=Crop, args=(axis_index(layer.name, layer.axis, shape), layer.offsets))
+        case layers.Shuffle():
+            return Call(make=Shuffle, args=(layer.groups,))
+        case layers.Tile():
             axis = axis_index(layer.name, layer.axis, shape)
-            return Call(
-                make=modules.Tile, args=(tuple(layer.tiles if i == axis else 1 for i in range(len(shape) + 1)),)
-            )
+            return Call(make=Tile, args=(tuple(layer.tiles if i == axis else 1 for i in range(len(shape) + 1)),))
         case _:
             assert_never(layer)
+
+
+def _constant(layer: layers.Constant, value: float) -> Call:
+    return Call(make=Constant, args=(value, layer.shape))
+
+
+class Concat(nn.Module):
+    """The inputs joined along an axis."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Shapes may differ along the axis alone."""
+        return torch.cat(inputs, dim=self.axis)
+
+
+class Slice(nn.Module):
+    """``x[start:stop]`` along an axis."""
+
+    def __init__(self, axis: int, start: int, stop: int) -> None:
+        super().__init__()
+        self.axis, self.start, self.stop = axis, start, stop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape; the axis becomes ``stop - start`` long."""
+        return x[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
+
+
+class Reshape(nn.Module):
+    """Every item of the batch in another shape."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x ... to N x `shape`."""
+        return x.reshape(-1, *self.shape)
+
+
+class Permute(nn.Module):
+    """Axes in another order."""
+
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Axis i of the result is axis `order[i]`."""
+        return x.permute(self.order)
+
+
+class Tile(nn.Module):
+    """The input several times along each axis."""
+
+    def __init__(self, times: tuple[int, ...]) -> None:
+        super().__init__()
+        self.times = times
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Every axis becomes as many times longer."""
+        return x.repeat(self.times)
+
+
+class Crop(nn.Module):
+    """The first input cut to the size of the second, from an axis on."""
+
+    def __init__(self, axis: int, offsets: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axis, self.offsets = axis, offsets
+
+    def forward(self, x: Tensor, size: Tensor) -> Tensor:
+        """No offset is 0, one serves every axis that is cut."""
+        axes = range(self.axis, x.dim())
+        offsets = self.offsets if len(self.offsets) == len(axes) else (self.offsets or (0,)) * len(axes)
+        for axis, start in zip(axes, offsets, strict=True):
+            x = x.narrow(axis, start, size.shape[axis])
+        return x
+
+
+class Shuffle(nn.Module):
+    """The channels of equal groups by turns."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x ... to the same shape."""
+        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class Constant(nn.Module):
+    """A number everywhere in `shape`; or, beside an activation, in as many items as that."""
+
+    def __init__(self, value: float, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.value, self.shape = value, shape
+
+    def forward(self, *beside: Tensor) -> Tensor:
+        """`shape`, or N x `shape`."""
+        if not beside:
+            return torch.full(self.shape, self.value)
+        return beside[0].new_full((beside[0].shape[0], *self.shape), self.value)
+
+
+class Parameter(nn.Module):
+    """A parameter by itself."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(shape))
+
+    def forward(self, *beside: Tensor) -> Tensor:
+        """`shape`, or N x `shape` beside an activation of N items."""
+        return self.weight.expand(*(x.shape[0] for x in beside), *self.weight.shape)

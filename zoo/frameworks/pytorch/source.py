@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
+from types import FunctionType
 
 from torch import nn
 
 from zoo import registry
 from zoo.axes import shape_text
-from zoo.frameworks.pytorch import modules
 from zoo.frameworks.pytorch.calls import Call
 from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.network import attribute_names, identifier, parameter_names, tied_keys
@@ -37,8 +38,8 @@ def source_text(spec: ModelSpec) -> str:
     """
     calls, attributes, shapes = network_calls(spec), attribute_names(spec), activation_shapes(spec)
     head = _free_head(spec)
-    helpers = sorted({made.make for made in calls.values() if made.make.__module__ == modules.__name__}, key=_line)
-    body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in helpers)
+    helpers = sorted({made.make for made in calls.values() if made.own}, key=_place)
+    body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in [*helpers, *_functions(helpers)])
     imports = (
         ["import math\n"] * ("math." in body) + ["import torch"] * ("torch." in body) + ["from torch import Tensor, nn"]
     )
@@ -53,7 +54,7 @@ def source_text(spec: ModelSpec) -> str:
         "from __future__ import annotations\n",
         *imports,
         f"{body}\n",
-        f"class {_class_name(spec.name)}(nn.Module):",
+        f"class {_class_name(spec.name, {helper.__name__ for helper in helpers})}(nn.Module):",
         '    """Comments give the output of each layer, without the batch axis.\n',
         *(f"    {line}" for line in wrap(_text(images_text(spec)), 116)),
         '    """\n',
@@ -84,6 +85,17 @@ def _closing_softmax(spec: ModelSpec) -> Softmax | None:
     return last if isinstance(last, Softmax) and spec.outputs == (last.name,) and len(spec.layers) > 1 else None
 
 
+def _functions(helpers: Sequence[type[nn.Module]]) -> list[FunctionType]:
+    """The functions beside our modules that these call."""
+    found = dict[str, FunctionType]()
+    for helper in helpers:
+        beside, text = inspect.getmodule(helper), inspect.getsource(helper)
+        for name, function in inspect.getmembers(beside, inspect.isfunction):
+            if function.__module__ == helper.__module__ and re.search(rf"\b{name}\(", text):
+                found[name] = function
+    return [found[name] for name in sorted(found)]
+
+
 def _initial_lines(spec: ModelSpec) -> list[str]:
     recipe, names, made = registry.recipe(spec), parameter_names(spec), starts(spec)
     said = f"        # Initial values: the recipe {recipe.name} ({_text(recipe.source)})"
@@ -96,7 +108,7 @@ def _method_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mappin
     softmax, wiring = _closing_softmax(spec), spec.wiring()
     answers = wiring[softmax.name] if softmax else spec.outputs
     # A chain is written with one variable, anything else with one an activation.
-    before = [spec.inputs[0].name, *calls]
+    before = [*(source.name for source in spec.inputs[:1]), *calls]
     chain = all(names == (name,) for name, names in zip(before, wiring.values(), strict=False))
     variables = {name: "x" if chain and name in calls else python for name, python in attributes.items()}
     signature = ", ".join(f"{attributes[source.name]}: Tensor" for source in spec.inputs)
@@ -122,14 +134,14 @@ def _method_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mappin
     return lines
 
 
-def _class_name(name: str) -> str:
+def _class_name(name: str, taken: set[str]) -> str:
     words = "".join(word[:1].upper() + word[1:] for word in identifier(name).split("_"))
     own = identifier(words.replace("Alexnet", "AlexNet"))
-    return f"{own}Network" if own == "Tensor" or hasattr(modules, own) else own  # leave the helpers their names
+    return f"{own}Network" if own in {"Tensor", *taken} else own
 
 
-def _line(helper: type[nn.Module]) -> int:
-    return inspect.getsourcelines(helper)[1]
+def _place(helper: type[nn.Module]) -> tuple[str, int]:
+    return helper.__module__, inspect.getsourcelines(helper)[1]
 
 
 def _text(text: str) -> str:

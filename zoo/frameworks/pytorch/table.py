@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zoo import layers
-from zoo.frameworks.pytorch import normalising, pointwise, pooling, shaping, weighted
+from zoo.frameworks.pytorch import detecting, normalising, pointwise, pooling, shaping, weighted
 from zoo.frameworks.pytorch.calls import Call
 from zoo.layers import Layer, ModelSpec, Shape
 from zoo.shapes import activation_shapes
@@ -21,12 +21,14 @@ def call(layer: Layer, inputs: Sequence[Shape]) -> Call:
     if isinstance(layer, layers.Weighted):
         return weighted.call(layer, inputs[0])
     if isinstance(layer, layers.Pooling):
-        return pooling.call(layer, inputs[0])
+        return pooling.call(layer, inputs)
     if isinstance(layer, layers.Normalising):
         return normalising.call(layer, inputs[0])
     if isinstance(layer, layers.Pointwise):
         return pointwise.call(layer, inputs)
-    return shaping.call(layer, inputs[0])
+    if isinstance(layer, layers.Detecting):
+        return detecting.call(layer, inputs)
+    return shaping.call(layer, inputs)
 
 
 def network_calls(spec: ModelSpec) -> dict[str, Call]:

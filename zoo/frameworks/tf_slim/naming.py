@@ -111,7 +111,7 @@ def keeps_map(spec: ModelSpec) -> set[str]:
             wanted.add(layer.name)
     kept = set[str]()
     for layer in spec.layers:
-        source = wiring[layer.name][0]
+        source = next(iter(wiring[layer.name]), "")
         match layer:
             case Dense():
                 starts = source in kept or _reads_maps(layer, shapes[source])
@@ -143,7 +143,7 @@ def variables(spec: ModelSpec) -> list[Variable]:
     found, twins = list[Variable](), tied(spec)
     for parameter, row in parameter_table(spec).items():
         layer_name = parameter.rpartition(".")[0]
-        layer, source = spec.layer(layer_name), wiring[layer_name][0]
+        layer, source = spec.layer(layer_name), next(iter(wiring[layer_name]), "")
         layout: Layout = ""
         if row.start == "kernel" and isinstance(layer, Conv | Deconv):
             layout = "HWIO"

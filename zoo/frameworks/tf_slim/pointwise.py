@@ -7,9 +7,10 @@ from typing import assert_never
 
 from zoo.axes import axis_index
 from zoo.frameworks.tf_slim.calls import Expression, Name, call
-from zoo.frameworks.tf_slim.site import Site, beside, canonical, parameter
+from zoo.frameworks.tf_slim.site import Site, activation_beside, canonical, parameter
 from zoo.layers import Axpy, Bias, Dropout, Eltwise, Pointwise, Power, PReLU, ReLU, Scale, Sigmoid, TanH, Unary
 from zoo.parameters import layer_parameters
+from zoo.shapes import power_constant
 
 
 def expression(layer: Pointwise, at: Site) -> Expression:
@@ -37,7 +38,7 @@ def expression(layer: Pointwise, at: Site) -> Expression:
             return _eltwise(layer, [*at.inputs], scope)
         case Axpy():
             a, scaled, y = at.inputs
-            factor = beside(canonical(a, at.shapes[0]), 0, at.shapes[1][:1], at.shapes[1])
+            factor = activation_beside(canonical(a, at.shapes[0]), 0, at.shapes[1][:1], at.shapes[1])
             return call("tf.add", call("tf.multiply", scaled, factor), y, name=scope)
         case Scale() | Bias():
             return _affine(layer, at)
@@ -48,10 +49,10 @@ def expression(layer: Pointwise, at: Site) -> Expression:
 def _affine(layer: Scale | Bias, at: Site) -> Expression:
     """A product, a sum or both, with the parameters that the layer has, else with the second activation."""
     result, shape, rows = at.inputs[0], at.shapes[0], layer_parameters(layer, at.shapes)
-    axis = 1 if len(at.inputs) == 2 else axis_index(layer.name, layer.axis, shape)
-    operands = [parameter(f"{at.scope}/{row.slim}", row, axis, shape) for row in rows]
+    axis = axis_index(layer.name, layer.axis, shape)
+    operands = [parameter(f"{at.scope}/{row.slim}", row, axis or 1, shape) for row in rows]
     if len(at.inputs) == 2:
-        operands.insert(0, beside(at.inputs[1], 0, at.shapes[1], shape))
+        operands.insert(0, activation_beside(at.inputs[1], axis, at.shapes[1], shape))
     functions = ["tf.add"] if isinstance(layer, Bias) else ["tf.multiply", "tf.add"]
     for i, (function, operand) in enumerate(zip(functions, operands, strict=False)):
         last = i == len(functions) - 1
@@ -88,6 +89,9 @@ def _unary(layer: Unary, x: Expression, scope: str) -> Expression:
 
 
 def _power(layer: Power, x: Expression, scope: str) -> Expression:
+    fixed = power_constant(layer)
+    if fixed is not None:
+        return call("tf.fill", call("tf.shape", x), fixed, name=scope)
     if layer.scale != 1:
         x = call("tf.multiply", x, layer.scale)
     if layer.shift != 0:

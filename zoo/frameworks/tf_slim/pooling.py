@@ -7,8 +7,8 @@ from typing import assert_never
 from zoo.axes import axis_index
 from zoo.frameworks.tf_slim.calls import Expression, Name, call
 from zoo.frameworks.tf_slim.site import Site, canonical, native, padded, pair
-from zoo.layers import ArgMax, Interp, Pool, Pooling, Reduction
-from zoo.shapes import interp_size, window
+from zoo.layers import ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Unpool
+from zoo.shapes import interp_size, unpooled, window
 
 
 def expression(layer: Pooling, at: Site) -> Expression:
@@ -16,6 +16,13 @@ def expression(layer: Pooling, at: Site) -> Expression:
     match layer:
         case Pool():
             return _pool(layer, at)
+        case PoolMask():
+            place = window(layer, at.shapes[0])
+            sides = [[*place.kernel], [*place.stride], [*place.before], [*place.after]]
+            return call("pool_mask", at.inputs[0], *sides, scope=at.scope)
+        case Unpool():
+            x, places = (canonical(x, at.shape) for x in at.inputs)
+            return native(call("unpool", x, places, [*unpooled(layer, at.shapes[0])], scope=at.scope), at.shape)
         case Interp():
             return _interp(layer, at)
         case Reduction():

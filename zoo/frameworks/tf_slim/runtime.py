@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import reduce
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +38,11 @@ def _without_banner() -> Generator[None]:
 
 
 with _without_banner():
-    import tensorflow.compat.v1 as _tensorflow  # pyright: ignore[reportMissingImports]
-    import tf_slim as _tf_slim
+    import tensorflow.compat.v1 as tf  # pyright: ignore[reportMissingImports]
+    import tf_slim as slim
 
     from zoo.frameworks.tf_slim import ops
 
-tf, slim = cast(Any, _tensorflow), cast(Any, _tf_slim)
 tf.get_logger().setLevel("ERROR")
 
 
@@ -52,7 +51,7 @@ def arg_scope(spec: ModelSpec, weight_decay: float) -> Any:
     initializers = Table(spec).initializers
     with (
         slim.arg_scope(
-            [slim.conv2d, slim.fully_connected, ops.grouped_conv2d, ops.transposed_conv2d],
+            [slim.conv2d, slim.fully_connected, ops.grouped_conv2d, ops.transposed_conv2d, ops.embed],
             weights_initializer=evaluate(initializers["weight"], _lookup),
             weights_regularizer=slim.l2_regularizer(weight_decay),
             biases_initializer=evaluate(initializers["bias"], _lookup),

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import assert_never
 
 from zoo.frameworks.tf_slim.calls import Expression, call
 from zoo.frameworks.tf_slim.site import Site, canonical, native, native_axis
-from zoo.layers import Concat, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
-from zoo.shapes import cuts, permutation
+from zoo.layers import Concat, Constant, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
+from zoo.parameters import layer_parameters
+from zoo.shapes import cuts, first_cut, permutation
 
 
 def expression(layer: Shaping, at: Site) -> Expression:
     """The family's part of `zoo.frameworks.tf_slim.table.Table.expression`."""
+    if isinstance(layer, Constant):
+        return _constant(layer, at)
     x, shape = at.inputs[0], at.shapes[0]
     match layer:
         case Flatten():
-            if len(at.shape) == 1:
+            if len(at.shape) == 1 and prod(at.shape) == prod(shape):
                 return call("slim.flatten", canonical(x, shape), scope=at.scope)
             return _reshape(x, shape, at.shape, at.scope)
         case Concat():
@@ -33,6 +37,8 @@ def expression(layer: Shaping, at: Site) -> Expression:
             found = cuts(layer, at.shapes)
             found = [*found[1:], found[0]] if len(shape) == 3 else found
             begin, size = [start for start, _ in found], [stop - start for start, stop in found]
+            first = first_cut(layer, shape)
+            x = x if first is None else call("crop_batch", x, at.inputs[1], first)
             return call("tf.slice", x, [0, *begin], [-1, *size], name=at.scope)
         case Shuffle():
             groups = [-1, layer.groups, shape[0] // layer.groups, *shape[1:]]
@@ -45,6 +51,17 @@ def expression(layer: Shaping, at: Site) -> Expression:
             return call("tf.tile", x, times, name=at.scope)
         case _:
             assert_never(layer)
+
+
+def _constant(layer: Constant, at: Site) -> Expression:
+    if layer.value is None:
+        (row,) = layer_parameters(layer, at.shapes)
+        initializer = call("tf.constant_initializer", row.start)
+        value = call("slim.model_variable", f"{at.scope}/{row.slim}", [*layer.shape], initializer=initializer)
+    else:
+        value = call("tf.constant", layer.value, shape=[*layer.shape], name=at.scope)
+    whole = call("items_of", value, at.inputs[0]) if at.inputs else value
+    return native(whole, at.shape)
 
 
 def _reshape(x: Expression, before: Shape, after: Shape, scope: str) -> Expression:

@@ -79,13 +79,16 @@ def parameter(name: str, row: Parameter, axis: int, shape: Shape) -> Expression:
 
 
 def beside(value: Expression, axis: int, size: Shape, shape: Shape) -> Expression:
-    """A parameter (`axis` at least 1) or activation (`axis` 0) of `size`, broadcast along an activation of `shape`."""
-    if axis == 0 and size == shape:
-        return value
+    """A parameter of `size`, broadcast along an activation of `shape` from an axis on."""
     if len(shape) == 3 and axis == 1 and len(size) == 1:
         return value  # a number a channel, and channels are last
-    if axis == 0:
-        full = [-1, *size, *[1] * (len(shape) - len(size))]
-        return native(call("tf.reshape", canonical(value, size), full), shape)
     full = [*[1] * axis, *size, *[1] * (len(shape) + 1 - axis - len(size))]
     return native(call("tf.reshape", value, full), shape)
+
+
+def activation_beside(value: Expression, axis: int, size: Shape, shape: Shape) -> Expression:
+    """An activation of `size`, its first axis laid along an axis of another of `shape`, broadcast behind its last."""
+    if axis == 0 and size == shape:
+        return value
+    full = [*[1] * axis, -1, *size, *[1] * (len(shape) - axis - len(size))]
+    return native(call("tf.reshape", canonical(value, size), full), shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,9 @@ def source_text(spec: ModelSpec) -> str:
     used = used.union(*map(functions, calls.values()))
     layers = [f'"""{_plain(spec.title)}\n\nTensorFlow-slim, N x H x W x C.{_input_text(spec)}\n"""']
     layers.append("import tensorflow.compat.v1 as tf\nimport tf_slim as slim")
-    helpers = {node: text for node, text in _helpers().items() if node in used}
+    helpers = _used_helpers(used)
     layers += helpers.values()
-    own = ("grouped_conv2d", "transposed_conv2d")
+    own = ("grouped_conv2d", "transposed_conv2d", "embed")
     grouped = "".join(f", {name}" for name in own if name in used)
     layers.append(_arg_scope(spec, table, grouped))
     layers.append(_function(spec, table, calls, name))
@@ -82,6 +83,17 @@ def _helpers() -> dict[str, str]:
     return found
 
 
+def _used_helpers(used: set[str]) -> dict[str, str]:
+    """The functions of `ops` that are called, and those that they call, in the order of that file."""
+    known = _helpers()
+    wanted, new = used & set(known), used & set(known)
+    while new:
+        text = "".join(known[name] for name in new)
+        new = {name for name in known if name not in wanted and re.search(rf"\b{name}\(", text)}
+        wanted |= new
+    return {name: text for name, text in known.items() if name in wanted}
+
+
 def _function(spec: ModelSpec, table: Table, calls: Mapping[str, Any], name: str) -> str:
     head = spec.head
     classes = 1000 if head is None else getattr(head, "out_channels", getattr(head, "out_features", 1000))
@@ -125,8 +137,8 @@ def _plain(text: str) -> str:
 
 
 def _image_size(spec: ModelSpec) -> str:
-    sides = spec.inputs[0].shape[-2:]
-    return str(sides[0]) if len(set(sides)) == 1 else repr(sides)
+    sides = [*spec.inputs[0].shape[-2:]] if spec.inputs else []
+    return str(sides[0]) if len(set(sides)) == 1 else repr(tuple(sides))
 
 
 def _inputs_text(spec: ModelSpec) -> str:

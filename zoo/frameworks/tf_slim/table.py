@@ -7,7 +7,7 @@ dense layers excepted, see `zoo.frameworks.tf_slim.naming.keeps_map`). Nothing h
 from __future__ import annotations
 
 from zoo import layers
-from zoo.frameworks.tf_slim import normalising, pointwise, pooling, shaping, weighted
+from zoo.frameworks.tf_slim import detecting, normalising, pointwise, pooling, shaping, weighted
 from zoo.frameworks.tf_slim.calls import Activation, Expression
 from zoo.frameworks.tf_slim.initial import Initializers
 from zoo.frameworks.tf_slim.naming import keeps_map, scopes
@@ -36,7 +36,7 @@ class Table:
         self._ratio = ratios[0] if ratios else 0.5
         self.keep_prob = 1 - self._ratio
         last = spec.layers[-1]
-        read = self._wiring[last.name][0]
+        read = next(iter(self._wiring[last.name]), "")
         inputs = {source.name for source in spec.inputs}
         self._initializers = Initializers(spec)
         self.initializers = self._initializers.common
@@ -53,6 +53,8 @@ class Table:
             return normalising.expression(layer, at)
         if isinstance(layer, layers.Pointwise):
             return pointwise.expression(layer, at)
+        if isinstance(layer, layers.Detecting):
+            return detecting.expression(layer, at)
         return shaping.expression(layer, at)
 
     def _site(self, layer: Layer) -> Site:
@@ -62,7 +64,7 @@ class Table:
             inputs=[Activation(name) for name in names],
             shapes=[self._shapes[name] for name in names],
             shape=self._shapes[layer.name],
-            on_map=names[0] in self._kept,
+            on_map=bool(names) and names[0] in self._kept,
             keeps_map=layer.name in self._kept,
             is_head=self.spec.head is layer,
             dropout=self._ratio,

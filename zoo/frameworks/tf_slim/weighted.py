@@ -9,7 +9,7 @@ from zoo.axes import axis_index
 from zoo.frameworks.tf_slim.calls import Call, Expression, Name, call
 from zoo.frameworks.tf_slim.naming import dense_layout
 from zoo.frameworks.tf_slim.site import Site, canonical, native, padded, pair
-from zoo.layers import Conv, Deconv, Dense, Weighted
+from zoo.layers import Conv, Deconv, Dense, Embed, Weighted
 from zoo.shapes import Window, window
 
 
@@ -22,6 +22,10 @@ def expression(layer: Weighted, at: Site) -> Expression:
             return _deconv(layer, at)
         case Dense():
             return _dense(layer, at)
+        case Embed():
+            x = canonical(at.inputs[0], at.shapes[0])
+            made = call("embed", x, layer.rows, layer.out_features, scope=at.scope)
+            return native(_with_initial(made, at), at.shape)
         case _:
             assert_never(layer)
 

@@ -17,14 +17,18 @@ from zoo.wire.mapped import mapped
 from zoo.wire.onnx.schema import (
     EXTERNAL,
     Attribute,
+    AttributeType,
+    Dimensions,
     InAttribute,
     InGraph,
     InModel,
     InNode,
+    InOpset,
     InPair,
     InTensor,
-    InValueInfo,
     Node,
+    Subgraph,
+    TensorType,
 )
 from zoo.wire.protobuf import FIXED32, VARINT, Value, fields, signed, varints
 
@@ -53,13 +57,16 @@ _MAX_RANK = 32
 class Model:
     """A file's graph: `nodes` in its order, `initializers` by name; of those in `unreadable`, the reason alone.
 
-    `inputs` are those that are fed or have a default: name -> sizes, 0 where one is left open.
+    `inputs` and `outputs` are in the file's order, initializers among the inputs as old files have them; `opset` is the
+    version of ONNX's own operators.
     """
 
+    opset: int = 1  # what a file counts as that does not say it (ONNX's docs/Versioning.md)
+    inputs: dict[str, TensorType] = field(default_factory=dict[str, TensorType])
+    outputs: dict[str, TensorType] = field(default_factory=dict[str, TensorType])
     nodes: list[Node] = field(default_factory=list[Node])
     initializers: dict[str, Array] = field(default_factory=dict[str, Array])
     unreadable: dict[str, str] = field(default_factory=dict[str, str])
-    inputs: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     metadata: dict[str, str] = field(default_factory=dict[str, str])
 
 
@@ -79,8 +86,17 @@ def parse(data: memoryview, folder: Path) -> Model:
         elif number == InModel.METADATA:
             pair = _pair(_message(value))
             model.metadata[pair[0]] = pair[1]
+        elif number == InModel.OPSET:
+            model.opset = _opset(_message(value)) or model.opset
     if graphs != 1:
         raise ValueError(f"an ONNX model has one graph, this file has {graphs}")
+    return model
+
+
+def parse_subgraph(graph: Subgraph) -> Model:
+    """The graph inside a node."""
+    model = Model()
+    _graph(model, graph.data, graph.folder)
     return model
 
 
@@ -129,24 +145,57 @@ def _graph(model: Model, data: memoryview, folder: Path) -> None:
                 model.unreadable[name] = array
             else:
                 model.initializers[name] = array
-        elif number == InGraph.INPUT:
-            name, sizes = _value_info(_message(value))
-            model.inputs[name] = sizes
+        elif number in (InGraph.INPUT, InGraph.OUTPUT):
+            name, kind = _value_info(_message(value))
+            (model.inputs if number == InGraph.INPUT else model.outputs)[name] = kind
         elif number == InGraph.SPARSE:
             raise ValueError("sparse initializers are not read; export the model with dense weights")
 
 
-def _value_info(data: memoryview) -> tuple[str, tuple[int, ...]]:
-    name, shapes = "", list[memoryview]()
+# The names of ONNX's own operators are in this domain, or in none (ONNX's docs/IR.md).
+_OWN_DOMAINS = ("", "ai.onnx")
+
+
+def _opset(data: memoryview) -> int:
+    """The version of ONNX's own operators; 0 where an entry is of others."""
+    domain, version = "", 0
     for number, _, value in fields(data):
-        if number == InValueInfo.NAME:
+        if number == InOpset.DOMAIN:
+            domain = _text(value)
+        elif number == InOpset.VERSION:
+            version = signed(_integer(value))
+    return version if domain in _OWN_DOMAINS else 0
+
+
+def _value_info(data: memoryview) -> tuple[str, TensorType]:
+    """An input or output: ValueInfoProto, TypeProto, its tensor type, shape and dimensions, one inside the other."""
+    name, kind, dimensions = "", 0, None
+    for number, _, value in fields(data):
+        if number == 1:
             name = _text(value)
-        elif number == InValueInfo.TYPE:
-            tensors = [_message(t) for n, _, t in fields(_message(value)) if n == InValueInfo.TENSOR_TYPE]
-            shapes += [_message(s) for tensor in tensors for n, _, s in fields(tensor) if n == InValueInfo.SHAPE]
-    dims = [_message(dim) for shape in shapes for number, _, dim in fields(shape) if number == InValueInfo.DIM]
-    sizes = [{n: v for n, _, v in fields(dim)}.get(InValueInfo.DIM_VALUE, 0) for dim in dims]
-    return name, tuple(size if isinstance(size, int) else 0 for size in sizes)
+        elif number == 2:
+            for _, _, tensor in (field for field in fields(_message(value)) if field[0] == 1):
+                kind, dimensions = _tensor_type(_message(tensor))
+    return name, TensorType(kind=kind, dimensions=dimensions)
+
+
+def _tensor_type(data: memoryview) -> tuple[int, Dimensions | None]:
+    kind, dimensions = 0, None
+    for number, _, value in fields(data):
+        if number == 1:
+            kind = _integer(value)
+        elif number == 2:
+            parts = [_message(part) for inner, _, part in fields(_message(value)) if inner == 1]
+            dimensions = tuple(map(_dimension, parts))
+    return kind, dimensions
+
+
+def _dimension(data: memoryview) -> int | str:
+    said: int | str = ""
+    for number, _, value in fields(data):
+        if number in (1, 2):
+            said = signed(_integer(value)) if number == 1 else _text(value)
+    return said
 
 
 def _node(data: memoryview, folder: Path) -> Node:
@@ -156,19 +205,36 @@ def _node(data: memoryview, folder: Path) -> Node:
             inputs.append(_text(value))
         elif number == InNode.OUTPUT:
             outputs.append(_text(value))
-        elif number in (InNode.NAME, InNode.OP):
+        elif number in (InNode.NAME, InNode.OP, InNode.DOMAIN):
             texts[number] = _text(value)
         elif number == InNode.ATTRIBUTE:
             name, attribute = _attribute(_message(value), folder)
             attributes[name] = attribute
     name = texts.get(InNode.NAME) or (outputs[0] if outputs else "")
+    domain = texts.get(InNode.DOMAIN, "")
     return Node(
-        op=texts.get(InNode.OP, ""), name=name, inputs=tuple(inputs), outputs=tuple(outputs), attributes=attributes
+        op=texts.get(InNode.OP, ""),
+        name=name,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        attributes=attributes,
+        domain="" if domain in _OWN_DOMAINS else domain,
     )
 
 
+# What an attribute of a type holds where nothing is written: proto3's writers leave zeros out.
+_UNWRITTEN: dict[int, Attribute] = {
+    AttributeType.FLOAT: 0.0,
+    AttributeType.INT: 0,
+    AttributeType.STRING: "",
+    AttributeType.FLOATS: np.zeros(0, np.float32),
+    AttributeType.INTS: (),
+}
+
+
 def _attribute(data: memoryview, folder: Path) -> tuple[str, Attribute]:
-    name, found, ints, floats = "", None, list[int](), list[memoryview]()
+    """An attribute's name and value; None where it is of a type that is not read."""
+    name, found, ints, floats, kind = "", None, list[int](), list[memoryview](), 0
     for number, wire_type, value in fields(data):
         if number == InAttribute.NAME:
             name = _text(value)
@@ -181,15 +247,19 @@ def _attribute(data: memoryview, folder: Path) -> tuple[str, Attribute]:
         elif number == InAttribute.TENSOR:
             array = _tensor(_message(value), folder)[1]
             found = None if isinstance(array, str) else array
+        elif number == InAttribute.GRAPH:
+            found = Subgraph(data=_message(value), folder=folder)
         elif number == InAttribute.FLOATS:
             floats.append(_message(value))
         elif number == InAttribute.INTS:
             ints += [signed(item) for item in varints(value)]
+        elif number == InAttribute.TYPE:
+            kind = _integer(value)
     if ints:
         return name, tuple(ints)
     if floats:
         return name, _numbers(floats, np.dtype("<f4"))
-    return name, found
+    return name, _UNWRITTEN.get(kind) if found is None else found
 
 
 def _tensor(data: memoryview, folder: Path) -> tuple[str, Array | str]:

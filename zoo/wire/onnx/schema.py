@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from typing import TypeAlias
 
 from zoo.arrays import Array
 
-Attribute: TypeAlias = "int | float | str | tuple[int, ...] | Array | None"
+Attribute: TypeAlias = "int | float | str | tuple[int, ...] | Array | Subgraph | None"
 
 
 class InModel(IntEnum):
@@ -37,29 +38,22 @@ class InGraph(IntEnum):
     NODE, NAME, INITIALIZER, INPUT, OUTPUT, SPARSE = 1, 2, 5, 11, 12, 15
 
 
-class InValueInfo(IntEnum):
-    """ValueInfoProto, and the messages within that lead to a size."""
-
-    NAME, TYPE = 1, 2
-    TENSOR_TYPE, SHAPE, DIM, DIM_VALUE = 1, 2, 1, 1
-
-
 class InNode(IntEnum):
     """NodeProto."""
 
-    INPUT, OUTPUT, NAME, OP, ATTRIBUTE = 1, 2, 3, 4, 5
+    INPUT, OUTPUT, NAME, OP, ATTRIBUTE, DOMAIN = 1, 2, 3, 4, 5, 7
 
 
 class InAttribute(IntEnum):
     """AttributeProto: a field for each type of value, and which it is."""
 
-    NAME, FLOAT, INT, STRING, TENSOR, FLOATS, INTS, TYPE = 1, 2, 3, 4, 5, 7, 8, 20
+    NAME, FLOAT, INT, STRING, TENSOR, GRAPH, FLOATS, INTS, TYPE = 1, 2, 3, 4, 5, 6, 7, 8, 20
 
 
 class AttributeType(IntEnum):
     """AttributeProto.AttributeType."""
 
-    FLOAT, INT, STRING, TENSOR, INTS = 1, 2, 3, 4, 7
+    FLOAT, INT, STRING, TENSOR, FLOATS, INTS = 1, 2, 3, 4, 6, 7
 
 
 class InTensor(IntEnum):
@@ -77,13 +71,33 @@ class DataType(IntEnum):
 # TensorProto.DataLocation.
 EXTERNAL = 1
 
+# The sizes of a tensor; a string is a size left open.
+Dimensions: TypeAlias = "tuple[int | str, ...]"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorType:
+    """What a graph says of an input or output: TensorProto.DataType (0: no tensor), and its sizes, if it says them."""
+
+    kind: int
+    dimensions: Dimensions | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subgraph:
+    """A graph inside a node, as it lies in the file; the folder is the file's."""
+
+    data: memoryview
+    folder: Path
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
-    """One operator: what it reads and writes, and its attributes."""
+    """One operator: what it reads and writes, its attributes, and the domain of its name (empty: ONNX's own)."""
 
     op: str
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute]
+    domain: str = ""

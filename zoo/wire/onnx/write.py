@@ -7,9 +7,8 @@ Writing needs no
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
-from typing import TypeAlias
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from zoo.wire.onnx.schema import (
     Attribute,
     AttributeType,
     DataType,
+    Dimensions,
     InAttribute,
     InGraph,
     InModel,
@@ -29,13 +29,17 @@ from zoo.wire.onnx.schema import (
     InPair,
     InTensor,
     Node,
+    Subgraph,
 )
 from zoo.wire.protobuf import BYTES, FIXED32, integer, message, tag, text, varint
 
-Dimensions: TypeAlias = tuple[int | str, ...]
-
 # Operator set -> the oldest file format ("IR version") that admits it (ONNX's docs/Versioning.md).
-IR_VERSIONS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10}
+IR_VERSIONS = {
+    **{7: 3, 8: 3, 9: 4, 10: 5, 11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10},
+    **{23: 11, 24: 12, 25: 13, 26: 13, 27: 13, 28: 14},
+}
+# Before this file format every initializer had to be an input as well (ONNX's docs/IR.md).
+_APART = 4
 # 17 is read by every runtime since ONNX Runtime 1.12 and TensorRT 8.5; no layer needs anything newer.
 OPSET = 17
 
@@ -55,6 +59,7 @@ class Graph:
         outputs: likewise.
         nodes: in the order they run.
         parameters: initializer -> shape; all float32, and exactly the canonical parameters of the network.
+        sizes: initializers that hold whole numbers, which operator sets before 9 have no Constant for.
         metadata: the file's ``metadata_props``.
     """
 
@@ -66,6 +71,7 @@ class Graph:
     nodes: Sequence[Node]
     parameters: Mapping[str, Shape]
     metadata: Mapping[str, str]
+    sizes: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
 
 def chunks(graph: Graph, tensors: Mapping[str, Array] | None) -> Iterator[bytes | memoryview]:
@@ -83,7 +89,14 @@ def chunks(graph: Graph, tensors: Mapping[str, Array] | None) -> Iterator[bytes 
     payload = {name: 0 if tensors is None else 4 * prod(shape) for name, shape in graph.parameters.items()}
     sizes = {name: len(heads[name]) + len(tails[name]) + payload[name] for name in graph.parameters}
     before = b"".join(message(InGraph.NODE, _node(node)) for node in graph.nodes) + text(InGraph.NAME, graph.name)
-    after = b"".join(message(InGraph.INPUT, _value(name, dims)) for name, dims in graph.inputs.items())
+    before += b"".join(message(InGraph.INITIALIZER, _whole_numbers(name, array)) for name, array in graph.sizes.items())
+    listed = IR_VERSIONS[graph.opset] < _APART
+    inputs = {**graph.inputs, **(graph.parameters if listed else {})}
+    after = b"".join(message(InGraph.INPUT, _value(name, dims)) for name, dims in inputs.items())
+    after += b"".join(
+        message(InGraph.INPUT, _value(name, array.shape, DataType.INT64))
+        for name, array in (graph.sizes.items() if listed else ())
+    )
     after += b"".join(message(InGraph.OUTPUT, _value(name, dims)) for name, dims in graph.outputs.items())
     size = len(before) + len(after) + sum(len(tag(InGraph.INITIALIZER, BYTES) + varint(n)) + n for n in sizes.values())
     if size + sum(map(len, graph.metadata.values())) > _MAX_BYTES - (1 << 16):
@@ -127,12 +140,14 @@ def _attribute(value: Attribute) -> bytes:
             return b"".join(integer(InAttribute.INTS, item) for item in value) + _type(AttributeType.INTS)
         case str():
             return text(InAttribute.STRING, value) + _type(AttributeType.STRING)
-        case None:
-            raise ValueError("an attribute without a value")
+        case None | Subgraph():
+            raise ValueError("an attribute of a type that is not written")
         case _:
-            kind = DataType.INT64 if value.dtype.kind == "i" else DataType.FLOAT
-            data = value.astype("<i8" if kind == DataType.INT64 else "<f4").tobytes()
-            tensor = _tensor_head("", value.shape, kind) + message(InTensor.RAW_DATA, data)
+            if value.dtype.kind == "i":
+                tensor = _whole_numbers("", value)
+            else:
+                head = _tensor_head("", value.shape, DataType.FLOAT)
+                tensor = head + message(InTensor.RAW_DATA, value.astype("<f4").tobytes())
             return message(InAttribute.TENSOR, tensor) + _type(AttributeType.TENSOR)
 
 
@@ -148,6 +163,10 @@ def _tensor_head(name: str, shape: Shape, kind: int) -> bytes:
     )
 
 
+def _whole_numbers(name: str, array: Array) -> bytes:
+    return _tensor_head(name, array.shape, DataType.INT64) + message(InTensor.RAW_DATA, array.astype("<i8").tobytes())
+
+
 def _raw_head(shape: Shape) -> bytes:
     return tag(InTensor.RAW_DATA, BYTES) + varint(4 * prod(shape))
 
@@ -158,7 +177,7 @@ def _external() -> bytes:
     )
 
 
-def _value(name: str, dimensions: Dimensions) -> bytes:
+def _value(name: str, dimensions: Dimensions, kind: DataType = DataType.FLOAT) -> bytes:
     # ValueInfoProto, TypeProto, its tensor type, shape and dimensions, one inside the other.
     shape = b"".join(message(1, integer(1, size) if isinstance(size, int) else text(2, size)) for size in dimensions)
-    return text(1, name) + message(2, message(1, integer(1, DataType.FLOAT) + message(2, shape)))
+    return text(1, name) + message(2, message(1, integer(1, kind) + message(2, shape)))

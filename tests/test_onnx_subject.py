@@ -1,0 +1,271 @@
+"""Graphs in disguise: what the probes do not reach, what stands at names that mean something else, and odd results."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from converters.parity import probe_weights
+from converters.weights import Weights
+from tests.test_outputs import CHAIN, Change, verdict
+from zoo.layers import Axpy, Conv, Dense, Input, ModelSpec, ReLU
+
+# The chain without its softmax: an answer that a bound can cut off.
+SCORES = replace(CHAIN, name="scores", layers=CHAIN.layers[:-1])
+
+# A bound that no probe reaches.
+_FAR = 1e4
+
+
+@pytest.fixture
+def chain() -> Weights:
+    return probe_weights(CHAIN)
+
+
+def store(graph: Any, name: str, value: Any, dtype: Any = np.float32) -> str:
+    graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+    return name
+
+
+def behind(graph: Any, source: str, *made: onnx.NodeProto) -> None:
+    """Nodes behind a tensor; what read it reads the last of them."""
+    at = next(i for i, node in enumerate(graph.node) if source in node.output) + 1
+    result = made[-1].output[0]
+    for node in graph.node:
+        node.input[:] = [result if name == source else name for name in node.input]
+    for k, node in enumerate(made):
+        graph.node.insert(at + k, node)
+
+
+def of_type(graph: Any, operator: str) -> str:
+    """The result of the first node of a type, whatever it is called."""
+    return next(node for node in graph.node if node.op_type == operator).output[0]
+
+
+def clipped(graph: Any, source: str, result: str) -> onnx.NodeProto:
+    bounds = [store(graph, "lowest", -_FAR), store(graph, "highest", _FAR)]
+    return helper.make_node("Clip", [source, *bounds], [result])
+
+
+def test_a_bound_behind_an_answer_of_another_name_is_seen(tmp_path: Path) -> None:
+    def change(graph: Any) -> None:
+        graph.node.append(clipped(graph, "fc", "answer"))
+        graph.output[0].name = "answer"
+
+    found = verdict(probe_weights(SCORES), tmp_path, change, names=False)
+    assert (found.status, found.first_failure) == ("failed", "fc")
+    assert any("its output answer is held to fc" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("names", [True, False], ids=["named", "stripped"])
+@pytest.mark.parametrize("operator", ["Identity", "Dropout", "Reshape"])
+def test_an_operator_of_another_domain_is_another(operator: str, names: bool, tmp_path: Path, chain: Weights) -> None:
+    def change(graph: Any) -> None:
+        source = of_type(graph, "Conv")
+        behind(graph, source, helper.make_node(operator, [source], ["theirs"], domain="of.somebody"))
+
+    # It has the name of an operator that hands its input on, and is a bound.
+    bounds = [helper.make_node("Constant", [], [name], value_float=by) for name, by in (("l", -_FAR), ("h", _FAR))]
+    body = [*bounds, helper.make_node("Clip", ["x", "l", "h"], ["y"])]
+    theirs = helper.make_function("of.somebody", operator, ["x"], ["y"], body, [helper.make_opsetid("", 13)])
+    found = verdict(chain, tmp_path, change, names=names, functions=[theirs])
+    assert (found.status, found.first_failure) == ("failed", "relu")
+
+
+@pytest.mark.parametrize("names", [True, False], ids=["named", "stripped"])
+def test_a_batch_size_written_into_the_graph_is_seen(names: bool, tmp_path: Path, chain: Weights) -> None:
+    def two(graph: Any) -> None:
+        source = of_type(graph, "Conv")
+        shape = store(graph, "two", [2, 6, 7, 7], np.int64)
+        behind(graph, source, helper.make_node("Reshape", [source, shape], ["as_two"]))
+
+    found = verdict(chain, tmp_path, two, names=names)
+    assert (found.status, found.outputs[0].ok) == ("failed", False)
+    assert "cannot be run for a batch of 1" in str(found.outputs[0].reason)
+
+
+def test_what_is_the_same_at_a_batch_of_two_alone_is_seen(tmp_path: Path) -> None:
+    def turned(graph: Any) -> None:
+        graph.node[-1].output[0] = "kept"
+        graph.node.append(helper.make_node("Reshape", ["kept", store(graph, "two", [2, -1], np.int64)], ["fc"]))
+
+    even = replace(SCORES, layers=(*SCORES.layers[:-1], Dense(name="fc", out_features=6)))
+    found = verdict(probe_weights(even), tmp_path, turned)
+    assert found.status == "failed"
+    assert found.outputs[0].reason == "is another one in a batch of 1, though it declares any"
+
+
+def test_a_graph_with_our_names_that_stops_half_way_is_no_strangers(tmp_path: Path, chain: Weights) -> None:
+    def one(graph: Any) -> None:
+        shape = store(graph, "one", [1, 6, 7, 7], np.int64)
+        behind(graph, "conv", helper.make_node("Reshape", ["conv", shape], ["as_one"]))
+
+    found = verdict(chain, tmp_path, one)
+    assert found.status == "failed"
+    assert not any("other names" in note for note in found.notes), found.notes
+    assert "it runs at a batch of 1 alone, though it declares any" in found.notes
+
+
+def test_names_of_the_pieces_do_not_meet_those_of_the_graph(tmp_path: Path, chain: Weights) -> None:
+    def change(graph: Any) -> None:
+        node = next(node for node in graph.node if node.op_type == "Relu")
+        node.input[0] = "bounded"
+        graph.node.insert(list(graph.node).index(node), clipped(graph, "conv", "bounded"))
+        for i in range(len(CHAIN.layers)):
+            for mark in ("", "piece", "piece_"):
+                store(graph, f"{mark}{i}/relu", 0)
+
+    found = verdict(chain, tmp_path, change)
+    assert (found.status, found.first_failure) == ("failed", "relu")
+
+
+@pytest.mark.parametrize("names", [True, False], ids=["named", "stripped"])
+def test_a_sequence_beside_the_road_is_left_alone(names: bool, tmp_path: Path, chain: Weights) -> None:
+    def change(graph: Any) -> None:
+        graph.node.append(helper.make_node("SequenceConstruct", [of_type(graph, "Conv")] * 2, ["list"]))
+
+    found = verdict(chain, tmp_path, change, names=names)
+    assert found.status == "passed", found.to_dict()
+    assert {layer.local is not None for layer in found.layers} == {True}
+
+
+def test_a_split_that_onnx_runtime_does_not_survive_is_refused(tmp_path: Path, chain: Weights) -> None:
+    def change(graph: Any) -> None:
+        graph.node.append(helper.make_node("Split", ["relu"], ["", "second"], axis=1))
+
+    found = verdict(chain, tmp_path, change)
+    assert found.status == "unavailable" and "one of its outputs has no name" in str(found.reason)
+
+
+def looks_back(graph: Any) -> None:
+    """The ReLU's place is taken by a choice: its negative, where the network's input is loud."""
+    node = next(node for node in graph.node if node.op_type == "Relu")
+    at, source, result = list(graph.node).index(node), node.input[0], node.output[0]
+    loud, quiet = (
+        helper.make_graph([helper.make_node(operator, [source], ["y"])], operator, [], [onnx.ValueInfoProto(name="y")])
+        for operator in ("Neg", "Relu")
+    )
+    graph.node.remove(node)
+    graph.node.insert(at, helper.make_node("If", ["is_loud"], [result], then_branch=loud, else_branch=quiet))
+    graph.node.insert(at, helper.make_node("Greater", ["peak", store(graph, "limit", _FAR)], ["is_loud"]))
+    graph.node.insert(at, helper.make_node("ReduceMax", ["data"], ["peak"], keepdims=0))
+
+
+def adds_back(graph: Any) -> None:
+    """What stands behind the convolution: its result, and how far the network's input is over a limit."""
+    source = of_type(graph, "Conv")
+    behind(
+        graph,
+        source,
+        helper.make_node("ReduceMax", ["data"], ["peak"], keepdims=0),
+        helper.make_node("Sub", ["peak", store(graph, "limit", _FAR)], ["over"]),
+        helper.make_node("Relu", ["over"], ["only_over"]),
+        helper.make_node("Add", [source, "only_over"], ["more"]),
+    )
+
+
+@pytest.mark.parametrize("names", [True, False], ids=["named", "stripped"])
+@pytest.mark.parametrize("change", [looks_back, adds_back])
+def test_a_layer_that_also_looks_at_the_networks_input_is_seen(
+    change: Change, names: bool, tmp_path: Path, chain: Weights
+) -> None:
+    found = verdict(chain, tmp_path, change, names=names)
+    assert (found.status, found.first_failure) == ("failed", "relu")
+
+
+@pytest.mark.parametrize("shape", [(16, 5, 3), (16, 8, 1)])
+def test_three_columns_are_no_channels(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    spec = ModelSpec(
+        name="features",
+        title="no picture",
+        inputs=(Input(name="data", shape=shape),),
+        layers=(Conv(name="conv", out_channels=4, kernel=(3, 1)), ReLU(name="relu")),
+    )
+    for names in (True, False):
+        assert (found := verdict(probe_weights(spec), tmp_path, lambda _: None, names=names)).status == "passed", found
+
+
+def test_gates_of_one_pixel_are_no_pictures(tmp_path: Path) -> None:
+    spec = ModelSpec(
+        name="gated",
+        title="a number a channel, and two pictures",
+        inputs=(Input(name="gate", shape=(4, 1, 1)), *(Input(name=name, shape=(4, 5, 6)) for name in ("one", "two"))),
+        layers=(Axpy(name="gated", inputs=("gate", "one", "two")),),
+    )
+    found = verdict(probe_weights(spec), tmp_path, lambda _: None)
+    assert found.status == "passed", found.to_dict()
+
+
+def cast_to(kind: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", ["prob"], ["odd"], to=kind)
+
+
+ODD = {
+    "bfloat16": cast_to(onnx.TensorProto.BFLOAT16),
+    "text": cast_to(onnx.TensorProto.STRING),
+    "a sequence": helper.make_node("SequenceConstruct", ["prob", "prob"], ["odd"]),
+    "an optional tensor": helper.make_node("Optional", ["prob"], ["odd"]),
+}
+
+
+@pytest.mark.parametrize("names", [True, False], ids=["named", "stripped"])
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_tensor_of_numbers_is_left_alone_inside_and_fails_as_an_answer(
+    kind: str, names: bool, tmp_path: Path, chain: Weights
+) -> None:
+    def inside(graph: Any) -> None:
+        graph.node.append(ODD[kind])
+
+    def answer(graph: Any) -> None:
+        inside(graph)
+        graph.output[0].CopyFrom(onnx.ValueInfoProto(name="odd"))
+
+    def beside(graph: Any) -> None:
+        inside(graph)
+        graph.output.append(onnx.ValueInfoProto(name="odd"))
+
+    assert (found := verdict(chain, tmp_path, inside, names=names)).status == "passed", found.to_dict()
+    found = verdict(chain, tmp_path, answer, names=names)
+    assert found.status == "failed" and "is no tensor of numbers" in str(found.outputs[0].reason)
+    assert not any("drawn by chance" in note for note in found.notes)
+    found = verdict(chain, tmp_path, beside, names=names)
+    assert (found.status, found.first_failure) == ("failed", "odd")
+
+
+def test_a_graph_that_gives_no_number_is_not_called_random(tmp_path: Path, chain: Weights) -> None:
+    def change(graph: Any) -> None:
+        graph.node[-1].output[0] = "kept"
+        graph.node.append(helper.make_node("Sqrt", [store(graph, "minus", [[-1.0] * 5] * 2)], ["never"]))
+        graph.node.append(helper.make_node("Add", ["kept", "never"], ["prob"]))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = verdict(chain, tmp_path, change)
+    assert found.status == "failed"
+    assert not any("drawn by chance" in note for note in found.notes), found.notes
+
+
+def test_chance_that_two_runs_do_not_meet_is_seen(tmp_path: Path, chain: Weights) -> None:
+    def seldom(graph: Any) -> None:
+        behind(
+            graph,
+            "relu",
+            helper.make_node("RandomUniform", [], ["drawn"], shape=[1, 1, 1, 1]),
+            helper.make_node("Greater", ["drawn", store(graph, "limit", 1e-9)], ["mostly"]),
+            helper.make_node("Cast", ["mostly"], ["gate"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Mul", ["relu", "gate"], ["gated"]),
+        )
+
+    def beside(graph: Any) -> None:
+        graph.node.append(helper.make_node("RandomUniformLike", ["relu"], ["unused"]))
+
+    found = verdict(chain, tmp_path, seldom)
+    assert (found.status, found.outputs[0].reason) == ("failed", "depends on chance: RandomUniform")
+    assert verdict(chain, tmp_path, beside).status == "passed"

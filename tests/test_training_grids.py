@@ -1,0 +1,127 @@
+"""Grids of devices that no test machine has, by torch's fake process group: what each asks of the others, and when.
+
+Nothing is sent there, so that numbers mean nothing; `tests/test_towers.py` compares those, on real devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.small import shrink
+from zoo.recipe import DEFAULT
+from zoo.training.data import Batches, TrainingStream
+from zoo.training.datasets import open_images
+from zoo.training.job import TrainOptions, prepare
+from zoo.training.pytorch import PyTorchLearner
+
+SMALL = replace(shrink("alexnet_mini", 4), name="small")
+
+# What NCCL does with tensors of CUDA, by the table of backends in torch's documentation of `torch.distributed`; the
+# names are those of the dispatcher.
+NCCL = {
+    "c10d::allgather_": "all_gather",
+    "c10d::allreduce_": "all_reduce",
+    "c10d::alltoall_base_": "all_to_all",
+    "c10d::broadcast_": "broadcast",
+    "c10d::gather_": "gather",
+    "c10d::send": "send",
+    "c10d::recv_": "recv",
+}
+
+
+class Collectives(TorchDispatchMode):
+    """The names of what goes through the process group, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = list[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "c10d":
+            self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _one_of(world: int, rank: int) -> Generator[None]:
+    dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=world)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _summed(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """`zoo.training.placed._sum`, whose future the fake group leaves empty."""
+    dist.all_reduce(bucket.buffer(), group=group)
+    done = torch.futures.Future[torch.Tensor]()
+    done.set_result(bucket.buffer())
+    return done
+
+
+def _learner(out: Path, world: int, parallel: str, **changes: Any) -> PyTorchLearner:
+    options = TrainOptions(
+        **cast(Any, {"model": SMALL, "data": "digits", "out": out, "steps": 2, "batch_size": 16, "recipe": DEFAULT}),
+        devices=world,
+        parallel=parallel,
+        **changes,
+    )
+    return PyTorchLearner(prepare(options), torch.device("cpu"), f"{world} x cpu")
+
+
+MODES = ("towers", "data", "hybrid")
+GRIDS = [(world, parallel) for world in (2, 4, 8) for parallel in MODES]
+
+
+@pytest.mark.parametrize(
+    ("world", "parallel", "precision"), [(*grid, "fp32") for grid in GRIDS] + [(4, p, "fp16") for p in MODES]
+)
+def test_a_step_of_any_device_asks_for_what_nccl_has_and_all_ask_for_the_same(
+    world: int, parallel: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.training.placed._sum", _summed)
+    asked = list[list[str]]()
+    for rank in {0, world // 2, world - 1}:
+        with _one_of(world, rank):
+            learner = _learner(tmp_path, world, parallel, precision=precision)
+            stream = TrainingStream(learner.job.train, SMALL, DEFAULT, 0)
+            (batch,) = Batches(stream, [learner.images_of(0)], 0)
+            with Collectives() as collectives:
+                learner.train_step(batch, 0, learner.start)
+            asked.append(collectives.names)
+    assert asked[0] and {*asked[0]} <= {*NCCL}, {*asked[0]} - {*NCCL}
+    # One that asks for something else than its partners, or in another order, would hang them all.
+    assert all(names == asked[0] for names in asked)
+
+
+@pytest.mark.parametrize(("world", "parallel"), [(4, parallel) for parallel in MODES])
+def test_every_image_is_read_once_by_the_devices_that_share_a_network(
+    world: int, parallel: str, tmp_path: Path
+) -> None:
+    learned, judged, parts = list[int](), list[int](), 1
+    images = len(open_images("digits", "val"))
+    for rank in range(world):
+        with _one_of(world, rank):
+            learner = _learner(tmp_path, world, parallel)
+            learned += learner.images_of(1)
+            judged += [place for places in cast(Any, learner._validation)._loader.batch_sampler for place in places]
+            parts = learner.network.parts
+    assert sorted(learned) == list(range(16, 32))
+    assert [place for place in sorted(judged) if place < images] == list(range(images))
+    assert len(judged) < images + 16 + parts * world
+
+
+def test_the_table_is_checked() -> None:
+    with _one_of(2, 0), Collectives() as collectives:
+        dist.reduce(torch.zeros(1), dst=0)
+    assert collectives.names == ["c10d::reduce_"] and "c10d::reduce_" not in NCCL

@@ -1,0 +1,53 @@
+"""What Caffe, which knows the batch, checks beside: sizes along the first axis, that our own networks leave open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+from zoo.axes import axis_index, shape_text
+from zoo.errors import SpecError
+from zoo.layers import ArgMax, Bias, Crop, Layer, Reshape, Scale, Shape, Slice
+
+
+def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape], shape: Shape) -> None:
+    """Refuse a layer that the batches of what it reads do not suit; raises `SpecError`.
+
+    Args:
+        layer: the layer.
+        batches: the length of the first axis of each activation it reads.
+        inputs: their shapes without it.
+        shape: that of its own.
+    """
+    problem = ""
+    match layer:
+        case ArgMax(axis=int(axis)) if axis_index(layer.name, axis, inputs[0]) == 0 and layer.top_k > batches[0]:
+            problem = f"top_k must be 1 to {batches[0]}, got {layer.top_k}"
+        case Slice() if axis_index(layer.name, layer.axis, inputs[0]) == 0 and layer.stop > batches[0]:
+            problem = f"cannot take {layer.start}:{layer.stop} of a batch of {batches[0]}"
+        case Crop() if axis_index(layer.name, layer.axis, inputs[0]) == 0:
+            start = layer.offsets[0] if layer.offsets else 0
+            if start + batches[1] > batches[0]:
+                problem = f"offset {start} and {batches[1]} items reach past a batch of {batches[0]}"
+        case Reshape(dims=(first, *_)) if layer.axis in (0, -len(inputs[0]) - 2) and first > 0:
+            if first * prod(shape) != batches[0] * prod(inputs[0]):
+                problem = f"cannot reshape {batches[0]} x {shape_text(inputs[0])} to {first} x {shape_text(shape)}"
+        case Scale() | Bias() if len(inputs) == 2:
+            axis = axis_index(layer.name, layer.axis, inputs[0])
+            wanted = (batches[0], *inputs[0])[axis]
+            if batches[1] != wanted:
+                problem = f"the second input has {batches[1]} along axis {axis}, where the first has {wanted}"
+            elif axis == 0 and isinstance(layer, Scale) and layer.bias:
+                problem = "bias_term beside a second input from axis 0 on: a bias that spans the batch is not supported"
+        case _:
+            pass
+    if problem:
+        raise SpecError(layer.name, problem)
+
+
+def by_zero(layer: Reshape, batch: int) -> Reshape:
+    """A Reshape that gives the batch by its number, with a 0 in its place, which any batch fits."""
+    if layer.axis != 0 or layer.dims[:1] != (batch,):
+        return layer
+    return replace(layer, dims=(0, *layer.dims[1:]))

@@ -1,0 +1,201 @@
+"""Layers of Caffe's that are several of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from zoo.axes import axis_index
+from zoo.frameworks.caffe import pooling, shaping
+from zoo.frameworks.caffe.vocabulary import BY_TYPE
+from zoo.frameworks.caffe.walk import Node, Walk
+from zoo.layers import (
+    BatchNorm,
+    Concat,
+    Conv,
+    Deconv,
+    Dropout,
+    Flatten,
+    Pair,
+    Pool,
+    PoolMask,
+    Power,
+    Reshape,
+    Scale,
+)
+from zoo.parameters import layer_parameters
+from zoo.wire.prototxt import PrototxtError
+
+# spp_layer.cpp would make 4^height bins of every map.
+_HIGHEST_PYRAMID = 12
+
+
+def expand(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
+    """Add a layer as several of ours, where it is; says whether it was."""
+    how = _EXPANSIONS.get(node.type)
+    return how is not None and how(walk, node, sources)
+
+
+def _slice(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
+    names, source = node.tops if len(node.tops) > 1 else [node.name], sources[0]
+    pieces = shaping.read_slices(node.message, names, source, walk.shapes[source], walk.batches[source])
+    for piece, top in zip(pieces, node.tops, strict=True):
+        walk.add(piece, top)
+    return True
+
+
+def _convolution(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
+    """One kernel over several bottoms, each into a top of its own, and axes that count as batch."""
+    row = BY_TYPE[node.type]
+    block, shapes = node.message.message(row.block), {walk.shapes[source] for source in sources}
+    if len(node.tops) != len(sources):
+        raise PrototxtError(node.message.line, f"has {len(sources)} bottoms and {len(node.tops)} tops; one top each")
+    if len(shapes) > 1:
+        raise PrototxtError(node.message.line, "has bottoms of different shapes, and one kernel for all")
+    shape = shapes.pop()
+    axis = axis_index(node.name, block.integer("axis", 1), shape)
+    if len(shape) - axis != 2 or axis == 0:
+        told = f"convolves over {len(shape) - axis} axes from axis {axis} on; channels and two axes behind them do"
+        raise PrototxtError(block.line, f"{told} (N x C x H x W)")
+    read = row.read
+    assert read is not None
+    for i, (source, top) in enumerate(zip(sources, node.tops, strict=True)):
+        name = node.name if i == 0 else walk.name_of(top)
+        layer = read(block, name, (source,))
+        assert isinstance(layer, Conv | Deconv)
+        if node.type == "ConvolutionDepthwise":
+            layer = replace(layer, out_channels=shape[axis - 1], groups=shape[axis - 1])
+        if axis == 1:
+            walk.add(layer, top)
+        else:
+            _add_over_items(walk, layer, source, top, axis)
+        rows = layer_parameters(layer, [shape[axis - 1 :]])
+        family = node.name if len(sources) > 1 else ""
+        walk.sharing.add(name, node.message, [(row.role, row.shape) for row in rows], family=family)
+    return True
+
+
+def _add_over_items(walk: Walk, layer: Conv | Deconv, source: str, top: str, axis: int) -> None:
+    """A convolution whose channels are not axis 1: the axes before them become one batch, and come back after it."""
+    shape, names = walk.shapes[source], [walk.fresh(f"{layer.name}_{what}") for what in ("items", "made")]
+    items = Reshape(name=names[0], inputs=(source,), dims=(-1, *shape[axis - 1 :]))
+    walk.add(items, top)
+    # Its parameters are called after the layer: it keeps the name, and what comes back takes another.
+    walk.add(replace(layer, inputs=(items.name,)), top)
+    walk.add(Reshape(name=names[1], inputs=(layer.name,), dims=(-1, *shape[: axis - 1], *walk.shapes[layer.name])), top)
+
+
+def _pooling(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
+    """A second top: the mask of the maxima."""
+    if len(node.tops) < 2:
+        return False
+    layer = pooling.read_pool(node.message.message("pooling_param"), node.name, tuple(sources))
+    if layer.mode != "max":
+        raise PrototxtError(node.message.line, "has a second top, the mask of the maxima; an average has none")
+    walk.add(layer, node.tops[0])
+    mask = PoolMask(
+        name=walk.name_of(node.tops[1]),
+        inputs=layer.inputs,
+        kernel=layer.kernel,
+        stride=layer.stride,
+        pad=layer.pad,
+        rounding=layer.rounding,
+        global_pool=layer.global_pool,
+    )
+    walk.add(mask, node.tops[1])
+    return True
+
+
+def _pyramid(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
+    """SPP: 1, 2, 4, ... bins a side, flattened and joined, unless there is one level (spp_layer.cpp)."""
+    block = node.message.message("spp_param")
+    height, shape = block.integer("pyramid_height", 0), walk.shapes[sources[0]]
+    if len(shape) != 3 or not 1 <= height <= _HIGHEST_PYRAMID:
+        raise PrototxtError(
+            node.message.line,
+            f"needs N x C x H x W and a pyramid_height of 1 to {_HIGHEST_PYRAMID}, got {height}",
+        )
+    mode = "ave" if block.enum("pool", "MAX", pooling.METHODS) == "AVE" else "max"
+    levels = list[str]()
+    for level in range(height):
+        kernel, pad = _level_window((shape[1], shape[2]), 2**level)
+        if any(p >= k for p, k in zip(pad, kernel, strict=True)):
+            raise PrototxtError(node.message.line, f"{shape[1]} x {shape[2]} pixels make no {2**level} bins a side")
+        name = node.name if height == 1 else walk.fresh(f"{node.name}_pool{level}")
+        walk.add(Pool(name=name, inputs=(sources[0],), mode=mode, kernel=kernel, stride=kernel, pad=pad), node.tops[0])
+        if height > 1:
+            levels.append(walk.fresh(f"{node.name}_flatten{level}"))
+            walk.add(Flatten(name=levels[-1], inputs=(name,)), node.tops[0])
+    if levels:
+        walk.add(Concat(name=node.name, inputs=tuple(levels)), node.tops[0])
+    return True
+
+
+def _level_window(size: Pair, bins: int) -> tuple[Pair, Pair]:
+    """Kernel and pad of a level of SPP."""
+    height, width = (-(-side // bins) for side in size)
+    return (height, width), ((height * bins - size[0] + 1) // 2, (width * bins - size[1] + 1) // 2)
+
+
+def _bn(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
+    """BN of the forks: PSPNet's has four blobs, SegNet's two, told apart by their words (both: bn_layer.cpp)."""
+    block = node.message.message("bn_param")
+    segnet, pspnet = ("bn_mode", "scale_filler", "shift_filler"), ("slope_filler", "eps", "frozen")
+    ours, theirs = ([field for field in fields if field in block] for fields in (segnet, pspnet))
+    if ours and theirs:
+        raise PrototxtError(block.line, f"{ours[0]} is SegNet's word, {theirs[0]} PSPNet's; no Caffe has both")
+    if not ours:
+        _add_affine(walk, node, sources, BatchNorm(name="", eps=block.number("eps", 1e-5)))
+    elif block.enum("bn_mode", "LEARN", ("LEARN", "INFERENCE")) == "LEARN":
+        walk.notes.append(f"{node} has bn_mode LEARN: it normalises by the batch at hand, at inference as well")
+        _add_affine(walk, node, sources, BatchNorm(name="", eps=1e-9, batch_stats=True))
+    else:
+        walk.add(Scale(name=node.name, inputs=tuple(sources), bias=True), node.tops[0])
+    return True
+
+
+def _batch_norm(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
+    """NVIDIA's BatchNorm of five blobs, with a scale and a bias in it."""
+    block = node.message.message("batch_norm_param")
+    if not block.flag("scale_bias", False):
+        return False
+    read = BY_TYPE["BatchNorm"].read
+    layer = read(block, node.name, tuple(sources)) if read else None
+    assert isinstance(layer, BatchNorm)
+    _add_affine(walk, node, sources, layer)
+    return True
+
+
+def _add_affine(walk: Walk, node: Node, sources: Sequence[str], norm: BatchNorm) -> None:
+    if node.message.messages("param") and any("name" in param for param in node.message.messages("param")):
+        raise PrototxtError(node.message.line, f"shares its blobs, which is not supported for {node.type}")
+    norm = replace(norm, name=walk.fresh(f"{node.name}_norm"), inputs=tuple(sources))
+    walk.add(norm, node.tops[0])
+    walk.add(Scale(name=node.name, inputs=(norm.name,), bias=True), node.tops[0])
+
+
+def _dropout(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
+    """A Dropout that scales not in training but at inference, by ``1 - ratio`` (caffe-fast-rcnn, dropout_layer.cpp)."""
+    block = node.message.message("dropout_param")
+    if block.flag("scale_train", True):
+        return False
+    ratio = block.number("dropout_ratio", 0.5)
+    mask = Dropout(name=walk.fresh(f"{node.name}_mask"), inputs=tuple(sources), ratio=ratio)
+    walk.add(mask, node.tops[0])
+    walk.add(Power(name=node.name, inputs=(mask.name,), scale=1 - ratio), node.tops[0])
+    walk.notes.append(f"{node} has scale_train: false: at inference it multiplies by {1 - ratio:g}")
+    return True
+
+
+_EXPANSIONS: dict[str, Callable[[Walk, Node, Sequence[str]], bool]] = {
+    "BN": _bn,
+    "BatchNorm": _batch_norm,
+    "Convolution": _convolution,
+    "ConvolutionDepthwise": _convolution,
+    "Deconvolution": _convolution,
+    "DepthwiseConvolution": _convolution,
+    "Dropout": _dropout,
+    "Pooling": _pooling,
+    "SPP": _pyramid,
+    "Slice": _slice,
+}

@@ -1,0 +1,9 @@
+"""ONNX graphs read as networks, whoever wrote them; how one is written is beside this folder.
+
+Every tensor is a view of an activation (`walk`): what only moves numbers about is looked through until a layer needs
+them in place, so that graphs that compute in N, H, W, C, or take channels apart, become the layers that they mean.
+"""
+
+from zoo.frameworks.onnx.reading.graph import OnnxNet, read_graph
+
+__all__ = ["OnnxNet", "read_graph"]

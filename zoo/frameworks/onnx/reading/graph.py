@@ -1,0 +1,312 @@
+"""An ONNX graph, whoever wrote it, as a network: its layers under the names of the tensors that they make."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from zoo.arrays import Array
+from zoo.errors import SpecError, UnsupportedError
+from zoo.frameworks.onnx.reading import response
+from zoo.frameworks.onnx.reading.folding import COMPUTED, Folding, shape_of
+from zoo.frameworks.onnx.reading.op import RefusalError
+from zoo.frameworks.onnx.reading.table import READERS
+from zoo.frameworks.onnx.reading.walk import OPEN_BATCH, View, Walk
+from zoo.layers import Input, ModelSpec, Names, Shape, chained
+from zoo.shapes import parameter_shapes
+from zoo.wire.onnx import IR_VERSIONS, Model, Node, Subgraph, TensorType, parse_subgraph
+
+_FLOAT = 1  # TensorProto.DataType
+_MAX_DEPTH = 8
+_CHANNELS_FIRST = (0, 3, 1, 2)
+# Nodes that a graph in N, H, W, C may put between its input and the transposition of it.
+_PREPARING = {"Add", "Sub", "Mul", "Div", "Identity", "Cast"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxNet:
+    """A graph, understood.
+
+    Attributes:
+        spec: the network. A layer has the name of the tensor that it makes.
+        parameters: canonical name -> float32 array; views of the file where they lie there in that order.
+        notes: what the reader must know, one sentence each.
+    """
+
+    spec: ModelSpec
+    parameters: Mapping[str, Array]
+    notes: tuple[str, ...] = ()
+
+
+def read_graph(model: Model, name: str, title: str) -> OnnxNet:
+    """The network of a graph.
+
+    Args:
+        model: the file, taken apart.
+        name: of the network.
+        title: of the spec.
+
+    Raises:
+        UnsupportedError: lists every node outside the layer vocabulary, by name and operator.
+        ValueError: no graph of one float32 network; a trap.
+    """
+    if not 1 <= model.opset <= max(IR_VERSIONS):
+        raise UnsupportedError(f"{title}: operator set {model.opset}; those known here are 1 to {max(IR_VERSIONS)}")
+    nodes = _needed(model)
+    walk = Walk(
+        batch=OPEN_BATCH,
+        opset=model.opset,
+        constants=dict(model.initializers),
+        readers=Counter([*model.outputs, *(tensor for node in nodes for tensor in _reads(node))]),
+        names=Names([*model.inputs, *model.initializers, *(tensor for node in nodes for tensor in node.outputs)]),
+        plainly=_read_plainly,
+    )
+    made = {tensor for node in nodes for tensor in node.outputs}
+    reading = _Reading(walk=walk, folding=Folding(model), unreadable=dict(model.unreadable), made=made)
+    reading.refused += _inputs(walk, model, nodes)
+    reading.nodes(nodes)
+    reading.refused += [
+        f"output {name!r}: nothing makes it" for name in model.outputs if name not in made | {*model.inputs}
+    ]
+    if reading.refused:
+        raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(reading.refused)}")
+    return _network(walk, model, name, title)
+
+
+def _needed(model: Model) -> list[Node]:
+    """The nodes that the outputs of the graph depend on, in its order."""
+    wanted, kept = set(model.outputs), list[Node]()
+    for node in reversed(model.nodes):
+        if any(tensor in wanted for tensor in node.outputs):
+            wanted.update(_reads(node))
+            kept.append(node)
+    return kept[::-1]
+
+
+def _reads(node: Node, depth: int = 0) -> list[str]:
+    """Tensors that a node reads, in graphs inside it as well."""
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"graphs inside graphs, more than {_MAX_DEPTH} deep")
+    inner = [parse_subgraph(value) for value in node.attributes.values() if isinstance(value, Subgraph)]
+    within = [name for graph in inner for item in graph.nodes for name in _reads(item, depth + 1)]
+    return [*node.inputs, *within, *(name for graph in inner for name in graph.outputs)]
+
+
+def _inputs(walk: Walk, model: Model, nodes: list[Node]) -> list[str]:
+    """Take in what feeds the graph; returns what cannot be."""
+    fed = {name: kind for name, kind in model.inputs.items() if name not in model.initializers}
+    read = {tensor for node in nodes for tensor in _reads(node)} | {*model.outputs}
+    batches = {kind.dimensions[0] for name, kind in fed.items() if name in read and kind.dimensions}
+    if len(batches) == 1 and isinstance(size := batches.pop(), int) and size > 0:
+        walk.batch = size
+    refused = list[str]()
+    for name, kind in fed.items():
+        why = _unreadable(kind) if name in read else ""
+        if name not in read:
+            walk.notes.append(f"nothing reads the input {name!r}: left out")
+        elif why:
+            refused.append(f"input {name!r}: {why}")
+        else:
+            _take_input(walk, name, kind, nodes)
+    return refused
+
+
+def _unreadable(kind: TensorType) -> str:
+    if kind.kind != _FLOAT:
+        return f"holds ONNX's type {kind.kind}, expected 1 (float32)"
+    sizes = kind.dimensions
+    if sizes is None or len(sizes) < 2:
+        return "does not say its sizes, or has no batch; expected N x C x H x W"
+    if not all(isinstance(size, int) and size > 0 for size in sizes[1:]):
+        told = " x ".join(str(size) or "?" for size in sizes)
+        return f"leaves sizes open ({told}); fix all but the batch (onnxruntime.tools.make_dynamic_shape_fixed does it)"
+    return ""
+
+
+def _take_input(walk: Walk, name: str, kind: TensorType, nodes: list[Node]) -> None:
+    item: Shape = tuple(size for size in (kind.dimensions or ())[1:] if isinstance(size, int))
+    order = (0, 1, 2, 3)
+    if len(item) == 3 and _is_turned(name, nodes):
+        item, order = (item[2], *item[:2]), (0, 2, 3, 1)
+        walk.notes.append(f"the input {name!r} is N x H x W x C in the file; here it is N x C x H x W")
+    walk.inputs.append(Input(name=name, shape=item))
+    walk.shapes[name] = item
+    whole = walk.whole(name)
+    if order != (0, 1, 2, 3):
+        whole = View(activation=name, order=order, shape=tuple(whole.shape[i] for i in order))
+    walk.values[name] = whole
+    walk.input_orders.add(whole.order)
+
+
+def _is_turned(name: str, nodes: list[Node]) -> bool:
+    """Whether all that reads an input brings its channels to the front first."""
+    carried, found = {name}, False
+    for node in nodes:
+        if carried.isdisjoint(node.inputs):
+            continue
+        if node.op == "Transpose" and node.attributes.get("perm") == _CHANNELS_FIRST:
+            found = True
+        elif node.op in _PREPARING:
+            carried.add(node.outputs[0])
+        else:
+            return False
+    return found
+
+
+@dataclass(kw_only=True)
+class _Reading:
+    """Reads nodes one after the other, and gathers what is outside the vocabulary."""
+
+    walk: Walk
+    folding: Folding
+    unreadable: dict[str, str]
+    made: set[str]
+    refused: list[str] = field(default_factory=list[str])
+    lost: set[str] = field(default_factory=set[str])
+
+    def nodes(self, nodes: list[Node]) -> None:
+        """Read nodes; what depends on a refused one is passed over."""
+        for node in nodes:
+            try:
+                reads = [tensor for tensor in node.inputs if tensor]
+                _check(self, node, reads)
+                if any(tensor in self.lost for tensor in reads):
+                    self.lost.update(node.outputs)
+                elif node.op == "If":
+                    self._branch(node)
+                elif not _fold(self.walk, self.folding, node, reads):
+                    _read(self.walk, node)
+            except (SpecError, IndexError, ValueError, ArithmeticError) as error:
+                self.lost.update(node.outputs)
+                self.refused.append(f"{node.op} {node.name!r}: {_why(error)}")
+
+    def _branch(self, node: Node) -> None:
+        """An If whose condition is known: the nodes of that branch."""
+        condition = self.walk.constants.get(node.inputs[0] if node.inputs else "")
+        if condition is None or condition.size != 1:
+            raise RefusalError("which branch is run depends on the input")
+        chosen = node.attributes.get("then_branch" if condition.reshape(()) else "else_branch")
+        if not isinstance(chosen, Subgraph):
+            raise RefusalError("has no such branch")
+        inner = parse_subgraph(chosen)
+        self.walk.constants.update(inner.initializers)
+        self.unreadable.update(inner.unreadable)
+        self.made.update(tensor for item in inner.nodes for tensor in item.outputs)
+        self.nodes(inner.nodes)
+        for tensor, name in zip(node.outputs, inner.outputs, strict=True):
+            if name in self.lost:
+                self.lost.add(tensor)
+            elif name in self.walk.constants:
+                self.walk.constants[tensor] = self.walk.constants[name]
+            else:
+                self.walk.values[tensor] = self.walk.values[name]
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, SpecError):
+        return str(error).partition(": ")[2]
+    return str(error)
+
+
+def _check(reading: _Reading, node: Node, reads: list[str]) -> None:
+    """Refuse what is no node of ONNX's own, and what reads what is not there."""
+    walk = reading.walk
+    if node.domain:
+        raise RefusalError(f"is an operator of {node.domain!r}, not of ONNX itself")
+    if not node.outputs or not node.outputs[0]:
+        raise RefusalError("has no output")
+    if node.op not in READERS and node.op not in COMPUTED:
+        raise RefusalError("this operator is not supported")
+    if any(tensor in walk.values or tensor in walk.constants for tensor in node.outputs):
+        raise RefusalError(f"makes {node.outputs[0]!r}, which is made already")
+    for tensor in reads:
+        if tensor in reading.unreadable:
+            raise RefusalError(f"{tensor!r} {reading.unreadable[tensor]}")
+        if not (tensor in walk.values or tensor in walk.constants or tensor in reading.lost):
+            later = (
+                "a node after it makes (a cycle, or nodes out of order)"
+                if tensor in reading.made
+                else "the file has not"
+            )
+            raise RefusalError(f"reads {tensor!r}, which {later}")
+
+
+def _fold(walk: Walk, folding: Folding, node: Node, reads: list[str]) -> bool:
+    """Compute a node that reads constants only, or sizes."""
+    op = walk.op(node)
+    if node.op == "Constant":
+        walk.constants[op.out] = folding.constant(op)
+    elif node.op in ("Shape", "Size") and reads[0] not in walk.constants:
+        sizes = shape_of(op, walk.sizes(reads[0]))
+        walk.constants[op.out] = sizes if node.op == "Shape" else sizes.prod()
+    elif reads and all(tensor in walk.constants for tensor in reads):
+        try:
+            with np.errstate(all="ignore"):
+                results = folding.fold(op, [walk.constants[tensor] for tensor in reads])
+        except TypeError as error:
+            raise RefusalError("computes with a type of numbers that has no such operation") from error
+        if results is None:
+            raise RefusalError("of constants it is not computed here")
+        walk.constants.update(zip(node.outputs, results, strict=False))
+    else:
+        return False
+    op.check()
+    return True
+
+
+def _read(walk: Walk, node: Node) -> None:
+    op = walk.op(node)
+    if node.op not in READERS:
+        raise RefusalError("is supported of constants alone")
+    if response.follows(walk, op):
+        return
+    _read_plainly(walk, node)
+
+
+def _read_plainly(walk: Walk, node: Node) -> None:
+    op = walk.op(node)
+    READERS[node.op](walk, op)
+    op.check()
+    unmade = [tensor for tensor in node.outputs[1:] if tensor not in walk.values and walk.readers[tensor]]
+    if unmade:
+        raise RefusalError(f"its output {unmade[0]!r} is read, and not made here")
+
+
+def _network(walk: Walk, model: Model, name: str, title: str) -> OnnxNet:
+    for tensor in model.outputs:
+        try:
+            _finish(walk, tensor)
+        except (RefusalError, SpecError) as error:
+            raise UnsupportedError(f"{title}: output {tensor!r}: {_why(error)}") from error
+    if not walk.inputs or not walk.layers:
+        raise ValueError("no network here: it needs an input that is read, and at least one layer")
+    spec = ModelSpec(
+        name=name,
+        title=title,
+        inputs=tuple(walk.inputs),
+        layers=tuple(chained(walk.layers, walk.inputs[0].name)),
+    )
+    declared = {walk.view(tensor).activation for tensor in model.outputs}
+    inner = sorted(declared - {*spec.outputs})
+    if inner:
+        walk.notes.append(f"outputs that other nodes read as well are no outputs here: {', '.join(inner)}")
+    return OnnxNet(
+        spec=spec,
+        parameters={name: walk.parameters[name] for name in parameter_shapes(spec)},
+        notes=tuple(walk.notes),
+    )
+
+
+def _finish(walk: Walk, tensor: str) -> None:
+    """Make an output what the file says it is; images may keep their channels last."""
+    if tensor in walk.constants:
+        raise RefusalError("is a constant")
+    view = walk.view(tensor)
+    moved = tuple((walk.batch, *walk.shapes[view.activation])[i] for i in view.order)
+    if view.order in walk.input_orders and not view.in_order and view.shape == moved:
+        walk.notes.append(f"the output {tensor!r} is N x H x W x C in the file; here it is N x C x H x W")
+        return
+    walk.plain(tensor)

@@ -1,0 +1,203 @@
+"""Pooling, resizing, and what else makes one number of many."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Literal
+
+import numpy as np
+
+from zoo.frameworks.onnx.reading.op import Op
+from zoo.frameworks.onnx.reading.walk import Walk
+from zoo.frameworks.onnx.reading.windows import Place, divisors, fitted, image_read, our_divisors, pair_of, place
+from zoo.layers import LOWEST, ArgMax, Deconv, Interp, Pair, Permute, Pool, Reduction, ReLU, Rounding, Scale
+from zoo.shapes import window
+
+
+def max_pool(walk: Walk, op: Op) -> None:
+    """MaxPool; its second output, where the maxima are, is not read."""
+    op.passes_over("storage_order")  # of the second output
+
+    def never_wins(fill: float, activation: str) -> bool:
+        made = walk.layer(activation)
+        # Behind a ReLU no maximum is less than a border of 0, if it is less wide than the window.
+        return fill <= LOWEST or (fill == 0 and isinstance(made, ReLU) and made.negative_slope == 0)
+
+    source, border = image_read(walk, op, never_wins)
+    at = place(op, walk.shapes[source], pair_of(op, "kernel_shape", None), border)
+    if at.dilation != (1, 1):
+        op.refuse(f"dilations {at.dilation}: windows with gaps are not known here")
+    if any(side >= at.kernel[i] for ends in border for i, side in enumerate(ends)) and isinstance(
+        walk.layer(source), ReLU
+    ):
+        op.refuse(f"its input has a border {border} that is as wide as the window {at.kernel}")
+    _pool(walk, op, source, at, "max")
+
+
+def average_pool(walk: Walk, op: Op) -> None:
+    """AveragePool."""
+    counts = bool(op.integer("count_include_pad", 0))
+    source, border = image_read(walk, op, lambda fill, _: fill == 0)
+    at = place(op, walk.shapes[source], pair_of(op, "kernel_shape", None), border)
+    if at.dilation != (1, 1):
+        op.refuse(f"dilations {at.dilation}: windows with gaps are not known here")
+    _pool(walk, op, source, at, "ave", counts=counts)
+
+
+def _pool(walk: Walk, op: Op, source: str, at: Place, mode: Literal["max", "ave"], *, counts: bool = False) -> None:
+    shape = walk.shapes[source]
+
+    def make(pad: Pair, rounding: Rounding) -> Pool:
+        return Pool(
+            name=op.out,
+            inputs=(source,),
+            mode=mode,
+            kernel=at.kernel,
+            stride=at.stride,
+            pad=pad,
+            rounding=rounding,
+        )
+
+    found, theirs = fitted(make, shape, at), divisors(at, padding_counts=counts)
+    whole = at.out == (1, 1) and all(at.kernel[i] >= at.start[i] + at.image[i] for i in (0, 1))
+    if (found is None or found[1]) and whole and (mode == "max" or theirs.item() == prod(shape[1:])):
+        walk.put(op.out, Pool(name=op.out, inputs=(source,), mode=mode, global_pool=True))
+        return
+    if found is None:
+        op.refuse(f"kernel {at.kernel} with pads {at.before} and {at.after} cannot be had with Caffe's windows")
+    layer, cuts = found
+    ours = our_divisors(window(layer, shape), shape)
+    for axis, (start, stop) in cuts.items():
+        ours = ours.take(range(start, stop), axis - 2)
+    corrected = mode == "ave" and not np.array_equal(ours, theirs)
+    if corrected and not theirs.all():
+        op.refuse("some window holds no pixel to take the average of")
+    last = walk.step(op.out, "padded") if corrected else op.out
+    name = walk.step(op.out, "whole") if cuts else last
+    walk.cut(last, walk.add(replace(layer, name=name)), cuts)
+    if corrected:
+        # Where padding does not count, sums that were divided by all cells of a window are divided anew.
+        share = (ours / theirs).astype(np.float32)
+        walk.put(op.out, Scale(name=op.out, inputs=(last,), axis=2, num_axes=2), weight=share)
+
+
+def global_pool(walk: Walk, op: Op) -> None:
+    """GlobalMaxPool and GlobalAveragePool."""
+    mode: Literal["max", "ave"] = "max" if op.node.op == "GlobalMaxPool" else "ave"
+    source, _ = image_read(walk, op, lambda fill, _: False)
+    walk.put(op.out, Pool(name=op.out, inputs=(source,), mode=mode, global_pool=True))
+
+
+_REDUCTIONS: dict[str, Literal["sum", "asum", "sumsq", "mean"]] = {
+    "ReduceMean": "mean",
+    "ReduceSum": "sum",
+    "ReduceL1": "asum",
+    "ReduceSumSquare": "sumsq",
+}
+
+
+def reduce(walk: Walk, op: Op) -> None:
+    """ReduceMean and its like: over an image, or over all axes from one on."""
+    view, given = walk.view(op.reads()), op.listed("axes", 1)
+    keeps, idles = bool(op.integer("keepdims", 1)), bool(op.integer("noop_with_empty_axes", 0))
+    rank = len(view.shape)
+    if not given and idles:
+        walk.values[op.out] = view
+        return
+    axes = sorted({axis % rank for axis in given}) if given else list(range(rank))
+    moved = tuple((walk.batch, *walk.shapes[view.activation])[i] for i in view.order)
+    if view.shape != moved:
+        view = walk.whole(walk.plain(op.reads()))
+    inner = sorted(view.order[axis] for axis in axes)
+    shape = tuple(1 if i in axes else size for i, size in enumerate(view.shape) if keeps or i not in axes)
+    images = {"ReduceMean": "ave", "ReduceMax": "max"}
+    if inner == [2, 3] and len(view.order) == 4 and op.node.op in images:
+        mode: Literal["max", "ave"] = "max" if op.node.op == "ReduceMax" else "ave"
+        name = walk.add(Pool(name=op.out, inputs=(view.activation,), mode=mode, global_pool=True))
+        whole = walk.whole(name)
+        walk.values[op.out] = (
+            replace(whole, shape=shape) if view.in_order or not keeps else replace(view, activation=name, shape=shape)
+        )
+        return
+    if op.node.op not in _REDUCTIONS or inner[0] == 0:
+        op.refuse(
+            f"over the axes {tuple(axes)} of {walk.told(view.shape)}: not over the batch, nor maxima but of images"
+        )
+    source, rest = view.activation, [i for i in range(rank) if i not in inner]
+    if inner[0] < len(rest):  # a Reduction is of all axes from one on: the others come first
+        order = (*rest, *inner)
+        source = walk.add(Permute(name=walk.step(op.out, "rest_first"), inputs=(source,), order=order))
+    layer = Reduction(name=op.out, inputs=(source,), operation=_REDUCTIONS[op.node.op], axis=len(rest))
+    whole = walk.whole(walk.add(layer))
+    walk.values[op.out] = replace(whole, shape=shape)
+
+
+def arg_max(walk: Walk, op: Op) -> None:
+    """ArgMax."""
+    view = walk.view(op.reads())
+    axis, keeps = op.integer("axis", 0), bool(op.integer("keepdims", 1))
+    if not op.integer("select_last_index", 0):
+        walk.notes.append(f"{op.out!r}: of equal numbers ArgMax takes the first there, and the last here, as in Caffe")
+    source = walk.plain(op.reads())
+    axis %= len(view.shape)
+    name = walk.add(ArgMax(name=op.out, inputs=(source,), axis=axis))
+    whole = walk.whole(name)
+    shape = whole.shape if keeps else (*whole.shape[:axis], *whole.shape[axis + 1 :])
+    walk.values[op.out] = replace(whole, shape=shape)
+
+
+def resize(walk: Walk, op: Op) -> None:
+    """Resize and Upsample: bilinear with aligned corners, or each pixel repeated."""
+    source = walk.plain(op.reads())
+    shape = walk.shapes[source]
+    if len(shape) != 3:
+        op.refuse(f"reads {walk.told((walk.batch, *shape))}; images alone are resized here")
+    scales, sizes = _scales(op), op.listed("sizes", 3) if op.has(3) else None
+    if sizes is None and scales is None:
+        op.refuse("says neither its scales nor its sizes")
+    if sizes is None and scales is not None:
+        exact = [side * scale for side, scale in zip((1, *shape), scales, strict=True)]
+        sizes = tuple(int(size) for size in exact)
+        if scales[:2] != (1.0, 1.0) or list(sizes) != exact:
+            op.refuse(f"scales {scales} change more than height and width, or give no whole sizes")
+    sizes = sizes or ()
+    if len(sizes) != 4 or (sizes[0] not in (1, walk.batch)) or sizes[1] != shape[0]:
+        op.refuse(f"sizes {sizes} change more than height and width")
+    mode = op.text("mode", "nearest")
+    how = op.text("coordinate_transformation_mode", "half_pixel" if op.opset > 10 else "asymmetric")
+    near = op.text("nearest_mode", "round_prefer_floor" if op.opset > 10 else "floor")
+    for name in ("exclude_outside", "antialias"):
+        if op.integer(name, 0):
+            op.refuse(f"{name} is not known here")
+    if op.text("keep_aspect_ratio_policy", "stretch") != "stretch":
+        op.refuse("keep_aspect_ratio_policy: sizes that are not taken as they stand are not known here")
+    op.passes_over("cubic_coeff_a", "extrapolation_value")  # of modes that are refused
+    times = [sizes[2 + i] / shape[1 + i] for i in (0, 1)]
+    if mode == "linear" and how == "align_corners":
+        walk.put(op.out, Interp(name=op.out, inputs=(source,), size=(sizes[2], sizes[3])))
+        return
+    repeats = (how == "asymmetric" and near == "floor") or (how == "half_pixel" and near.startswith("round"))
+    if mode == "nearest" and repeats and all(time >= 1 and time == int(time) for time in times):
+        step = (int(times[0]), int(times[1]))
+        layer = Deconv(
+            name=op.out, inputs=(source,), out_channels=shape[0], kernel=step, stride=step, groups=shape[0], bias=False
+        )
+        walk.put(op.out, layer, weight=np.ones((shape[0], 1, *step), np.float32))
+        return
+    op.refuse(
+        f"mode {mode!r} with {how!r} and {near!r}: linear with align_corners, and each pixel repeated, are known here"
+    )
+
+
+def _scales(op: Op) -> tuple[float, ...] | None:
+    if op.node.op == "Upsample" and op.opset < 7:
+        return 1.0, 1.0, op.number("height_scale", 0.0), op.number("width_scale", 0.0)
+    if op.node.op == "Upsample" and op.opset < 9:
+        found = op.other("scales")
+        return tuple(float(x) for x in found) if isinstance(found, np.ndarray) else None
+    at = 1 if op.opset < 11 else 2
+    if not op.has(at):
+        return None
+    found = op.weight(at, "scales")
+    return tuple(float(x) for x in found.reshape(-1)) if found.size == 4 else None

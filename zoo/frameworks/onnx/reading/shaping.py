@@ -1,0 +1,199 @@
+"""The same numbers in another shape, or a part of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from zoo.frameworks.onnx.reading.folding import reshaped_to, slices, split_sizes
+from zoo.frameworks.onnx.reading.op import Op
+from zoo.frameworks.onnx.reading.walk import Padded, View, Walk
+from zoo.layers import Concat, Conv, Shape, Shuffle, Slice, Tile
+
+
+def reshape(walk: Walk, op: Op) -> None:
+    """Reshape, Flatten, Squeeze and Unsqueeze: the tensor is another view of its activation."""
+    view = walk.view(op.reads())
+    shape, count = reshaped_to(op, view.shape), prod(view.shape)
+    if shape and shape[0] == 1 != walk.batch and prod(shape) * walk.batch == count:
+        shape = (walk.batch, *shape[1:])  # exported at batch 1, and the other sizes say that this is it
+    if prod(shape) != count:
+        op.refuse(f"cannot make {walk.told(shape)} of {walk.told(view.shape)}")
+    made, own = replace(view, shape=shape), walk.whole(view.activation)
+    layer = walk.layer(view.activation)
+    if made == own != view and layer and op.reads() == layer.name and walk.readers[layer.name] == 1:
+        # What came before is this layer in another shape, and nobody else reads it: this is its name.
+        walk.rename(layer.name, replace(layer, name=op.out))
+        made = walk.whole(op.out)
+    walk.values[op.out] = made
+
+
+def transpose(walk: Walk, op: Op) -> None:
+    """Transpose: of a view whose axes were not merged, another order; of channels taken apart, a Shuffle."""
+    view = walk.view(op.reads())
+    rank = len(view.shape)
+    order = op.integers("perm") or tuple(reversed(range(rank)))
+    if sorted(order) != list(range(rank)) or order[0] != 0:
+        op.refuse(f"moves the batch, or is no order of {rank} axes: {order}")
+    item = walk.shapes[view.activation]
+    if order == (0, 2, 1, *range(3, rank)) and _takes_apart(view, item):
+        groups = view.shape[1]
+        name = walk.add(Shuffle(name=op.out, inputs=(view.activation,), groups=groups))
+        turned = (view.shape[0], view.shape[2], groups, *view.shape[3:])
+        walk.values[op.out] = replace(walk.whole(name), shape=turned)
+        return
+    view = _unmerged(walk, op.reads())
+    made = View(
+        activation=view.activation,
+        order=tuple(view.order[i] for i in order),
+        shape=tuple(view.shape[i] for i in order),
+    )
+    walk.values[op.out] = made
+
+
+def _takes_apart(view: View, item: Shape) -> bool:
+    """Whether the channels of an activation stand in groups, and nothing else has changed."""
+    return (
+        view.in_order
+        and len(view.shape) > 3
+        and view.shape[1] * view.shape[2] == item[0]
+        and view.shape[3:] == item[1:]
+    )
+
+
+def _unmerged(walk: Walk, tensor: str) -> View:
+    """A view of which every axis is one of the activation."""
+    view = walk.view(tensor)
+    return view if _as(walk, view.activation, view.order) == view.shape else walk.whole(walk.plain(tensor))
+
+
+def concat(walk: Walk, op: Op) -> None:
+    """Concat."""
+    views = [_unmerged(walk, name) for name in op.node.inputs]
+    if len({view.order for view in views}) != 1:
+        views = [walk.whole(name) for name in walk.plains(op.node.inputs)]
+    axis = op.integer("axis", 1)
+    axis %= len(views[0].shape)
+    if axis == 0:
+        op.refuse("joins batches; items are to stay apart")
+    if len({len(view.shape) for view in views}) != 1:
+        op.refuse(f"joins {', '.join(walk.told(view.shape) for view in views)}")
+    order = views[0].order
+    if order[axis] == 1 and _joins_groups(walk, op, [view.activation for view in views]):
+        walk.values[op.out] = replace(views[0], activation=op.out, shape=_as(walk, op.out, order))
+        return
+    layer = Concat(name=op.out, inputs=tuple(view.activation for view in views), axis=order[axis])
+    name = walk.add(layer)
+    walk.values[op.out] = View(activation=name, order=order, shape=_as(walk, name, order))
+
+
+def _as(walk: Walk, activation: str, order: tuple[int, ...]) -> Shape:
+    """The sizes of an activation with its axes in another order."""
+    whole = (walk.batch, *walk.shapes[activation])
+    return tuple(whole[i] for i in order)
+
+
+def _joins_groups(walk: Walk, op: Op, names: list[str]) -> bool:
+    """Whether these are convolutions of the equal slices of one input, which nobody else reads: one of groups."""
+    parts = [layer for name in names if isinstance(layer := walk.layer(name), Conv)]
+    if len(parts) != len(names) or len(names) < 2:
+        return False
+    slices = [layer for part in parts if isinstance(layer := walk.layer(part.inputs[0]), Slice)]
+    each = walk.shapes[slices[0].name][0] if slices else 0
+    own = [(piece.inputs, piece.axis, piece.start, piece.stop) for piece in slices]
+    if own != [(slices[0].inputs, 1, i * each, (i + 1) * each) for i in range(len(parts))] or any(
+        replace(part, name="", inputs=()) != replace(parts[0], name="", inputs=()) for part in parts
+    ):
+        return False
+    gone = {layer.name for layer in (*parts, *slices)}
+    source = slices[0].inputs[0]
+    if parts[0].groups != 1 or walk.shapes[source][0] != each * len(parts) or any(walk.readers[n] != 1 for n in gone):
+        return False
+    roles = {
+        role: np.concatenate([walk.parameters.pop(f"{part.name}.{role}") for part in parts])
+        for role in (("weight", "bias") if parts[0].bias else ("weight",))
+    }
+    walk.layers = [layer for layer in walk.layers if layer.name not in gone]
+    whole = replace(
+        parts[0],
+        name=op.out,
+        inputs=(source,),
+        out_channels=parts[0].out_channels * len(parts),
+        groups=len(parts),
+    )
+    walk.add(whole, **roles)
+    return True
+
+
+def _cut(walk: Walk, tensor: str, view: View, ranges: Sequence[tuple[int, int, int]]) -> None:
+    """A part of a view, an axis each: from, to."""
+    source = view.activation
+    for i, (axis, start, stop) in enumerate(ranges):
+        name = tensor if i == len(ranges) - 1 else walk.step(tensor, f"cut{axis}")
+        source = walk.add(Slice(name=name, inputs=(source,), start=start, stop=stop, axis=view.order[axis]))
+    walk.values[tensor] = View(activation=source, order=view.order, shape=_as(walk, source, view.order))
+
+
+def split(walk: Walk, op: Op) -> None:
+    """Split: a Slice for each piece."""
+    view = _unmerged(walk, op.reads())
+    axis, sizes = split_sizes(op, view.shape)
+    if axis == 0:
+        op.refuse("splits the batch; items are to stay together")
+    start = 0
+    for tensor, size in zip(op.node.outputs, sizes, strict=True):
+        if tensor:
+            _cut(walk, tensor, view, [(axis, start, start + size)])
+        start += size
+
+
+def slice_(walk: Walk, op: Op) -> None:
+    """Slice, without gaps."""
+    view = _unmerged(walk, op.reads())
+    found = list[tuple[int, int, int]]()
+    for axis, start, stop, step in slices(op, view.shape):
+        if step != 1 or stop is None or start >= stop:
+            op.refuse(f"takes {start}:{stop}:{step} of axis {axis}: parts in one piece are known here")
+        if (start, stop) != (0, view.shape[axis]):
+            if axis == 0:
+                op.refuse("takes a part of the batch")
+            found.append((axis, start, stop))
+    _cut(walk, op.out, view, found)
+
+
+def pad(walk: Walk, op: Op) -> None:
+    """Pad of height and width with a number, for a convolution or a pooling layer to take in."""
+    name = "paddings" if op.opset < 2 else "pads"
+    pads, mode = op.listed(name, 1), op.text("mode", "constant")
+    fill = op.scalar("value", 2, 0.0)
+    view = _unmerged(walk, op.reads())
+    rank = len(view.shape)
+    if op.has(3) and pads is not None:
+        axes = [int(axis) % rank for axis in op.stored(3, "axes").reshape(-1)]
+        both = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
+        pads = tuple(both.get(i, (0, 0))[end] for end in (0, 1) for i in range(rank))
+    if pads is None or len(pads) != 2 * rank or mode != "constant":
+        op.refuse(f"pads {pads} in mode {mode!r}: pads for each axis in mode 'constant' are known here")
+    sides = {view.order[i]: (pads[i], pads[rank + i]) for i in range(rank)}
+    if not any(pads):
+        walk.values[op.out] = view
+        return
+    if rank != 4 or any(sides[i] != (0, 0) for i in (0, 1)) or min(pads) < 0:
+        op.refuse(f"pads {pads}: borders of height and width are known here")
+    (top, bottom), (left, right) = sides[2], sides[3]
+    walk.values[op.out] = Padded(view=view, before=(top, left), after=(bottom, right), fill=fill)
+
+
+def tile(walk: Walk, op: Op) -> None:
+    """Tile along one axis."""
+    times, view = op.listed("repeats", 1), walk.whole(walk.plain(op.reads()))
+    along = [i for i, count in enumerate(times or ()) if count != 1]
+    if times is None or len(times) != len(view.shape) or len(along) > 1 or along == [0] or op.opset < 6:
+        op.refuse(f"repeats {times}: along one axis of an item is known here")
+    if not along:
+        walk.values[op.out] = view
+        return
+    walk.put(op.out, Tile(name=op.out, inputs=(view.activation,), tiles=times[along[0]], axis=along[0]))

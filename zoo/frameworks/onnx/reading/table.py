@@ -1,0 +1,68 @@
+"""The table: ONNX operator -> how it is read. What it does not list is outside the layer vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zoo.frameworks.onnx.reading import normalising, pointwise, pooling, shaping, weighted
+from zoo.frameworks.onnx.reading.op import Op
+from zoo.frameworks.onnx.reading.walk import Walk
+
+
+def _identity(walk: Walk, op: Op) -> None:
+    walk.values[op.out] = walk.view(op.reads())
+
+
+READERS: dict[str, Callable[[Walk, Op], None]] = {
+    **pointwise.SINGLE,
+    "Add": pointwise.arithmetic,
+    "ArgMax": pooling.arg_max,
+    "AveragePool": pooling.average_pool,
+    "BatchNormalization": normalising.batch_norm,
+    "Cast": pointwise.cast,
+    "Concat": shaping.concat,
+    "Conv": weighted.conv,
+    "ConvTranspose": weighted.deconv,
+    "Div": pointwise.arithmetic,
+    "Dropout": pointwise.dropout,
+    "Flatten": shaping.reshape,
+    "Gemm": weighted.gemm,
+    "GlobalAveragePool": pooling.global_pool,
+    "GlobalMaxPool": pooling.global_pool,
+    "Greater": pointwise.greater,
+    "HardSigmoid": pointwise.hard,
+    "HardSwish": pointwise.hard,
+    "Identity": _identity,
+    "InstanceNormalization": normalising.instance_norm,
+    "LRN": normalising.lrn,
+    "LogSoftmax": normalising.softmax,
+    "MatMul": weighted.matmul,
+    "Max": pointwise.several,
+    "MaxPool": pooling.max_pool,
+    "Mean": pointwise.several,
+    "MeanVarianceNormalization": normalising.mean_variance_norm,
+    "Min": pointwise.several,
+    "Mul": pointwise.arithmetic,
+    "PRelu": pointwise.prelu,
+    "Pad": shaping.pad,
+    "Pow": pointwise.power,
+    "ReduceL1": pooling.reduce,
+    "ReduceMax": pooling.reduce,
+    "ReduceMean": pooling.reduce,
+    "ReduceSum": pooling.reduce,
+    "ReduceSumSquare": pooling.reduce,
+    "Reshape": shaping.reshape,
+    "Resize": pooling.resize,
+    "Selu": pointwise.selu,
+    "Slice": shaping.slice_,
+    "Softmax": normalising.softmax,
+    "Split": shaping.split,
+    "Squeeze": shaping.reshape,
+    "Sub": pointwise.arithmetic,
+    "Sum": pointwise.several,
+    "Tile": shaping.tile,
+    "Transpose": shaping.transpose,
+    "Unsqueeze": shaping.reshape,
+    "Upsample": pooling.resize,
+    "Where": pointwise.where,
+}

@@ -1,0 +1,262 @@
+"""The state of reading a graph: which tensor is which activation, as it lies in the graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
+
+from zoo.arrays import Array
+from zoo.frameworks.onnx.reading.op import Op, RefusalError
+from zoo.layers import Flatten, Input, Layer, Names, Pair, Permute, Reshape, Shape, Slice
+from zoo.parameters import ROLES
+from zoo.shapes import output_shape
+from zoo.wire.onnx import Node
+
+# The number that stands for a batch size left open: no size of a network can be taken for it.
+OPEN_BATCH = 1_000_003
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A tensor that is an activation, its axes in another order and then in another shape.
+
+    Attributes:
+        activation: of the network that is made.
+        order: axis i of the tensor was axis order[i] of the activation, the batch included; a graph that computes in
+            N, H, W, C has (0, 2, 3, 1).
+        shape: of the tensor, the batch included.
+    """
+
+    activation: str
+    order: tuple[int, ...]
+    shape: Shape
+
+    @property
+    def in_order(self) -> bool:
+        """Whether no axis has moved."""
+        return self.order == tuple(range(len(self.order)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Padded:
+    """An image with a border that a convolution or a pooling layer may take in."""
+
+    view: View
+    before: Pair
+    after: Pair
+    fill: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Above:
+    """Where a tensor is greater than a number."""
+
+    view: View
+    limit: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """On the way to a local response normalisation: ``(shift + scale * mean of a window of squares) ^ power``.
+
+    Attributes:
+        view: what is squared.
+        shape: of the tensor at this point.
+        node: what made it; where no normalisation comes of it, it is read as what it says by itself.
+        steps: how many nodes so far.
+        border: what was padded, an axis each, before and after.
+        size: of the window, 0 before there is one.
+        towers, region: as in `zoo.layers.LRN`.
+    """
+
+    view: View
+    shape: Shape
+    node: Node | None = None
+    steps: int = 0
+    border: tuple[tuple[int, int], ...] = ()
+    size: int = 0
+    towers: int = 1
+    region: str = "across"
+    scale: float | None = None
+    shift: float | None = None
+    power: float | None = None
+
+
+Value: TypeAlias = View | Padded | Above | Response
+
+
+@dataclass(kw_only=True)
+class Walk:
+    """The state of reading a graph from its inputs to its outputs.
+
+    Attributes:
+        batch: the number that stands for the batch in shapes.
+        opset: the operator set.
+        constants: tensor -> its numbers, where they are known.
+        readers: tensor -> how many nodes and outputs of the graph read it.
+        names: hands out names for layers that the file has none for.
+        input_orders: in which orders the graph has the axes of its inputs.
+        plainly: reads a node as what it says by itself, whatever pattern it might be part of.
+    """
+
+    batch: int
+    opset: int
+    constants: dict[str, Array]
+    readers: Counter[str]
+    names: Names
+    plainly: Callable[[Walk, Node], None]
+    input_orders: set[tuple[int, ...]] = field(default_factory=set[tuple[int, ...]])
+    inputs: list[Input] = field(default_factory=list[Input])
+    layers: list[Layer] = field(default_factory=list[Layer])
+    parameters: dict[str, Array] = field(default_factory=dict[str, Array])
+    shapes: dict[str, Shape] = field(default_factory=dict[str, Shape])
+    values: dict[str, Value] = field(default_factory=dict[str, Value])
+    notes: list[str] = field(default_factory=list[str])
+
+    def op(self, node: Node) -> Op:
+        """A node for its reader."""
+        return Op(node, self.opset, self.constants)
+
+    # What a node reads
+
+    def view(self, tensor: str) -> View:
+        """A tensor that is an activation."""
+        value = self._value(tensor)
+        if isinstance(value, Response) and value.node:
+            self.plainly(self, value.node)
+            value = self._value(tensor)
+        match value:
+            case View():
+                return value
+            case Padded():
+                raise RefusalError(f"reads {tensor!r}, which is padded; only a convolution or a pooling layer can")
+            case _:
+                raise RefusalError(f"reads {tensor!r}, which is no float32 tensor")
+
+    def _value(self, tensor: str) -> Value:
+        if tensor in self.constants:
+            raise RefusalError(f"reads the constant {tensor!r} where an activation is expected")
+        if tensor not in self.values:
+            raise RefusalError("an input is missing")
+        return self.values[tensor]
+
+    def sizes(self, tensor: str) -> Shape:
+        """The sizes of a tensor, whatever is made of it later."""
+        value = self._value(tensor)
+        if not isinstance(value, Response):
+            return self.view(tensor).shape
+        border = value.border or ((0, 0),) * len(value.shape)
+        return tuple(size + sum(ends) for size, ends in zip(value.shape, border, strict=True))
+
+    def plain(self, tensor: str) -> str:
+        """The activation that is a tensor exactly: where axes were moved or merged, layers do so now."""
+        view = self.view(tensor)
+        whole = (self.batch, *self.shapes[view.activation])
+        moved = tuple(whole[i] for i in view.order)
+        if view.in_order and moved == view.shape:
+            return view.activation
+        self.check_batch(view.shape, prod(moved))
+        name = self._unused(tensor)
+        source = self.view(tensor).activation
+        if not view.in_order:
+            last = name if moved == view.shape else self.step(tensor, "order")
+            source = self.add(Permute(name=last, inputs=(source,), order=view.order))
+        if moved != view.shape:
+            item = view.shape[1:]
+            flat = Flatten(name=name, inputs=(source,))
+            source = self.add(
+                flat if len(item) == 1 and len(moved) > 1 else Reshape(name=name, inputs=(source,), dims=(0, *item))
+            )
+        self.values[tensor] = self.whole(source)
+        return source
+
+    def plains(self, tensors: Sequence[str]) -> list[str]:
+        """`plain` of several; making one plain may give a layer of another a new name."""
+        for tensor in tensors:
+            self.plain(tensor)
+        return [self.plain(tensor) for tensor in tensors]
+
+    def check_batch(self, shape: Shape, count: int) -> None:
+        """Refuse a shape that is no batch of items."""
+        if not shape or shape[0] != self.batch or prod(shape) != count:
+            raise RefusalError(f"makes {self.told(shape)} of a batch: its items are no longer apart")
+
+    def told(self, shape: Shape) -> str:
+        """A shape in words."""
+        return " x ".join("N" if size == OPEN_BATCH else str(size) for size in shape)
+
+    def pointwise(self, tensor: str) -> View:
+        """A tensor for a layer that does not ask where a number stands: moved axes stay moved."""
+        view = self.view(tensor)
+        return view if not view.in_order else self.whole(self.plain(tensor))
+
+    def whole(self, activation: str) -> View:
+        """An activation as it is."""
+        shape = (self.batch, *self.shapes[activation])
+        return View(activation=activation, order=tuple(range(len(shape))), shape=shape)
+
+    def layer(self, activation: str) -> Layer | None:
+        """The layer that makes an activation; None for an input."""
+        return next((layer for layer in reversed(self.layers) if layer.name == activation), None)
+
+    # What a node makes
+
+    def add(self, layer: Layer, **parameters: Array) -> str:
+        """A layer with its parameters by role; returns its name. An impossible one raises `SpecError`."""
+        self.shapes[layer.name] = output_shape(layer, [self.shapes[name] for name in layer.inputs])
+        self.layers.append(layer)
+        for role, array in parameters.items():
+            if array.dtype != np.float32:
+                raise RefusalError(f"its {role} is {array.dtype.name}, expected float32")
+            self.parameters[f"{layer.name}.{role}"] = array
+        return layer.name
+
+    def put(self, tensor: str, layer: Layer, like: View | None = None, **parameters: Array) -> None:
+        """A layer that makes a tensor; its axes lie as those of `like`, which it has the shape of."""
+        name = self.add(layer, **parameters)
+        self.values[tensor] = replace(like, activation=name) if like else self.whole(name)
+
+    def step(self, tensor: str, what: str) -> str:
+        """A name for a layer on the way to a tensor."""
+        return self.names.fresh(f"{tensor}/{what}")
+
+    def _unused(self, wanted: str) -> str:
+        """A tensor's name for the layer that makes it; one on the way to it that has the name gets another."""
+        if wanted not in self.shapes:
+            return wanted
+        made, aside = self.layer(wanted), self.step(wanted, "inner")
+        if made is None:
+            return self.names.fresh(wanted)
+        self.rename(wanted, replace(made, name=aside))
+        self.layers = [
+            replace(layer, inputs=tuple(aside if name == wanted else name for name in layer.inputs))
+            for layer in self.layers
+        ]
+        for tensor, value in self.values.items():
+            view = value if isinstance(value, View) else value.view
+            if view.activation == wanted:
+                view = replace(view, activation=aside)
+                self.values[tensor] = view if isinstance(value, View) else replace(value, view=view)
+        return wanted
+
+    def cut(self, tensor: str, source: str, ranges: Mapping[int, Pair]) -> None:
+        """A tensor that is part of an activation; axis -> from, to."""
+        shape = (self.batch, *self.shapes[source])
+        needed = [(axis, cut) for axis, cut in ranges.items() if cut != (0, shape[axis])]
+        for i, (axis, (start, stop)) in enumerate(needed):
+            name = tensor if i == len(needed) - 1 else self.step(tensor, f"cut{axis}")
+            source = self.add(Slice(name=name, inputs=(source,), start=start, stop=stop, axis=axis))
+        self.values[tensor] = self.whole(source)
+
+    def rename(self, old: str, layer: Layer, **parameters: Array) -> None:
+        """Exchange a layer that no layer reads yet by one of another name, that may have more parameters."""
+        at = next(i for i, item in enumerate(self.layers) if item.name == old)
+        del self.layers[at], self.shapes[old]
+        own = {role: self.parameters.pop(f"{old}.{role}") for role in ROLES if f"{old}.{role}" in self.parameters}
+        self.add(layer, **own, **parameters)
+        self.layers.insert(at, self.layers.pop())

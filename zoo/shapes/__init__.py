@@ -1,0 +1,42 @@
+"""Activation and parameter shapes, parameter counts and multiply-adds; an impossible spec is refused by layer name.
+
+A file a family of kinds says what shape each puts out, and `network` applies them.
+"""
+
+from zoo.shapes.detecting import map_size, prior_ratios
+from zoo.shapes.network import (
+    activation_shapes,
+    multiply_adds,
+    output_shape,
+    parameter_count,
+    parameter_shapes,
+    parameter_table,
+    tied,
+)
+from zoo.shapes.pointwise import power_constant
+from zoo.shapes.pooling import interp_size, unpooled
+from zoo.shapes.shaping import cuts, first_cut, permutation, reshaped
+from zoo.shapes.weighted import deconv_size
+from zoo.shapes.window import Window, window
+
+__all__ = [
+    "Window",
+    "activation_shapes",
+    "cuts",
+    "deconv_size",
+    "first_cut",
+    "interp_size",
+    "map_size",
+    "multiply_adds",
+    "output_shape",
+    "parameter_count",
+    "parameter_shapes",
+    "parameter_table",
+    "permutation",
+    "power_constant",
+    "prior_ratios",
+    "reshaped",
+    "tied",
+    "unpooled",
+    "window",
+]
