@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from converters.said import check_network, listed, says_images
+from converters.said import check_network, is_member, listed, says_images
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
@@ -57,14 +57,8 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(show.show_dict(spec))
     elif not options.svg:
-        _print(
-            "\n".join(
-                filter(
-                    None,
-                    (show.show_text(spec), registry.remark(spec.name) if registry.is_member(options.source) else ""),
-                )
-            )
-        )
+        remark = registry.remark(spec.name) if is_member(options.source) else ""
+        _print("\n".join(filter(None, (show.show_text(spec), remark))))
     return 0
 
 
@@ -90,7 +84,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 def _networks(options: argparse.Namespace, *sources: str) -> list[ModelSpec]:
     """What each of them stands for: a family member, or the network of a file."""
-    if all(map(registry.is_member, sources)):
+    if all(map(is_member, sources)):
         check_network(options, sources[0])
         if not says_images(options):
             return [registry.model(name) for name in sources]
@@ -214,7 +208,7 @@ def _proof(options: argparse.Namespace, frameworks: list[str] | None, how: Mappi
     from converters.source import find, given, load_source, reading
 
     one, others = options.subjects[0], options.subjects[1:]
-    if registry.is_member(one) and not others:
+    if is_member(one) and not others:
         check_network(options, one, has_weights=bool(options.weights))
         if options.weights is None:
             return verify_model(_networks(options, one)[0], None, frameworks, **how)
@@ -320,17 +314,17 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
     from zoo.training.checkpoint import lineage
     from zoo.training.job import Begin
 
-    is_member = registry.is_member(options.source)
-    if is_member:
+    member = is_member(options.source)
+    if member:
         check_network(options, options.source, has_weights=options.weights is not None)
-    if is_member and options.weights is None:
+    if member and options.weights is None:
         if options.new_head:
             raise ZooError("--new-head goes with weights to begin with; a member without --weights is drawn anew")
         return _networks(options, options.source)[0], None
-    if not is_member and options.weights is not None:
+    if not member and options.weights is not None:
         raise ZooError(f"--weights goes with a family member; {options.source} has its own")
-    source = str(options.weights if is_member else options.source)
-    weights = load_source(options, source, registry.model(options.source) if is_member else None)
+    source = str(options.weights if member else options.source)
+    weights = load_source(options, source, registry.model(options.source) if member else None)
     tensors = {name: np.array(weights.tensors[name]) for name in weights.tensors}  # the file is held no longer
     about = lineage(find(source)[0], tensors)
     return weights.spec, Begin(weights=tensors, lineage=about, new_head=options.new_head)

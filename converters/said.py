@@ -1,9 +1,10 @@
-"""Options of a command that say how a file is read: what is no file of weights takes none of them."""
+"""What stands on the command line: a family member or a file, and options that only a file has a use for."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 
 from zoo import registry
 from zoo.errors import ZooError
@@ -13,6 +14,16 @@ _NETWORK = {"model": "--model", "prototxt": "--prototxt"}
 _PROTOTXT = {"stage": "--stage", "input": "--input"}
 _FILE = {"from_format": "--from", "names": "--map", "map_out": "--map-out", "ema": "--ema", "narrow": "--narrow"}
 _IMAGES = ("images_like", "channels", "scale", "mean", "std", "labels")
+
+
+def is_member(word: str) -> bool:
+    """Whether a word is a family member's name, and names neither a file nor a folder with a checkpoint in it."""
+    if word not in registry.models() or not Path(word).exists():
+        return word in registry.models()
+    # Imported here: `zoo show alexnet` must not wait for numpy.
+    from converters.sniff import sniffed
+
+    return Path(word).is_dir() and sniffed(Path(word)) is None
 
 
 def check_network(options: argparse.Namespace, name: str, *, has_weights: bool = False) -> None:
@@ -26,10 +37,10 @@ def check_network(options: argparse.Namespace, name: str, *, has_weights: bool =
     Raises:
         ZooError: one of them is given.
     """
-    is_member = registry.is_member(name)
-    _leave_out(options, {**_NETWORK, **(_PROTOTXT if is_member else {})}, f"{name} says itself which network it is")
+    member = is_member(name)
+    _leave_out(options, {**_NETWORK, **(_PROTOTXT if member else {})}, f"{name} says itself which network it is")
     if not has_weights:
-        _leave_out(options, _FILE, f"{name} is {'a family member' if is_member else 'a network'}, no file of weights")
+        _leave_out(options, _FILE, f"{name} is {'a family member' if member else 'a network'}, no file of weights")
 
 
 def _leave_out(options: argparse.Namespace, names: Mapping[str, str], why: str) -> None:

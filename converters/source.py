@@ -13,7 +13,7 @@ from converters import images
 from converters.convert import Reading, load
 from converters.formats.caffe import read_mean, read_network
 from converters.names import read_map
-from converters.said import check_network
+from converters.said import check_network, is_member
 from converters.sniff import refuse_others, sniffed
 from converters.weights import Weights
 from zoo import registry
@@ -81,7 +81,7 @@ def network(options: argparse.Namespace, source: str) -> ModelSpec:
     """What a MODEL or SRC stands for: a family member, the network of a prototxt, or the one that weights fit."""
     path = Path(source)
     is_source = path.exists() or index_path(path).exists()
-    if not is_source and not path.suffix and path.parent == Path():
+    if is_member(source) or (not is_source and not path.suffix and path.parent == Path()):
         return reading(options).images.of(registry.model(source))
     if path.is_file() and options.from_format is None and sniffed(path) is None:
         check_network(options, source)

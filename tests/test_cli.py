@@ -207,6 +207,8 @@ def test_verify_a_member(zoo: Run) -> None:
     data = json.loads(out)
     assert status == 0 and data["model"] == "alexnet_mini"
     assert [subject["name"] for subject in data["subjects"]] == ["onnx", "caffe"]
+    status, out, _ = zoo("verify", "alexnet_mini", "--frameworks", " caffe , caffe", "--json")
+    assert status == 0 and [subject["name"] for subject in json.loads(out)["subjects"]] == ["caffe"]
 
 
 def test_verify_fails_with_status_one(zoo: Run, desk: Path) -> None:
@@ -272,6 +274,25 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
         ("verify alexnet_mini --budget much", "invalid float value"),
         ("verify mine.caffemodel a.onnx --frameworks onnx", "goes with one subject"),
         ("verify mine.caffemodel --weights a.onnx", "goes with a family member"),
+        ("verify alexnet_mini --model alexnet", "alexnet_mini says itself which network it is; leave --model out"),
+        ("verify alexnet_mini --prototxt deploy.prototxt --weights mine.caffemodel", "leave --prototxt out"),
+        ("verify alexnet_mini --stage TEST --input data=3x8x8", "leave --stage and --input out"),
+        ("verify alexnet_mini --map m.yaml --ema", "a family member, no file of weights; leave --map and --ema out"),
+        ("verify alexnet_mini --map-out m.yaml", "leave --map-out out"),
+        ("verify alexnet_mini --from npy --narrow", "leave --from and --narrow out"),
+        ("verify mine.caffemodel --stage TEST", "give --prototxt FILE"),
+        ("verify alexnet_mini --frameworks=", "--frameworks: expected names between commas, got ''"),
+        ("verify alexnet_mini --frameworks onnx,", "got 'onnx,'"),
+        ("verify .", ".: is a folder without a checkpoint in it"),
+        ("verify ..", "..: is a folder without a checkpoint in it"),
+        ("verify /", "/: is a folder without a checkpoint in it"),
+        ("verify deploy.prototxt", "unknown format '.prototxt'; known: .caffemodel"),
+        ("show .", ".: is a folder without a checkpoint in it"),
+        ("show alexnet --ema", "leave --ema out"),
+        ("show deploy.prototxt --model alexnet", "deploy.prototxt says itself which network it is; leave --model out"),
+        ("diff alexnet caffenet --prototxt deploy.prototxt", "leave --prototxt out"),
+        ("generate alexnet --model caffenet --framework onnx -o x", "leave --model out"),
+        ("train alexnet_mini --data digits -o x --map m.yaml", "leave --map out"),
         ("verify alexnet_mini --report-format md", "goes with --report"),
         ("verify alexnet_mini --image nowhere.jpg --frameworks onnx", "nowhere.jpg: no such image"),
         ("verify alexnet_mini --report r.doc --frameworks onnx", "r.doc"),

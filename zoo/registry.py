@@ -143,11 +143,6 @@ def models() -> list[str]:
     return names("zoo.specs")
 
 
-def is_member(name: str) -> bool:
-    """Whether a word on the command line is a family member's name, and no file's."""
-    return name in models() and not Path(name).exists()
-
-
 def model(name: str) -> ModelSpec:
     """The spec of a family member."""
     return cast(Member, load_module("zoo.specs", name, "model")).SPEC

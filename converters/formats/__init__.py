@@ -104,7 +104,10 @@ def format_name(path: Path, explicit: str | None = None) -> str:
     if explicit:
         refuse_others(path)
         return explicit
-    return sniffed(path) or _by_suffix(path, None, suffixes() | _read_suffixes())
+    form, known = sniffed(path), suffixes() | _read_suffixes()
+    if form is None and path.is_dir() and path.suffix not in known:
+        raise ZooError(f"{path}: is a folder without a checkpoint in it, expected a file")
+    return form or _by_suffix(path, None, known)
 
 
 def target_format(path: Path, explicit: str | None = None) -> str:
