@@ -92,20 +92,35 @@ def build_parser() -> argparse.ArgumentParser:
     _json(add)
 
     add = commands.add_parser("show", help="a network, layer by layer")
-    add.add_argument("model", metavar="MODEL")
+    add.add_argument("source", metavar="MODEL|SRC", help="a family member, a weights file, or a prototxt")
+    _network(add)
+    _reading(add)
     _json(add)
     add.add_argument("--svg", type=Path, metavar="FILE", help="draw it, as in the paper's figure")
     add.add_argument("--recipe", action="store_true", help="how it is trained, as a file for zoo train --recipe")
     _force(add)
 
     add = commands.add_parser("diff", help="what tells two networks apart")
-    add.add_argument("model", metavar="MODEL")
-    add.add_argument("other", metavar="MODEL")
+    add.add_argument("source", metavar="MODEL|SRC", help="a family member, a weights file, or a prototxt")
+    add.add_argument("other", metavar="MODEL|SRC")
+    _network(add)
+    _reading(add)
+
+    add = commands.add_parser("run", help="the classes that a network sees in pictures, and its activations")
+    _source(add)
+    add.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="pictures, or folders of them")
+    add.add_argument("--top", type=_positive, default=5, metavar="N", help="so many classes of each (5)")
+    add.add_argument("--layers", default="", metavar="a,b", help="whose activations are saved (the outputs)")
+    add.add_argument("--save", type=Path, metavar="FILE.npz", help="save activations, a layer an array")
+    add.add_argument("--framework", choices=frameworks(), metavar="F", help="what runs it (PyTorch, if installed)")
+    add.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="pictures at once (16)")
+    _json(add)
+    _force(add)
 
     add = commands.add_parser("generate", help="write a network as standalone source of a framework")
-    add.add_argument("model", metavar="MODEL", nargs="?")
-    add.add_argument("--prototxt", type=Path, metavar="FILE", help="a Caffe network instead of a family member")
-    _prototxt(add)
+    add.add_argument("source", metavar="MODEL|SRC", nargs="?", help="a family member, or a file that is a network")
+    _network(add)
+    _reading(add)
     add.add_argument("--framework", required=True, choices=frameworks(), metavar="F", help=", ".join(frameworks()))
     add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     add.add_argument("--num-classes", type=_positive, metavar="N")
@@ -139,6 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="a family member or one weights file, in every framework; or several files, against each other",
     )
     _network(add)
+    _reading(add)
     add.add_argument("--weights", metavar="FILE", help="real weights instead of probe weights, for a family member")
     add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only: pytorch, pytorch-onnx, ...")
     add.add_argument("--image", dest="images", action="append", default=[], type=Path, metavar="FILE")
@@ -171,8 +187,8 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_train(add: argparse.ArgumentParser) -> None:
     add.add_argument("source", metavar="MODEL|SRC", help="a family member, or a network with weights to fine-tune")
     _network(add)
+    _reading(add)
     add.add_argument("--weights", metavar="SRC", help="begin with these weights (of the MODEL that was named)")
-    add.add_argument("--images-like", metavar="MODEL", help="prepare images as for this member, where SRC does not say")
     add.add_argument("--data", required=True, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or: digits")
     add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     add.add_argument("--framework", choices=("pytorch", "tf_slim"), default="pytorch")
@@ -210,7 +226,6 @@ def _add_train(add: argparse.ArgumentParser) -> None:
 
 def _add_eval(add: argparse.ArgumentParser) -> None:
     _source(add)
-    add.add_argument("--images-like", metavar="MODEL", help="prepare images as for this member, where SRC does not say")
     add.add_argument("--data", required=True, metavar="DIR")
     add.add_argument("--ten-crop", action="store_true")
     add.add_argument("--per-class", action="store_true", help="the numbers of every class as well")
@@ -250,12 +265,8 @@ def _network(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--model", metavar="MODEL", help="the family member, where the file fits several")
     group.add_argument("--prototxt", type=Path, metavar="FILE", help="any Caffe network of the layer vocabulary")
-    _prototxt(parser)
-
-
-def _prototxt(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--stage", action="append", default=[], metavar="NAME", help="with --prototxt: keep the layers of this stage"
+        "--stage", action="append", default=[], metavar="NAME", help="of a prototxt: keep the layers of this stage"
     )
     parser.add_argument(
         "--input",
@@ -263,7 +274,7 @@ def _prototxt(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_sized,
         metavar="NAME=CxHxW",
-        help="with --prototxt: what a data layer feeds that does not say it",
+        help="of a prototxt: what a data layer feeds that does not say it",
     )
 
 
@@ -278,6 +289,11 @@ def _sized(text: str) -> tuple[str, tuple[int, ...]]:
 def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="a weights file, or an id of the manifest")
     _network(parser)
+    _reading(parser)
+
+
+def _reading(parser: argparse.ArgumentParser) -> None:
+    """How a SRC is read; of several files, the first."""
     parser.add_argument(
         "--from", dest="from_format", metavar="F", help="the source's format, if neither its bytes nor its suffix tell"
     )
@@ -285,6 +301,13 @@ def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--map-out", type=Path, metavar="FILE", help="write that table, with what is open in it")
     parser.add_argument("--ema", action="store_true", help="the moving averages in the place of the weights")
     parser.add_argument("--narrow", action="store_true", help="round float64 that does not fit float32")
+    group = parser.add_argument_group("images", "how they are prepared, and their classes, where SRC does not say")
+    group.add_argument("--images-like", metavar="MODEL", help="as for this member of the family")
+    group.add_argument("--channels", choices=("RGB", "BGR"))
+    group.add_argument("--scale", metavar="X", help="what pixels of 0..255 are multiplied with first (1/255)")
+    group.add_argument("--mean", metavar="A,B,C|FILE", help="of the scaled pixels; or a .binaryproto or .npy")
+    group.add_argument("--std", metavar="A,B,C", help="of the scaled pixels")
+    group.add_argument("--labels", type=Path, metavar="FILE", help="a class a line, as synset_words.txt; or a folder")
 
 
 def _positive(text: str) -> int:
@@ -318,6 +341,8 @@ def _answer(arguments: Sequence[str]) -> int:
         # Whoever read the result has left; the interpreter must not complain of it when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error or 'for what the file asks for'}", 2, verbose)
     except OSError as error:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}", 2, verbose)
     except KeyboardInterrupt:

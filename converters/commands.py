@@ -12,8 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from converters.said import check_network, is_member, listed, says_images
 from zoo import registry
-from zoo.errors import FileFormatError, UnknownNameError, ZooError
+from zoo.errors import ZooError
 from zoo.layers import ModelSpec
 from zoo.wire.atomic import check_target, publish, staging
 
@@ -44,7 +45,7 @@ def _list(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from zoo import show
 
-    spec = _model_or_file(options.model)
+    (spec,) = _networks(options, options.source)
     if options.recipe:
         _print(registry.imported("zoo.recipe_file", "train").dumps(registry.recipe(spec)))
         return 0
@@ -56,16 +57,17 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(show.show_dict(spec))
     elif not options.svg:
-        told = registry.remark(options.model) if options.model in registry.models() else ""
-        _print("\n".join(filter(None, (show.show_text(spec), told))))
+        remark = registry.remark(spec.name) if is_member(options.source) else ""
+        _print("\n".join(filter(None, (show.show_text(spec), remark))))
     return 0
 
 
 def _info(options: argparse.Namespace) -> int:
     from converters.convert import Reading
     from converters.info import info, info_text
+    from converters.source import find
 
-    told = info(_find(options.source)[0], Reading(from_format=options.from_format, ema=options.ema))
+    told = info(find(options.source)[0], Reading(from_format=options.from_format, ema=options.ema))
     if options.json:
         _print_json(told)
     else:
@@ -76,17 +78,20 @@ def _info(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     from zoo.show import diff_text
 
-    _print(diff_text(_model_or_file(options.model), _model_or_file(options.other)))
+    _print(diff_text(*_networks(options, options.source, options.other)))
     return 0
 
 
-def _model_or_file(name: str) -> ModelSpec:
-    """A family member, or the network that a file is taken for."""
-    if name in registry.models() or not Path(name).exists():
-        return registry.model(name)
-    from converters.convert import open_file
+def _networks(options: argparse.Namespace, *sources: str) -> list[ModelSpec]:
+    """What each of them stands for: a family member, or the network of a file."""
+    if all(map(is_member, sources)):
+        check_network(options, sources[0])
+        if not says_images(options):
+            return [registry.model(name) for name in sources]
+    # Imported here: `zoo show alexnet` must not wait for numpy.
+    from converters.source import network
 
-    return open_file(Path(name)).network()
+    return [network(options, source) for source in sources]
 
 
 def _write_text(path: Path, text: str, *, force: bool) -> None:
@@ -97,9 +102,14 @@ def _write_text(path: Path, text: str, *, force: bool) -> None:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    if (options.model is None) == (options.prototxt is None):
+    if (options.source is None) == (options.prototxt is None):
         raise ZooError("name a family member, or give --prototxt FILE; one of the two; see: zoo generate --help")
-    spec = _prototxt(options) or _model_or_file(options.model)
+    if options.source:
+        (spec,) = _networks(options, options.source)
+    else:
+        from converters.source import prototxt
+
+        spec = prototxt(options, options.prototxt)
     if options.num_classes:
         spec = spec.with_num_classes(options.num_classes)
     framework = registry.framework(options.framework)
@@ -119,23 +129,6 @@ def _generate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _prototxt(options: argparse.Namespace) -> ModelSpec | None:
-    """The network of --prototxt; None where it is not given."""
-    from converters.formats.caffe import read_network
-
-    path = options.prototxt
-    if path is None:
-        if options.stage or options.input:
-            raise ZooError("--stage and --input say how a prototxt is read; give --prototxt FILE")
-        return None
-    net = read_network(path, stages=options.stage, sizes=dict(options.input))
-    for name in net.omitted:
-        _LOG.warning("%s: %s is for training only, left out", path, name)
-    for note in net.notes:
-        _LOG.warning("%s: %s", path, note)
-    return net.spec
-
-
 def _fetch(options: argparse.Namespace) -> int:
     from converters import manifest
     from converters.fetch import fetch
@@ -144,51 +137,14 @@ def _fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-def _find(source: str) -> tuple[Path, ModelSpec | None]:
-    """The file of a SRC, fetched if it is an id of the manifest, and the network the manifest says it holds."""
-    path = Path(source)
-    if path.exists() or path.with_name(path.name + ".index").exists():
-        return path, None
-    if path.suffix or path.parent != Path():
-        raise FileFormatError(path, "no such file")
-    from converters import manifest
-    from converters.fetch import fetch
-
-    try:
-        entry = manifest.entry(source)
-    except UnknownNameError as error:
-        raise ZooError(f"{source}: no such file, and {error}") from error
-    return fetch(entry), entry.spec()
-
-
-def _named(options: argparse.Namespace, source: str, model: str | None) -> tuple[Path, ModelSpec | None]:
-    """The file of a SRC, and the network it is read as: what the user says counts before what the manifest says."""
-    path, said = _find(source)
-    return path, _prototxt(options) or (registry.model(model) if model else said)
-
-
-def _load(options: argparse.Namespace, source: str) -> Any:
-    from converters.convert import Reading, load
-    from converters.names import read_map
-
-    path, said = _named(options, source, options.model)
-    how = Reading(
-        from_format=options.from_format,
-        ema=options.ema,
-        narrow=options.narrow,
-        names=read_map(options.names) if options.names else None,
-        map_out=options.map_out,
-    )
-    return load(path, spec=said, how=how)
-
-
 def _convert(options: argparse.Namespace) -> int:
     from converters.convert import save, with_num_classes
     from converters.formats import holds_network, target_format, weights_format
+    from converters.source import load_source
 
     to_format = target_format(options.output, options.to_format)
     check_target(weights_format(to_format).main_file(options.output), force=options.force)
-    weights = _load(options, options.source)
+    weights = load_source(options, options.source)
     if options.num_classes:
         weights = with_num_classes(weights, options.num_classes)
     for path in save(weights, options.output, to_format=to_format, force=options.force):
@@ -202,6 +158,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from converters.export import ExportOptions, check_export, export
+    from converters.source import load_source
 
     how = ExportOptions(
         opset=options.opset,
@@ -211,14 +168,14 @@ def _export(options: argparse.Namespace) -> int:
         force=options.force,
     )
     check_export(options.output, how)
-    for path in export(_load(options, options.source), options.output, how):
+    for path in export(load_source(options, options.source), options.output, how):
         _print(str(path))
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
     from converters import report
-    from converters.parity import DEFAULT_BUDGET, verify_file, verify_files, verify_model
+    from converters.parity import DEFAULT_BUDGET
 
     form = None
     if options.report:
@@ -235,39 +192,74 @@ def _verify(options: argparse.Namespace) -> int:
         "progress": lambda what: _LOG.info("verify: %s", what),
         "command": "zoo " + shlex.join(options.arguments),
     }
-    frameworks = options.frameworks.split(",") if options.frameworks else None
-    one = options.subjects[0] if len(options.subjects) == 1 else None
-    is_member = one in registry.models() and not Path(one).exists()
-    if options.weights and not is_member:
-        raise ZooError("--weights goes with a family member; a file has its own; see: zoo verify --help")
-    if frameworks and one is None:
+    frameworks = None if options.frameworks is None else listed("--frameworks", options.frameworks)
+    if frameworks and len(options.subjects) > 1:
         raise ZooError("--frameworks goes with one subject; several files are each run as they are")
-    spec = _prototxt(options)
-    if one and is_member:
-        spec = registry.model(one)
-        from converters.convert import load
-
-        weights = load(_find(options.weights)[0], spec=spec) if options.weights else None
-        result = verify_model(weights.spec if weights else spec, weights, frameworks, **how)
-    else:
-        spec = spec or (registry.model(options.model) if options.model else None)
-        files = [_find(subject)[0] for subject in options.subjects]
-        result = (
-            verify_file(files[0], spec, frameworks, prototxt=options.prototxt, **how)
-            if one
-            else verify_files(files, spec, **how)
-        )
+    result = _proof(options, frameworks, how)
     if form:
         _write_text(options.report, report.render(result, form), force=options.force)
     _print(report.json_text(result) if options.json else report.text(result, colour=sys.stdout.isatty()))
     return result.exit_status
 
 
+def _proof(options: argparse.Namespace, frameworks: list[str] | None, how: Mapping[str, Any]) -> Any:
+    """The report of what the subjects are: a family member, one file, or several."""
+    from converters.parity import verify_file, verify_files, verify_model
+    from converters.source import find, given, load_source, reading
+
+    one, others = options.subjects[0], options.subjects[1:]
+    if is_member(one) and not others:
+        check_network(options, one, has_weights=bool(options.weights))
+        if options.weights is None:
+            return verify_model(_networks(options, one)[0], None, frameworks, **how)
+        weights = load_source(options, options.weights, registry.model(one))
+        return verify_model(weights.spec, weights, frameworks, **how)
+    if options.weights:
+        raise ZooError("--weights goes with a family member; a file has its own; see: zoo verify --help")
+    spec, read, files = given(options), reading(options), [find(subject)[0] for subject in options.subjects]
+    if others:
+        return verify_files(files, spec, how=read, **how)
+    return verify_file(files[0], spec, frameworks, prototxt=options.prototxt, how=read, **how)
+
+
 def _check_not_read(target: Path, options: argparse.Namespace) -> None:
     """Refuse a report in the place of what is judged; not even --force is meant so."""
     read = [*options.subjects, options.prototxt, options.weights, *options.images]
+    read += [options.names, options.mean, options.labels]
     if any(path and Path(path).exists() and target.exists() and target.samefile(path) for path in read):
         raise ZooError(f"{target}: --report would replace a file that is read here; write the report elsewhere")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from converters.run import RunOptions, run
+    from converters.source import load_source
+
+    how = RunOptions(
+        framework=options.framework,
+        top=options.top,
+        layers=tuple(filter(None, options.layers.split(","))),
+        save=options.save,
+        batch_size=options.batch_size,
+        force=options.force,
+    )
+    weights = load_source(options, options.source)
+    result = run(weights, options.images, how)
+    if options.json:
+        images = [
+            {"image": str(seen.image)} | {"top": [{"index": i, "class": c, "value": v} for i, c, v in seen.top]}
+            for seen in result.seen
+        ]
+        _print_json(
+            {"model": weights.spec.name, "framework": result.framework, "output": result.output, "images": images}
+        )
+        return 0
+    for seen in result.seen:
+        _print(f"{seen.image}: {result.output}, by {result.framework}")
+        for index, name, value in seen.top:
+            _print(f"  {value:10.4f}  {index:4}  {name}".rstrip())
+    if options.save:
+        _print(str(options.save))
+    return 0
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -279,7 +271,7 @@ def _train(options: argparse.Namespace) -> int:
     model, begin = _to_train(options)
     model_file = train(
         TrainOptions(
-            model=_with_images(model, options),
+            model=model,
             data=options.data,
             out=options.output,
             begin=begin,
@@ -318,38 +310,29 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
     """The network that is to be trained, and the weights it begins with, if there are any."""
     import numpy as np
 
-    from converters.convert import load
+    from converters.source import find, load_source
     from zoo.training.checkpoint import lineage
     from zoo.training.job import Begin
 
-    is_member = options.source in registry.models() and not Path(options.source).exists()
-    if is_member and (options.model or options.prototxt):
-        raise ZooError(f"{options.source} says itself which network it is; leave --model and --prototxt out")
-    if is_member and options.weights is None:
+    member = is_member(options.source)
+    if member:
+        check_network(options, options.source, has_weights=options.weights is not None)
+    if member and options.weights is None:
         if options.new_head:
             raise ZooError("--new-head goes with weights to begin with; a member without --weights is drawn anew")
-        return registry.model(options.source), None
-    if not is_member and options.weights is not None:
+        return _networks(options, options.source)[0], None
+    if not member and options.weights is not None:
         raise ZooError(f"--weights goes with a family member; {options.source} has its own")
-    source = str(options.weights if is_member else options.source)
-    path, said = _named(options, source, options.source if is_member else options.model)
-    weights = load(path, spec=said)
+    source = str(options.weights if member else options.source)
+    weights = load_source(options, source, registry.model(options.source) if member else None)
     tensors = {name: np.array(weights.tensors[name]) for name in weights.tensors}  # the file is held no longer
-    about = lineage(path, tensors)
+    about = lineage(find(source)[0], tensors)
     return weights.spec, Begin(weights=tensors, lineage=about, new_head=options.new_head)
-
-
-def _with_images(spec: ModelSpec, options: argparse.Namespace) -> ModelSpec:
-    """The network with the preprocessing of another one, where that was asked for."""
-    from dataclasses import replace
-
-    if options.images_like is None:
-        return spec
-    return replace(spec, preprocessing=registry.model(options.images_like).preprocessing)
 
 
 def _eval(options: argparse.Namespace) -> int:
     registry.imported("zoo.training.evaluate", "train")
+    from converters.source import load_source
     from zoo.training.datasets import open_to_judge
     from zoo.training.judge import Judging, judge, places
 
@@ -367,9 +350,9 @@ def _eval(options: argparse.Namespace) -> int:
         check_target(options.confusion, force=options.force)
     devices, said = places(how)
     classes = open_to_judge(options.data).classes
-    weights = _load(options, options.source)
-    spec = _with_images(weights.spec, options)
-    _check_classes(_find(options.source)[0], classes)
+    weights = load_source(options, options.source)
+    spec = weights.spec
+    _check_classes(options.source, spec.classes, classes)
     _LOG.info("device: %s; %s", said, options.precision)
     scores = judge(spec, weights.tensors, how, devices)
     means, rows = scores.means(), scores.by_class(classes) if options.per_class else []
@@ -385,15 +368,13 @@ def _eval(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_classes(path: Path, classes: tuple[str, ...]) -> None:
-    """Refuse images whose classes are others than those the weights were trained for, as far as their file says."""
-    from zoo.training.checkpoint import class_names
-
-    known = class_names(path)
-    if known and known[: len(classes)] != classes:
-        index = next(i for i, name in enumerate(classes) if i >= len(known) or known[i] != name)
+def _check_classes(source: str, known: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    """Refuse images whose classes are others than those the weights were trained for, as far as is known."""
+    for index, name in enumerate(classes if known else ()):
         theirs = known[index] if index < len(known) else "nothing"
-        raise ZooError(f"{path} was trained for other classes: output {index} is {theirs!r}, here {classes[index]!r}")
+        # ImageNet's folders are called by the first word of a line of synset_words.txt.
+        if name not in (theirs, theirs.partition(" ")[0]):
+            raise ZooError(f"{source} was trained for other classes: output {index} is {theirs!r}, here {name!r}")
 
 
 def _pack(options: argparse.Namespace) -> int:
@@ -434,6 +415,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "verify": _verify,
     "train": _train,
     "eval": _eval,
+    "run": _run,
     "pack": _pack,
     "demo": _demo,
 }

@@ -13,7 +13,7 @@ from zoo import registry
 # What a metavar stands for.
 _FILES = ("FILE", "SRC", "DST", "TARGET", "SUBJECT")
 _FOLDERS = ("DIR",)
-_MODELS = ("MODEL",)
+_MODELS = ("MODEL", "MODEL|SRC")
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:

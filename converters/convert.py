@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from converters.formats import GraphNetwork, NativeFile, WeightsFormat, format_name, target_format, weights_format
+from converters.head import with_head_called, with_our_head
+from converters.images import SAID_NOTHING, SaidOfImages
 from converters.names import Names, renamed, write_map
 from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
@@ -43,6 +45,7 @@ class Reading:
         narrow: round numbers that float32 cannot hold.
         names: their tensor -> our parameter, or None for a tensor that is left out.
         map_out: a file to write the table of names to.
+        images: how images are prepared, and what their classes are called, where the file does not say.
     """
 
     from_format: str | None = None
@@ -50,6 +53,7 @@ class Reading:
     narrow: bool = False
     names: Names | None = None
     map_out: Path | None = None
+    images: SaidOfImages = SAID_NOTHING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +88,6 @@ class OpenedFile:
             reasons[name] = _misfit(spec, self.native.tensors, self.form) or (saved and f"it was saved with {saved}")
         return reasons
 
-    def network(self) -> ModelSpec:
-        """The network that it is taken for where the user names none; raises `ZooError` if it is none."""
-        return _network(self.path, self.native, self.form, None)
-
     def fitted(self, spec: ModelSpec | None = None) -> Weights:
         """Its weights, in the network that `load` finds; errors as there."""
         if self.how.names is not None:
@@ -110,6 +110,9 @@ class OpenedFile:
         return replace(self, native=native, how=replace(self.how, names=None)).fitted(spec)
 
     def _taken(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Weights:
+        tensors, own = with_our_head(tensors, spec, self.form)
+        if own and spec.head:
+            _LOG.warning("%s: %s is taken for %s, the classifier", self.path, own, spec.head.name)
         table = self.form.entries(spec, tensors)
         if self.how.map_out:
             write_map(self.how.map_out, table, tensors, spec)
@@ -117,7 +120,8 @@ class OpenedFile:
         if in_order:
             _LOG.warning("%s: matched by order and shape: %s", self.path, ", ".join(in_order))
         numbers = as_float32(tensors, (entry.native for entry in table), str(self.path), narrow=self.how.narrow)
-        return to_canonical(spec, table, numbers, str(self.path), self.form.ignored)
+        weights = to_canonical(spec, table, numbers, str(self.path), self.form.ignored)
+        return weights.with_spec(self.how.images.of(spec))
 
 
 def open_file(path: Path, how: Reading | None = None) -> OpenedFile:
@@ -176,11 +180,12 @@ def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelS
     said = native.spec
     if wanted is None:
         return said or _guess(path, native, form)
-    fitted = _with_classes_of(wanted, native.tensors, form)
+    fitted = _with_classes_of(wanted, native.tensors, form) if _is_registered(wanted) else wanted
     if said is None:
         _check_saved(path, native, fitted)
         return fitted
-    reason = first_difference(fitted, _with_classes_of(said, native.tensors, form))
+    alike = with_head_called(said, fitted.head.name) if fitted.head else said
+    reason = first_difference(fitted, alike)
     if reason and said.name == wanted.name:
         raise ZooError(
             f"{path} holds another {said.name} than the one given: {reason}; leave --model or --prototxt out"
@@ -209,6 +214,11 @@ def _check_saved(path: Path, native: NativeFile, wanted: ModelSpec) -> None:
             "leave --model out, or give its --prototxt"
         )
     _LOG.warning("%s was saved by a network that differs: %s; %s counts", path, reason, wanted.name)
+
+
+def _is_registered(spec: ModelSpec) -> bool:
+    """Whether it is a family member as it stands; any other network means its number of classes."""
+    return spec.name in registry.models() and spec == registry.model(spec.name)
 
 
 def _member_like(spec: ModelSpec) -> ModelSpec:
@@ -268,6 +278,7 @@ def _fits(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) ->
 def _misfit(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> str | None:
     """The first reason why tensors cannot be the parameters of a network, by names and shapes; None if they can."""
     shapes = parameter_shapes(spec)
+    tensors, _ = with_our_head(tensors, spec, form)
     try:
         entries = form.entries(spec, tensors)
     except WeightsError as error:
@@ -287,6 +298,7 @@ def _with_classes_of(spec: ModelSpec, tensors: Mapping[str, Array], form: Weight
     """`spec` with as many outputs as the file's own head has: a fine-tuned network keeps its classes."""
     if spec.head is None:
         return spec
+    tensors, _ = with_our_head(tensors, spec, form)
     try:
         entries = {entry.canonical: entry for entry in form.entries(spec, tensors)}
     except WeightsError:

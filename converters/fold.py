@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from converters.weights import Weights
-from zoo.errors import UnsupportedError
+from zoo.errors import UnpreparedError, UnsupportedError
 from zoo.layers import Conv, ModelSpec, Preprocessing
 from zoo.shapes import parameter_shapes, window
 
@@ -23,14 +23,13 @@ def fold_preprocessing(weights: Weights) -> Weights:
         Weights whose ``spec.preprocessing`` is RGB, scale 1/255, mean 0, std 1.
 
     Raises:
-        UnsupportedError: nothing is known about the preprocessing, or it cannot be folded exactly: where a convolution
-            reads zeros outside the image, those zeros would need the offset, too.
+        UnpreparedError: nothing is known about the preprocessing.
+        UnsupportedError: it cannot be folded exactly: where a convolution reads zeros outside the image, those zeros
+            would need the offset, too.
     """
     spec, done = weights.spec, weights.spec.preprocessing
     if done is None:
-        raise UnsupportedError(
-            f"{spec.name}: nothing to fold: its preprocessing is not known; name the family member with --model"
-        )
+        raise UnpreparedError(spec.name)
     channels, order = _channels(spec), [2, 1, 0] if done.channels == "BGR" else [0, 1, 2]
     if channels != 3 or len(done.mean) not in (1, 3) or len(done.std) not in (1, 3):
         raise UnsupportedError(f"{spec.name}: folding needs one RGB input; it has {len(spec.inputs)} of {channels}")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from converters.sniff import refuse_others
 from converters.tensormap import Entry
 from converters.weights import Array
 from zoo.errors import FileFormatError, UnknownNameError
@@ -25,6 +26,7 @@ def read_map(path: Path) -> dict[str, str | None]:
     Raises:
         FileFormatError: it is missing, no YAML, or no such table.
     """
+    refuse_others(path)
     with optional():
         from converters.yaml_file import read_yaml
     table = read_yaml(path, _MAX_BYTES)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from zoo.errors import FileFormatError
 from zoo.registry import optional
+from zoo.wire.checkpoint import index_path
 from zoo.wire.mapped import mapped
 from zoo.wire.protobuf import BYTES, VARINT, fields
 from zoo.wire.safetensors import is_safetensors
@@ -53,31 +54,47 @@ def sniffed(path: Path) -> str | None:
     Raises:
         FileFormatError: it is something else, which is named with what to do.
     """
-    if path.with_name(path.name + ".index").is_file():
+    if index_path(path).is_file():
         return "tf_slim"
     if path.is_dir():
         return "tf_slim" if _is_checkpoint_folder(path) else None
     if not path.is_file() or not path.stat().st_size:
         return None
+    refuse_others(path)
+    if is_hdf5(path):
+        return _in_hdf5(path)
     data = mapped(path)
-    head = bytes(data[:_HEAD])
+    return _by_head(path, bytes(data[:_HEAD]), len(data)) or _by_structure(path, data)
+
+
+def refuse_others(path: Path) -> None:
+    """Refuse a file that stands in the place of what was meant: a pointer, a web page, an archive.
+
+    Raises:
+        FileFormatError: what it is instead, and what to do.
+    """
+    head = _head(path)
     for start, what in _OTHERS.items():
         if head.lstrip()[: len(start)].lower() == start.lower():
             raise FileFormatError(path, f"is {what}")
     if head[257:262] == b"ustar":
         raise FileFormatError(path, "is a tar archive; unpack it first")
-    if is_hdf5(path):
-        return _in_hdf5(path)
-    return _by_head(path, head, len(data)) or _by_structure(path, data)
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a regular file; of what is none, nothing."""
+    if not path.is_file():
+        return b""
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError as error:
+        raise FileFormatError(path, error.strerror or "cannot be read") from error
 
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file is HDF5."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_HDF5)) == _HDF5
-    except OSError as error:
-        raise FileFormatError(path, error.strerror or "cannot be read") from error
+    return _head(path).startswith(_HDF5)
 
 
 def _in_hdf5(path: Path) -> str:

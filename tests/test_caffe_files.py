@@ -381,3 +381,15 @@ def test_what_is_taken_for_a_caffemodel_is_told_apart(name: str, data: bytes, er
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ZooError, match=error):
         load(tmp_path / name, spec=SPEC)
+
+
+def test_a_prototxt_means_its_number_of_classes(tmp_path: Path) -> None:
+    """As in Caffe ("Cannot copy param 0 weights from layer 'fc'; shape mismatch"), where a member would follow."""
+    save(probe_weights(SPEC.with_num_classes(6)), tmp_path / "w.caffemodel")
+    deploy = (tmp_path / "w.prototxt").read_text()
+    for place in ("other", "w"):  # given, and lying beside the file
+        (tmp_path / f"{place}.prototxt").write_text(deploy.replace("num_output: 6", "num_output: 5"))
+    given = read_network(tmp_path / "other.prototxt").spec
+    for spec in (given, None):
+        with pytest.raises(WeightsError, match=r"fc\.0 has shape \(6, 12\), expected \(5, 12\)"):
+            load(tmp_path / "w.caffemodel", spec=spec)

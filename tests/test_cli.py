@@ -119,6 +119,15 @@ def test_show_and_diff(zoo: Run, desk: Path) -> None:
     assert status == 0 and "pool1" in out
 
 
+def test_show_and_diff_of_files(zoo: Run, refused: Callable[..., str], desk: Path) -> None:
+    told = json.loads(zoo("show", "mine.caffemodel", "--prototxt", "deploy.prototxt", "--json")[1])
+    assert told == json.loads(zoo("show", "deploy.prototxt", "--json")[1])
+    status, out, _ = zoo("diff", "deploy.prototxt", "alexnet_mini")
+    assert status == 0 and "parameters" in out
+    assert "did you mean" in refused("show", "alexnet_min")
+    assert "no such file" in refused("diff", "no.prototxt", "alexnet")
+
+
 @pytest.mark.parametrize("framework", ["pytorch", "tf_slim", "caffe", "onnx"])
 def test_generate(zoo: Run, desk: Path, framework: str) -> None:
     command = ("generate", "alexnet_mini", "--framework", framework, "-o", "out/deep", "--num-classes", 7)
@@ -198,6 +207,8 @@ def test_verify_a_member(zoo: Run) -> None:
     data = json.loads(out)
     assert status == 0 and data["model"] == "alexnet_mini"
     assert [subject["name"] for subject in data["subjects"]] == ["onnx", "caffe"]
+    status, out, _ = zoo("verify", "alexnet_mini", "--frameworks", " caffe , caffe", "--json")
+    assert status == 0 and [subject["name"] for subject in json.loads(out)["subjects"]] == ["caffe"]
 
 
 def test_verify_fails_with_status_one(zoo: Run, desk: Path) -> None:
@@ -263,6 +274,25 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
         ("verify alexnet_mini --budget much", "invalid float value"),
         ("verify mine.caffemodel a.onnx --frameworks onnx", "goes with one subject"),
         ("verify mine.caffemodel --weights a.onnx", "goes with a family member"),
+        ("verify alexnet_mini --model alexnet", "alexnet_mini says itself which network it is; leave --model out"),
+        ("verify alexnet_mini --prototxt deploy.prototxt --weights mine.caffemodel", "leave --prototxt out"),
+        ("verify alexnet_mini --stage TEST --input data=3x8x8", "leave --stage and --input out"),
+        ("verify alexnet_mini --map m.yaml --ema", "a family member, no file of weights; leave --map and --ema out"),
+        ("verify alexnet_mini --map-out m.yaml", "leave --map-out out"),
+        ("verify alexnet_mini --from npy --narrow", "leave --from and --narrow out"),
+        ("verify mine.caffemodel --stage TEST", "give --prototxt FILE"),
+        ("verify alexnet_mini --frameworks=", "--frameworks: expected names between commas, got ''"),
+        ("verify alexnet_mini --frameworks onnx,", "got 'onnx,'"),
+        ("verify .", ".: is a folder without a checkpoint in it"),
+        ("verify ..", "..: is a folder without a checkpoint in it"),
+        ("verify /", "/: is a folder without a checkpoint in it"),
+        ("verify deploy.prototxt", "unknown format '.prototxt'; known: .caffemodel"),
+        ("show .", ".: is a folder without a checkpoint in it"),
+        ("show alexnet --ema", "leave --ema out"),
+        ("show deploy.prototxt --model alexnet", "deploy.prototxt says itself which network it is; leave --model out"),
+        ("diff alexnet caffenet --prototxt deploy.prototxt", "leave --prototxt out"),
+        ("generate alexnet --model caffenet --framework onnx -o x", "leave --model out"),
+        ("train alexnet_mini --data digits -o x --map m.yaml", "leave --map out"),
         ("verify alexnet_mini --report-format md", "goes with --report"),
         ("verify alexnet_mini --image nowhere.jpg --frameworks onnx", "nowhere.jpg: no such image"),
         ("verify alexnet_mini --report r.doc --frameworks onnx", "r.doc"),
@@ -436,6 +466,15 @@ def test_what_nobody_foresaw_is_one_line_too(zoo: Run, monkeypatch: pytest.Monke
     assert "internal error" in err and "ZeroDivisionError: a b" in err
 
 
+def test_too_little_memory_is_named(zoo: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def huge(_: object) -> str:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr("zoo.show.show_text", huge)
+    status, out, err = zoo("show", "alexnet")
+    assert (status, out, err) == (2, "", "zoo: not enough memory: Unable to allocate 9 GiB\n")
+
+
 def test_an_interrupt_is_one_line(zoo: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: object) -> str:
         raise KeyboardInterrupt
@@ -485,6 +524,7 @@ COMMANDS = (
     "verify",
     "train",
     "eval",
+    "run",
     "pack",
     "demo",
 )

@@ -176,13 +176,20 @@ def test_a_network_that_shares_its_name_with_another_is_called_another(tmp_path:
         load(tmp_path / "w.safetensors", spec=shrink("alexnet").change("norm1", alpha=1.0))
 
 
-def test_a_fine_tuned_head_keeps_its_classes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["w.pt", "w.ckpt", "w.npz", "w.caffemodel", "w.safetensors"])
+def test_a_fine_tuned_head_keeps_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    small = shrink("bvlc_alexnet")
     weights = with_num_classes(small_weights("bvlc_alexnet"), 7)
-    for name in ("w.pt", "w.ckpt", "w.npz"):
-        save(weights, tmp_path / name)
-        loaded = load(tmp_path / name, spec=shrink("bvlc_alexnet"))
-        assert loaded.tensors["fc8.weight"].shape == (7, 32)
-        assert_same(loaded, weights)
+    save(weights, tmp_path / name)
+    # A user's own network means its number of classes ...
+    with pytest.raises(ZooError, match=r"fc8.*\b7\b.*\b10\b|fc8.*\b10\b.*\b7\b"):
+        load(tmp_path / name, spec=small)
+    # ... a member of the family has as many as were trained.
+    original = registry.model
+    monkeypatch.setattr(registry, "model", lambda model: small if model == small.name else original(model))
+    loaded = load(tmp_path / name, spec=small)
+    assert loaded.tensors["fc8.weight"].shape == (7, 32)
+    assert_same(loaded, weights)
 
 
 def test_a_new_head_is_drawn_and_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -61,6 +61,7 @@ def desk(tmp_path: Path, mini_alexnet: Path, monkeypatch: pytest.MonkeyPatch) ->
     save(weights_of(spec_of("ssd")), tmp_path / "face.caffemodel")
     pixels = np.random.default_rng(0).integers(0, 255, (300, 280, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "cat.jpg")
+    (tmp_path / "synset_words.txt").write_text("".join(f"n{i} class {i}\n" for i in range(10)))
     for part, name in itertools.product(("train", "val"), ("cat", "dog")):
         (tmp_path / "photos" / part / name).mkdir(parents=True)
         shutil.copy(tmp_path / "cat.jpg", tmp_path / "photos" / part / name)

@@ -12,7 +12,7 @@ from converters.parity import probe_inputs, probe_weights, verify_files
 from converters.weights import Weights
 from tests.small import shrink, small_weights
 from zoo import reference
-from zoo.errors import UnsupportedError
+from zoo.errors import UnpreparedError, UnsupportedError
 from zoo.layers import Conv, Input, ModelSpec, Pool, Preprocessing
 from zoo.preprocess import normalise
 
@@ -83,7 +83,7 @@ def test_other_nets_are_refused(layer: Conv | Pool, shape: tuple[int, ...], reas
 
 
 def test_unknown_preprocessing_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="not known"):
+    with pytest.raises(UnpreparedError, match="--images-like MODEL"):
         fold_preprocessing(prepared("alexnet", None))
 
 

@@ -425,17 +425,18 @@ def endless_key(depth: int = 60) -> bytes:
     return b"\x80\x02)q\x000" + doubled + b"}h" + bytes([depth]) + b"K\x01s."
 
 
-@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("record", ["data.pkl", "DATA.PKL", None])  # torch finds a record whatever its case
 def test_a_pickle_whose_key_would_take_years_to_hash(
-    home: Path, zipped: bool, capsys: pytest.CaptureFixture[str]
+    home: Path, record: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.save({"w": torch.zeros(3)}, home / "w.pt", _use_new_zipfile_serialization=zipped)
-    if zipped:
+    torch.save({"w": torch.zeros(3)}, home / "w.pt", _use_new_zipfile_serialization=record is not None)
+    if record:
         with zipfile.ZipFile(home / "w.pt") as archive:
             members = {info.filename: archive.read(info) for info in archive.infolist()}
         with zipfile.ZipFile(home / "w.pt", "w") as archive:
             for name, content in members.items():
-                archive.writestr(name, endless_key() if name.endswith("/data.pkl") else content)
+                is_pickle = name.endswith("/data.pkl")
+                archive.writestr(name.replace("data.pkl", record), endless_key() if is_pickle else content)
     else:
         pickles = [pickle.dumps(number, 2) for number in (0x1950A86A20F9469CFC6C, 1001, {})]
         (home / "w.pt").write_bytes(b"".join(pickles) + endless_key() + pickle.dumps([], 2))

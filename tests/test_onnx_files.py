@@ -20,7 +20,7 @@ from converters.parity import probe_weights
 from converters.weights import Array, Weights
 from tests.small import shrink, small_weights
 from zoo import registry
-from zoo.errors import FileFormatError, WeightsError
+from zoo.errors import FileFormatError, WeightsError, ZooError
 from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU
 from zoo.wire.onnx import Model, Node, parse
 
@@ -208,6 +208,15 @@ def test_all_that_does_not_fit_is_said_in_the_files_own_names(tmp_path: Path) ->
     )
     with pytest.raises(WeightsError, match="the weight of fc9 is missing"):
         load(tmp_path / "w.onnx", spec=deeper)
+
+
+def test_a_graph_of_another_size_is_another_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = small_weights("bvlc_alexnet")
+    onnx.save(zoo_model(weights, 9), tmp_path / "w.onnx")
+    wanted = weights.spec.with_input_size(224)  # its weights would fit
+    monkeypatch.setattr(registry, "model", lambda name: wanted)
+    with pytest.raises(ZooError, match="data: size 3 x 224 x 224 in bvlc_alexnet, 3 x 227 x 227 in the file"):
+        load(tmp_path / "w.onnx", spec=wanted)
 
 
 # Small graphs by hand

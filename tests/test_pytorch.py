@@ -169,7 +169,8 @@ def assert_printed_is_live(spec: ModelSpec, folder: Path) -> None:
             network.get_submodule(attribute).register_forward_hook(
                 lambda _module, _inputs, y, layer=layer: seen.__setitem__(layer, y.detach().numpy().copy())
             )
-    outputs = network(*(torch.from_numpy(inputs[source.name]) for source in spec.inputs))
+    answer = getattr(network, "probabilities", network)
+    outputs = answer(*(torch.from_numpy(inputs[source.name]) for source in spec.inputs))
     assert list(seen) == list(live)
     for layer, y in live.items():
         np.testing.assert_array_equal(seen[layer], y, err_msg=layer)
@@ -207,6 +208,36 @@ def test_the_family_is_the_oracle_s_live_and_printed(name: str, size: int, tmp_p
         # A softmax multiplies the error of large logits: it is never gated.
         assert layer == "prob" or error(y, expected[layer]) < BUDGET, layer
     assert_printed_is_live(spec, tmp_path)
+
+
+@pytest.mark.parametrize("name", models())
+def test_what_is_printed_can_be_scripted_traced_exported_and_fed_with_nothing(name: str, tmp_path: Path) -> None:
+    spec = shrunk(name, 96)
+    weights, inputs = probe(spec)
+    network, x = printed(spec, weights, tmp_path), torch.from_numpy(inputs["data"])
+    with torch.no_grad():
+        logits = network(x)
+        for other in (torch.jit.script(network), torch.fx.symbolic_trace(network)):
+            torch.testing.assert_close(other(x), logits)
+        if name == "alexnet":  # takes seconds
+            torch.testing.assert_close(torch.export.export(network, (x,)).module()(x), logits)
+        assert network(x[:0]).shape == (0, *logits.shape[1:])
+        expected = reference.forward(spec, weights, inputs)
+        assert spec.head is not None and error(logits.numpy(), expected[spec.head.name].reshape(logits.shape)) < BUDGET
+        torch.testing.assert_close(network.probabilities(x), logits.softmax(1))
+
+
+def test_a_printed_class_takes_the_number_of_classes(tmp_path: Path) -> None:
+    spec = shrunk("alexnet", 67)
+    weights, inputs = probe(spec)
+    made = type(printed(spec, weights, tmp_path))
+    assert made(num_classes=3)(torch.from_numpy(inputs["data"])).shape[1:] == (3,)
+    assert "images: channel order RGB" in str(made.__doc__)
+    chained = spec.insert(Dense(name="fc9", out_features=2), after="fc8").without("prob")
+    assert "def __init__(self, num_classes: int = 2)" in pytorch.source_text(chained)
+    normed = spec.insert(BatchNorm(name="bn"), after="fc8")  # which has a mean for each class
+    assert "num_classes" not in pytorch.source_text(normed)
+    assert "def probabilities" not in pytorch.source_text(chained)
 
 
 def test_alexnet_reads_as_a_person_would_have_written_it() -> None:

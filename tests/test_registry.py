@@ -53,6 +53,12 @@ def test_looking_loads_no_framework(command: list[str]) -> None:
     assert done.stdout
 
 
+LRN_JSON = (
+    '{"name":"a","title":"","inputs":[{"shape":[3,4,4]}],'
+    '"layers":[{"kind":"LRN","name":"n","size":5,"beta":0.75,"alpha":%s}]}'
+)
+
+
 @pytest.mark.parametrize("name", registry.models())
 def test_a_spec_survives_its_json(name: str) -> None:
     spec = registry.model(name)
@@ -70,6 +76,10 @@ def test_a_spec_survives_its_json(name: str) -> None:
         '{"name": 1}',
         '{"name":"a","title":"","inputs":[],"layers":[{"kind":"Nope","name":"x"}]}',
         "[" * 9999,
+        LRN_JSON % "NaN",
+        LRN_JSON % "1e999",
+        LRN_JSON % ("1" + "0" * 400),
+        r'{"name":"a","title":"x\ud800","inputs":[{"shape":[3]}],"layers":[]}',
     ],
 )
 def test_text_that_is_no_spec_is_refused(text: str) -> None:

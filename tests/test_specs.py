@@ -20,6 +20,7 @@ PARAMETERS = {
     "alexnet_v2": 50_303_912,
     "bvlc_alexnet": 60_965_224,
     "caffenet": 60_965_224,
+    "zfnet": 62_357_608,
 }
 
 CHANNELS = {
@@ -31,6 +32,7 @@ CHANNELS = {
     "alexnet_v2": [64, 192, 384, 384, 256, 4096, 4096, 1000],
     "bvlc_alexnet": [96, 256, 384, 384, 256, 4096, 4096, 1000],
     "caffenet": [96, 256, 384, 384, 256, 4096, 4096, 1000],
+    "zfnet": [96, 256, 384, 384, 256, 4096, 4096, 1000],
 }
 
 # conv1, pool1, pool2, pool5: at the native size, and at one where rounding up and down part.
@@ -39,6 +41,7 @@ SIZES = {
     ("alexnet", 224): (54, 27, 13, 6),
     ("bvlc_alexnet", 224): (54, 27, 13, 6),
     ("caffenet", 224): (54, 27, 13, 6),
+    ("zfnet", 224): (110, 55, 13, 6),
     ("alexnet_2012_code", 224): (55, 27, 13, 6),
     ("alexnet_2012_code", 228): (56, 28, 14, 7),
     ("alexnet_owt", 224): (55, 27, 13, 6),

@@ -19,7 +19,7 @@ from converters.cli import main
 from converters.convert import save
 from converters.parity import probe_weights
 from converters.weights import Weights
-from zoo import recipe_file, registry
+from zoo import recipe_file, registry, spec_json
 from zoo.errors import ZooError
 from zoo.frameworks.pytorch import build
 from zoo.initial import initial_weights
@@ -193,7 +193,7 @@ def test_what_is_written_keeps_classes_preprocessing_and_lineage(
     assert main(["train", str(first), "-o", str(tmp_path / "b"), "--freeze", "conv*", *common]) == 0
     with safe_open(tmp_path / "b" / "model.safetensors", "numpy") as file:
         metadata = file.metadata()
-    assert json.loads(metadata["classes"]) == ["cat", "dog", "owl"]
+    assert spec_json.loads(metadata[spec_json.METADATA_KEY]).classes == ("cat", "dog", "owl")
     lineage = json.loads(metadata["lineage"])
     assert lineage["recipe"]["layer_rates"]["conv*"] == 0.0
     assert (lineage["from"]["file"], lineage["from"]["lineage"]["from"]["file"]) == (first.name, caffemodel.name)

@@ -67,6 +67,17 @@ class WeightsError(ZooError):
         super().__init__(f"{where}: {'; '.join(self.problems)}")
 
 
+class UnpreparedError(ZooError):
+    """A network that does not say how its images are prepared."""
+
+    def __init__(self, network: str) -> None:
+        super().__init__(
+            f"{network} does not say how its images are prepared (it has no preprocessing); say it with --images-like "
+            "MODEL, or with --channels and --mean, --scale, --std; or put its mean .binaryproto beside the deploy "
+            "prototxt, or give the train_val.prototxt"
+        )
+
+
 class UnsupportedError(ZooError):
     """Something outside the layer vocabulary, or that one framework cannot express."""
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.axes import shape_text
-from zoo.errors import FileFormatError, UnsupportedError, ZooError, said
+from zoo.errors import FileFormatError, UnpreparedError, UnsupportedError, ZooError, said
 from zoo.layers import ModelSpec, Pair, Preprocessing
 
 RGBImage: TypeAlias = NDArray[np.uint8]
@@ -193,10 +193,7 @@ def ten_crop_pixels(image_HWC: RGBImage, side: int, size: Pair) -> RGBImage:
 
 def _preparation(spec: ModelSpec) -> tuple[Preprocessing, Pair]:
     if spec.preprocessing is None:
-        raise ZooError(
-            f"{spec.name} has no preprocessing: it does not say how its images are prepared; put its mean .binaryproto "
-            "beside the deploy prototxt, or give the train_val.prototxt"
-        )
+        raise UnpreparedError(spec.name)
     if len(spec.inputs) != 1 or len(spec.inputs[0].shape) != 3 or spec.inputs[0].shape[0] != 3:
         shapes = ", ".join(shape_text(source.shape) for source in spec.inputs)
         raise UnsupportedError(f"{spec.name} reads {shapes}; images are 3 x H x W")

@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from math import isfinite
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from zoo.errors import UnknownNameError, ZooError
@@ -37,7 +38,7 @@ def loads(text: str) -> ModelSpec:
     """The inverse of `dumps`; raises `ZooError` for anything that is no spec."""
     try:
         return cast(ModelSpec, build(ModelSpec, json.loads(text)))
-    except (ValueError, TypeError, KeyError, RecursionError, UnknownNameError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, UnknownNameError) as error:
         raise ZooError(f"the embedded network description is damaged: {error}") from error
 
 
@@ -47,7 +48,7 @@ def build(expected: Any, value: Any) -> Any:
     Dataclasses from dictionaries, one of several told by its ``kind``; tuples from lists, mappings, literals, numbers.
 
     Raises:
-        ValueError, TypeError, KeyError, UnknownNameError: it is none.
+        ValueError, TypeError, KeyError, OverflowError, UnknownNameError: it is none.
     """
     origin, arguments = get_origin(expected), get_args(expected)
     if origin in (Union, types.UnionType):
@@ -66,11 +67,19 @@ def build(expected: Any, value: Any) -> Any:
         return value
     if is_dataclass(expected):
         return _dataclass(expected, _mapping(value))
-    if expected is float and type(value) is int:
-        return float(value)
+    if expected is float and type(value) in (float, int):
+        return _finite(value)
     if type(value) is not expected:
         raise TypeError(f"expected {expected.__name__}, got {value!r}")
+    if expected is str:
+        value.encode()  # half a surrogate pair is legal JSON, but no text
     return value
+
+
+def _finite(number: float) -> float:
+    if not isfinite(number):
+        raise ValueError(f"expected a finite number, got {number}")
+    return float(number)
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
-from converters.sniff import sniffed
+from converters.sniff import refuse_others, sniffed
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
@@ -103,7 +103,13 @@ def format_name(path: Path, explicit: str | None = None) -> str:
     Raises:
         ZooError: nothing tells; or the bytes are no weights, and what they are instead.
     """
-    return explicit or sniffed(path) or _by_suffix(path, None, suffixes() | _read_suffixes())
+    if explicit:
+        refuse_others(path)
+        return explicit
+    form, known = sniffed(path), suffixes() | _read_suffixes()
+    if form is None and path.is_dir() and path.suffix not in known:
+        raise ZooError(f"{path}: is a folder without a checkpoint in it, expected a file")
+    return form or _by_suffix(path, None, known)
 
 
 def target_format(path: Path, explicit: str | None = None) -> str:

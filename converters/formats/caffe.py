@@ -18,7 +18,7 @@ import numpy as np
 
 from converters.formats import NativeFile
 from converters.formats._caffe_saved import saved_otherwise
-from converters.sniff import is_hdf5
+from converters.sniff import is_hdf5, refuse_others
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
@@ -91,6 +91,7 @@ def read_network(
     `read_prototxt`'s.
     """
     path = Path(path)
+    refuse_others(path)
     net = read_prototxt(path, stages=stages, sizes=sizes)
     if net.spec.preprocessing:
         return net
@@ -275,6 +276,7 @@ def read_mean(path: Path) -> Array:
     Raises:
         FileFormatError: the file is missing, damaged or no mean image.
     """
+    refuse_others(path)
     try:
         blob = read_blob(mapped(path), path.name)
     except ValueError as error:

@@ -121,7 +121,7 @@ def _check_zip(path: Path) -> None:
     """`torch.load` maps the records without looking at their checksums, and would unpack a bomb."""
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
-        if any(record.filename.endswith("/constants.pkl") for record in records):
+        if any(record.filename.lower().endswith("/constants.pkl") for record in records):
             raise FileFormatError(
                 path, "is a TorchScript program, not a state dict; torch.jit.load it and torch.save its state_dict()"
             )
@@ -132,7 +132,7 @@ def _check_zip(path: Path) -> None:
         if sum(record.file_size for record in records) > path.stat().st_size:
             raise FileFormatError(path, "is damaged: its records are larger than the file")
         for record in records:
-            if record.filename.endswith("/data.pkl"):
+            if record.filename.lower().endswith("/data.pkl"):  # torch finds it whatever its case
                 unchecked = copy(record)
                 cast(Any, unchecked).CRC = record.CRC or None  # zipfile's own word for no checksum
                 torch_pickle.check_record(archive.read(unchecked))

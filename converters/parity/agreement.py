@@ -8,16 +8,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from converters.parity.probes import image_inputs
+from converters.parity.probes import image_inputs, images_in
 from converters.parity.subjects import Feed
 from converters.verdicts import Agreement
 from converters.weights import Array, Weights
 from zoo import reference as oracle
-from zoo.errors import UnsupportedError, ZooError
+from zoo.errors import UnsupportedError
 
 Progress: TypeAlias = Callable[[str], None]
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff"}
 
 # Images a batch: every activation of them is held at once.
 _BATCH = 16
@@ -32,11 +30,7 @@ class Pictures:
     """
 
     def __init__(self, weights: Weights, folder: Path, progress: Progress) -> None:
-        if not folder.is_dir():
-            raise ZooError(f"{folder}: no such folder of images")
-        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
-        if not self.paths:
-            raise ZooError(f"{folder}: holds no image ({', '.join(sorted(_SUFFIXES))})")
+        self.paths = images_in(folder)
         if weights.spec.head is None:
             raise UnsupportedError(f"{weights.spec.name} has no logits, so that no classes can be compared")
         self._spec, self._head = weights.spec, weights.spec.head.name

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from converters.convert import open_file, same_bits
+from converters.convert import Reading, open_file, same_bits
 from converters.faults.case import Own
 from converters.faults.catalogue import own_layers, possible_forward
 from converters.parity.matching import match_layers
@@ -187,19 +187,20 @@ def _ran(ours: ModelSpec, theirs: ModelSpec, activations: Mapping[str, Array], p
     return Ran(activations=found, declared=declared, strange=True, unmatched=frozenset(lost), notes=tuple(notes))
 
 
-def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None) -> FileSubject:
+def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how: Reading | None = None) -> FileSubject:
     """Open a file of `verify_files`.
 
     Args:
         path: the file.
         spec: the network the user named.
         first: the first file; its network is the others' where they do not say another.
+        how: how it is read, where its path alone does not say it.
 
     Raises:
         ZooError: it cannot be read, or does not fit its network.
     """
     try:
-        file = open_file(path)
+        file = open_file(path, how)
     except FileFormatError as trouble:
         if first is None or path.suffix != ".onnx" or not path.is_file():
             raise

@@ -22,6 +22,8 @@ PROBE_DEVIATIONS = (60.0, 1.0)
 # Of both, where many are fed.
 _ROUNDS = 8
 
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff"}
+
 # Biases of about the size of the small probe's activations.
 _BIAS_DEVIATION = 0.5
 
@@ -92,6 +94,20 @@ def many_probes(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple
     means = np.where(is_flat, "a colour", "0")
     told = (f"probe N({mean}, {deviation:g}^2)" for mean, deviation in zip(means, deviations, strict=True))
     return inputs, tuple(told)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The pictures of a folder and of those within it, in the order of their names.
+
+    Raises:
+        ZooError: no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise ZooError(f"{folder}: no such folder of images")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    if not found:
+        raise ZooError(f"{folder}: holds no image ({', '.join(sorted(_SUFFIXES))})")
+    return found
 
 
 def image_inputs(spec: ModelSpec, images: Sequence[Path]) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, cast
 
+from converters.convert import Reading
 from converters.parity.file_subjects import FileSubject, graph_feed, layers_alone, open_subject
 from converters.parity.probes import probe_weights
 from converters.parity.proof import Progress, Proof, silent
@@ -131,6 +132,7 @@ def verify_file(
     frameworks: Sequence[str] | None = None,
     *,
     prototxt: str | PathLike[str] | None = None,
+    how: Reading | None = None,
     images: Sequence[str | PathLike[str]] = (),
     data: str | PathLike[str] | None = None,
     seed: int = 0,
@@ -145,6 +147,7 @@ def verify_file(
         spec, images, data, seed, budget, progress, command: as for `verify_files`.
         frameworks: as for `verify_model`.
         prototxt: where `spec` was read from; the ``caffe`` subject of a caffemodel runs it as it is.
+        how: how the file is read, where its path alone does not say it.
 
     Raises:
         UnknownNameError: no subject of that name.
@@ -152,7 +155,7 @@ def verify_file(
     """
     names = _checked(frameworks)
     progress(f"reading {file}")
-    opened = open_subject(Path(file), spec, None)
+    opened = open_subject(Path(file), spec, None, how)
     weights = _weights_of(opened)
     proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
     subjects = [opened.subject(weights)] if opened.format == "onnx" else []
@@ -185,6 +188,7 @@ def verify_files(
     files: Sequence[str | PathLike[str]],
     spec: ModelSpec | None = None,
     *,
+    how: Reading | None = None,
     images: Sequence[str | PathLike[str]] = (),
     data: str | PathLike[str] | None = None,
     seed: int = 0,
@@ -201,6 +205,7 @@ def verify_files(
     Args:
         files: any format of `converters.formats`.
         spec: the network; left out, it is what the first file says, or the one family member that fits.
+        how: how the first file is read, where its path alone does not say it; the others say themselves what they are.
         images, data, seed, budget, progress, command: as for `verify_model`.
 
     Raises:
@@ -211,7 +216,7 @@ def verify_files(
     opened = list[FileSubject]()
     for path in map(Path, files):
         progress(f"reading {path}")
-        opened.append(open_subject(path, spec, opened[0].weights if opened else None))
+        opened.append(open_subject(path, spec, opened[0].weights) if opened else open_subject(path, spec, None, how))
     first = _weights_of(opened[0])
     proof = Proof(first, images=images, data=data, seed=seed, budget=budget, progress=progress)
     verdicts = [proof.judge(file.subject(first)) for file in opened]

@@ -16,10 +16,14 @@ from zoo.layers.pooling import Pooling
 from zoo.layers.shaping import Constant, Shaping
 from zoo.layers.weighted import Conv, Dense, Weighted
 
-__all__ = ["Input", "Layer", "ModelSpec", "Names", "Preprocessing", "Tie", "chained"]
+__all__ = ["Input", "Layer", "ModelSpec", "Names", "Preprocessing", "Tie", "chained", "stored_size"]
 
 # The closed union: every consumer goes through the families, and a new kind is a type error in each of them.
 Layer: TypeAlias = Weighted | Pooling | Normalising | Pointwise | Shaping | Detecting
+
+
+# ImageNet's pictures were stored with 256 pixels a side, whatever was cropped from them.
+_STORED = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +49,12 @@ class Preprocessing:
     resize: int = 256
 
 
+def stored_size(shape: Shape) -> int:
+    """The shorter side of the images that crops of a size are usually taken from."""
+    side = max(shape[1:])
+    return _STORED if 200 <= side <= _STORED else side
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tie:
     """Parameters of one shape that are one tensor, and stay so in training: Caffe's ``param { name }``."""
@@ -55,7 +65,10 @@ class Tie:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """A network: a DAG of layers, listed in the order they run; weights hold a copy of every tied parameter."""
+    """A network: a DAG of layers, listed in the order they run; weights hold a copy of every tied parameter.
+
+    ``classes`` names the outputs of its head, in their order; empty where nobody said.
+    """
 
     name: str
     title: str
@@ -63,6 +76,7 @@ class ModelSpec:
     layers: tuple[Layer, ...]
     preprocessing: Preprocessing | None = None
     ties: tuple[Tie, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def layer(self, name: str) -> Layer:
         """The layer of that name; raises `UnknownNameError`."""
@@ -120,14 +134,15 @@ class ModelSpec:
         return self.without(name).insert(self.layer(name), after=after)
 
     def with_num_classes(self, num_classes: int) -> ModelSpec:
-        """This network with another number of outputs in its `head`."""
+        """This network with another number of outputs in its `head`, whose classes nobody has named then."""
         match self.head:
             case Dense() as head:
-                return self.replace_layer(replace(head, out_features=num_classes))
+                changed = self.replace_layer(replace(head, out_features=num_classes))
             case Conv() as head:
-                return self.replace_layer(replace(head, out_channels=num_classes))
+                changed = self.replace_layer(replace(head, out_channels=num_classes))
             case None:
                 return self
+        return self if changed == self else replace(changed, classes=())
 
     def with_input_size(self, size: int) -> ModelSpec:
         """This network for square images of another size."""

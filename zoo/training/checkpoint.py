@@ -11,7 +11,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,21 +90,16 @@ def save_checkpoint(out: Path, spec: ModelSpec, checkpoint: Checkpoint) -> Path:
 def save_model(out: Path, spec: ModelSpec, checkpoint: Checkpoint) -> Path:
     """Write ``model.safetensors``: canonical names, float32.
 
-    Inside are the spec with its preprocessing, the names of the classes in the order of the outputs (``classes``), and
-    how the weights came about (``lineage``).
+    Inside are the spec with its preprocessing and the names of its classes, and how the weights came about
+    (``lineage``).
     """
     path, setting = out / "model.safetensors", checkpoint.setting
     lineage = {"from": setting.lineage, "step": checkpoint.progress.step} | {
         key: getattr(setting, key) for key in ("recipe", "seed", "batch_size", "framework", "precision")
     }
-    about = {"classes": json.dumps(setting.data["classes"]), "lineage": json.dumps(lineage)}
-    write_file(path, dict(checkpoint.weights), _metadata(spec) | about)
+    about = _metadata(replace(spec, classes=tuple(setting.data["classes"]))) | {"lineage": json.dumps(lineage)}
+    write_file(path, dict(checkpoint.weights), about)
     return path
-
-
-def class_names(path: Path) -> tuple[str, ...] | None:
-    """The classes that a model file was trained for, in the order of its outputs; None where it does not say."""
-    return tuple(json.loads(text)) if (text := _about(path).get("classes")) else None
 
 
 def lineage(path: Path, weights: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

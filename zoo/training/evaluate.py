@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.errors import ZooError
+from zoo.errors import UnpreparedError, ZooError
 from zoo.layers import ModelSpec
 from zoo.training.data import Batches, ValidationImages
 from zoo.training.datasets import check_size
@@ -159,7 +159,7 @@ def evaluate(
         ZooError: the images have more classes than the network has outputs, or no preprocessing is known.
     """
     if spec.preprocessing is None:
-        raise ZooError(f"{spec.name} does not say how its images are prepared (it has no preprocessing)")
+        raise UnpreparedError(spec.name)
     check_size(images, spec)
     call = module_forward(forward) if isinstance(forward, torch.nn.Module) else forward
     where, (number, parts) = device or torch.device("cpu"), part

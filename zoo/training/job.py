@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoo import registry
-from zoo.errors import UnsupportedError, WeightsError, ZooError
+from zoo.errors import UnpreparedError, WeightsError, ZooError
 from zoo.initial import initial_weights
 from zoo.layers import ModelSpec
 from zoo.preprocess import FloatArray
@@ -157,9 +157,9 @@ class Job:
 def prepare(options: TrainOptions) -> Job:
     """Check the options and open the data; raises `ZooError` for whatever does not fit."""
     train, val = open_pair(options.data)
-    spec = options.model.with_num_classes(len(train.classes))
+    spec = replace(options.model.with_num_classes(len(train.classes)), classes=())  # the data's; see `save_model`
     if spec.preprocessing is None:
-        raise UnsupportedError(f"{spec.name} does not say how its images are prepared (it has no preprocessing)")
+        raise UnpreparedError(spec.name)
     for images in (train, val):
         check_size(images, spec)
     recipe = _recipe(options, spec)

@@ -59,7 +59,7 @@ class _BundleEntry:
 
 def index_path(prefix: Path) -> Path:
     """``X.index`` of the checkpoint ``X``."""
-    return prefix.with_name(prefix.name + ".index")
+    return prefix.parent / f"{prefix.name}.index"  # not with_name(), which a path without a name, as ".", has not
 
 
 def _shard_path(prefix: Path, shard: int, shards: int) -> Path:

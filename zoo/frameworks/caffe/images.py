@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from zoo.layers import ModelSpec, Preprocessing, Shape
+from zoo.layers import ModelSpec, Preprocessing, Shape, stored_size
 from zoo.wire.prototxt import Message, PrototxtError
 
 # V1 networks (2014) may still have the fields of a transform_param in the block of the data's source.
 _BLOCKS = ("transform_param", "data_param", "image_data_param", "window_data_param")
-# ImageNet's pictures were stored with 256 pixels a side, whatever was cropped from them.
-_STORED = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +76,3 @@ def images_beside(spec: ModelSpec) -> DataImages | None:
     if len(spec.inputs) != 1 or len(shape) != 3 or shape[0] != 3:
         return None
     return DataImages(preprocessing=Preprocessing(channels="BGR", resize=stored_size(shape)))
-
-
-def stored_size(shape: Shape) -> int:
-    """The side of the images that crops of a size are taken from."""
-    side = max(shape[1:])
-    return _STORED if 200 <= side <= _STORED else side

@@ -66,7 +66,18 @@ class Network(nn.Module):
 
 def attribute_names(spec: ModelSpec) -> dict[str, str]:
     """Input or layer -> its Python name: the same, but where it is no identifier or belongs to `torch.nn.Module`."""
-    taken = {*dir(nn.Module()), *dir(Network), "self", "_spec", "_calls", "_outputs", "_attributes", "_wiring"}
+    taken = {
+        *dir(nn.Module()),
+        *dir(Network),
+        "num_classes",
+        "probabilities",
+        "self",
+        "_spec",
+        "_calls",
+        "_outputs",
+        "_attributes",
+        "_wiring",
+    }
     wanted, names = [source.name for source in spec.inputs] + [layer.name for layer in spec.layers], dict[str, str]()
     # Names that can stay come first, so that a mended name never drives one of them away.
     for name in sorted(wanted, key=lambda name: identifier(name) != name):

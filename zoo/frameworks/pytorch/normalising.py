@@ -65,8 +65,9 @@ class TowerLocalResponseNorm(nn.LocalResponseNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """N x C x ... to the same shape."""
-        blocks = input.reshape(input.shape[0] * self.towers, input.shape[1] // self.towers, -1)
-        return super().forward(blocks).reshape(input.shape)
+        flat = input.unsqueeze(-1).flatten(2)  # and no -1 below: a batch may be empty
+        blocks = flat.reshape(flat.shape[0] * self.towers, flat.shape[1] // self.towers, flat.shape[2])
+        return functional.local_response_norm(blocks, self.size, self.alpha, self.beta, self.k).reshape(input.shape)
 
 
 class SpatialLocalResponseNorm(nn.Module):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from textwrap import wrap
 from types import FunctionType
 
 from torch import nn
@@ -16,30 +18,47 @@ from zoo.frameworks.pytorch.calls import Call
 from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.network import attribute_names, identifier, parameter_names, tied_keys
 from zoo.frameworks.pytorch.table import network_calls
-from zoo.layers import ModelSpec
+from zoo.layers import Conv, Dropout, Flatten, ModelSpec, ReLU, Softmax
 from zoo.shapes import activation_shapes
+from zoo.show import images_text
+
+
+class _Word(str):
+    """A word of the source, printed as it is."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def source_text(spec: ModelSpec) -> str:
-    """The Python source of the network."""
+    """The Python source of the network.
+
+    ``forward`` gives the network's outputs, but the logits where the one output is their softmax: what torch's losses
+    take, and torchvision's classifiers give. ``probabilities`` gives that output then.
+    """
     calls, attributes, shapes = network_calls(spec), attribute_names(spec), activation_shapes(spec)
+    head = _free_head(spec)
     helpers = sorted({made.make for made in calls.values() if made.own}, key=_place)
     body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in [*helpers, *_functions(helpers)])
     imports = (
         ["import math\n"] * ("math." in body) + ["import torch"] * ("torch." in body) + ["from torch import Tensor, nn"]
     )
     imports += ["from torch.nn import functional"] * ("functional." in body)
-    inputs = _text(", ".join(f"{source.name} (N x {shape_text(source.shape)})" for source in spec.inputs))
-    results, kind = _text(", ".join(spec.outputs)), "Tensor" if len(spec.outputs) == 1 else "tuple[Tensor, ...]"
-    signature = ", ".join(f"{attributes[source.name]}: Tensor" for source in spec.inputs)
+    classes = ""
+    if head:
+        made = calls[head]
+        classes = f", num_classes: int = {made.args[1]}"
+        calls[head] = replace(made, args=(made.args[0], _Word("num_classes"), *made.args[2:]))
     lines = [
         f'"""{_text(spec.name)}: {_text(spec.title)}."""\n',
         "from __future__ import annotations\n",
         *imports,
         f"{body}\n",
         f"class {_class_name(spec.name, {helper.__name__ for helper in helpers})}(nn.Module):",
-        '    """Comments give the output of each layer, without the batch axis."""\n',
-        "    def __init__(self) -> None:",
+        '    """Comments give the output of each layer, without the batch axis.\n',
+        *(f"    {line}" for line in wrap(_text(images_text(spec)), 116)),
+        '    """\n',
+        f"    def __init__(self{classes}) -> None:",
         "        super().__init__()",
         *(
             f"        self.{attributes[name]} = {made.text()}  # {shape_text(shapes[name])}"
@@ -47,11 +66,23 @@ def source_text(spec: ModelSpec) -> str:
         ),
         *(f"        self.{twin} = self.{owner}  # one tensor" for twin, owner in tied_keys(spec)),
         *_initial_lines(spec),
-        f"\n    def forward(self, {signature}) -> {kind}:",
-        f'        """{results}, from {inputs}."""',
-        *_forward_lines(spec, calls, attributes),
+        *_method_lines(spec, calls, attributes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _free_head(spec: ModelSpec) -> str | None:
+    """The head, where it may have any number of outputs: nothing behind it has parameters or another shape."""
+    if spec.head is None or spec.ties:
+        return None
+    behind = spec.layers[spec.layers.index(spec.head) + 1 :]
+    free = all(isinstance(layer, Softmax | Dropout | ReLU | Flatten) for layer in behind)
+    return spec.head.name if free and not (isinstance(spec.head, Conv) and spec.head.groups > 1) else None
+
+
+def _closing_softmax(spec: ModelSpec) -> Softmax | None:
+    last = spec.layers[-1]
+    return last if isinstance(last, Softmax) and spec.outputs == (last.name,) and len(spec.layers) > 1 else None
 
 
 def _functions(helpers: Sequence[type[nn.Module]]) -> list[FunctionType]:
@@ -73,16 +104,34 @@ def _initial_lines(spec: ModelSpec) -> list[str]:
     return [f"{said}.", *(f"        {start.text(f'self.{names[name]}')}" for name, start in made.items())]
 
 
-def _forward_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mapping[str, str]) -> list[str]:
+def _method_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mapping[str, str]) -> list[str]:
+    softmax, wiring = _closing_softmax(spec), spec.wiring()
+    answers = wiring[softmax.name] if softmax else spec.outputs
     # A chain is written with one variable, anything else with one an activation.
     before = [*(source.name for source in spec.inputs[:1]), *calls]
-    chain = all(names == (name,) for name, names in zip(before, spec.wiring().values(), strict=False))
+    chain = all(names == (name,) for name, names in zip(before, wiring.values(), strict=False))
     variables = {name: "x" if chain and name in calls else python for name, python in attributes.items()}
+    signature = ", ".join(f"{attributes[source.name]}: Tensor" for source in spec.inputs)
+    kind = "Tensor" if len(answers) == 1 else "tuple[Tensor, ...]"
+    inputs = ", ".join(f"{source.name} (N x {shape_text(source.shape)})" for source in spec.inputs)
+    what = f"{answers[0]}, the logits, which torch's losses take" if softmax else ", ".join(answers)
     lines = [
-        f"        {variables[name]} = {made.apply_text(f'self.{attributes[name]}', [variables[i] for i in names])}"
-        for (name, made), names in zip(calls.items(), spec.wiring().values(), strict=True)
+        f"\n    def forward(self, {signature}) -> {kind}:",
+        f'        """{_text(f"{what}, from {inputs}")}."""',
     ]
-    return [*lines, f"        return {', '.join(variables[name] for name in spec.outputs)}"]
+    for name, made in calls.items():
+        if softmax is None or name != softmax.name:
+            applied = made.apply_text(f"self.{attributes[name]}", [variables[i] for i in wiring[name]])
+            lines.append(f"        {variables[name]} = {applied}")
+    lines.append(f"        return {', '.join(variables[name] for name in answers)}")
+    if softmax:
+        given = ", ".join(attributes[source.name] for source in spec.inputs)
+        lines += [
+            f"\n    def probabilities(self, {signature}) -> Tensor:",
+            f'        """{_text(softmax.name)}, the softmax of what `forward` gives."""',
+            f"        return {calls[softmax.name].apply_text(f'self.{attributes[softmax.name]}', [f'self({given})'])}",
+        ]
+    return lines
 
 
 def _class_name(name: str, taken: set[str]) -> str:

@@ -88,7 +88,8 @@ class PaddedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """N x C x H x W to N x O x H' x W'."""
-        return super().forward(functional.pad(input, self.pads))
+        # Not super(), which torch.jit.script cannot compile.
+        return self._conv_forward(functional.pad(input, self.pads), self.weight, self.bias)
 
 
 class Embed(nn.Module):

@@ -1,0 +1,150 @@
+"""What a SRC of the command line stands for: a file, or an id of the manifest, and how it is read."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from converters import images
+from converters.convert import Reading, load
+from converters.formats.caffe import read_mean, read_network
+from converters.names import read_map
+from converters.said import check_network, is_member
+from converters.sniff import refuse_others, sniffed
+from converters.weights import Weights
+from zoo import registry
+from zoo.errors import FileFormatError, UnknownNameError, ZooError
+from zoo.layers import ModelSpec
+from zoo.wire.checkpoint import index_path
+
+_LOG = logging.getLogger(__name__)
+
+
+def find(source: str) -> tuple[Path, ModelSpec | None]:
+    """The file of a SRC, fetched if it is an id of the manifest, and the network the manifest says it holds."""
+    path = Path(source)
+    if path.exists() or index_path(path).exists():
+        return path, None
+    if path.suffix or path.parent != Path():
+        raise FileFormatError(path, "no such file")
+    with registry.optional():
+        from converters import manifest
+        from converters.fetch import fetch
+    try:
+        entry = manifest.entry(source)
+    except UnknownNameError as error:
+        raise ZooError(f"{source}: no such file, and {error}") from error
+    return fetch(entry), entry.spec()
+
+
+def given(options: argparse.Namespace) -> ModelSpec | None:
+    """The network that the user says a file is read as."""
+    if options.prototxt:
+        return _prototxt(options, options.prototxt)
+    if options.stage or options.input:
+        raise ZooError("--stage and --input say how a prototxt is read; give --prototxt FILE")
+    return registry.model(options.model) if options.model else None
+
+
+def prototxt(options: argparse.Namespace, path: Path) -> ModelSpec:
+    """The network of a prototxt, its images prepared as the options say; they can say nothing of weights."""
+    return reading(options).images.of(_prototxt(options, path))
+
+
+def _prototxt(options: argparse.Namespace, path: Path) -> ModelSpec:
+    """The network of a prototxt; what was left out or assumed is said."""
+    net = read_network(path, stages=options.stage, sizes=dict(options.input))
+    for name in net.omitted:
+        _LOG.warning("%s: %s is for training only, left out", path, name)
+    for note in net.notes:
+        _LOG.warning("%s: %s", path, note)
+    return net.spec
+
+
+def load_source(options: argparse.Namespace, source: str, spec: ModelSpec | None = None) -> Weights:
+    """The weights of a SRC, read as the options say; of networks, the user's counts before the manifest's.
+
+    Args:
+        options: those of `reading`, and those of `given` unless `spec` is.
+        source: the SRC.
+        spec: the network.
+    """
+    path, said = find(source)
+    return load(path, spec=spec or given(options) or said, how=reading(options))
+
+
+def network(options: argparse.Namespace, source: str) -> ModelSpec:
+    """What a MODEL or SRC stands for: a family member, the network of a prototxt, or the one that weights fit."""
+    path = Path(source)
+    is_source = path.exists() or index_path(path).exists()
+    if is_member(source) or (not is_source and not path.suffix and path.parent == Path()):
+        return reading(options).images.of(registry.model(source))
+    if path.is_file() and options.from_format is None and sniffed(path) is None:
+        check_network(options, source)
+        return prototxt(options, path)
+    return load_source(options, source).spec
+
+
+def reading(options: argparse.Namespace) -> Reading:
+    """How the options say that a file is read."""
+    return Reading(
+        from_format=options.from_format,
+        ema=options.ema,
+        narrow=options.narrow,
+        names=read_map(options.names) if options.names else None,
+        map_out=options.map_out,
+        images=_images(options),
+    )
+
+
+def _images(options: argparse.Namespace) -> images.SaidOfImages:
+    mean_file = Path(options.mean) if options.mean and Path(options.mean).is_file() else None
+    scale, std = _numbers("--scale", options.scale, (1,)), _numbers("--std", options.std, (1, 3))
+    for flag, values in (("--scale", scale), ("--std", std)):
+        if values and min(values) <= 0:
+            raise ZooError(f"{flag}: expected numbers above 0, got {min(values):g}")
+    if options.labels:
+        refuse_others(options.labels)
+    return images.SaidOfImages(
+        like=options.images_like,
+        channels=options.channels,
+        scale=scale[0] if scale else None,
+        mean=None if mean_file else _numbers("--mean", options.mean, (1, 3)),
+        mean_BGR=_mean_image(mean_file) if mean_file else None,
+        std=std,
+        classes=images.read_labels(options.labels) if options.labels else (),
+    )
+
+
+def _numbers(flag: str, text: str | None, counts: tuple[int, ...]) -> tuple[float, ...] | None:
+    """``0.485,0.456,0.406`` or ``1/255``, as numbers."""
+    if text is None:
+        return None
+    try:
+        values = tuple(float(Fraction(part.strip())) for part in text.split(","))
+    except (ValueError, ArithmeticError):
+        values = ()
+    if len(values) not in counts:
+        wanted = " or ".join(map(str, counts))
+        file = ", or a mean image (.binaryproto, .npy)" if flag == "--mean" else ""
+        raise ZooError(f"{flag}: expected {wanted} numbers, as 1.5,2,1/3{file}; got {text!r}")
+    return values
+
+
+def _mean_image(path: Path) -> tuple[float, ...]:
+    """The mean of each channel of a mean image, ``.binaryproto`` or ``.npy``, both in Caffe's order, BGR."""
+    refuse_others(path)
+    if path.suffix != ".npy":
+        image = read_mean(path)
+    else:
+        try:
+            image = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError) as error:
+            raise FileFormatError(path, f"no mean image: {error}") from error
+    if image.dtype.kind not in "fiu" or image.ndim not in (1, 3) or image.shape[0] != 3:
+        raise FileFormatError(path, f"no mean image of pictures: {image.dtype} of {image.shape}, expected 3 x H x W")
+    return tuple(float(value) for value in image.reshape(3, -1).mean(axis=1, dtype=np.float64))
