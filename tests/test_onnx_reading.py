@@ -118,7 +118,7 @@ def test_shuffled_channels_are_a_shuffle() -> None:
 # Operator -> how many of its cases are read here; the others are refused by name.
 CASES = {
     "Add": 2,
-    "ArgMax": 12,
+    "ArgMax": 16,
     "AveragePool": 12,
     "BatchNormalization": 2,
     "Clip": 3,
@@ -325,7 +325,12 @@ def test_members_that_are_written_are_read_as_what_they_are(model: str, fast_lrn
 
 
 # Whose ONNX form is read as something else, which computes the same, or is outside of what is read.
-_REFUSED = {"argmax", "batch statistics", "concat batch"}
+_REFUSED = (
+    *("argmax", "batch statistics", "concat batch", "constant", "detections", "embed", "flatten batch", "pool mask"),
+    *("prior boxes", "regions", "reshape batch", "slice batch", "tile batch", "unpool"),
+)
+# Inputs of one network with batches of two sizes, which a graph whose inputs are N each cannot say.
+_TWO_BATCHES = {"crop batch"}
 _NOTHING = {"power 1", "flatten nothing"}
 
 
@@ -334,6 +339,8 @@ def test_every_kind_that_is_written_is_read(opset: int) -> None:
     for name, spec in kinds.KINDS.items():
         arrays, inputs = kinds.probe(spec)
         weights = Weights(spec=spec, tensors=arrays, source="")
+        if name in _TWO_BATCHES:
+            continue
         try:
             data = written(weights, opset=opset)
         except UnsupportedError as error:
@@ -342,7 +349,7 @@ def test_every_kind_that_is_written_is_read(opset: int) -> None:
         try:
             net = ours.read_graph(parse(memoryview(data), Path()), "net", "net")
         except (UnsupportedError, ValueError) as error:
-            assert name in _NOTHING or any(name.startswith(word) for word in _REFUSED), (name, error)
+            assert name in _NOTHING or name.startswith(_REFUSED), (name, error)
             continue
         found = reference.forward(net.spec, net.parameters, inputs)
         for output in spec.outputs:

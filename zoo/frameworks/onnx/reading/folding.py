@@ -12,6 +12,9 @@ from zoo.frameworks.onnx.reading.op import Op
 from zoo.layers import Shape
 from zoo.wire.onnx import Model
 
+# The number that stands for a batch size left open: no size of a network can be taken for it.
+OPEN_BATCH = 1_000_003
+
 # ONNX's number of a type -> NumPy's, of what constants are cast to (TensorProto.DataType).
 _CASTS = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 11: np.float64}
 # One number repeated takes no memory here; who lays it out needs what a real weight would: four AlexNets in all.
@@ -133,6 +136,8 @@ class Folding:
     def _expanded(self, op: Op, array: Array, sizes: Shape) -> Array:
         if len(sizes) > _MAX_RANK or min(sizes, default=1) < 1:
             op.refuse(f"no number is repeated to {str(sizes)[:60]}")
+        if OPEN_BATCH in sizes:
+            op.refuse("repeats numbers for each item of a batch: constants by themselves are known here")
         shape = np.broadcast_shapes(array.shape, sizes)
         self._filled += prod(shape) * array.itemsize
         if self._filled > _MOST_FILLED:

@@ -11,10 +11,10 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.errors import SpecError, UnsupportedError
 from zoo.frameworks.onnx.reading import response
-from zoo.frameworks.onnx.reading.folding import COMPUTED, Folding, shape_of
+from zoo.frameworks.onnx.reading.folding import COMPUTED, OPEN_BATCH, Folding, shape_of
 from zoo.frameworks.onnx.reading.op import RefusalError
 from zoo.frameworks.onnx.reading.table import READERS
-from zoo.frameworks.onnx.reading.walk import OPEN_BATCH, View, Walk
+from zoo.frameworks.onnx.reading.walk import View, Walk
 from zoo.layers import Input, ModelSpec, Names, Shape, chained
 from zoo.shapes import parameter_shapes
 from zoo.wire.onnx import IR_VERSIONS, Model, Node, Subgraph, TensorType, parse_subgraph

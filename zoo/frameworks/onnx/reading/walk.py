@@ -11,14 +11,12 @@ from typing import TypeAlias
 import numpy as np
 
 from zoo.arrays import Array
+from zoo.frameworks.onnx.reading.folding import OPEN_BATCH
 from zoo.frameworks.onnx.reading.op import Op, RefusalError
 from zoo.layers import Flatten, Input, Layer, Names, Pair, Permute, Reshape, Shape, Slice
 from zoo.parameters import ROLES
 from zoo.shapes import output_shape
 from zoo.wire.onnx import Node
-
-# The number that stands for a batch size left open: no size of a network can be taken for it.
-OPEN_BATCH = 1_000_003
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +186,7 @@ class Walk:
 
     def told(self, shape: Shape) -> str:
         """A shape in words."""
-        return " x ".join("N" if size == OPEN_BATCH else str(size) for size in shape)
+        return " x ".join(map(_told, shape))
 
     def pointwise(self, tensor: str) -> View:
         """A tensor for a layer that does not ask where a number stands: moved axes stay moved."""
@@ -260,3 +258,8 @@ class Walk:
         own = {role: self.parameters.pop(f"{old}.{role}") for role in ROLES if f"{old}.{role}" in self.parameters}
         self.add(layer, **own, **parameters)
         self.layers.insert(at, self.layers.pop())
+
+
+def _told(size: int) -> str:
+    items, rest = divmod(size, OPEN_BATCH)
+    return str(size) if rest or not items else "N" if items == 1 else f"{items}N"
