@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from zoo import registry
-from zoo.errors import FileFormatError, UnpreparedError, ZooError
+from zoo.axes import shape_text
+from zoo.errors import FileFormatError, UnpreparedError, UnsupportedError, ZooError
 from zoo.layers import ModelSpec, Preprocessing, stored_size
 from zoo.shapes import activation_shapes
 
@@ -43,11 +44,15 @@ class SaidOfImages:
 
         Raises:
             UnpreparedError: neither the network nor the user says the order of the channels.
+            UnsupportedError: the network does not read images.
             ZooError: another number of classes than the network has outputs.
         """
         spec = named_classes(spec, self.classes) if self.classes else spec
         if self == SaidOfImages(classes=self.classes):
             return spec
+        if len(spec.inputs) != 1 or len(spec.inputs[0].shape) != 3:
+            read = ", ".join(shape_text(source.shape) for source in spec.inputs) or "nothing"
+            raise UnsupportedError(f"{spec.name} reads {read}, no images: nothing can be said of how they are prepared")
         images = registry.model(self.like).preprocessing if self.like else spec.preprocessing
         if images is None:
             if self.channels is None:  # a guess would be wrong for every second network

@@ -119,6 +119,11 @@ def test_show_and_diff(zoo: Run, desk: Path) -> None:
     assert status == 0 and "pool1" in out
 
 
+OPEN = """layer { name: "data" type: "Data" top: "data" top: "label" include { stage: "deploy" } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 3 } }
+"""
+
+
 def test_show_and_diff_of_files(zoo: Run, refused: Callable[..., str], desk: Path) -> None:
     told = json.loads(zoo("show", "mine.caffemodel", "--prototxt", "deploy.prototxt", "--json")[1])
     assert told == json.loads(zoo("show", "deploy.prototxt", "--json")[1])
@@ -126,6 +131,14 @@ def test_show_and_diff_of_files(zoo: Run, refused: Callable[..., str], desk: Pat
     assert status == 0 and "parameters" in out
     assert "did you mean" in refused("show", "alexnet_min")
     assert "no such file" in refused("diff", "no.prototxt", "alexnet")
+    # A graph is a network; a folder that holds no checkpoint takes no member's name away; a prototxt has stages itself.
+    assert zoo("convert", *MINE, "-o", "a.onnx")[0] == 0
+    assert "conv1" in zoo("show", "a.onnx")[1]
+    (desk / "alexnet_mini").mkdir()
+    assert zoo("show", "alexnet_mini")[1].startswith("alexnet_mini: ")
+    (desk / "open.prototxt").write_text(OPEN)
+    assert "3 x 8 x 9" in zoo("show", "open.prototxt", "--stage", "deploy", "--input", "data=3x8x9")[1]
+    assert "data" in refused("show", "open.prototxt", "--stage", "deploy")
 
 
 @pytest.mark.parametrize("framework", ["pytorch", "tf_slim", "caffe", "onnx"])

@@ -270,7 +270,7 @@ def learn(tree: Path, file: str) -> None:
 def kind(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy in which the new kind stands in its family, and nowhere else."""
     folder = tmp_path_factory.mktemp("kind") / "tree"
-    shutil.copytree(tree, folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(tree, folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "novel*"))
     learn(folder, "zoo/layers/pointwise.py")
     return folder
 

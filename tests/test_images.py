@@ -12,8 +12,8 @@ from converters.images import SaidOfImages, read_labels
 from converters.source import reading
 from tests.small import shrink, small_weights
 from zoo import registry
-from zoo.errors import FileFormatError, UnpreparedError, ZooError
-from zoo.layers import Preprocessing
+from zoo.errors import FileFormatError, UnpreparedError, UnsupportedError, ZooError
+from zoo.layers import Dense, Input, ModelSpec, Preprocessing
 from zoo.wire.protobuf import integer, message
 
 FORMATS = ("safetensors", "onnx", "npz", "caffemodel")
@@ -110,3 +110,11 @@ def test_names_and_preparation_travel(tmp_path: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     assert main(["convert", str(source), "-o", str(tmp_path / "w.pt")]) == 0
     assert load(source).spec.with_num_classes(3).classes == ()
+
+
+@pytest.mark.parametrize(("shapes", "read"), [(((5,),), "5"), (((3, 8, 8), (2,)), "3 x 8 x 8, 2"), ((), "nothing")])
+def test_who_reads_no_images_has_none_prepared(shapes: tuple[tuple[int, ...], ...], read: str) -> None:
+    inputs = tuple(Input(name=f"i{i}", shape=shape) for i, shape in enumerate(shapes))
+    spec = ModelSpec(name="net", title="", inputs=inputs, layers=(Dense(name="fc", out_features=3),))
+    with pytest.raises(UnsupportedError, match=f"net reads {read}, no images"):
+        SaidOfImages(channels="BGR").of(spec)
