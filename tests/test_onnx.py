@@ -183,7 +183,11 @@ def test_the_fast_form_of_lrn_is_valid_in_every_operator_set_at_any_batch(opset:
 
 @pytest.mark.parametrize("opset", IR_VERSIONS)
 def test_every_operator_set_is_valid_onnx_and_runs(opset: int) -> None:
-    for spec in KINDS.values():
+    for name, spec in KINDS.items():
+        if opset == 7 and name == "power of zero":
+            with pytest.raises(UnsupportedError, match="needs Expand, which ONNX has from operator set 8 on"):
+                ours.graph(spec, opset=opset)
+            continue
         weights, inputs = probe(spec)
         data = b"".join(chunks(ours.graph(spec, opset=opset), weights))
         onnx.checker.check_model(data, full_check=True)

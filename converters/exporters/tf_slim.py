@@ -34,7 +34,7 @@ from zoo.frameworks.tf_slim.runtime import (
     to_native,
     variable_value,
 )
-from zoo.layers import Constant, ModelSpec, PriorBox
+from zoo.layers import Constant, ModelSpec, PriorBox, Unpool
 from zoo.shapes import activation_shapes
 from zoo.wire.layout import contiguous
 
@@ -69,6 +69,9 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
     fixed = [layer.name for layer in spec.layers if isinstance(layer, Constant | PriorBox) and layer.name in outputs]
     if fixed:
         raise UnsupportedError(f"{spec.name}: tf2onnx cannot keep {', '.join(fixed)}, which do not depend on any input")
+    unpooled = next((layer.name for layer in spec.layers if isinstance(layer, Unpool)), None)
+    if unpooled:
+        raise UnsupportedError(f"layer {unpooled!r}: tf2onnx writes its SegmentMax, which is no operator of ONNX")
     with tf.Graph().as_default() as graph, _quiet():
         built = _build(spec, outputs, canonical=True)
         definition, reads = _opened(graph, built.outputs)

@@ -14,6 +14,9 @@ from zoo.parameters import Role
 from zoo.shapes import Window
 from zoo.wire.onnx import Attribute, Node
 
+# Operators that ONNX got after the first operator set that is written, and the one that they came with.
+_SINCE = {"Expand": 8, "Where": 9}
+
 
 @dataclass(kw_only=True)
 class Builder:
@@ -33,6 +36,7 @@ class Builder:
 
     def last(self, layer: Layer, op: str, *inputs: str, **attributes: Attribute) -> None:
         """Add the node whose output is the layer's activation."""
+        self.needs(layer, _SINCE.get(op, 0), op)
         self.nodes.append(Node(op=op, name=layer.name, inputs=inputs, outputs=(layer.name,), attributes=attributes))
 
     def step(self, layer: Layer, what: str, op: str, *inputs: str, **attributes: Attribute) -> str:
@@ -43,6 +47,7 @@ class Builder:
         self, layer: Layer, whats: tuple[str, ...], op: str, *inputs: str, **attributes: Attribute
     ) -> tuple[str, ...]:
         """Add a node of several outputs on the way; returns their names."""
+        self.needs(layer, _SINCE.get(op, 0), op)
         names = tuple(self._fresh(f"{layer.name}/{what}") for what in whats)
         self.nodes.append(Node(op=op, name=names[0], inputs=inputs, outputs=names, attributes=attributes))
         return names

@@ -80,7 +80,6 @@ def _unary(g: Builder, layer: Unary, x: str) -> None:
             g.last(layer, "Softplus", x)
         case "clip", (low, high):
             # ONNX leaves open what Clip makes of NaN, and gives max where min is the greater.
-            g.needs(layer, 9, "Where")
             least = g.floats(layer, "min", low)
             capped = g.step(layer, "capped", "Min", x, g.floats(layer, "max", high))
             g.last(layer, "Where", g.step(layer, "inside", "Greater", capped, least), capped, least)

@@ -215,7 +215,7 @@ def embed(
         table = slim.model_variable(
             "weights", [rows, num_outputs], initializer=weights_initializer, regularizer=weights_regularizer
         )
-        net = tf.gather(table, tf.clip_by_value(tf.cast(inputs, tf.int32), 0, rows - 1))
+        net = tf.gather(tf.convert_to_tensor(table), tf.clip_by_value(tf.cast(inputs, tf.int32), 0, rows - 1))
         if biases_initializer is not None:
             net = net + slim.model_variable("biases", [num_outputs], initializer=biases_initializer)
         return net
