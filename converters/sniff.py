@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zoo.errors import FileFormatError
 from zoo.registry import optional
-from zoo.wire.checkpoint import index_path
+from zoo.wire.checkpoint_files import index_path
 from zoo.wire.mapped import mapped
 from zoo.wire.protobuf import BYTES, VARINT, fields
 from zoo.wire.safetensors import is_safetensors

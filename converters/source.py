@@ -19,7 +19,7 @@ from converters.weights import Weights
 from zoo import registry
 from zoo.errors import FileFormatError, UnknownNameError, ZooError
 from zoo.layers import ModelSpec
-from zoo.wire.checkpoint import index_path
+from zoo.wire.checkpoint_files import index_path
 
 _LOG = logging.getLogger(__name__)
 

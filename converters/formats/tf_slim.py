@@ -15,7 +15,8 @@ from zoo import registry
 from zoo.errors import FileFormatError
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
-from zoo.wire.checkpoint import index_path, read_v1, read_v2, write_v2
+from zoo.wire.checkpoint import read_v1, read_v2, write_v2
+from zoo.wire.checkpoint_files import index_path
 from zoo.wire.object_graph import OBJECT_GRAPH, variable_names
 
 SUFFIXES = (".ckpt",)

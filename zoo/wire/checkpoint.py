@@ -18,6 +18,7 @@ import numpy as np
 from zoo.arrays import BFLOAT16, Array
 from zoo.errors import FileFormatError
 from zoo.wire.arrayfile import write_numbers
+from zoo.wire.checkpoint_files import index_path, shard_path
 from zoo.wire.mapped import mapped, release
 from zoo.wire.protobuf import FIXED32, Value, fields, integer, message, signed, tag
 from zoo.wire.table import crc32c, masked, read_table, write_table
@@ -57,15 +58,6 @@ class _BundleEntry:
     crc: int = 0
 
 
-def index_path(prefix: Path) -> Path:
-    """``X.index`` of the checkpoint ``X``."""
-    return prefix.parent / f"{prefix.name}.index"  # not with_name(), which a path without a name, as ".", has not
-
-
-def _shard_path(prefix: Path, shard: int, shards: int) -> Path:
-    return prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}")
-
-
 def read_v2(prefix: Path) -> dict[str, Array]:
     """Every tensor of a V2 checkpoint, as views of its memory-mapped shards; checksums are checked.
 
@@ -81,7 +73,7 @@ def read_v2(prefix: Path) -> dict[str, Array]:
     tensors = dict[str, Array]()
     for name, entry in found.items():
         content = data[entry.shard][entry.offset : entry.offset + entry.size]
-        source = _shard_path(prefix, entry.shard, shards)
+        source = shard_path(prefix, entry.shard, shards)
         if len(content) != entry.size:
             raise FileFormatError(source, f"cut short: {name} needs {entry.offset + entry.size:,} bytes")
         # The checksum of strings is one of their decoded form; they are no weights.
@@ -171,7 +163,7 @@ def _check_spans(found: Mapping[str, _BundleEntry], shards: int) -> None:
 
 
 def _shard(prefix: Path, shard: int, shards: int) -> memoryview:
-    path = _shard_path(prefix, shard, shards)
+    path = shard_path(prefix, shard, shards)
     if not path.is_file():
         raise FileFormatError(path, f"no such file; it holds the numbers of {index_path(prefix).name}")
     if path.resolve().parent != index_path(prefix).resolve().parent:
@@ -193,7 +185,7 @@ def write_v2(prefix: Path, tensors: Mapping[str, Array]) -> None:
         tensors: name -> float32 array; transposed views are laid out block by block.
     """
     names = sorted(tensors, key=str.encode)
-    with _shard_path(prefix, 0, 1).open("wb") as file:
+    with shard_path(prefix, 0, 1).open("wb") as file:
         write_numbers(file, (tensors[name] for name in names))
     items, offset, written = [(b"", integer(1, 1) + message(3, integer(1, 1)))], 0, _shard(prefix, 0, 1)
     for name in names:
