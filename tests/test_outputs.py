@@ -19,7 +19,20 @@ from converters.testing import assert_parity
 from converters.verdicts import SubjectVerdict
 from converters.weights import Weights
 from zoo import reference
-from zoo.layers import Concat, Conv, Dense, Eltwise, Flatten, Input, ModelSpec, Pool, Power, ReLU, Softmax
+from zoo.layers import (
+    Concat,
+    Conv,
+    Dense,
+    Eltwise,
+    Flatten,
+    Input,
+    ModelSpec,
+    Pool,
+    Power,
+    Preprocessing,
+    ReLU,
+    Softmax,
+)
 
 CHAIN = ModelSpec(
     name="chain",
@@ -379,3 +392,16 @@ def test_a_bound_on_the_logits_is_seen_and_a_whole_network_is_not_held_to_its_la
     whole = verdict(chain, tmp_path, opaque)
     assert whole.status == "passed", whole.to_dict()
     assert [layer.name for layer in whole.layers if layer.local is not None] == ["prob"]
+
+
+def test_files_that_prepare_images_otherwise_are_told_apart(tmp_path: Path, chain: Weights) -> None:
+    def prepared(name: str, **images: Any) -> Path:
+        preprocessing = Preprocessing(**({"channels": "RGB", "mean": (1.0, 2.0, 3.0), "scale": 1.0} | images))
+        save(chain.with_spec(replace(chain.spec, preprocessing=preprocessing)), tmp_path / name)
+        return tmp_path / name
+
+    files = [prepared("a.safetensors"), prepared("b.safetensors"), prepared("c.onnx", channels="BGR")]
+    _, same, other = verify_files(files).subjects
+    assert same.status == other.status == "passed"
+    assert not any("images" in note for note in same.notes)
+    assert any("it prepares images otherwise (channel order BGR, not RGB)" in note for note in other.notes)

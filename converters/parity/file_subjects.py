@@ -21,6 +21,7 @@ from zoo import reference as oracle
 from zoo import registry
 from zoo.errors import FileFormatError, SpecError, WeightsError, ZooError
 from zoo.layers import Dropout, ModelSpec, Shape, Softmax
+from zoo.show import field_differences
 
 Forward: TypeAlias = Callable[[ModelSpec, Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
 
@@ -214,7 +215,8 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how:
     try:
         # That a graph is another network is what is to be found out, not a reason to refuse it.
         own = said is None and file.format == "onnx"
-        return replace(opened, weights=file.as_network(first.spec) if own else file.fitted(said or first.spec))
+        weights = file.as_network(first.spec) if own else file.fitted(said or first.spec)
+        return replace(opened, weights=weights, note=_other_images(first.spec, weights.spec))
     except (WeightsError, SpecError) as misfit:
         # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.
         # The first layer where that shows is what the user wants to know.
@@ -225,6 +227,17 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how:
             raise
         note = f"the network it describes does not fit its weights ({misfit}); run by the reference as far as it goes"
         return replace(opened, weights=file.as_network(first.spec), network=said, note=note)
+
+
+def _other_images(ours: ModelSpec, theirs: ModelSpec) -> str:
+    """What to say where both networks state how images are prepared, and not alike; else nothing."""
+    if not ours.preprocessing or not theirs.preprocessing or ours.preprocessing == theirs.preprocessing:
+        return ""
+    found = field_differences("images", ours.preprocessing, theirs.preprocessing)
+    told = ", ".join(f"{fact.what} {fact.right}, not {fact.left}" for fact in found)
+    return (
+        f"it prepares images otherwise ({told}): of one input it is judged here, of one picture it gives another answer"
+    )
 
 
 def _parts(path: Path, form: str) -> tuple[Path, ...]:
