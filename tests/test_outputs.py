@@ -395,12 +395,16 @@ def test_a_bound_on_the_logits_is_seen_and_a_whole_network_is_not_held_to_its_la
 
 
 def test_files_that_prepare_images_otherwise_are_told_apart(tmp_path: Path, chain: Weights) -> None:
-    def prepared(name: str, **images: Any) -> Path:
-        preprocessing = Preprocessing(**({"channels": "RGB", "mean": (1.0, 2.0, 3.0), "scale": 1.0} | images))
-        save(chain.with_spec(replace(chain.spec, preprocessing=preprocessing)), tmp_path / name)
+    def prepared(name: str, images: Preprocessing) -> Path:
+        save(chain.with_spec(replace(chain.spec, preprocessing=images)), tmp_path / name)
         return tmp_path / name
 
-    files = [prepared("a.safetensors"), prepared("b.safetensors"), prepared("c.onnx", channels="BGR")]
+    rgb = Preprocessing(mean=(1.0, 2.0, 3.0))
+    files = [
+        prepared("a.safetensors", rgb),
+        prepared("b.safetensors", rgb),
+        prepared("c.onnx", replace(rgb, channels="BGR")),
+    ]
     _, same, other = verify_files(files).subjects
     assert same.status == other.status == "passed"
     assert not any("images" in note for note in same.notes)
