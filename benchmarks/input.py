@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -87,7 +87,8 @@ def _sample(sample: tuple[Any, int]) -> tuple[torch.Tensor, int]:
 def by_webdataset(shards: Path) -> Iterator[Any]:
     """One pass through shards, shuffled in a buffer, as WebDataset's own examples do it."""
     files = sorted(map(str, shards.glob("*.tar")))
-    stream = webdataset.WebDataset(files, shardshuffle=len(files), empty_check=False)
+    peer = cast(Any, webdataset)
+    stream = peer.WebDataset(files, shardshuffle=len(files), empty_check=False)
     ready = stream.shuffle(_IMAGES).decode("pil").to_tuple("jpg", "cls").map(_sample)
     return iter(DataLoader(ready, batch_size=_BATCH))
 
