@@ -24,7 +24,10 @@ _COPIED = ("zoo", "converters", "tests", "alexnet_zoo_pytest.py", "weights_manif
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scratch copy of the tree; each test that adds to it adds a name of its own."""
-    folder = tmp_path_factory.mktemp("tree")
+    return copied(tmp_path_factory.mktemp("tree"))
+
+
+def copied(folder: Path) -> Path:
     ignore = shutil.ignore_patterns("__pycache__", "vectors")
     for name in _COPIED:
         if (ROOT / name).is_dir():
@@ -267,10 +270,9 @@ def learn(tree: Path, file: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def kind(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kind(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy in which the new kind stands in its family, and nowhere else."""
-    folder = tmp_path_factory.mktemp("kind") / "tree"
-    shutil.copytree(tree, folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "novel*"))
+    folder = copied(tmp_path_factory.mktemp("kind"))
     learn(folder, "zoo/layers/pointwise.py")
     return folder
 

@@ -243,7 +243,7 @@ def test_weights_of_a_member_and_what_does_not_go_together(
     for wrong, message in (
         (["alexnet_mini", "--new-head"], "--new-head goes with weights to begin with"),
         ([str(tmp_path / "w.pt"), "--weights", "x.pt"], "has its own"),
-        (["alexnet_mini", "--model", "alexnet"], "leave --model and --prototxt out"),
+        (["alexnet_mini", "--model", "alexnet"], "leave --model out"),
         (["alexnet_2012_code", "--lr", "0.1"], "sets its rates by hand, so --lr changes nothing"),
     ):
         assert main(["train", *wrong, *run[:2], "-o", str(tmp_path / "no")]) == 2

@@ -208,7 +208,10 @@ def test_what_may_not_be_read_or_written(capsys: pytest.CaptureFixture[str]) -> 
         closed.mkdir()
         closed.chmod(0o555)
         capsys.readouterr()
-        for target, reason in ((closed / "x.npz", "Permission denied"), (folder / "x.npz", "cannot be read")):
+        for target, reason in (
+            (closed / "x.npz", "Permission denied"),
+            (folder / "x.npz", f"{source}: Permission denied"),
+        ):
             with nobody():
                 assert main(["convert", str(source), "-o", str(target)]) == 2
             told = capsys.readouterr()
