@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
@@ -251,7 +252,7 @@ class _Cut:
     def _fits(self, batches: Mapping[str, Array]) -> bool:
         """Whether the tensors in whose place a segment is fed have the shapes that they should have."""
         found = ((self.values[self.aliases[name][0]], batch.shape[1:]) for name, batch in batches.items())
-        return all(canonical_view(value, (len(value), *shape)) is not None for value, shape in found)
+        return all(canonical_view(value, _of_items(value, shape)) is not None for value, shape in found)
 
     def _run(self, wanted: Sequence[tuple[Segment, Mapping[str, Array]]]) -> dict[str, Array]:
         pieces = [
@@ -290,6 +291,11 @@ class _Cut:
         }
 
 
+def _of_items(value: Array, shape: Shape) -> Shape:
+    """The shape of so many items, of `shape` each, as a tensor holds, however its axes are laid out."""
+    return (value.size // max(prod(shape), 1), *shape)
+
+
 def _aliases(
     graph: OnnxGraph, ours: ModelSpec, tensors: Mapping[str, str], values: Mapping[str, Array]
 ) -> dict[str, tuple[str, ...]]:
@@ -302,7 +308,7 @@ def _aliases(
     roots = _roots(graph)
     found = dict[str, tuple[str, ...]]()
     for name, tensor in tensors.items():
-        wanted, root = (len(values[tensor]), *shapes[name]), roots.get(tensor, tensor)
+        wanted, root = _of_items(values[tensor], shapes[name]), roots.get(tensor, tensor)
         own = canonical_view(values[tensor], wanted)
         copies = [other for other in values if other != tensor and roots.get(other, other) == root]
         views = {other: canonical_view(values[other], wanted) for other in copies}
