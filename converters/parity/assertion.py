@@ -47,8 +47,7 @@ def _against_weights(right: Weights, path: Path | None, b: Any, inputs: Inputs, 
     told = tuple[str, ...]()
     if fed is None and is_live and not isinstance(b, Mapping):
         fed, told = many_probes(network)  # its layers cannot be asked one by one
-    proof = Proof(right, inputs=fed, budget=budget)
-    proof.samples = told or proof.samples
+    proof = Proof(right, inputs=fed, samples=told, budget=budget)
     for source in (path, b):
         if isinstance(source, Weights):
             file = FileSubject(path=Path(source.source), format="canonical", weights=source, parts=())

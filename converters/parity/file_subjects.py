@@ -8,19 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-
 from converters.convert import Reading, open_file, same_bits
 from converters.faults.case import Own
 from converters.faults.catalogue import own_layers, possible_forward
+from converters.formats import format_name
 from converters.parity.matching import match_layers
-from converters.parity.segments import Segment, apart, segments
+from converters.parity.segments import Segment, apart, loud, segments
 from converters.parity.subjects import Alone, Declared, Feed, Ran, Subject
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo import registry
 from zoo.errors import FileFormatError, SpecError, WeightsError, ZooError
-from zoo.layers import Dropout, ModelSpec, Shape, Softmax
+from zoo.layers import Dropout, ModelSpec, Softmax
 from zoo.show import field_differences
 
 Forward: TypeAlias = Callable[[ModelSpec, Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
@@ -133,8 +132,7 @@ def layers_alone(
                 continue
             name, count = pairs[segment.target], len(next(iter(batches.values())))
             piece = next(one for one in segments(theirs, {name, *read}) if one.target == name)
-            # What it reads besides, an input of the network, must not matter: so it is loud.
-            read |= {other: _loud((count, *sizes[other])) for other in piece.reads if other not in read}
+            read |= {other: loud((count, *sizes[other])) for other in piece.reads if other not in read}
             fed.append((piece, {source: read[source] for source in piece.reads}))
             rows[name] = segment.target, count
         if not fed:
@@ -146,10 +144,6 @@ def layers_alone(
         }
 
     return run
-
-
-def _loud(shape: Shape) -> Array:
-    return np.resize(np.array([1e4, -3e4, 2e3], np.float32), shape)
 
 
 def _same_layers(right: Weights, mine: Weights, pairs: Mapping[str, str]) -> frozenset[str]:
@@ -203,7 +197,7 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how:
     try:
         file = open_file(path, how)
     except FileFormatError as trouble:
-        if first is None or path.suffix != ".onnx" or not path.is_file():
+        if first is None or not path.is_file() or format_name(path) != "onnx":
             raise
         graph_feed(path, first.spec)  # what is no ONNX model at all is refused here
         note = f"its weights are not read ({trouble}); it is run as it is"

@@ -56,7 +56,6 @@ from zoo.layers import (
     Tile,
     Unary,
 )
-from zoo.shapes import activation_shapes
 
 # Deviations of the noise: as small as a normalised picture and, where a layer only scales, larger than any activation
 # that a clip may have been made for.
@@ -145,9 +144,14 @@ def _keeps_items(layer: Layer, shapes: Mapping[str, Shape]) -> bool:
     return kept_from(layer, reads, shapes[layer.name]) == 0
 
 
-def ranges_of(spec: ModelSpec) -> dict[str, Range]:
-    """Activation -> the smallest and the largest number that it can hold, whatever is fed."""
-    wiring, shapes, found = spec.wiring(), activation_shapes(spec), dict[str, Range]()
+def ranges_of(spec: ModelSpec, shapes: Mapping[str, Shape]) -> dict[str, Range]:
+    """Activation of a network -> the smallest and the largest number that it can hold, whatever is fed.
+
+    Args:
+        spec: the network.
+        shapes: activation or input -> its shape.
+    """
+    wiring, found = spec.wiring(), dict[str, Range]()
     for layer in spec.layers:
         reads = [found.get(name, _ANY) for name in wiring[layer.name]]
         low, high = min((low for low, _ in reads), default=-np.inf), max((high for _, high in reads), default=np.inf)

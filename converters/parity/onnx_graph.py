@@ -15,13 +15,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from converters.parity.segments import loud
 from converters.weights import Array
 from zoo.errors import FileFormatError, ZooError, said
 from zoo.frameworks import onnx as runtime
 from zoo.layers import Shape
-
-# What the numbers of an input are multiplied by, where they must not matter.
-_LOUD = np.float32(1e4)
 
 # Constants smaller than this stay in the graph: shapes and axes, which ONNX Runtime wants to see.
 _LENT = 1024
@@ -159,7 +157,7 @@ class OnnxGraph:
         """Add a piece to a model, all its names prefixed; returns its inputs, repeated to make so many samples."""
         nodes, sources = self._between(piece)
         used = {name for node in nodes for name in _reads(node)}
-        read = {name: np.resize(fed[name], (piece.rows, *fed[name].shape[1:])) * _LOUD for name in sources}
+        read = {name: loud((piece.rows, *fed[name].shape[1:])) for name in sources}
         read |= {name: array for name, array in piece.reads.items() if name in used}
         made = (name for node in nodes for name in node.output if name)
         names = {name: f"{prefix}{name}" for name in (*made, *read)}

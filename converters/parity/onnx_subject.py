@@ -157,12 +157,13 @@ class GraphSubject:
     def _declared(self, matched: Matched, outputs: Mapping[str, Array]) -> tuple[Declared, ...]:
         """Its outputs; of a stranger's names, only those of our own outputs mean anything."""
         named = {*self.ours.outputs} if matched.strange else {layer.name for layer in self.ours.layers}
+        channels_last = self.graph.channels_last({source.name: source.shape for source in self.ours.inputs})
         return tuple(
             Declared(
                 name=name,
                 value=outputs[name],
                 layer=name if name in named else None,
-                channels_last=self.graph.channels_last({source.name: source.shape for source in self.ours.inputs}),
+                channels_last=channels_last,
                 defect=_NO_NUMBERS if outputs[name].dtype == object else self._defects.get(name),
             )
             for name in self.graph.outputs

@@ -79,6 +79,7 @@ class Proof:
     Args:
         weights: the right network and its parameters.
         inputs: what to feed instead of the probes, input name -> batch.
+        samples: what each of these is; left out, they are numbered.
         images, data, seed, budget, progress: as for `converters.parity.verify_model`.
     """
 
@@ -87,6 +88,7 @@ class Proof:
         weights: Weights,
         *,
         inputs: Mapping[str, Array] | None = None,
+        samples: Sequence[str] = (),
         images: Sequence[str | PathLike[str]] = (),
         data: str | PathLike[str] | None = None,
         seed: int = 0,
@@ -98,6 +100,7 @@ class Proof:
         self.seed, self.budget, self.progress = seed, budget, progress
         self._started = time.perf_counter()
         self.inputs, self.samples = given_inputs(self.spec, inputs) if inputs else probe_inputs(self.spec, seed)
+        self.samples = tuple(samples) or self.samples
         if images:
             pictures = image_inputs(self.spec, [Path(image) for image in images])
             self.inputs = {name: np.concatenate([probes, pictures[name]]) for name, probes in self.inputs.items()}
@@ -108,7 +111,7 @@ class Proof:
         self.pictures = Pictures(weights, Path(data), progress) if data else None
         self.vacuity = vacuity(weights, self.inputs, self.reference, budget)
         self._shapes = {source.name: source.shape for source in self.spec.inputs} | activation_shapes(self.spec)
-        self._ranges = ranges_of(self.spec)
+        self._ranges = ranges_of(self.spec, self._shapes)
         wiring = self.spec.wiring()
         self._exercised = {  # along the network; by itself, a layer is asked all of it
             layer.name: exercised(
