@@ -11,6 +11,7 @@ import numpy as np
 
 from converters import images
 from converters.convert import Reading, load
+from converters.formats import suffixes
 from converters.formats.caffe import read_mean, read_network
 from converters.names import read_map
 from converters.said import check_network, is_member
@@ -83,7 +84,8 @@ def network(options: argparse.Namespace, source: str) -> ModelSpec:
     is_source = path.exists() or index_path(path).exists()
     if is_member(source) or (not is_source and not path.suffix and path.parent == Path()):
         return reading(options).images.of(registry.model(source))
-    if path.is_file() and options.from_format is None and sniffed(path) is None:
+    is_told = options.from_format is not None or sniffed(path) is not None or path.suffix in suffixes()
+    if path.is_file() and not is_told:
         check_network(options, source)
         return prototxt(options, path)
     return load_source(options, source).spec

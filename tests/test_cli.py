@@ -587,3 +587,14 @@ def test_a_failed_generate_takes_away_its_own_folder_alone(tmp_path: Path, monke
     for name in ("mine", "new"):
         assert main(["generate", "alexnet", "--framework", "caffe", "-o", str(tmp_path / name)]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("command", ["show", "diff alexnet", "generate --framework onnx -o made"])
+def test_a_damaged_file_of_weights_is_not_taken_for_a_prototxt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.onnx").write_bytes(b"\x9c\xff" * 100)
+    assert main([*command.split(), "net.onnx"]) == 2
+    assert "no ONNX file that can be read" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.onnx"]
