@@ -355,7 +355,7 @@ def weights_differ(right: Mapping[str, Array], theirs: Mapping[str, Own], layer:
     told, worst = list[str](), 0.0
     for name, tensor in parameters_of(right, layer).items():
         other = theirs[layer].parameters.get(name)
-        if other is None or other.shape != tensor.shape or np.array_equal(other, tensor):
+        if other is None or other is tensor or other.shape != tensor.shape or np.array_equal(other, tensor):
             continue
         rows = np.abs(np.subtract(other, tensor, dtype=np.float64)).reshape(len(np.atleast_1d(tensor)), -1).max(axis=1)
         peaks = np.abs(tensor).reshape(len(rows), -1).max(axis=1)
