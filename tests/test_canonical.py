@@ -259,6 +259,9 @@ def test_folded_statistics_agree_within_rounding_and_no_further() -> None:
         changed = merged[role].copy()
         changed.flat[3] *= np.float32(1 + by) * 2
         assert far({**merged, role: changed}) > ROUNDINGS
+    negative = {**arrays, "n.variance": -arrays["n.variance"]}
+    one, other = (folded(canonical(left, tensors)).steps[0].part.parameters for tensors in (arrays, negative))
+    assert nearness(one, other) == np.inf
     half = merged["c.weight"].astype(np.float16).astype(np.float32)
     assert far({**merged, "c.weight": half}) > ROUNDINGS
 
