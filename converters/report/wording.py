@@ -48,7 +48,9 @@ def verdict_sentence(report: Report) -> str:
         return f"{report.model}: NOT PROVED, the numbers agree and show nothing: {'; '.join(report.unproved)}"
     worst = max((subject.max_error or 0.0 for subject in report.subjects), default=0.0)
     what = "the subject computes" if total == 1 else f"all {total} subjects compute"
-    return f"{report.model}: PASSED, {what} the same function, worst error {error_text(worst)}"
+    told = f"{report.model}: PASSED, {what} the same function, worst error {error_text(worst)}"
+    others = ", ".join(subject.name for subject in report.subjects if subject.preparation)
+    return f"{told}; BUT NOT OF A PICTURE: {others} prepares images otherwise" if others else told
 
 
 def subject_line(subject: SubjectVerdict) -> str:
@@ -62,6 +64,15 @@ def subject_line(subject: SubjectVerdict) -> str:
     )
     passing = "" if subject.max_error is None else f"; a budget of {error_text(subject.max_error)} would have passed"
     return f"{subject.name}: first differs in {layer.name} ({wrong}){passing}"
+
+
+def remarks(subject: SubjectVerdict) -> list[str]:
+    """What the reader must know of a subject; first, that one picture is another input to it."""
+    otherwise = (
+        f"it prepares images otherwise ({subject.preparation}): it is judged of one input, and of one picture it gives "
+        "another answer"
+    )
+    return [*([otherwise] if subject.preparation else []), *subject.notes]
 
 
 def telling_error(item: LayerVerdict | OutputVerdict) -> float | None:
