@@ -338,7 +338,9 @@ def test_a_dropout_that_is_on_is_found_by_structure(
 
 
 def test_a_normalisation_of_other_numbers_is_told_by_what_the_graph_says(tmp_path: Path) -> None:
-    spec = replace(CHAIN, layers=(CHAIN.layers[0], LRN(name="norm", size=3, alpha=0.5), *CHAIN.layers[1:]))
+    spec = replace(
+        CHAIN, layers=(CHAIN.layers[0], LRN(name="norm", size=3, alpha=0.5, beta=0.75, k=1.0), *CHAIN.layers[1:])
+    )
 
     def change(graph: Any) -> None:
         node = next(node for node in graph.node if node.op_type == "LRN")

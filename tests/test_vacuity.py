@@ -93,7 +93,10 @@ LOGARITHM = ModelSpec(
     name="logarithm",
     title="NaN where what it reads is negative",
     inputs=(Input(name="data", shape=(3, 6, 6)),),
-    layers=(Conv(name="conv", out_channels=4, kernel=(3, 3)), Unary(name="log", function="log")),
+    layers=(
+        Conv(name="conv", out_channels=4, kernel=(3, 3)),
+        Unary(name="log", function="log", numbers=(2.0, 1.0, 0.0)),
+    ),
 )
 
 
