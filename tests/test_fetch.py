@@ -280,7 +280,6 @@ def test_another_file_is_refused_and_not_kept(server: Server, tmp_path: Path, wa
         ("missing", "404"),
         ("stalls", "does not answer"),
         ("drips", "stalls"),
-
         ("truncates", "broke"),
         ("loop", "redirects"),
         ("out", "not https"),
