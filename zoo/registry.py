@@ -34,6 +34,7 @@ _EXTRAS = {
     "urllib3": "fetch",
     "yaml": "fetch",
     "pydantic": "fetch",
+    "huggingface_hub": "hub",
     "sklearn": "train",
     "tqdm": "train",
     "tensorboard": "train",
