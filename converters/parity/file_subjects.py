@@ -14,7 +14,9 @@ from converters.faults.catalogue import own_layers, possible_forward
 from converters.formats import format_name
 from converters.parity.matching import match_layers
 from converters.parity.segments import Segment, apart, loud, segments
+from converters.parity.structure import structure_of_graph, structure_of_weights
 from converters.parity.subjects import Alone, Declared, Feed, Ran, Subject
+from converters.verdicts import Structure
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo import registry
@@ -66,7 +68,16 @@ class FileSubject:
 
             yield feed
 
-        return Subject(name=str(self.path), open=opened)
+        return Subject(name=str(self.path), open=opened, read=self._reader(right))
+
+    def _reader(self, right: Weights) -> Callable[[], Structure] | None:
+        """Holds it against a network as one; not the very file that this was read from, unless that is a graph."""
+        if self.format == "onnx":
+            return lambda: structure_of_graph(self.path, right)
+        mine = self.weights
+        if mine is None or mine is right or self.network:
+            return None
+        return lambda: structure_of_weights(mine, right)
 
     def _runner(self, right: Weights) -> Feed:
         if self.format == "onnx":

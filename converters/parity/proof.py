@@ -127,9 +127,17 @@ class Proof:
 
     @np.errstate(all="ignore")  # what is not finite is judged and told, not warned of
     def judge(self, subject: Subject) -> SubjectVerdict:
-        """Run a subject, and compare all of it."""
+        """Read a subject, run it, and compare all of it."""
         self.progress(subject.name)
         started = time.perf_counter()
+        structure = subject.read() if subject.read else None
+        if structure and structure.sentence:
+            self.progress(f"{subject.name}: {structure.sentence}")
+        elif structure:
+            _LOG.debug("%s cannot be read as a network, only run: %s", subject.name, structure.reason)
+        return replace(self._run(subject, started), structure=structure)
+
+    def _run(self, subject: Subject, started: float) -> SubjectVerdict:
         try:
             with subject.open() as feed:
                 ran = feed(self.inputs, self.reference)
