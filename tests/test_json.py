@@ -14,7 +14,16 @@ from PIL import Image
 
 from converters.cli import main
 from converters.report import json_text
-from converters.verdicts import Agreement, Diagnosis, FileFact, LayerVerdict, OutputVerdict, Report, SubjectVerdict
+from converters.verdicts import (
+    Agreement,
+    Diagnosis,
+    FileFact,
+    LayerVerdict,
+    OutputVerdict,
+    Report,
+    Structure,
+    SubjectVerdict,
+)
 from tests.environments import ROOT
 from tests.json_schema import problems
 
@@ -69,6 +78,7 @@ def report(**changed: Any) -> Report:
         top1=0.5,
         agreement=Agreement(images=3, top1=1.0, top5=1.0),
         notes=("n",),
+        structure=Structure(verdict="differs", differences=("d",), reason="r"),
     )
     absent = SubjectVerdict(name="caffe", status="unavailable", reason="not installed")
     whole = Report(model="m", budget=1e-5, noise=(1e-7, 1e-6), subjects=(subject, absent))
