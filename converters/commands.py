@@ -44,10 +44,11 @@ def _show(options: argparse.Namespace) -> int:
         from zoo.svg import svg
 
         write_text(options.svg, svg(spec), force=options.force)
-        _LOG.info("%s", options.svg)
     if options.json:
         print_json(show.show_dict(spec))
-    elif not options.svg:
+    elif options.svg:
+        print_text(str(options.svg))
+    else:
         remark = registry.remark(spec.name) if is_member(options.source) else ""
         print_text("\n".join(filter(None, (show.show_text(spec), remark))))
     return 0
