@@ -262,7 +262,7 @@ class _Places:
 
 def _stream(job: Job, learner: Learner) -> Iterator[tuple[int, Batch]]:
     steps = range(learner.start.step, job.steps)
-    stream = TrainingStream(job.train, job.spec, job.recipe, job.options.seed)
+    stream = TrainingStream(job.train, job.spec, job.options.seed)
     read = Batches(stream, _Places(learner, steps), job.options.workers, pinned=learner.pins)
     return zip(steps, read, strict=True)
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from zoo.errors import ZooError
 from zoo.preprocess import FloatArray
+from zoo.training.augment import Augment
 from zoo.training.data import Batch, Batches, ValidationImages
 from zoo.training.devices import arithmetic
 from zoo.training.evaluate import Scores, score
@@ -62,6 +63,7 @@ class PyTorchLearner:
         if job.options.compiled:
             self.network.compile_steps()
         self.runner = summing(self.network, self.row)
+        self.augment = Augment(job.train, job.spec, job.recipe, job.options.seed, device)
         self.is_first = not dist.is_initialized() or dist.get_rank() == 0
         self.speaks = self.network.rank == 0 or self._reads_shares
         self._validation = self._validation_batches()
@@ -151,7 +153,8 @@ class PyTorchLearner:
 
     def train_step(self, batch: Batch, step: int, progress: Progress) -> Loss:
         """One step on a row's images; gives the mean loss over the global batch."""
-        x, labels = self._to_device(batch, shares=self._reads_shares)
+        seen = self.augment(batch.to(self.device), self.images_of(step))
+        x, labels = self._to_device(seen, shares=self._reads_shares)
         images = share(range(self.job.batch_size), self.row.number, self._rows)
         with arithmetic(self.job.options.precision, self.device):
             logits = self.runner(x, Draw(seed=self.job.options.seed, step=step, images=images))
