@@ -45,6 +45,7 @@ from zoo import reference as oracle
 from zoo.errors import ZooError
 from zoo.layers import LRN, DetectionOutput, Layer, Softmax
 from zoo.shapes import activation_shapes
+from zoo.wire.cores import map_on_cores
 
 _LOG = logging.getLogger(__name__)
 
@@ -125,9 +126,17 @@ class Proof:
 
     @np.errstate(all="ignore")  # what is not finite is judged and told, not warned of
     def judge(self, subject: Subject) -> SubjectVerdict:
-        """Run a subject, and compare all of it."""
+        """Read a subject, run it, and compare all of it."""
         self.progress(subject.name)
         started = time.perf_counter()
+        structure = subject.read() if subject.read else None
+        if structure and structure.sentence:
+            self.progress(f"{subject.name}: {structure.sentence}")
+        elif structure:
+            _LOG.debug("%s cannot be read as a network, only run: %s", subject.name, structure.reason)
+        return replace(self._run(subject, started), structure=structure)
+
+    def _run(self, subject: Subject, started: float) -> SubjectVerdict:
         try:
             with subject.open() as feed:
                 ran = feed(self.inputs, self.reference)
@@ -149,7 +158,7 @@ class Proof:
         found, reason = _Alone(), None
         if ran.alone is None:
             return found
-        benched = [(piece, made) for piece in wanted if (made := self._bench(piece))]
+        benched = [(piece, made) for piece, made in zip(wanted, map_on_cores(self._bench, wanted), strict=True) if made]
         try:
             results = ran.alone([(piece, made.inputs) for piece, made in benched]) if benched else {}
         except ZooError as trouble:
@@ -315,7 +324,10 @@ class Proof:
             samples=self.samples,
             seed=self.seed,
             versions=versions(),
-            files=tuple(FileFact(path=str(path), sha256=sha256(path)) for path in files),
+            files=tuple(
+                FileFact(path=str(path), sha256=told)
+                for path, told in zip(files, map_on_cores(sha256, files), strict=True)
+            ),
             command=command,
             seconds=time.perf_counter() - self._started,
             limits=self.vacuity.limits,
@@ -347,7 +359,7 @@ def weights_differ(right: Mapping[str, Array], theirs: Mapping[str, Own], layer:
     told, worst = list[str](), 0.0
     for name, tensor in parameters_of(right, layer).items():
         other = theirs[layer].parameters.get(name)
-        if other is None or other.shape != tensor.shape or np.array_equal(other, tensor):
+        if other is None or other is tensor or other.shape != tensor.shape or np.array_equal(other, tensor):
             continue
         rows = np.abs(np.subtract(other, tensor, dtype=np.float64)).reshape(len(np.atleast_1d(tensor)), -1).max(axis=1)
         peaks = np.abs(tensor).reshape(len(rows), -1).max(axis=1)
