@@ -18,7 +18,7 @@ from zoo.errors import ZooError
 from zoo.preprocess import FloatArray
 from zoo.training.augment import Augment
 from zoo.training.data import Batch, Batches, ValidationImages
-from zoo.training.devices import arithmetic
+from zoo.training.devices import arithmetic, settle
 from zoo.training.evaluate import Scores, score
 from zoo.training.images import check_broken
 from zoo.training.job import Job, resume
@@ -44,6 +44,7 @@ class PyTorchLearner:
     def __init__(self, job: Job, device: torch.device, device_said: str) -> None:
         self.job, self.device, self.device_said = job, device, device_said
         self.pins, self.lag = device.type == "cuda", 1 if device.type == "cuda" else 0
+        settle(job.options.precision, device, deterministic=job.options.deterministic)
         self.row = own_row(job.arrangement)
         network = PlacedNetwork(job.spec, job.arrangement, self.row.group)
         self.start, weights, velocities = resume(job)

@@ -42,6 +42,12 @@ timeline: Any = import_module("tensorflow.python.client.timeline")
 
 # The variable scope of the velocities, around that of the network.
 _VELOCITY = "velocity/"
+# What torch alone can be asked for, by its field of the options, with what it is otherwise.
+_FLAGS = (
+    ("--compile", "compiled", False),
+    ("--precision", "precision", "fp32"),
+    ("--deterministic", "deterministic", False),
+)
 # Where images are prepared, before TensorFlow is fed them.
 _CPU = torch.device("cpu")
 
@@ -94,8 +100,8 @@ class TFSlimLearner:
             raise ZooError(
                 "tf_slim trains on one device, or on two as --parallel towers; use --framework pytorch for other modes"
             )
-        for flag, asked in (("--compile", job.options.compiled), ("--precision", job.options.precision != "fp32")):
-            if asked:
+        for flag, field, usual in _FLAGS:
+            if getattr(job.options, field) != usual:
                 raise ZooError(f"{flag}: tf_slim trains in single precision, by TensorFlow's own graph; leave it out")
         self.job, self._frozen = job, job.frozen()
         devices = _devices(job.arrangement.parts, job.options.device)
