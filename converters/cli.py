@@ -193,6 +193,7 @@ def _add_train(add: argparse.ArgumentParser) -> None:
     add.add_argument("--devices", type=_positive, default=1, metavar="N", help="processes, each on a device")
     add.add_argument("--parallel", choices=("towers", "data", "hybrid"), help="how several devices share the work")
     _hardware(add)
+    add.add_argument("--deterministic", action="store_true", help="the same bits every time, as far as torch can")
     length = add.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=_positive, metavar="N", help="times over the images; left out, the recipe's")
     length.add_argument("--steps", type=_positive, metavar="N", help="steps, instead of epochs")
@@ -243,7 +244,7 @@ def _add_eval(add: argparse.ArgumentParser) -> None:
 def _hardware(add: argparse.ArgumentParser) -> None:
     kinds = ("auto", "cpu", "cuda", "mps")
     add.add_argument("--device", choices=kinds, default="auto", help="what to work on; what is not there is refused")
-    add.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the arithmetic")
+    add.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32", help="of the arithmetic")
     add.add_argument("--compile", action="store_true", help="by torch.compile: slow to begin, then faster")
 
 

@@ -201,6 +201,7 @@ def _train(options: argparse.Namespace) -> int:
             parallel=options.parallel,
             device=options.device,
             precision=options.precision,
+            deterministic=options.deterministic,
             compiled=options.compile,
             epochs=options.epochs,
             steps=options.steps,
