@@ -86,7 +86,7 @@ def test_the_flag_lifts_it(desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         check_memory(SMALL, items=1)
     with memory_limit(1.0):
         check_memory(SMALL, items=1)
-    assert main(["verify", "w.safetensors", "w.safetensors", "--max-memory", "0.01"]) == 2
+    assert main(["verify", "w.safetensors", "w.safetensors", "--max-memory", "0.001"]) == 2
     assert main(["verify", "w.safetensors", "w.safetensors", "--max-memory", "0.1"]) == 0
     assert main(["verify", "w.safetensors", "--max-memory", "lots"]) == 2
     assert "expected a number of gigabytes above 0, got 'lots'" in capsys.readouterr().err
