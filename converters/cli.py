@@ -16,6 +16,7 @@ from converters.host import NOISY, as_it_was, interruptible
 from zoo import __version__
 from zoo.environment import environment
 from zoo.errors import ZooError, how_ended, one_line
+from zoo.limits import DEFAULT_GIGABYTES, memory_limit
 from zoo.registry import frameworks, missing
 from zoo.training import SETTINGS
 
@@ -177,6 +178,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = commands.add_parser("demo", help="the main job: train, convert, export, verify")
     add.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="DIR", help="the folder for everything")
     add.add_argument("--full", action="store_true", help="the full-size network with probe weights instead")
+    for name in ("run", "generate", "convert", "export", "verify", "card", "train", "eval"):
+        _memory(commands.choices[name])
     for told in commands._choices_actions:  # pyright: ignore[reportPrivateUsage]  # the sentences that --help lists
         explain(told.dest, commands.choices[told.dest], told.help or "")
     return parser
@@ -256,6 +259,22 @@ def _on_broken(parser: argparse.ArgumentParser) -> None:
 
 def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-memory", type=_gigabytes, default=DEFAULT_GIGABYTES, metavar="GB", help="that computing may take"
+    )
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"expected a number of gigabytes above 0, got {text!r}")
+    return number
 
 
 def _force(parser: argparse.ArgumentParser) -> None:
@@ -380,7 +399,8 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
         # Imported here: `zoo --help` must not wait for numpy.
         from converters.commands import COMMANDS
 
-        return COMMANDS[options.command](options)
+        with memory_limit(getattr(options, "max_memory", DEFAULT_GIGABYTES)):
+            return COMMANDS[options.command](options)
 
 
 class _Log(logging.Formatter):

@@ -15,6 +15,7 @@ from converters.said import check_network, is_member
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
+from zoo.shapes import check_memory
 from zoo.wire.atomic import check_target, publish, staging
 
 _LOG = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ def _generate(options: argparse.Namespace) -> int:
         spec = prototxt(options, options.prototxt)
     if options.num_classes:
         spec = spec.with_num_classes(options.num_classes)
+    check_memory(spec)
     framework = registry.framework(options.framework)
     is_new = not options.output.exists()
     options.output.mkdir(parents=True, exist_ok=True)

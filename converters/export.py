@@ -17,6 +17,7 @@ from converters.weights import Array, Weights
 from zoo.errors import CheckFailedError, ZooError
 from zoo.frameworks import onnx
 from zoo.registry import optional
+from zoo.shapes import check_memory
 from zoo.wire.atomic import check_target, publish, publish_folder, staging
 
 _LOG = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
     check_export(target, options)
     if options.fold_preprocessing:
         weights = fold_preprocessing(weights)
+    check_memory(weights.spec, items=1)
     path, kind = Path(target), _kind(target)
     with staging(path) as folder:
         written = folder / path.name
