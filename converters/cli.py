@@ -18,7 +18,7 @@ from converters.host import NOISY, as_it_was
 from zoo import __version__
 from zoo.environment import environment
 from zoo.errors import UnknownNameError, ZooError, one_line
-from zoo.registry import frameworks, missing
+from zoo.registry import frameworks, missing, runtimes
 from zoo.training import SETTINGS
 
 # Command -> what its libraries read from the environment as they are loaded.
@@ -139,7 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("export", help="write a network with its weights for deployment, and verify it")
     _source(add)
-    add.add_argument("-o", "--output", required=True, metavar="TARGET", help="FILE.onnx, FILE.pb or FOLDER/")
+    add.add_argument("-o", "--output", required=True, metavar="TARGET", help="FILE.onnx, .tflite, .pb or FOLDER/")
     add.add_argument("--opset", type=_positive, metavar="N")
     add.add_argument("--fast-lrn", action="store_true", help="LRN in the form that ONNX Runtime runs fastest")
     add.add_argument("--fold-preprocessing", action="store_true", help="a network that takes RGB 0..1")
@@ -157,6 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
     _reading(add)
     add.add_argument("--weights", metavar="FILE", help="real weights instead of probe weights, for a family member")
     add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only: pytorch, pytorch-onnx, ...")
+    add.add_argument("--runtimes", metavar="a,b", help=f"in what it is deployed on: {', '.join(runtimes())}")
     add.add_argument("--image", dest="images", action="append", default=[], type=Path, metavar="FILE")
     add.add_argument("--data", type=Path, metavar="DIR", help="a folder of images: top-1 and top-5 agreement")
     add.add_argument("--seed", type=_natural, default=0, metavar="N")

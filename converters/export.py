@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from converters.fold import fold_preprocessing
 from converters.parity.file_subjects import open_subject
 from converters.parity.proof import Proof
-from converters.parity.subjects import Ran, Subject
+from converters.parity.runtime_subjects import tflite_feed
+from converters.parity.subjects import Feed, Ran, Subject
+from converters.parity.tflite_subjects import TfliteForward
 from converters.verdicts import SubjectVerdict
-from converters.weights import Array, Weights
+from converters.weights import Weights
 from zoo.errors import CheckFailedError, ZooError
 from zoo.frameworks import onnx
-from zoo.registry import optional
+from zoo.registry import RunsTflite, optional, runtime
 from zoo.wire.atomic import check_target, publish, publish_folder, staging
 
 _LOG = logging.getLogger(__name__)
+
+_KINDS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "frozen graph"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +56,18 @@ def check_export(target: str, options: ExportOptions) -> None:
 
 
 def _kind(target: str) -> str:
-    """``onnx``, ``frozen graph`` or ``SavedModel``, by what the target looks like."""
+    """``onnx``, ``tflite``, ``frozen graph`` or ``SavedModel``, by what the target looks like."""
     suffix = Path(target).suffix
-    if suffix in (".onnx", ".pb") and not target.endswith("/"):
-        return {".onnx": "onnx", ".pb": "frozen graph"}[suffix]
+    if suffix in _KINDS and not target.endswith("/"):
+        return _KINDS[suffix]
     if target.endswith("/") or not suffix or Path(target).is_dir():
         return "SavedModel"
-    raise ZooError(f"{target}: unknown kind of target; known: FILE.onnx, FILE.pb (frozen graph), FOLDER/ (SavedModel)")
+    known = "FILE.onnx, FILE.tflite (LiteRT), FILE.pb (frozen graph), FOLDER/ (SavedModel)"
+    raise ZooError(f"{target}: unknown kind of target; known: {known}")
 
 
 def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
-    """Write `target`: ``FILE.onnx``, ``FILE.pb`` (a frozen graph) or ``FOLDER/`` (a SavedModel).
+    """Write `target`: ``FILE.onnx``, ``FILE.tflite``, ``FILE.pb`` (a frozen graph) or ``FOLDER/`` (a SavedModel).
 
     Raises:
         ZooError: the target exists, its kind is unknown, or the preprocessing cannot be folded.
@@ -80,8 +85,8 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
         else:
             with optional("tf_slim"):
                 from converters.exporters import tf_slim
-            write = tf_slim.export_frozen_graph if kind == "frozen graph" else tf_slim.export_saved_model
-            write(weights, written)
+            writers = {"frozen graph": tf_slim.export_frozen_graph, "tflite": tf_slim.export_tflite}
+            writers.get(kind, tf_slim.export_saved_model)(weights, written)
         if options.verify:
             _check(weights, written, target, kind)
         if written.is_dir():
@@ -95,15 +100,17 @@ def _check(weights: Weights, written: Path, target: str, kind: str) -> None:
     if kind == "onnx":
         subject = open_subject(written, None, weights).subject(weights)
     else:
-        with optional("tf_slim"):
-            from converters.exporters import tf_slim
-        run = tf_slim.run_frozen_graph if kind == "frozen graph" else tf_slim.run_saved_model
-
-        def feed(inputs: Mapping[str, Array], _: Mapping[str, Array]) -> Ran:
-            return Ran(activations=run(written, weights.spec, inputs))
-
-        subject = Subject(name=target, open=lambda: nullcontext(feed))
+        subject = Subject(name=target, open=lambda: nullcontext(_tensorflow_feed(weights, written, kind)))
     _report(proof.judge(subject), target, proof)
+
+
+def _tensorflow_feed(weights: Weights, written: Path, kind: str) -> Feed:
+    if kind == "tflite":
+        return tflite_feed(TfliteForward(cast(RunsTflite, runtime("litert"))), weights, written.read_bytes())
+    with optional("tf_slim"):
+        from converters.exporters import tf_slim
+    run = tf_slim.run_frozen_graph if kind == "frozen graph" else tf_slim.run_saved_model
+    return lambda inputs, _: Ran(activations=run(written, weights.spec, inputs))
 
 
 def _report(verdict: SubjectVerdict, target: str, proof: Proof) -> None:

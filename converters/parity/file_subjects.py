@@ -15,6 +15,7 @@ from converters.formats import format_name
 from converters.parity.matching import match_layers
 from converters.parity.segments import Segment, apart, loud, segments
 from converters.parity.subjects import Alone, Declared, Feed, Ran, Subject
+from converters.parity.tflite_subjects import TfliteForward
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo import registry
@@ -22,6 +23,7 @@ from zoo.errors import FileFormatError, SpecError, WeightsError, ZooError
 from zoo.layers import Dropout, ModelSpec, Softmax
 from zoo.show import field_differences
 
+Runtime: TypeAlias = registry.RunsOnnx | registry.RunsTflite
 Forward: TypeAlias = Callable[[ModelSpec, Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
 
 
@@ -46,12 +48,13 @@ class FileSubject:
     network: ModelSpec | None = None
     note: str = ""
 
-    def subject(self, right: Weights) -> Subject:
-        """It, as a subject held against a network and its weights."""
+    def subject(self, right: Weights, runtime: str | None = None) -> Subject:
+        """It, as a subject held against a network and its weights; in a runtime, if one is named."""
 
         @contextmanager
         def opened() -> Generator[Feed, None, None]:
-            run, known = self._runner(right), self._own(right.spec)
+            run = self._runner(right, registry.runtime(runtime) if runtime else None)
+            known = self._own(right.spec)
 
             def feed(inputs: Mapping[str, Array], reference: Mapping[str, Array]) -> Ran:
                 ran = run(inputs, reference)
@@ -63,15 +66,27 @@ class FileSubject:
 
             yield feed
 
-        return Subject(name=str(self.path), open=opened)
+        return Subject(name=f"{self.path} in {runtime}" if runtime else str(self.path), open=opened)
 
-    def _runner(self, right: Weights) -> Feed:
-        if self.format == "onnx":
-            return graph_feed(self.path, right.spec)
+    def _runner(self, right: Weights, runtime: Runtime | None) -> Feed:
+        written = TfliteForward(runtime) if isinstance(runtime, registry.RunsTflite) else None
+        if self.format == "onnx" and not isinstance(runtime, registry.RunsTflite):
+            return graph_feed(self.path, right.spec, runtime=runtime)
         if self.weights is None:
             raise ZooError(f"{self.path}: no weights to run")
-        mine = self.weights
-        return lambda inputs, _: self._run_weights(mine, right, inputs)
+        mine, note = self.weights, ("what was read from it was written as .tflite",) if written else ()
+
+        def feed(inputs: Mapping[str, Array], _: Mapping[str, Array]) -> Ran:
+            ran = self._run_weights(mine, right, inputs, written)
+            return replace(ran, notes=(*note, *ran.notes))
+
+        return feed
+
+    def _forward(self) -> Forward:
+        """What runs its weights."""
+        if self.network:
+            return possible_forward
+        return registry.framework(self.format).forward if self.format in registry.frameworks() else oracle.forward
 
     def _own(self, ours: ModelSpec) -> dict[str, Own]:
         """Its own layers and parameters, under our names."""
@@ -84,14 +99,12 @@ class FileSubject:
             known = {name: replace(own, layer=ours.layer(name)) for name, own in known.items()}
         return known
 
-    def _run_weights(self, mine: Weights, right: Weights, inputs: Mapping[str, Array]) -> Ran:
+    def _run_weights(
+        self, mine: Weights, right: Weights, inputs: Mapping[str, Array], written: Forward | None = None
+    ) -> Ran:
         ours, theirs = right.spec, self.network or mine.spec
         fed = _renamed(ours, theirs, inputs, self.path)
-        forward: Forward = oracle.forward
-        if self.network:
-            forward = possible_forward
-        elif self.format in registry.frameworks():
-            forward = registry.framework(self.format).forward
+        forward = written or self._forward()
         activations = forward(theirs, mine.tensors, fed)
         pairs = {name: their for name, their in match_layers(ours, theirs).items() if their in activations}
         ran = _ran(ours, theirs, activations, pairs)
@@ -101,12 +114,17 @@ class FileSubject:
         return replace(ran, same=same, alone=layers_alone(forward, theirs, mine.tensors, ours, pairs))
 
 
-def graph_feed(path: Path, ours: ModelSpec, asked_for: frozenset[str] = frozenset()) -> Feed:
-    """An ONNX file, run as it is; of its outputs, some may only have been asked for, to see inside."""
+def graph_feed(
+    path: Path, ours: ModelSpec, asked_for: frozenset[str] = frozenset(), runtime: registry.RunsOnnx | None = None
+) -> Feed:
+    """An ONNX file, run as it is in ONNX Runtime or another.
+
+    Of its outputs, some may only have been `asked_for`, to see inside.
+    """
     with registry.optional():
         from converters.parity.onnx_graph import OnnxGraph
         from converters.parity.onnx_subject import GraphSubject
-    return GraphSubject(graph=OnnxGraph(path), ours=ours, asked_for=asked_for)
+    return GraphSubject(graph=OnnxGraph(path, runtime), ours=ours, asked_for=asked_for)
 
 
 def layers_alone(

@@ -18,8 +18,9 @@ from onnx import TensorProto, numpy_helper
 from converters.parity.segments import loud
 from converters.weights import Array
 from zoo.errors import FileFormatError, ZooError, said
-from zoo.frameworks import onnx as runtime
+from zoo.frameworks import onnx as onnxruntime
 from zoo.layers import Shape
+from zoo.registry import RunsOnnx
 
 # Constants smaller than this stay in the graph: shapes and axes, which ONNX Runtime wants to see.
 _LENT = 1024
@@ -51,16 +52,21 @@ class OnnxGraph:
         outputs: names of the graph's own outputs.
         nodes: name of the first result, operator and inputs of each node, in graph order.
 
+    Args:
+        path: the file.
+        runtime: what runs it; left out, ONNX Runtime.
+
     Raises:
         FileFormatError: it is no ONNX model, or one that ONNX Runtime does not survive.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, runtime: RunsOnnx | None = None) -> None:
         try:
             model = onnx.load(str(path))
         except Exception as error:
             raise FileFormatError(path, f"no ONNX model: {said(error, 200)}") from error
         self.path = path
+        self._run_onnx = runtime.run_onnx if runtime else onnxruntime.run_batches
         self._lent = dict(_taken_out(model))
         self._model, graph = model, model.graph
         stored = {tensor.name for tensor in graph.initializer}
@@ -146,6 +152,8 @@ class OnnxGraph:
         count = rows // (self.batch or rows)
         split = {name: np.split(np.ascontiguousarray(array), count) for name, array in inputs.items()}
         runs = self._run(model, [{name: parts[i] for name, parts in split.items()} for i in range(count)], lean=True)
+        if any(len(run) < len(pieces) for run in runs):
+            raise ZooError(f"{self.path}: the runtime does not show every piece of it")
         found = zip(*(run.values() for run in runs), strict=True)
         results = [np.concatenate(parts) if parts[0].ndim else parts[0] for parts in found]
         return [
@@ -196,7 +204,7 @@ class OnnxGraph:
         del runnable.graph.initializer[:]
         runnable.graph.initializer.extend(kept)
         lent = {tensor.name: self._lent[tensor.name] for tensor in kept if tensor.name in self._lent}
-        return runtime.run_batches(runnable.SerializeToString(), batches, lent, lean=lean)
+        return self._run_onnx(runnable.SerializeToString(), batches, lent, lean=lean)
 
     def feed(self, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
         """Canonical batches as the file wants them: its names (see `input_names`), its layout, its batch size.
