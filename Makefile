@@ -26,7 +26,7 @@ lint: setup  ## format, style, types, and the direction of imports
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-bench: setup  ## measure everything beside its peers and renew the README's tables, in three quarters of an hour
+bench: setup  ## measure everything beside its peers and renew docs/measured.md, in three quarters of an hour
 	$(BIN)/python -m benchmarks
 
 fuzz: setup  ## 10,000 damaged inputs for every reader, 100 kills of every command: a part of bench

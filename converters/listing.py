@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from importlib import metadata
 from typing import Any
 
 from zoo import registry
+from zoo.errors import UnknownNameError
 from zoo.shapes import parameter_count
 
 
@@ -56,4 +58,24 @@ def _megabytes(size: int | None) -> str:
     return "-" if size is None else f"{size / 1e6:.1f} MB"
 
 
-LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {"models": models, "frameworks": frameworks, "weights": weights}
+_LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {"models": models, "frameworks": frameworks, "weights": weights}
+
+
+def rows(kind: str, pattern: str | None) -> list[dict[str, Any]]:
+    """A list's rows: all, or those whose names hold the pattern or, with a wildcard in it, are like it.
+
+    Args:
+        kind: ``models``, ``frameworks`` or ``weights``.
+        pattern: as the user has typed it.
+
+    Raises:
+        UnknownNameError: no name is like it.
+    """
+    found = _LISTS[kind]()
+    if pattern is None:
+        return found
+    wanted = pattern.lower() if set("*?[") & set(pattern) else f"*{pattern.lower()}*"
+    like = [row for row in found if fnmatchcase(row["name"].lower(), wanted)]
+    if not like:
+        raise UnknownNameError(f"name among {kind}", pattern, [row["name"] for row in found])
+    return like

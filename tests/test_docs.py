@@ -126,6 +126,12 @@ def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:
     assert set(PAGES[1:]) <= linked
 
 
+def test_the_readme_is_short_and_holds_no_tables_of_numbers() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    assert "<!-- table" not in text
+
+
 def test_commands_are_all_in_blocks_that_are_run() -> None:
     """A command that stands in another kind of block would not be noticed when it breaks."""
     for page in PAGES:

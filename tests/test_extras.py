@@ -117,6 +117,7 @@ NEEDS = {
     "verify small.safetensors small.safetensors --image flower.png": "images",
     "list weights": "fetch",
     "fetch bvlc_alexnet": "fetch",
+    "info hf:someone/alexnet/model.onnx": "hub",
     "convert bvlc_alexnet -o x.npz": "fetch",
     "train alexnet_mini --data digits -o run --steps 1": "train",
     "eval small.safetensors --data digits": "train",

@@ -106,7 +106,7 @@ def test_litert_runs_what_the_converter_writes(weights: Weights, tmp_path: Path)
 
 def test_a_file_in_the_folder_is_a_runtime(weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "novel.py").write_text(
-        "from zoo.frameworks.onnx import run_batches as run_onnx\nDISTRIBUTION = 'x'\nPACKAGES = ()\n"
+        "from zoo.frameworks.onnx import opened as open_onnx\nDISTRIBUTION = 'x'\nPACKAGES = ()\n"
     )
     (tmp_path / "absent.py").write_text("import not_there\nDISTRIBUTION = 'x'\nPACKAGES = ('not_there',)\n")
     monkeypatch.setattr(runtimes, "__path__", [*runtimes.__path__, str(tmp_path)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
@@ -34,6 +34,7 @@ _EXTRAS = {
     "urllib3": "fetch",
     "yaml": "fetch",
     "pydantic": "fetch",
+    "huggingface_hub": "hub",
     "sklearn": "train",
     "tqdm": "train",
     "tensorboard": "train",
@@ -226,24 +227,20 @@ class RunsOnnx(Protocol):
     name than its own.
     """
 
-    def run_onnx(
-        self,
-        model: bytes,
-        batches: Sequence[Mapping[str, FloatArray]],
-        weights: Mapping[str, FloatArray],
-        *,
-        lean: bool,
-    ) -> list[dict[str, FloatArray]]:
-        """All outputs of a graph for each batch, in the graph's order, in float32, on the CPU.
+    def open_onnx(
+        self, model: bytes, weights: Mapping[str, FloatArray]
+    ) -> Callable[[Mapping[str, FloatArray]], dict[str, FloatArray]]:
+        """A graph made ready for as many batches as are wanted, in float32, on the CPU.
 
         Args:
             model: the graph; initializers whose data it leaves out are said to be external.
-            batches: input name -> array, each; all of one size.
             weights: the data left out, initializer -> array.
-            lean: it runs this once: what pays only where a graph runs often may be left out.
+
+        Returns:
+            Input name -> array, of one batch, to output name -> array, in the graph's order.
 
         Raises:
-            FileFormatError: the runtime refuses the graph or the inputs.
+            FileFormatError: the runtime refuses the graph; what is returned, where it refuses the inputs.
         """
         ...
 

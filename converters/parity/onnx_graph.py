@@ -1,19 +1,20 @@
 """Somebody's ONNX file as it is, with every node's result made visible, and in pieces that run by themselves.
 
-The file is parsed once. Its weights stay where they were read and are lent to ONNX Runtime; the graphs made of it hold
-none.
+The file is parsed once. Its weights stay where they lie, in the file, and are lent to ONNX Runtime; the graphs made of
+it hold none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
+from onnx.external_data_helper import load_external_data_for_model
 
 from converters.parity.segments import loud
 from converters.weights import Array
@@ -21,6 +22,8 @@ from zoo.errors import FileFormatError, ZooError, said
 from zoo.frameworks import onnx as onnxruntime
 from zoo.layers import Shape
 from zoo.registry import RunsOnnx
+from zoo.wire.mapped import mapped
+from zoo.wire.onnx import without_weights
 
 # Constants smaller than this stay in the graph: shapes and axes, which ONNX Runtime wants to see.
 _LENT = 1024
@@ -43,6 +46,10 @@ class Piece:
     rows: int
 
 
+# Batches, as `OnnxGraph.feed` makes them, and how many samples they hold -> the graph's outputs.
+Runs: TypeAlias = Callable[[Sequence[Mapping[str, Array]], int], dict[str, Array]]
+
+
 class OnnxGraph:
     """An ONNX file, parsed.
 
@@ -62,12 +69,13 @@ class OnnxGraph:
 
     def __init__(self, path: Path, runtime: RunsOnnx | None = None) -> None:
         try:
-            model = onnx.load(str(path))
+            data, self._lent = without_weights(mapped(path), path.parent, _LENT)
+            model = onnx.load_model_from_string(data)
+            load_external_data_for_model(model, str(path.parent))
         except Exception as error:
             raise FileFormatError(path, f"no ONNX model: {said(error, 200)}") from error
-        self.path = path
-        self._run_onnx = runtime.run_onnx if runtime else onnxruntime.run_batches
-        self._lent = dict(_taken_out(model))
+        self.path, self._runtime = path, runtime
+        _say_lent(model, self._lent)
         self._model, graph = model, model.graph
         stored = {tensor.name for tensor in graph.initializer}
         self._inputs = [value for value in graph.input if value.name not in stored]
@@ -104,21 +112,25 @@ class OnnxGraph:
             "k": float(said.get("bias", 1.0)),
         }
 
-    def run(self, batches: Sequence[Mapping[str, Array]], rows: int, *, lean: bool = False) -> dict[str, Array]:
-        """The graph's own outputs, the results of several batches as one of `rows` samples.
+    def opened(self, *, lean: bool = False) -> Runs:
+        """What runs the graph as it is, for as many batches as are wanted: its own outputs.
 
-        One that NumPy has no numbers for (a sequence, text, bfloat16) is an empty array of objects.
+        The results of several batches are one of all samples. An output that NumPy has no numbers for (a sequence,
+        text, bfloat16) is an empty array of objects.
 
         Args:
-            batches: as `feed` makes them.
-            rows: the samples.
-            lean: without ONNX Runtime's copies of weights for graphs that run often.
+            lean: without ONNX Runtime's copies of the weights, which pay where a graph runs often.
 
         Raises:
-            ZooError: ONNX Runtime refuses it.
+            ZooError: ONNX Runtime refuses it, now or when it is run.
         """
-        found = _joined(self._run(self._model, batches, lean=lean), batches, rows)
-        return {name: found.get(name, np.empty(0, object)) for name in self.outputs}
+        session = self._session(self._model, lean=lean)
+
+        def run(batches: Sequence[Mapping[str, Array]], rows: int) -> dict[str, Array]:
+            found = _joined([session(batch) for batch in batches], batches, rows)
+            return {name: found.get(name, np.empty(0, object)) for name in self.outputs}
+
+        return run
 
     def every_result(
         self, batches: Sequence[Mapping[str, Array]], rows: int, count: int | None = None
@@ -129,7 +141,8 @@ class OnnxGraph:
         model.graph.input.extend(self._inputs)
         made = [node.output[0] for node in model.graph.node if node.output and node.output[0]]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
-        return _joined(self._run(model, batches, lean=True), batches, rows)
+        session = self._session(model, lean=True)
+        return _joined([session(batch) for batch in batches], batches, rows)
 
     def apart(self, pieces: Sequence[Piece], fed: Mapping[str, Array]) -> list[Array]:
         """What the targets of pieces are, each computed from what it is fed alone.
@@ -151,7 +164,8 @@ class OnnxGraph:
         model.graph.input.extend(onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in inputs)
         count = rows // (self.batch or rows)
         split = {name: np.split(np.ascontiguousarray(array), count) for name, array in inputs.items()}
-        runs = self._run(model, [{name: parts[i] for name, parts in split.items()} for i in range(count)], lean=True)
+        session = self._session(model, lean=True)
+        runs = [session({name: parts[i] for name, parts in split.items()}) for i in range(count)]
         if any(len(run) < len(pieces) for run in runs):
             raise ZooError(f"{self.path}: the runtime does not show every piece of it")
         found = zip(*(run.values() for run in runs), strict=True)
@@ -194,17 +208,30 @@ class OnnxGraph:
         del model.graph.node[:], model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
         return model
 
-    def _run(self, model: Any, batches: Sequence[Mapping[str, Array]], *, lean: bool) -> list[dict[str, Array]]:
+    def _session(self, model: Any, *, lean: bool) -> onnxruntime.Session:
         read = {name for node in _all_nodes(model.graph) for name in node.input}
         read |= {value.name for value in model.graph.output}
-        kept = [tensor for tensor in self._model.graph.initializer if tensor.name in read]
-        # ONNX Runtime takes no loan of a weight that nothing reads.
+        lean = lean and self._runtime is None
+        # ONNX Runtime takes no loan of a weight that nothing reads. One that is fed stays where it lies; any other it
+        # copies, which pays where a graph runs often.
+        lent = {name: array for name, array in self._lent.items() if name in read}
+        kept = [
+            tensor
+            for tensor in self._model.graph.initializer
+            if tensor.name in read and not (lean and tensor.name in lent)
+        ]
         runnable = onnx.ModelProto()
         runnable.CopyFrom(model)
         del runnable.graph.initializer[:]
         runnable.graph.initializer.extend(kept)
-        lent = {tensor.name: self._lent[tensor.name] for tensor in kept if tensor.name in self._lent}
-        return self._run_onnx(runnable.SerializeToString(), batches, lent, lean=lean)
+        if self._runtime:
+            return self._runtime.open_onnx(runnable.SerializeToString(), lent)
+        if not lean:
+            return onnxruntime.opened(runnable.SerializeToString(), lent)
+        infos = (onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, x.shape) for n, x in lent.items())
+        runnable.graph.input.extend(infos)
+        session = onnxruntime.opened(runnable.SerializeToString(), {}, lean=True)
+        return lambda batch: session({**batch, **lent})
 
     def feed(self, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
         """Canonical batches as the file wants them: its names (see `input_names`), its layout, its batch size.
@@ -274,19 +301,12 @@ def _dims(value: Any) -> list[int]:
     return [d.dim_value for d in value.type.tensor_type.shape.dim]
 
 
-def _taken_out(model: Any) -> Iterator[tuple[str, Array]]:
-    """Name -> the numbers of each large initializer, which the model then says are in memory, and holds no more."""
+def _say_lent(model: Any, lent: Collection[str]) -> None:
+    """Say in the model that the numbers of these initializers are in memory."""
     for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or tensor.ByteSize() < _LENT:
-            continue
-        array = numpy_helper.to_array(tensor)
-        name, dims = tensor.name, list(tensor.dims)
-        tensor.Clear()
-        tensor.name, tensor.data_type = name, TensorProto.FLOAT
-        tensor.dims.extend(dims)
-        tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value="in memory")
-        yield name, array
+        if tensor.name in lent:
+            tensor.data_location = TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value="in memory")
 
 
 def _all_nodes(graph: Any) -> Iterator[Any]:

@@ -126,9 +126,17 @@ class Proof:
 
     @np.errstate(all="ignore")  # what is not finite is judged and told, not warned of
     def judge(self, subject: Subject) -> SubjectVerdict:
-        """Run a subject, and compare all of it."""
+        """Read a subject, run it, and compare all of it."""
         self.progress(subject.name)
         started = time.perf_counter()
+        structure = subject.read() if subject.read else None
+        if structure and structure.sentence:
+            self.progress(f"{subject.name}: {structure.sentence}")
+        elif structure:
+            _LOG.debug("%s cannot be read as a network, only run: %s", subject.name, structure.reason)
+        return replace(self._run(subject, started), structure=structure)
+
+    def _run(self, subject: Subject, started: float) -> SubjectVerdict:
         try:
             with subject.open() as feed:
                 ran = feed(self.inputs, self.reference)
@@ -348,7 +356,7 @@ def weights_differ(right: Mapping[str, Array], theirs: Mapping[str, Own], layer:
     told, worst = list[str](), 0.0
     for name, tensor in parameters_of(right, layer).items():
         other = theirs[layer].parameters.get(name)
-        if other is None or other.shape != tensor.shape or np.array_equal(other, tensor):
+        if other is None or other is tensor or other.shape != tensor.shape or np.array_equal(other, tensor):
             continue
         rows = np.abs(np.subtract(other, tensor, dtype=np.float64)).reshape(len(np.atleast_1d(tensor)), -1).max(axis=1)
         peaks = np.abs(tensor).reshape(len(rows), -1).max(axis=1)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from converters.faults.case import Own
 from converters.parity.segments import Segment
+from converters.verdicts import Structure
 from converters.weights import Array
 
 # Runs segments of the subject by themselves: each with the batches it reads -> target layer -> what it gives, canonical
@@ -73,7 +74,9 @@ class Subject:
     Attributes:
         name: in reports.
         open: gets it ready (exports it, say) for as many batches as are wanted.
+        read: holds it against the reference as a network, without running it; None where there is nothing to read.
     """
 
     name: str
     open: Callable[[], AbstractContextManager[Feed]]
+    read: Callable[[], Structure] | None = None

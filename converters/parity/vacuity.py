@@ -64,7 +64,7 @@ def vacuity(weights: Weights, inputs: Mapping[str, Array], reference: Mapping[st
 
 
 def _one_number(tensor: Array) -> str | None:
-    if tensor.size < 2 or np.ptp(tensor):
+    if tensor.size < 2 or tensor.flat[0] != tensor.flat[1] or np.ptp(tensor):
         return None
     return "one number throughout" if tensor.flat[0] else "all zero"
 
@@ -105,7 +105,8 @@ def _past_float32(weights: Weights, reference: Mapping[str, Array]) -> Iterator[
     float32 = np.finfo(np.float32)
     for layer in weights.spec.layers:
         for role, tensor in parameters_of(weights.tensors, layer.name).items():
-            if tensor.ndim > 1 and 0 < np.abs(tensor).max(initial=0.0) < float32.tiny:
+            peak = max(float(tensor.max(initial=0.0)), -float(tensor.min(initial=0.0)))
+            if tensor.ndim > 1 and 0 < peak < float32.tiny:
                 yield (
                     f"{layer.name}.{role} holds nothing above {float32.tiny:.1e}: such numbers are denormal, and "
                     "frameworks take them for 0"

@@ -48,7 +48,22 @@ def verdict_sentence(report: Report) -> str:
         return f"{report.model}: NOT PROVED, the numbers agree and show nothing: {'; '.join(report.unproved)}"
     worst = max((subject.max_error or 0.0 for subject in report.subjects), default=0.0)
     what = "the subject computes" if total == 1 else f"all {total} subjects compute"
-    return f"{report.model}: PASSED, {what} the same function, worst error {error_text(worst)}"
+    return f"{report.model}: PASSED, {what} the same function, worst error {error_text(worst)}{_by_reading(report)}"
+
+
+def _by_reading(report: Report) -> str:
+    """Which subjects are the very network; of a single one that could be read, its name is left out."""
+    read = [s for s in report.subjects if s.structure and s.structure.verdict != "unread"]
+    same = [s.name for s in read if s.structure and s.structure.verdict == "identical"]
+    if not same:
+        return ""
+    return "; identical by structure" + ("" if len(same) == len(read) else f": {', '.join(same)}")
+
+
+def remarks(subject: SubjectVerdict) -> list[str]:
+    """What reading it says, and its notes."""
+    read = subject.structure.sentence if subject.structure else ""
+    return [*([read] if read else []), *subject.notes]
 
 
 def subject_line(subject: SubjectVerdict) -> str:

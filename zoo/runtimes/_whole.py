@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
 from zoo.arrays import Array
+
+Session: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+def by_size(opened: Callable[[Mapping[str, Array]], Session]) -> Session:
+    """A session for batches of any size, opened anew for each size: what is told the sizes is sure of them."""
+    sessions = dict[tuple[tuple[str, tuple[int, ...]], ...], Session]()
+
+    def run(fed: Mapping[str, Array]) -> dict[str, Array]:
+        sizes = tuple((name, array.shape) for name, array in fed.items())
+        if sizes not in sessions:
+            sessions.clear()  # each holds the weights
+            sessions[sizes] = opened(fed)
+        return sessions[sizes](fed)
+
+    return run
 
 
 def whole_model(model: bytes, weights: Mapping[str, Array], fed: Mapping[str, Array]) -> Any:

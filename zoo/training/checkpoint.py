@@ -7,7 +7,6 @@ under its proper name is whole.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping
@@ -24,8 +23,7 @@ from zoo.shapes import parameter_shapes
 from zoo.spec_json import METADATA_KEY, dumps
 from zoo.training.optimiser import Progress
 from zoo.wire.atomic import flush
-from zoo.wire.mapped import mapped
-from zoo.wire.safetensors import read_metadata, read_safetensors, write_safetensors
+from zoo.wire.safetensors import read_safetensors, write_safetensors
 
 _VELOCITY, _CHECKSUM = "velocity/", "checksum"
 _KEPT = 2
@@ -100,23 +98,6 @@ def save_model(out: Path, spec: ModelSpec, checkpoint: Checkpoint) -> Path:
     about = _metadata(replace(spec, classes=tuple(setting.data["classes"]))) | {"lineage": json.dumps(lineage)}
     write_file(path, dict(checkpoint.weights), about)
     return path
-
-
-def lineage(path: Path, weights: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """What is kept of where weights are from: the file's name, a hash of the numbers, and what the file itself says."""
-    total = hashlib.sha256()
-    for name in sorted(weights):
-        total.update(name.encode())
-        total.update(np.ascontiguousarray(weights[name]).data)
-    said = _about(path).get("lineage")
-    return {"file": path.name, "sha256": total.hexdigest()} | ({"lineage": json.loads(said)} if said else {})
-
-
-def _about(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file; that of any other is empty."""
-    if path.suffix != ".safetensors":
-        return {}
-    return read_metadata(mapped(path))
 
 
 def checksum(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> str:

@@ -44,6 +44,9 @@ _ONE: dict[str, Callable[[Array], Array]] = {
     "Not": np.logical_not,
 }
 
+# What makes other floating-point numbers of those that are stored.
+ARITHMETIC = {*_TWO, *_ONE, "Cast", "Div", "ReduceProd", "ReduceSum"} - {"Neg", "Abs"}
+
 # What is read of constants, beside what is read of activations.
 COMPUTED = {
     *_TWO,

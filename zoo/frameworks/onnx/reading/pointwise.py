@@ -204,6 +204,8 @@ def _with_constant(walk: Walk, op: Op, tensor: str, view: View, constant: Array,
         )
     elif kind in ("Sub", "Div"):
         numbers = -numbers if kind == "Sub" else np.float32(1) / numbers
+    if kind == "Div" and not turned:
+        walk.computed.append(f"the inverse of what {op.out!r} divides by")
     adds = kind in ("Add", "Sub")
     if not numbers.ndim:
         number = short(numbers) if kind != "Div" or turned else 1 / short(constant.reshape(()))

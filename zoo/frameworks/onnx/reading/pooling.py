@@ -79,6 +79,7 @@ def _pool(walk: Walk, op: Op, source: str, at: Place, mode: Literal["max", "ave"
     if corrected:
         # Where padding does not count, sums that were divided by all cells of a window are divided anew.
         share = (ours / theirs).astype(np.float32)
+        walk.computed.append(f"what {op.out!r} divides its sums by")
         walk.put(op.out, Scale(name=op.out, inputs=(last,), axis=2, num_axes=2), weight=share)
 
 

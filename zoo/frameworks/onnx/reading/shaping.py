@@ -102,7 +102,9 @@ def _joins_groups(walk: Walk, op: Op, names: list[str]) -> bool:
     if len(parts) != len(names) or len(names) < 2:
         return False
     slices = [layer for part in parts if isinstance(layer := walk.layer(part.inputs[0]), Slice)]
-    each = walk.shapes[slices[0].name][0] if slices else 0
+    if len(slices) != len(parts):
+        return False
+    each = walk.shapes[slices[0].name][0]
     own = [(piece.inputs, piece.axis, piece.start, piece.stop) for piece in slices]
     if own != [(slices[0].inputs, 1, i * each, (i + 1) * each) for i in range(len(parts))] or any(
         replace(part, name="", inputs=()) != replace(parts[0], name="", inputs=()) for part in parts
