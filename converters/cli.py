@@ -6,19 +6,16 @@ import argparse
 import gc
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from converters.helping import Parser, explain
-from converters.host import NOISY, as_it_was
+from converters.host import NOISY, as_it_was, interruptible
 from zoo import __version__
 from zoo.environment import environment
-from zoo.errors import ZooError, one_line
+from zoo.errors import ZooError, how_ended, one_line
 from zoo.registry import frameworks, missing, runtimes
 from zoo.training import SETTINGS
 
@@ -338,7 +335,7 @@ def _answer(arguments: Sequence[str]) -> int:
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
         _check_streams()
-        with _interruptible():
+        with interruptible():
             status = _run(arguments, verbose)
         sys.stdout.flush()
     except ZooError as error:
@@ -353,38 +350,13 @@ def _answer(arguments: Sequence[str]) -> int:
         return _fail(f"not enough memory: {error or 'for what the file asks for'}", 2, verbose)
     except OSError as error:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}", 2, verbose)
-    except KeyboardInterrupt:
-        return _fail("interrupted; nothing half written was left", 130, verbose=False)
+    except KeyboardInterrupt as error:
+        number, told = how_ended(error)
+        return _fail(f"{told}; nothing half written was left", 128 + number, verbose=False)
     except Exception as error:  # noqa: BLE001 - also of what nobody foresaw, one line and exit status 2
         told = f"{type(error).__name__}: {error}"
         return _fail(f"internal error, please report it with the traceback that -v shows: {told}", 2, verbose)
     return status
-
-
-@contextmanager
-def _interruptible() -> Generator[None]:
-    """Ctrl-C is a `KeyboardInterrupt`, whatever the import of a framework that it breaks into makes of it."""
-    came = False
-
-    def note(*_: object) -> None:
-        nonlocal came
-        came = True
-        raise KeyboardInterrupt
-
-    before, is_main = signal.getsignal(signal.SIGINT), threading.current_thread() is threading.main_thread()
-    if before is not signal.default_int_handler or not is_main:  # in a program that has said what is to happen
-        yield
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    except Exception:
-        if not came:
-            raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:  # it may also have been taken for a framework that cannot be imported
-        raise KeyboardInterrupt
 
 
 def _check_streams() -> None:

@@ -238,7 +238,8 @@ class _Flow:
     def _hand_over(self, piece: requests.Response | bytes | Exception) -> None:
         while not self._left.is_set():
             with suppress(Full):
-                return self._pieces.put(piece, timeout=0.5)
+                self._pieces.put(piece, timeout=0.5)
+                return
 
     def next(self) -> Any:
         """The response, then its bytes, then none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from zoo.recipe import Recipe
 
     FloatArray: TypeAlias = NDArray[np.floating[Any]]
+    Forward: TypeAlias = Callable[
+        [ModelSpec, Mapping[str, FloatArray], Mapping[str, FloatArray]], dict[str, FloatArray]
+    ]
 
 # The import name of a package that belongs to no framework -> the extra of this project that installs it.
 _EXTRAS = {
     "google_crc32c": "tf_checkpoint",
-    "h5py": "keras",
+    "jax": "jax",
     "scipy": "mat",
     "PIL": "images",
     "pooch": "fetch",
@@ -174,8 +177,8 @@ def remark(name: str) -> str:
 class Framework(Protocol):
     """What every folder of ``zoo/frameworks`` offers.
 
-    Its face may state ``DISTRIBUTION``, the package whose version says whether the framework is there, and
-    ``PACKAGES``, the import names of what its extra brings.
+    Its face may state ``DISTRIBUTION``, the package whose version says whether the framework is there, ``PACKAGES``,
+    the import names of what its extra brings, and ``BACKENDS``, what it runs on: then ``forward`` takes a ``backend``.
     """
 
     def generate(self, spec: ModelSpec, directory: Path) -> list[Path]:
@@ -212,6 +215,22 @@ class RunsFiles(Protocol):
 def framework(name: str) -> Framework:
     """The adapter of a framework."""
     return cast(Framework, load_module("zoo.frameworks", name, "framework"))
+
+
+def ways() -> dict[str, tuple[str, str | None]]:
+    """Every way to run a network natively, by name -> its framework, and the backend where it has several."""
+    found = dict[str, tuple[str, str | None]]()
+    for name in frameworks():
+        backends = _stated(name).get("BACKENDS", ())
+        found |= {f"{name}-{backend}": (name, backend) for backend in backends} or {name: (name, None)}
+    return found
+
+
+def forward(way: str) -> Forward:
+    """What runs a network one of the `ways`: its framework's `Framework.forward`, on its backend."""
+    name, backend = ways()[way]
+    run = framework(name).forward
+    return cast("Forward", partial(cast(Any, run), backend=backend)) if backend else run
 
 
 def frameworks() -> list[str]:

@@ -46,6 +46,7 @@ from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import LRN, DetectionOutput, Layer, Softmax
 from zoo.shapes import activation_shapes
+from zoo.wire.cores import map_on_cores
 
 _LOG = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ class Proof:
         found, reason = _Alone(), None
         if ran.alone is None:
             return found
-        benched = [(piece, made) for piece in wanted if (made := self._bench(piece))]
+        benched = [(piece, made) for piece, made in zip(wanted, map_on_cores(self._bench, wanted), strict=True) if made]
         try:
             results = ran.alone([(piece, made.inputs) for piece, made in benched]) if benched else {}
         except ZooError as trouble:
@@ -324,7 +325,10 @@ class Proof:
             samples=self.samples,
             seed=self.seed,
             versions=versions(),
-            files=tuple(FileFact(path=str(path), sha256=sha256(path)) for path in files),
+            files=tuple(
+                FileFact(path=str(path), sha256=told)
+                for path, told in zip(files, map_on_cores(sha256, files), strict=True)
+            ),
             command=command,
             seconds=time.perf_counter() - self._started,
             limits=self.vacuity.limits,

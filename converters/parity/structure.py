@@ -111,9 +111,9 @@ def structure(network: Network, right: Weights) -> Structure:
 
 
 def _told(ours: Form, theirs: Form, inputs: Sequence[int]) -> list[str]:
-    found = list(islice(differing(ours, theirs, _SAME, inputs), _MOST + 1))
-    told = [_sentence(item) for item in found[:_MOST]]
-    return told + (["and more"] if len(found) > _MOST else [])
+    found = islice(differing(ours, theirs, _SAME, inputs), _MOST + 1)
+    told = list(dict.fromkeys(map(_sentence, found)))
+    return told[:_MOST] + (["and more"] if len(told) > _MOST else [])
 
 
 def _sentence(item: Difference) -> str:

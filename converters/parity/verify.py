@@ -37,25 +37,22 @@ class Exporter(Protocol):
 
 def subject_names() -> list[str]:
     """Every way to run a network: each framework natively, and through its own ONNX exporter."""
-    return sorted([*registry.frameworks(), *(f"{name}-onnx" for name in registry.names("converters.exporters"))])
+    return sorted([*registry.ways(), *(f"{name}-onnx" for name in registry.names("converters.exporters"))])
 
 
 def subject(name: str, weights: Weights) -> Subject:
     """A way to run a network; raises `UnknownNameError` now, `MissingDependencyError` when it is opened."""
     if name not in subject_names():
         raise UnknownNameError("subject", name, subject_names())
-    framework = name.removesuffix("-onnx")
-    ready = _native if framework == name else _exported
-    return Subject(name=name, open=lambda: ready(framework, weights))
+    ready = _native if name in registry.ways() else _exported
+    return Subject(name=name, open=lambda: ready(name, weights))
 
 
 @contextmanager
-def _native(framework: str, weights: Weights) -> Generator[Feed, None, None]:
-    adapter, spec = registry.framework(framework), weights.spec
-    alone = layers_alone(
-        adapter.forward, spec, weights.tensors, spec, {layer.name: layer.name for layer in spec.layers}
-    )
-    yield lambda inputs, _: Ran(activations=adapter.forward(weights.spec, weights.tensors, inputs), alone=alone)
+def _native(way: str, weights: Weights) -> Generator[Feed, None, None]:
+    forward, spec = registry.forward(way), weights.spec
+    alone = layers_alone(forward, spec, weights.tensors, spec, {layer.name: layer.name for layer in spec.layers})
+    yield lambda inputs, _: Ran(activations=forward(weights.spec, weights.tensors, inputs), alone=alone)
 
 
 @contextmanager
@@ -79,7 +76,8 @@ def _as_described(framework: str, weights: Weights, description: Path, model: Pa
 
 
 @contextmanager
-def _exported(framework: str, weights: Weights) -> Generator[Feed, None, None]:
+def _exported(name: str, weights: Weights) -> Generator[Feed, None, None]:
+    framework = name.removesuffix("-onnx")
     exporter = cast(Exporter, registry.load_module("converters.exporters", framework, "exporter"))
     with TemporaryDirectory(prefix="zoo-verify-") as folder:
         path = Path(folder) / "model.onnx"

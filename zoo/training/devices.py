@@ -123,11 +123,6 @@ def _said(kind: str, views: Sequence[View]) -> str:
     return f"{len(views)} x {kind}{name}" if len(views) > 1 else f"{kind}{name}"
 
 
-def cores() -> int:
-    """The cores that this process may use; not every system says."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def alone(wanted: DeviceType) -> tuple[torch.device, str]:
     """The device of a process that has no others beside it; errors as for `decide`."""
     devices, said = decide(wanted, [own_view(0)])

@@ -16,8 +16,9 @@ from zoo.frameworks.pytorch import bind
 from zoo.layers import ModelSpec
 from zoo.preprocess import FloatArray
 from zoo.training.datasets import open_to_judge
-from zoo.training.devices import DeviceType, Precision, arithmetic, cores, decide, own_view
+from zoo.training.devices import DeviceType, Precision, arithmetic, decide, own_view
 from zoo.training.evaluate import Scores, evaluate, module_forward
+from zoo.wire.cores import cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,10 @@ def judge(spec: ModelSpec, weights: Mapping[str, FloatArray], how: Judging, devi
         parts = [pool.submit(_process, spec, shared, how, device, n) for n, device in enumerate(devices)]
         try:
             return Scores.join([part.result() for part in parts])
+        except KeyboardInterrupt:  # nobody asks for their answer
+            for process in mp.active_children():
+                process.kill()
+            raise
         except BrokenProcessPool as error:
             raise ZooError("a process that judges died; look at the system's log, it may be out of memory") from error
 
