@@ -144,6 +144,8 @@ def _export(options: argparse.Namespace) -> int:
         opset=options.opset,
         fast_lrn=options.fast_lrn,
         fold_preprocessing=options.fold_preprocessing,
+        precision=options.precision,
+        calibrate=options.calibrate,
         verify=not options.no_verify,
         force=options.force,
     )

@@ -43,6 +43,7 @@ from converters.verdicts import (
 )
 from converters.weights import Array, Weights
 from zoo import reference as oracle
+from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import DetectionOutput, Layer, Softmax
 from zoo.shapes import activation_shapes, check_memory
@@ -408,7 +409,7 @@ def _unavailable(name: str, reason: str, started: float) -> SubjectVerdict:
 def versions() -> dict[str, str]:
     """Package -> version of everything installed that takes part."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
+    for package in dict.fromkeys((*_PACKAGES, *map(registry.runtime_distribution, registry.runtimes()))):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
