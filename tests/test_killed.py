@@ -40,7 +40,7 @@ pytestmark = pytest.mark.slow
 _FORKS = get_context("forkserver")
 _FORKS.set_forkserver_preload(["converters.commands", "converters.exporters.tf_slim", "zoo.training.launch"])
 # The hidden files and folders that work goes on in.
-_UNFINISHED = (".zoo-staging-", ".zoo-download", ".part")
+_UNFINISHED = (".zoo-staging-", ".zoo-download-")
 
 
 def _weights(seed: int) -> Weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 
 # Names out of strangers' files stand in messages: none may fill the screen.
@@ -32,6 +33,28 @@ def said(error: BaseException, most: int = _LONGEST_MESSAGE) -> str:
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
+
+
+class Signalled(KeyboardInterrupt):
+    """A signal asked for the end; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def how_ended(error: KeyboardInterrupt) -> tuple[int, str]:
+    """The signal that asked for the end, and how that is said."""
+    number = error.number if isinstance(error, Signalled) else signal.SIGINT
+    return number, "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+
+
+class EndedError(ZooError):
+    """A signal ended the work: exit status 128 and its number, as shells have it."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + number
 
 
 class SpecError(ZooError):

@@ -6,7 +6,6 @@ under its proper name is whole.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.spec_json import METADATA_KEY, dumps
 from zoo.training.optimiser import Progress
-from zoo.wire.atomic import flush
+from zoo.wire.atomic import flush, new_file
 from zoo.wire.safetensors import read_safetensors, write_safetensors
 
 _VELOCITY, _CHECKSUM = "velocity/", "checksum"
@@ -114,18 +113,15 @@ def _metadata(spec: ModelSpec) -> dict[str, str]:
 
 def write_file(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
     """Write a file so that its name holds the old content or the new, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        types = {name: tensor.dtype for name, tensor in tensors.items()}
-        write_safetensors(temporary, shapes, lambda name: tensors[name], metadata, types)
-        flush(temporary)
-        temporary.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(path) as fresh:
+            shapes = {name: tensor.shape for name, tensor in tensors.items()}
+            types = {name: tensor.dtype for name, tensor in tensors.items()}
+            write_safetensors(fresh, shapes, lambda name: tensors[name], metadata, types)
+            flush(fresh)
         flush(path.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         older = checkpoints(path.parent.parent if path.parent.name == "checkpoints" else path.parent)
         last = f"the last checkpoint, {older[-1]}, is whole: make room, then --resume" if older else "make room"
         raise ZooError(f"{path}: cannot be written ({said(error)}); {last}") from error

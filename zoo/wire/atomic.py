@@ -49,8 +49,7 @@ def staging(target: Path) -> Generator[Path]:
     Raises:
         ZooError: the disk is full or the folder cannot be written.
     """
-    for leftover in leftovers(target, _MARK)[0]:
-        leftover.end()
+    _remove_leftovers(target)
     is_begun = False
     try:
         with new_folder(target, _MARK) as held:
@@ -60,6 +59,20 @@ def staging(target: Path) -> Generator[Path]:
         if not is_begun:
             raise ZooError(f"{target}: cannot write to {target.parent}: {error.strerror}") from error
         raise ZooError(f"{target}: writing failed: {error.strerror or error}; nothing was changed") from error
+
+
+@contextmanager
+def new_file(target: Path) -> Generator[Path]:
+    """A path to write to; what lies there at the end takes the place of `target`, whatever is there."""
+    _remove_leftovers(target)
+    with new_folder(target, _MARK) as held:
+        yield held.path / target.name
+        (held.path / target.name).replace(target)
+
+
+def _remove_leftovers(target: Path) -> None:
+    for leftover in leftovers(target, _MARK)[0]:
+        leftover.end()
 
 
 def publish(folder: Path, main: Path, *, force: bool) -> list[Path]:

@@ -12,9 +12,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def cores() -> int:
+    """How many the process may use; where the system does not say that (macOS, Windows), how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def map_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """`work` of every item, in their order, on as many threads as the process may use cores; `work` spreads nothing."""
-    threads = len(os.sched_getaffinity(0))
+    threads = cores()
     if min(threads, len(items)) < 2:
         return [work(item) for item in items]
     futures = [_pool(threads).submit(work, item) for item in items]
@@ -32,5 +37,6 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="cores")
 
 
-# A forked process, such as a worker that loads images, has none of its parent's threads.
-os.register_at_fork(after_in_child=_pool.cache_clear)
+# A forked process, such as a worker that loads images, has none of its parent's threads; Windows forks none.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)

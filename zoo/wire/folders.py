@@ -1,7 +1,7 @@
 """Hidden folders beside a target, each of one process at a time, in places where others may write, too.
 
-A folder's name is drawn, it must not be there before, and nobody else may enter it. What only looks like the leftover of
-a run that was killed (a link, a pipe, somebody else's folder) is passed over: it is neither followed nor opened.
+A folder's name is drawn, it must not be there before, and nobody else may enter it. What only looks like the leftover
+of a run that was killed (a link, a pipe, somebody else's folder) is passed over: it is neither followed nor opened.
 """
 
 from __future__ import annotations
