@@ -380,6 +380,17 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
             if not same:
                 raise _difference(path, name)
             release(found)
+    if written.spec is not None:
+        _check_network(form, path, written.spec, weights.spec, written.tensors)
+
+
+def _check_network(
+    form: WeightsFormat, path: Path, found: ModelSpec, meant: ModelSpec, tensors: Mapping[str, Array]
+) -> None:
+    """The network beside the tensors is read back as well: that it can be, and that it asks for these very tensors."""
+    asked = [{entry.native for entry in form.entries(spec, tensors)} for spec in (found, meant)]
+    if asked[0] != asked[1] or found.outputs != meant.outputs:
+        raise _difference(path, "its network")
 
 
 def _difference(path: Path, name: str) -> CheckFailedError:
