@@ -105,9 +105,8 @@ def test_list(zoo: Run) -> None:
         data = json.loads(out)
         assert status == 0 and data["schema"] == 1
         assert all(row["name"] and row["summary"] for row in data[kind])
-    assert {row["name"] for row in json.loads(zoo("list", "frameworks", "--json")[1])["frameworks"]} == {
-        *("caffe", "onnx", "pytorch", "tf_slim")
-    }
+    listed = {row["name"] for row in json.loads(zoo("list", "frameworks", "--json")[1])["frameworks"]}
+    assert {"caffe", "keras", "onnx", "pytorch", "tf_slim"} <= listed == {*registry.frameworks()}
 
 
 def test_show_and_diff(zoo: Run, desk: Path) -> None:
@@ -287,7 +286,7 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
         ("convert mine.caffemodel -o x.pt --num-classes 2.5", "at least 1, got '2.5'"),
         ("convert mine.caffemodel -o x.xyz", "unknown format '.xyz'; known: .caffemodel"),
         ("convert mine.caffemodel -o x.pt --model alexnt", "did you mean alexnet"),
-        ("export mine.caffemodel -o x.tflite", "known: FILE.onnx, FILE.pb"),
+        ("export mine.caffemodel -o x.mlmodel", "known: FILE.onnx, FILE.tflite"),
         ("export mine.caffemodel -o x.onnx --opset 3 --prototxt deploy.prototxt", "operator set 3"),
         ("export mine.caffemodel -o x.pb --fast-lrn", "are for .onnx targets"),
         ("verify alexnet_mini --frameworks pytroch", "did you mean pytorch"),

@@ -60,6 +60,7 @@ WORKS = {
         "generate --prototxt deploy.prototxt --framework caffe -o source",
         "generate --prototxt deploy.prototxt --framework onnx -o source",
         "generate --prototxt deploy.prototxt --framework tf_slim -o source",
+        "generate --prototxt deploy.prototxt --framework keras -o source",
         "export MINE -o b.onnx --no-verify",
         "verify a.safetensors a.npz --prototxt deploy.prototxt --report proof.html",
     ],
@@ -84,6 +85,7 @@ WORKS = {
         "convert a.ckpt --prototxt deploy.prototxt -o again.onnx",
     ],
     "keras": ["convert snap.caffemodel.h5 --prototxt deploy.prototxt -o again.caffemodel"],
+    "jax": ["verify alexnet_mini --frameworks keras-jax"],
     "mat": ["convert net.mat --prototxt deploy.prototxt -o again.caffemodel"],
     "tf_slim": [
         "convert MINE -o a.ckpt",
@@ -112,6 +114,7 @@ NEEDS = {
     "export MINE -o c/": "tf_slim",
     "verify alexnet_mini --frameworks pytorch": "pytorch",
     "verify alexnet_mini --frameworks tf_slim": "tf_slim",
+    "verify alexnet_mini --frameworks keras-torch": "keras",
     "verify alexnet_mini --frameworks caffe": "caffe",
     "verify alexnet_mini --frameworks onnx": "onnx",
     "verify small.safetensors small.safetensors --image flower.png": "images",

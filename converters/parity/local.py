@@ -93,6 +93,7 @@ class Bench:
     exercised: Mapping[str, float]
 
 
+@np.errstate(all="ignore")  # what is not finite is no bench
 def bench(
     weights: Mapping[str, Array],
     segment: Segment,
@@ -125,13 +126,12 @@ def bench(
         }
         known: dict[str, Array] = {name: np.asarray(batch, np.float64) for name, batch in inputs.items()}
         sizes, shares = {name: np.abs(batch) for name, batch in known.items()}, dict[str, float]()
-        with np.errstate(all="ignore"):
-            for layer in segment.layers:
-                reads, parameters = [known[name] for name in layer.inputs], parameters_of(weights, layer.name)
-                y = known[layer.name] = oracle.apply(layer, reads, parameters)
-                bound = _bound(layer, y, reads, [sizes[name] for name in layer.inputs], parameters)
-                sizes[layer.name] = np.broadcast_to(bound, y.shape)
-                shares[layer.name] = exercised(layer, reads, parameters)
+        for layer in segment.layers:
+            reads, parameters = [known[name] for name in layer.inputs], parameters_of(weights, layer.name)
+            y = known[layer.name] = oracle.apply(layer, reads, parameters)
+            bound = _bound(layer, y, reads, [sizes[name] for name in layer.inputs], parameters)
+            sizes[layer.name] = np.broadcast_to(bound, y.shape)
+            shares[layer.name] = exercised(layer, reads, parameters)
         if np.isfinite(known[segment.target]).all():
             bound = np.abs(sizes[segment.target])
             return Bench(inputs=inputs, right=known[segment.target], bound=bound, exercised=shares)

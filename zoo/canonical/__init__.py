@@ -2,8 +2,8 @@
 
 In this form an activation is a row of numbers, an item of the batch each, in C, H, W order; what shape a layer takes it
 for is part of the layer. So what only gives numbers another shape is gone, as are dropout and what multiplies by 1; a
-bias is a step of its own; a convolution over the whole of its input is a dense layer; windows are where they go, not the
-padding and rounding that say it. Every rewrite holds for all finite inputs.
+bias is a step of its own; a convolution over the whole of its input is a dense layer; windows are where they go, not
+the padding and rounding that say it. Every rewrite holds for all finite inputs.
 """
 
 from zoo.canonical.differing import differing

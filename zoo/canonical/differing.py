@@ -18,8 +18,6 @@ from zoo.show import Difference, field_differences
 ABSENT = "absent"
 # What the numbers of a role are called.
 _NUMBERS = {"weight": "weights", "bias": "biases", "slope": "slopes", "mean": "means", "variance": "variances"}
-# What a step is called that is part of a layer of another kind.
-_PARTS = {"bias": "bias", "scale": "factor a channel"}
 
 
 def differing(ours: Form, theirs: Form, same: Same, inputs: Sequence[int] = ()) -> Iterator[Difference]:
@@ -156,8 +154,7 @@ def _told(pairing: _Pairing, left: int | None, right: int | None) -> Iterator[Di
 
 def _kind(step: Step) -> str:
     kind = type(step.layer).__name__
-    part = _PARTS.get(str(step.part.key[0]))
-    return kind if part is None or kind in ("Bias", "Scale") else f"{kind}'s {part}"
+    return "bias" if step.part.key[0] == "bias" != kind.lower() else kind
 
 
 def _fields(ours: Step, theirs: Step) -> Iterator[Difference]:

@@ -41,6 +41,7 @@ class _Affine:
         return _Affine(factor=self.factor * by, term=self.term * by, size=self.size * np.abs(by))
 
 
+@np.errstate(all="ignore")
 def folded(form: Form) -> Form:
     """The network with every such step folded into the weighted one that it follows.
 
@@ -96,8 +97,9 @@ def nearness(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
     worst = 0.0
     for one, other, size in parts:
         apart = np.abs(one - other)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            worst = max(worst, float(np.where(apart > 0, apart / size, 0.0).max(initial=0.0)))
+        with np.errstate(all="ignore"):  # a variance below zero makes what is not near anything
+            far = np.where(apart == 0, 0.0, apart / size)
+        worst = max(worst, float(np.where(np.isnan(far), np.inf, far).max(initial=0.0)))
     return worst
 
 

@@ -42,8 +42,10 @@ def _lrn(layer: LRN, x: Float64) -> Float64:
     channels = x.shape[1] // layer.towers
     split = squares.reshape(x.shape[0], layer.towers, channels, *x.shape[2:])
     padded = np.pad(split, [(0, 0), (0, 0), (reach, reach), *[(0, 0)] * (x.ndim - 2)])
-    total = np.add.reduce([padded[:, :, i : i + channels] for i in range(layer.size)]).reshape(x.shape)
-    return x * (layer.k + layer.alpha / layer.size * total) ** -layer.beta
+    total = np.zeros_like(split)
+    for i in range(layer.size):
+        total += padded[:, :, i : i + channels]
+    return x * (layer.k + layer.alpha / layer.size * total.reshape(x.shape)) ** -layer.beta
 
 
 def _batch_norm(layer: BatchNorm, x: Float64, parameters: Mapping[str, Array]) -> Float64:

@@ -54,6 +54,7 @@ class TrainOptions:
         parallel: ``towers``, ``data`` or ``hybrid``; None chooses by the network.
         device: which kind; ``auto`` takes GPUs where every process has one of its own.
         precision: of the arithmetic; weights, sums of gradients and losses stay in single precision.
+        deterministic: by kernels that give the same bits every time, as far as torch has them.
         compiled: by ``torch.compile``.
         epochs: the length of the run in passes through the training set; None is the recipe's.
         steps: the length in steps instead.
@@ -80,6 +81,7 @@ class TrainOptions:
     parallel: str | None = None
     device: DeviceType = "auto"
     precision: Precision = "fp32"
+    deterministic: bool = False
     compiled: bool = False
     epochs: int | None = None
     steps: int | None = None

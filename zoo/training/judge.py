@@ -17,7 +17,7 @@ from zoo.layers import ModelSpec
 from zoo.preprocess import FloatArray
 from zoo.shapes import check_memory
 from zoo.training.datasets import open_to_judge
-from zoo.training.devices import DeviceType, Precision, arithmetic, decide, own_view
+from zoo.training.devices import DeviceType, Precision, arithmetic, decide, own_view, settle
 from zoo.training.evaluate import Scores, evaluate, module_forward
 from zoo.wire.cores import cores
 
@@ -85,6 +85,7 @@ def _process(spec: ModelSpec, weights: dict[str, Tensor], how: Judging, device: 
 def _part(spec: ModelSpec, weights: Mapping[str, FloatArray], how: Judging, device: torch.device, n: int) -> Scores:
     if spec.head is None:
         raise ZooError(f"{spec.name}: has no convolution or dense layer, so no logits to judge by")
+    settle(how.precision, device)
     network = bind(spec, weights, outputs=(spec.head.name,)).to(device)
     if how.compiled:
         network.compile()
