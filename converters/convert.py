@@ -10,7 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.formats import GraphNetwork, NativeFile, WeightsFormat, format_name, target_format, weights_format
+from converters.formats import (
+    GraphNetwork,
+    NativeFile,
+    WeightsFormat,
+    always_holds_network,
+    format_name,
+    target_format,
+    weights_format,
+)
 from converters.head import with_head_called, with_our_head
 from converters.images import SAID_NOTHING, SaidOfImages
 from converters.names import Names, renamed, write_map
@@ -357,16 +365,17 @@ def save(
         CheckFailedError: what was read back differs.
     """
     path = Path(path)
-    form = weights_format(target_format(path, to_format))
+    target = target_format(path, to_format)
+    form = weights_format(target)
     main = form.main_file(path)
     check_target(main, force=force)
     with staging(main) as folder:
         form.write(folder / path.name, weights)
-        _check_written(form, folder / path.name, weights)
+        _check_written(form, folder / path.name, weights, must_describe=always_holds_network(target))
         return publish(folder, main, force=force)
 
 
-def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
+def _check_written(form: WeightsFormat, path: Path, weights: Weights, *, must_describe: bool) -> None:
     written, shapes = form.read(path), parameter_shapes(weights.spec)
     work = list[tuple[str, Array, Array]]()
     for entry in form.entries(weights.spec, written.tensors):
@@ -380,6 +389,19 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
             if not same:
                 raise _difference(path, name)
             release(found)
+    if written.spec is not None or must_describe:
+        _check_network(form, path, written, weights.spec)
+
+
+def _check_network(form: WeightsFormat, path: Path, written: NativeFile, meant: ModelSpec) -> None:
+    """The network beside the tensors is read back as well: that it can be, and that it asks for these very tensors."""
+    found = written.spec
+    if found is None or found.outputs != meant.outputs or _asked(form, found, written) != _asked(form, meant, written):
+        raise _difference(path, "its network")
+
+
+def _asked(form: WeightsFormat, spec: ModelSpec, written: NativeFile) -> set[str]:
+    return {entry.native for entry in form.entries(spec, written.tensors)}
 
 
 def _difference(path: Path, name: str) -> CheckFailedError:
