@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,13 @@ from zoo import registry, spec_json
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
 from zoo.recipe import DEFAULT
-from zoo.training import launch
+from zoo.training import launch, placed
 from zoo.training.checkpoint import checkpoints
 from zoo.training.images import DigitImages
 from zoo.training.job import TrainOptions, prepare
 from zoo.training.journal import Journal, draw_curves, read_metrics
 from zoo.training.launch import train
+from zoo.training.optimiser import Momentum
 from zoo.training.pytorch import PyTorchLearner
 
 MINI = registry.model("alexnet_mini")
@@ -267,6 +269,32 @@ def test_when_a_device_is_killed_the_other_ends_and_the_pair_goes_on_bit_for_bit
     assert _losses(tmp_path) == _losses(pair)
 
 
+def _impatient(*arguments: Any) -> None:
+    """A device's process that, once all are there, waits for no partner longer than some seconds."""
+    placed.PATIENCE = timedelta(seconds=6)
+    launch._device_process(*arguments)
+
+
+@pytest.mark.slow
+def test_a_device_that_hangs_ends_the_run_within_its_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_device_process", _impatient)
+    options, stopped = _options(tmp_path, devices=2, parallel="towers", steps=10_000, checkpoint_every=1), list[float]()
+
+    def stop() -> None:
+        while not checkpoints(tmp_path):
+            time.sleep(0.01)
+        os.kill(max(child.pid or 0 for child in multiprocessing.active_children()), signal.SIGSTOP)
+        stopped.append(time.monotonic())
+
+    thread = threading.Thread(target=stop, daemon=True)
+    thread.start()
+    with pytest.raises(ZooError, match=r"another device is gone \(.*[Tt]imed out.*go on from step-\d+\.safetensors"):
+        train(options)
+    thread.join()
+    assert time.monotonic() - stopped[0] < 30
+    assert not multiprocessing.active_children()
+
+
 @pytest.mark.slow
 def test_the_message_of_a_killed_device_is_the_last_word(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "converters", "train", "alexnet_mini", "--data", "digits", "-o", str(tmp_path)]
@@ -325,6 +353,23 @@ def test_a_broken_image_stops_the_run_or_is_skipped_as_asked(tmp_path: Path, cap
     assert "2.png" in capfd.readouterr().err
     with safe_open(tmp_path / "out" / "model.safetensors", "numpy") as file:
         assert file.get_slice("fc8.weight").get_shape() == [2, 32]  # as many outputs as there are classes
+
+
+def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of a step says nothing of the weights after it."""
+    step = Momentum.step
+
+    def leap(self: Momentum, *args: Any) -> None:
+        step(self, *args)
+        if self.steps_done == 10:
+            self.parameters["fc6.weight"].data[0, 0] = math.inf
+        self.steps_done += 1
+
+    monkeypatch.setattr(Momentum, "steps_done", 1, raising=False)
+    monkeypatch.setattr(Momentum, "step", leap)
+    with pytest.raises(ZooError, match=r"fc6\.weight is not finite after step 10: .*step-00000005.*is of before"):
+        train(_options(tmp_path))
+    assert [path.stem for path in checkpoints(tmp_path)] == ["step-00000005"]
 
 
 @pytest.mark.parametrize("lag", [0, 1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,21 @@ def test_a_profile_holds_as_many_steps_as_asked_for(tmp_path: Path) -> None:
     traces = sorted((tmp_path / "profile").iterdir())
     assert [trace.name for trace in traces] == ["trace-0.json", "trace-1.json"]
     assert "Conv2DBackpropFilter" in traces[1].read_text()
+
+
+def test_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise tf_slim.tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    learner = tf_slim.TFSlimLearner.__init__
+
+    def made(self: Any, *args: Any) -> None:
+        learner(self, *args)
+        self._session = SimpleNamespace(run=full)
+
+    monkeypatch.setattr(tf_slim.TFSlimLearner, "__init__", made)
+    with pytest.raises(ZooError, match=r"out of memory on cpu with small, 4 images .*a smaller --batch-size than 4 or"):
+        train(_options(tmp_path, SMALL, framework="tf_slim", steps=1, batch_size=4))
 
 
 def test_other_modes_are_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+import numpy as np
 from tqdm import tqdm
 
 from zoo.errors import EndedError, ZooError
@@ -179,7 +180,7 @@ class _Taken:
             step, loss, rate, means = self.steps.popleft()
             number = loss()
             if not math.isfinite(number):
-                raise ZooError(_no_number(self.job, number, step))
+                raise ZooError(_no_number(self.job, f"the loss is {number} at", step + 1))
             if self.journal is not None:
                 self.journal.step(step + 1, (step + 1) * self.job.batch_size / len(self.job.train), number, rate, means)
 
@@ -211,8 +212,8 @@ def how_to_go_on(out: Path) -> str:
     return f"go on from {found[-1].name} with the same command and --resume"
 
 
-def _no_number(job: Job, loss: float, step: int) -> str:
-    said = f"the loss is {loss} at step {step + 1}: the rate is too high for this network or data; use a lower --lr"
+def _no_number(job: Job, what: str, step: int) -> str:
+    said = f"{what} step {step}: the rate is too high for this network or data; use a lower --lr"
     found = checkpoints(job.options.out)
     return f"{said} (the last checkpoint, {found[-1].name}, is of before)" if found else said
 
@@ -284,6 +285,8 @@ def _save(job: Job, learner: Learner, journal: Journal | None, progress: Progres
     weights, velocities = learner.whole_state()
     if journal is None:
         return
+    if wrong := [name for name, tensor in weights.items() if not np.isfinite(tensor).all()]:
+        raise ZooError(_no_number(job, f"{wrong[0]} is not finite after", progress.step))
     journal.flush()
     progress = replace(progress, loss_scale=learner.loss_scale)
     checkpoint = Checkpoint(weights=weights, velocities=velocities, progress=progress, setting=job.setting)
