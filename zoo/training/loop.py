@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from tqdm import tqdm
@@ -26,8 +26,10 @@ from zoo.training.data import Batch, Batches, TrainingStream
 from zoo.training.evaluate import Scores
 from zoo.training.images import check_broken
 from zoo.training.job import Job, new_head
-from zoo.training.journal import Journal, draw_curves
 from zoo.training.optimiser import Progress
+
+if TYPE_CHECKING:
+    from zoo.training.journal import Journal
 
 Profile: TypeAlias = AbstractContextManager[None]
 # Called, it waits for a step to end.
@@ -136,8 +138,7 @@ def run(job: Job, learner: Learner) -> None:
         if named:
             tqdm.write(f"{len(named):,} broken images were passed over", file=sys.stderr)
         if journal is not None:
-            journal.flush()
-            draw_curves(job.options.out, f"{job.title} on {job.options.data}")
+            journal.draw(f"{job.title} on {job.options.data}")
     finally:
         if journal is not None:
             journal.close()
@@ -232,6 +233,8 @@ def _name_broken(messages: set[str]) -> None:
 def _journal(job: Job, learner: Learner) -> Journal | None:
     if not learner.is_first:
         return None
+    from zoo.training.journal import Journal  # noqa: PLC0415 - charts and events: the first process's alone
+
     for line in _about(job, learner):
         tqdm.write(line, file=sys.stderr)
     return Journal(
