@@ -14,7 +14,7 @@ from typing import Any
 from zoo.axes import axis_index, shape_text
 from zoo.layers import Conv, Dense, Dropout, Flatten, Layer, ModelSpec, Pool, Reshape, Shape, Softmax
 from zoo.shapes import activation_shapes, window
-from zoo.show import Difference, field_differences
+from zoo.show import ABSENT, Difference, field_differences
 
 # Digits that tell every float32 from the next.
 _DIGITS = 7
@@ -73,7 +73,7 @@ def _differences(left: ModelSpec, right: ModelSpec) -> Iterator[Difference]:
     if len(ours) != len(theirs):
         longer = max(ours, theirs, key=len)[min(len(ours), len(theirs))].layer
         kinds = [
-            type(longer).__name__ if len(side) == max(len(ours), len(theirs)) else "absent" for side in (ours, theirs)
+            type(longer).__name__ if len(side) == max(len(ours), len(theirs)) else ABSENT for side in (ours, theirs)
         ]
         yield Difference(layer=longer.name, what="layer", left=kinds[0], right=kinds[1])
 
