@@ -72,7 +72,8 @@ def desk(tmp_path: Path, mini_alexnet: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "synset_words.txt").write_text("".join(f"n{i} class {i}\n" for i in range(10)))
     for part, name in itertools.product(("train", "val"), ("cat", "dog")):
         (tmp_path / "photos" / part / name).mkdir(parents=True)
-        shutil.copy(tmp_path / "cat.jpg", tmp_path / "photos" / part / name)
+        for i in range(2):  # eight in all, as many as int8 asks for
+            shutil.copy(tmp_path / "cat.jpg", tmp_path / "photos" / part / name / f"{i}.jpg")
     (tmp_path / "REPOSITORY").symlink_to(ROOT)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
