@@ -20,8 +20,9 @@ from onnx.inliner import inline_selected_functions
 from converters.parity.segments import loud
 from converters.weights import Array
 from zoo.errors import FileFormatError, ZooError, said
-from zoo.frameworks import onnx as runtime
+from zoo.frameworks import onnx as onnxruntime
 from zoo.layers import Shape
+from zoo.registry import RunsOnnx
 from zoo.wire.mapped import mapped
 from zoo.wire.onnx import without_weights
 
@@ -61,18 +62,22 @@ class OnnxGraph:
         outputs: names of the graph's own outputs.
         nodes: name of the first result, operator and inputs of each node, in graph order.
 
+    Args:
+        path: the file.
+        runtime: what runs it; left out, ONNX Runtime.
+
     Raises:
         FileFormatError: it is no ONNX model, or one that ONNX Runtime does not survive.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, runtime: RunsOnnx | None = None) -> None:
         try:
             data, self._lent = without_weights(mapped(path), path.parent, _LENT)
             model = onnx.load_model_from_string(data)
             load_external_data_for_model(model, str(path.parent))
         except Exception as error:
             raise FileFormatError(path, f"no ONNX model: {said(error, 200)}") from error
-        self.path = path
+        self.path, self._runtime = path, runtime
         _say_lent(model, self._lent)
         # What runs is the file as it is; what is looked into has its functions written out. One that is called as an
         # operator of ONNX's own is not what ONNX Runtime runs.
@@ -170,6 +175,8 @@ class OnnxGraph:
         split = {name: np.split(np.ascontiguousarray(array), count) for name, array in inputs.items()}
         session = self._session(model, lean=True)
         runs = [session({name: parts[i] for name, parts in split.items()}) for i in range(count)]
+        if any(len(run) < len(pieces) for run in runs):
+            raise ZooError(f"{self.path}: the runtime does not show every piece of it")
         found = zip(*(run.values() for run in runs), strict=True)
         results = [np.concatenate(parts) if parts[0].ndim else parts[0] for parts in found]
         return [
@@ -210,9 +217,10 @@ class OnnxGraph:
         del model.graph.node[:], model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
         return model
 
-    def _session(self, model: Any, *, lean: bool) -> runtime.Session:
+    def _session(self, model: Any, *, lean: bool) -> onnxruntime.Session:
         read = {name for node in _all_nodes(model.graph) for name in node.input}
         read |= {value.name for value in model.graph.output}
+        lean = lean and self._runtime is None
         # ONNX Runtime takes no loan of a weight that nothing reads. One that is fed stays where it lies; any other it
         # copies, which pays where a graph runs often.
         lent = {name: array for name, array in self._lent.items() if name in read}
@@ -225,11 +233,13 @@ class OnnxGraph:
         runnable.CopyFrom(model)
         del runnable.graph.initializer[:]
         runnable.graph.initializer.extend(kept)
+        if self._runtime:
+            return self._runtime.open_onnx(runnable.SerializeToString(), lent)
         if not lean:
-            return runtime.opened(runnable.SerializeToString(), lent)
+            return onnxruntime.opened(runnable.SerializeToString(), lent)
         infos = (onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, x.shape) for n, x in lent.items())
         runnable.graph.input.extend(infos)
-        session = runtime.opened(runnable.SerializeToString(), {}, lean=True)
+        session = onnxruntime.opened(runnable.SerializeToString(), {}, lean=True)
         return lambda batch: session({**batch, **lent})
 
     def feed(self, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:

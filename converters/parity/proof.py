@@ -24,7 +24,7 @@ from converters.metric import compare, top1
 from converters.parity.agreement import Pictures, Progress
 from converters.parity.local import Bench, bench, error_alone, exercised, ranges_of
 from converters.parity.outputs import gate
-from converters.parity.probes import given_inputs, image_inputs, probe_inputs
+from converters.parity.probes import given_inputs, image_inputs, probe_deviations, probe_inputs
 from converters.parity.provenance import sha256, versions
 from converters.parity.segments import Segment, alone, segments
 from converters.parity.subjects import Ran, Subject
@@ -43,7 +43,7 @@ from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo.errors import ZooError
 from zoo.layers import DetectionOutput, Layer, Softmax
-from zoo.shapes import activation_shapes
+from zoo.shapes import activation_shapes, check_memory
 from zoo.wire.cores import map_on_cores
 
 _LOG = logging.getLogger(__name__)
@@ -96,6 +96,8 @@ class Proof:
         self.weights, self.spec = weights, weights.spec
         self.seed, self.budget, self.progress = seed, budget, progress
         self._started = time.perf_counter()
+        probes = max(map(len, inputs.values())) if inputs else len(probe_deviations(self.spec))
+        check_memory(self.spec, items=probes + len(images), width=8, lays_out=True)
         self.inputs, self.samples = given_inputs(self.spec, inputs) if inputs else probe_inputs(self.spec, seed)
         self.samples = tuple(samples) or self.samples
         if images:

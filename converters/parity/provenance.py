@@ -7,6 +7,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from zoo import registry
+
 # The packages whose versions a report gives, where they are installed.
 _PACKAGES = (
     *("numpy", "torch", "tensorflow", "tf-slim", "tf2onnx", "caffe2onnx", "onnx", "onnxruntime", "onnxscript"),
@@ -17,7 +19,7 @@ _PACKAGES = (
 def versions() -> dict[str, str]:
     """Package -> version of everything installed that takes part."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
+    for package in dict.fromkeys((*_PACKAGES, *map(registry.runtime_distribution, registry.runtimes()))):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
