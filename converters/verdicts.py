@@ -186,6 +186,8 @@ class SubjectVerdict:
         further: diagnoses of later layers that are wrong by themselves, not by what they were fed.
         top1: share of the probes and images with the same best class; None without logits.
         agreement: the same over a folder of images.
+        preparation: how it prepares images otherwise than the reference's network, so that one picture is another input
+            to it; None where it does not.
         notes: what the reader must know, such as layers that could not be compared.
         seconds: how long the subject took to build and run.
         structure: what reading it says; None where there is nothing to read, or it is the reference's own file.
@@ -200,6 +202,7 @@ class SubjectVerdict:
     further: tuple[Diagnosis, ...] = ()
     top1: float | None = None
     agreement: Agreement | None = None
+    preparation: str | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     structure: Structure | None = None
@@ -231,6 +234,7 @@ class SubjectVerdict:
             "outputs": [output.to_dict() for output in self.outputs],
             "layers": [layer.to_dict() for layer in self.layers],
             "top1": self.top1,
+            "preparation": self.preparation,
             "notes": list(self.notes),
             "seconds": round(self.seconds, 3),
         }

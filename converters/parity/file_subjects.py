@@ -41,6 +41,7 @@ class FileSubject:
         parts: every file that belongs to it.
         network: the network it describes, where its weights do not fit that one but the first file's.
         note: what the reader must know.
+        preparation: how it prepares images otherwise than the first file; empty where it does not.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class FileSubject:
     parts: tuple[Path, ...]
     network: ModelSpec | None = None
     note: str = ""
+    preparation: str = ""
 
     def subject(self, right: Weights, runtime: str | None = None) -> Subject:
         """It, as a subject held against a network and its weights; in a runtime, if one is named."""
@@ -64,7 +66,8 @@ class FileSubject:
                     name: replace(own, parameters=known[name].parameters if name in known else {})
                     for name, own in ran.theirs.items()
                 }
-                return replace(ran, theirs={**known, **seen}, notes=((self.note,) if self.note else ()) + ran.notes)
+                notes = ((self.note,) if self.note else ()) + ran.notes
+                return replace(ran, theirs={**known, **seen}, notes=notes, preparation=self.preparation)
 
             yield feed
 
@@ -246,7 +249,7 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how:
         # That a graph is another network is what is to be found out, not a reason to refuse it.
         own = said is None and file.format == "onnx"
         weights = file.as_network(first.spec) if own else file.fitted(said or first.spec)
-        return replace(opened, weights=weights, note=_other_images(first.spec, weights.spec))
+        return replace(opened, weights=weights, preparation=_other_images(first.spec, weights.spec))
     except (WeightsError, SpecError) as misfit:
         # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.
         # The first layer where that shows is what the user wants to know.
@@ -260,14 +263,11 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how:
 
 
 def _other_images(ours: ModelSpec, theirs: ModelSpec) -> str:
-    """What to say where both networks state how images are prepared, and not alike; else nothing."""
+    """How a network prepares images, where both state it, and not alike; else nothing."""
     if not ours.preprocessing or not theirs.preprocessing or ours.preprocessing == theirs.preprocessing:
         return ""
     found = field_differences("images", ours.preprocessing, theirs.preprocessing)
-    told = ", ".join(f"{fact.what} {fact.right}, not {fact.left}" for fact in found)
-    return (
-        f"it prepares images otherwise ({told}): of one input it is judged here, of one picture it gives another answer"
-    )
+    return ", ".join(f"{fact.what} {fact.right}, not {fact.left}" for fact in found)
 
 
 def _parts(path: Path, form: str) -> tuple[Path, ...]:
@@ -276,8 +276,8 @@ def _parts(path: Path, form: str) -> tuple[Path, ...]:
         return tuple(sorted(prefix.parent.glob(f"{prefix.name}.index"))) + tuple(
             sorted(prefix.parent.glob(f"{prefix.name}.data-*"))
         )
-    beside = path.with_suffix(".prototxt")
-    return (path, beside) if form == "caffe" and beside.is_file() else (path,)
+    beside = {"caffe": path.with_suffix(".prototxt"), "onnx": path.with_name(f"{path.name}.data")}.get(form)
+    return (path, beside) if beside and beside.is_file() else (path,)
 
 
 def _renamed(ours: ModelSpec, theirs: ModelSpec, inputs: Mapping[str, Array], path: Path) -> dict[str, Array]:

@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
+from onnx.inliner import inline_local_functions
 
 from converters.parity.segments import loud
 from converters.weights import Array
@@ -76,7 +77,10 @@ class OnnxGraph:
             raise FileFormatError(path, f"no ONNX model: {said(error, 200)}") from error
         self.path, self._runtime = path, runtime
         _say_lent(model, self._lent)
-        self._model, graph = model, model.graph
+        # What runs is the file as it is; what is looked into has its functions written out.
+        self._model = model
+        self._inside = inline_local_functions(model) if model.functions else model
+        graph = self._inside.graph
         stored = {tensor.name for tensor in graph.initializer}
         self._inputs = [value for value in graph.input if value.name not in stored]
         self.inputs = [value.name for value in self._inputs]
@@ -97,20 +101,22 @@ class OnnxGraph:
         """The operator that draws numbers by chance on the way to an output; None where there is none."""
         nodes, _ = self._between(Piece(reads={}, target=output, rows=1))
         inner = (one for node in nodes for graph in _bodies(node) for one in _all_nodes(graph))
-        return next((node.op_type for node in (*nodes, *inner) if _operator(node) in _BY_CHANCE), None)
+        stored = _stored(self._inside.graph)
+        return next((node.op_type for node in (*nodes, *inner) if _draws(node, stored)), None)
 
-    def normalisation(self, index: int) -> dict[str, Any] | None:
-        """The numbers of an LRN node, as our `LRN` calls them; None for any other node, or past the last."""
-        nodes = self._model.graph.node
-        if index >= len(nodes) or nodes[index].op_type != "LRN":
-            return None
-        said = {item.name: onnx.helper.get_attribute_value(item) for item in nodes[index].attribute}
-        return {
-            "size": int(said.get("size", 0)),
-            "alpha": float(said.get("alpha", 1e-4)),
-            "beta": float(said.get("beta", 0.75)),
-            "k": float(said.get("bias", 1.0)),
-        }
+    def normalisations(self) -> dict[str, dict[str, Any]]:
+        """The result of each LRN node -> its numbers, as our `LRN` calls them."""
+        found = dict[str, dict[str, Any]]()
+        for node in self._inside.graph.node:
+            if _operator(node) == "LRN":
+                said = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+                found[node.output[0]] = {
+                    "size": int(said.get("size", 0)),
+                    "alpha": float(said.get("alpha", 1e-4)),
+                    "beta": float(said.get("beta", 0.75)),
+                    "k": float(said.get("bias", 1.0)),
+                }
+        return found
 
     def opened(self, *, lean: bool = False) -> Runs:
         """What runs the graph as it is, for as many batches as are wanted: its own outputs.
@@ -137,7 +143,7 @@ class OnnxGraph:
     ) -> dict[str, Array]:
         """Every node's first result; of the first `count` nodes alone, if given."""
         model = self._emptied()
-        model.graph.node.extend(self._model.graph.node[:count])
+        model.graph.node.extend(self._inside.graph.node[:count])
         model.graph.input.extend(self._inputs)
         made = [node.output[0] for node in model.graph.node if node.output and node.output[0]]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
@@ -193,7 +199,7 @@ class OnnxGraph:
     def _between(self, piece: Piece) -> tuple[list[Any], set[str]]:
         """The nodes that make a piece's target from what it reads, and the graph's own inputs among their sources."""
         wanted, nodes = {piece.target} - {*piece.reads}, list[Any]()
-        for node in reversed(self._model.graph.node):
+        for node in reversed(self._inside.graph.node):
             if wanted.isdisjoint(node.output):
                 continue
             nodes.append(node)
@@ -204,7 +210,7 @@ class OnnxGraph:
     def _emptied(self) -> Any:
         """The model without nodes, inputs and outputs."""
         model = onnx.ModelProto()
-        model.CopyFrom(self._model)
+        model.CopyFrom(self._inside)
         del model.graph.node[:], model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
         return model
 
@@ -279,6 +285,28 @@ class OnnxGraph:
             return array.transpose(0, 2, 3, 1)
         wanted = " x ".join(str(size) if size else "?" for size in dims)
         raise ZooError(f"{self.path}: input {name!r} is {wanted}, the network's is {' x '.join(map(str, array.shape))}")
+
+
+def _stored(graph: Any) -> dict[str, Any]:
+    """The tensors that a graph and the graphs inside its nodes hold, by name."""
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if _operator(node) == "Constant":
+            found |= [(node.output[0], item.t) for item in node.attribute if item.name == "value"]
+        for body in _bodies(node):
+            found |= _stored(body)
+    return found
+
+
+def _draws(node: Any, stored: Mapping[str, Any]) -> bool:
+    """Whether a node's result is a matter of chance: also a Dropout that is not known to be off."""
+    if _operator(node) != "Dropout":
+        return _operator(node) in _BY_CHANCE
+    ratio, training = (node.input[i] if i < len(node.input) else "" for i in (1, 2))
+    numbers = [numpy_helper.to_array(stored[name]) if name in stored else None for name in (ratio, training)]
+    is_off = not training or (numbers[1] is not None and not numbers[1].any())
+    drops_none = numbers[0] is not None and not numbers[0].any()
+    return not (is_off or drops_none)
 
 
 def _operator(node: Any) -> str:

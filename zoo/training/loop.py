@@ -248,7 +248,8 @@ def _about(job: Job, learner: Learner) -> Iterator[str]:
     options, spec = job.options, job.spec
     sets = f"{len(job.train.classes)} classes, {len(job.train):,} images to learn from and {len(job.val):,} to judge by"
     yield f"{spec.name} on {options.data}: {sets}"
-    kind = f"{options.framework}, {options.precision}{', compiled' * options.compiled}"
+    asked = [word for word in ("deterministic", "compiled") if getattr(options, word)]
+    kind = ", ".join([options.framework, options.precision, *asked])
     yield f"device: {learner.device_said}; {kind}"
     if learner.start.step:
         yield f"goes on after step {learner.start.step:,} of {job.steps:,}"
@@ -274,7 +275,7 @@ class _Places:
 
 def _stream(job: Job, learner: Learner) -> Iterator[tuple[int, Batch]]:
     steps = range(learner.start.step, job.steps)
-    stream = TrainingStream(job.train, job.spec, job.recipe, job.options.seed)
+    stream = TrainingStream(job.train, job.spec, job.options.seed)
     read = Batches(stream, _Places(learner, steps), job.options.workers, pinned=learner.pins)
     return zip(steps, read, strict=True)
 

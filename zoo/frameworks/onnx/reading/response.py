@@ -202,7 +202,7 @@ def _closed(walk: Walk, op: Op, r: Response) -> bool:
         return False
     power = 1.0 if r.power is None else r.power
     if r.computed:
-        walk.computed.append(f"alpha of {op.out!r}")
+        walk.inexact.append(f"alpha of {op.out!r} was computed")
     layer = LRN(
         name=op.out,
         inputs=(r.view.activation,),

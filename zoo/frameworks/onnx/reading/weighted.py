@@ -123,7 +123,7 @@ def gemm(walk: Walk, op: Op) -> None:
     bias, alpha, beta = _bias(op, len(weight)), op.number("alpha", 1.0), op.number("beta", 1.0)
     bias = {role: array if beta == 1 else array * np.float32(beta) for role, array in bias.items() if beta}
     if alpha != 1 or (bias and beta != 1):
-        walk.computed.append(f"{op.out!r} times its alpha and beta")
+        walk.inexact.append(f"the weights of {op.out!r} were multiplied by its alpha and beta")
     _dense(walk, op, weight if alpha == 1 else weight * np.float32(alpha), bias)
 
 
