@@ -5,15 +5,16 @@ Pure functions from specs to text, standard library only: ``zoo show`` answers a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
-from difflib import SequenceMatcher
 from math import prod
 from typing import Any
 
 from zoo import spec_json
 from zoo.axes import shape_text
 from zoo.layers import LRN, Conv, Dense, Layer, ModelSpec, Pool, Preprocessing, Shape
+from zoo.parameters import ROLES
 from zoo.shapes import activation_shapes, multiply_adds, parameter_count, parameter_shapes
 
 # Field -> how people call it.
@@ -240,9 +241,9 @@ def _layer_differences(left: ModelSpec, right: ModelSpec) -> list[Difference]:
 
 def _weight_differences(layer: str, left: dict[str, Shape], right: dict[str, Shape]) -> list[Difference]:
     return [
-        Difference(layer=layer, what=name.rpartition(".")[2], left=shape_text(shape), right=shape_text(right[name]))
-        for name, shape in left.items()
-        if name.rpartition(".")[0] == layer and name in right and right[name] != shape
+        Difference(layer=layer, what=role, left=shape_text(left[name]), right=shape_text(right[name]))
+        for role in ROLES
+        if (name := f"{layer}.{role}") in left and name in right and left[name] != right[name]
     ]
 
 
@@ -261,19 +262,38 @@ def field_differences(owner: str, left: Layer | Preprocessing, right: Layer | Pr
 
 
 def _moved(left: list[str], right: list[str]) -> set[str]:
-    """The names both lists hold that a common order has to pass over."""
-    a, b = [name for name in left if name in right], [name for name in right if name in left]
-    blocks = SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks()
-    return set(a) - {name for block in blocks for name in a[block.a : block.a + block.size]}
+    """The fewest names of both lists that have to be passed over for the rest to stand in one order.
+
+    The rest is a longest row of places in `right` that rises, read from its end, where it falls: `ends[n]` is minus the
+    highest place at which a row of n + 1 ends. Of two that could be passed over, it is the later in `left`.
+    """
+    places = {name: -place for place, name in enumerate(right)}
+    common = [name for name in reversed(left) if name in places]
+    ends, before, last = list[int](), dict[str, str | None](), list[str]()
+    for name in common:
+        at = bisect_left(ends, places[name])
+        before[name] = last[at - 1] if at else None
+        ends[at : at + 1], last[at : at + 1] = [places[name]], [name]
+    kept, name = set[str](), last[-1] if last else None
+    while name is not None:
+        kept.add(name)
+        name = before[name]
+    return set(common) - kept
 
 
 def _merged(left: list[str], right: list[str]) -> list[str]:
     """The names of both, in `left`'s order; what only `right` has stands behind its own predecessor."""
-    names = list(left)
-    for at, name in enumerate(right):
-        if name not in names:
-            names.insert(names.index(right[at - 1]) + 1 if at else 0, name)
-    return names
+    known = set(left)
+    behind = {before: name for before, name in zip((None, *right), right, strict=False) if name not in known}
+
+    def row(name: str | None) -> Iterator[str]:
+        if name is not None:
+            yield name
+        while name in behind:
+            name = behind[name]
+            yield name
+
+    return [name for start in (None, *left) for name in row(start)]
 
 
 def _word(field: str) -> str:
