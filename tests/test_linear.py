@@ -39,8 +39,9 @@ def _weights(count: int) -> Weights:
 def _is_linear(work: Callable[[int], Any]) -> None:
     """Tenfold input in at most fifteenfold time; what a process pays once is paid before."""
     work(FEW)
+    took = [0.0, 0.0]
     for _ in range(3):  # another process may have been in the way
-        took = list[float]()
+        took.clear()
         for count in (FEW, MANY):
             begun = time.process_time()
             work(count)
