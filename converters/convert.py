@@ -102,9 +102,22 @@ class OpenedFile:
             return self._by_names(self.how.names, spec or self.described)
         is_given = spec is not None or self.described is not None
         network = _network(self.path, self.native, self.form, spec)
+        if self.described is None:
+            self._say_classes(network)
         if self.native.graph and network is self.native.graph.spec:
             return self._taken(network, self.native.graph.tensors)
         return self._taken(network, self.native.loaded(network) if is_given else self.native.tensors)
+
+    def _say_classes(self, network: ModelSpec) -> None:
+        """Say that a family member has another number of classes in this file."""
+        member = registry.model(network.name) if network.name in registry.models() else network
+        if (
+            network.head
+            and member.head
+            and network == _with_classes_of(member, self.native.tensors, self.form) != member
+        ):
+            count = parameter_shapes(network)[f"{network.head.name}.weight"][0]
+            _LOG.info("%s: %s has %d outputs, taken as the number of classes", self.path, network.head.name, count)
 
     def as_network(self, spec: ModelSpec) -> Weights:
         """Its tensors as the parameters of `spec`, whatever network the file says it holds; errors as for `load`."""
@@ -193,11 +206,11 @@ def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelS
         _check_saved(path, native, fitted)
         return fitted
     alike = with_head_called(said, fitted.head.name) if fitted.head else said
+    if said.name == wanted.name:
+        reason = first_difference(replace(fitted, name="the one given"), replace(alike, name="the file"))
+        if reason:
+            raise ZooError(f"{path} holds another {said.name}: {reason}; leave --model or --prototxt out")
     reason = first_difference(fitted, alike)
-    if reason and said.name == wanted.name:
-        raise ZooError(
-            f"{path} holds another {said.name} than the one given: {reason}; leave --model or --prototxt out"
-        )
     if reason:
         raise ZooError(f"{path} holds {said.name}, not {wanted.name}: {reason}; leave --model out, or name {said.name}")
     return replace(fitted, preprocessing=said.preprocessing or fitted.preprocessing)
@@ -321,7 +334,6 @@ def _with_classes_of(spec: ModelSpec, tensors: Mapping[str, Array], form: Weight
         return spec
     if shape[0] == parameter_shapes(spec)[entry.canonical][0]:
         return spec
-    _LOG.info("%s has %d outputs in this file, taken as the number of classes", spec.head.name, shape[0])
     return spec.with_num_classes(shape[0])
 
 
