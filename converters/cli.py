@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from converters.helping import Parser, explain
-from converters.host import NOISY, as_it_was, interruptible
+from converters.host import NOISY, as_it_was, interruptible, shrinking_is_told
 from zoo import __version__
 from zoo.environment import environment
 from zoo.errors import ZooError, how_ended, one_line
-from zoo.registry import frameworks, missing
+from zoo.limits import DEFAULT_GIGABYTES, memory_limit
+from zoo.registry import frameworks, missing, runtimes
 from zoo.training import SETTINGS
 
 # Command -> what its libraries read from the environment as they are loaded.
@@ -116,10 +117,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("export", help="write a network with its weights for deployment, and verify it")
     _source(add)
-    add.add_argument("-o", "--output", required=True, metavar="TARGET", help="FILE.onnx, FILE.pb or FOLDER/")
+    add.add_argument("-o", "--output", required=True, metavar="TARGET", help="FILE.onnx, .tflite, .pb or FOLDER/")
     add.add_argument("--opset", type=_positive, metavar="N", help="ONNX's operator set; left out, the usual one")
     add.add_argument("--fast-lrn", action="store_true", help="LRN in the form that ONNX Runtime runs fastest")
     add.add_argument("--fold-preprocessing", action="store_true", help="a network that takes RGB 0..1")
+    add.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of an ONNX file (fp32)")
+    add.add_argument("--calibrate", type=Path, metavar="DIR", help="pictures that int8 is calibrated and judged on")
     add.add_argument("--no-verify", action="store_true", help="do not run the result against the reference")
     _force(add)
 
@@ -134,6 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     _reading(add)
     add.add_argument("--weights", metavar="FILE", help="real weights instead of probe weights, for a family member")
     add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only: pytorch, pytorch-onnx, ...")
+    add.add_argument("--runtimes", metavar="a,b", help=f"in what it is deployed on: {', '.join(runtimes())}")
     add.add_argument(
         "--image",
         dest="images",
@@ -177,6 +181,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = commands.add_parser("demo", help="the main job: train, convert, export, verify")
     add.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="DIR", help="the folder for everything")
     add.add_argument("--full", action="store_true", help="the full-size network with probe weights instead")
+    for name in ("run", "generate", "convert", "export", "verify", "card", "train", "eval"):
+        _memory(commands.choices[name])
     for told in commands._choices_actions:  # pyright: ignore[reportPrivateUsage]  # the sentences that --help lists
         explain(told.dest, commands.choices[told.dest], told.help or "")
     return parser
@@ -258,6 +264,22 @@ def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
+def _memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-memory", type=_gigabytes, default=DEFAULT_GIGABYTES, metavar="GB", help="that computing may take"
+    )
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"expected a number of gigabytes above 0, got {text!r}")
+    return number
+
+
 def _force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace what is there")
 
@@ -333,7 +355,7 @@ def _answer(arguments: Sequence[str]) -> int:
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
         _check_streams()
-        with interruptible():
+        with interruptible(), shrinking_is_told():
             status = _run(arguments, verbose)
         sys.stdout.flush()
     except ZooError as error:
@@ -380,7 +402,8 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
         # Imported here: `zoo --help` must not wait for numpy.
         from converters.commands import COMMANDS
 
-        return COMMANDS[options.command](options)
+        with memory_limit(getattr(options, "max_memory", DEFAULT_GIGABYTES)):
+            return COMMANDS[options.command](options)
 
 
 class _Log(logging.Formatter):

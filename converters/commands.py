@@ -15,6 +15,7 @@ from converters.said import check_network, is_member
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
+from zoo.shapes import check_memory
 from zoo.wire.atomic import check_target, publish, staging
 
 _LOG = logging.getLogger(__name__)
@@ -44,10 +45,11 @@ def _show(options: argparse.Namespace) -> int:
         from zoo.svg import svg
 
         write_text(options.svg, svg(spec), force=options.force)
-        _LOG.info("%s", options.svg)
     if options.json:
         print_json(show.show_dict(spec))
-    elif not options.svg:
+    elif options.svg:
+        print_text(str(options.svg))
+    else:
         remark = registry.remark(spec.name) if is_member(options.source) else ""
         print_text("\n".join(filter(None, (show.show_text(spec), remark))))
     return 0
@@ -84,6 +86,7 @@ def _generate(options: argparse.Namespace) -> int:
         spec = prototxt(options, options.prototxt)
     if options.num_classes:
         spec = spec.with_num_classes(options.num_classes)
+    check_memory(spec)
     framework = registry.framework(options.framework)
     is_new = not options.output.exists()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -141,6 +144,8 @@ def _export(options: argparse.Namespace) -> int:
         opset=options.opset,
         fast_lrn=options.fast_lrn,
         fold_preprocessing=options.fold_preprocessing,
+        precision=options.precision,
+        calibrate=options.calibrate,
         verify=not options.no_verify,
         force=options.force,
     )

@@ -94,11 +94,10 @@ def fetch(
 
     Raises:
         CheckFailedError: a mirror gave another file, and none gave the right one; nothing is kept.
-        ZooError: no mirror could be reached, nobody published a hash, the disk is full, or the target is taken.
+        ZooError: no mirror could be reached, the disk is full, or the target is taken.
     """
     folder = directory or cache_directory()
     target = folder / entry.file
-    _check_fetchable(entry, target)
     try:
         if target.exists():
             problem = _mismatch(target, entry)
@@ -108,8 +107,6 @@ def fetch(
             if directory is not None:
                 raise ZooError(f"{target}: already exists and is not {entry.id} ({problem}); choose another folder")
             target.unlink()
-        if not entry.urls:
-            raise ZooError(f"{entry.id}: no address is known; put the file at {target}, its hash will be checked")
         folder.mkdir(parents=True, exist_ok=True)
         with _workplace(target) as work:
             _from_mirrors(entry, work, progress or _Meter(entry.file), line or Line())
@@ -123,21 +120,13 @@ def fetch(
     return target
 
 
-def _check_fetchable(entry: ManifestEntry, target: Path) -> None:
-    if entry.hash is None:
-        raise ZooError(
-            f"{entry.id}: nobody published a hash of {entry.file}, so it is not fetched; get it yourself "
-            f"(see {entry.source}) and give the file's path instead of the id"
-        )
-
-
 def _mismatch(path: Path, entry: ManifestEntry) -> str | None:
     """Why a file is not that of the entry."""
     if not path.is_file():
         return "it is no file"
-    if entry.size is not None and path.stat().st_size != entry.size:
+    if path.stat().st_size != entry.size:
         return f"it has {path.stat().st_size:,} bytes, expected {entry.size:,}"
-    algorithm, _, expected = (entry.hash or "").partition(":")
+    algorithm, _, expected = entry.hash.partition(":")
     found = pooch.file_hash(str(path), alg=algorithm)
     return None if found == expected else f"its {algorithm} is {found}, expected {expected}"
 
@@ -176,7 +165,7 @@ def _from_mirrors(entry: ManifestEntry, work: Path, progress: Progress, line: Li
         # What an earlier run left may be of another file: a mirror is only called a liar for what it sent alone.
         for alone in (not (work / _PART).exists(), True):
             try:
-                _retrieve(entry, url, work, _Transfer(work / _PART, entry.size or 0, progress, line, end))
+                _retrieve(entry, url, work, _Transfer(work / _PART, entry.size, progress, line, end))
                 return
             except _LieError as error:
                 (work / _PART).unlink(missing_ok=True)

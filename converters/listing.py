@@ -43,7 +43,7 @@ def weights() -> list[dict[str, Any]]:
     return [
         {
             "name": entry.id,
-            "summary": f"{entry.model or '-':18} {entry.format:14} {_megabytes(entry.size):>9}  "
+            "summary": f"{entry.model or '-':18} {entry.format:14} {entry.size / 1e6:>6.1f} MB  "
             f"{'cached' if manifest.is_cached(entry) else '-':6}  {entry.licence}",
             "model": entry.model,
             "format": entry.format,
@@ -52,10 +52,6 @@ def weights() -> list[dict[str, Any]]:
         }
         for entry in manifest.entries()
     ]
-
-
-def _megabytes(size: int | None) -> str:
-    return "-" if size is None else f"{size / 1e6:.1f} MB"
 
 
 _LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {"models": models, "frameworks": frameworks, "weights": weights}

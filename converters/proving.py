@@ -34,6 +34,7 @@ def verify(options: argparse.Namespace) -> int:
     how: dict[str, Any] = {
         "images": options.images,
         "data": options.data,
+        "runtimes": [] if options.runtimes is None else listed("--runtimes", options.runtimes),
         "seed": options.seed,
         "budget": DEFAULT_BUDGET if options.budget is None else options.budget,
         "progress": _progress,

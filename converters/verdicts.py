@@ -28,7 +28,14 @@ class Budget:
 
 # Errors are relative to the layer's peak. Floors: PyTorch, TensorFlow, ONNX Runtime, OpenCV and real Caffe against the
 # float64 reference, every layer of AlexNet up to the logits. A budget is not widened by the change that breaks it.
-BUDGETS = {"float32 on the CPU": Budget(limit=1e-5, floor_low=2e-7, floor_high=2.5e-6)}
+BUDGETS = {
+    "float32 on the CPU": Budget(limit=1e-5, floor_low=2e-7, floor_high=2.5e-6),
+    # Of the family: on the probes in float16; on pictures held back from the calibration in int8.
+    "float16": Budget(limit=3e-3, floor_low=3e-4, floor_high=1e-3),
+    "int8": Budget(limit=0.15, floor_low=5e-3, floor_high=0.1),
+}
+# The share of held-back pictures in which less than float32 must see what the reference sees.
+LEAST_AGREEMENT = 0.99
 DEFAULT_BUDGET = BUDGETS["float32 on the CPU"].limit
 
 
@@ -179,6 +186,8 @@ class SubjectVerdict:
         further: diagnoses of later layers that are wrong by themselves, not by what they were fed.
         top1: share of the probes and images with the same best class; None without logits.
         agreement: the same over a folder of images.
+        preparation: how it prepares images otherwise than the reference's network, so that one picture is another input
+            to it; None where it does not.
         notes: what the reader must know, such as layers that could not be compared.
         seconds: how long the subject took to build and run.
         structure: what reading it says; None where there is nothing to read, or it is the reference's own file.
@@ -193,6 +202,7 @@ class SubjectVerdict:
     further: tuple[Diagnosis, ...] = ()
     top1: float | None = None
     agreement: Agreement | None = None
+    preparation: str | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     structure: Structure | None = None
@@ -224,6 +234,7 @@ class SubjectVerdict:
             "outputs": [output.to_dict() for output in self.outputs],
             "layers": [layer.to_dict() for layer in self.layers],
             "top1": self.top1,
+            "preparation": self.preparation,
             "notes": list(self.notes),
             "seconds": round(self.seconds, 3),
         }

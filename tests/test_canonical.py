@@ -299,3 +299,26 @@ def test_differences_are_told_where_they_are() -> None:
         if isinstance(layer, ReLU):
             lines = told(spec, spec.change(layer.name, negative_slope=0.1), arrays, arrays)
             assert lines and lines[0].startswith(f"{layer.name}: "), lines
+
+
+def test_factors_belong_to_what_they_multiply() -> None:
+    def net(order: tuple[str, ...], coeffs: tuple[float, ...]) -> ModelSpec:
+        parts = Power(name="p", scale=3), ReLU(name="q", inputs=("in0",))
+        return chain(*parts, Eltwise(name="e", inputs=order, coeffs=coeffs))
+
+    right = net(("p", "q"), (2, 5))
+    assert told(right, net(("q", "p"), (5, 2)), {}, {}) == []
+    assert told(right, net(("q", "p"), (2, 5)), {}, {}) == ["e: factors 5 2, not 2 5"]
+
+
+def test_of_any_two_networks_what_differs_is_told() -> None:
+    """Something is, wherever they are not one; and nothing where they are."""
+    forms = [canonical(spec, kinds.probe(spec)[0]) for spec in kinds.KINDS.values()]
+    for left in forms[::3]:
+        for right in forms[::2]:
+            if len(left.spec.inputs) != len(right.spec.inputs) or len(left.outputs) != len(right.outputs):
+                continue
+            numbering = Numbering(SAME)
+            ours, theirs = numbering.of(left), numbering.of(right)
+            same = [ours[at] for at in left.outputs] == [theirs[at] for at in right.outputs]
+            assert bool(list(differing(left, right, SAME))) != same, (left.spec.layers, right.spec.layers)

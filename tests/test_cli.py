@@ -286,7 +286,7 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
         ("convert mine.caffemodel -o x.pt --num-classes 2.5", "at least 1, got '2.5'"),
         ("convert mine.caffemodel -o x.xyz", "unknown format '.xyz'; known: .caffemodel"),
         ("convert mine.caffemodel -o x.pt --model alexnt", "did you mean alexnet"),
-        ("export mine.caffemodel -o x.tflite", "known: FILE.onnx, FILE.pb"),
+        ("export mine.caffemodel -o x.mlmodel", "known: FILE.onnx, FILE.tflite"),
         ("export mine.caffemodel -o x.onnx --opset 3 --prototxt deploy.prototxt", "operator set 3"),
         ("export mine.caffemodel -o x.pb --fast-lrn", "are for .onnx targets"),
         ("verify alexnet_mini --frameworks pytroch", "did you mean pytorch"),

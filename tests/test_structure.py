@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from converters.convert import load, save
-from converters.parity import Report, probe_weights, verify_files
+from converters.parity import Report, probe_weights, verify_file, verify_files
 from converters.parity.structure import structure_of_graph, structure_of_weights
 from converters.report import html, json_text, markdown, text
 from converters.verdicts import Structure
@@ -157,6 +157,15 @@ def test_files_of_weights_are_networks(right: Weights, tmp_path: Path) -> None:
     tensors = {**right.tensors, "fc.weight": right.tensors["fc.weight"][::-1].copy()}
     other = Weights(spec=SPEC, tensors=tensors, source="other")
     assert structure_of_weights(other, right).differences[0].startswith("fc: 1,200 of 1,200 weights differ")
+
+
+def test_what_a_graph_was_read_as_says_nothing_of_it(file: Path, right: Weights) -> None:
+    own = verify_file(file, frameworks=["onnx"])
+    assert [s.structure for s in own.subjects] == [Structure(verdict="identical"), None]
+    strange = edited(file, lambda model: model.metadata_props.__delitem__(slice(None)))
+    report = verify_file(strange, frameworks=["onnx"])
+    assert report.passed and [s.structure for s in report.subjects] == [None, None]
+    assert "identical" not in text(report)
 
 
 def proved(file: Path, right: Weights, said: list[str] | None = None) -> Report:

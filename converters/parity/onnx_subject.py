@@ -62,6 +62,7 @@ class GraphSubject:
             if random := [name for name, value in outputs.items() if not _same(value, values.get(name, value))]:
                 notes.append(f"two runs give {', '.join(random)} otherwise: something in it is drawn by chance")
                 outputs = {name: values.get(name, value) for name, value in outputs.items()}  # one run is explained
+                self._defects = dict.fromkeys(random, "is another one in every run")
             elif is_first:
                 drawn = {name: operator for name in outputs if (operator := self.graph.by_chance(name))}
                 self._defects = defects | {n: f"depends on chance: {operator}" for n, operator in drawn.items()}
@@ -97,8 +98,14 @@ class GraphSubject:
                 operator, reads = next((nodes[name] for name in reads if name in nodes), ("", ()))
             if isinstance(layer, Conv | Dense) and reads and reads[0] in values:
                 seen[layer.name] = Own(layer=layer, parameters={}, read=values[reads[0]])
+        norms, roots = self.graph.normalisations(), _roots(self.graph)
+        for layer in (layer for layer in self.ours.layers if isinstance(layer, LRN)):
+            tensor = matched.tensors.get(layer.name, "")
+            if said := norms.get(roots.get(tensor, tensor)):
+                seen[layer.name] = Own(layer=replace(layer, **said), parameters={})
         missing = next((layer for layer in self.ours.layers if layer.name not in matched.tensors), None)
-        if isinstance(missing, LRN) and stopped is not None and (said := self.graph.normalisation(stopped)):
+        ended = stopped is not None and stopped < len(self.graph.nodes)
+        if isinstance(missing, LRN) and ended and (said := norms.get(self.graph.nodes[stopped or 0][0])):
             seen[missing.name] = Own(layer=replace(missing, **said), parameters={})
         return seen
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import logging
-import platform
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -20,13 +17,15 @@ import numpy as np
 from converters.faults.case import Own
 from converters.faults.catalogue import diagnose, findings
 from converters.faults.diagnosis import inherited
-from converters.faults.of_norms import running_sum
+from converters.faults.merging import Found
+from converters.faults.of_rounding import float32_alone
 from converters.faults.types import parameters_of
 from converters.metric import compare, top1
 from converters.parity.agreement import Pictures, Progress
 from converters.parity.local import Bench, bench, error_alone, exercised, ranges_of
 from converters.parity.outputs import gate
-from converters.parity.probes import given_inputs, image_inputs, probe_inputs
+from converters.parity.probes import given_inputs, image_inputs, probe_deviations, probe_inputs
+from converters.parity.provenance import sha256, versions
 from converters.parity.segments import Segment, alone, segments
 from converters.parity.subjects import Ran, Subject
 from converters.parity.vacuity import vacuity
@@ -43,8 +42,8 @@ from converters.verdicts import (
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo.errors import ZooError
-from zoo.layers import LRN, DetectionOutput, Layer, Softmax
-from zoo.shapes import activation_shapes
+from zoo.layers import DetectionOutput, Layer, Softmax
+from zoo.shapes import activation_shapes, check_memory
 from zoo.wire.cores import map_on_cores
 
 _LOG = logging.getLogger(__name__)
@@ -54,14 +53,11 @@ Activations: TypeAlias = Mapping[str, Array]
 # An escape sequence of terminals (ECMA-48).
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
+# What float32's own error may make of a layer; of one that it leaves nothing of, the subject gives no answer.
+_OWN_NOISE = 1e-3
+
 # A layer of whose inputs and parameters a smaller share took part is said.
 _ENOUGH = 0.99
-
-# The packages whose versions a report gives, where they are installed.
-_PACKAGES = (
-    *("numpy", "torch", "tensorflow", "tf-slim", "tf2onnx", "caffe2onnx", "onnx", "onnxruntime", "onnxscript"),
-    *("opencv-python-headless", "opencv-python", "alexnet-zoo"),
-)
 
 
 def silent(_: str) -> None:
@@ -100,6 +96,8 @@ class Proof:
         self.weights, self.spec = weights, weights.spec
         self.seed, self.budget, self.progress = seed, budget, progress
         self._started = time.perf_counter()
+        probes = max(map(len, inputs.values())) if inputs else len(probe_deviations(self.spec))
+        check_memory(self.spec, items=probes + len(images), width=8, lays_out=True)
         self.inputs, self.samples = given_inputs(self.spec, inputs) if inputs else probe_inputs(self.spec, seed)
         self.samples = tuple(samples) or self.samples
         if images:
@@ -185,7 +183,7 @@ class Proof:
         return self._benches[piece]
 
     def _compared(self, name: str, ran: Ran, lone: _Alone) -> SubjectVerdict:
-        reference, sums = self._running_sums(ran.activations)
+        reference, sums = self._float32_alone(ran.activations)
         along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         sound = {layer.name for layer in along if layer.ok and layer.error is not None and layer.gated}
         right = {layer: ran.activations[layer] for layer in sound}
@@ -208,6 +206,7 @@ class Proof:
             outputs=gated.verdicts,
             layers=layers,
             top1=top1(self.spec, ran.activations, self.reference),
+            preparation=ran.preparation or None,
             notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *(unexercised(layers) if passed else ())),
         )
         if passed:
@@ -215,8 +214,8 @@ class Proof:
         first, *further = self._diagnose(verdict, ran, lone, gated.diagnosis)
         return replace(verdict, diagnosis=first, further=tuple(further))
 
-    def _running_sums(self, activations: Activations) -> tuple[Activations, tuple[str, ...]]:
-        """The reference, from a normalisation on that is off by float32's own error alone; and what to say of it.
+    def _float32_alone(self, activations: Activations) -> tuple[Activations, tuple[str, ...]]:
+        """The reference, from a layer on that is off by float32's own error alone; and what to say of it.
 
         That is no fault of the subject, and what comes after is held to what it was fed.
         """
@@ -234,10 +233,10 @@ class Proof:
                 moved.add(layer.name)
                 continue
             fed, observed = shown.get(next(iter(wiring[layer.name]), "")), activations.get(layer.name)
-            if not isinstance(layer, LRN) or fed is None or observed is None:
+            if fed is None or observed is None:
                 continue
-            told = running_sum(layer, fed, observed, budget=self.budget)
-            if told:
+            told = float32_alone(layer, fed, observed, budget=self.budget)
+            if told and (told.error or 0.0) <= _OWN_NOISE:
                 right[layer.name] = np.asarray(observed, np.float64)
                 moved.add(layer.name)
                 notes.append(told.message)
@@ -288,6 +287,8 @@ class Proof:
             self.spec, self.weights.tensors, self.inputs, ran.activations, budget=self.budget, theirs=ran.theirs
         )
         found = [item.diagnosis for item in along]
+        if output and along and self._right_by_itself(output.layer, ran, along):
+            output = None  # what it makes of a mistake before it
         if output and not any(item.layer == output.layer and item.fault != UNKNOWN for item in found):
             found = [item for item in found if item.layer != output.layer] + [output]
         told = {item.layer for item in found} | {layer for item in along for layer in item.layers}
@@ -298,6 +299,12 @@ class Proof:
         found.sort(key=lambda item: order.get(item.layer, len(order)))
         reasons = {item.name: item.reason for item in (*verdict.outputs, *verdict.layers) if not item.ok}
         return tuple(found) or (inherited(failed, reasons.get(failed)),)
+
+    def _right_by_itself(self, layer: str, ran: Ran, along: Sequence[Found]) -> bool:
+        """Whether a layer was held to what the subject fed it, and nothing was found."""
+        shown = {*self.inputs, *ran.activations}
+        was_held = layer in ran.activations and all(name in shown for name in self.spec.wiring()[layer])
+        return was_held and not any(layer == item.diagnosis.layer or layer in item.layers for item in along)
 
     def _diagnose_alone(self, layer: LayerVerdict, ran: Ran, lone: _Alone) -> tuple[Diagnosis, ...]:
         """Why a layer that is right along the network is wrong by itself."""
@@ -392,20 +399,3 @@ def _told(trouble: Exception) -> str:
 
 def _unavailable(name: str, reason: str, started: float) -> SubjectVerdict:
     return SubjectVerdict(name=name, status="unavailable", reason=reason, seconds=time.perf_counter() - started)
-
-
-def versions() -> dict[str, str]:
-    """Package -> version of everything installed that takes part."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -19,13 +19,12 @@ from converters.verdicts import Structure
 from converters.weights import Array, Weights
 from zoo.axes import shape_text
 from zoo.canonical import Form, Numbering, Step, canonical, differing, folded
-from zoo.canonical.differing import ABSENT
 from zoo.canonical.folding import ROUNDINGS, nearness
 from zoo.canonical.numbering import same_parameters
 from zoo.errors import ZooError
 from zoo.frameworks.onnx import read_graph
 from zoo.layers import Dropout, ModelSpec
-from zoo.show import Difference
+from zoo.show import ABSENT, Difference
 from zoo.wire.mapped import mapped
 from zoo.wire.onnx import Model, parse
 
@@ -45,7 +44,7 @@ class Network:
         declared: its outputs by its own names -> the activations that they are, in its order.
         strange: its activations have other names than the layers of the reference.
         idle: inputs that must be fed and that nothing reads.
-        computed: which of its numbers were computed while it was read, one phrase each.
+        inexact: where it is the subject but for a rounding or for ties, one phrase each.
     """
 
     spec: ModelSpec
@@ -53,7 +52,7 @@ class Network:
     declared: Mapping[str, str]
     strange: bool = False
     idle: tuple[str, ...] = ()
-    computed: tuple[str, ...] = ()
+    inexact: tuple[str, ...] = ()
 
 
 def structure_of_graph(path: Path, right: Weights) -> Structure:
@@ -69,7 +68,7 @@ def structure_of_graph(path: Path, right: Weights) -> Structure:
         declared=net.outputs,
         strange=_strange(right.spec, model),
         idle=net.unread,
-        computed=net.computed,
+        inexact=net.inexact,
     )
     return structure(network, right)
 
@@ -105,8 +104,8 @@ def structure(network: Network, right: Weights) -> Structure:
             return Structure(verdict="rounded", reason=f"folded weights agree within {near:.1e}")
         wrong += _told(ours, theirs, inputs) or ([] if wrong else ["it is put together otherwise"])
         return Structure(verdict="differs", differences=tuple(wrong))
-    if network.computed:
-        return Structure(verdict="rounded", reason=f"computed while it was read: {', '.join(network.computed)}")
+    if network.inexact:
+        return Structure(verdict="rounded", reason=", ".join(network.inexact))
     return Structure(verdict="identical")
 
 

@@ -49,6 +49,7 @@ class Ran:
         theirs: its own layers and parameters, under the names of the reference's layers, where they are known.
         graph: it is a graph of its own, whose parameters may be spelt otherwise.
         alone: runs layers by themselves; None where they cannot be told apart.
+        preparation: how it prepares images otherwise than the reference's network; empty where it does not.
         same: layers that are the reference's own arithmetic with the same definition and the same bits.
     """
 
@@ -61,6 +62,7 @@ class Ran:
     graph: bool = False
     alone: Alone | None = None
     same: frozenset[str] = frozenset()
+    preparation: str = ""
 
 
 # Runs a batch: the reference's input name -> array, and the reference's activations, by which tensors are told apart.

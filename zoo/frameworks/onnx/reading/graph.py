@@ -35,7 +35,7 @@ class OnnxNet:
         parameters: canonical name -> float32 array; views of the file where they lie there in that order.
         outputs: the outputs that the graph declares, in its order -> the activations that they are.
         unread: inputs that nothing reads.
-        computed: parameters and settings that were computed while the graph was read, and so may be rounded.
+        inexact: where the network is the graph but for a rounding or for ties, one phrase each.
         notes: what the reader must know, one sentence each.
     """
 
@@ -43,7 +43,7 @@ class OnnxNet:
     parameters: Mapping[str, Array]
     outputs: Mapping[str, str]
     unread: tuple[str, ...] = ()
-    computed: tuple[str, ...] = ()
+    inexact: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -259,7 +259,7 @@ def _fold(walk: Walk, folding: Folding, node: Node, reads: list[str]) -> bool:
             raise RefusalError("of constants it is not computed here")
         walk.constants.update(zip(node.outputs, results, strict=False))
         if node.op in ARITHMETIC and any(array.dtype.kind == "f" and array.size > 1 for array in results):
-            walk.computed.append(f"{op.out!r}, of stored numbers")
+            walk.inexact.append(f"{op.out!r} was computed of stored numbers")
     else:
         return False
     op.check()
@@ -307,7 +307,7 @@ def _network(walk: Walk, model: Model, name: str, title: str) -> OnnxNet:
         parameters={name: walk.parameters[name] for name in parameter_shapes(spec)},
         outputs=declared,
         unread=tuple(walk.unread),
-        computed=tuple(dict.fromkeys(walk.computed)),
+        inexact=tuple(dict.fromkeys(walk.inexact)),
         notes=tuple(walk.notes),
     )
 

@@ -43,7 +43,7 @@ def batch_norm(walk: Walk, op: Op) -> None:
     """BatchNormalization: a BatchNorm, and a Scale unless that would change nothing."""
     eps = op.number("epsilon", 1e-5)
     op.integer("is_test", 1)
-    if op.integer("training_mode", 0) or (op.opset < 7 and not op.integer("is_test", 0)):
+    if op.flag("training_mode", 0) or (op.opset < 7 and not op.flag("is_test", 0)):
         op.refuse("is in training mode: it would take its statistics from the batch; export the model for inference")
     if op.integer("spatial", 1) != 1:
         op.refuse("spatial 0: statistics of every pixel are not known here")
@@ -103,7 +103,7 @@ def softmax(walk: Walk, op: Op) -> None:
     axis = op.integer("axis", 1 if merges else -1)
     view = walk.view(op.reads())
     moved = tuple((walk.batch, *walk.shapes[view.activation])[i] for i in view.order)
-    axis %= len(view.shape)
+    axis = op.place_of(axis, len(view.shape))
     last = walk.step(op.out, "softmax") if log else op.out
     if not merges and view.shape == moved and not view.in_order:
         walk.put(last, Softmax(name=last, inputs=(view.activation,), axis=view.order[axis]), view)

@@ -132,7 +132,7 @@ def dropout(walk: Walk, op: Op) -> None:
     training = op.constant(2) if op.has(2) else None
     if op.has(2) and (training is None or training.any()):
         op.refuse("dropout is left on: training_mode is true; export the model for inference")
-    if op.opset < 7 and not op.integer("is_test", 0):
+    if op.opset < 7 and not op.flag("is_test", 0):
         op.refuse("dropout is left on: is_test is 0; export the model for inference")
     ratio = op.scalar("ratio", 1, 0.5)
     if not 0 <= ratio < 1:
@@ -205,7 +205,7 @@ def _with_constant(walk: Walk, op: Op, tensor: str, view: View, constant: Array,
     elif kind in ("Sub", "Div"):
         numbers = -numbers if kind == "Sub" else np.float32(1) / numbers
     if kind == "Div" and not turned:
-        walk.computed.append(f"the inverse of what {op.out!r} divides by")
+        walk.inexact.append(f"the inverse of what {op.out!r} divides by was computed")
     adds = kind in ("Add", "Sub")
     if not numbers.ndim:
         number = short(numbers) if kind != "Div" or turned else 1 / short(constant.reshape(()))
@@ -314,6 +314,8 @@ def several(walk: Walk, op: Op) -> None:
         layer = Eltwise(
             name=op.out, inputs=sources, coeffs=(1 / len(sources),) * len(sources) if kind == "Mean" else ()
         )
+        if kind == "Mean":
+            walk.inexact.append(f"the share of each input of {op.out!r} was computed")
     walk.put(op.out, layer, like)
 
 

@@ -37,7 +37,7 @@ def max_pool(walk: Walk, op: Op) -> None:
 
 def average_pool(walk: Walk, op: Op) -> None:
     """AveragePool."""
-    counts = bool(op.integer("count_include_pad", 0))
+    counts = op.flag("count_include_pad", 0)
     source, border = image_read(walk, op, lambda fill, _: fill == 0)
     at = place(op, walk.shapes[source], pair_of(op, "kernel_shape", None), border)
     if at.dilation != (1, 1):
@@ -79,7 +79,7 @@ def _pool(walk: Walk, op: Op, source: str, at: Place, mode: Literal["max", "ave"
     if corrected:
         # Where padding does not count, sums that were divided by all cells of a window are divided anew.
         share = (ours / theirs).astype(np.float32)
-        walk.computed.append(f"what {op.out!r} divides its sums by")
+        walk.inexact.append(f"what {op.out!r} divides its sums by was computed")
         walk.put(op.out, Scale(name=op.out, inputs=(last,), axis=2, num_axes=2), weight=share)
 
 
@@ -101,12 +101,12 @@ _REDUCTIONS: dict[str, Literal["sum", "asum", "sumsq", "mean"]] = {
 def reduce(walk: Walk, op: Op) -> None:
     """ReduceMean and its like: over an image, or over all axes from one on."""
     view, given = walk.view(op.reads()), op.listed("axes", 1)
-    keeps, idles = bool(op.integer("keepdims", 1)), bool(op.integer("noop_with_empty_axes", 0))
+    keeps, idles = op.flag("keepdims", 1), op.flag("noop_with_empty_axes", 0)
     rank = len(view.shape)
     if not given and idles:
         walk.values[op.out] = view
         return
-    axes = sorted({axis % rank for axis in given}) if given else list(range(rank))
+    axes = sorted({op.place_of(axis, rank) for axis in given}) if given else list(range(rank))
     moved = tuple((walk.batch, *walk.shapes[view.activation])[i] for i in view.order)
     if view.shape != moved:
         view = walk.whole(walk.plain(op.reads()))
@@ -137,11 +137,12 @@ def reduce(walk: Walk, op: Op) -> None:
 def arg_max(walk: Walk, op: Op) -> None:
     """ArgMax."""
     view = walk.view(op.reads())
-    axis, keeps = op.integer("axis", 0), bool(op.integer("keepdims", 1))
-    if not op.integer("select_last_index", 0):
+    axis, keeps = op.integer("axis", 0), op.flag("keepdims", 1)
+    if not op.flag("select_last_index", 0):
+        walk.inexact.append(f"of equal numbers {op.out!r} takes the first, not the last")
         walk.notes.append(f"{op.out!r}: of equal numbers ArgMax takes the first there, and the last here, as in Caffe")
     source = walk.plain(op.reads())
-    axis %= len(view.shape)
+    axis = op.place_of(axis, len(view.shape))
     name = walk.add(ArgMax(name=op.out, inputs=(source,), axis=axis))
     whole = walk.whole(name)
     shape = whole.shape if keeps else (*whole.shape[:axis], *whole.shape[axis + 1 :])

@@ -93,7 +93,7 @@ def _averaged(walk: Walk, op: Op, r: Response) -> Response | None:
     pads, rank = op.integers("pads"), len(r.shape)
     spatial = rank - 2
     counts = op.integer("count_include_pad", 0)
-    if r.size or len(kernel) != spatial or any(step != 1 for step in strides or ()) or op.integer("ceil_mode", 0):
+    if r.size or len(kernel) != spatial or any(step != 1 for step in strides or ()) or op.flag("ceil_mode", 0):
         return None
     if op.text("auto_pad", "NOTSET") != "NOTSET" or any(step != 1 for step in op.integers("dilations") or ()):
         return None
@@ -202,7 +202,7 @@ def _closed(walk: Walk, op: Op, r: Response) -> bool:
         return False
     power = 1.0 if r.power is None else r.power
     if r.computed:
-        walk.computed.append(f"alpha of {op.out!r}")
+        walk.inexact.append(f"alpha of {op.out!r} was computed")
     layer = LRN(
         name=op.out,
         inputs=(r.view.activation,),

@@ -75,8 +75,10 @@ def concat(walk: Walk, op: Op) -> None:
     views = [_unmerged(walk, name) for name in op.node.inputs]
     if len({view.order for view in views}) != 1:
         views = [walk.whole(name) for name in walk.plains(op.node.inputs)]
+    if op.opset > 3 and op.other("axis") is None:
+        op.refuse("does not say its axis")
     axis = op.integer("axis", 1)
-    axis %= len(views[0].shape)
+    axis = op.place_of(axis, len(views[0].shape))
     if axis == 0:
         op.refuse("joins batches; items are to stay apart")
     if len({len(view.shape) for view in views}) != 1:
@@ -174,7 +176,7 @@ def pad(walk: Walk, op: Op) -> None:
     view = _unmerged(walk, op.reads())
     rank = len(view.shape)
     if op.has(3) and pads is not None:
-        axes = [int(axis) % rank for axis in op.stored(3, "axes").reshape(-1)]
+        axes = [op.place_of(int(axis), rank) for axis in op.stored(3, "axes").reshape(-1)]
         both = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
         pads = tuple(both.get(i, (0, 0))[end] for end in (0, 1) for i in range(rank))
     if pads is None or len(pads) != 2 * rank or mode != "constant":

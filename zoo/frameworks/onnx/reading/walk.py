@@ -102,7 +102,7 @@ class Walk:
         names: hands out names for layers that the file has none for.
         input_orders: in which orders the graph has the axes of its inputs.
         plainly: reads a node as what it says by itself, whatever pattern it might be part of.
-        unread, computed: as in `OnnxNet`.
+        unread, inexact: as in `OnnxNet`.
     """
 
     batch: int
@@ -118,7 +118,7 @@ class Walk:
     shapes: dict[str, Shape] = field(default_factory=dict[str, Shape])
     values: dict[str, Value] = field(default_factory=dict[str, Value])
     unread: list[str] = field(default_factory=list[str])
-    computed: list[str] = field(default_factory=list[str])
+    inexact: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
 
     def op(self, node: Node) -> Op:
