@@ -22,8 +22,8 @@ import pytest
 from PIL import Image
 
 from converters.cli import build_parser, main
+from converters.cli.helping import EXAMPLES
 from converters.convert import load, same_bits, save
-from converters.helping import EXAMPLES
 from converters.host import colours
 from converters.parity import probe_weights
 from converters.weights import Weights
