@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import logging
 import os
 import sys
@@ -386,6 +387,9 @@ def _check_streams() -> None:
         setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
     if "stdout" in closed:
         raise ZooError("stdout is closed, so there is no place for the result; give it one, be it /dev/null")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # of a locale that lacks a letter, as × in most of them
+            stream.reconfigure(errors="replace")
 
 
 def _run(arguments: Sequence[str], verbose: bool) -> int:

@@ -8,6 +8,7 @@ import gc
 import logging
 import math
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ import time
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from textwrap import fill
 
 from zoo.errors import EndedError, Signalled, one_line
 from zoo.wire.folders import remove_all
@@ -125,3 +127,25 @@ def shrinking_is_told() -> Generator[None]:
         yield
     finally:
         set_handler(signal.SIGBUS, before)
+
+
+def columns() -> int | None:
+    """How wide the terminal is that a result is read on; None where there is none, and nothing says it."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told) > 0:
+        return int(told)
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def fitted(text: str, hang: int = 0) -> str:
+    """Each line of a text in as many as the terminal takes, those after its first one `hang` letters in."""
+    width = columns()
+    if width is None or width < hang + 20:
+        return text
+    lines = (fill(line, width, subsequent_indent=" " * hang) for line in text.split("\n"))
+    return "\n".join(lines)
+
+
+def colours() -> bool:
+    """Whether a result is printed in colours: on a terminal that has them, unless NO_COLOR (no-color.org) is set."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

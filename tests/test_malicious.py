@@ -90,7 +90,7 @@ def every_way(capsys: pytest.CaptureFixture[str], home: Path, source: Path, mode
 
 
 def shown_to_do_harm(path: Path) -> None:
-    """Read by the framework itself without a guard, a file runs its command; else a refusal of it would prove nothing."""
+    """Read without a guard, a file runs its command; else to refuse it would prove nothing."""
     sentinel = path.parent.parent / SENTINEL
     with suppress(Exception):  # what comes after the command matters to nobody
         if path.suffix in (".pt", ".pth"):

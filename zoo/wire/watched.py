@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from pathlib import Path
 
-# The files that were mapped last, and how long they were: whoever looks at a page that is gone is ended by SIGBUS, which
-# does not say where.
+# The files that were mapped last, and their sizes. Who looks at a page that is gone is ended by SIGBUS, and it does not
+# say of which file.
 _watched = deque[tuple[Path, int]](maxlen=64)
 
 
