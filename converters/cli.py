@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.helping import Parser, explain
-from converters.host import NOISY, as_it_was, interruptible
+from converters.host import NOISY, as_it_was, interruptible, shrinking_is_told
 from zoo import __version__
 from zoo.environment import environment
 from zoo.errors import ZooError, how_ended, one_line
@@ -355,7 +355,7 @@ def _answer(arguments: Sequence[str]) -> int:
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
         _check_streams()
-        with interruptible():
+        with interruptible(), shrinking_is_told():
             status = _run(arguments, verbose)
         sys.stdout.flush()
     except ZooError as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import _thread
+import ctypes
 import gc
 import logging
 import math
+import os
 import signal
 import sys
 import threading
@@ -14,7 +16,9 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from zoo.errors import EndedError, Signalled
+from zoo.errors import EndedError, Signalled, one_line
+from zoo.wire.folders import remove_all
+from zoo.wire.watched import shrunken
 
 # Frameworks that talk of themselves while they load.
 NOISY = ("PIL", "matplotlib", "torch", "onnxscript", "onnx_ir", "tensorflow", "tf2onnx", "h5py", "absl")
@@ -90,3 +94,34 @@ def interruptible() -> Generator[None]:
             signal.signal(number, before[number])
     if came:  # it may also have been taken for a framework that cannot be imported
         raise Signalled(came[0][0])
+
+
+@contextmanager
+def shrinking_is_told() -> Generator[None]:
+    """SIGBUS, by which a file that becomes shorter while it is mapped ends a process, is one line that names the file.
+
+    It comes in the middle of an instruction that cannot be gone on from, so that Python's own handlers, which wait for
+    the next one, never run: this handler is called by the C library itself, and never returns.
+    """
+    if not hasattr(signal, "SIGBUS"):  # Windows lets nobody shorten a file that is mapped
+        yield
+        return
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
+    set_handler = ctypes.CDLL(None).signal
+    set_handler.restype, set_handler.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+
+    def end(number: int) -> None:
+        told = shrunken()
+        if told is None:  # no file of ours
+            set_handler(number, None)
+            return
+        remove_all()
+        os.write(2, f"zoo: {one_line(told)}\n".encode())
+        os._exit(2)
+
+    called = kind(end)
+    before = set_handler(signal.SIGBUS, ctypes.cast(called, ctypes.c_void_p))
+    try:
+        yield
+    finally:
+        set_handler(signal.SIGBUS, before)

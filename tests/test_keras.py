@@ -5,18 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from converters.parity import verify_model
-from tests.kinds import KINDS, assert_same, net, probe
+from tests.kinds import KINDS, assert_same, merged, net, probe
 from tests.small import shrink
 from zoo import reference, registry
 from zoo.errors import MissingDependencyError, UnsupportedError
 from zoo.frameworks import keras
-from zoo.layers import DetectionOutput, Flatten, Input, Layer, ModelSpec, ReLU, Tie
+from zoo.layers import DetectionOutput, Flatten, Input, ModelSpec, ReLU, Tie
 
 BACKENDS = [backend for framework, backend in registry.ways().values() if framework == "keras"]
 # What Keras cannot have is tried by itself.
@@ -27,17 +26,6 @@ HAVE = {name: spec for name, spec in KINDS.items() if not any(isinstance(x, Dete
 def ended() -> Iterator[None]:
     yield
     keras.close()
-
-
-def merged(cases: Mapping[str, ModelSpec]) -> ModelSpec:
-    """Many networks side by side in one, since each costs a model to build; names begin with those of the cases."""
-    inputs, layers = list[Input](), list[Layer]()
-    for case, spec in cases.items():
-        inputs += [replace(source, name=f"{case}/{source.name}") for source in spec.inputs]
-        for layer in spec.layers:
-            read = tuple(f"{case}/{name}" for name in spec.wiring()[layer.name])
-            layers.append(replace(layer, name=f"{case}/{layer.name}", inputs=read))
-    return ModelSpec(name="merged", title="merged", inputs=tuple(inputs), layers=tuple(layers))
 
 
 def assert_runs(cases: Mapping[str, ModelSpec], backend: str | None = None, data_format: str = "channels_last") -> None:

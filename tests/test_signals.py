@@ -42,7 +42,7 @@ def test_a_signal_is_one_line_and_128_and_its_number(
     """Twice, as `timeout` and a terminal that is closed send it: the second does not break into the cleaning up."""
     save(probe_weights(shrink("alexnet_mini", 2)), tmp_path / "w.safetensors")
 
-    def twice(*_: object) -> None:
+    def twice(*_: object, **__: object) -> None:
         assert list(tmp_path.glob(".x.npz.zoo-staging-*"))
         try:
             signal.raise_signal(number)

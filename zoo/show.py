@@ -42,6 +42,10 @@ _TOLD_EVEN_AT_DEFAULT = {"k", "towers", "ratio"}
 _BRIEF = {"mode": "", "rounding": "rounded", "towers": "", "region": ""}
 
 
+# The kind of a layer that a network has not.
+ABSENT = "absent"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
     """One fact in which two networks differ; `left` and `right` say it in words."""
@@ -53,6 +57,11 @@ class Difference:
 
     def sentence(self, left_name: str, right_name: str) -> str:
         """``norm1: k 2 in alexnet, 1 in bvlc_alexnet``."""
+        if self.what == "layer" and ABSENT in (self.left, self.right):
+            kind, here, there = (
+                (self.right, right_name, left_name) if self.left == ABSENT else (self.left, left_name, right_name)
+            )
+            return f"{self.layer}: {kind} in {here}, no such layer in {there}"
         return f"{self.layer}: {self.what} {self.left} in {left_name}, {self.right} in {right_name}"
 
 
@@ -224,7 +233,7 @@ def _layer_differences(left: ModelSpec, right: ModelSpec) -> list[Difference]:
     for name in _merged(list(mine), list(theirs)):
         a, b = mine.get(name), theirs.get(name)
         if a is None or b is None or type(a) is not type(b):
-            kinds = [type(layer).__name__ if layer else "absent" for layer in (a, b)]
+            kinds = [type(layer).__name__ if layer else ABSENT for layer in (a, b)]
             found.append(Difference(layer=name, what="layer", left=kinds[0], right=kinds[1]))
             continue
         here = field_differences(name, a, b)

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
-from onnx.inliner import inline_local_functions
+from onnx.inliner import inline_selected_functions
 
 from converters.parity.segments import loud
 from converters.weights import Array
@@ -28,6 +28,8 @@ from zoo.wire.onnx import without_weights
 
 # Constants smaller than this stay in the graph: shapes and axes, which ONNX Runtime wants to see.
 _LENT = 1024
+
+_OWN_DOMAINS = ("", "ai.onnx")
 
 _BY_CHANCE = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
@@ -77,9 +79,10 @@ class OnnxGraph:
             raise FileFormatError(path, f"no ONNX model: {said(error, 200)}") from error
         self.path, self._runtime = path, runtime
         _say_lent(model, self._lent)
-        # What runs is the file as it is; what is looked into has its functions written out.
-        self._model = model
-        self._inside = inline_local_functions(model) if model.functions else model
+        # What runs is the file as it is; what is looked into has its functions written out. One that is called as an
+        # operator of ONNX's own is not what ONNX Runtime runs.
+        functions = [(item.domain, item.name) for item in model.functions if item.domain not in _OWN_DOMAINS]
+        self._model, self._inside = model, inline_selected_functions(model, functions) if functions else model
         graph = self._inside.graph
         stored = {tensor.name for tensor in graph.initializer}
         self._inputs = [value for value in graph.input if value.name not in stored]
@@ -311,7 +314,7 @@ def _draws(node: Any, stored: Mapping[str, Any]) -> bool:
 
 def _operator(node: Any) -> str:
     """What a node does; an operator of another domain than ONNX's own is another one, whatever it is called."""
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    return node.op_type if node.domain in _OWN_DOMAINS else f"{node.domain}.{node.op_type}"
 
 
 def _fits(dims: Sequence[int], shape: Sequence[int]) -> bool:

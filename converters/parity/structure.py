@@ -19,7 +19,6 @@ from converters.verdicts import Structure
 from converters.weights import Array, Weights
 from zoo.axes import shape_text
 from zoo.canonical import Form, Numbering, Step, canonical, differing, folded
-from zoo.canonical.differing import ABSENT
 from zoo.canonical.folding import ROUNDINGS, nearness
 from zoo.canonical.numbering import same_parameters
 from zoo.errors import ZooError
@@ -44,7 +43,7 @@ from zoo.layers import (
     Unary,
     Unpool,
 )
-from zoo.show import Difference
+from zoo.show import ABSENT, Difference
 from zoo.wire.mapped import mapped
 from zoo.wire.onnx import Model, parse
 

@@ -12,10 +12,8 @@ from zoo.arrays import Array
 from zoo.axes import shape_text
 from zoo.canonical.form import Form, Step
 from zoo.canonical.numbering import Same
-from zoo.show import Difference, field_differences
+from zoo.show import ABSENT, Difference, field_differences
 
-# What stands for a layer that one of the networks has not.
-ABSENT = "absent"
 # What the numbers of a role are called.
 _NUMBERS = {"weight": "weights", "bias": "biases", "slope": "slopes", "mean": "means", "variance": "variances"}
 

@@ -1,4 +1,4 @@
-"""HDF5 files: arrays by their path, read by h5py, with nothing in them followed or loaded.
+"""HDF5 files: arrays by their path, written and read by h5py; of what is read nothing is followed or loaded.
 
 A file may lead elsewhere (external and soft links, external and virtual storage) or name a filter, which HDF5 would
 load as a plugin: all of that is refused before a number is read. Format: support.hdfgroup.org, "HDF5 File Format".
@@ -6,13 +6,14 @@ load as a plugin: all of that is refused before a number is read. Format: suppor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
 import h5py
+import numpy as np
 
 from zoo.arrays import Array
 from zoo.errors import said
@@ -64,6 +65,26 @@ def read_hdf5(source: Path | BytesIO, size: int, skip: tuple[str, ...] = ()) -> 
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
         raise ValueError(f"HDF5 that is damaged: {said(error, 200)}") from error
     return contents
+
+
+def write_hdf5(
+    path: Path,
+    arrays: Mapping[str, Callable[[], Array]],
+    texts: Mapping[tuple[str, str], str | Sequence[str]],
+) -> None:
+    """Write a file; equal contents give equal bytes.
+
+    Args:
+        path: of the file.
+        arrays: path within it -> what makes the array, when its turn comes.
+        texts: (path of a group, attribute) -> its text, or list of texts.
+    """
+    with _h5.File(path, "w") as file:
+        for (group, name), text in texts.items():
+            holder = file.require_group(group) if group else file
+            holder.attrs[name] = text if isinstance(text, str) else np.array(text, _h5.string_dtype())
+        for name, made in arrays.items():
+            file.create_dataset(name, data=made())
 
 
 def top_names(path: Path) -> set[str]:
