@@ -1,6 +1,6 @@
 """Damaged inputs: every reader reads them or refuses them in one line; no other exception, no hang, no flood of memory.
 
-What the damage is stands in `tests.damage`. `make fuzz` tries 10,000 of each; the tests themselves a few.
+What the damage is stands in `tests.damage`. `make damage` tries 10,000 of each; the tests themselves a few.
 """
 
 from __future__ import annotations
