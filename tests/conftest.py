@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from zoo.frameworks.keras import live
 from zoo.training import SETTINGS
 
 # Read as torch is first imported: tests run side by side on few cores, where threads that spin starve each other.
 os.environ |= SETTINGS | os.environ
+
+# One test after another asks for Keras on each of its backends, which take seconds to start.
+live.KEPT = 3
 
 VECTORS = Path(__file__).parent / "vectors"
 

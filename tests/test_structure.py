@@ -18,7 +18,7 @@ from converters.parity.structure import structure_of_graph, structure_of_weights
 from converters.report import html, json_text, markdown, text
 from converters.verdicts import Structure
 from converters.weights import Weights
-from zoo.layers import LRN, Conv, Dense, Flatten, Input, ModelSpec, Pool, ReLU, Softmax
+from zoo.layers import LRN, MVN, Conv, Dense, Flatten, Input, ModelSpec, Pool, ReLU, Softmax
 
 SPEC = ModelSpec(
     name="small",
@@ -147,6 +147,14 @@ def test_what_cannot_be_read_says_nothing(file: Path, right: Weights) -> None:
     assert found.verdict == "unread" and "of.somebody" in found.reason and not found.sentence
     file.write_bytes(b"\x08")
     assert structure_of_graph(file, right).verdict == "unread"
+
+
+def test_what_a_graph_spells_in_pieces_says_nothing(tmp_path: Path) -> None:
+    layers = (Conv(name="conv", out_channels=4, kernel=(3, 3)), MVN(name="norm"))
+    weights = probe_weights(ModelSpec(name="pieces", title="", inputs=SPEC.inputs, layers=layers))
+    save(weights, tmp_path / "pieces.onnx")
+    found = structure_of_graph(tmp_path / "pieces.onnx", weights)
+    assert found.verdict == "unread" and found.reason.startswith("norm: written there in several nodes")
 
 
 def test_files_of_weights_are_networks(right: Weights, tmp_path: Path) -> None:

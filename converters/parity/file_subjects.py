@@ -280,8 +280,8 @@ def _parts(path: Path, form: str) -> tuple[Path, ...]:
         return tuple(sorted(prefix.parent.glob(f"{prefix.name}.index"))) + tuple(
             sorted(prefix.parent.glob(f"{prefix.name}.data-*"))
         )
-    beside = path.with_suffix(".prototxt")
-    return (path, beside) if form == "caffe" and beside.is_file() else (path,)
+    beside = {"caffe": path.with_suffix(".prototxt"), "onnx": path.with_name(f"{path.name}.data")}.get(form)
+    return (path, beside) if beside and beside.is_file() else (path,)
 
 
 def _renamed(ours: ModelSpec, theirs: ModelSpec, inputs: Mapping[str, Array], path: Path) -> dict[str, Array]:

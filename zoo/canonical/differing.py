@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -99,13 +98,6 @@ class _Pairing:
             at = self.gone[at]
         return at
 
-    def factors(self, left: int, right: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-        """What a step of ours and one of theirs read, each with its factor, as our steps."""
-        ours, theirs = self.ours.steps[left], self.theirs.steps[right]
-        mine = sorted(zip(map(self._seen_through, ours.reads), ours.part.factors, strict=False))
-        partners = (self.partners.get(read, -1 - len(self.partners)) for read in theirs.reads)
-        return mine, sorted(zip(partners, theirs.part.factors, strict=False))
-
     def _alike(self, options: Sequence[int], step: Step) -> int | None:
         """The most like of some steps of ours that read the same."""
         steps = [(at, self.ours.steps[at]) for at in options]
@@ -157,9 +149,6 @@ def _told(pairing: _Pairing, left: int | None, right: int | None) -> Iterator[Di
         sides = ((pairing.ours, ours), (pairing.theirs, theirs))
         reads = [", ".join(_name(form, at) for at in step.reads) for form, step in sides]
         yield Difference(layer=name, what="reads", left=reads[0], right=reads[1])
-    elif not operator.eq(*pairing.factors(left, right)):
-        factors = [" ".join(f"{factor:g}" for _, factor in side) for side in pairing.factors(left, right)]
-        yield Difference(layer=name, what="factors", left=factors[0], right=factors[1])
 
 
 def _kind(step: Step) -> str:
