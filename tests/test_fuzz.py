@@ -192,6 +192,8 @@ READERS = {
     "npy": _weights("w.npy", damage.npy),
     "npz": _weights("w.npz", damage.archive(damage.npy)),
     "npz-spec": _weights("w.npz", damage.archive(damage.npy), spec=None),
+    "keras": _weights("w.keras", damage.archive(damage.wounds)),
+    "keras-h5": _weights("w.weights.h5", damage.wounds),
     "png": _image("png", damage.png),
     "jpeg": _image("jpeg", damage.jpeg),
     "jpeg-progressive": _image("jpeg", damage.jpeg, progressive=True),
