@@ -18,9 +18,9 @@ VECTORS = Path(__file__).parent / "vectors"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fuzz", type=int, default=150, help="damaged inputs a reader (make fuzz: 10,000)")
+    parser.addoption("--fuzz", type=int, default=150, help="damaged inputs a reader (make damage: 10,000)")
     parser.addoption("--fuzz-from", type=int, default=0, help="the first of them, to go through them in pieces")
-    parser.addoption("--kills", type=int, default=6, help="random moments a command is killed at (make fuzz: 100)")
+    parser.addoption("--kills", type=int, default=6, help="random moments a command is killed at (make damage: 100)")
 
 
 @pytest.fixture(scope="session")

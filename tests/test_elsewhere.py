@@ -88,14 +88,12 @@ def test_conversions_sources_and_downloads(system: str, desk: Path) -> None:
 @pytest.mark.slow
 def test_proofs_exports_and_training(desk: Path) -> None:
     """On Windows, which lacks all that macOS lacks. What goes to another process must be fit to be sent there."""
-    train = "train alexnet_mini --data digits --batch-size 8 --checkpoint-every 2 -o run --device cpu --workers 1"
     _zoo(
         "windows",
         desk,
         "export w.safetensors -o x.onnx",
         "verify w.safetensors x.onnx --report report.html",
-        f"{train} --steps 2",
-        f"{train} --steps 3 --resume",
+        "train alexnet_mini --data digits --batch-size 8 --steps 1 -o run --device cpu --workers 1",
     )
     assert (desk / "run" / "model.safetensors").exists()
 

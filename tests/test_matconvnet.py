@@ -106,3 +106,14 @@ def test_what_its_layers_say_of_themselves_counts(
         return
     with pytest.raises(ZooError, match=said):
         load(tmp_path / "net.mat", spec=weights.spec)
+
+
+def test_a_file_that_ends_the_reader_of_scipy_ends_nobody_else(
+    tmp_path: Path, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some damaged ones do, by a segmentation fault; which ones, depends on scipy."""
+    io.savemat(tmp_path / "net.mat", {"layers": cells(weights, False)})
+    load(tmp_path / "net.mat", spec=weights.spec)
+    monkeypatch.setattr(files, "_TRIAL", "import os; os.abort()")
+    with pytest.raises(FileFormatError, match="scipy's reader is ended by it"):
+        load(tmp_path / "net.mat", spec=weights.spec)

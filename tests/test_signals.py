@@ -83,7 +83,7 @@ def test_a_signal_that_a_destructor_passes_over_ends_the_command_all_the_same(
 
     def passed_over(*_: object) -> str:
         Dying()
-        for _ in range(200):
+        for _moment in range(200):
             time.sleep(0.01)
         raise AssertionError("nobody ended it")
 

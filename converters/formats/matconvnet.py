@@ -7,6 +7,8 @@ matconvnet ``matlab/simplenn/vl_simplenn.m``; MathWorks, "MAT-File Level 5 File 
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Mapping
 from functools import partial
@@ -45,6 +47,7 @@ def read(path: Path) -> NativeFile:
         from scipy import io as matlab
     try:
         _check_unfolded(data)
+        _check_survived(path)
         found = matlab.loadmat(str(path), variable_names=["layers", "net"])
         cells = found["net"]["layers"][0, 0] if "net" in found else found["layers"]
         tensors, steps = _layers(cells), [step for cell in cells.reshape(-1) if (step := _step(cell[0, 0]))]
@@ -66,6 +69,17 @@ def _check_unfolded(data: memoryview) -> None:
         position += _TAG.size + size
         if allowed < 0:
             raise ValueError("it would unfold to far more than its size")
+
+
+# A process of its own reads the file first: what is damaged can end scipy's reader, and with it whoever asked.
+_TRIAL = "import sys; from scipy import io; io.loadmat(sys.argv[1], variable_names=['layers', 'net'])"
+
+
+def _check_survived(path: Path) -> None:
+    """Raises `ValueError` for what ends scipy's reader; what that only refuses, it refuses again, with a reason."""
+    tried = subprocess.run([sys.executable, "-c", _TRIAL, str(path.absolute())], capture_output=True)
+    if tried.returncode not in (0, 1):
+        raise ValueError("damaged, so that scipy's reader is ended by it")
 
 
 def _layers(cells: Any) -> dict[str, Array]:

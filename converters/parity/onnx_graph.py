@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
-from onnx.inliner import inline_selected_functions
+from onnx.inliner import inline_local_functions
 
 from converters.parity.segments import loud
 from converters.weights import Array
@@ -79,10 +79,8 @@ class OnnxGraph:
             raise FileFormatError(path, f"no ONNX model: {said(error, 200)}") from error
         self.path, self._runtime = path, runtime
         _say_lent(model, self._lent)
-        # What runs is the file as it is; what is looked into has its functions written out. One that is called as an
-        # operator of ONNX's own is not what ONNX Runtime runs.
-        functions = [(item.domain, item.name) for item in model.functions if item.domain not in _OWN_DOMAINS]
-        self._model, self._inside = model, inline_selected_functions(model, functions) if functions else model
+        # What runs is the file as it is; what is looked into has its functions written out.
+        self._model, self._inside = model, _written_out(model) if model.functions else model
         graph = self._inside.graph
         stored = {tensor.name for tensor in graph.initializer}
         self._inputs = [value for value in graph.input if value.name not in stored]
@@ -288,6 +286,18 @@ class OnnxGraph:
             return array.transpose(0, 2, 3, 1)
         wanted = " x ".join(str(size) if size else "?" for size in dims)
         raise ZooError(f"{self.path}: input {name!r} is {wanted}, the network's is {' x '.join(map(str, array.shape))}")
+
+
+def _written_out(model: Any) -> Any:
+    """A model whose functions stand where they are called, but for those of another opset, which stay as they are.
+
+    One that is called as an operator of ONNX's own is left out: it is not what ONNX Runtime runs.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.functions[:]
+    copy.functions.extend(item for item in model.functions if item.domain not in _OWN_DOMAINS)
+    return inline_local_functions(copy)
 
 
 def _stored(graph: Any) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from zoo import registry
 
 # The packages whose versions a report gives, where they are installed.
 _PACKAGES = (
-    *("numpy", "torch", "tensorflow", "tf-slim", "tf2onnx", "caffe2onnx", "onnx", "onnxruntime", "onnxscript"),
+    *("numpy", "torch", "tensorflow", "tf-slim", "keras", "jax", "tf2onnx", "caffe2onnx"),
+    *("onnx", "onnxruntime", "onnxscript"),
     *("opencv-python-headless", "opencv-python", "alexnet-zoo"),
 )
 

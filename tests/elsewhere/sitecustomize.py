@@ -15,7 +15,7 @@ from typing import Any
 _WINDOWS = os.environ["ELSEWHERE"] == "windows"
 _GONE: dict[Any, tuple[str, ...]] = {os: ("sched_getaffinity", "sched_setaffinity")}
 if _WINDOWS:  # libraries made for this system need more of it than we may ask for
-    _GONE[os] += ("pread", "pwrite", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "mkfifo", "fork", "register_at_fork")
+    _GONE[os] += ("pread", "pwrite", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "mkfifo", "fork")
     _GONE[os] += ("fchmod", "chown", "killpg", "setsid", "link")
     _GONE[signal] = ("SIGHUP", "SIGBUS", "SIGALRM", "setitimer", "pthread_kill")
     _GONE[mmap] = ("MADV_DONTNEED",)
