@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _fuzz(name: str, seconds: int) -> None:
-    import atheris  # noqa: PLC0415 # pyright: ignore[reportMissingImports]  # for Linux alone
+    import atheris  # noqa: PLC0415 # pyright: ignore  # for Linux alone
 
     guide: Any = atheris
     with guide.instrument_imports(include=["zoo", "converters"]):

@@ -71,7 +71,7 @@ def _info(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     from zoo.show import diff_text
 
-    print_text(diff_text(*networks(options, options.source, options.other), columns()))
+    print_text(diff_text(*networks(options, options.source, options.other), width=columns()))
     return 0
 
 
