@@ -526,7 +526,7 @@ def test_a_fetched_archive_is_kept_as_it_is(home: Path) -> None:
     data = (home / "evil.tar.gz").read_bytes()
     entry = ManifestEntry.model_validate(
         {
-            **{"id": "evil", "model": None, "framework": "tf_slim", "format": "tar.gz", "file": "w.tar.gz"},
+            **{"id": "evil", "model": None, "framework": "caffe", "format": "tar.gz", "file": "w.tar.gz"},
             **{"urls": [(home / "evil.tar.gz").as_uri()], "hash": "sha256:" + hashlib.sha256(data).hexdigest()},
             **{"size": len(data), "licence": "none", "source": "a test"},
         }
