@@ -5,25 +5,55 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def map_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`work` of every item, in their order, on as many threads as the process may use cores; `work` spreads nothing."""
+    """`work` of every item, in their order, on as many threads as the process may use cores; `work` spreads nothing.
+
+    The threads see the caller's context: what NumPy is told to make of errors.
+    """
     threads = len(os.sched_getaffinity(0))
     if min(threads, len(items)) < 2:
         return [work(item) for item in items]
-    futures = [_pool(threads).submit(work, item) for item in items]
+    futures = [_pool(threads).submit(copy_context().run, work, item) for item in items]
     try:
         return [future.result() for future in futures]
     finally:  # after an error or Ctrl-C nobody may work on, on arrays and files that are not held any more
         for future in futures:
             future.cancel()
         wait(futures)
+
+
+def multiply_on_cores(work: Callable[[Item], None], items: Sequence[Item]) -> None:
+    """`map_on_cores` of work that multiplies matrices, each product on one core.
+
+    Without threadpoolctl, NumPy's own threads share every product, one after another.
+    """
+    limits = _blas()
+    if limits is None or len(items) < 2:
+        for item in items:
+            work(item)
+        return
+    with limits.limit(limits=1, user_api="blas"):
+        map_on_cores(work, items)
+
+
+@cache
+def _blas() -> ThreadpoolController | None:
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()
 
 
 @cache
