@@ -6,7 +6,7 @@ TOOLS := chromium zsh fish
 APT := { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(TOOLS) >/dev/null; } \
   || echo "install $(TOOLS), or tests/test_report.py and tests/test_completion.py will fail" >&2
 
-.PHONY: demo test test-fast test-gpu lint bench fuzz setup clean
+.PHONY: demo test test-fast test-gpu lint docs pages bench fuzz setup clean
 
 demo: setup  ## set everything up, then the main job: train, convert, export, verify; leaves all in demo/
 	$(BIN)/zoo demo -o demo
@@ -26,7 +26,14 @@ lint: setup  ## format, style, types, and the direction of imports
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-bench: setup  ## measure everything beside its peers and renew the README's tables, in three quarters of an hour
+docs: setup  ## the site, in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pages: setup  ## write anew what is written by a command: the pages of reference, and the pictures
+	for page in api cli fields kinds; do $(BIN)/python docs/$$page.py || exit 1; done
+	for model in alexnet caffenet; do $(BIN)/zoo show $$model --svg docs/$$model.svg --force || exit 1; done
+
+bench: setup  ## measure everything beside its peers and renew docs/measured.md, in three quarters of an hour
 	$(BIN)/python -m benchmarks
 
 fuzz: setup  ## 10,000 damaged inputs for every reader, 100 kills of every command: a part of bench
@@ -40,7 +47,7 @@ setup: .venv/.ready
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q 'torch<2.14'
-	$(BIN)/python -m pip install -q -e '.[all,dev]'
+	$(BIN)/python -m pip install -q -e '.[all,dev,docs]'
 	$(BIN)/python -m pip install -q --no-deps caffe2onnx==2.0.1
 	( for tool in $(TOOLS); do command -v $$tool >/dev/null || exit 1; done ) || $(APT)
 	touch $@

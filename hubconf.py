@@ -6,7 +6,7 @@ from converters.convert import load
 from zoo.frameworks.pytorch import Network, build
 from zoo.registry import model, models
 
-dependencies = ["torch", "numpy", "safetensors"]
+dependencies = ["torch", "numpy"]
 
 
 def _entry(name: str) -> Callable[..., Network]:

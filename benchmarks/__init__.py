@@ -1,1 +1,1 @@
-"""Measurements beside the peers, in one run; ``python -m benchmarks`` renews the README's tables."""
+"""Measurements beside the peers, in one run; ``python -m benchmarks`` renews the tables of docs/measured.md."""

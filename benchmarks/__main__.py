@@ -1,4 +1,4 @@
-"""Run the benchmarks (all, or those named) and renew their tables in the README and docs, between their marks."""
+"""Run the benchmarks (all, or those named) and renew their tables in docs/, between their marks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 _ROOT = Path(__file__).parent.parent
-_PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
+_PAGES = sorted((_ROOT / "docs").glob("*.md"))
 
 
 def main() -> None:

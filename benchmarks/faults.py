@@ -88,7 +88,7 @@ def planted(spec: ModelSpec) -> dict[str, list[Outcome]]:
 
 
 def main(*, full: bool = False) -> str:
-    """The table of the README."""
+    """The table of docs/measured.md."""
     specs = members() | ({"alexnet, full size": registry.model("alexnet")} if full else {})
     columns = {name: planted(spec) for name, spec in specs.items()}
     rows = list[list[str]]()

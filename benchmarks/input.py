@@ -2,8 +2,8 @@
 
 The peers do what the references of torchvision do for AlexNet: decode, shorter side to 256, a random crop of 224, a
 mirror image, float32, mean and deviation. (torchvision itself is not used; its transforms call the same functions of
-Pillow and torch.) All read the same photographs, in batches of 64, by one
-thread; what counts is the processor's time, whoever else is on the machine.
+Pillow and torch.) All read the same photographs, in batches of 64, up to the
+numbers that a network reads, by one thread; what counts is the processor's time, whoever else is on the machine.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.measure import table
 from converters.packing import pack_folder
 from zoo import registry
+from zoo.training.augment import Augment
 from zoo.training.data import Batches, TrainingStream
 from zoo.training.datasets import open_images
 from zoo.training.shards import COLUMNS, INDEX
@@ -94,9 +95,13 @@ def by_webdataset(shards: Path) -> Iterator[Any]:
 
 
 def ours(data: Path, seed: int) -> Iterator[Any]:
-    spec = registry.model("alexnet_owt")
-    stream = TrainingStream(open_images(data, "train"), spec, registry.recipe(spec), seed)
-    return iter(Batches(stream, [range(i, i + _BATCH) for i in range(0, _IMAGES, _BATCH)], 0))
+    """What a learner does to images, up to the network's numbers."""
+    spec, images, here = registry.model("alexnet_owt"), open_images(data, "train"), torch.device("cpu")
+    places = [range(i, i + _BATCH) for i in range(0, _IMAGES, _BATCH)]
+    augment = Augment(images, spec, registry.recipe(spec), seed, here)
+    assert spec.preprocessing is not None
+    for place, batch in zip(places, Batches(TrainingStream(images, spec, seed), places, 0), strict=True):
+        yield augment(batch, place).inputs(spec.preprocessing, here)
 
 
 def rate(passes: Callable[[int], Iterator[Any]], turn: int) -> float:

@@ -6,19 +6,18 @@ import argparse
 import gc
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from converters.host import NOISY, as_it_was
+from converters.helping import Parser, explain
+from converters.host import NOISY, as_it_was, interruptible
 from zoo import __version__
 from zoo.environment import environment
-from zoo.errors import UnknownNameError, ZooError, one_line
-from zoo.registry import frameworks, missing
+from zoo.errors import ZooError, how_ended, one_line
+from zoo.limits import DEFAULT_GIGABYTES, memory_limit
+from zoo.registry import frameworks, missing, runtimes
 from zoo.training import SETTINGS
 
 # Command -> what its libraries read from the environment as they are loaded.
@@ -28,32 +27,6 @@ _ENVIRONMENT = {
     "eval": SETTINGS,
     "demo": SETTINGS,
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line, only whole flags, and the nearest name for an unknown one."""
-
-    def __init__(self, *args: object, **options: object) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **options})  # type: ignore[arg-type]
-
-    def error(self, message: str) -> NoReturn:
-        raise ZooError(f"{message}; see: {self.prog} --help")
-
-    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  # its overloads, in one
-        self, args: Any = None, namespace: Any = None
-    ) -> tuple[Any, list[str]]:
-        options, unknown = super().parse_known_args(args, namespace)
-        for argument in unknown:
-            if argument.startswith("-"):
-                raise UnknownNameError("flag", argument.partition("=")[0], self._option_string_actions)
-            self.error(f"unexpected argument {argument!r}")
-        return options, unknown
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            raise UnknownNameError(
-                action.option_strings[-1] if action.option_strings else action.dest, value, action.choices
-            )
 
 
 class _Completion(argparse.Action):
@@ -69,7 +42,7 @@ class _Completion(argparse.Action):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = _Parser(prog="zoo", description="AlexNet is one network: specs, models, weights, and the proof.")
+    parser = Parser(prog="zoo", description="AlexNet is one network: specs, models, weights, and the proof.")
     parser.add_argument("-v", "--verbose", action="store_true", help="say more, and show tracebacks")
     parser.add_argument("--version", action="version", version=f"zoo {__version__}")
     parser.add_argument(
@@ -79,14 +52,17 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SHELL",
         help="bash, zsh or fish",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
-    add = commands.add_parser("list", help="the models, frameworks or weights there are")
-    add.add_argument("kind", nargs="?", choices=("models", "frameworks", "weights"), default="models")
+    add = commands.add_parser("list", help="the models, frameworks or public weights there are")
+    add.add_argument(
+        "kind", nargs="?", choices=("models", "frameworks", "weights"), default="models", help="what to list"
+    )
+    add.add_argument("pattern", nargs="?", metavar="PATTERN", help="only names with this in them, or like 'caffe*'")
     _json(add)
 
     add = commands.add_parser("info", help="what a weights file is, by its bytes, and what it can become")
-    add.add_argument("source", metavar="FILE")
+    add.add_argument("source", metavar="FILE", help="any file of weights")
     add.add_argument("--from", dest="from_format", metavar="F", help="its format, if neither bytes nor suffix tell")
     add.add_argument("--ema", action="store_true", help="the moving averages in the place of the weights")
     _json(add)
@@ -102,18 +78,20 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("diff", help="what tells two networks apart")
     add.add_argument("source", metavar="MODEL|SRC", help="a family member, a weights file, or a prototxt")
-    add.add_argument("other", metavar="MODEL|SRC")
+    add.add_argument("other", metavar="MODEL|SRC", help="the one it is held against")
     _network(add)
     _reading(add)
 
     add = commands.add_parser("run", help="the classes that a network sees in pictures, and its activations")
     _source(add)
     add.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="pictures, or folders of them")
-    add.add_argument("--top", type=_positive, default=5, metavar="N", help="so many classes of each (5)")
-    add.add_argument("--layers", default="", metavar="a,b", help="whose activations are saved (the outputs)")
+    add.add_argument("--top", type=_positive, default=5, metavar="N", help="so many classes of each")
+    add.add_argument("--layers", default="", metavar="a,b", help="whose activations are saved; left out, the outputs'")
     add.add_argument("--save", type=Path, metavar="FILE.npz", help="save activations, a layer an array")
-    add.add_argument("--framework", choices=frameworks(), metavar="F", help="what runs it (PyTorch, if installed)")
-    add.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="pictures at once (16)")
+    add.add_argument(
+        "--framework", choices=frameworks(), metavar="F", help="what runs it; left out, PyTorch if it is installed"
+    )
+    add.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="pictures at once")
     _json(add)
     _force(add)
 
@@ -122,27 +100,29 @@ def build_parser() -> argparse.ArgumentParser:
     _network(add)
     _reading(add)
     add.add_argument("--framework", required=True, choices=frameworks(), metavar="F", help=", ".join(frameworks()))
-    add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    add.add_argument("--num-classes", type=_positive, metavar="N")
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder it is written to")
+    add.add_argument("--num-classes", type=_positive, metavar="N", help="with another number of outputs")
     _force(add)
 
     add = commands.add_parser("fetch", help="download public weights, checked by their hash")
-    add.add_argument("weights_id", metavar="WEIGHTS_ID")
-    add.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to (default: the cache)")
+    add.add_argument("weights_id", metavar="WEIGHTS_ID", help="of zoo list weights; or hf:OWNER/REPO/FILE[@REVISION]")
+    add.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to; left out, the cache")
 
     add = commands.add_parser("convert", help="carry weights into another format")
     _source(add)
-    add.add_argument("-o", "--output", type=Path, required=True, metavar="DST")
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="DST", help="its suffix says the format")
     add.add_argument("--to", dest="to_format", metavar="F", help="the target's format, if its suffix does not tell")
     add.add_argument("--num-classes", type=_positive, metavar="N", help="a new head for so many classes")
     _force(add)
 
     add = commands.add_parser("export", help="write a network with its weights for deployment, and verify it")
     _source(add)
-    add.add_argument("-o", "--output", required=True, metavar="TARGET", help="FILE.onnx, FILE.pb or FOLDER/")
-    add.add_argument("--opset", type=_positive, metavar="N")
+    add.add_argument("-o", "--output", required=True, metavar="TARGET", help="FILE.onnx, .tflite, .pb or FOLDER/")
+    add.add_argument("--opset", type=_positive, metavar="N", help="ONNX's operator set; left out, the usual one")
     add.add_argument("--fast-lrn", action="store_true", help="LRN in the form that ONNX Runtime runs fastest")
     add.add_argument("--fold-preprocessing", action="store_true", help="a network that takes RGB 0..1")
+    add.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of an ONNX file (fp32)")
+    add.add_argument("--calibrate", type=Path, metavar="DIR", help="pictures that int8 is calibrated and judged on")
     add.add_argument("--no-verify", action="store_true", help="do not run the result against the reference")
     _force(add)
 
@@ -157,13 +137,35 @@ def build_parser() -> argparse.ArgumentParser:
     _reading(add)
     add.add_argument("--weights", metavar="FILE", help="real weights instead of probe weights, for a family member")
     add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only: pytorch, pytorch-onnx, ...")
-    add.add_argument("--image", dest="images", action="append", default=[], type=Path, metavar="FILE")
+    add.add_argument("--runtimes", metavar="a,b", help=f"in what it is deployed on: {', '.join(runtimes())}")
+    add.add_argument(
+        "--image",
+        dest="images",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a picture to feed as well",
+    )
     add.add_argument("--data", type=Path, metavar="DIR", help="a folder of images: top-1 and top-5 agreement")
-    add.add_argument("--seed", type=_natural, default=0, metavar="N")
-    add.add_argument("--budget", type=float, metavar="X", help="largest error allowed, relative to a layer's peak")
+    add.add_argument("--seed", type=_natural, default=0, metavar="N", help="of the probes")
+    add.add_argument(
+        "--budget", type=float, metavar="X", help="largest error, relative to a layer's peak; left out, 1e-5"
+    )
     _json(add)
     add.add_argument("--report", type=Path, metavar="FILE", help="write the report: .html, .md or .json")
-    add.add_argument("--report-format", choices=("html", "md", "json"), help="of a --report with any other name")
+    add.add_argument(
+        "--report-format",
+        choices=("html", "md", "json"),
+        help="of a --report with any other name; or of what is printed",
+    )
+    _force(add)
+
+    add = commands.add_parser("card", help="a model card of weights, for the Hugging Face Hub, with its proof")
+    _source(add)
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="usually README.md")
+    add.add_argument("--licence", metavar="ID", help="as the Hub calls it: mit, apache-2.0, other, ...")
+    add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only; see zoo verify")
     _force(add)
 
     _add_train(commands.add_parser("train", help="train a network, or fine-tune one, on one device or several"))
@@ -171,16 +173,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("pack", help="a folder of images as a few large files, made smaller once")
     add.add_argument("data", type=Path, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or DIR/<class>/*")
-    add.add_argument("-o", "--output", type=Path, required=True, metavar="SHARDS")
-    add.add_argument(
-        "--side", type=_positive, default=256, metavar="N", help="the shorter one, of what is larger (256)"
-    )
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="SHARDS", help="the folder of shards")
+    add.add_argument("--side", type=_positive, default=256, metavar="N", help="the shorter one, of what is larger")
     _on_broken(add)
     _force(add)
 
     add = commands.add_parser("demo", help="the main job: train, convert, export, verify")
-    add.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="DIR")
+    add.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="DIR", help="the folder for everything")
     add.add_argument("--full", action="store_true", help="the full-size network with probe weights instead")
+    for name in ("run", "generate", "convert", "export", "verify", "card", "train", "eval"):
+        _memory(commands.choices[name])
+    for told in commands._choices_actions:  # pyright: ignore[reportPrivateUsage]  # the sentences that --help lists
+        explain(told.dest, commands.choices[told.dest], told.help or "")
     return parser
 
 
@@ -190,14 +194,15 @@ def _add_train(add: argparse.ArgumentParser) -> None:
     _reading(add)
     add.add_argument("--weights", metavar="SRC", help="begin with these weights (of the MODEL that was named)")
     add.add_argument("--data", required=True, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or: digits")
-    add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    add.add_argument("--framework", choices=("pytorch", "tf_slim"), default="pytorch")
-    add.add_argument("--devices", type=_positive, default=1, metavar="N")
-    add.add_argument("--parallel", choices=("towers", "data", "hybrid"))
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder of the run")
+    add.add_argument("--framework", choices=("pytorch", "tf_slim"), default="pytorch", help="what trains")
+    add.add_argument("--devices", type=_positive, default=1, metavar="N", help="processes, each on a device")
+    add.add_argument("--parallel", choices=("towers", "data", "hybrid"), help="how several devices share the work")
     _hardware(add)
+    add.add_argument("--deterministic", action="store_true", help="the same bits every time, as far as torch can")
     length = add.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=_positive, metavar="N")
-    length.add_argument("--steps", type=_positive, metavar="N")
+    length.add_argument("--epochs", type=_positive, metavar="N", help="times over the images; left out, the recipe's")
+    length.add_argument("--steps", type=_positive, metavar="N", help="steps, instead of epochs")
     add.add_argument("--batch-size", type=_positive, metavar="N", help="images a step, over all devices")
     add.add_argument(
         "--recipe", type=Path, metavar="FILE", help="instead of the network's own; zoo show MODEL --recipe"
@@ -207,11 +212,11 @@ def _add_train(add: argparse.ArgumentParser) -> None:
     add.add_argument("--freeze", metavar="a,b*", default="", help="layers, or patterns of layers, that do not learn")
     add.add_argument("--head-rate", type=float, metavar="X", help="the multiple of the rate at which the head learns")
     add.add_argument("--new-head", action="store_true", help="draw the head anew even where the old one would fit")
-    add.add_argument("--seed", type=_natural, default=0, metavar="N")
+    add.add_argument("--seed", type=_natural, default=0, metavar="N", help="of all that is random")
     add.add_argument("--profile", type=_positive, default=0, metavar="N", help="record N steps in DIR/profile")
     add.add_argument("--checkpoint-every", type=_positive, default=500, metavar="N", help="steps between checkpoints")
     add.add_argument(
-        "--workers", type=_natural, metavar="N", help="processes a device that decode images (2; digits: 0)"
+        "--workers", type=_natural, metavar="N", help="processes a device that decode images; left out, 2, for digits 0"
     )
     _on_broken(add)
     add.add_argument(
@@ -226,16 +231,18 @@ def _add_train(add: argparse.ArgumentParser) -> None:
 
 def _add_eval(add: argparse.ArgumentParser) -> None:
     _source(add)
-    add.add_argument("--data", required=True, metavar="DIR")
-    add.add_argument("--ten-crop", action="store_true")
+    add.add_argument(
+        "--data", required=True, metavar="DIR", help="DIR/val/<class>/*.jpg|png, DIR/<class>/*, or: digits"
+    )
+    add.add_argument("--ten-crop", action="store_true", help="the mean over ten views of each image, as in 2012")
     add.add_argument("--per-class", action="store_true", help="the numbers of every class as well")
     add.add_argument("--confusion", type=Path, metavar="FILE.csv", help="how often each class was taken for which")
     _force(add)
     add.add_argument("--devices", type=_positive, default=1, metavar="N", help="each judges a part of the images")
     _hardware(add)
-    add.add_argument("--batch-size", type=_positive, default=50, metavar="N", help="views in one batch (50)")
+    add.add_argument("--batch-size", type=_positive, default=50, metavar="N", help="views in one batch")
     add.add_argument(
-        "--workers", type=_natural, metavar="N", help="processes a device that decode images (2; digits: 0)"
+        "--workers", type=_natural, metavar="N", help="processes a device that decode images; left out, 2, for digits 0"
     )
     _json(add)
 
@@ -243,7 +250,7 @@ def _add_eval(add: argparse.ArgumentParser) -> None:
 def _hardware(add: argparse.ArgumentParser) -> None:
     kinds = ("auto", "cpu", "cuda", "mps")
     add.add_argument("--device", choices=kinds, default="auto", help="what to work on; what is not there is refused")
-    add.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the arithmetic")
+    add.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32", help="of the arithmetic")
     add.add_argument("--compile", action="store_true", help="by torch.compile: slow to begin, then faster")
 
 
@@ -255,6 +262,22 @@ def _on_broken(parser: argparse.ArgumentParser) -> None:
 
 def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-memory", type=_gigabytes, default=DEFAULT_GIGABYTES, metavar="GB", help="that computing may take"
+    )
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"expected a number of gigabytes above 0, got {text!r}")
+    return number
 
 
 def _force(parser: argparse.ArgumentParser) -> None:
@@ -287,7 +310,9 @@ def _sized(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SRC", help="a weights file, or an id of the manifest")
+    parser.add_argument(
+        "source", metavar="SRC", help="a weights file, an id of zoo list weights, or hf:OWNER/REPO/FILE[@REVISION]"
+    )
     _network(parser)
     _reading(parser)
 
@@ -303,7 +328,7 @@ def _reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--narrow", action="store_true", help="round float64 that does not fit float32")
     group = parser.add_argument_group("images", "how they are prepared, and their classes, where SRC does not say")
     group.add_argument("--images-like", metavar="MODEL", help="as for this member of the family")
-    group.add_argument("--channels", choices=("RGB", "BGR"))
+    group.add_argument("--channels", choices=("RGB", "BGR"), help="the order in which the network reads them")
     group.add_argument("--scale", metavar="X", help="what pixels of 0..255 are multiplied with first (1/255)")
     group.add_argument("--mean", metavar="A,B,C|FILE", help="of the scaled pixels; or a .binaryproto or .npy")
     group.add_argument("--std", metavar="A,B,C", help="of the scaled pixels")
@@ -330,7 +355,7 @@ def _answer(arguments: Sequence[str]) -> int:
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
         _check_streams()
-        with _interruptible():
+        with interruptible():
             status = _run(arguments, verbose)
         sys.stdout.flush()
     except ZooError as error:
@@ -345,38 +370,13 @@ def _answer(arguments: Sequence[str]) -> int:
         return _fail(f"not enough memory: {error or 'for what the file asks for'}", 2, verbose)
     except OSError as error:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}", 2, verbose)
-    except KeyboardInterrupt:
-        return _fail("interrupted; nothing half written was left", 130, verbose=False)
+    except KeyboardInterrupt as error:
+        number, told = how_ended(error)
+        return _fail(f"{told}; nothing half written was left", 128 + number, verbose=False)
     except Exception as error:  # noqa: BLE001 - also of what nobody foresaw, one line and exit status 2
         told = f"{type(error).__name__}: {error}"
         return _fail(f"internal error, please report it with the traceback that -v shows: {told}", 2, verbose)
     return status
-
-
-@contextmanager
-def _interruptible() -> Generator[None]:
-    """Ctrl-C is a `KeyboardInterrupt`, whatever the import of a framework that it breaks into makes of it."""
-    came = False
-
-    def note(*_: object) -> None:
-        nonlocal came
-        came = True
-        raise KeyboardInterrupt
-
-    before, is_main = signal.getsignal(signal.SIGINT), threading.current_thread() is threading.main_thread()
-    if before is not signal.default_int_handler or not is_main:  # in a program that has said what is to happen
-        yield
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    except Exception:
-        if not came:
-            raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:  # it may also have been taken for a framework that cannot be imported
-        raise KeyboardInterrupt
 
 
 def _check_streams() -> None:
@@ -402,7 +402,8 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
         # Imported here: `zoo --help` must not wait for numpy.
         from converters.commands import COMMANDS
 
-        return COMMANDS[options.command](options)
+        with memory_limit(getattr(options, "max_memory", DEFAULT_GIGABYTES)):
+            return COMMANDS[options.command](options)
 
 
 class _Log(logging.Formatter):

@@ -3,62 +3,55 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from converters.said import check_network, is_member, listed, says_images
+from converters.answers import networks, print_json, print_text, write_text
+from converters.proving import card, verify
+from converters.said import check_network, is_member
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
+from zoo.shapes import check_memory
 from zoo.wire.atomic import check_target, publish, staging
 
 _LOG = logging.getLogger(__name__)
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(text.rstrip("\n") + "\n")
-
-
-def _print_json(value: Mapping[str, Any]) -> None:
-    _print(json.dumps({"schema": 1, **value}, indent=2, sort_keys=False))
-
-
 def _list(options: argparse.Namespace) -> int:
-    from converters.listing import LISTS
+    from converters.listing import rows as listed_rows
 
-    rows = LISTS[options.kind]()
+    rows = listed_rows(options.kind, options.pattern)
     if options.json:
-        _print_json({options.kind: rows})
+        print_json({options.kind: rows})
         return 0
     width = max(len(row["name"]) for row in rows)
     for row in rows:
-        _print(f"{row['name']:{width}}  {row['summary']}")
+        print_text(f"{row['name']:{width}}  {row['summary']}")
     return 0
 
 
 def _show(options: argparse.Namespace) -> int:
     from zoo import show
 
-    (spec,) = _networks(options, options.source)
+    (spec,) = networks(options, options.source)
     if options.recipe:
-        _print(registry.imported("zoo.recipe_file", "train").dumps(registry.recipe(spec)))
+        print_text(registry.imported("zoo.recipe_file", "train").dumps(registry.recipe(spec)))
         return 0
     if options.svg:
         from zoo.svg import svg
 
-        _write_text(options.svg, svg(spec), force=options.force)
-        _LOG.info("%s", options.svg)
+        write_text(options.svg, svg(spec), force=options.force)
     if options.json:
-        _print_json(show.show_dict(spec))
-    elif not options.svg:
+        print_json(show.show_dict(spec))
+    elif options.svg:
+        print_text(str(options.svg))
+    else:
         remark = registry.remark(spec.name) if is_member(options.source) else ""
-        _print("\n".join(filter(None, (show.show_text(spec), remark))))
+        print_text("\n".join(filter(None, (show.show_text(spec), remark))))
     return 0
 
 
@@ -69,49 +62,31 @@ def _info(options: argparse.Namespace) -> int:
 
     told = info(find(options.source)[0], Reading(from_format=options.from_format, ema=options.ema))
     if options.json:
-        _print_json(told)
+        print_json(told)
     else:
-        _print(info_text(told))
+        print_text(info_text(told))
     return 0
 
 
 def _diff(options: argparse.Namespace) -> int:
     from zoo.show import diff_text
 
-    _print(diff_text(*_networks(options, options.source, options.other)))
+    print_text(diff_text(*networks(options, options.source, options.other)))
     return 0
-
-
-def _networks(options: argparse.Namespace, *sources: str) -> list[ModelSpec]:
-    """What each of them stands for: a family member, or the network of a file."""
-    if all(map(is_member, sources)):
-        check_network(options, sources[0])
-        if not says_images(options):
-            return [registry.model(name) for name in sources]
-    # Imported here: `zoo show alexnet` must not wait for numpy.
-    from converters.source import network
-
-    return [network(options, source) for source in sources]
-
-
-def _write_text(path: Path, text: str, *, force: bool) -> None:
-    check_target(path, force=force)
-    with staging(path) as folder:
-        (folder / path.name).write_text(text, encoding="utf-8")
-        publish(folder, path, force=force)
 
 
 def _generate(options: argparse.Namespace) -> int:
     if (options.source is None) == (options.prototxt is None):
         raise ZooError("name a family member, or give --prototxt FILE; one of the two; see: zoo generate --help")
     if options.source:
-        (spec,) = _networks(options, options.source)
+        (spec,) = networks(options, options.source)
     else:
         from converters.source import prototxt
 
         spec = prototxt(options, options.prototxt)
     if options.num_classes:
         spec = spec.with_num_classes(options.num_classes)
+    check_memory(spec)
     framework = registry.framework(options.framework)
     is_new = not options.output.exists()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -125,15 +100,20 @@ def _generate(options: argparse.Namespace) -> int:
                 options.output.rmdir()
         raise
     for path in written:
-        _print(str(path))
+        print_text(str(path))
     return 0
 
 
 def _fetch(options: argparse.Namespace) -> int:
+    from converters.source import HUB, fetched_from_hub
+
+    if options.weights_id.startswith(HUB):
+        print_text(str(fetched_from_hub(options.weights_id, options.output)))
+        return 0
     from converters import manifest
     from converters.fetch import fetch
 
-    _print(str(fetch(manifest.entry(options.weights_id), options.output)))
+    print_text(str(fetch(manifest.entry(options.weights_id), options.output)))
     return 0
 
 
@@ -148,7 +128,7 @@ def _convert(options: argparse.Namespace) -> int:
     if options.num_classes:
         weights = with_num_classes(weights, options.num_classes)
     for path in save(weights, options.output, to_format=to_format, force=options.force):
-        _print(str(path))
+        print_text(str(path))
     if weights.spec.preprocessing and not holds_network(to_format, options.output):
         from zoo.show import images_text
 
@@ -164,70 +144,15 @@ def _export(options: argparse.Namespace) -> int:
         opset=options.opset,
         fast_lrn=options.fast_lrn,
         fold_preprocessing=options.fold_preprocessing,
+        precision=options.precision,
+        calibrate=options.calibrate,
         verify=not options.no_verify,
         force=options.force,
     )
     check_export(options.output, how)
     for path in export(load_source(options, options.source), options.output, how):
-        _print(str(path))
+        print_text(str(path))
     return 0
-
-
-def _verify(options: argparse.Namespace) -> int:
-    from converters import report
-    from converters.parity import DEFAULT_BUDGET
-
-    form = None
-    if options.report:
-        _check_not_read(options.report, options)
-        check_target(options.report, force=options.force)
-        form = report.report_form(options.report, options.report_format)
-    elif options.report_format:
-        raise ZooError("--report-format goes with --report FILE; see: zoo verify --help")
-    how: dict[str, Any] = {
-        "images": options.images,
-        "data": options.data,
-        "seed": options.seed,
-        "budget": DEFAULT_BUDGET if options.budget is None else options.budget,
-        "progress": lambda what: _LOG.info("verify: %s", what),
-        "command": "zoo " + shlex.join(options.arguments),
-    }
-    frameworks = None if options.frameworks is None else listed("--frameworks", options.frameworks)
-    if frameworks and len(options.subjects) > 1:
-        raise ZooError("--frameworks goes with one subject; several files are each run as they are")
-    result = _proof(options, frameworks, how)
-    if form:
-        _write_text(options.report, report.render(result, form), force=options.force)
-    _print(report.json_text(result) if options.json else report.text(result, colour=sys.stdout.isatty()))
-    return result.exit_status
-
-
-def _proof(options: argparse.Namespace, frameworks: list[str] | None, how: Mapping[str, Any]) -> Any:
-    """The report of what the subjects are: a family member, one file, or several."""
-    from converters.parity import verify_file, verify_files, verify_model
-    from converters.source import find, given, load_source, reading
-
-    one, others = options.subjects[0], options.subjects[1:]
-    if is_member(one) and not others:
-        check_network(options, one, has_weights=bool(options.weights))
-        if options.weights is None:
-            return verify_model(_networks(options, one)[0], None, frameworks, **how)
-        weights = load_source(options, options.weights, registry.model(one))
-        return verify_model(weights.spec, weights, frameworks, **how)
-    if options.weights:
-        raise ZooError("--weights goes with a family member; a file has its own; see: zoo verify --help")
-    spec, read, files = given(options), reading(options), [find(subject)[0] for subject in options.subjects]
-    if others:
-        return verify_files(files, spec, how=read, **how)
-    return verify_file(files[0], spec, frameworks, prototxt=options.prototxt, how=read, **how)
-
-
-def _check_not_read(target: Path, options: argparse.Namespace) -> None:
-    """Refuse a report in the place of what is judged; not even --force is meant so."""
-    read = [*options.subjects, options.prototxt, options.weights, *options.images]
-    read += [options.names, options.mean, options.labels]
-    if any(path and Path(path).exists() and target.exists() and target.samefile(path) for path in read):
-        raise ZooError(f"{target}: --report would replace a file that is read here; write the report elsewhere")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -249,16 +174,16 @@ def _run(options: argparse.Namespace) -> int:
             {"image": str(seen.image)} | {"top": [{"index": i, "class": c, "value": v} for i, c, v in seen.top]}
             for seen in result.seen
         ]
-        _print_json(
+        print_json(
             {"model": weights.spec.name, "framework": result.framework, "output": result.output, "images": images}
         )
         return 0
     for seen in result.seen:
-        _print(f"{seen.image}: {result.output}, by {result.framework}")
+        print_text(f"{seen.image}: {result.output}, by {result.framework}")
         for index, name, value in seen.top:
-            _print(f"  {value:10.4f}  {index:4}  {name}".rstrip())
+            print_text(f"  {value:10.4f}  {index:4}  {name}".rstrip())
     if options.save:
-        _print(str(options.save))
+        print_text(str(options.save))
     return 0
 
 
@@ -280,6 +205,7 @@ def _train(options: argparse.Namespace) -> int:
             parallel=options.parallel,
             device=options.device,
             precision=options.precision,
+            deterministic=options.deterministic,
             compiled=options.compile,
             epochs=options.epochs,
             steps=options.steps,
@@ -297,7 +223,7 @@ def _train(options: argparse.Namespace) -> int:
             profile=options.profile,
         )
     )
-    _print(str(model_file))
+    print_text(str(model_file))
     return 0
 
 
@@ -310,8 +236,8 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
     """The network that is to be trained, and the weights it begins with, if there are any."""
     import numpy as np
 
+    from converters.lineage import lineage
     from converters.source import find, load_source
-    from zoo.training.checkpoint import lineage
     from zoo.training.job import Begin
 
     member = is_member(options.source)
@@ -320,7 +246,7 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
     if member and options.weights is None:
         if options.new_head:
             raise ZooError("--new-head goes with weights to begin with; a member without --weights is drawn anew")
-        return _networks(options, options.source)[0], None
+        return networks(options, options.source)[0], None
     if not member and options.weights is not None:
         raise ZooError(f"--weights goes with a family member; {options.source} has its own")
     source = str(options.weights if member else options.source)
@@ -357,14 +283,14 @@ def _eval(options: argparse.Namespace) -> int:
     scores = judge(spec, weights.tensors, how, devices)
     means, rows = scores.means(), scores.by_class(classes) if options.per_class else []
     if options.confusion:
-        _write_text(options.confusion, scores.confusion_csv(classes), force=options.force)
+        write_text(options.confusion, scores.confusion_csv(classes), force=options.force)
     if options.json:
-        _print_json({"model": spec.name, **means, **({"classes": rows} if options.per_class else {})})
+        print_json({"model": spec.name, **means, **({"classes": rows} if options.per_class else {})})
         return 0
     count = f"images {means['images']}" + (f"  broken {means['broken']}" if means["broken"] else "")
-    _print(f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  {count}")
+    print_text(f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  {count}")
     for row in rows:
-        _print(f"{row['top1']:8.2%} {row['top5']:8.2%} {row['images']:8,}  {row['class']}")
+        print_text(f"{row['top1']:8.2%} {row['top5']:8.2%} {row['images']:8,}  {row['class']}")
     return 0
 
 
@@ -388,7 +314,7 @@ def _pack(options: argparse.Namespace) -> int:
         for message in packed.broken:
             _LOG.warning("%s; left out", message)
         left_out = f", {len(packed.broken):,} broken ones left out" if packed.broken else ""
-        _print(f"{folder}: {packed.images:,} images in {packed.shards:,} shards{left_out}")
+        print_text(f"{folder}: {packed.images:,} images in {packed.shards:,} shards{left_out}")
     return 0
 
 
@@ -398,8 +324,8 @@ def _demo(options: argparse.Namespace) -> int:
     from converters.demo import demo_full, demo_trained
 
     result = (demo_full if options.full else demo_trained)(options.output)
-    _print(report.text(result, colour=sys.stdout.isatty()))
-    _print(f"everything is in {options.output}/, the proof in {options.output / 'report.html'}")
+    print_text(report.text(result, colour=sys.stdout.isatty()))
+    print_text(f"everything is in {options.output}/, the proof in {options.output / 'report.html'}")
     return result.exit_status
 
 
@@ -412,7 +338,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "fetch": _fetch,
     "convert": _convert,
     "export": _export,
-    "verify": _verify,
+    "verify": verify,
+    "card": card,
     "train": _train,
     "eval": _eval,
     "run": _run,

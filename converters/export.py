@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
 
 from converters.fold import fold_preprocessing
+from converters.low_precision import split, write_float16, write_int8
 from converters.parity.file_subjects import open_subject
+from converters.parity.probes import image_inputs, images_in
 from converters.parity.proof import Proof
-from converters.parity.subjects import Ran, Subject
-from converters.verdicts import SubjectVerdict
-from converters.weights import Array, Weights
-from zoo.errors import CheckFailedError, ZooError
+from converters.parity.reduced import judge_reduced, reduced_lines
+from converters.parity.runtime_subjects import tflite_feed
+from converters.parity.subjects import Feed, Ran, Subject
+from converters.parity.tflite_subjects import TfliteForward
+from converters.verdicts import BUDGETS, SubjectVerdict
+from converters.weights import Weights
+from zoo.errors import CheckFailedError, UnknownNameError, ZooError
 from zoo.frameworks import onnx
-from zoo.registry import optional
+from zoo.registry import RunsTflite, optional, runtime
+from zoo.shapes import check_memory
 from zoo.wire.atomic import check_target, publish, publish_folder, staging
 
 _LOG = logging.getLogger(__name__)
+
+PRECISIONS = ("fp32", "fp16", "int8")
+_FEWEST = 8
+# The first with a scale for each channel.
+_INT8_OPSET = 13
+
+_KINDS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "frozen graph"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +44,8 @@ class ExportOptions:
         opset: of an ONNX file; None for the one the project is tested with.
         fast_lrn: write LRN as the operations ONNX Runtime runs fastest.
         fold_preprocessing: a network that takes RGB 0..1.
+        precision: ``fp32``, ``fp16`` or ``int8``, of an ONNX file.
+        calibrate: the folder of pictures that int8 takes its ranges from; every fourth is held back, to judge by.
         verify: run what was written against the float64 reference.
         force: replace an existing target.
     """
@@ -37,6 +53,8 @@ class ExportOptions:
     opset: int | None = None
     fast_lrn: bool = False
     fold_preprocessing: bool = False
+    precision: str = "fp32"
+    calibrate: Path | None = None
     verify: bool = True
     force: bool = False
 
@@ -47,42 +65,67 @@ def check_export(target: str, options: ExportOptions) -> None:
     check_target(path, force=options.force, folder=_kind(target) == "SavedModel")
     if path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").is_file():
         raise ZooError(f"{target}: is a folder of other things than a SavedModel, which is never replaced")
-    if _kind(target) != "onnx" and (options.opset or options.fast_lrn):
-        raise ZooError(f"{target}: --opset and --fast-lrn are for .onnx targets")
+    if _kind(target) != "onnx" and (options.opset or options.fast_lrn or options.precision != "fp32"):
+        raise ZooError(f"{target}: --opset, --fast-lrn and --precision are for .onnx targets")
+    _check_precision(options)
+
+
+def _check_precision(options: ExportOptions) -> None:
+    if options.precision not in PRECISIONS:
+        raise UnknownNameError("precision", options.precision, PRECISIONS)
+    if options.calibrate and options.precision == "fp32":
+        raise ZooError("--calibrate goes with --precision int8 or fp16; float32 needs no pictures")
+    if options.precision != "int8":
+        return
+    if options.calibrate is None:
+        raise ZooError("--precision int8 needs --calibrate DIR, a folder of pictures as the network will see them")
+    if (options.opset or onnx.OPSET) < _INT8_OPSET:
+        raise ZooError(f"--precision int8 needs operator set {_INT8_OPSET} or newer, not {options.opset}")
+    found = len(images_in(options.calibrate))
+    if found < _FEWEST:
+        raise ZooError(
+            f"{options.calibrate}: holds {found} pictures; --precision int8 needs at least {_FEWEST}, better hundreds:"
+            " it is calibrated on three of four, and judged on the others"
+        )
 
 
 def _kind(target: str) -> str:
-    """``onnx``, ``frozen graph`` or ``SavedModel``, by what the target looks like."""
+    """``onnx``, ``tflite``, ``frozen graph`` or ``SavedModel``, by what the target looks like."""
     suffix = Path(target).suffix
-    if suffix in (".onnx", ".pb") and not target.endswith("/"):
-        return {".onnx": "onnx", ".pb": "frozen graph"}[suffix]
+    if suffix in _KINDS and not target.endswith("/"):
+        return _KINDS[suffix]
     if target.endswith("/") or not suffix or Path(target).is_dir():
         return "SavedModel"
-    raise ZooError(f"{target}: unknown kind of target; known: FILE.onnx, FILE.pb (frozen graph), FOLDER/ (SavedModel)")
+    known = "FILE.onnx, FILE.tflite (LiteRT), FILE.pb (frozen graph), FOLDER/ (SavedModel)"
+    raise ZooError(f"{target}: unknown kind of target; known: {known}")
 
 
 def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
-    """Write `target`: ``FILE.onnx``, ``FILE.pb`` (a frozen graph) or ``FOLDER/`` (a SavedModel).
+    """Write `target`: ``FILE.onnx``, ``FILE.tflite``, ``FILE.pb`` (a frozen graph) or ``FOLDER/`` (a SavedModel).
 
     Raises:
         ZooError: the target exists, its kind is unknown, or the preprocessing cannot be folded.
-        CheckFailedError: the written network differs from the reference; the target is untouched.
+        CheckFailedError: the written network differs from the reference, or misses the budget of its precision; the
+            target is untouched.
     """
     check_export(target, options)
     if options.fold_preprocessing:
         weights = fold_preprocessing(weights)
+    check_memory(weights.spec, items=1)
     path, kind = Path(target), _kind(target)
     with staging(path) as folder:
         written = folder / path.name
         if kind == "onnx":
             form = onnx.graph(weights.spec, opset=options.opset or onnx.OPSET, fast_lrn=options.fast_lrn)
             onnx.write(written, form, weights.tensors)
+            if options.precision != "fp32":
+                _reduce(weights, written, target, options)
         else:
             with optional("tf_slim"):
                 from converters.exporters import tf_slim
-            write = tf_slim.export_frozen_graph if kind == "frozen graph" else tf_slim.export_saved_model
-            write(weights, written)
-        if options.verify:
+            writers = {"frozen graph": tf_slim.export_frozen_graph, "tflite": tf_slim.export_tflite}
+            writers.get(kind, tf_slim.export_saved_model)(weights, written)
+        if options.verify and options.precision == "fp32":
             _check(weights, written, target, kind)
         if written.is_dir():
             publish_folder(written, path)
@@ -90,20 +133,41 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
         return publish(folder, path, force=options.force)
 
 
+def _reduce(weights: Weights, written: Path, target: str, options: ExportOptions) -> None:
+    """Put less than float32 in the place of the float32 graph that was written, and judge it by its own budget."""
+    calibration, held = split(images_in(options.calibrate)) if options.calibrate else ([], [])
+    with TemporaryDirectory(dir=written.parent) as folder:
+        plain = written.rename(Path(folder) / "float32.onnx")
+        if options.precision == "int8":
+            write_int8(plain, written, (image_inputs(weights.spec, [path]) for path in calibration))
+        else:
+            write_float16(plain, written, weights.spec)
+    if not options.verify:
+        return
+    name = {"fp16": "float16", "int8": "int8"}[options.precision]
+    found = judge_reduced(weights, written, BUDGETS[name], held, probes=name == "float16")
+    for line in reduced_lines(found):
+        _LOG.info("%s: %s", target, line)
+    if found.problem:
+        raise CheckFailedError(f"{target}: {name} misses its budget at {found.problem}; nothing was written")
+
+
 def _check(weights: Weights, written: Path, target: str, kind: str) -> None:
     proof = Proof(weights)
     if kind == "onnx":
         subject = open_subject(written, None, weights).subject(weights)
     else:
-        with optional("tf_slim"):
-            from converters.exporters import tf_slim
-        run = tf_slim.run_frozen_graph if kind == "frozen graph" else tf_slim.run_saved_model
-
-        def feed(inputs: Mapping[str, Array], _: Mapping[str, Array]) -> Ran:
-            return Ran(activations=run(written, weights.spec, inputs))
-
-        subject = Subject(name=target, open=lambda: nullcontext(feed))
+        subject = Subject(name=target, open=lambda: nullcontext(_tensorflow_feed(weights, written, kind)))
     _report(proof.judge(subject), target, proof)
+
+
+def _tensorflow_feed(weights: Weights, written: Path, kind: str) -> Feed:
+    if kind == "tflite":
+        return tflite_feed(TfliteForward(cast(RunsTflite, runtime("litert"))), weights, written.read_bytes())
+    with optional("tf_slim"):
+        from converters.exporters import tf_slim
+    run = tf_slim.run_frozen_graph if kind == "frozen graph" else tf_slim.run_saved_model
+    return lambda inputs, _: Ran(activations=run(written, weights.spec, inputs))
 
 
 def _report(verdict: SubjectVerdict, target: str, proof: Proof) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from importlib import metadata
 from typing import Any
 
 from zoo import registry
+from zoo.errors import UnknownNameError
 from zoo.shapes import parameter_count
 
 
@@ -41,7 +43,7 @@ def weights() -> list[dict[str, Any]]:
     return [
         {
             "name": entry.id,
-            "summary": f"{entry.model or '-':18} {entry.format:14} {_megabytes(entry.size):>9}  "
+            "summary": f"{entry.model or '-':18} {entry.format:14} {entry.size / 1e6:>6.1f} MB  "
             f"{'cached' if manifest.is_cached(entry) else '-':6}  {entry.licence}",
             "model": entry.model,
             "format": entry.format,
@@ -52,8 +54,24 @@ def weights() -> list[dict[str, Any]]:
     ]
 
 
-def _megabytes(size: int | None) -> str:
-    return "-" if size is None else f"{size / 1e6:.1f} MB"
+_LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {"models": models, "frameworks": frameworks, "weights": weights}
 
 
-LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {"models": models, "frameworks": frameworks, "weights": weights}
+def rows(kind: str, pattern: str | None) -> list[dict[str, Any]]:
+    """A list's rows: all, or those whose names hold the pattern or, with a wildcard in it, are like it.
+
+    Args:
+        kind: ``models``, ``frameworks`` or ``weights``.
+        pattern: as the user has typed it.
+
+    Raises:
+        UnknownNameError: no name is like it.
+    """
+    found = _LISTS[kind]()
+    if pattern is None:
+        return found
+    wanted = pattern.lower() if set("*?[") & set(pattern) else f"*{pattern.lower()}*"
+    like = [row for row in found if fnmatchcase(row["name"].lower(), wanted)]
+    if not like:
+        raise UnknownNameError(f"name among {kind}", pattern, [row["name"] for row in found])
+    return like

@@ -1,6 +1,6 @@
 """The public weights of the family: ``weights_manifest.yaml``, typed and checked.
 
-The file lies in this package, not at the root of the repository, so that one copy serves both a checkout and a wheel.
+The file is at the root of the repository, and a link to it in this package, so that one copy serves a checkout and a wheel.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ManifestEntry(_Record):
         framework: whose format it is.
         file: the file's name.
         urls: https or file addresses, tried in order.
-        hash: ``algorithm:hex``; None where nobody published one, and then it is not fetched.
+        hash: ``algorithm:hex``.
         other_hashes: further published ones, for whoever compares lists.
         size: bytes.
         input_size, num_classes: where they differ from the family member's.
@@ -81,13 +81,13 @@ class ManifestEntry(_Record):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     kind: Literal["weights", "mean", "topology"] = "weights"
     model: str | None
-    framework: Literal["caffe", "pytorch", "tf_slim", "onnx", "matconvnet", "keras", "numpy"]
-    format: Literal["caffemodel", "prototxt", "npy", "pth", "ckpt", "onnx", "tar.gz", "mat", "h5"]
+    framework: Literal["caffe", "pytorch", "onnx", "numpy"]
+    format: Literal["caffemodel", "prototxt", "npy", "pth", "onnx", "tar.gz"]
     file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    urls: _Texts
-    hash: str | None
+    urls: Annotated[_Texts, Field(min_length=1)]
+    hash: str
     other_hashes: _Texts = ()
-    size: Annotated[int, Field(gt=0)] | None
+    size: int = Field(gt=0)
     licence: str
     input_size: Annotated[int, Field(gt=0)] | None = None
     num_classes: Annotated[int, Field(gt=0)] | None = None
@@ -118,18 +118,12 @@ class ManifestEntry(_Record):
 
     @field_validator("hash", "other_hashes")
     @classmethod
-    def _are_hashes(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        for text in (value,) if isinstance(value, str) else value or ():
+    def _are_hashes(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for text in (value,) if isinstance(value, str) else value:
             algorithm, _, digits = text.partition(":")
             if not re.fullmatch(f"[0-9a-f]{{{_HEX_DIGITS.get(algorithm, 0)}}}", digits) or not digits:
                 raise ValueError(f"{text!r} is no lower-case ALGORITHM:HEX of {', '.join(_HEX_DIGITS)}")
         return value
-
-    @model_validator(mode="after")
-    def _can_be_checked(self) -> ManifestEntry:
-        if self.urls and self.hash and self.size is None:
-            raise ValueError("a file with an address and a hash needs its size")
-        return self
 
     def spec(self) -> ModelSpec | None:
         """The network these are the weights of, with their own preprocessing, image size and classes."""
@@ -231,4 +225,4 @@ def cache_directory() -> Path:
 def is_cached(entry: ManifestEntry) -> bool:
     """Whether a file of the right name and size lies in the cache; its hash is checked when it is used."""
     path = cache_directory() / entry.file
-    return path.is_file() and entry.size in (None, path.stat().st_size)
+    return path.is_file() and entry.size == path.stat().st_size

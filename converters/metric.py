@@ -19,12 +19,12 @@ def error(y: Array, reference: Array, fallback: float = 0.0) -> tuple[float, flo
     """max|y - reference| / max|reference|, the worst sample's, and that sample's peak max|reference|.
 
     Args:
-        y: N x shape, finite.
-        reference: likewise, of the same shape.
+        y: N x shape, finite where the reference is.
+        reference: of the same shape; where it is not finite, nothing is compared (`defect` does that).
         fallback: what to divide by where a sample of the reference is zero throughout (the peak of what the layer
             reads). If that is zero too, only an equal answer is right: any other has the error infinity.
     """
-    rows = len(reference)
+    rows, (y, reference) = len(reference), _where_finite(y, reference)
     difference = np.abs(np.subtract(y, reference, dtype=np.float64)).reshape(rows, -1).max(axis=1, initial=0.0)
     peaks = np.abs(reference).reshape(rows, -1).max(axis=1, initial=0.0)
     scale = np.where(peaks > 0, peaks, fallback)
@@ -32,6 +32,12 @@ def error(y: Array, reference: Array, fallback: float = 0.0) -> tuple[float, flo
         errors = np.where(difference > 0, difference / scale, 0.0)
     worst = int(errors.argmax()) if rows else 0
     return (float(errors[worst]), float(peaks[worst])) if rows else (0.0, 0.0)
+
+
+def _where_finite(y: Array, reference: Array) -> tuple[Array, Array]:
+    """Both, with 0 in each where the reference is not finite."""
+    finite = np.isfinite(reference)
+    return (y, reference) if finite.all() else (np.where(finite, y, 0.0), np.where(finite, reference, 0.0))
 
 
 def log_error(y: Array, reference: Array) -> float:
@@ -70,7 +76,7 @@ def compare(
                 LayerVerdict(
                     name=layer.name,
                     error=None,
-                    peak=_peak(reference[layer.name]),
+                    peak=finite_peak(reference[layer.name]),
                     ok=True,
                     gated=False,
                     reason=UNMATCHED,
@@ -78,7 +84,7 @@ def compare(
             )
             continue
         reads = [everything[name] for name in wiring[layer.name]]
-        fallback = max(map(_peak, reads), default=0.0)
+        fallback = max(map(finite_peak, reads), default=0.0)
         gated = not (isinstance(layer, Softmax) and layer.name in spec.outputs)
         verdicts.append(judge(layer.name, activations.get(layer.name), reference[layer.name], budget, fallback, gated))
     return tuple(verdicts)
@@ -90,7 +96,7 @@ def judge(
     """The verdict on one activation; `y` is None where the subject does not have it."""
     reason = defect(y, reference)
     if y is None or reason:
-        return LayerVerdict(name=name, error=None, peak=_peak(reference), ok=False, gated=gated, reason=reason)
+        return LayerVerdict(name=name, error=None, peak=finite_peak(reference), ok=False, gated=gated, reason=reason)
     value, peak = error(y, reference, fallback)
     if not np.isfinite(value):
         return LayerVerdict(
@@ -100,21 +106,23 @@ def judge(
 
 
 def defect(y: Array | None, reference: Array) -> str | None:
-    """Why `y` cannot be compared with `reference` at all, if it cannot."""
+    """Why `y` cannot be compared with `reference` at all, if it cannot.
+
+    Where the right answer is NaN or Inf (an average over nothing, a division by zero), only the same is right.
+    """
     if y is None:
         return "the subject has no such activation"
     if y.shape != reference.shape:
         return f"shape {shape_text(y.shape)}, expected {shape_text(reference.shape)}"
-    if not np.isfinite(reference).all():
-        return "the reference itself is not finite here: the network overflows or divides by zero on these inputs"
-    if not np.isfinite(y).all():
-        return "NaN or Inf"
-    return None
+    finite = np.isfinite(reference)
+    if not np.array_equal(y[~finite], reference[~finite], equal_nan=True):
+        return "the reference itself is not finite here, and NaN or Inf do not stand in the same places"
+    return None if np.isfinite(y[finite]).all() else "NaN or Inf"
 
 
-def _peak(array: Array) -> float:
-    peak = float(np.abs(array).max(initial=0.0))
-    return peak if np.isfinite(peak) else 0.0
+def finite_peak(array: Array) -> float:
+    """max|array| of its finite numbers."""
+    return float(np.abs(array).max(initial=0.0, where=np.isfinite(array)))
 
 
 def top1(spec: ModelSpec, activations: Mapping[str, Array], reference: Mapping[str, Array]) -> float | None:

@@ -54,6 +54,21 @@ def says_images(options: argparse.Namespace) -> bool:
     return any(getattr(options, name) is not None for name in _IMAGES)
 
 
+def retold(options: argparse.Namespace) -> list[str]:
+    """The options that say how a SRC is read, as they would be typed again; a table that was written is none."""
+    names = {**_NETWORK, **_PROTOTXT, **_FILE, **{name: f"--{name.replace('_', '-')}" for name in _IMAGES}}
+    words = list[str]()
+    for attribute, option in names.items():
+        value = getattr(options, attribute)
+        if attribute == "map_out" or value is None or value is False:
+            continue
+        if attribute == "input":
+            value = [f"{name}={'x'.join(map(str, sizes))}" for name, sizes in value]
+        for word in value if isinstance(value, list) else [value]:
+            words += [option] if word is True else [option, str(word)]
+    return words
+
+
 def listed(option: str, text: str) -> list[str]:
     """Names between commas, each once; raises `ZooError` where one is missing."""
     names = [name.strip() for name in text.split(",")]

@@ -1,4 +1,4 @@
-"""What a SRC of the command line stands for: a file, or an id of the manifest, and how it is read."""
+"""What a SRC of the command line stands for: a file, here or on the Hub, or an id of the manifest; how it is read."""
 
 from __future__ import annotations
 
@@ -24,12 +24,17 @@ from zoo.wire.checkpoint_files import index_path
 
 _LOG = logging.getLogger(__name__)
 
+# How a SRC begins that is a file of the Hugging Face Hub.
+HUB = "hf:"
+
 
 def find(source: str) -> tuple[Path, ModelSpec | None]:
-    """The file of a SRC, fetched if it is an id of the manifest, and the network the manifest says it holds."""
+    """The file of a SRC, fetched where it is somewhere else, and the network that the manifest says it holds."""
     path = Path(source)
     if path.exists() or index_path(path).exists():
         return path, None
+    if source.startswith(HUB):
+        return fetched_from_hub(source), None
     if path.suffix or path.parent != Path():
         raise FileFormatError(path, "no such file")
     with registry.optional():
@@ -40,6 +45,13 @@ def find(source: str) -> tuple[Path, ModelSpec | None]:
     except UnknownNameError as error:
         raise ZooError(f"{source}: no such file, and {error}") from error
     return fetch(entry), entry.spec()
+
+
+def fetched_from_hub(address: str, directory: Path | None = None) -> Path:
+    """The file of ``hf:OWNER/REPO/FILE[@REVISION]``; see `converters.hub.fetch_hub`, whose client is an extra."""
+    with registry.optional():
+        from converters.hub import fetch_hub
+    return fetch_hub(address, directory)
 
 
 def given(options: argparse.Namespace) -> ModelSpec | None:

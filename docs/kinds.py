@@ -15,6 +15,7 @@ from tests.kinds import KINDS, probe  # noqa: E402
 from zoo.errors import UnsupportedError  # noqa: E402
 from zoo.frameworks.caffe import deploy_text, forward  # noqa: E402
 from zoo.frameworks.caffe.vocabulary import ROWS  # noqa: E402
+from zoo.frameworks.keras import source_text as keras_source  # noqa: E402
 from zoo.frameworks.onnx import graph  # noqa: E402
 from zoo.frameworks.pytorch import source_text as pytorch_source  # noqa: E402
 from zoo.frameworks.tf_slim import source_text as slim_source  # noqa: E402
@@ -32,8 +33,6 @@ Refused by name, for now: LSTM, RNN, BatchReindex, Filter, Im2col, convolutions 
 (module and class are named), DetectionOutput's `eta` below 1 in ONNX, and what needs the batch as a number
 (InnerProduct, Reduction, Scale and Permute over axis 0).
 
-| Caffe's type | kind | PyTorch | TF-slim | ONNX | Caffe | OpenCV 4 |
-|---|---|---|---|---|---|---|
 """
 
 
@@ -45,6 +44,7 @@ def _run(spec: ModelSpec) -> object:
 TABLES: dict[str, Callable[[ModelSpec], object]] = {
     "PyTorch": pytorch_source,
     "TF-slim": slim_source,
+    "Keras": keras_source,
     "ONNX": graph,
     "Caffe": deploy_text,
     "OpenCV 4": _run,
@@ -53,7 +53,7 @@ TABLES: dict[str, Callable[[ModelSpec], object]] = {
 
 def page() -> str:
     """The page, as it has to be."""
-    rows = list[str]()
+    rows = [f"| Caffe's type | kind | {' | '.join(TABLES)} |", "|---" * (2 + len(TABLES)) + "|"]
     for kind in sorted(get_args(Layer), key=lambda kind: kind.__name__):
         having = [spec for spec in KINDS.values() if any(type(layer) is kind for layer in spec.layers)]
         cases = [spec for spec in having if len(spec.layers) == 1] or having

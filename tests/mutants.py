@@ -49,6 +49,8 @@ Truth: TypeAlias = Literal["same", "differs", "logits", "mislabelled", "more", "
 
 # What a proof that lets these pass must say of them.
 EXCUSES = {"logits": "stops at", "mislabelled": "stops at", "more": "also declares", "renamed": "is held to"}
+# What is the same function in exact arithmetic alone: it may overflow, or is read in another type.
+NOT_SEEN_THROUGH = ("Mul 2, Mul 0.5", "float64 and back")
 Said: TypeAlias = Literal["passed", "failed", "unavailable", "refused", "crash"]
 
 
@@ -97,6 +99,7 @@ class Result:
         fault: what it thinks is wrong.
         told: its reason, notes, or the crash.
         seconds: that the proof took.
+        read: what reading the graph says, before it is run.
     """
 
     mutant: Mutant
@@ -107,6 +110,18 @@ class Result:
     fault: str | None
     told: str
     seconds: float
+    read: str = "unread"
+
+    @property
+    def identical_falsely(self) -> bool:
+        """Whether it is called the very network, or one that rounding alone tells from it, and is not."""
+        return self.read in ("identical", "rounded") and self.truth not in ("same", "renamed", "ambiguous")
+
+    @property
+    def unlike_falsely(self) -> bool:
+        """Whether what was only written otherwise, in a way that is seen through, is called another network."""
+        seen_through = not self.mutant.change.site.endswith(NOT_SEEN_THROUGH)
+        return self.mutant.rule.kind == "equal" and seen_through and self.read == "differs"
 
     @property
     def passed_falsely(self) -> bool:
@@ -284,7 +299,7 @@ def _in_turn(rows: Sequence[Sequence[Mutant]]) -> list[Mutant]:
 
 def said(mutant: Mutant, model: onnx.ModelProto, path: Path) -> Result:
     """What the proof says; the truth is not yet known."""
-    started, layer, fault = time.perf_counter(), None, None
+    started, layer, fault, read = time.perf_counter(), None, None, "unread"
     path.write_bytes(model.SerializeToString())
     try:
         report = verify_files([mutant.graph.right, path], mutant.graph.spec)
@@ -295,7 +310,7 @@ def said(mutant: Mutant, model: onnx.ModelProto, path: Path) -> Result:
     else:
         subject = report.subjects[1]
         status, told = _status(report.passed, subject), "; ".join((*report.unproved, *_told(subject)))
-        layer = subject.first_failure
+        layer, read = subject.first_failure, subject.structure.verdict if subject.structure else read
         fault = subject.diagnosis.fault if subject.diagnosis else None
     seconds = time.perf_counter() - started
     return Result(
@@ -307,6 +322,7 @@ def said(mutant: Mutant, model: onnx.ModelProto, path: Path) -> Result:
         fault=fault,
         told=told,
         seconds=seconds,
+        read=read,
     )
 
 
@@ -371,6 +387,8 @@ def counted(results: Sequence[Result], by: Callable[[Mutant], str] = by_rule) ->
             sum(result.passed_falsely for result in of),
             sum(result.failed_falsely for result in of),
             sum(result.said == "crash" for result in of),
+            sum(result.read == "identical" for result in of),
+            sum(result.identical_falsely for result in of),
         ]
         rows.append([title, *map(str, (len(of), *counts, *wrong)), f"{sum(placed)} of {len(placed)}"])
     return rows
@@ -390,7 +408,7 @@ HEADER = (
         "other names",
         "too near to tell",
     ),
-    *("passed falsely", "failed falsely", "crashes", "placed"),
+    *("passed falsely", "failed falsely", "crashes", "identical by structure", "of them falsely", "placed"),
 )
 
 
@@ -401,6 +419,8 @@ def report(results: Sequence[Result]) -> str:
         "Passed falsely": [r for r in results if r.passed_falsely],
         "Failed falsely": [r for r in results if r.failed_falsely],
         "Crashes": [r for r in results if r.said == "crash"],
+        "Called identical falsely": [r for r in results if r.identical_falsely],
+        "Called another network falsely": [r for r in results if r.unlike_falsely],
         "Misplaced": [r for r in results if r.located is False],
         "Equal by construction, but not by ONNX Runtime": [
             r for r in results if r.mutant.rule.kind == "equal" and r.truth != "same"
@@ -429,7 +449,7 @@ def described(result: Result) -> str:
     wanted = f", belongs at {'/'.join(sorted(result.mutant.places()))}" if result.mutant.change.at else ""
     told = " ".join(result.told.split())[:400]
     return (
-        f"`{result.mutant.id}`: {result.truth} ({result.distance:.1e}), said {result.said}"
+        f"`{result.mutant.id}`: {result.truth} ({result.distance:.1e}), said {result.said}, {result.read}"
         f" at {result.layer} ({result.fault}){wanted}; {result.seconds:.2f} s; {told}"
     )
 
@@ -455,7 +475,8 @@ def main() -> None:
         results = list[Result]()
         for result in tried(sample(found, options.count), folder):
             results.append(result)
-            if options.show or result.passed_falsely or result.failed_falsely or result.said == "crash":
+            wrong = (result.passed_falsely, result.failed_falsely, result.identical_falsely, result.said == "crash")
+            if options.show or any(wrong):
                 print(described(result), flush=True)
     text = report(results)
     if options.report:

@@ -2,11 +2,13 @@
 
 import fcntl
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from zoo.errors import ZooError
+from zoo.wire import folders
 from zoo.wire.atomic import check_target, publish, publish_folder, staging
 
 
@@ -53,9 +55,9 @@ def test_the_main_file_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_leftovers_of_a_killed_run_go_and_those_of_a_living_one_stay(tmp_path: Path) -> None:
     dead, alive = tmp_path / ".a.zoo-staging-dead", tmp_path / ".a.zoo-staging-alive"
-    dead.mkdir()
+    dead.mkdir(mode=0o700)
     (dead / "a").write_text("half")
-    alive.mkdir()
+    alive.mkdir(mode=0o700)
     lock = os.open(alive, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     with staging(tmp_path / "a"):
@@ -77,7 +79,7 @@ def test_what_replaces_a_file_is_on_the_disk_before(
         for name in ("a.caffemodel", "a.prototxt"):
             (folder / name).write_text("new")
         publish(folder, tmp_path / "a.caffemodel", force=True)
-    assert flushed == (["a.caffemodel", "a.prototxt", tmp_path.name] if old else [])
+    assert flushed == (["a.prototxt", "a.caffemodel", tmp_path.name] if old else [])
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
@@ -115,30 +117,25 @@ def test_a_folder_that_another_run_took_for_a_leftover_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its making and its locking, it looks like one."""
-    taken, opened = list[Path](), os.open
+    names, opened = list[Path](), os.open
 
     def late(path: Path, flags: int, **how: int) -> int:
-        if len(taken) == 1:  # before it is opened
+        names.append(path)
+        if len(names) == 1:  # before it is opened
             path.rmdir()
         descriptor = opened(path, flags, **how)
-        if len(taken) == 2:  # before it is locked
+        if len(names) == 2:  # before it is locked
             path.rmdir()
         return descriptor
 
-    def made(prefix: str, dir: Path) -> str:
-        taken.append(dir / f"{prefix}{len(taken)}")
-        taken[-1].mkdir()
-        return str(taken[-1])
-
-    monkeypatch.setattr("zoo.wire.atomic.mkdtemp", made)
     monkeypatch.setattr(os, "open", late)
     with staging(tmp_path / "a") as folder:
-        assert folder == taken[2] and folder.is_dir()
+        assert folder == names[2] and folder.is_dir()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_leftover_whose_owner_has_just_ended_is_no_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".a.zoo-staging-1").mkdir()
+    (tmp_path / ".a.zoo-staging-1").mkdir(mode=0o700)
     found = Path.glob
 
     def glob(self: Path, pattern: str) -> list[Path]:
@@ -152,3 +149,113 @@ def test_a_leftover_whose_owner_has_just_ended_is_no_trouble(tmp_path: Path, mon
         pass
     monkeypatch.undo()
     assert not list(tmp_path.iterdir())
+
+
+def _planted(tmp_path: Path) -> dict[str, Path]:
+    """What only looks like a leftover of a run that wrote `tmp_path`/a, by what it is."""
+    mine = tmp_path / "mine"
+    mine.mkdir(mode=0o700)
+    (mine / "precious").write_text("mine")
+    found = {what: tmp_path / f".a.zoo-staging-{what}" for what in ("link", "pipe", "open", "file")}
+    found["link"].symlink_to(mine)
+    os.mkfifo(found["pipe"])
+    found["open"].mkdir()
+    found["open"].chmod(0o777)  # somebody else may have laid something in it
+    (found["open"] / "precious").write_text("mine")
+    found["file"].write_text("mine")
+    return found
+
+
+def test_what_only_looks_like_a_leftover_is_passed_over(tmp_path: Path) -> None:
+    found, target = _planted(tmp_path), tmp_path / "a"
+    if os.geteuid() == 0:  # only root can give a folder away
+        found["another user's"] = tmp_path / ".a.zoo-staging-other"
+        found["another user's"].mkdir(mode=0o700)
+        os.chown(found["another user's"], 65534, 65534)
+    with staging(target) as folder:
+        (folder / "a").write_text("new")
+        publish(folder, target, force=False)
+    assert target.read_text() == "new"
+    assert all(path.is_symlink() or path.exists() for path in found.values())
+    assert (tmp_path / "mine" / "precious").exists() and (found["open"] / "precious").exists()
+
+
+def test_a_folder_that_cannot_be_opened_blocks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".a.zoo-staging-1").mkdir(mode=0o700)
+    opened = os.open
+
+    def denied(path: Path, flags: int, **how: int) -> int:
+        if path.name.endswith("-1"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, flags, **how)
+
+    monkeypatch.setattr(os, "open", denied)
+    with staging(tmp_path / "a") as folder:
+        assert folder.is_dir()
+
+
+def test_nobody_else_enters_a_staging_folder_and_its_name_is_drawn(tmp_path: Path) -> None:
+    names = set[str]()
+    for _ in range(3):
+        with staging(tmp_path / "a") as folder:
+            assert folder.stat().st_mode & 0o777 == 0o700
+            names.add(folder.name)
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_of_two_runs_without_force_one_has_the_name(
+    tmp_path: Path, has_links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both looked, saw nothing, and write: the second finds the name taken at the last moment."""
+    if not has_links:
+        monkeypatch.delattr(os, "link")
+        rename = Path.rename
+
+        def windows_rename(self: Path, target: Path) -> Path:
+            if target.exists():
+                raise FileExistsError(17, "File exists", str(self), None, str(target))
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", windows_rename)
+    monkeypatch.setattr("zoo.wire.atomic.check_target", lambda *_, **__: None)
+    target = tmp_path / "a.caffemodel"
+    with staging(target) as late, staging(target) as early:
+        for folder in (early, late):
+            (folder / target.name).write_text(folder.name)
+        (late / "a.prototxt").write_text("of the late one")
+        publish(early, target, force=False)
+        with pytest.raises(ZooError, match=r"a\.caffemodel: already exists; choose another name"):
+            publish(late, target, force=False)
+        assert target.read_text() == early.name
+    assert [path.name for path in tmp_path.iterdir()] == [target.name], "what the late one had moved is taken back"
+
+
+def test_threads_that_write_one_name_without_force_have_one_winner(tmp_path: Path) -> None:
+    def write(number: int) -> bool:
+        target = tmp_path / f"{number // 4}"
+        try:
+            with staging(target) as folder:
+                (folder / target.name).write_text(str(number))
+                publish(folder, target, force=False)
+        except ZooError as error:
+            assert "already exists" in str(error)
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        won = list(pool.map(write, range(400)))
+    assert [sum(won[i : i + 4]) for i in range(0, 400, 4)] == [1] * 100
+    assert all(won[int(path.read_text())] for path in tmp_path.iterdir())
+
+
+def test_without_locks_of_folders_an_old_one_is_a_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, which has neither fcntl nor folders that can be opened."""
+    monkeypatch.setattr(folders, "fcntl", None)
+    old, fresh = (tmp_path / f".a.zoo-staging-{name}" for name in ("old", "fresh"))
+    for path in (old, fresh):
+        path.mkdir()
+    os.utime(old, (0, 0))
+    with staging(tmp_path / "a") as folder:
+        assert folder.is_dir() and not old.exists() and fresh.exists()
+    assert not folder.exists()

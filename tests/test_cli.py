@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import pytest
 from PIL import Image
 
-from converters.cli import main
+from converters.cli import build_parser, main
 from converters.convert import load, same_bits, save
+from converters.helping import EXAMPLES
 from converters.parity import probe_weights
 from converters.weights import Weights
 from tests.small import small_weights
@@ -102,9 +105,8 @@ def test_list(zoo: Run) -> None:
         data = json.loads(out)
         assert status == 0 and data["schema"] == 1
         assert all(row["name"] and row["summary"] for row in data[kind])
-    assert {row["name"] for row in json.loads(zoo("list", "frameworks", "--json")[1])["frameworks"]} == {
-        *("caffe", "onnx", "pytorch", "tf_slim")
-    }
+    listed = {row["name"] for row in json.loads(zoo("list", "frameworks", "--json")[1])["frameworks"]}
+    assert {"caffe", "keras", "onnx", "pytorch", "tf_slim"} <= listed == {*registry.frameworks()}
 
 
 def test_show_and_diff(zoo: Run, desk: Path) -> None:
@@ -215,6 +217,12 @@ def test_verify(zoo: Run, desk: Path) -> None:
     assert "already exists" in zoo(*command)[2]
 
 
+def test_a_report_is_printed_in_the_form_that_is_asked_for(zoo: Run, desk: Path) -> None:
+    assert zoo("convert", *MINE, "-o", "mine.npz")[0] == 0
+    status, out, _ = zoo("verify", "mine.npz", "mine.npz", "--report-format", "md")
+    assert status == 0 and out.startswith("**mini_alexnet: PASSED") and "| --- |" in out
+
+
 def test_verify_a_member(zoo: Run) -> None:
     status, out, _ = zoo("verify", "alexnet_mini", "--frameworks", "onnx,caffe", "--json")
     data = json.loads(out)
@@ -278,7 +286,7 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
         ("convert mine.caffemodel -o x.pt --num-classes 2.5", "at least 1, got '2.5'"),
         ("convert mine.caffemodel -o x.xyz", "unknown format '.xyz'; known: .caffemodel"),
         ("convert mine.caffemodel -o x.pt --model alexnt", "did you mean alexnet"),
-        ("export mine.caffemodel -o x.tflite", "known: FILE.onnx, FILE.pb"),
+        ("export mine.caffemodel -o x.mlmodel", "known: FILE.onnx, FILE.tflite"),
         ("export mine.caffemodel -o x.onnx --opset 3 --prototxt deploy.prototxt", "operator set 3"),
         ("export mine.caffemodel -o x.pb --fast-lrn", "are for .onnx targets"),
         ("verify alexnet_mini --frameworks pytroch", "did you mean pytorch"),
@@ -306,7 +314,9 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
         ("diff alexnet caffenet --prototxt deploy.prototxt", "leave --prototxt out"),
         ("generate alexnet --model caffenet --framework onnx -o x", "leave --model out"),
         ("train alexnet_mini --data digits -o x --map m.yaml", "leave --map out"),
-        ("verify alexnet_mini --report-format md", "goes with --report"),
+        ("verify alexnet_mini --report-format md --json", "--json and --report-format both print the report"),
+        ("show lenet", "unknown model 'lenet'; known: alexnet,"),
+        ("show caffe", "unknown model 'caffe'; did you mean caffenet?"),
         ("verify alexnet_mini --image nowhere.jpg --frameworks onnx", "nowhere.jpg: no such image"),
         ("verify alexnet_mini --report r.doc --frameworks onnx", "r.doc"),
         ("fetch nothing-like-it", "unknown weights id 'nothing-like-it'"),
@@ -517,6 +527,38 @@ def test_a_reader_who_leaves_early_is_no_trouble(desk: Path) -> None:
     assert closed.wait() == 2
 
 
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Every command's parser."""
+    (commands,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(cast("dict[str, argparse.ArgumentParser]", commands.choices))
+
+
+def test_help_has_a_sentence_for_every_argument_and_tells_the_defaults() -> None:
+    for name, parser in parsers().items():
+        for action in parser._actions:
+            assert action.help and "(default" not in action.help, (name, action.dest)
+    assert "(default: 16)" in parsers()["run"].format_help()
+    assert "of all that is random (default: 0)" in parsers()["train"].format_help()
+    assert "--ema " in parsers()["run"].format_help() and "(default: False)" not in parsers()["run"].format_help()
+
+
+def test_help_has_examples_that_can_be_typed() -> None:
+    assert EXAMPLES.keys() == parsers().keys()
+    for name, lines in EXAMPLES.items():
+        told = parsers()[name].format_help()
+        for line in lines:
+            program, *arguments = shlex.split(line)
+            assert program == "zoo" and build_parser().parse_args(arguments).command == name
+            assert f"\n  {line}\n" in told
+
+
+def test_a_list_of_some(zoo: Run, refused: Callable[..., str]) -> None:
+    assert [line.split()[0] for line in zoo("list", "models", "caffenet")[1].splitlines()] == ["caffenet"]
+    starred = zoo("list", "weights", "bvlc_*")[1].splitlines()
+    assert starred and all(line.startswith("bvlc_") for line in starred)
+    assert "unknown name among models 'caffnet'; did you mean caffenet?" in refused("list", "models", "caffnet")
+
+
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ((), *((name,) for name in COMMANDS)):
         with pytest.raises(SystemExit) as end:
@@ -540,6 +582,7 @@ COMMANDS = (
     "run",
     "pack",
     "demo",
+    "card",
 )
 
 

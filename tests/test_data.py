@@ -1,8 +1,7 @@
-"""Images for training: folders, the built-in digits, augmentation, broken files, scores."""
+"""Images for training: folders, the built-in digits, broken files, scores."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +12,12 @@ from PIL import Image
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.preprocess import canonical_input, ten_crop
-from zoo.recipe import DEFAULT, Augmentation
-from zoo.training.data import Batches, TrainingStream, ValidationImages, principal_colours
+from zoo.training.data import Batches, TrainingStream, ValidationImages
 from zoo.training.datasets import fingerprint, open_folder, open_images, open_pair
 from zoo.training.evaluate import Scores, evaluate, module_forward, score
-from zoo.training.images import DIGITS, resized
+from zoo.training.images import DIGITS
 
 MINI = registry.model("alexnet_mini")
-PAPER = registry.recipe(registry.model("alexnet"))
-
-
-def read(stream: TrainingStream, position: int) -> np.ndarray:
-    """What the network reads of an image of the stream; (3, H, W)."""
-    (batch,) = Batches(stream, [range(position, position + 1)], 0)
-    assert stream.spec.preprocessing is not None
-    return batch.inputs(stream.spec.preprocessing, torch.device("cpu"))[0].numpy()
 
 
 @pytest.fixture
@@ -71,109 +61,44 @@ def test_what_is_wrong_with_a_folder_is_said_in_one_line(folder: Path, tmp_path:
 
 
 def test_every_epoch_is_another_permutation_of_all_images(folder: Path) -> None:
-    stream = TrainingStream(open_images(folder, "train"), MINI, DEFAULT, seed=1)
+    stream = TrainingStream(open_images(folder, "train"), MINI, seed=1)
     first, second = ([stream.index(p) for p in range(e * 12, e * 12 + 12)] for e in (0, 1))
     assert sorted(first) == sorted(second) == list(range(12))
     assert first != second
-    assert first != [TrainingStream(stream.images, MINI, DEFAULT, seed=2).index(p) for p in range(12)]
+    assert first != [TrainingStream(stream.images, MINI, seed=2).index(p) for p in range(12)]
 
 
 def test_the_images_do_not_depend_on_batches_or_workers(folder: Path) -> None:
     images = open_images(folder, "train")
-    alone = TrainingStream(images, MINI, PAPER, seed=1)
+    alone = TrainingStream(images, MINI, seed=1)
     expected = [alone[p][0] for p in range(8)]
-    stream = TrainingStream(images, MINI, PAPER, seed=1)
+    stream = TrainingStream(images, MINI, seed=1)
     both = (
         list(Batches(stream, [range(0, 2), range(4, 6)], 0)),
         list(Batches(stream, [range(2, 4), range(6, 8)], 2)),
     )
     ordered = [both[0][0], both[1][0], both[0][1], both[1][1]]
     assert np.array_equal(torch.cat([b.pixels for b in ordered]).numpy(), np.stack(expected))
-    colours = torch.cat([b.colour for b in ordered if b.colour is not None])
-    assert colours.tolist() == [np.asarray(alone[p][1]).tolist() for p in range(8)]
-
-
-def test_crops_flips_and_colours_vary_and_their_centre_is_the_image(folder: Path) -> None:
-    images = open_images(folder, "train")
-    plain = replace(DEFAULT, augmentation=Augmentation(flip=False, colour_noise=0.0))
-    still = replace(MINI, preprocessing=replace(MINI.preprocessing, resize=67))  # type: ignore[type-var]
-    stream = TrainingStream(images, still, plain, seed=0)
-    x_CHW = read(stream, 4)  # no room to move: the central square
-    square = images.pixels(stream.index(4))
-    from zoo.preprocess import centre_crop, normalise, resize_short_side  # noqa: PLC0415
-
-    assert still.preprocessing is not None
-    expected = normalise(centre_crop(resize_short_side(square, 67), (67, 67)), still.preprocessing)
-    assert np.array_equal(x_CHW, expected)
-    flips = TrainingStream(images, still, replace(plain, augmentation=Augmentation(colour_noise=0.0)), seed=0)
-    mirrored = [not np.array_equal(flips[p][0], stream[p][0]) for p in range(12)]
-    assert 0 < sum(mirrored) < 12
-    assert all(np.array_equal(flips[p][0], stream[p][0][:, ::-1]) for p in range(12) if mirrored[p])
-
-
-def test_colour_noise_follows_the_principal_components(folder: Path) -> None:
-    for part in ("plain", "grey"):
-        (folder / "colours" / part).mkdir(parents=True)
-    tones = np.random.default_rng(0).integers(0, 256, (12, 3))
-    for i, tone in enumerate(tones):
-        Image.new("RGB", (80, 80), tuple(tone.tolist())).save(
-            folder / "colours" / ("plain", "grey")[i % 2] / f"{i}.png"
-        )
-    images = open_folder(folder / "colours")
-    colours = principal_colours(images, 72)
-    assert colours @ colours.T == pytest.approx(np.cov(tones.T, bias=True))
-    loud = Augmentation(flip=False, colour_noise=0.1)
-    noisy = TrainingStream(images, MINI, replace(PAPER, augmentation=loud), seed=0)
-    quiet = TrainingStream(
-        images, MINI, replace(PAPER, augmentation=Augmentation(flip=False, colour_noise=0.0)), seed=0
-    )
-    shift = read(noisy, 3) - read(quiet, 3)
-    assert np.ptp(shift, axis=(1, 2)) == pytest.approx([0, 0, 0], abs=1e-4)
-    assert np.abs(shift).max() > 0.1
-    divided = TrainingStream(images, MINI, replace(PAPER, augmentation=replace(loud, noise_divides=True)), seed=0)
-    assert read(divided, 3) == pytest.approx(read(noisy, 3) / 1.1, rel=1e-6)
-
-
-def test_the_2012_code_divides_by_the_noise_only_while_it_is_on(folder: Path) -> None:
-    recipe = registry.recipe(registry.model("alexnet_2012_code"))
-    assert recipe.augmentation == Augmentation(colour_noise=0.1, noise_divides=True)
-    images = open_images(folder, "train")
-    still = replace(recipe, augmentation=Augmentation(flip=False))
-    stream, plain = (
-        TrainingStream(images, MINI, how, seed=0)
-        for how in (replace(recipe, augmentation=replace(recipe.augmentation, flip=False)), still)
-    )
-    early, late = 3, 67 * len(images) + 3  # epoch 67 and later: colours as they are
-    assert np.array_equal(read(stream, late), read(plain, late))
-    assert np.abs(read(stream, early)).mean() < 0.95 * np.abs(read(plain, early)).mean()
-
-
-def test_padding_makes_room_for_crops() -> None:
-    spec = registry.model("alexnet_cifar10")
-    padded = replace(DEFAULT, augmentation=Augmentation(pad=4, colour_noise=0.0))
-    stream = TrainingStream(open_images(DIGITS, "train"), spec, padded, seed=0)
-    assert stream[0][0].shape == (32, 32, 3)
-    assert len({stream._augmented(resized(stream.images, 0, 32), p)[0].tobytes() for p in range(10)}) > 5
 
 
 def test_a_broken_image_is_named_and_replaced_by_the_next_whole_one(folder: Path) -> None:
     broken = folder / "train" / "cat" / "0.jpg"
     broken.write_bytes(b"\xff\xd8\xff not a picture")
     images = open_images(folder, "train")
-    stream = TrainingStream(images, MINI, DEFAULT, seed=0)
+    stream = TrainingStream(images, MINI, seed=0)
     (place,) = [p for p in range(12) if stream.index(p) == 0]
     (batch,) = Batches(stream, [range(place, place + 1)], 0)
     assert len(batch.broken) == 1
     assert str(broken) in batch.broken[0]
     assert batch.labels.tolist() == [images.label(1)]
-    assert ValidationImages(images, MINI)[0][2] == -1
+    assert ValidationImages(images, MINI)[0][1] == -1
 
 
 def test_a_folder_of_nothing_but_broken_images_is_no_endless_loop(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_bytes(b"nothing")
-    x, _, label, broken = TrainingStream(open_folder(tmp_path), MINI, DEFAULT, seed=0)[0]
-    assert (x.shape, label, len(broken)) == ((67, 67, 3), -1, 1)
+    x, label, broken = TrainingStream(open_folder(tmp_path), MINI, seed=0)[0]
+    assert (x.shape, label, len(broken)) == ((72, 72, 3), -1, 1)
 
 
 def test_scores_count_ties_nan_and_broken_images() -> None:
@@ -214,7 +139,7 @@ def test_probabilities_of_ten_crops_are_averaged(folder: Path) -> None:
 
 def test_digits_are_not_mirrored() -> None:
     digits = open_images(DIGITS, "val")
-    views, _, label, _ = ValidationImages(digits, MINI, crops=True)[7]
+    views, label, _ = ValidationImages(digits, MINI, crops=True)[7]
     assert views.shape == (5, 67, 67, 3)
     assert label == digits.label(7)
     plain = ValidationImages(digits, MINI)[7][0]
@@ -291,14 +216,14 @@ def test_odd_images_are_read_as_rgb_or_named(tmp_path: Path) -> None:
     _odd(tmp_path / "all")
     images = open_folder(tmp_path)
     read = [ValidationImages(images, registry.model("alexnet"))[i] for i in range(len(ODD))]
-    assert {kind: label for kind, (_, _, label, _) in zip(ODD, read, strict=True) if label} == {
+    assert {kind: label for kind, (_, label, _) in zip(ODD, read, strict=True) if label} == {
         "bomb": -1,
         "thread": -1,
     }
-    assert "bomb.jpg: more than 89,478,485 pixels" in read[0][3][0]
-    assert "thread.jpg: an image of 60000 x 1 is too elongated" in read[5][3][0]
+    assert "bomb.jpg: more than 89,478,485 pixels" in read[0][2][0]
+    assert "thread.jpg: an image of 60000 x 1 is too elongated" in read[5][2][0]
     assert images.pixels(ODD.index("turned")).shape == (90, 100, 3)  # as stored
     assert set(read[ODD.index("pixel")][0].reshape(-1, 3)[0].tolist()) == {9, 8, 7}
-    stream = TrainingStream(images, registry.model("alexnet"), PAPER, seed=0)
-    seen = {sample[2] for sample in (stream[place] for place in range(len(ODD)))}
+    stream = TrainingStream(images, registry.model("alexnet"), seed=0)
+    seen = {sample[1] for sample in (stream[place] for place in range(len(ODD)))}
     assert seen == {0}  # in the place of the two, their neighbours

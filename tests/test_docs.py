@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 
 import converters
 import zoo
 from converters.cli import main
 from converters.convert import save
+from tests.hub_server import Hub
 from tests.small import shrink, small_weights
 from tests.test_networks import spec_of, weights_of
 from zoo import registry
+from zoo.svg import svg
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,6 +72,9 @@ def desk(tmp_path: Path, mini_alexnet: Path, monkeypatch: pytest.MonkeyPatch) ->
     for part, name in itertools.product(("train", "val"), ("cat", "dog")):
         (tmp_path / "photos" / part / name).mkdir(parents=True)
         shutil.copy(tmp_path / "cat.jpg", tmp_path / "photos" / part / name)
+    (tmp_path / "REPOSITORY").symlink_to(ROOT)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
     monkeypatch.chdir(tmp_path)
     original: Callable[[str], Any] = registry.model
     small = {name: shrink(name) for name in registry.models() if name != "alexnet_mini"}
@@ -72,7 +82,17 @@ def desk(tmp_path: Path, mini_alexnet: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
+@pytest.fixture
+def someone(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The Hub's repository that the pages speak of."""
+    server = Hub({"weights/model.safetensors": (desk / "weights.safetensors").read_bytes()})
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    yield
+    server.stop()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("someone")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_a_page(page: Path, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in commands(page):
@@ -98,11 +118,17 @@ def test_every_python_block_of_a_page(page: Path, desk: Path) -> None:
                 function()
 
 
-def test_the_api_page_is_what_the_sources_say() -> None:
-    spec = spec_from_file_location("api", ROOT / "docs" / "api.py")
+def writer(name: str) -> Any:
+    """The program that writes a page."""
+    spec = spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec and spec.loader
-    api = module_from_spec(spec)
-    spec.loader.exec_module(api)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_api_page_is_what_the_sources_say() -> None:
+    api = writer("api")
     assert api.PAGE.read_text() == api.page(), "renew it: python docs/api.py"
     for package in (zoo, converters):
         assert {*api.declared(package.__name__), "__version__"} == {*package.__all__}
@@ -110,11 +136,48 @@ def test_the_api_page_is_what_the_sources_say() -> None:
 
 @pytest.mark.slow
 def test_the_page_of_kinds_is_what_the_frameworks_take() -> None:
-    spec = spec_from_file_location("kinds", ROOT / "docs" / "kinds.py")
-    assert spec and spec.loader
-    kinds = module_from_spec(spec)
-    spec.loader.exec_module(kinds)
+    kinds = writer("kinds")
     assert kinds.PAGE.read_text() == kinds.page(), "renew it: python docs/kinds.py"
+
+
+@pytest.mark.parametrize("name", ["cli", "fields"])
+def test_a_page_of_reference_is_what_its_program_writes(name: str) -> None:
+    module = writer(name)
+    assert module.PAGE.read_text() == module.page(), f"renew it: make pages, or python docs/{name}.py"
+
+
+def test_the_pictures_are_what_the_command_draws() -> None:
+    drawn = {path.stem for path in (ROOT / "docs").glob("*.svg")}
+    assert drawn == set(re.findall(r"for model in (.*?);", (ROOT / "Makefile").read_text())[0].split())
+    for name in drawn:
+        assert (ROOT / "docs" / f"{name}.svg").read_text() == svg(registry.model(name)), "renew it: make pages"
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    text = (ROOT / "mkdocs.yml").read_text()
+    named = re.findall(r"^ +- .*?: (\S+\.md)$", text[text.index("\nnav:") :], re.MULTILINE)
+    assert sorted(named) == [page.name for page in PAGES[1:]]
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path / "site")]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=False
+    )
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert (tmp_path / "site" / "schemas" / "verify.json").is_file()
+    assert not list((tmp_path / "site").glob("*.py"))
+
+
+def test_the_notebook_runs(desk: Path) -> None:
+    book = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())
+    names = dict[str, Any]()
+    for cell in book["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            exec(compile("".join(cell["source"]), "notebook.ipynb", "exec"), names)
+    assert names["report"].passed and names["activations"]["conv5"].shape[0] == 1
 
 
 def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:
@@ -123,7 +186,13 @@ def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
             linked.add((page.parent / target).resolve())
-    assert set(PAGES[1:]) <= linked
+    assert set(PAGES[1:]) <= linked | {ROOT / "docs" / "index.md"}
+
+
+def test_the_readme_is_short_and_holds_no_tables_of_numbers() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    assert "<!-- table" not in text
 
 
 def test_commands_are_all_in_blocks_that_are_run() -> None:

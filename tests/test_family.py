@@ -209,7 +209,9 @@ def test_converts_through_every_format(weights: Weights, tmp_path: Path) -> None
         assert same_bits(now.tensors[name], tensor), name
 
 
-# Verify: all seven subjects.
+# Verify: every subject but Keras' three, which tests/test_keras.py proves, starting each of its processes once.
+
+OTHERS = [name for name in subject_names() if registry.ways().get(name, ("", None))[1] is None]
 
 
 def assert_verified(spec: ModelSpec, weights: Weights | None, names: list[str]) -> None:
@@ -222,8 +224,8 @@ def assert_verified(spec: ModelSpec, weights: Weights | None, names: list[str]) 
 
 @pytest.mark.slow
 def test_verifies_in_all_subjects(weights: Weights) -> None:
-    assert len(subject_names()) == 7
-    assert_verified(weights.spec, None, subject_names())
+    assert len(OTHERS) == 7
+    assert_verified(weights.spec, None, OTHERS)
 
 
 # Train: one recipe, one loss curve.
@@ -344,7 +346,9 @@ def test_what_training_wrote_converts_to_every_format_and_verifies_everywhere(al
         save(alone.weights, tmp_path / f"{suffix}.{suffix}", force=True)
         back = load(tmp_path / f"{suffix}.{suffix}", spec=spec)
         assert all(same_bits(back.tensors[name], tensor) for name, tensor in alone.weights.tensors.items()), suffix
-    assert_verified(spec, alone.weights, registry.frameworks())  # what their exporters make of it is proved above
+    assert_verified(
+        spec, alone.weights, [name for name in OTHERS if name in registry.ways()]
+    )  # what their exporters make of it is proved above
 
 
 # Caffe's part of training: what it is given carries the recipe.

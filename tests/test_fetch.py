@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -134,6 +136,32 @@ class Server:
             time.sleep(0.05)
         self.cut(handler)
 
+    def do_header(self, handler: BaseHTTPRequestHandler) -> None:
+        """One header without end: every byte comes in time."""
+        self._trickle(handler, b"HTTP/1.1 200 OK\r\nX-Header: ")
+
+    def do_chunk(self, handler: BaseHTTPRequestHandler) -> None:
+        """The size of a chunk without end."""
+        self._trickle(handler, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+
+    @staticmethod
+    def _trickle(handler: BaseHTTPRequestHandler, begin: bytes) -> None:
+        with suppress(OSError):  # whoever asked has left
+            handler.wfile.write(begin)
+            while True:
+                handler.wfile.write(b"0")
+                handler.wfile.flush()
+                time.sleep(0.05)
+        handler.close_connection = True
+
+    def do_slowly(self, handler: BaseHTTPRequestHandler) -> None:
+        """Fast enough never to be called dead, too slow ever to end."""
+        self.head(handler, 200, len(DATA))
+        with suppress(OSError):
+            for at in range(0, len(DATA), 400):
+                handler.wfile.write(DATA[at : at + 400])
+                time.sleep(0.02)
+
     def do_missing(self, handler: BaseHTTPRequestHandler) -> None:
         self.head(handler, 404, 0)
 
@@ -171,7 +199,7 @@ def make_entry(*urls: str, **changes: object) -> ManifestEntry:
         "framework": "caffe",
         "format": "caffemodel",
         "file": "test.caffemodel",
-        "urls": [],
+        "urls": ["https://127.0.0.1/"],
         "hash": "sha256:" + hashlib.sha256(DATA).hexdigest(),
         "size": len(DATA),
         "licence": "none",
@@ -230,8 +258,8 @@ def test_another_run_goes_on_where_the_last_one_stopped(server: Server, tmp_path
 
 
 def test_a_part_of_another_file_is_no_fault_of_the_mirror(server: Server, tmp_path: Path) -> None:
-    work = tmp_path / ".test.caffemodel.zoo-download"
-    work.mkdir()
+    work = tmp_path / ".test.caffemodel.zoo-download-1"
+    work.mkdir(mode=0o700)
     (work / "part").write_bytes(b"something else")
     (work / "tmp123").write_bytes(b"of a killed run")
     assert get(make_entry(server.root + "/good"), tmp_path).read_bytes() == DATA
@@ -263,6 +291,36 @@ def test_trouble_is_one_line(server: Server, tmp_path: Path, way: str, word: str
         get(make_entry(f"{server.root}/{way}"), tmp_path)
     assert caught.value.exit_status == 2 and "\n" not in str(caught.value)
     assert not (tmp_path / "test.caffemodel").exists()
+
+
+@pytest.mark.parametrize("way", ["header", "chunk"])
+def test_a_line_without_end_is_given_up(server: Server, tmp_path: Path, way: str) -> None:
+    with pytest.raises(ZooError, match="the server stalls"):
+        get(make_entry(f"{server.root}/{way}"), tmp_path, replace(LINE, connect=0.2, patience=0.1, attempts=2))
+    assert not (tmp_path / "test.caffemodel").exists()
+
+
+def test_a_download_has_a_deadline_as_a_whole(server: Server, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ZooError, match=r"127\.0\.0\.1 took more than .* hours; the same command goes on") as caught:
+        get(make_entry(server.root + "/slowly", server.root + "/good"), tmp_path, replace(LINE, whole=0.5))
+    assert time.monotonic() - begun < 2 and caught.value.exit_status == 2
+    assert not (tmp_path / "test.caffemodel").exists()
+    assert get(make_entry(server.root + "/good"), tmp_path).read_bytes() == DATA
+    assert server.requests[-1][1] is not None, "what had come was not asked for again"
+
+
+def test_a_link_in_the_place_of_a_work_folder_is_not_followed(server: Server, tmp_path: Path) -> None:
+    mine, out = tmp_path / "mine", tmp_path / "shared"
+    mine.mkdir(mode=0o700)
+    out.mkdir()
+    for name in ("part", "precious"):
+        (mine / name).write_bytes(b"mine")
+    for suffix in ("", "-", "-1"):
+        (out / f".test.caffemodel.zoo-download{suffix}").symlink_to(mine)
+    for _ in range(2):  # downloaded, then found there
+        assert get(make_entry(server.root + "/good"), out).read_bytes() == DATA
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == {"part": b"mine", "precious": b"mine"}
 
 
 @pytest.mark.parametrize("bad", ["missing", "lies", "truncates", "stalls", "out"])
@@ -323,15 +381,6 @@ def test_the_cache_heals_and_the_users_folder_is_respected(
     assert manifest.is_cached(entry)
 
 
-def test_without_hash_or_address(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(ZooError, match="nobody published a hash"):
-        get(make_entry(server.root + "/good", hash=None), tmp_path)
-    with pytest.raises(ZooError, match="no address is known"):
-        get(make_entry(), tmp_path)
-    (tmp_path / "test.caffemodel").write_bytes(DATA)
-    assert get(make_entry(), tmp_path) == tmp_path / "test.caffemodel"
-
-
 def test_a_folder_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ZooError, match="cannot be written"):
@@ -373,11 +422,20 @@ def test_killed_in_the_middle(server: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize("left", ["part", "other", None])
 def test_a_run_that_was_killed_at_its_very_end_is_cleaned_up_after(server: Server, tmp_path: Path, left: str) -> None:
     (tmp_path / "test.caffemodel").write_bytes(DATA)
-    (tmp_path / ".test.caffemodel.zoo-download").mkdir()
+    (tmp_path / ".test.caffemodel.zoo-download-1").mkdir(mode=0o700)
     if left:
-        (tmp_path / ".test.caffemodel.zoo-download" / left).write_bytes(b"half")
+        (tmp_path / ".test.caffemodel.zoo-download-1" / left).write_bytes(b"half")
     get(make_entry(server.root + "/good"), tmp_path)
     assert leftovers(tmp_path) == ["test.caffemodel"] and not server.requests
+
+
+def test_what_somebody_put_there_meanwhile_is_not_replaced(server: Server, tmp_path: Path) -> None:
+    def progress(have: int, size: int) -> None:
+        (tmp_path / "test.caffemodel").write_bytes(b"mine")
+
+    with pytest.raises(ZooError, match="already exists"):
+        fetch(make_entry(server.root + "/good"), tmp_path, progress=progress, line=LINE)
+    assert (tmp_path / "test.caffemodel").read_bytes() == b"mine"
 
 
 def test_two_at_once(server: Server, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 from converters.parity import probe_weights
 from converters.weights import Weights
 from tests.test_outputs import CHAIN, Change, verdict
-from zoo.layers import Axpy, Conv, Dense, Input, ModelSpec, ReLU
+from zoo.layers import LRN, Axpy, BatchNorm, Conv, Dense, Input, ModelSpec, ReLU
 
 # The chain without its softmax: an answer that a bound can cut off.
 SCORES = replace(CHAIN, name="scores", layers=CHAIN.layers[:-1])
@@ -291,3 +291,75 @@ def test_a_tensor_of_another_shape_leaves_the_other_layers_judged_by_themselves(
     found = verdict(probe_weights(spec), tmp_path, change)
     assert (found.status, found.first_failure) == ("failed", "pool")
     assert found.layers[0].local is not None, found.notes
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_a_graph_inside_a_function_is_looked_into(tmp_path: Path, chain: Weights, names: bool) -> None:
+    def wrapped(change: Change) -> Change:
+        def inner(graph: Any) -> None:
+            change(graph)
+            stored = [tensor.name for tensor in graph.initializer]
+            body = helper.make_function(
+                "own", "Net", ["data", *stored], ["prob"], list(graph.node), [helper.make_opsetid("", 17)]
+            )
+            del graph.node[:]
+            graph.node.append(helper.make_node("Net", ["data", *stored], ["prob"], domain="own"))
+            functions.append(body)
+
+        return inner
+
+    def bounded(graph: Any) -> None:
+        source = of_type(graph, "Conv")
+        behind(graph, source, clipped(graph, source, "cut"))
+
+    functions = list[Any]()
+    right = verdict(chain, tmp_path, wrapped(lambda _: None), names=names, functions=functions)
+    assert right.status == "passed", right.to_dict()
+    assert all(layer.local is not None for layer in right.layers)
+    functions.clear()
+    wrong = verdict(chain, tmp_path, wrapped(bounded), names=names, functions=functions)
+    assert wrong.status == "failed"
+    assert wrong.first_failure in ("conv", "relu")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "training", "status"), [(1e-7, True, "failed"), (0.0, True, "passed"), (0.5, False, "passed")]
+)
+def test_a_dropout_that_is_on_is_found_by_structure(
+    tmp_path: Path, chain: Weights, ratio: float, training: bool, status: str
+) -> None:
+    def change(graph: Any) -> None:
+        numbers = [store(graph, "ratio", ratio), store(graph, "training", training, bool)]
+        behind(graph, "pool", helper.make_node("Dropout", ["pool", *numbers], ["kept"]))
+
+    found = verdict(chain, tmp_path, change)
+    assert found.status == status, found.to_dict()
+    assert any("depends on chance: Dropout" in str(output.reason) for output in found.outputs) == (status == "failed")
+
+
+def test_a_normalisation_of_other_numbers_is_told_by_what_the_graph_says(tmp_path: Path) -> None:
+    spec = replace(
+        CHAIN, layers=(CHAIN.layers[0], LRN(name="norm", size=3, alpha=0.5, beta=0.75, k=1.0), *CHAIN.layers[1:])
+    )
+
+    def change(graph: Any) -> None:
+        node = next(node for node in graph.node if node.op_type == "LRN")
+        next(item for item in node.attribute if item.name == "alpha").f = 0.4
+
+    found = verdict(probe_weights(spec), tmp_path, change)
+    assert found.diagnosis is not None
+    assert (found.diagnosis.fault, found.diagnosis.layer) == ("definition_differs", "norm")
+    assert "alpha is 0.4" in found.diagnosis.message
+
+
+def test_a_small_mistake_is_told_once_and_not_again_as_the_answer(tmp_path: Path) -> None:
+    spec = replace(CHAIN, layers=(CHAIN.layers[0], BatchNorm(name="norm", eps=1e-5), *CHAIN.layers[1:]))
+
+    def change(graph: Any) -> None:
+        node = next(node for node in graph.node if node.op_type == "BatchNormalization")
+        next(item for item in node.attribute if item.name == "epsilon").f = 1e-3
+
+    found = verdict(probe_weights(spec), tmp_path, change)
+    assert found.diagnosis is not None
+    assert found.diagnosis.layer == "norm"
+    assert not found.further, found.to_dict()

@@ -405,7 +405,12 @@ def test_files_that_prepare_images_otherwise_are_told_apart(tmp_path: Path, chai
         prepared("b.safetensors", rgb),
         prepared("c.onnx", replace(rgb, channels="BGR")),
     ]
-    _, same, other = verify_files(files).subjects
+    report = verify_files(files)
+    _, same, other = report.subjects
     assert same.status == other.status == "passed"
-    assert not any("images" in note for note in same.notes)
-    assert any("it prepares images otherwise (channel order BGR, not RGB)" in note for note in other.notes)
+    assert same.preparation is None
+    assert other.preparation == "channel order BGR, not RGB"
+    assert other.to_dict()["preparation"] == other.preparation
+    first, *rest = text(report).splitlines()
+    assert f"BUT NOT OF A PICTURE: {files[2]} prepares images otherwise" in first
+    assert any("prepares images otherwise (channel order BGR, not RGB)" in line for line in rest)

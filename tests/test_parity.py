@@ -120,9 +120,10 @@ def test_the_probes_are_large_and_small(weights: Weights) -> None:
 
 
 def test_every_way_to_run_the_network_is_a_subject() -> None:
-    frameworks = set(registry.frameworks())
     exporters = {f"{name}-onnx" for name in registry.names("converters.exporters")}
-    assert set(parity.subject_names()) == frameworks | exporters
+    assert set(parity.subject_names()) == set(registry.ways()) | exporters
+    assert {framework for framework, _ in registry.ways().values()} == set(registry.frameworks())
+    assert {"keras-tensorflow", "keras-torch", "keras-jax"} <= set(registry.ways())
     assert {"pytorch", "tf_slim", "caffe", "onnx", "pytorch-onnx", "caffe-onnx"} <= set(parity.subject_names())
 
 

@@ -72,12 +72,12 @@ def test_sums_of_products_are_the_same_in_blocks_of_any_size(
     inputs = {"x": RNG.normal(size=(5, 8, 9, 8))}
     whole = forward(spec, weights, inputs)["c"]
     if not alone:
-        monkeypatch.setattr(cores, "_blas", lambda: None)
+        monkeypatch.setattr(cores, "_pools", lambda: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     for block, columns in ((1, 1), (60, 10), (700, 150)):
         monkeypatch.setattr(weighted, "_BLOCK", block)
         monkeypatch.setattr(weighted, "_COLUMNS", columns)
-        monkeypatch.setattr(weighted, "_ROWS", columns)
+        monkeypatch.setattr(weighted, "AT_ONCE", block)
         np.testing.assert_allclose(forward(spec, weights, inputs)["c"], whole, rtol=1e-12, atol=1e-12)
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from zoo import registry, spec_json
-from zoo.errors import MissingDependencyError, UnknownNameError, ZooError
+from zoo.errors import MissingDependencyError, UnknownNameError, ZooError, nearest
 
 
 def test_every_model_is_found_and_named_as_its_file() -> None:
@@ -85,3 +85,27 @@ def test_a_spec_survives_its_json(name: str) -> None:
 def test_text_that_is_no_spec_is_refused(text: str) -> None:
     with pytest.raises(ZooError, match="damaged"):
         spec_json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("alexnt", ["alexnet"]),
+        ("Alexnet", ["alexnet"]),
+        ("alexnet-owt", ["alexnet_owt"]),
+        ("cafenet", ["caffenet"]),
+        ("caffe", ["caffenet"]),
+        ("bvlc_alexent", ["bvlc_alexnet"]),
+        ("lenet", []),  # another network, no slip
+        ("resnet50", []),
+        ("x", []),
+        ("", []),
+    ],
+)
+def test_only_a_slip_is_taken_for_a_name(typed: str, meant: list[str]) -> None:
+    assert nearest(typed, registry.models()) == meant
+
+
+def test_of_many_names_some_are_told() -> None:
+    error = UnknownNameError("layer", "q", [f"layer{i}" for i in range(1000)])
+    assert str(error).endswith(", and 960 more") and len(str(error)) < 1000

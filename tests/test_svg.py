@@ -108,7 +108,7 @@ def test_the_two_towers_of_2012() -> None:
     assert [len(_groups(picture, colour)) for colour in ("a", "b", "one")] == [7, 7, 2]
     numbers = [text.text for group in _groups(picture, "a") for text in group.iter(NAMESPACE + "text")]
     assert numbers == "48 55 55 128 27 27 192 13 13 192 13 13 128 13 13 2048 2048".split()  # noqa: SIM905
-    assert "conv2 to conv3, conv5 to fc6, fc6 to fc7." in picture
+    assert "exchange activations from conv2 to conv3, from conv5 to fc6, from fc6 to fc7." in picture
 
 
 def test_towers_meet_in_conv3_and_the_dense_layers_alone() -> None:
@@ -116,6 +116,13 @@ def test_towers_meet_in_conv3_and_the_dense_layers_alone() -> None:
     meets = [path for path in root.iter(NAMESPACE + "path") if "meet" in path.get("class", "").split()]
     assert sum("q" in path.get("class", "").split() for path in meets) == 4  # fc6 and fc7, both ways
     assert sum("l" in path.get("class", "").split() for path in meets) == 2  # conv3, both ways
+
+
+def test_a_normalisation_over_both_towers_is_a_crossing() -> None:
+    for name, lines in (("alexnet", 0), ("alexnet_2012_code", 0), ("caffenet", 4), ("bvlc_alexnet", 4)):
+        root = ElementTree.fromstring(svg(registry.model(name)))
+        assert sum(path.get("class") == "w meet" for path in root.iter(NAMESPACE + "path")) == lines, name
+    assert "exchange activations in norm1, in norm2, from conv2 to conv3," in svg(registry.model("caffenet"))
 
 
 def test_one_tower_where_there_are_no_groups() -> None:

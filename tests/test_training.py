@@ -30,6 +30,7 @@ from zoo import registry, spec_json
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
 from zoo.recipe import DEFAULT
+from zoo.training import launch
 from zoo.training.checkpoint import checkpoints
 from zoo.training.images import DigitImages
 from zoo.training.job import TrainOptions, prepare
@@ -118,7 +119,7 @@ def test_a_run_leaves_model_metrics_events_curves_and_checkpoints(alone: Path) -
     logged = [value.tag for event in EventFileLoader(str(events)).Load() for value in event.summary.value]
     assert logged.count("loss") == STEPS
     assert logged.count("val_top1") == 1
-    assert not list(alone.rglob("*.part"))
+    assert not list(alone.rglob(".*"))
 
 
 def test_the_curves_have_a_title_and_legends_that_cover_no_line(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +164,37 @@ def test_the_same_seed_gives_the_same_bits(alone: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarm ends what would wait for ever")
+def test_a_second_termination_may_break_into_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job manager's and the one that the first process passes on come at once; neither may wait for the other."""
+    depth = 0
+
+    def at_every_line(*_: object) -> Any:
+        nonlocal depth
+        depth += 1
+        if depth == 2:  # within the handler
+            launch._terminate(signal.SIGTERM, None)
+        return at_every_line
+
+    def given_up(*_: object) -> None:
+        raise TimeoutError("the handler waits for itself")
+
+    monkeypatch.setattr(launch.stop, "asked", False)
+    before = signal.signal(signal.SIGALRM, given_up)
+    signal.setitimer(signal.ITIMER_REAL, 5)
+    try:
+        for line in range(1, 40):
+            depth = 2 - line
+            sys.settrace(at_every_line)
+            launch._terminate(signal.SIGTERM, None)
+            sys.settrace(None)
+    finally:
+        sys.settrace(None)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert launch.stop.asked
+
+
 def test_a_termination_leaves_a_checkpoint_and_one_line(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,8 +207,9 @@ def test_a_termination_leaves_a_checkpoint_and_one_line(
 
     monkeypatch.setattr(Journal, "step", terminated)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ZooError, match=r"terminated; go on from step-00000006"):
+    with pytest.raises(ZooError, match=r"terminated; go on from step-00000006") as caught:
         train(_options(tmp_path))
+    assert caught.value.exit_status == 143
     assert signal.getsignal(signal.SIGTERM) == before
     monkeypatch.undo()
     train(_options(tmp_path, resume="auto"))
@@ -271,7 +304,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     monkeypatch.undo()
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".*"))
     train(_options(tmp_path, resume=True))
     assert _losses(tmp_path) == _losses(alone)
 

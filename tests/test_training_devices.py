@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from converters.cli import main
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.training import devices
-from zoo.training.devices import View, alone, decide, local_rank, own_view
+from zoo.training.devices import View, alone, decide, local_rank, own_view, settle
 from zoo.training.job import TrainOptions, prepare
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
@@ -196,3 +197,23 @@ def test_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.Mo
     assert "--precision bf16" in str(told)
     halves = replace(prepare(_options(tmp_path)), options=_options(tmp_path, precision="bf16"))
     assert "--precision" not in str(translated(torch.OutOfMemoryError(""), halves, torch.device("cuda", 0)))
+
+
+def test_products_are_single_precision_and_in_any_order_unless_asked_for_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What torch does by itself is left neither to its version nor to what ran before in this process."""
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    settle("tf32", torch.device("cuda", 0), deterministic=True)
+    assert (cuda.fp32_precision, cudnn.conv.fp32_precision) == ("tf32", "tf32")  # pyright: ignore
+    assert cudnn.deterministic and torch.is_deterministic_algorithms_warn_only_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    settle("fp32", torch.device("cuda", 0))
+    assert (cuda.fp32_precision, cudnn.conv.fp32_precision) == ("ieee", "ieee")  # pyright: ignore
+    assert not cudnn.deterministic and not torch.are_deterministic_algorithms_enabled()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    for device in ("cpu", "cuda:0"):
+        with pytest.raises(ZooError, match=rf"--precision tf32: {device} has none, as NVIDIA GPUs have from Ampere on"):
+            settle("tf32", torch.device(device))

@@ -81,7 +81,7 @@ def test_a_step_waits_for_nothing_from_the_gpu(tmp_path: Path) -> None:
     """Torch warns of everything that makes the host wait; reading a loss a step late is no such thing."""
     job = prepare(TrainOptions(**_common(tmp_path, device="cuda")))
     learner = PyTorchLearner(job, *alone("cuda"))
-    stream = TrainingStream(job.train, job.spec, job.recipe, 0)
+    stream = TrainingStream(job.train, job.spec, 0)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step, batch in enumerate(Batches(stream, [range(16), range(16, 32)], 0, pinned=True)):

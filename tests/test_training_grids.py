@@ -94,7 +94,7 @@ def test_a_step_of_any_device_asks_for_what_nccl_has_and_all_ask_for_the_same(
     for rank in {0, world // 2, world - 1}:
         with _one_of(world, rank):
             learner = _learner(tmp_path, world, parallel, precision=precision)
-            stream = TrainingStream(learner.job.train, SMALL, DEFAULT, 0)
+            stream = TrainingStream(learner.job.train, SMALL, 0)
             (batch,) = Batches(stream, [learner.images_of(0)], 0)
             with Collectives() as collectives:
                 learner.train_step(batch, 0, learner.start)

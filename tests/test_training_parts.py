@@ -103,7 +103,7 @@ def test_lrn_takes_flat_empty_and_narrow_activations_in_any_order_in_memory(shap
         assert torch.allclose(ours, stock, rtol=1e-5, atol=1e-6)
 
 
-class _Copies(TorchDispatchMode):
+class Copies(TorchDispatchMode):
     """Notes what is copied from one device to another, or read back."""
 
     def __init__(self) -> None:
@@ -122,11 +122,11 @@ class _Copies(TorchDispatchMode):
 @pytest.mark.parametrize("layer", NORMS, ids=lambda layer: f"{layer.region}-{layer.size}-{layer.towers}")
 def test_lrn_and_masks_copy_nothing_between_devices(layer: LRN) -> None:
     x = torch.empty(2, 8, 7, 6, device="meta").contiguous(memory_format=torch.channels_last).requires_grad_()
-    with _Copies() as copies:
+    with Copies() as copies:
         LocalResponseNorm(layer)(x).backward(torch.empty_like(x))
         keep_mask_on(x.device, (8, 7, 6), 0.5, seed=0, step=1, layer="drop", images=range(2))
     assert copies.found == []
-    with _Copies() as copies:
+    with Copies() as copies:
         torch.ones(3).to("meta")
     assert copies.found
 
@@ -164,13 +164,13 @@ def test_an_accelerator_draws_the_same_masks_itself(
     monkeypatch.setattr(masks, "keep_mask", None)  # what the CPU draws is not asked for
     there = keep_mask_on(torch.device("meta"), shape, 0.3, **place)
     assert (there.device.type, there.dtype, there.shape) == ("meta", torch.bool, expected.shape)
-    arithmetic = _Elsewhere()
+    arithmetic = Elsewhere()
     with arithmetic:
         drawn = keep_mask_on(cast(Any, arithmetic), shape, 0.3, **place)
     assert np.array_equal(drawn.numpy(), expected)
 
 
-class _Elsewhere(torch.overrides.TorchFunctionMode):
+class Elsewhere(torch.overrides.TorchFunctionMode):
     """A device that is not called the CPU and computes as it does."""
 
     type = "elsewhere"

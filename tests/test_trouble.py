@@ -108,7 +108,7 @@ def test_generate_and_train_on_a_full_disk(disk: Disk) -> None:
     done = disk.run("train", "alexnet_mini", "--data", "digits", "-o", run, "--steps", "2", "--batch-size", "8")
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("zoo: ")
     assert any(reason in done.stderr for reason in FULL) and "Traceback" not in done.stderr
-    assert not list(run.rglob("*.part"))
+    assert not list(run.rglob(".*"))
     for path in run.rglob("*.safetensors"):
         assert load(path).spec.name == "alexnet_mini", "what is there is whole"
 

@@ -8,15 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from converters.cli import main
 from converters.convert import save
-from converters.parity import Proof, Report, probe_weights, verify_files
-from converters.report import text
+from converters.parity import Proof, Report, probe_weights, verify_files, verify_model
+from converters.report import json_text, text
 from converters.weights import Array, Weights
 from tests.test_outputs import CHAIN
-from zoo.layers import LRN
+from zoo.layers import LRN, Conv, Input, ModelSpec, Reduction, Unary
 
 
 def changed(change: Callable[[str, Array], Array]) -> Weights:
@@ -86,3 +87,38 @@ def test_the_command_line_says_it(
     assert told["unproved"][0] == "every weight is zero" and told["passed"] is False
     assert main(["export", str(tmp_path / "zero.safetensors"), "-o", str(tmp_path / "zero.onnx")]) == 0
     assert "NOT PROVED: every weight is zero" in caplog.text
+
+
+LOGARITHM = ModelSpec(
+    name="logarithm",
+    title="NaN where what it reads is negative",
+    inputs=(Input(name="data", shape=(3, 6, 6)),),
+    layers=(
+        Conv(name="conv", out_channels=4, kernel=(3, 3)),
+        Unary(name="log", function="log", numbers=(2.0, 1.0, 0.0)),
+    ),
+)
+
+
+def test_an_answer_that_is_nan_in_places_is_right_where_it_is_nan_in_the_same(tmp_path: Path) -> None:
+    weights = probe_weights(LOGARITHM)
+    report = verify_model(LOGARITHM, weights, ["onnx", "pytorch"])
+    assert report.passed, report.to_dict()
+    assert any(limit.startswith("log is NaN or Inf in ") for limit in report.limits)
+    json.loads(json_text(report))
+    save(weights, tmp_path / "a.safetensors")
+    save(weights, tmp_path / "a.onnx")
+    model = onnx.load(str(tmp_path / "a.onnx"))
+    model.graph.node.insert(1, onnx.helper.make_node("Abs", ["conv"], ["abs"]))
+    model.graph.node[2].input[0] = "abs"
+    onnx.save(model, str(tmp_path / "a.onnx"))
+    wrong = verify_files([tmp_path / "a.safetensors", tmp_path / "a.onnx"]).subjects[1]
+    assert wrong.status == "failed"
+    assert "NaN or Inf do not stand in the same places" in str(wrong.outputs[0].reason)
+
+
+def test_an_answer_that_is_nan_throughout_proves_nothing() -> None:
+    spec = replace(LOGARITHM, layers=(*LOGARITHM.layers, Reduction(name="sum", axis=1)))
+    report = verify_model(spec, probe_weights(spec), ["onnx"])
+    assert not report.passed
+    assert any("NaN or Inf throughout" in reason for reason in report.unproved)

@@ -24,7 +24,13 @@ def test_it_holds_the_packages_and_nothing_else(wheel: Path) -> None:
         str(path.relative_to(ROOT)) for package in ("zoo", "converters") for path in (ROOT / package).rglob("*.py")
     }
     information = {name for name in names if ".dist-info/" in name}
-    others = {"alexnet_zoo_pytest.py", "zoo/py.typed", "converters/py.typed", "converters/weights_manifest.yaml"}
+    schemas = {f"converters/schemas/{name}.json" for name in ("eval", "info", "list", "run", "show", "verify")}
+    others = schemas | {
+        "alexnet_zoo_pytest.py",
+        "zoo/py.typed",
+        "converters/py.typed",
+        "converters/weights_manifest.yaml",
+    }
     assert names - information == sources | others
     files = {name.partition(".dist-info/")[2] for name in information}
     assert files == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE"}

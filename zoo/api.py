@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from zoo import reference, registry
 from zoo.errors import UnsupportedError
 from zoo.layers import ModelSpec
+from zoo.shapes import check_memory
 
 if TYPE_CHECKING:
     from zoo.frameworks.pytorch import Network
@@ -82,6 +83,7 @@ def generate(model: ModelSpec | str, framework: str, directory: str | PathLike[s
         MissingDependencyError: a package it needs is not installed.
     """
     spec, adapter = _spec(model), registry.framework(framework)
+    check_memory(spec)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     return adapter.generate(spec, folder)
@@ -109,9 +111,12 @@ def forward(
         UnsupportedError: the framework cannot run this network.
         MissingDependencyError: the framework is not installed.
     """
-    if framework == "reference":
-        return {**reference.forward(_spec(model), weights, inputs)}
-    return registry.framework(framework).forward(_spec(model), weights, inputs)
+    spec, is_reference = _spec(model), framework == "reference"
+    items = max(map(len, inputs.values()), default=0)
+    check_memory(spec, items=items, width=8 if is_reference else 4, lays_out=is_reference)
+    if is_reference:
+        return {**reference.forward(spec, weights, inputs)}
+    return registry.framework(framework).forward(spec, weights, inputs)
 
 
 def _spec(model: ModelSpec | str) -> ModelSpec:

@@ -1,8 +1,9 @@
-"""Environment variables that a library reads as it is loaded or as a process starts."""
+"""What a library reads and says as it is loaded: environment variables, and remarks that no log level counts for."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
@@ -17,3 +18,17 @@ def environment(variables: Mapping[str, str]) -> Generator[None]:
     finally:
         for name in missing:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def quiet_libraries() -> Generator[None]:
+    """Drop what C++ libraries print of drivers and settings as they load or convert."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

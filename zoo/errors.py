@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 # Names out of strangers' files stand in messages: none may fill the screen.
 _LONGEST_WORD = 500
 _LONGEST_MESSAGE = 20_000
+_NAMES_TOLD = 40
 
 
 class ZooError(Exception):
@@ -34,6 +35,28 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
 
 
+class Signalled(KeyboardInterrupt):
+    """A signal asked for the end; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def how_ended(error: KeyboardInterrupt) -> tuple[int, str]:
+    """The signal that asked for the end, and how that is said."""
+    number = error.number if isinstance(error, Signalled) else signal.SIGINT
+    return number, "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+
+
+class EndedError(ZooError):
+    """A signal ended the work: exit status 128 and its number, as shells have it."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + number
+
+
 class SpecError(ZooError):
     """An impossible network; the commonest cause is a size that does not fit its input."""
 
@@ -47,9 +70,43 @@ class UnknownNameError(ZooError):
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = get_close_matches(name, names, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
+        near = nearest(name, names)
+        more = f", and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
+        all_of_them = f"{', '.join(names[:_NAMES_TOLD]) or 'none'}{more}"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {all_of_them}"
         super().__init__(f"unknown {what} {name!r}; {hint}")
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """What a slip of the hand may have been meant for, two at most: a letter in four is wrong, or a part is missing."""
+    typed, found = _folded(name), list[tuple[int, str]]()
+    for other in known:
+        wanted, most = _folded(other), max(1, len(typed) // 4)
+        apart = abs(len(typed) - len(wanted))
+        is_part = min(len(typed), len(wanted)) >= 4 and (typed in wanted or wanted in typed)
+        slips = apart if is_part or apart > most else _slips(typed, wanted)
+        if is_part or slips <= most:
+            found.append((slips, other))
+    found.sort()
+    return [other for slips, other in found if slips == found[0][0]][:2]
+
+
+def _folded(name: str) -> str:
+    """A name without what people mix up."""
+    return name.lower().replace("_", "-")
+
+
+def _slips(a: str, b: str) -> int:
+    """How many letters are missing, too many, wrong, or exchanged with their neighbour."""
+    before, row = list[int](), list(range(len(b) + 1))
+    for i, letter in enumerate(a):
+        new = [i + 1]
+        for j, other in enumerate(b):
+            new.append(min(row[j] + (letter != other), row[j + 1] + 1, new[j] + 1))
+            if i and j and letter == b[j - 1] and other == a[i - 1]:
+                new[-1] = min(new[-1], before[j - 1] + 1)
+        before, row = row, new
+    return row[-1]
 
 
 class FileFormatError(ZooError):

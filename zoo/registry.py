@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from zoo.recipe import Recipe
 
     FloatArray: TypeAlias = NDArray[np.floating[Any]]
+    Forward: TypeAlias = Callable[
+        [ModelSpec, Mapping[str, FloatArray], Mapping[str, FloatArray]], dict[str, FloatArray]
+    ]
 
 # The import name of a package that belongs to no framework -> the extra of this project that installs it.
 _EXTRAS = {
     "google_crc32c": "tf_checkpoint",
-    "h5py": "keras",
+    "jax": "jax",
     "scipy": "mat",
     "PIL": "images",
     "pooch": "fetch",
@@ -34,6 +37,7 @@ _EXTRAS = {
     "urllib3": "fetch",
     "yaml": "fetch",
     "pydantic": "fetch",
+    "huggingface_hub": "hub",
     "sklearn": "train",
     "tqdm": "train",
     "tensorboard": "train",
@@ -117,7 +121,9 @@ def missing(error: ModuleNotFoundError, extra: str | None = None) -> MissingDepe
 
 def extras() -> dict[str, str]:
     """The import name of a package -> the extra of this project that installs it; a framework's is called as it is."""
-    return {package: name for name in frameworks() for package in _stated(name).get("PACKAGES", ())} | _EXTRAS
+    deployed = {package: _extra(name) for name in runtimes() for package in _runtime(name).get("PACKAGES", ())}
+    named = {package: name for name in frameworks() for package in _stated(name).get("PACKAGES", ())}
+    return deployed | named | _EXTRAS
 
 
 def distribution(framework: str) -> str:
@@ -171,8 +177,8 @@ def remark(name: str) -> str:
 class Framework(Protocol):
     """What every folder of ``zoo/frameworks`` offers.
 
-    Its face may state ``DISTRIBUTION``, the package whose version says whether the framework is there, and
-    ``PACKAGES``, the import names of what its extra brings.
+    Its face may state ``DISTRIBUTION``, the package whose version says whether the framework is there, ``PACKAGES``,
+    the import names of what its extra brings, and ``BACKENDS``, what it runs on: then ``forward`` takes a ``backend``.
     """
 
     def generate(self, spec: ModelSpec, directory: Path) -> list[Path]:
@@ -211,6 +217,91 @@ def framework(name: str) -> Framework:
     return cast(Framework, load_module("zoo.frameworks", name, "framework"))
 
 
+def ways() -> dict[str, tuple[str, str | None]]:
+    """Every way to run a network natively, by name -> its framework, and the backend where it has several."""
+    found = dict[str, tuple[str, str | None]]()
+    for name in frameworks():
+        backends = _stated(name).get("BACKENDS", ())
+        found |= {f"{name}-{backend}": (name, backend) for backend in backends} or {name: (name, None)}
+    return found
+
+
+def forward(way: str) -> Forward:
+    """What runs a network one of the `ways`: its framework's `Framework.forward`, on its backend."""
+    name, backend = ways()[way]
+    run = framework(name).forward
+    return cast("Forward", partial(cast(Any, run), backend=backend)) if backend else run
+
+
 def frameworks() -> list[str]:
     """The names of the frameworks networks are generated for."""
     return names("zoo.frameworks")
+
+
+@runtime_checkable
+class RunsOnnx(Protocol):
+    """What a file of ``zoo/runtimes`` offers whose runtime reads ONNX.
+
+    It states ``DISTRIBUTION`` and ``PACKAGES``, as a framework does, and ``EXTRA`` where what installs it has another
+    name than its own.
+    """
+
+    def open_onnx(
+        self, model: bytes, weights: Mapping[str, FloatArray]
+    ) -> Callable[[Mapping[str, FloatArray]], dict[str, FloatArray]]:
+        """A graph made ready for as many batches as are wanted, in float32, on the CPU.
+
+        Args:
+            model: the graph; initializers whose data it leaves out are said to be external.
+            weights: the data left out, initializer -> array.
+
+        Returns:
+            Input name -> array, of one batch, to output name -> array, in the graph's order.
+
+        Raises:
+            FileFormatError: the runtime refuses the graph; what is returned, where it refuses the inputs.
+        """
+        ...
+
+
+@runtime_checkable
+class RunsTflite(Protocol):
+    """What a file of ``zoo/runtimes`` offers whose runtime reads ``.tflite``; it states the same."""
+
+    def run_tflite(self, model: bytes, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """The outputs of a model's only signature, in float32, on the CPU; inputs and outputs go by its names.
+
+        Raises:
+            FileFormatError: the runtime refuses the model or the inputs.
+        """
+        ...
+
+
+def runtime(name: str) -> RunsOnnx | RunsTflite:
+    """The adapter of a runtime that networks are deployed on.
+
+    Raises:
+        UnknownNameError: there is none of that name; the nearest are offered.
+        MissingDependencyError: it is not installed; says which extra brings it.
+    """
+    if name not in runtimes():
+        raise UnknownNameError("runtime", name, runtimes())
+    return cast("RunsOnnx | RunsTflite", imported(f"zoo.runtimes.{name}", _extra(name)))
+
+
+def runtimes() -> list[str]:
+    """The names of the runtimes that a network can be proved in."""
+    return names("zoo.runtimes")
+
+
+def runtime_distribution(name: str) -> str:
+    """The distribution whose version says whether a runtime is there."""
+    return _runtime(name)["DISTRIBUTION"]
+
+
+def _extra(runtime: str) -> str:
+    return _runtime(runtime).get("EXTRA", runtime)
+
+
+def _runtime(name: str) -> Mapping[str, Any]:
+    return facts("zoo.runtimes", name)

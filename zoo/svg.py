@@ -115,7 +115,7 @@ def svg(spec: ModelSpec) -> str:
     parts = [*_heading(spec), *_links(stages, boxes)]
     for stage, own in zip(stages, boxes, strict=True):
         parts += [f'<g class="{box.colour}">{box.draw()}{_sizes(stage, box)}</g>' for box in own]
-    parts += _patches(stages, boxes)
+    parts += [*_patches(stages, boxes), *_spans(stages, boxes)]
     deepest = 0.0
     for stage, own in zip(stages, boxes, strict=True):
         start = bottom if chain else max(box.bottom for box in own) + 26
@@ -251,6 +251,24 @@ def _patches(stages: list[_Stage], boxes: list[list[_Box]]) -> Iterator[str]:
                         yield patch.draw("k")
 
 
+def _spanning(stage: _Stage) -> str:
+    """The name of a normalisation that reads the channels of both towers; "" where there is none."""
+    for layer in stage.tail if stage.split > 1 else []:
+        if isinstance(layer, LRN) and layer.region == "across" and layer.towers == 1:
+            return layer.name
+    return ""
+
+
+def _spans(stages: list[_Stage], boxes: list[list[_Box]]) -> Iterator[str]:
+    """A cross between two towers whose channels are normalised together."""
+    for stage, own in zip(stages, boxes, strict=True):
+        if _spanning(stage):
+            upper, lower = own
+            for start, end in ((0.0, upper.breadth), (upper.breadth, 0.0)):
+                line = f"M{_xy(upper.x + start, upper.bottom)}L{_xy(lower.x + end, lower.y)}"
+                yield f'<path class="w meet" d="{line}"/>'
+
+
 def _read_size(stage: _Stage) -> tuple[int, int]:
     """Rows and columns of what the stage's last layer leaves: pooling may have come between."""
     rows, cols = _rows_cols(stage.shape)
@@ -374,8 +392,9 @@ def _document(spec: ModelSpec, stages: list[_Stage], parts: list[str], width: fl
         f"{stage.head.name}: {shape_text(stage.shape)}" + (f" in {stage.split} towers" * (stage.split > 1))
         for stage in stages
     )
-    joins = [f"{a.head.name} to {b.head.name}" for a, b in pairwise(stages) if _meets(a, b)]
-    crossing = f" The towers exchange activations from {', '.join(joins)}." if joins else ""
+    joins = [f"from {a.head.name} to {b.head.name}" for a, b in pairwise(stages) if _meets(a, b)]
+    joins = [f"in {name}" for name in map(_spanning, stages) if name] + joins
+    crossing = f" The towers exchange activations {', '.join(joins)}." if joins else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title desc" '
         f'width="{_n(width)}" height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}">\n'

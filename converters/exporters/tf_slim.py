@@ -1,6 +1,6 @@
-"""TensorFlow's own ways out: tf2onnx, the frozen graph (``.pb``) and the SavedModel folder.
+"""TensorFlow's own ways out: tf2onnx, the frozen graph (``.pb``), the SavedModel folder and LiteRT's ``.tflite``.
 
-The two TensorFlow targets take N x H x W x C images, as everything does there: inputs have the spec's names; outputs
+The TensorFlow targets take N x H x W x C images, as everything does there: inputs have the spec's names; outputs
 are what the spec puts out and, where a softmax closes it, the logits too. An ONNX file is N x C x H x W, as everything
 is there.
 """
@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from converters.weights import Array, Weights
+from zoo.environment import quiet_libraries
 from zoo.errors import FileFormatError, UnsupportedError, said
 from zoo.frameworks.tf_slim import Table, identifier, sanitized, variables
 from zoo.frameworks.tf_slim.runtime import (
@@ -38,7 +40,10 @@ from zoo.layers import Constant, ModelSpec, PriorBox, Unpool
 from zoo.shapes import activation_shapes
 from zoo.wire.layout import contiguous
 
-import tf2onnx.convert  # isort: skip - after TensorFlow, which is quiet only if its runtime loads it
+# After TensorFlow, which is quiet only if its runtime loads it.
+import tf2onnx.convert  # isort: skip
+from tensorflow import lite  # isort: skip
+from tensorflow.lite.python.convert_phase import ConverterError  # isort: skip
 
 # What tf2onnx 1.17 writes at most is 18; LRN, Conv and pooling are the same in 17, which every runtime of 2022 reads.
 OPSET = 17
@@ -194,19 +199,73 @@ def export_saved_model(weights: Weights, folder: Path) -> None:
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
+    _write_saved_model(weights, folder, _deployed(weights.spec))
+
+
+def _write_saved_model(weights: Weights, folder: Path, outputs: Sequence[str]) -> None:
     with _file_errors(), tf.Graph().as_default() as graph, session() as running, _quiet():
-        built = _build(weights.spec, _deployed(weights.spec))
+        built = _build(weights.spec, outputs)
         assign(running, weights.spec, weights.tensors, None)
-        inputs, outputs = (
+        fed, given = (
             {name: graph.get_tensor_by_name(tensor) for name, tensor in side.items()}
             for side in (built.inputs, built.outputs)
         )
         builder = tf.saved_model.builder.SavedModelBuilder(str(folder))
-        signature = tf.saved_model.predict_signature_def(inputs=inputs, outputs=outputs)
+        signature = tf.saved_model.predict_signature_def(inputs=fed, outputs=given)
         builder.add_meta_graph_and_variables(
             running, [tf.saved_model.tag_constants.SERVING], {_SIGNATURE: signature}, strip_default_attrs=True
         )
         builder.save()
+
+
+def tflite(weights: Weights, *, every_activation: bool = False) -> bytes:
+    """A network as TensorFlow's converter writes it for LiteRT, in float32.
+
+    One signature, ``serving_default``, whose inputs and outputs have the spec's names; N is free.
+
+    Args:
+        weights: the network and its parameters.
+        every_activation: every layer is an output.
+
+    Raises:
+        UnsupportedError: the converter has no operator of LiteRT's own for a layer.
+    """
+    spec = weights.spec
+    outputs = [layer.name for layer in spec.layers] if every_activation else _deployed(spec)
+    with TemporaryDirectory() as scratch, quiet_libraries(), _quiet():
+        folder = Path(scratch) / "saved_model"
+        _write_saved_model(weights, folder, outputs)
+        converter = lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[_SIGNATURE])
+        try:
+            return converter.convert()
+        except ConverterError as error:
+            unknown = re.search("TF Select ops: (.+)", str(error))
+            told = unknown[1] if unknown else said(error, 200)
+            raise UnsupportedError(f"{spec.name}: LiteRT has no operator of its own for {told}") from error
+
+
+def export_tflite(weights: Weights, path: Path) -> None:
+    """Write what `tflite` gives."""
+    path.write_bytes(tflite(weights))
+
+
+def run_tflite(
+    model: bytes, spec: ModelSpec, inputs: Mapping[str, Array], run: Callable[[bytes, Mapping[str, Array]], Any]
+) -> dict[str, Array]:
+    """Run a ``.tflite`` that this project wrote.
+
+    Args:
+        model: its bytes.
+        spec: its network.
+        inputs: input name -> batch in canonical layout.
+        run: a runtime's `zoo.registry.RunsTflite.run_tflite`.
+
+    Returns:
+        Its outputs, canonical layout.
+    """
+    shapes = activation_shapes(spec)
+    fed = {name: contiguous(to_native(np.asarray(array, np.float32), shapes[name])) for name, array in inputs.items()}
+    return {name: to_canonical(array, shapes[name]) for name, array in run(model, fed).items()}
 
 
 def run_frozen_graph(path: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -9,15 +9,21 @@ import numpy as np
 
 from converters.faults.case import CLEARLY, Case, Own, error_of, left_by, recomputed
 from converters.faults.merging import Found
-from converters.faults.of_norms import running_sum
 from converters.faults.of_outputs import IDENTICAL, explain_output
 from converters.faults.of_pairs import explained_by_two
-from converters.faults.of_reading import described_otherwise, not_run, reads_altered, reads_another
+from converters.faults.of_reading import (
+    described_otherwise,
+    not_run,
+    operands_exchanged,
+    reads_altered,
+    reads_another,
+)
+from converters.faults.of_rounding import denormals_flushed, float32_alone
 from converters.faults.types import Edit, Fault, Site, evaluate, parameters_of
 from converters.metric import defect, error
 from converters.verdicts import UNKNOWN, Diagnosis
 from converters.weights import Array
-from zoo.layers import LRN, Dropout, Layer, ModelSpec, Softmax
+from zoo.layers import Dropout, Layer, ModelSpec, Softmax
 from zoo.shapes import activation_shapes
 
 
@@ -50,7 +56,7 @@ def diagnose_layers(
     for layer in spec.layers:
         right = recomputed(spec, weights, layer, known)
         observed = activations.get(layer.name)
-        if observed is None or not np.isfinite(observed).all():
+        if observed is None or (not np.isfinite(observed).all() and (right is None or defect(observed, right))):
             if observed is not None:
                 yield Found(diagnosis=_not_finite(layer), layers=frozenset([layer.name]))
                 first = False
@@ -117,6 +123,8 @@ def _upstream(spec: ModelSpec, wiring: Mapping[str, tuple[str, ...]], name: str,
 
 def _explained(faults: Sequence[Fault], case: Case) -> tuple[Diagnosis, str]:
     """Why a layer is wrong, and the layer whose part it plays, if it does."""
+    if flushed := denormals_flushed(case):
+        return flushed, ""
     matches = sorted(_matches(faults, case), key=lambda match: match.error)
     if matches:
         best = matches[0]
@@ -128,6 +136,7 @@ def _explained(faults: Sequence[Fault], case: Case) -> tuple[Diagnosis, str]:
         return _named(best, rivals), best.edit.other
     diagnosis = (
         _float32_alone(case)
+        or operands_exchanged(case)
         or _as_answer(case)
         or reads_altered(case)
         or reads_another(case)
@@ -139,10 +148,10 @@ def _explained(faults: Sequence[Fault], case: Case) -> tuple[Diagnosis, str]:
 
 
 def _float32_alone(case: Case) -> Diagnosis | None:
-    """A normalisation that float32 itself has got wrong, though the file is right."""
-    if not isinstance(case.layer, LRN) or len(case.chain) > 1:
+    """A layer that float32 itself has got wrong, though the file is right."""
+    if len(case.chain) > 1:
         return None
-    return running_sum(case.layer, case.site(case.layer).inputs[0], case.observed, budget=case.budget)
+    return float32_alone(case.layer, case.site(case.layer).inputs[0], case.observed, budget=case.budget)
 
 
 def _as_answer(case: Case) -> Diagnosis | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from converters.weights import Array
 from zoo.layers import LRN, Dropout, Layer
 
 _CONNECT = "connect it as the network says"
+
+# Of so many operands every order is tried.
+_MANY = 4
 
 
 def described_otherwise(case: Case) -> Diagnosis | None:
@@ -89,6 +93,21 @@ def reads_another(case: Case) -> Diagnosis | None:
         if left is not None:
             told = f"{layer.name}: it reads {name} instead of {source}"
             return Diagnosis(fault="wrong_input", layer=layer.name, message=told, remedy=_CONNECT, error=left)
+    return None
+
+
+def operands_exchanged(case: Case) -> Diagnosis | None:
+    """The layer reads what it should, in another order."""
+    sources, layer = case.spec.wiring()[case.layer.name], case.layer
+    if len(case.chain) > 1 or not 1 < len(sources) <= _MANY:
+        return None
+    for order in permutations(sources):
+        reads = tuple(case.known[name] for name in order)
+        site = Site(spec=case.spec, weights=case.weights, layer=layer, inputs=reads)
+        left = left_by(case, layer, evaluate(site, Edit(layers=(layer,))))
+        if left is not None:
+            told = f"{layer.name}: it reads {', '.join(order)}, in this order, instead of {', '.join(sources)}"
+            return Diagnosis(fault="operands_exchanged", layer=layer.name, message=told, remedy=_CONNECT, error=left)
     return None
 
 

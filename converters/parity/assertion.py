@@ -17,6 +17,7 @@ from converters.parity.called import Inputs, as_array, nameless, parameters_of_m
 from converters.parity.file_subjects import FileSubject, open_subject
 from converters.parity.probes import many_probes
 from converters.parity.proof import Proof, checked_budget, unexercised, versions
+from converters.parity.runtime_subjects import check_runtimes, runtime_subjects
 from converters.parity.subjects import Declared, Ran, Subject
 from converters.verdicts import BUDGETS, FileFact, Report, SubjectVerdict
 from converters.weights import Array, Weights
@@ -24,9 +25,10 @@ from zoo.errors import ZooError
 from zoo.layers import ModelSpec
 
 
-def parity_report(a: Any, b: Any, inputs: Inputs, *, budget: float, spec: Any) -> Report:
+def parity_report(a: Any, b: Any, inputs: Inputs, *, budget: float, spec: Any, runtimes: Sequence[str]) -> Report:
     """See `converters.testing.assert_parity`."""
     checked_budget(budget)
+    check_runtimes(runtimes)
     is_file = isinstance(a, str | PathLike)
     if spec is not None and not isinstance(spec, ModelSpec):
         raise TypeError(f"spec is {type(spec).__name__}, expected a zoo.layers.ModelSpec")
@@ -34,14 +36,18 @@ def parity_report(a: Any, b: Any, inputs: Inputs, *, budget: float, spec: Any) -
         raise TypeError("spec says which network a file holds, but the first argument is no file; leave it out")
     if is_file or isinstance(a, Weights):
         weights = a if isinstance(a, Weights) else load(Path(a), spec=spec)
-        return _against_weights(weights, Path(a) if is_file else None, b, inputs, budget)
+        return _against_weights(weights, Path(a) if is_file else None, b, inputs, budget, runtimes)
+    if runtimes:
+        raise TypeError("runtimes run what is in a file or Weights, but the first argument is neither; leave them out")
     if isinstance(b, str | PathLike | Weights):
         raise TypeError("put the file or Weights first: the first argument is what the other is held against")
     return _activations_report(shown(a, inputs), shown(b, inputs), budget)
 
 
-def _against_weights(right: Weights, path: Path | None, b: Any, inputs: Inputs, budget: float) -> Report:
-    network, subjects, files = right.spec, list[Subject](), list[Path]()
+def _against_weights(
+    right: Weights, path: Path | None, b: Any, inputs: Inputs, budget: float, runtimes: Sequence[str]
+) -> Report:
+    network, subjects, opened = right.spec, list[Subject](), list[FileSubject]()
     is_live = not isinstance(b, str | PathLike | Weights)
     fed = None if inputs is None else _named(inputs, [source.name for source in network.inputs])
     told = tuple[str, ...]()
@@ -53,14 +59,18 @@ def _against_weights(right: Weights, path: Path | None, b: Any, inputs: Inputs, 
             file = FileSubject(path=Path(source.source), format="canonical", weights=source, parts=())
             subjects.append(file.subject(right))
         elif isinstance(source, str | PathLike):
-            file = open_subject(Path(source), None, right)
-            subjects.append(file.subject(right))
-            files += file.parts
+            opened.append(open_subject(Path(source), None, right))
+            subjects.append(opened[-1].subject(right))
         elif source is not None:
             subjects.append(_live(source, network))
-    report = proof.report([proof.judge(subject) for subject in subjects], files=files, command="assert_parity")
-    few = unexercised(report.subjects[-1].layers) if is_live else ()
-    return replace(report, limits=(*report.limits, *(f"{report.subjects[-1].name} is {told}" for told in few)))
+    few = list[str]()
+    verdicts = [proof.judge(subject) for subject in subjects]
+    if is_live:
+        few += (f"{verdicts[-1].name} is {told}" for told in unexercised(verdicts[-1].layers))
+    verdicts += [proof.judge(subject) for subject in runtime_subjects(runtimes, right, opened)]
+    files = [part for file in opened for part in file.parts]
+    report = proof.report(verdicts, files=files, command="assert_parity")
+    return replace(report, limits=(*report.limits, *few))
 
 
 def _live(b: Any, network: ModelSpec) -> Subject:

@@ -14,7 +14,10 @@ from converters.faults.catalogue import own_layers, possible_forward
 from converters.formats import format_name
 from converters.parity.matching import match_layers
 from converters.parity.segments import Segment, apart, loud, segments
+from converters.parity.structure import structure_of_graph, structure_of_weights
 from converters.parity.subjects import Alone, Declared, Feed, Ran, Subject
+from converters.parity.tflite_subjects import TfliteForward
+from converters.verdicts import Structure
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo import registry
@@ -22,6 +25,7 @@ from zoo.errors import FileFormatError, SpecError, WeightsError, ZooError
 from zoo.layers import Dropout, ModelSpec, Softmax
 from zoo.show import field_differences
 
+Runtime: TypeAlias = registry.RunsOnnx | registry.RunsTflite
 Forward: TypeAlias = Callable[[ModelSpec, Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
 
 
@@ -37,6 +41,7 @@ class FileSubject:
         parts: every file that belongs to it.
         network: the network it describes, where its weights do not fit that one but the first file's.
         note: what the reader must know.
+        preparation: how it prepares images otherwise than the first file; empty where it does not.
     """
 
     path: Path
@@ -45,13 +50,15 @@ class FileSubject:
     parts: tuple[Path, ...]
     network: ModelSpec | None = None
     note: str = ""
+    preparation: str = ""
 
-    def subject(self, right: Weights) -> Subject:
-        """It, as a subject held against a network and its weights."""
+    def subject(self, right: Weights, runtime: str | None = None) -> Subject:
+        """It, as a subject held against a network and its weights; in a runtime, if one is named."""
 
         @contextmanager
         def opened() -> Generator[Feed, None, None]:
-            run, known = self._runner(right), self._own(right.spec)
+            run = self._runner(right, registry.runtime(runtime) if runtime else None)
+            known = self._own(right.spec)
 
             def feed(inputs: Mapping[str, Array], reference: Mapping[str, Array]) -> Ran:
                 ran = run(inputs, reference)
@@ -59,19 +66,42 @@ class FileSubject:
                     name: replace(own, parameters=known[name].parameters if name in known else {})
                     for name, own in ran.theirs.items()
                 }
-                return replace(ran, theirs={**known, **seen}, notes=((self.note,) if self.note else ()) + ran.notes)
+                notes = ((self.note,) if self.note else ()) + ran.notes
+                return replace(ran, theirs={**known, **seen}, notes=notes, preparation=self.preparation)
 
             yield feed
 
-        return Subject(name=str(self.path), open=opened)
+        name = f"{self.path} in {runtime}" if runtime else str(self.path)
+        return Subject(name=name, open=opened, read=self._reader(right))
 
-    def _runner(self, right: Weights) -> Feed:
+    def _reader(self, right: Weights) -> Callable[[], Structure] | None:
+        """Holds it against a network as one; not the very file that this was read from, unless that is a graph."""
         if self.format == "onnx":
-            return graph_feed(self.path, right.spec)
+            return lambda: structure_of_graph(self.path, right)
+        mine = self.weights
+        if mine is None or mine is right or self.network:
+            return None
+        return lambda: structure_of_weights(mine, right)
+
+    def _runner(self, right: Weights, runtime: Runtime | None) -> Feed:
+        written = TfliteForward(runtime) if isinstance(runtime, registry.RunsTflite) else None
+        if self.format == "onnx" and not isinstance(runtime, registry.RunsTflite):
+            return graph_feed(self.path, right.spec, runtime=runtime)
         if self.weights is None:
             raise ZooError(f"{self.path}: no weights to run")
-        mine = self.weights
-        return lambda inputs, _: self._run_weights(mine, right, inputs)
+        mine, note = self.weights, ("what was read from it was written as .tflite",) if written else ()
+
+        def feed(inputs: Mapping[str, Array], reference: Mapping[str, Array]) -> Ran:
+            ran = self._run_weights(mine, right, inputs, reference, written or self._forward())
+            return replace(ran, notes=(*note, *ran.notes))
+
+        return feed
+
+    def _forward(self) -> Forward:
+        """What runs its weights."""
+        if self.network:
+            return possible_forward
+        return registry.framework(self.format).forward if self.format in registry.frameworks() else oracle.forward
 
     def _own(self, ours: ModelSpec) -> dict[str, Own]:
         """Its own layers and parameters, under our names."""
@@ -84,15 +114,19 @@ class FileSubject:
             known = {name: replace(own, layer=ours.layer(name)) for name, own in known.items()}
         return known
 
-    def _run_weights(self, mine: Weights, right: Weights, inputs: Mapping[str, Array]) -> Ran:
+    def _run_weights(
+        self,
+        mine: Weights,
+        right: Weights,
+        inputs: Mapping[str, Array],
+        reference: Mapping[str, Array],
+        forward: Forward,
+    ) -> Ran:
         ours, theirs = right.spec, self.network or mine.spec
         fed = _renamed(ours, theirs, inputs, self.path)
-        forward: Forward = oracle.forward
-        if self.network:
-            forward = possible_forward
-        elif self.format in registry.frameworks():
-            forward = registry.framework(self.format).forward
-        activations = forward(theirs, mine.tensors, fed)
+        # The file that the reference is made of, run by the reference, is what has just been run.
+        done = forward is oracle.forward and mine is right and len(reference) == len(ours.layers)
+        activations = reference if done else forward(theirs, mine.tensors, fed)
         pairs = {name: their for name, their in match_layers(ours, theirs).items() if their in activations}
         ran = _ran(ours, theirs, activations, pairs)
         if self.network:
@@ -101,12 +135,17 @@ class FileSubject:
         return replace(ran, same=same, alone=layers_alone(forward, theirs, mine.tensors, ours, pairs))
 
 
-def graph_feed(path: Path, ours: ModelSpec, asked_for: frozenset[str] = frozenset()) -> Feed:
-    """An ONNX file, run as it is; of its outputs, some may only have been asked for, to see inside."""
+def graph_feed(
+    path: Path, ours: ModelSpec, asked_for: frozenset[str] = frozenset(), runtime: registry.RunsOnnx | None = None
+) -> Feed:
+    """An ONNX file, run as it is in ONNX Runtime or another.
+
+    Of its outputs, some may only have been `asked_for`, to see inside.
+    """
     with registry.optional():
         from converters.parity.onnx_graph import OnnxGraph
         from converters.parity.onnx_subject import GraphSubject
-    return GraphSubject(graph=OnnxGraph(path), ours=ours, asked_for=asked_for)
+    return GraphSubject(graph=OnnxGraph(path, runtime), ours=ours, asked_for=asked_for)
 
 
 def layers_alone(
@@ -210,7 +249,7 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how:
         # That a graph is another network is what is to be found out, not a reason to refuse it.
         own = said is None and file.format == "onnx"
         weights = file.as_network(first.spec) if own else file.fitted(said or first.spec)
-        return replace(opened, weights=weights, note=_other_images(first.spec, weights.spec))
+        return replace(opened, weights=weights, preparation=_other_images(first.spec, weights.spec))
     except (WeightsError, SpecError) as misfit:
         # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.
         # The first layer where that shows is what the user wants to know.
@@ -224,14 +263,11 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how:
 
 
 def _other_images(ours: ModelSpec, theirs: ModelSpec) -> str:
-    """What to say where both networks state how images are prepared, and not alike; else nothing."""
+    """How a network prepares images, where both state it, and not alike; else nothing."""
     if not ours.preprocessing or not theirs.preprocessing or ours.preprocessing == theirs.preprocessing:
         return ""
     found = field_differences("images", ours.preprocessing, theirs.preprocessing)
-    told = ", ".join(f"{fact.what} {fact.right}, not {fact.left}" for fact in found)
-    return (
-        f"it prepares images otherwise ({told}): of one input it is judged here, of one picture it gives another answer"
-    )
+    return ", ".join(f"{fact.what} {fact.right}, not {fact.left}" for fact in found)
 
 
 def _parts(path: Path, form: str) -> tuple[Path, ...]:

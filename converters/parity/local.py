@@ -56,6 +56,7 @@ from zoo.layers import (
     Tile,
     Unary,
 )
+from zoo.reference.weighted import AT_ONCE
 
 # Deviations of the noise: as small as a normalised picture and, where a layer only scales, larger than any activation
 # that a clip may have been made for.
@@ -92,6 +93,7 @@ class Bench:
     exercised: Mapping[str, float]
 
 
+@np.errstate(all="ignore")  # what is not finite is no bench
 def bench(
     weights: Mapping[str, Array],
     segment: Segment,
@@ -124,13 +126,12 @@ def bench(
         }
         known: dict[str, Array] = {name: np.asarray(batch, np.float64) for name, batch in inputs.items()}
         sizes, shares = {name: np.abs(batch) for name, batch in known.items()}, dict[str, float]()
-        with np.errstate(all="ignore"):
-            for layer in segment.layers:
-                reads, parameters = [known[name] for name in layer.inputs], parameters_of(weights, layer.name)
-                y = known[layer.name] = oracle.apply(layer, reads, parameters)
-                bound = _bound(layer, y, reads, [sizes[name] for name in layer.inputs], parameters)
-                sizes[layer.name] = np.broadcast_to(bound, y.shape)
-                shares[layer.name] = exercised(layer, reads, parameters)
+        for layer in segment.layers:
+            reads, parameters = [known[name] for name in layer.inputs], parameters_of(weights, layer.name)
+            y = known[layer.name] = oracle.apply(layer, reads, parameters)
+            bound = _bound(layer, y, reads, [sizes[name] for name in layer.inputs], parameters)
+            sizes[layer.name] = np.broadcast_to(bound, y.shape)
+            shares[layer.name] = exercised(layer, reads, parameters)
         if np.isfinite(known[segment.target]).all():
             bound = np.abs(sizes[segment.target])
             return Bench(inputs=inputs, right=known[segment.target], bound=bound, exercised=shares)
@@ -294,8 +295,7 @@ def _bound(
         case Conv() | Deconv() | Dense() | Scale() | Bias():
             # Rounding errors of a sum add up as its terms do, by chance: sum |w| |x| is sqrt(N) too loose for N terms,
             # a hundred times for AlexNet's fc6, and would hide a weight that is wrong by a thousandth.
-            squares = {name: np.square(tensor, dtype=np.float64) for name, tensor in parameters.items()}
-            return np.sqrt(oracle.apply(layer, [np.square(size) for size in sizes], squares)) + np.abs(y)
+            return np.sqrt(_squares(layer, [np.square(size) for size in sizes], parameters)) + np.abs(y)
         case BatchNorm(batch_stats=False):
             return oracle.apply(layer, sizes, {**parameters, "mean": -np.abs(parameters["mean"])})
         case Eltwise():
@@ -317,6 +317,26 @@ def _bound(
             return sizes[0].max(axis=layer.axis, keepdims=True, initial=0.0)
         case _:
             return _layer_peak(y)
+
+
+def _squares(layer: Layer, squares: Sequence[Array], parameters: Mapping[str, Array]) -> Array:
+    """A layer with weights, all of whose numbers are squared; those of a dense one a few rows at a time."""
+    if not isinstance(layer, Dense):
+        return oracle.apply(layer, squares, {name: np.square(x, dtype=np.float64) for name, x in parameters.items()})
+    weight = parameters["weight"]
+    count = max(1, AT_ONCE // weight.shape[1])
+    y = np.concatenate(
+        [
+            oracle.apply(
+                replace(layer, out_features=len(rows), bias=False),
+                squares,
+                {"weight": np.square(rows, dtype=np.float64)},
+            )
+            for rows in (weight[start : start + count] for start in range(0, len(weight), count))
+        ],
+        axis=-1,
+    )
+    return y + np.square(parameters["bias"], dtype=np.float64) if layer.bias else y
 
 
 def _channel_peak(y: Array) -> Array:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from converters.metric import error
+from converters.metric import defect, error, finite_peak
 from converters.verdicts import DEFAULT_BUDGET
 from converters.weights import Array
 from zoo.layers import Dropout, Layer, ModelSpec, Pool, Shape
@@ -179,7 +179,7 @@ def match_tensors(
 
 
 def _equal(value: Array, right: Array, budget: float) -> bool:
-    return bool(np.isfinite(value).all()) and error(value, right, float(np.abs(right).max(initial=0.0)))[0] <= budget
+    return not defect(value, right) and error(value, right, finite_peak(right))[0] <= budget
 
 
 def _by_numbers(

@@ -1,25 +1,30 @@
 """Somebody's ONNX file as it is, with every node's result made visible, and in pieces that run by themselves.
 
-The file is parsed once. Its weights stay where they were read and are lent to ONNX Runtime; the graphs made of it hold
-none.
+The file is parsed once. Its weights stay where they lie, in the file, and are lent to ONNX Runtime; the graphs made of
+it hold none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
+from onnx.external_data_helper import load_external_data_for_model
+from onnx.inliner import inline_local_functions
 
 from converters.parity.segments import loud
 from converters.weights import Array
 from zoo.errors import FileFormatError, ZooError, said
-from zoo.frameworks import onnx as runtime
+from zoo.frameworks import onnx as onnxruntime
 from zoo.layers import Shape
+from zoo.registry import RunsOnnx
+from zoo.wire.mapped import mapped
+from zoo.wire.onnx import without_weights
 
 # Constants smaller than this stay in the graph: shapes and axes, which ONNX Runtime wants to see.
 _LENT = 1024
@@ -42,6 +47,10 @@ class Piece:
     rows: int
 
 
+# Batches, as `OnnxGraph.feed` makes them, and how many samples they hold -> the graph's outputs.
+Runs: TypeAlias = Callable[[Sequence[Mapping[str, Array]], int], dict[str, Array]]
+
+
 class OnnxGraph:
     """An ONNX file, parsed.
 
@@ -51,18 +60,27 @@ class OnnxGraph:
         outputs: names of the graph's own outputs.
         nodes: name of the first result, operator and inputs of each node, in graph order.
 
+    Args:
+        path: the file.
+        runtime: what runs it; left out, ONNX Runtime.
+
     Raises:
         FileFormatError: it is no ONNX model, or one that ONNX Runtime does not survive.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, runtime: RunsOnnx | None = None) -> None:
         try:
-            model = onnx.load(str(path))
+            data, self._lent = without_weights(mapped(path), path.parent, _LENT)
+            model = onnx.load_model_from_string(data)
+            load_external_data_for_model(model, str(path.parent))
         except Exception as error:
             raise FileFormatError(path, f"no ONNX model: {said(error, 200)}") from error
-        self.path = path
-        self._lent = dict(_taken_out(model))
-        self._model, graph = model, model.graph
+        self.path, self._runtime = path, runtime
+        _say_lent(model, self._lent)
+        # What runs is the file as it is; what is looked into has its functions written out.
+        self._model = model
+        self._inside = inline_local_functions(model) if model.functions else model
+        graph = self._inside.graph
         stored = {tensor.name for tensor in graph.initializer}
         self._inputs = [value for value in graph.input if value.name not in stored]
         self.inputs = [value.name for value in self._inputs]
@@ -83,47 +101,54 @@ class OnnxGraph:
         """The operator that draws numbers by chance on the way to an output; None where there is none."""
         nodes, _ = self._between(Piece(reads={}, target=output, rows=1))
         inner = (one for node in nodes for graph in _bodies(node) for one in _all_nodes(graph))
-        return next((node.op_type for node in (*nodes, *inner) if _operator(node) in _BY_CHANCE), None)
+        stored = _stored(self._inside.graph)
+        return next((node.op_type for node in (*nodes, *inner) if _draws(node, stored)), None)
 
-    def normalisation(self, index: int) -> dict[str, Any] | None:
-        """The numbers of an LRN node, as our `LRN` calls them; None for any other node, or past the last."""
-        nodes = self._model.graph.node
-        if index >= len(nodes) or nodes[index].op_type != "LRN":
-            return None
-        said = {item.name: onnx.helper.get_attribute_value(item) for item in nodes[index].attribute}
-        return {
-            "size": int(said.get("size", 0)),
-            "alpha": float(said.get("alpha", 1e-4)),
-            "beta": float(said.get("beta", 0.75)),
-            "k": float(said.get("bias", 1.0)),
-        }
+    def normalisations(self) -> dict[str, dict[str, Any]]:
+        """The result of each LRN node -> its numbers, as our `LRN` calls them."""
+        found = dict[str, dict[str, Any]]()
+        for node in self._inside.graph.node:
+            if _operator(node) == "LRN":
+                said = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+                found[node.output[0]] = {
+                    "size": int(said.get("size", 0)),
+                    "alpha": float(said.get("alpha", 1e-4)),
+                    "beta": float(said.get("beta", 0.75)),
+                    "k": float(said.get("bias", 1.0)),
+                }
+        return found
 
-    def run(self, batches: Sequence[Mapping[str, Array]], rows: int, *, lean: bool = False) -> dict[str, Array]:
-        """The graph's own outputs, the results of several batches as one of `rows` samples.
+    def opened(self, *, lean: bool = False) -> Runs:
+        """What runs the graph as it is, for as many batches as are wanted: its own outputs.
 
-        One that NumPy has no numbers for (a sequence, text, bfloat16) is an empty array of objects.
+        The results of several batches are one of all samples. An output that NumPy has no numbers for (a sequence,
+        text, bfloat16) is an empty array of objects.
 
         Args:
-            batches: as `feed` makes them.
-            rows: the samples.
-            lean: without ONNX Runtime's copies of weights for graphs that run often.
+            lean: without ONNX Runtime's copies of the weights, which pay where a graph runs often.
 
         Raises:
-            ZooError: ONNX Runtime refuses it.
+            ZooError: ONNX Runtime refuses it, now or when it is run.
         """
-        found = _joined(self._run(self._model, batches, lean=lean), batches, rows)
-        return {name: found.get(name, np.empty(0, object)) for name in self.outputs}
+        session = self._session(self._model, lean=lean)
+
+        def run(batches: Sequence[Mapping[str, Array]], rows: int) -> dict[str, Array]:
+            found = _joined([session(batch) for batch in batches], batches, rows)
+            return {name: found.get(name, np.empty(0, object)) for name in self.outputs}
+
+        return run
 
     def every_result(
         self, batches: Sequence[Mapping[str, Array]], rows: int, count: int | None = None
     ) -> dict[str, Array]:
         """Every node's first result; of the first `count` nodes alone, if given."""
         model = self._emptied()
-        model.graph.node.extend(self._model.graph.node[:count])
+        model.graph.node.extend(self._inside.graph.node[:count])
         model.graph.input.extend(self._inputs)
         made = [node.output[0] for node in model.graph.node if node.output and node.output[0]]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
-        return _joined(self._run(model, batches, lean=True), batches, rows)
+        session = self._session(model, lean=True)
+        return _joined([session(batch) for batch in batches], batches, rows)
 
     def apart(self, pieces: Sequence[Piece], fed: Mapping[str, Array]) -> list[Array]:
         """What the targets of pieces are, each computed from what it is fed alone.
@@ -145,7 +170,10 @@ class OnnxGraph:
         model.graph.input.extend(onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in inputs)
         count = rows // (self.batch or rows)
         split = {name: np.split(np.ascontiguousarray(array), count) for name, array in inputs.items()}
-        runs = self._run(model, [{name: parts[i] for name, parts in split.items()} for i in range(count)], lean=True)
+        session = self._session(model, lean=True)
+        runs = [session({name: parts[i] for name, parts in split.items()}) for i in range(count)]
+        if any(len(run) < len(pieces) for run in runs):
+            raise ZooError(f"{self.path}: the runtime does not show every piece of it")
         found = zip(*(run.values() for run in runs), strict=True)
         results = [np.concatenate(parts) if parts[0].ndim else parts[0] for parts in found]
         return [
@@ -171,7 +199,7 @@ class OnnxGraph:
     def _between(self, piece: Piece) -> tuple[list[Any], set[str]]:
         """The nodes that make a piece's target from what it reads, and the graph's own inputs among their sources."""
         wanted, nodes = {piece.target} - {*piece.reads}, list[Any]()
-        for node in reversed(self._model.graph.node):
+        for node in reversed(self._inside.graph.node):
             if wanted.isdisjoint(node.output):
                 continue
             nodes.append(node)
@@ -182,21 +210,34 @@ class OnnxGraph:
     def _emptied(self) -> Any:
         """The model without nodes, inputs and outputs."""
         model = onnx.ModelProto()
-        model.CopyFrom(self._model)
+        model.CopyFrom(self._inside)
         del model.graph.node[:], model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
         return model
 
-    def _run(self, model: Any, batches: Sequence[Mapping[str, Array]], *, lean: bool) -> list[dict[str, Array]]:
+    def _session(self, model: Any, *, lean: bool) -> onnxruntime.Session:
         read = {name for node in _all_nodes(model.graph) for name in node.input}
         read |= {value.name for value in model.graph.output}
-        kept = [tensor for tensor in self._model.graph.initializer if tensor.name in read]
-        # ONNX Runtime takes no loan of a weight that nothing reads.
+        lean = lean and self._runtime is None
+        # ONNX Runtime takes no loan of a weight that nothing reads. One that is fed stays where it lies; any other it
+        # copies, which pays where a graph runs often.
+        lent = {name: array for name, array in self._lent.items() if name in read}
+        kept = [
+            tensor
+            for tensor in self._model.graph.initializer
+            if tensor.name in read and not (lean and tensor.name in lent)
+        ]
         runnable = onnx.ModelProto()
         runnable.CopyFrom(model)
         del runnable.graph.initializer[:]
         runnable.graph.initializer.extend(kept)
-        lent = {tensor.name: self._lent[tensor.name] for tensor in kept if tensor.name in self._lent}
-        return runtime.run_batches(runnable.SerializeToString(), batches, lent, lean=lean)
+        if self._runtime:
+            return self._runtime.open_onnx(runnable.SerializeToString(), lent)
+        if not lean:
+            return onnxruntime.opened(runnable.SerializeToString(), lent)
+        infos = (onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, x.shape) for n, x in lent.items())
+        runnable.graph.input.extend(infos)
+        session = onnxruntime.opened(runnable.SerializeToString(), {}, lean=True)
+        return lambda batch: session({**batch, **lent})
 
     def feed(self, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
         """Canonical batches as the file wants them: its names (see `input_names`), its layout, its batch size.
@@ -246,6 +287,28 @@ class OnnxGraph:
         raise ZooError(f"{self.path}: input {name!r} is {wanted}, the network's is {' x '.join(map(str, array.shape))}")
 
 
+def _stored(graph: Any) -> dict[str, Any]:
+    """The tensors that a graph and the graphs inside its nodes hold, by name."""
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if _operator(node) == "Constant":
+            found |= [(node.output[0], item.t) for item in node.attribute if item.name == "value"]
+        for body in _bodies(node):
+            found |= _stored(body)
+    return found
+
+
+def _draws(node: Any, stored: Mapping[str, Any]) -> bool:
+    """Whether a node's result is a matter of chance: also a Dropout that is not known to be off."""
+    if _operator(node) != "Dropout":
+        return _operator(node) in _BY_CHANCE
+    ratio, training = (node.input[i] if i < len(node.input) else "" for i in (1, 2))
+    numbers = [numpy_helper.to_array(stored[name]) if name in stored else None for name in (ratio, training)]
+    is_off = not training or (numbers[1] is not None and not numbers[1].any())
+    drops_none = numbers[0] is not None and not numbers[0].any()
+    return not (is_off or drops_none)
+
+
 def _operator(node: Any) -> str:
     """What a node does; an operator of another domain than ONNX's own is another one, whatever it is called."""
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
@@ -266,19 +329,12 @@ def _dims(value: Any) -> list[int]:
     return [d.dim_value for d in value.type.tensor_type.shape.dim]
 
 
-def _taken_out(model: Any) -> Iterator[tuple[str, Array]]:
-    """Name -> the numbers of each large initializer, which the model then says are in memory, and holds no more."""
+def _say_lent(model: Any, lent: Collection[str]) -> None:
+    """Say in the model that the numbers of these initializers are in memory."""
     for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or tensor.ByteSize() < _LENT:
-            continue
-        array = numpy_helper.to_array(tensor)
-        name, dims = tensor.name, list(tensor.dims)
-        tensor.Clear()
-        tensor.name, tensor.data_type = name, TensorProto.FLOAT
-        tensor.dims.extend(dims)
-        tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value="in memory")
-        yield name, array
+        if tensor.name in lent:
+            tensor.data_location = TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value="in memory")
 
 
 def _all_nodes(graph: Any) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from converters.faults.case import Own
 from converters.parity.matching import CARRIERS, Matched, NodeResult, canonical_view, match_tensors, native_view
-from converters.parity.onnx_graph import OnnxGraph, Piece
+from converters.parity.onnx_graph import OnnxGraph, Piece, Runs
 from converters.parity.segments import Segment
 from converters.parity.subjects import Declared, Ran
 from converters.weights import Array
@@ -50,19 +50,22 @@ class GraphSubject:
             ZooError: the graph reads something else, or not even its first node can be run.
         """
         batches, rows, notes = self.graph.feed(inputs), len(next(iter(inputs.values()))), list[str]()
-        stopped: int | None = None
+        stopped, is_first = None, self._matched is None
         try:
             # The file as it is decides about its outputs; the copy that shows every node's result, about the rest.
             # An export made to see inside is nothing that anybody deploys.
-            outputs = self.graph.run(batches, rows, lean=bool(self.asked_for))
+            run = self.graph.opened(lean=bool(self.asked_for))
+            outputs, told = run(batches, rows), list[str]()
+            defects = self._by_size(run, inputs, rows, outputs, told) if is_first else {}
+            del run  # and its copies of the weights
             values = self.graph.every_result(batches, rows)
             if random := [name for name, value in outputs.items() if not _same(value, values.get(name, value))]:
                 notes.append(f"two runs give {', '.join(random)} otherwise: something in it is drawn by chance")
                 outputs = {name: values.get(name, value) for name, value in outputs.items()}  # one run is explained
-            elif self._matched is None:
+            elif is_first:
                 drawn = {name: operator for name in outputs if (operator := self.graph.by_chance(name))}
-                self._defects = self._by_size(inputs, rows, outputs, notes)
-                self._defects |= {name: f"depends on chance: {operator}" for name, operator in drawn.items()}
+                self._defects = defects | {n: f"depends on chance: {operator}" for n, operator in drawn.items()}
+                notes += told
             # Of one run, as far as it goes: copies are told by their bits.
             values = {name: value for name, value in outputs.items() if value.dtype != object} | values
         except ZooError as trouble:
@@ -70,7 +73,7 @@ class GraphSubject:
             if not values:
                 raise
             notes.append(f"it cannot be run to its end ({trouble}); compared as far as it goes")
-            if not self.graph.batch and self._refuses(rows, inputs) and not self._refuses(1, inputs):
+            if not self.graph.batch and self._runs_alone(inputs, rows):
                 notes.append("it runs at a batch of 1 alone, though it declares any")
         if self._matched is None:
             nodes = [
@@ -94,8 +97,14 @@ class GraphSubject:
                 operator, reads = next((nodes[name] for name in reads if name in nodes), ("", ()))
             if isinstance(layer, Conv | Dense) and reads and reads[0] in values:
                 seen[layer.name] = Own(layer=layer, parameters={}, read=values[reads[0]])
+        norms, roots = self.graph.normalisations(), _roots(self.graph)
+        for layer in (layer for layer in self.ours.layers if isinstance(layer, LRN)):
+            tensor = matched.tensors.get(layer.name, "")
+            if said := norms.get(roots.get(tensor, tensor)):
+                seen[layer.name] = Own(layer=replace(layer, **said), parameters={})
         missing = next((layer for layer in self.ours.layers if layer.name not in matched.tensors), None)
-        if isinstance(missing, LRN) and stopped is not None and (said := self.graph.normalisation(stopped)):
+        ended = stopped is not None and stopped < len(self.graph.nodes)
+        if isinstance(missing, LRN) and ended and (said := norms.get(self.graph.nodes[stopped or 0][0])):
             seen[missing.name] = Own(layer=replace(missing, **said), parameters={})
         return seen
 
@@ -170,19 +179,24 @@ class GraphSubject:
             if name in outputs and name not in self.asked_for
         )
 
-    def _refuses(self, size: int, inputs: Mapping[str, Array]) -> bool:
-        return isinstance(self._of_size(size, inputs), str)
+    def _runs_alone(self, inputs: Mapping[str, Array], rows: int) -> bool:
+        """Whether it refuses the batch, but not one sample of it."""
+        try:
+            run = self.graph.opened(lean=True)
+        except ZooError:
+            return False
+        return isinstance(self._of_size(run, rows, inputs), str) and not isinstance(self._of_size(run, 1, inputs), str)
 
-    def _of_size(self, size: int, inputs: Mapping[str, Array]) -> dict[str, Array] | str:
+    def _of_size(self, run: Runs, size: int, inputs: Mapping[str, Array]) -> dict[str, Array] | str:
         """Its outputs for a batch of so many samples; or why there are none."""
         resized = {name: np.resize(array, (size, *array.shape[1:])) for name, array in inputs.items()}
         try:
-            return self.graph.run(self.graph.feed(resized), size, lean=bool(self.asked_for))
+            return run(self.graph.feed(resized), size)
         except ZooError as trouble:
             return str(trouble)
 
     def _by_size(
-        self, inputs: Mapping[str, Array], rows: int, outputs: Mapping[str, Array], notes: list[str]
+        self, run: Runs, inputs: Mapping[str, Array], rows: int, outputs: Mapping[str, Array], notes: list[str]
     ) -> dict[str, str]:
         """Output -> what is wrong with it for batches of another size, where the file takes any."""
         if self.graph.batch or any(isinstance(layer, BatchNorm) and layer.batch_stats for layer in self.ours.layers):
@@ -190,7 +204,7 @@ class GraphSubject:
         if not keeps_items(self.ours, activation_shapes(self.ours)):
             return {}  # what it finds in one image stands with what it finds in the others
         for size in (1, rows + 1):
-            found, count = self._of_size(size, inputs), min(size, rows)
+            found, count = self._of_size(run, size, inputs), min(size, rows)
             if isinstance(found, str):
                 notes.append(f"a batch of {size}: {found}")
                 return dict.fromkeys(outputs, f"cannot be run for a batch of {size}, though it declares any")

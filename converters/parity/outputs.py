@@ -10,7 +10,7 @@ import numpy as np
 
 from converters.faults.of_outputs import IDENTICAL, explain_output
 from converters.faults.types import parameters_of
-from converters.metric import defect, error, log_error
+from converters.metric import defect, error, finite_peak, log_error
 from converters.parity.segments import segments
 from converters.parity.subjects import Declared, Ran
 from converters.verdicts import Diagnosis, OutputVerdict
@@ -76,7 +76,7 @@ class _Gate:
         return self.spec.wiring()[name][0] if isinstance(self.spec.layer(name), Softmax) else None
 
     def peak(self, name: str) -> float:
-        return float(np.abs(self.known[name]).max(initial=0.0))
+        return finite_peak(self.known[name])
 
     def view(self, item: Declared, name: str) -> tuple[Array, str | None]:
         """A declared array in canonical layout, and why it cannot be compared with a layer, if it cannot."""
@@ -104,7 +104,7 @@ class _Gate:
         logits = self.logits(name)
         if logits is None:
             reads = [self.known[source] for source in self.spec.wiring()[name]]
-            return error(value, self.known[name], max(float(np.abs(x).max(initial=0.0)) for x in reads))[0]
+            return error(value, self.known[name], max(map(finite_peak, reads)))[0]
         own = self._recomputed(name)
         exact = error(value, own)[0] if logits in self.shown or logits in self._inputs() else 0.0
         return max(exact, log_error(value, own))

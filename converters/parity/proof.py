@@ -20,13 +20,14 @@ import numpy as np
 from converters.faults.case import Own
 from converters.faults.catalogue import diagnose, findings
 from converters.faults.diagnosis import inherited
-from converters.faults.of_norms import running_sum
+from converters.faults.merging import Found
+from converters.faults.of_rounding import float32_alone
 from converters.faults.types import parameters_of
 from converters.metric import compare, top1
 from converters.parity.agreement import Pictures, Progress
 from converters.parity.local import Bench, bench, error_alone, exercised, ranges_of
 from converters.parity.outputs import gate
-from converters.parity.probes import given_inputs, image_inputs, probe_inputs
+from converters.parity.probes import given_inputs, image_inputs, probe_deviations, probe_inputs
 from converters.parity.segments import Segment, alone, segments
 from converters.parity.subjects import Ran, Subject
 from converters.parity.vacuity import vacuity
@@ -42,9 +43,11 @@ from converters.verdicts import (
 )
 from converters.weights import Array, Weights
 from zoo import reference as oracle
+from zoo import registry
 from zoo.errors import ZooError
-from zoo.layers import LRN, DetectionOutput, Layer, Softmax
-from zoo.shapes import activation_shapes
+from zoo.layers import DetectionOutput, Layer, Softmax
+from zoo.shapes import activation_shapes, check_memory
+from zoo.wire.cores import map_on_cores, multiply_on_cores
 
 _LOG = logging.getLogger(__name__)
 
@@ -99,6 +102,8 @@ class Proof:
         self.weights, self.spec = weights, weights.spec
         self.seed, self.budget, self.progress = seed, budget, progress
         self._started = time.perf_counter()
+        probes = max(map(len, inputs.values())) if inputs else len(probe_deviations(self.spec))
+        check_memory(self.spec, items=probes + len(images), width=8, lays_out=True)
         self.inputs, self.samples = given_inputs(self.spec, inputs) if inputs else probe_inputs(self.spec, seed)
         self.samples = tuple(samples) or self.samples
         if images:
@@ -125,9 +130,17 @@ class Proof:
 
     @np.errstate(all="ignore")  # what is not finite is judged and told, not warned of
     def judge(self, subject: Subject) -> SubjectVerdict:
-        """Run a subject, and compare all of it."""
+        """Read a subject, run it, and compare all of it."""
         self.progress(subject.name)
         started = time.perf_counter()
+        structure = subject.read() if subject.read else None
+        if structure and structure.sentence:
+            self.progress(f"{subject.name}: {structure.sentence}")
+        elif structure:
+            _LOG.debug("%s cannot be read as a network, only run: %s", subject.name, structure.reason)
+        return replace(self._run(subject, started), structure=structure)
+
+    def _run(self, subject: Subject, started: float) -> SubjectVerdict:
         try:
             with subject.open() as feed:
                 ran = feed(self.inputs, self.reference)
@@ -149,7 +162,9 @@ class Proof:
         found, reason = _Alone(), None
         if ran.alone is None:
             return found
-        benched = [(piece, made) for piece in wanted if (made := self._bench(piece))]
+        benched = [
+            (piece, made) for piece, made in zip(wanted, multiply_on_cores(self._bench, wanted), strict=True) if made
+        ]
         try:
             results = ran.alone([(piece, made.inputs) for piece, made in benched]) if benched else {}
         except ZooError as trouble:
@@ -176,7 +191,7 @@ class Proof:
         return self._benches[piece]
 
     def _compared(self, name: str, ran: Ran, lone: _Alone) -> SubjectVerdict:
-        reference, sums = self._running_sums(ran.activations)
+        reference, sums = self._float32_alone(ran.activations)
         along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         sound = {layer.name for layer in along if layer.ok and layer.error is not None and layer.gated}
         right = {layer: ran.activations[layer] for layer in sound}
@@ -199,6 +214,7 @@ class Proof:
             outputs=gated.verdicts,
             layers=layers,
             top1=top1(self.spec, ran.activations, self.reference),
+            preparation=ran.preparation or None,
             notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *(unexercised(layers) if passed else ())),
         )
         if passed:
@@ -206,8 +222,8 @@ class Proof:
         first, *further = self._diagnose(verdict, ran, lone, gated.diagnosis)
         return replace(verdict, diagnosis=first, further=tuple(further))
 
-    def _running_sums(self, activations: Activations) -> tuple[Activations, tuple[str, ...]]:
-        """The reference, from a normalisation on that is off by float32's own error alone; and what to say of it.
+    def _float32_alone(self, activations: Activations) -> tuple[Activations, tuple[str, ...]]:
+        """The reference, from a layer on that is off by float32's own error alone; and what to say of it.
 
         That is no fault of the subject, and what comes after is held to what it was fed.
         """
@@ -225,10 +241,9 @@ class Proof:
                 moved.add(layer.name)
                 continue
             fed, observed = shown.get(next(iter(wiring[layer.name]), "")), activations.get(layer.name)
-            if not isinstance(layer, LRN) or fed is None or observed is None:
+            if fed is None or observed is None:
                 continue
-            told = running_sum(layer, fed, observed, budget=self.budget)
-            if told:
+            if told := float32_alone(layer, fed, observed, budget=self.budget):
                 right[layer.name] = np.asarray(observed, np.float64)
                 moved.add(layer.name)
                 notes.append(told.message)
@@ -279,6 +294,8 @@ class Proof:
             self.spec, self.weights.tensors, self.inputs, ran.activations, budget=self.budget, theirs=ran.theirs
         )
         found = [item.diagnosis for item in along]
+        if output and along and self._right_by_itself(output.layer, ran, along):
+            output = None  # what it makes of a mistake before it
         if output and not any(item.layer == output.layer and item.fault != UNKNOWN for item in found):
             found = [item for item in found if item.layer != output.layer] + [output]
         told = {item.layer for item in found} | {layer for item in along for layer in item.layers}
@@ -289,6 +306,12 @@ class Proof:
         found.sort(key=lambda item: order.get(item.layer, len(order)))
         reasons = {item.name: item.reason for item in (*verdict.outputs, *verdict.layers) if not item.ok}
         return tuple(found) or (inherited(failed, reasons.get(failed)),)
+
+    def _right_by_itself(self, layer: str, ran: Ran, along: Sequence[Found]) -> bool:
+        """Whether a layer was held to what the subject fed it, and nothing was found."""
+        shown = {*self.inputs, *ran.activations}
+        was_held = layer in ran.activations and all(name in shown for name in self.spec.wiring()[layer])
+        return was_held and not any(layer == item.diagnosis.layer or layer in item.layers for item in along)
 
     def _diagnose_alone(self, layer: LayerVerdict, ran: Ran, lone: _Alone) -> tuple[Diagnosis, ...]:
         """Why a layer that is right along the network is wrong by itself."""
@@ -315,7 +338,10 @@ class Proof:
             samples=self.samples,
             seed=self.seed,
             versions=versions(),
-            files=tuple(FileFact(path=str(path), sha256=sha256(path)) for path in files),
+            files=tuple(
+                FileFact(path=str(path), sha256=told)
+                for path, told in zip(files, map_on_cores(sha256, files), strict=True)
+            ),
             command=command,
             seconds=time.perf_counter() - self._started,
             limits=self.vacuity.limits,
@@ -347,7 +373,7 @@ def weights_differ(right: Mapping[str, Array], theirs: Mapping[str, Own], layer:
     told, worst = list[str](), 0.0
     for name, tensor in parameters_of(right, layer).items():
         other = theirs[layer].parameters.get(name)
-        if other is None or other.shape != tensor.shape or np.array_equal(other, tensor):
+        if other is None or other is tensor or other.shape != tensor.shape or np.array_equal(other, tensor):
             continue
         rows = np.abs(np.subtract(other, tensor, dtype=np.float64)).reshape(len(np.atleast_1d(tensor)), -1).max(axis=1)
         peaks = np.abs(tensor).reshape(len(rows), -1).max(axis=1)
@@ -385,7 +411,7 @@ def _unavailable(name: str, reason: str, started: float) -> SubjectVerdict:
 def versions() -> dict[str, str]:
     """Package -> version of everything installed that takes part."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
+    for package in dict.fromkeys((*_PACKAGES, *map(registry.runtime_distribution, registry.runtimes()))):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

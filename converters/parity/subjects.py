@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from converters.faults.case import Own
 from converters.parity.segments import Segment
+from converters.verdicts import Structure
 from converters.weights import Array
 
 # Runs segments of the subject by themselves: each with the batches it reads -> target layer -> what it gives, canonical
@@ -48,6 +49,7 @@ class Ran:
         theirs: its own layers and parameters, under the names of the reference's layers, where they are known.
         graph: it is a graph of its own, whose parameters may be spelt otherwise.
         alone: runs layers by themselves; None where they cannot be told apart.
+        preparation: how it prepares images otherwise than the reference's network; empty where it does not.
         same: layers that are the reference's own arithmetic with the same definition and the same bits.
     """
 
@@ -60,6 +62,7 @@ class Ran:
     graph: bool = False
     alone: Alone | None = None
     same: frozenset[str] = frozenset()
+    preparation: str = ""
 
 
 # Runs a batch: the reference's input name -> array, and the reference's activations, by which tensors are told apart.
@@ -73,7 +76,9 @@ class Subject:
     Attributes:
         name: in reports.
         open: gets it ready (exports it, say) for as many batches as are wanted.
+        read: holds it against the reference as a network, without running it; None where there is nothing to read.
     """
 
     name: str
     open: Callable[[], AbstractContextManager[Feed]]
+    read: Callable[[], Structure] | None = None

@@ -45,6 +45,7 @@ def vacuity(weights: Weights, inputs: Mapping[str, Array], reference: Mapping[st
         what = "zero" if set(kernels.values()) == {"all zero"} else "one number throughout its layer"
         unproved.append(f"every weight is {what}")
     limits += [f"{name} {told}" for name, told in dull.items()]
+    limits += _not_finite(reference)
     if all(name in dull for name in spec.outputs):
         unproved.append(f"the answer, {', '.join(spec.outputs)}, {dull[spec.outputs[0]]}")
     wiring = spec.wiring()
@@ -64,13 +65,15 @@ def vacuity(weights: Weights, inputs: Mapping[str, Array], reference: Mapping[st
 
 
 def _one_number(tensor: Array) -> str | None:
-    if tensor.size < 2 or np.ptp(tensor):
+    if tensor.size < 2 or tensor.flat[0] != tensor.flat[1] or np.ptp(tensor):
         return None
     return "one number throughout" if tensor.flat[0] else "all zero"
 
 
 def _dull(y: Array) -> str | None:
     """How an activation says nothing of what was fed, if it does not."""
+    if not np.isfinite(y).any():
+        return "is NaN or Inf throughout on every probe"
     if not y.any():
         return "is zero on every probe"
     if len(y) > 1 and not np.ptp(y, axis=0).any():
@@ -78,6 +81,13 @@ def _dull(y: Array) -> str | None:
     if y[0].size > 1 and not np.ptp(y.reshape(len(y), -1), axis=1).any():
         return "is one number throughout on every probe"
     return None
+
+
+def _not_finite(reference: Mapping[str, Array]) -> Iterator[str]:
+    for name, y in reference.items():
+        count = y.size - np.count_nonzero(np.isfinite(y))
+        if 0 < count < y.size:
+            yield f"{name} is NaN or Inf in {count:,} of its {y.size:,} numbers: there, only that it is so is compared"
 
 
 def _saturated(layer: Softmax, reference: Mapping[str, Array]) -> bool:
@@ -105,7 +115,8 @@ def _past_float32(weights: Weights, reference: Mapping[str, Array]) -> Iterator[
     float32 = np.finfo(np.float32)
     for layer in weights.spec.layers:
         for role, tensor in parameters_of(weights.tensors, layer.name).items():
-            if tensor.ndim > 1 and 0 < np.abs(tensor).max(initial=0.0) < float32.tiny:
+            peak = max(float(tensor.max(initial=0.0)), -float(tensor.min(initial=0.0)))
+            if tensor.ndim > 1 and 0 < peak < float32.tiny:
                 yield (
                     f"{layer.name}.{role} holds nothing above {float32.tiny:.1e}: such numbers are denormal, and "
                     "frameworks take them for 0"

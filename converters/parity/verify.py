@@ -15,6 +15,7 @@ from converters.convert import Reading
 from converters.parity.file_subjects import FileSubject, graph_feed, layers_alone, open_subject
 from converters.parity.probes import probe_weights
 from converters.parity.proof import Progress, Proof, silent
+from converters.parity.runtime_subjects import check_runtimes, runtime_subjects
 from converters.parity.subjects import Feed, Ran, Subject
 from converters.verdicts import (
     DEFAULT_BUDGET,
@@ -36,25 +37,22 @@ class Exporter(Protocol):
 
 def subject_names() -> list[str]:
     """Every way to run a network: each framework natively, and through its own ONNX exporter."""
-    return sorted([*registry.frameworks(), *(f"{name}-onnx" for name in registry.names("converters.exporters"))])
+    return sorted([*registry.ways(), *(f"{name}-onnx" for name in registry.names("converters.exporters"))])
 
 
 def subject(name: str, weights: Weights) -> Subject:
     """A way to run a network; raises `UnknownNameError` now, `MissingDependencyError` when it is opened."""
     if name not in subject_names():
         raise UnknownNameError("subject", name, subject_names())
-    framework = name.removesuffix("-onnx")
-    ready = _native if framework == name else _exported
-    return Subject(name=name, open=lambda: ready(framework, weights))
+    ready = _native if name in registry.ways() else _exported
+    return Subject(name=name, open=lambda: ready(name, weights))
 
 
 @contextmanager
-def _native(framework: str, weights: Weights) -> Generator[Feed, None, None]:
-    adapter, spec = registry.framework(framework), weights.spec
-    alone = layers_alone(
-        adapter.forward, spec, weights.tensors, spec, {layer.name: layer.name for layer in spec.layers}
-    )
-    yield lambda inputs, _: Ran(activations=adapter.forward(weights.spec, weights.tensors, inputs), alone=alone)
+def _native(way: str, weights: Weights) -> Generator[Feed, None, None]:
+    forward, spec = registry.forward(way), weights.spec
+    alone = layers_alone(forward, spec, weights.tensors, spec, {layer.name: layer.name for layer in spec.layers})
+    yield lambda inputs, _: Ran(activations=forward(weights.spec, weights.tensors, inputs), alone=alone)
 
 
 @contextmanager
@@ -78,7 +76,8 @@ def _as_described(framework: str, weights: Weights, description: Path, model: Pa
 
 
 @contextmanager
-def _exported(framework: str, weights: Weights) -> Generator[Feed, None, None]:
+def _exported(name: str, weights: Weights) -> Generator[Feed, None, None]:
+    framework = name.removesuffix("-onnx")
     exporter = cast(Exporter, registry.load_module("converters.exporters", framework, "exporter"))
     with TemporaryDirectory(prefix="zoo-verify-") as folder:
         path = Path(folder) / "model.onnx"
@@ -93,6 +92,7 @@ def verify_model(
     weights: Weights | None = None,
     frameworks: Sequence[str] | None = None,
     *,
+    runtimes: Sequence[str] = (),
     images: Sequence[str | PathLike[str]] = (),
     data: str | PathLike[str] | None = None,
     seed: int = 0,
@@ -105,7 +105,8 @@ def verify_model(
     Args:
         spec: the network.
         weights: its parameters; left out, seeded probe weights.
-        frameworks: subjects by name (`subject_names`); left out, all of them.
+        frameworks: subjects by name (`subject_names`); left out, all of them, or none where there are `runtimes`.
+        runtimes: what the network is deployed on, by name (`zoo.registry.runtimes`).
         images: pictures to feed beside the two probes.
         data: a folder of images; top-1 and top-5 agreement over it are shown, never gated.
         seed: of the probes.
@@ -117,13 +118,14 @@ def verify_model(
         The report; a subject that cannot be run is ``unavailable`` in it, with the reason.
 
     Raises:
-        UnknownNameError: no subject of that name.
+        UnknownNameError: no subject or runtime of that name.
         ZooError: a picture cannot be read, or the budget is not a positive number.
     """
-    names = _checked(frameworks)
+    names = _checked(frameworks, runtimes)
     weights = weights.with_spec(spec) if weights else probe_weights(spec, seed)
     proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
-    return proof.report([proof.judge(subject(name, weights)) for name in names], command=command)
+    subjects = [*(subject(name, weights) for name in names), *runtime_subjects(runtimes, weights)]
+    return proof.report([proof.judge(item) for item in subjects], command=command)
 
 
 def verify_file(
@@ -131,6 +133,7 @@ def verify_file(
     spec: ModelSpec | None = None,
     frameworks: Sequence[str] | None = None,
     *,
+    runtimes: Sequence[str] = (),
     prototxt: str | PathLike[str] | None = None,
     how: Reading | None = None,
     images: Sequence[str | PathLike[str]] = (),
@@ -146,31 +149,35 @@ def verify_file(
         file: any format of `converters.formats`. An ONNX graph is a subject itself, run as it is.
         spec, images, data, seed, budget, progress, command: as for `verify_files`.
         frameworks: as for `verify_model`.
+        runtimes: likewise; an ONNX graph is run there as it is.
         prototxt: where `spec` was read from; the ``caffe`` subject of a caffemodel runs it as it is.
         how: how the file is read, where its path alone does not say it.
 
     Raises:
-        UnknownNameError: no subject of that name.
+        UnknownNameError: no subject or runtime of that name.
         ZooError: the file cannot be read, or does not fit the network.
     """
-    names = _checked(frameworks)
+    names = _checked(frameworks, runtimes)
     progress(f"reading {file}")
     opened = open_subject(Path(file), spec, None, how)
     weights = _weights_of(opened)
     proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
-    subjects = [opened.subject(weights)] if opened.format == "onnx" else []
+    subjects = [opened.subject(weights)] if opened.format == "onnx" and names else []
     subjects += [subject(name, weights) for name in names]
     beside = next((part for part in opened.parts if part != opened.path and part.suffix == ".prototxt"), None)
     own = Path(prototxt) if prototxt else beside
     if own:
         described = Subject(name=opened.format, open=lambda: _as_described(opened.format, weights, own, opened.path))
         subjects = [described if item.name == described.name else item for item in subjects]
+    subjects += runtime_subjects(runtimes, weights, [opened])
     return proof.report([proof.judge(item) for item in subjects], files=opened.parts, command=command)
 
 
-def _checked(frameworks: Sequence[str] | None) -> Sequence[str]:
-    names = subject_names() if frameworks is None else frameworks
-    if not names:
+def _checked(frameworks: Sequence[str] | None, runtimes: Sequence[str]) -> Sequence[str]:
+    check_runtimes(runtimes)
+    everywhere = [] if runtimes else subject_names()
+    names = everywhere if frameworks is None else frameworks
+    if not names and not runtimes:
         raise ZooError("no subject to verify; name one with --frameworks")
     unknown = [name for name in names if name not in subject_names()]
     if unknown:
@@ -188,6 +195,7 @@ def verify_files(
     files: Sequence[str | PathLike[str]],
     spec: ModelSpec | None = None,
     *,
+    runtimes: Sequence[str] = (),
     how: Reading | None = None,
     images: Sequence[str | PathLike[str]] = (),
     data: str | PathLike[str] | None = None,
@@ -205,6 +213,7 @@ def verify_files(
     Args:
         files: any format of `converters.formats`.
         spec: the network; left out, it is what the first file says, or the one family member that fits.
+        runtimes: what every ONNX file among them is run in besides; where there is none, the first file's network.
         how: how the first file is read, where its path alone does not say it; the others say themselves what they are.
         images, data, seed, budget, progress, command: as for `verify_model`.
 
@@ -213,11 +222,13 @@ def verify_files(
     """
     if not files:
         raise ZooError("no file to verify")
+    check_runtimes(runtimes)
     opened = list[FileSubject]()
     for path in map(Path, files):
         progress(f"reading {path}")
         opened.append(open_subject(path, spec, opened[0].weights) if opened else open_subject(path, spec, None, how))
     first = _weights_of(opened[0])
     proof = Proof(first, images=images, data=data, seed=seed, budget=budget, progress=progress)
-    verdicts = [proof.judge(file.subject(first)) for file in opened]
+    subjects = [*(file.subject(first) for file in opened), *runtime_subjects(runtimes, first, opened)]
+    verdicts = [proof.judge(item) for item in subjects]
     return proof.report(verdicts, files=[part for file in opened for part in file.parts], command=command)

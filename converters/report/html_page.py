@@ -14,6 +14,7 @@ from converters.report.wording import (
     output_rows,
     printable,
     reasons,
+    remarks,
     subject_line,
     summary_rows,
     telling_error,
@@ -205,7 +206,7 @@ def _subjects(report: Report) -> str:
         worst, alone, exercised, top1 = (row[1 + i] for row in summaries)
         cells = [s.status, worst, alone, exercised, s.first_failure or "", top1, f"{s.seconds:.1f} s"]
         told = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in (*s.notes, *agreement))
+        notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in (*remarks(s), *agreement))
         rows.append(f'<tr class="{s.status}"><th scope="row">{escape(s.name)}{notes}</th>{told}</tr>')
     heads = ["subject", "status", "worst error", "worst by itself", "exercised", "first failure", "top-1*", "time"]
     note = "<p><small>* share of samples with the same best class; shown, never a gate</small></p>"

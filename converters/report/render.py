@@ -13,6 +13,7 @@ from converters.report.wording import (
     output_rows,
     printable,
     reasons,
+    remarks,
     subject_line,
     summary_rows,
     telling_error,
@@ -117,7 +118,7 @@ def _why(subject: SubjectVerdict, paint: Callable[[str, str], str]) -> list[str]
         agreement = subject.agreement
         more = "" if agreement.top5 is None else f", top-5 {agreement.top5:.1%}"
         lines.append(f"  {subject.name}: top-1 agreement {agreement.top1:.1%}{more} of {agreement.images} images")
-    return lines + [f"  {subject.name}: {note}" for note in subject.notes]
+    return lines + [f"  {subject.name}: {note}" for note in remarks(subject)]
 
 
 def _diagnosis_lines(diagnosis: Diagnosis, others: Sequence[str]) -> list[str]:

@@ -48,7 +48,18 @@ def verdict_sentence(report: Report) -> str:
         return f"{report.model}: NOT PROVED, the numbers agree and show nothing: {'; '.join(report.unproved)}"
     worst = max((subject.max_error or 0.0 for subject in report.subjects), default=0.0)
     what = "the subject computes" if total == 1 else f"all {total} subjects compute"
-    return f"{report.model}: PASSED, {what} the same function, worst error {error_text(worst)}"
+    told = f"{report.model}: PASSED, {what} the same function, worst error {error_text(worst)}{_by_reading(report)}"
+    others = ", ".join(subject.name for subject in report.subjects if subject.preparation)
+    return f"{told}; BUT NOT OF A PICTURE: {others} prepares images otherwise" if others else told
+
+
+def _by_reading(report: Report) -> str:
+    """Which subjects are the very network; of a single one that could be read, its name is left out."""
+    read = [s for s in report.subjects if s.structure and s.structure.verdict != "unread"]
+    same = [s.name for s in read if s.structure and s.structure.verdict == "identical"]
+    if not same:
+        return ""
+    return "; identical by structure" + ("" if len(same) == len(read) else f": {', '.join(same)}")
 
 
 def subject_line(subject: SubjectVerdict) -> str:
@@ -62,6 +73,16 @@ def subject_line(subject: SubjectVerdict) -> str:
     )
     passing = "" if subject.max_error is None else f"; a budget of {error_text(subject.max_error)} would have passed"
     return f"{subject.name}: first differs in {layer.name} ({wrong}){passing}"
+
+
+def remarks(subject: SubjectVerdict) -> list[str]:
+    """What the reader must know of it: that one picture is another input to it, what reading it says, and its notes."""
+    otherwise = (
+        f"it prepares images otherwise ({subject.preparation}): it is judged of one input, and of one picture it gives "
+        "another answer"
+    )
+    read = subject.structure.sentence if subject.structure else ""
+    return [*([otherwise] if subject.preparation else []), *([read] if read else []), *subject.notes]
 
 
 def telling_error(item: LayerVerdict | OutputVerdict) -> float | None:

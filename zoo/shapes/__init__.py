@@ -4,6 +4,7 @@ A file a family of kinds says what shape each puts out, and `network` applies th
 """
 
 from zoo.shapes.detecting import map_size, prior_ratios
+from zoo.shapes.memory import check_memory
 from zoo.shapes.network import (
     activation_shapes,
     multiply_adds,
@@ -22,6 +23,7 @@ from zoo.shapes.window import Window, window
 __all__ = [
     "Window",
     "activation_shapes",
+    "check_memory",
     "cuts",
     "deconv_size",
     "first_cut",

@@ -6,8 +6,6 @@ under its proper name is whole.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping
@@ -23,9 +21,8 @@ from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.spec_json import METADATA_KEY, dumps
 from zoo.training.optimiser import Progress
-from zoo.wire.atomic import flush
-from zoo.wire.mapped import mapped
-from zoo.wire.safetensors import read_metadata, read_safetensors, write_safetensors
+from zoo.wire.atomic import flush, new_file
+from zoo.wire.safetensors import read_safetensors, write_safetensors
 
 _VELOCITY, _CHECKSUM = "velocity/", "checksum"
 _KEPT = 2
@@ -102,23 +99,6 @@ def save_model(out: Path, spec: ModelSpec, checkpoint: Checkpoint) -> Path:
     return path
 
 
-def lineage(path: Path, weights: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """What is kept of where weights are from: the file's name, a hash of the numbers, and what the file itself says."""
-    total = hashlib.sha256()
-    for name in sorted(weights):
-        total.update(name.encode())
-        total.update(np.ascontiguousarray(weights[name]).data)
-    said = _about(path).get("lineage")
-    return {"file": path.name, "sha256": total.hexdigest()} | ({"lineage": json.loads(said)} if said else {})
-
-
-def _about(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file; that of any other is empty."""
-    if path.suffix != ".safetensors":
-        return {}
-    return read_metadata(mapped(path))
-
-
 def checksum(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> str:
     """Of everything in a checkpoint: a byte that the disk or the network turned over is noticed before it is used."""
     total = zlib.crc32(json.dumps(sorted(metadata.items())).encode())
@@ -133,18 +113,15 @@ def _metadata(spec: ModelSpec) -> dict[str, str]:
 
 def write_file(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
     """Write a file so that its name holds the old content or the new, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        types = {name: tensor.dtype for name, tensor in tensors.items()}
-        write_safetensors(temporary, shapes, lambda name: tensors[name], metadata, types)
-        flush(temporary)
-        temporary.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(path) as fresh:
+            shapes = {name: tensor.shape for name, tensor in tensors.items()}
+            types = {name: tensor.dtype for name, tensor in tensors.items()}
+            write_safetensors(fresh, shapes, lambda name: tensors[name], metadata, types)
+            flush(fresh)
         flush(path.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         older = checkpoints(path.parent.parent if path.parent.name == "checkpoints" else path.parent)
         last = f"the last checkpoint, {older[-1]}, is whole: make room, then --resume" if older else "make room"
         raise ZooError(f"{path}: cannot be written ({said(error)}); {last}") from error

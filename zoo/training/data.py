@@ -1,8 +1,8 @@
-"""Images as training and validation read them: in order, cropped, in batches.
+"""Images as training and validation read them: in order, in batches.
 
-The order of the images, their crops and their colours depend on the seed and on the place in the run alone: the same
-on any number of devices, with any number of workers, before and after a resumption. Pixels travel as they are, a byte
-each; where the network lies they are put into its units.
+The order of the images depends on the seed and on the place in the run alone: the same on any number of devices, with
+any number of workers, before and after a resumption. Pixels travel as they are, a byte each; where the network lies
+they are put into its units.
 """
 
 from __future__ import annotations
@@ -15,20 +15,17 @@ from typing import TypeAlias, cast
 
 import numpy as np
 import torch
-from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from zoo.errors import FileFormatError, ZooError, said
-from zoo.layers import ModelSpec, Pair, Preprocessing
+from zoo.layers import ModelSpec, Preprocessing
 from zoo.philox import generator
-from zoo.preprocess import FloatArray, RGBImage, centre_crop, crop, ten_crop_pixels
-from zoo.recipe import Recipe, rates_at
+from zoo.preprocess import RGBImage, centre_crop, ten_crop_pixels
 from zoo.training.images import Images, resized
 
 _BROKEN_IN_A_ROW = 100
-_COLOUR_IMAGES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +34,16 @@ class Batch:
 
     Attributes:
         pixels: N x H x W x 3, RGB, uint8; with ten (or five) crops, N x 10 x H x W x 3.
-        colour: N x 4 float32: what is added to the network's three channels, in its units, and what all is divided by;
-            None where colours do not vary.
         labels: N, int64; -1 where there is no image.
         broken: messages, one a file.
+        colour: N x 4 float32: what is added to the network's three channels, in its units, and what all is divided by;
+            None where colours do not vary.
     """
 
     pixels: Tensor
-    colour: Tensor | None
     labels: Tensor
-    broken: tuple[str, ...]
+    broken: tuple[str, ...] = ()
+    colour: Tensor | None = None
 
     def inputs(self, preprocessing: Preprocessing, device: torch.device) -> Tensor:
         """What the network reads, on its device: (N x views) x 3 x H x W float32, channels last.
@@ -70,39 +67,34 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device; from pinned memory, nobody waits for it."""
-        colour = None if self.colour is None else self.colour.to(device, non_blocking=True)
         pixels, labels = (x.to(device, non_blocking=True) for x in (self.pixels, self.labels))
-        return replace(self, pixels=pixels, colour=colour, labels=labels)
+        return replace(self, pixels=pixels, labels=labels)
 
     def pin_memory(self) -> Batch:
         """The same in memory from which a GPU copies by itself; torch's loader calls it."""
-        colour = None if self.colour is None else self.colour.pin_memory()
-        return replace(self, pixels=self.pixels.pin_memory(), colour=colour, labels=self.labels.pin_memory())
+        return replace(self, pixels=self.pixels.pin_memory(), labels=self.labels.pin_memory())
 
 
+@lru_cache(maxsize=8)  # a copy to an accelerator is waited for: once, not every step
 def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=device).reshape(-1, 1, 1)
 
 
-# Pixels, what becomes of their colours, the label, and messages.
-_Sample: TypeAlias = tuple[RGBImage, FloatArray | None, int, tuple[str, ...]]
+# Pixels, the label, and messages.
+_Sample: TypeAlias = tuple[RGBImage, int, tuple[str, ...]]
 
 
 class TrainingStream(Dataset[_Sample]):
-    """An endless stream of augmented images: position p is number p of the run, from 0, whatever the epoch.
+    """An endless stream of images: position p is number p of the run, from 0, whatever the epoch.
 
-    A broken image is replaced by the next whole one of the data set, so that all devices agree without a word.
+    Each is the square in the middle, its side the `resize` of the network's preprocessing; what the network sees of it
+    is drawn where that lies (`zoo.training.augment`). A broken image is replaced by the next whole one of the data set,
+    so that all devices agree without a word.
     """
 
-    def __init__(self, images: Images, spec: ModelSpec, recipe: Recipe, seed: int) -> None:
+    def __init__(self, images: Images, spec: ModelSpec, seed: int) -> None:
         assert spec.preprocessing is not None
-        self.images, self.spec, self.recipe, self.seed = images, spec, recipe, seed
-        self.preprocessing: Preprocessing = spec.preprocessing
-        self.size: Pair = (spec.inputs[0].shape[1], spec.inputs[0].shape[2])
-        self.colours = principal_colours(images, self.preprocessing.resize) if self._recolours() else None
-
-    def _recolours(self) -> bool:
-        return self.images.natural and self.recipe.augmentation.colour_noise > 0
+        self.images, self.seed, self.side = images, seed, spec.preprocessing.resize
 
     def index(self, position: int) -> int:
         """Which image stands at a position: every epoch is a permutation of its own."""
@@ -110,73 +102,22 @@ class TrainingStream(Dataset[_Sample]):
         return int(_permutation(self.seed, epoch, len(self.images))[place])
 
     def __getitem__(self, position: int) -> _Sample:
-        """The augmented image, its label, and the files that were broken on the way to it."""
-        index, broken = self.index(position), list[str]()
+        """The square, its label, and the files that were broken on the way to it."""
+        index, broken, size = self.index(position), list[str](), (self.side, self.side)
         for _ in range(min(_BROKEN_IN_A_ROW, len(self.images))):
             try:
-                pixels = resized(self.images, index, self.preprocessing.resize)
+                pixels = centre_crop(resized(self.images, index, self.side), size)
             except FileFormatError as error:
                 broken.append(str(error))
                 index = (index + 1) % len(self.images)
                 continue
-            return *self._augmented(pixels, position), self.images.label(index), tuple(broken)
-        nothing = None if self.colours is None else np.array([0, 0, 0, 1], np.float32)
-        return np.zeros((*self.size, 3), np.uint8), nothing, -1, tuple(broken)
-
-    def _augmented(self, pixels: RGBImage, position: int) -> tuple[RGBImage, FloatArray | None]:
-        augmentation, side = self.recipe.augmentation, self.preprocessing.resize
-        rng = generator(self.seed, "augment", position)
-        across, down, mirror = rng.random(3)
-        square = centre_crop(pixels, (side, side))
-        if augmentation.pad:
-            square = np.pad(square, ((augmentation.pad,) * 2, (augmentation.pad,) * 2, (0, 0)))
-        free = (square.shape[0] - self.size[0], square.shape[1] - self.size[1])
-        window = crop(square, int(down * (free[0] + 1)), int(across * (free[1] + 1)), self.size)
-        if augmentation.flip and self.images.natural and mirror < 0.5:
-            window = window[:, ::-1]
-        return window, None if self.colours is None else self._colour(position, rng)
-
-    def _colour(self, position: int, rng: Generator) -> FloatArray:
-        """What is added to the three channels, in the network's order and units, and what the sum is divided by."""
-        augmentation = self.recipe.augmentation
-        if self.colours is None or not self._recolours_at(position // len(self.images)):
-            return np.array([0, 0, 0, 1], np.float32)
-        shift = self.colours @ (rng.standard_normal(3) * augmentation.colour_noise)
-        divisor = 1 + augmentation.colour_noise if augmentation.noise_divides else 1.0
-        return np.array([*self._in_network_units(shift), divisor], np.float32)
-
-    def _recolours_at(self, epoch: int) -> bool:
-        return rates_at(self.recipe, self.spec, step=0, steps=1, epoch=epoch, drops=0).colour_noise
-
-    def _in_network_units(self, rgb: NDArray[np.float64]) -> FloatArray:
-        ordered = rgb[::-1] if self.preprocessing.channels == "BGR" else rgb
-        scaled = ordered * self.preprocessing.scale / np.asarray(self.preprocessing.std)
-        return scaled.astype(np.float32)
+            return pixels, self.images.label(index), tuple(broken)
+        return np.zeros((*size, 3), np.uint8), -1, tuple(broken)
 
 
 @lru_cache(maxsize=2)
 def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return generator(seed, "order", epoch).permutation(count)
-
-
-def principal_colours(images: Images, side: int) -> NDArray[np.float64]:
-    """The principal components of the pixels' RGB values, each as long as its standard deviation (paper, s4.1).
-
-    From a thousand images spread over the training set and every fourth pixel each way; 3 x 3, a column a component.
-    Broken images are passed over here, and named when the training comes to them.
-    """
-    total, moment, count = np.zeros(3), np.zeros((3, 3)), 0
-    for index in range(0, len(images), max(1, len(images) // _COLOUR_IMAGES)):
-        try:
-            pixels = resized(images, index, side)[::4, ::4].reshape(-1, 3).astype(np.float64)
-        except FileFormatError:
-            continue
-        total, moment, count = total + pixels.sum(0), moment + pixels.T @ pixels, count + len(pixels)
-    if not count:
-        return np.zeros((3, 3))
-    mean = total / count
-    values, vectors = np.linalg.eigh(moment / count - np.outer(mean, mean))
-    return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
 class ValidationImages(Dataset[_Sample]):
@@ -196,16 +137,16 @@ class ValidationImages(Dataset[_Sample]):
         size = (self.spec.inputs[0].shape[1], self.spec.inputs[0].shape[2])
         nothing = np.zeros((views, *size, 3) if self.crops else (*size, 3), np.uint8)
         if index >= len(self.images):
-            return nothing, None, -1, ()
+            return nothing, -1, ()
         try:
             pixels = resized(self.images, index, self.spec.preprocessing.resize)
         except FileFormatError as error:
-            return nothing, None, -1, (str(error),)
+            return nothing, -1, (str(error),)
         if self.crops:
             x = ten_crop_pixels(pixels, self.spec.preprocessing.resize, size)[:views]
         else:
             x = centre_crop(pixels, size)
-        return x, None, self.images.label(index), ()
+        return x, self.images.label(index), ()
 
 
 class Batches:
@@ -245,12 +186,10 @@ class Batches:
 
 
 def _collate(samples: list[_Sample]) -> Batch:
-    colours = [colour for _, colour, _, _ in samples if colour is not None]
     return Batch(
-        pixels=torch.from_numpy(np.stack([pixels for pixels, _, _, _ in samples])),
-        colour=torch.from_numpy(np.stack(colours)) if colours else None,
-        labels=torch.tensor([label for _, _, label, _ in samples]),
-        broken=tuple(message for _, _, _, broken in samples for message in broken),
+        pixels=torch.from_numpy(np.stack([pixels for pixels, _, _ in samples])),
+        labels=torch.tensor([label for _, label, _ in samples]),
+        broken=tuple(message for _, _, broken in samples for message in broken),
     )
 
 

@@ -18,9 +18,10 @@ import torch
 from zoo.errors import ZooError
 
 DeviceType: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
-Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
+_AMPERE = (8, 0)
 DEVICE_TYPES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,15 +124,30 @@ def _said(kind: str, views: Sequence[View]) -> str:
     return f"{len(views)} x {kind}{name}" if len(views) > 1 else f"{kind}{name}"
 
 
-def cores() -> int:
-    """The cores that this process may use; not every system says."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def alone(wanted: DeviceType) -> tuple[torch.device, str]:
     """The device of a process that has no others beside it; errors as for `decide`."""
     devices, said = decide(wanted, [own_view(0)])
     return devices[0], said
+
+
+def settle(precision: Precision, device: torch.device, *, deterministic: bool = False) -> None:
+    """Choose, for all that this process computes, what torch would otherwise choose by itself.
+
+    Products of float32 numbers are float32 all through, unless TF32 is asked for (torch's convolutions would take it).
+    `deterministic`: of several kernels, one that adds in a fixed order; torch warns of what it has none for.
+
+    Raises:
+        ZooError: the device has no TF32.
+    """
+    if precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < _AMPERE):
+        raise ZooError(f"--precision tf32: {device} has none, as NVIDIA GPUs have from Ampere on; use fp32 or bf16")
+    products = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = products
+    torch.backends.cudnn.conv.fp32_precision = products  # pyright: ignore[reportAttributeAccessIssue]  # not declared
+    torch.backends.cudnn.deterministic = deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it as it is first used
 
 
 def arithmetic(precision: Precision, device: torch.device) -> Any:
@@ -140,7 +156,7 @@ def arithmetic(precision: Precision, device: torch.device) -> Any:
     Raises:
         ZooError: the device has no such arithmetic.
     """
-    if precision == "fp32":
+    if precision in ("fp32", "tf32"):
         return torch.autocast(device.type, enabled=False)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():

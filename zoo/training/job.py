@@ -16,7 +16,7 @@ from zoo.layers import ModelSpec
 from zoo.preprocess import FloatArray
 from zoo.recipe import FINE_TUNING, Phases, Rates, Recipe, layer_multiples, rates_at
 from zoo.recipe_file import check, to_plain
-from zoo.shapes import parameter_shapes
+from zoo.shapes import check_memory, parameter_shapes
 from zoo.training.checkpoint import Setting, checkpoints, newest
 from zoo.training.datasets import check_size, fingerprint, open_pair
 from zoo.training.devices import DeviceType, Precision
@@ -54,6 +54,7 @@ class TrainOptions:
         parallel: ``towers``, ``data`` or ``hybrid``; None chooses by the network.
         device: which kind; ``auto`` takes GPUs where every process has one of its own.
         precision: of the arithmetic; weights, sums of gradients and losses stay in single precision.
+        deterministic: by kernels that give the same bits every time, as far as torch has them.
         compiled: by ``torch.compile``.
         epochs: the length of the run in passes through the training set; None is the recipe's.
         steps: the length in steps instead.
@@ -80,6 +81,7 @@ class TrainOptions:
     parallel: str | None = None
     device: DeviceType = "auto"
     precision: Precision = "fp32"
+    deterministic: bool = False
     compiled: bool = False
     epochs: int | None = None
     steps: int | None = None
@@ -170,6 +172,8 @@ def prepare(options: TrainOptions) -> Job:
         raise ZooError(f"a batch of {batch_size} images is smaller than {devices} devices; use a larger --batch-size")
     if batch_size % dealt:
         raise ZooError(f"a batch of {batch_size} images cannot be dealt out evenly over {dealt} devices")
+    # The weights, their gradients and velocities.
+    check_memory(spec, items=batch_size // devices, copies=3)
     found = checkpoints(options.out)
     if found and not options.resume:
         raise ZooError(f"{options.out}: holds a run already ({found[-1].name}); give --resume, or another -o")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import secrets
 import socket
 import threading
 import time
@@ -21,6 +22,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 from zoo.errors import FileFormatError
+from zoo.wire.atomic import new_file
 
 # The classes of these modules are made at run time, from messages.
 Event: Any = vars(event_pb2)["Event"]
@@ -64,15 +66,13 @@ class Journal:
         out.mkdir(parents=True, exist_ok=True)
         rows = [row for row in read_metrics(out) if int(row["step"]) <= done] if done else []
         # Begun beside its place: a run that dies here must not lose what an earlier one recorded.
-        begun = out / ".metrics.csv.part"
-        self._table = begun.open("w", newline="", encoding="utf-8")
+        with new_file(out / "metrics.csv") as begun, begun.open("w", newline="", encoding="utf-8") as table:
+            csv.DictWriter(table, COLUMNS).writeheader()
+            csv.DictWriter(table, COLUMNS).writerows(rows)
+        self._table = (out / "metrics.csv").open("a", newline="", encoding="utf-8")
         self._rows: csv.DictWriter[str] = csv.DictWriter(self._table, COLUMNS)
-        self._rows.writeheader()
-        self._rows.writerows(rows)
-        self._table.flush()
-        begun.replace(out / "metrics.csv")
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-        self._events = RecordWriter((out / name).open("wb"))
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+        self._events = RecordWriter((out / name).open("xb"))
         self._event(Event(file_version="brain.Event:2"))
         # TensorBoard then forgets what it has seen of later steps.
         self._event(Event(step=done, session_log=SessionLog(status=SessionLog.START)))
@@ -164,9 +164,9 @@ def draw_curves(out: Path, title: str) -> Path:
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)  # above, clear of the lines
-    path, drawn = out / "curves.png", out / ".curves.png.part"
-    figure.savefig(drawn, format="png", dpi=120)
-    drawn.replace(path)
+    path = out / "curves.png"
+    with new_file(path) as drawn:
+        figure.savefig(drawn, format="png", dpi=120)
     return path
 
 

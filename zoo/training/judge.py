@@ -15,9 +15,11 @@ from zoo.errors import ZooError
 from zoo.frameworks.pytorch import bind
 from zoo.layers import ModelSpec
 from zoo.preprocess import FloatArray
+from zoo.shapes import check_memory
 from zoo.training.datasets import open_to_judge
-from zoo.training.devices import DeviceType, Precision, arithmetic, cores, decide, own_view
+from zoo.training.devices import DeviceType, Precision, arithmetic, decide, own_view, settle
 from zoo.training.evaluate import Scores, evaluate, module_forward
+from zoo.wire.cores import cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ def judge(spec: ModelSpec, weights: Mapping[str, FloatArray], how: Judging, devi
     Raises:
         ZooError: the network gives no logits, the images do not suit it, or a process died.
     """
+    check_memory(spec, items=how.batch_size)
     if len(devices) == 1:
         return _part(spec, weights, how, devices[0], 0)
     shared = {name: torch.tensor(array).share_memory_() for name, array in weights.items()}
@@ -63,6 +66,10 @@ def judge(spec: ModelSpec, weights: Mapping[str, FloatArray], how: Judging, devi
         parts = [pool.submit(_process, spec, shared, how, device, n) for n, device in enumerate(devices)]
         try:
             return Scores.join([part.result() for part in parts])
+        except KeyboardInterrupt:  # nobody asks for their answer
+            for process in mp.active_children():
+                process.kill()
+            raise
         except BrokenProcessPool as error:
             raise ZooError("a process that judges died; look at the system's log, it may be out of memory") from error
 
@@ -78,6 +85,7 @@ def _process(spec: ModelSpec, weights: dict[str, Tensor], how: Judging, device: 
 def _part(spec: ModelSpec, weights: Mapping[str, FloatArray], how: Judging, device: torch.device, n: int) -> Scores:
     if spec.head is None:
         raise ZooError(f"{spec.name}: has no convolution or dense layer, so no logits to judge by")
+    settle(how.precision, device)
     network = bind(spec, weights, outputs=(spec.head.name,)).to(device)
     if how.compiled:
         network.compile()

@@ -34,14 +34,15 @@ import torch.multiprocessing as mp
 
 from zoo import registry
 from zoo.environment import environment
-from zoo.errors import ZooError
+from zoo.errors import EndedError, ZooError, how_ended
 from zoo.training import SETTINGS
-from zoo.training.devices import View, alone, cores, decide, local_rank, own_view
+from zoo.training.devices import View, alone, decide, local_rank, own_view
 from zoo.training.job import Job, TrainOptions, prepare
 from zoo.training.loop import how_to_go_on, run, stop
 from zoo.training.placed import PATIENCE
 from zoo.training.pytorch import PyTorchLearner
 from zoo.training.trouble import LostPartnerError, translated
+from zoo.wire.cores import cores
 
 _GRACE_SECONDS = 5.0
 
@@ -72,24 +73,26 @@ def train(options: TrainOptions) -> Path:
 
 @contextlib.contextmanager
 def _interruptible(options: TrainOptions) -> Generator[None]:
-    """Ctrl-C ends a run at once, the SIGTERM of job managers and of torchrun after a checkpoint; both in one line."""
+    """Ctrl-C and SIGHUP end a run at once, the SIGTERM of job managers and torchrun after a checkpoint; in one line."""
     main = threading.current_thread() is threading.main_thread()
-    stop.clear()
+    stop.asked = False
     before = signal.signal(signal.SIGTERM, _terminate) if main else None
     try:
         yield
     except KeyboardInterrupt as error:
-        raise ZooError(f"interrupted; {how_to_go_on(options.out)}") from error
+        number, told = how_ended(error)
+        raise EndedError(f"{told}; {how_to_go_on(options.out)}", number) from error
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    stop.set()
+    stop.asked = True
     for child in mp.active_children():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid or 0, signal.SIGTERM)
+        if not child.daemon:  # a device's process; those that read images end with it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid or 0, signal.SIGTERM)
 
 
 def _as_one_of(job: Job) -> None:
@@ -188,7 +191,7 @@ def _start_all(options: TrainOptions) -> None:
             waiting = [process for process in waiting if process.exitcode is None]
         if any(process.exitcode for process in processes):
             _let_the_others_end(processes)
-            raise ZooError(_cause(processes, reports, options))
+            raise _cause(processes, reports, options)
     finally:
         for process in processes:
             if process.exitcode is None:
@@ -202,20 +205,25 @@ def _let_the_others_end(processes: list[Any]) -> None:
         process.join(_GRACE_SECONDS / len(processes))
 
 
-def _cause(processes: list[Any], reports: Any, options: TrainOptions) -> str:
+def _cause(processes: list[Any], reports: Any, options: TrainOptions) -> ZooError:
     for rank, process in enumerate(processes):
         if process.exitcode is not None and process.exitcode < 0:
+            if stop.asked:  # and this one was not yet far enough to write a checkpoint
+                return EndedError(f"terminated; {how_to_go_on(options.out)}", signal.SIGTERM)
             name = signal.Signals(-process.exitcode).name
-            return f"device {rank} was ended by {name}; {how_to_go_on(options.out)}"
-    told = list[tuple[bool, str]]()
+            return ZooError(f"device {rank} was ended by {name}; {how_to_go_on(options.out)}")
+    told = list[tuple[bool, str, int]]()
     while not reports.empty():
         told.append(reports.get())
     # Those that only lost a partner speak last.
     told.sort(key=lambda report: report[0])
     if not told:
         codes = ", ".join(str(process.exitcode) for process in processes)
-        return f"a device ended without a word (exit codes {codes}); {how_to_go_on(options.out)}"
-    return told[0][1]
+        return ZooError(f"a device ended without a word (exit codes {codes}); {how_to_go_on(options.out)}")
+    _, message, status = told[0]
+    cause = ZooError(message)
+    cause.exit_status = status
+    return cause
 
 
 def _device_process(rank: int, options: TrainOptions, port: int, reports: Any) -> None:
@@ -228,13 +236,13 @@ def _device_process(rank: int, options: TrainOptions, port: int, reports: Any) -
             os._exit(1)
 
     signal.signal(signal.SIGINT, on_interrupt)
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         job = prepare(options)
         store = dist.TCPStore("127.0.0.1", port, is_master=False)
         _run(job, *_meet(options, rank, (store, rank, options.devices)))
         dist.destroy_process_group()
     except ZooError as error:
-        reports.put((isinstance(error, LostPartnerError), str(error)))
+        reports.put((isinstance(error, LostPartnerError), str(error), error.exit_status))
         sys.stderr.flush()
         os._exit(1)

@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from tqdm import tqdm
 
-from zoo.errors import ZooError
+from zoo.errors import EndedError, ZooError
 from zoo.preprocess import FloatArray
 from zoo.recipe_file import dumps
 from zoo.training.checkpoint import Checkpoint, checkpoints, save_checkpoint, save_model
@@ -125,13 +125,13 @@ def run(job: Job, learner: Learner) -> None:
                 _name_broken({*batch.broken, *(scores.broken if scores else ())} - named)
                 named.update(batch.broken, scores.broken if scores else ())
             taken.add(step, loss, rate, means)
-            stops = learner.any_of_all(stop.is_set()) and step + 1 < job.steps
+            stops = learner.any_of_all(stop.asked) and step + 1 < job.steps
             if means or stops or (step + 1) % job.options.checkpoint_every == 0:
                 taken.read()
                 _save(job, learner, journal, progress, is_best=progress.best != before.best)
             if stops:
                 learner.any_of_all(False)  # once all are here, the checkpoint is
-                raise ZooError(f"terminated; {how_to_go_on(job.options.out)}")
+                raise EndedError(f"terminated; {how_to_go_on(job.options.out)}", signal.SIGTERM)
         if named:
             tqdm.write(f"{len(named):,} broken images were passed over", file=sys.stderr)
         if journal is not None:
@@ -187,8 +187,20 @@ class _Taken:
 # Before they are recorded: caches fill, kernels are chosen.
 _WARM_STEPS = 3
 
-# Set by SIGTERM: the run ends after the step that is under way, with a checkpoint.
-stop = threading.Event()
+
+@dataclass
+class _Stop:
+    """Whether the end was asked for; the run ends after the step that is under way, with a checkpoint.
+
+    No `threading.Event`: it has a lock. SIGTERM may come twice at once (a job manager sends it to all processes, and
+    the first one passes it on), and the second would wait in its handler for the first, which it broke into.
+    """
+
+    asked: bool = False
+
+
+# Set by SIGTERM's handler.
+stop = _Stop()
 
 
 def how_to_go_on(out: Path) -> str:
@@ -236,7 +248,8 @@ def _about(job: Job, learner: Learner) -> Iterator[str]:
     options, spec = job.options, job.spec
     sets = f"{len(job.train.classes)} classes, {len(job.train):,} images to learn from and {len(job.val):,} to judge by"
     yield f"{spec.name} on {options.data}: {sets}"
-    kind = f"{options.framework}, {options.precision}{', compiled' * options.compiled}"
+    asked = [word for word in ("deterministic", "compiled") if getattr(options, word)]
+    kind = ", ".join([options.framework, options.precision, *asked])
     yield f"device: {learner.device_said}; {kind}"
     if learner.start.step:
         yield f"goes on after step {learner.start.step:,} of {job.steps:,}"
@@ -262,7 +275,7 @@ class _Places:
 
 def _stream(job: Job, learner: Learner) -> Iterator[tuple[int, Batch]]:
     steps = range(learner.start.step, job.steps)
-    stream = TrainingStream(job.train, job.spec, job.recipe, job.options.seed)
+    stream = TrainingStream(job.train, job.spec, job.options.seed)
     read = Batches(stream, _Places(learner, steps), job.options.workers, pinned=learner.pins)
     return zip(steps, read, strict=True)
 

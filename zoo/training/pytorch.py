@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from zoo.errors import ZooError
 from zoo.preprocess import FloatArray
+from zoo.training.augment import Augment
 from zoo.training.data import Batch, Batches, ValidationImages
-from zoo.training.devices import arithmetic
+from zoo.training.devices import arithmetic, settle
 from zoo.training.evaluate import Scores, score
 from zoo.training.images import check_broken
 from zoo.training.job import Job, resume
@@ -43,6 +44,7 @@ class PyTorchLearner:
     def __init__(self, job: Job, device: torch.device, device_said: str) -> None:
         self.job, self.device, self.device_said = job, device, device_said
         self.pins, self.lag = device.type == "cuda", 1 if device.type == "cuda" else 0
+        settle(job.options.precision, device, deterministic=job.options.deterministic)
         self.row = own_row(job.arrangement)
         network = PlacedNetwork(job.spec, job.arrangement, self.row.group)
         self.start, weights, velocities = resume(job)
@@ -62,6 +64,7 @@ class PyTorchLearner:
         if job.options.compiled:
             self.network.compile_steps()
         self.runner = summing(self.network, self.row)
+        self.augment = Augment(job.train, job.spec, job.recipe, job.options.seed, device)
         self.is_first = not dist.is_initialized() or dist.get_rank() == 0
         self.speaks = self.network.rank == 0 or self._reads_shares
         self._validation = self._validation_batches()
@@ -151,7 +154,8 @@ class PyTorchLearner:
 
     def train_step(self, batch: Batch, step: int, progress: Progress) -> Loss:
         """One step on a row's images; gives the mean loss over the global batch."""
-        x, labels = self._to_device(batch, shares=self._reads_shares)
+        seen = self.augment(batch.to(self.device), self.images_of(step))
+        x, labels = self._to_device(seen, shares=self._reads_shares)
         images = share(range(self.job.batch_size), self.row.number, self._rows)
         with arithmetic(self.job.options.precision, self.device):
             logits = self.runner(x, Draw(seed=self.job.options.seed, step=step, images=images))

@@ -9,7 +9,6 @@ index: what was damaged on its way is named, not learned from.
 from __future__ import annotations
 
 import json
-import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,8 +27,9 @@ from zoo.errors import FileFormatError, said
 from zoo.philox import generator
 from zoo.preprocess import RGBImage, decode_image, resize_short_side
 from zoo.training.checkpoint import write_file
-from zoo.training.devices import cores
 from zoo.training.images import FolderImages, OnBroken, check_broken, digest
+from zoo.wire.cores import cores
+from zoo.wire.positioned import read_at
 from zoo.wire.safetensors import read_safetensors
 
 INDEX = "index.safetensors"
@@ -84,7 +84,7 @@ class ShardImages:
         where = self.name(index)
         try:
             file = self._opened(self.folder / _name(int(self.shards[index])))
-            data = os.pread(file.fileno(), int(self.lengths[index]), int(self.offsets[index]))
+            data = read_at(file.fileno(), int(self.lengths[index]), int(self.offsets[index]))
         except OSError as error:
             raise FileFormatError(where, f"cannot be read: {said(error)}") from error
         if zlib.crc32(data) != self.checksums[index]:

@@ -26,6 +26,7 @@ from zoo.layers import Dropout, Input, ModelSpec, Shape
 from zoo.preprocess import FloatArray
 from zoo.recipe import decay_of
 from zoo.shapes import activation_shapes, tied
+from zoo.training.augment import Augment
 from zoo.training.data import Batch
 from zoo.training.devices import DeviceType
 from zoo.training.evaluate import Scores, evaluate
@@ -41,6 +42,14 @@ timeline: Any = import_module("tensorflow.python.client.timeline")
 
 # The variable scope of the velocities, around that of the network.
 _VELOCITY = "velocity/"
+# What torch alone can be asked for, by its field of the options, with what it is otherwise.
+_FLAGS = (
+    ("--compile", "compiled", False),
+    ("--precision", "precision", "fp32"),
+    ("--deterministic", "deterministic", False),
+)
+# Where images are prepared, before TensorFlow is fed them.
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +100,8 @@ class TFSlimLearner:
             raise ZooError(
                 "tf_slim trains on one device, or on two as --parallel towers; use --framework pytorch for other modes"
             )
-        for flag, asked in (("--compile", job.options.compiled), ("--precision", job.options.precision != "fp32")):
-            if asked:
+        for flag, field, usual in _FLAGS:
+            if getattr(job.options, field) != usual:
                 raise ZooError(f"{flag}: tf_slim trains in single precision, by TensorFlow's own graph; leave it out")
         self.job, self._frozen = job, job.frozen()
         devices = _devices(job.arrangement.parts, job.options.device)
@@ -101,6 +110,7 @@ class TFSlimLearner:
             names = ", ".join(tie.name for tie in job.spec.ties)
             raise UnsupportedError(f"{job.spec.name}: TF-slim does not train tied parameters ({names}); use PyTorch")
         self._shapes = activation_shapes(job.spec)
+        self._augment = Augment(job.train, job.spec, job.recipe, job.options.seed, _CPU)
         self._recorded: list[Any] | None = None
         with tf.Graph().as_default(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # slim calls what TensorFlow calls deprecated
@@ -124,7 +134,8 @@ class TFSlimLearner:
         """One step; gives the mean loss over the batch."""
         graph, rates = self._graph, self.job.rates(step, progress.drops)
         assert self.job.spec.preprocessing is not None
-        x_NCHW = batch.inputs(self.job.spec.preprocessing, torch.device("cpu")).numpy()
+        seen = self._augment(batch, self.images_of(step))
+        x_NCHW = seen.inputs(self.job.spec.preprocessing, _CPU).numpy()
         feed: dict[Any, Any] = {graph.images: _native(x_NCHW), graph.labels: batch.labels.numpy()}
         feed |= {holder: rates.of(name) for name, holder in graph.rates.items()}
         feed |= {holder: self._mask(name, step) for name, holder in graph.masks.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from math import prod
 from threading import Lock
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import Block, blocks, packed
+from zoo.wire.positioned import write_at
 
 
 def write_numbers(file: BinaryIO, arrays: Iterable[NDArray[Any]]) -> None:
@@ -24,7 +24,7 @@ def write_numbers(file: BinaryIO, arrays: Iterable[NDArray[Any]]) -> None:
     descriptor, position, turned = file.fileno(), file.tell(), list[tuple[NDArray[Any], Block, int]]()
     for array in arrays:
         if array.flags.c_contiguous:
-            _write_at(descriptor, _bytes(array), position)
+            write_at(descriptor, _bytes(array), position)
         else:
             flat = np.atleast_1d(array.squeeze())  # axes of one number move nothing
             turned += [(flat, block, position) for block in blocks(flat)]
@@ -37,7 +37,7 @@ def write_numbers(file: BinaryIO, arrays: Iterable[NDArray[Any]]) -> None:
         first, step = prod(array.shape[axis + 1 :]) * block[-1].start, prod(array.shape[axis:])
         with one_writes:
             for i, row in enumerate(piece.reshape(prod(piece.shape[:axis]), -1)):
-                _write_at(descriptor, _bytes(row), begin + array.itemsize * (first + i * step))
+                write_at(descriptor, _bytes(row), begin + array.itemsize * (first + i * step))
 
     map_on_cores(write, turned)
     file.seek(position)
@@ -45,9 +45,3 @@ def write_numbers(file: BinaryIO, arrays: Iterable[NDArray[Any]]) -> None:
 
 def _bytes(array: NDArray[Any]) -> memoryview:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data
-
-
-def _write_at(descriptor: int, content: memoryview, position: int) -> None:
-    while content:
-        done = os.pwrite(descriptor, content, position)  # a disk that fills up takes a part, and only then fails
-        content, position = content[done:], position + done

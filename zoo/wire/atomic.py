@@ -1,7 +1,9 @@
 """What is written is written beside its target, checked there, then renamed: the target is absent, old or whole.
 
 Work goes on in a hidden folder beside the target, locked by the process that owns it. A killed process loses its lock,
-so the next run knows the folder for a leftover and removes it.
+so the next run knows the folder for a leftover and removes it. Others may write where the target lies: the folder's
+name is drawn, it must not be there before, nobody else may enter it; and what only looks like a leftover (a link, a
+pipe, somebody else's folder) is passed over.
 
 A kill needs no more than that: what was written is the system's, whoever wrote it. A power cut may take what is not on
 the disk yet, so where an old file is replaced, the new one is flushed to the disk first; else both could be lost. A new
@@ -10,16 +12,13 @@ file can be made again from its source, so nobody waits for the disk then (`sync
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
-from tempfile import mkdtemp
 
 from zoo.errors import ZooError
+from zoo.wire.folders import leftovers, new_folder
 
 _MARK = ".zoo-staging-"
 
@@ -36,7 +35,11 @@ def check_target(target: Path, *, force: bool, folder: bool = False) -> None:
     if target.is_dir() and not folder:
         raise ZooError(f"{target}: is a folder, expected the name of a file")
     if not force and (target.exists() or target.is_symlink()):
-        raise ZooError(f"{target}: already exists; choose another name or replace it with --force")
+        raise _taken(target)
+
+
+def _taken(target: Path) -> ZooError:
+    return ZooError(f"{target}: already exists; choose another name or replace it with --force")
 
 
 @contextmanager
@@ -46,72 +49,93 @@ def staging(target: Path) -> Generator[Path]:
     Raises:
         ZooError: the disk is full or the folder cannot be written.
     """
-    prefix = f".{target.name}{_MARK}"
-    for leftover in target.parent.glob(f"{escape(prefix)}*"):
-        _remove_if_abandoned(leftover)
+    _remove_leftovers(target)
+    is_begun = False
     try:
-        folder, lock = _locked_folder(prefix, target.parent)
+        with new_folder(target, _MARK) as held:
+            is_begun = True
+            yield held.path
     except OSError as error:
-        raise ZooError(f"{target}: cannot write to {target.parent}: {error.strerror}") from error
-    try:
-        yield folder
-    except OSError as error:
+        if not is_begun:
+            raise ZooError(f"{target}: cannot write to {target.parent}: {error.strerror}") from error
         raise ZooError(f"{target}: writing failed: {error.strerror or error}; nothing was changed") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
 
 
-def _locked_folder(prefix: str, parent: Path) -> tuple[Path, int]:
-    """A new folder, and the descriptor that holds its lock."""
-    while True:
-        folder = Path(mkdtemp(prefix=prefix, dir=parent))
-        try:
-            lock = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:
-            continue  # another run, begun at the same moment, took it for a leftover
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.is_dir():
-            return folder, lock
-        os.close(lock)
+@contextmanager
+def new_file(target: Path) -> Generator[Path]:
+    """A path to write to; what lies there at the end takes the place of `target`, whatever is there."""
+    _remove_leftovers(target)
+    with new_folder(target, _MARK) as held:
+        yield held.path / target.name
+        (held.path / target.name).replace(target)
 
 
-def _remove_if_abandoned(folder: Path) -> None:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return  # its owner has just ended
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return  # its owner is alive
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(descriptor)
+def _remove_leftovers(target: Path) -> None:
+    for leftover in leftovers(target, _MARK)[0]:
+        leftover.end()
 
 
 def publish(folder: Path, main: Path, *, force: bool) -> list[Path]:
     """Move every file of a staging folder beside it, the `main` one last; returns where they lie now.
 
     Several files cannot be renamed at once. So an old main file goes first and the new one comes last: whoever finds a
-    main file finds the files that belong to it.
+    main file finds the files that belong to it. Without `force`, of several runs that write one target the first has
+    it, and the others take back what they have moved.
     """
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted((path.name for path in folder.iterdir()), key=lambda name: (name == main.name, name))
     targets = [folder.parent / name for name in names]
     for target in targets:
         check_target(target, force=force)
+    if not force:
+        _move_all_new(folder, targets)
+        return sorted(targets)
     replaces = any(target.exists() for target in targets)
     if replaces:
         for name in names:
             flush(folder / name)
     if len(names) > 1:
         (folder.parent / main.name).unlink(missing_ok=True)
-    for name in sorted(names, key=lambda name: name == main.name):
-        (folder / name).replace(folder.parent / name)
+    for target in targets:
+        (folder / target.name).replace(target)
     if replaces:
         flush(folder.parent)
-    return targets
+    return sorted(targets)
+
+
+def _move_all_new(folder: Path, targets: list[Path]) -> None:
+    """Move files to names that nobody has; all of them, or none."""
+    moved = list[Path]()
+    try:
+        for target in targets:
+            move_new(folder / target.name, target)
+            moved.append(target)
+    finally:
+        if len(moved) < len(targets):
+            for target in moved:
+                target.unlink()
+
+
+def move_new(written: Path, target: Path) -> None:
+    """Move a file to a name that nobody has; raises `ZooError` where somebody took it, be it a moment before."""
+    try:
+        if not _linked(written, target):
+            # Windows refuses to rename to a name that is taken; on other disks without links, a moment stays in which
+            # two may both succeed.
+            check_target(target, force=False)
+            written.rename(target)
+    except FileExistsError as error:
+        raise _taken(target) from error
+
+
+def _linked(written: Path, target: Path) -> bool:
+    """Whether a file now has this name as well; not where the disk or the system has no links."""
+    try:
+        os.link(written, target)
+    except FileExistsError:
+        raise
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 def publish_folder(written: Path, target: Path) -> None:
@@ -128,7 +152,10 @@ def publish_folder(written: Path, target: Path) -> None:
 
 def flush(path: Path) -> None:
     """Have the disk hold what was written to a file, or to the entries of a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
+    is_folder = path.is_dir()
+    if is_folder and not hasattr(os, "O_DIRECTORY"):
+        return  # Windows opens no folder
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,15 +16,21 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`work` of every item, in their order, on as many threads as the process may use cores; `work` spreads nothing.
+def cores() -> int:
+    """How many the process may use; where the system does not say that (macOS, Windows), how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    The threads see the caller's context: what NumPy is told to make of errors.
+
+def map_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """`work` of every item, in their order, on as many threads as the process may use cores.
+
+    The threads see the caller's context: what NumPy is told to make of errors. What spreads its work within one of them
+    does it all there.
     """
-    threads = len(os.sched_getaffinity(0))
-    if min(threads, len(items)) < 2:
+    threads = cores()
+    if min(threads, len(items)) < 2 or _spread.get():
         return [work(item) for item in items]
-    futures = [_pool(threads).submit(copy_context().run, work, item) for item in items]
+    futures = [_pool(threads).submit(copy_context().run, _within, work, item) for item in items]
     try:
         return [future.result() for future in futures]
     finally:  # after an error or Ctrl-C nobody may work on, on arrays and files that are not held any more
@@ -33,22 +39,29 @@ def map_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
         wait(futures)
 
 
-def multiply_on_cores(work: Callable[[Item], None], items: Sequence[Item]) -> None:
+def _within(work: Callable[[Item], Result], item: Item) -> Result:
+    _spread.set(True)
+    return work(item)
+
+
+# Whether this is one of the threads.
+_spread = ContextVar("_spread", default=False)
+
+
+def multiply_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """`map_on_cores` of work that multiplies matrices, each product on one core.
 
     Without threadpoolctl, NumPy's own threads share every product, one after another.
     """
-    limits = _blas()
-    if limits is None or len(items) < 2:
-        for item in items:
-            work(item)
-        return
-    with limits.limit(limits=1, user_api="blas"):
-        map_on_cores(work, items)
+    pools = _pools()
+    if pools is None or len(items) < 2 or _spread.get():
+        return [work(item) for item in items]
+    with pools.limit(limits=1, user_api="blas"):
+        return map_on_cores(work, items)
 
 
 @cache
-def _blas() -> ThreadpoolController | None:
+def _pools() -> ThreadpoolController | None:
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
@@ -62,5 +75,6 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="cores")
 
 
-# A forked process, such as a worker that loads images, has none of its parent's threads.
-os.register_at_fork(after_in_child=_pool.cache_clear)
+# A forked process, such as a worker that loads images, has none of its parent's threads; Windows forks none.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)

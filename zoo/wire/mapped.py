@@ -34,5 +34,5 @@ def release(array: NDArray[Any] | memoryview) -> None:
     base: Any = array
     while isinstance(base, np.ndarray | memoryview):
         base = base.base if isinstance(base, np.ndarray) else base.obj
-    if isinstance(base, mmap.mmap):
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # Windows gives them back by itself
         base.madvise(mmap.MADV_DONTNEED)

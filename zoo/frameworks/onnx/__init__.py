@@ -4,7 +4,7 @@ The graph is written without the ``onnx`` package, and the weights never pass th
 streamed into the file, or lent to ONNX Runtime where they lie. ONNX Runtime is imported when something is run.
 """
 
-from zoo.frameworks.onnx.live import forward, run, run_batches
+from zoo.frameworks.onnx.live import Session, forward, opened, run
 from zoo.frameworks.onnx.network import graph, write
 from zoo.frameworks.onnx.reading import OnnxNet, read_graph
 from zoo.frameworks.onnx.source import generate
@@ -14,4 +14,4 @@ from zoo.wire.onnx import OPSET
 DISTRIBUTION = "onnxruntime"
 PACKAGES = ("onnx", "onnxruntime")
 
-__all__ = ["OPSET", "OnnxNet", "forward", "generate", "graph", "read_graph", "run", "run_batches", "write"]
+__all__ = ["OPSET", "OnnxNet", "Session", "forward", "generate", "graph", "opened", "read_graph", "run", "write"]

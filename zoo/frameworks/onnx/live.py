@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from zoo import registry
 from zoo.arrays import Array
@@ -39,20 +40,21 @@ def run(model: Path | bytes, inputs: Mapping[str, Array], outputs: Sequence[str]
     return runtime.run(model, inputs, outputs)
 
 
-def run_batches(
-    model: bytes, batches: Sequence[Mapping[str, Array]], weights: Mapping[str, Array], *, lean: bool
-) -> list[dict[str, Array]]:
-    """All outputs of an ONNX graph for each batch.
+# Input name -> array, of one batch -> every output; raises `FileFormatError` where ONNX Runtime refuses the inputs.
+Session: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+def opened(model: bytes, weights: Mapping[str, Array], *, lean: bool = False) -> Session:
+    """An ONNX graph made ready once, to be run for as many batches as are wanted, of any size that it takes.
 
     Args:
         model: the graph; initializers whose data it leaves out are said to be external.
-        batches: input name -> array, each.
         weights: the data left out, initializer -> array; lent, not copied.
         lean: without what ONNX Runtime does by default for graphs that run often.
 
     Raises:
-        FileFormatError: ONNX Runtime refuses the graph or the inputs.
+        FileFormatError: ONNX Runtime refuses the graph.
     """
     with registry.optional():
         from zoo.frameworks.onnx import runtime
-    return runtime.run_batches(model, batches, None, weights, lean=lean)
+    return runtime.opened(model, None, weights, lean=lean)

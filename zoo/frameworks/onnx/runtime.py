@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,26 +52,29 @@ def run(
     outputs: Sequence[str] | None,
     weights: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
-    """`run_batches` of one batch."""
-    return run_batches(model, [inputs], outputs, weights)[0]
+    """One batch, of a graph that is run once; see `opened`."""
+    return opened(model, outputs, weights)(inputs)
 
 
-def run_batches(
+def opened(
     model: Path | bytes,
-    batches: Sequence[Mapping[str, Array]],
     outputs: Sequence[str] | None,
     weights: Mapping[str, Array] | None = None,
     *,
     lean: bool = False,
-) -> list[dict[str, Array]]:
-    """Output name -> array, for each batch; what NumPy has no numbers for (a sequence, text, bfloat16) is left out.
+) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """What runs a graph: input name -> array, to output name -> array.
+
+    What NumPy has no numbers for (a sequence, text, bfloat16) is left out.
 
     Args:
         model: a file or its bytes.
-        batches: input name -> array, each.
         outputs: the outputs wanted; None for all.
         weights: the initializers, where `model` leaves their data out; lent, not copied.
         lean: the runtime makes no copies of the weights in layouts of its own, which pay only where a graph runs often.
+
+    Raises:
+        FileFormatError: ONNX Runtime refuses the graph; what is returned, where it refuses the inputs.
     """
     options, lent = ort.SessionOptions(), list[Any]()
     options.log_severity_level = _FATAL
@@ -78,19 +82,30 @@ def run_batches(
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.add_session_config_entry("session.disable_prepacking", "1")
     if weights:
-        lent = [ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C")) for array in weights.values()]
+        lent = [ort.OrtValue.ortvalue_from_numpy(np.asarray(x, order="C")) for x in weights.values()]
         options.add_external_initializers(list(weights), lent)
     where = model if isinstance(model, Path) else "the ONNX graph"
-    try:
-        source = str(model) if isinstance(model, Path) else model
+    source = str(model) if isinstance(model, Path) else model
+    with _refusals(where):
         session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        kinds = {output.name: output.type for output in session.get_outputs()}
-        names = [name for name, kind in kinds.items() if outputs or kind in _NUMERIC]
-        for name in outputs or ():
-            if name not in names:
-                raise UnknownNameError(f"output of {where}", name, names)
-        wanted = list(outputs or names)
-        results = [cast("list[Array]", session.run(wanted, dict(inputs)) if wanted else []) for inputs in batches]
+    kinds = {output.name: output.type for output in session.get_outputs()}
+    names = [name for name, kind in kinds.items() if outputs or kind in _NUMERIC]
+    for name in outputs or ():
+        if name not in names:
+            raise UnknownNameError(f"output of {where}", name, names)
+    wanted = list(outputs or names)
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        with _refusals(where):
+            found = cast("list[Array]", session.run(wanted, dict(inputs)) if wanted else [])
+        return dict(zip(wanted, found, strict=True))
+
+    return run
+
+
+@contextmanager
+def _refusals(where: Path | str) -> Generator[None, None, None]:
+    try:
+        yield
     except _REFUSALS as error:
         raise FileFormatError(where, f"ONNX Runtime refuses it: {said(error)}") from error
-    return [dict(zip(wanted, arrays, strict=True)) for arrays in results]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.environment import environment
+from zoo.environment import environment, quiet_libraries
 from zoo.frameworks.tf_slim.calls import Activation, Name, evaluate
 from zoo.frameworks.tf_slim.naming import Variable, identifier, shared, variables
 from zoo.frameworks.tf_slim.table import Table
@@ -21,23 +18,7 @@ from zoo.layers import ModelSpec, Shape
 from zoo.shapes import activation_shapes, parameter_shapes
 from zoo.wire.layout import contiguous, rearrange
 
-
-@contextmanager
-def _without_banner() -> Generator[None]:
-    """Drop what TensorFlow's libraries say about missing GPU drivers as they load, before any log level counts."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        with environment({"TF_CPP_MIN_LOG_LEVEL": "3"}):
-            yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-with _without_banner():
+with quiet_libraries(), environment({"TF_CPP_MIN_LOG_LEVEL": "3"}):
     import tensorflow.compat.v1 as tf  # pyright: ignore[reportMissingImports]
     import tf_slim as slim
 

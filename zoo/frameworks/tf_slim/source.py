@@ -15,7 +15,7 @@ from zoo.frameworks.tf_slim.naming import identifier, shared
 from zoo.frameworks.tf_slim.table import Table
 from zoo.layers import ModelSpec
 
-_OPS = Path(__file__).with_name("ops.py")
+_OPS = Path(__file__).with_name("ops")
 
 
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
@@ -74,17 +74,18 @@ def _arg_scope(spec: ModelSpec, table: Table, grouped: str) -> str:
 
 
 def _helpers() -> dict[str, str]:
-    text = _OPS.read_text(encoding="utf-8")
-    lines, found = text.splitlines(), dict[str, str]()
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef):
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            found[node.name] = "\n".join(lines[first - 1 : node.end_lineno])
+    found = dict[str, str]()
+    for family in sorted(_OPS.glob("*.py")):
+        text = family.read_text(encoding="utf-8")
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef):
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                found[node.name] = "\n".join(text.splitlines()[first - 1 : node.end_lineno])
     return found
 
 
 def _used_helpers(used: set[str]) -> dict[str, str]:
-    """The functions of `ops` that are called, and those that they call, in the order of that file."""
+    """The functions of `ops` that are called, and those that they call, in the order of its files."""
     known = _helpers()
     wanted, new = used & set(known), used & set(known)
     while new:

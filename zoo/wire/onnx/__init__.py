@@ -1,6 +1,6 @@
 """An ONNX file as plain data, read and written without the ``onnx`` package."""
 
-from zoo.wire.onnx.read import Model, parse, parse_subgraph
+from zoo.wire.onnx.read import Model, parse, parse_subgraph, without_weights
 from zoo.wire.onnx.schema import Attribute, Dimensions, Node, Subgraph, TensorType
 from zoo.wire.onnx.write import IR_VERSIONS, OPSET, Graph, chunks
 
@@ -17,4 +17,5 @@ __all__ = [
     "chunks",
     "parse",
     "parse_subgraph",
+    "without_weights",
 ]

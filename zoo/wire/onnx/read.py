@@ -5,7 +5,7 @@ Everything raises `ValueError` for damaged bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -18,6 +18,7 @@ from zoo.wire.onnx.schema import (
     EXTERNAL,
     Attribute,
     AttributeType,
+    DataType,
     Dimensions,
     InAttribute,
     InGraph,
@@ -30,7 +31,7 @@ from zoo.wire.onnx.schema import (
     Subgraph,
     TensorType,
 )
-from zoo.wire.protobuf import FIXED32, VARINT, Value, fields, signed, varints
+from zoo.wire.protobuf import FIXED32, VARINT, Value, field_at, fields, integer, message, signed, text, varints
 
 # TensorProto.DataType, as far as NumPy has the type.
 _TYPES = {
@@ -98,6 +99,36 @@ def parse_subgraph(graph: Subgraph) -> Model:
     model = Model()
     _graph(model, graph.data, graph.folder)
     return model
+
+
+def without_weights(data: memoryview, folder: Path, least: int) -> tuple[bytes, dict[str, Array]]:
+    """The model without the numbers of its large weights, and these numbers, as views of the file.
+
+    Args:
+        data, folder: as for `parse`.
+        least: the bytes from which on a float32 initializer is large; in the model it keeps its name, type and shape.
+    """
+    lent = dict[str, Array]()
+
+    def emptied(tensor: memoryview) -> bytes:
+        name, array = _tensor(tensor, folder)
+        if isinstance(array, str) or array.dtype != np.float32 or array.nbytes < least:
+            return bytes(tensor)
+        lent[name] = array
+        sizes = b"".join(integer(InTensor.DIMS, size) for size in array.shape)
+        return sizes + integer(InTensor.DATA_TYPE, DataType.FLOAT) + text(InTensor.NAME, name)
+
+    return _edited(data, InModel.GRAPH, lambda graph: _edited(graph, InGraph.INITIALIZER, emptied)), lent
+
+
+def _edited(data: memoryview, number: int, edit: Callable[[memoryview], bytes]) -> bytes:
+    """A message, each field `number` of it edited."""
+    parts, start = list[bytes](), 0
+    while start < len(data):
+        found, _, value, end = field_at(data, start)
+        parts.append(message(number, edit(_message(value))) if found == number else bytes(data[start:end]))
+        start = end
+    return b"".join(parts)
 
 
 # Which fields of which messages lead to tensors: those of subgraphs and functions, too, which a runtime reads.

@@ -44,6 +44,9 @@ _ONE: dict[str, Callable[[Array], Array]] = {
     "Not": np.logical_not,
 }
 
+# What makes other floating-point numbers of those that are stored.
+ARITHMETIC = {*_TWO, *_ONE, "Cast", "Div", "ReduceProd", "ReduceSum"} - {"Neg", "Abs"}
+
 # What is read of constants, beside what is read of activations.
 COMPUTED = {
     *_TWO,
@@ -200,19 +203,21 @@ def reshaped_to(op: Op, shape: Shape) -> Shape:
     match op.node.op:
         case "Flatten":
             axis = op.integer("axis", 1)
-            axis += rank if axis < 0 else 0
+            axis = rank if axis == rank else op.place_of(axis, rank)
             return prod(shape[:axis]), prod(shape[axis:])
         case "Squeeze":
             given = op.listed("axes", 1)
             axes = (
-                [i for i, size in enumerate(shape) if size == 1] if given is None else [_at(op, i, rank) for i in given]
+                [i for i, size in enumerate(shape) if size == 1]
+                if given is None
+                else [op.place_of(i, rank) for i in given]
             )
             if any(shape[i] != 1 for i in axes):
                 op.refuse(f"cannot squeeze the axes {tuple(axes)} of {shape}")
             return tuple(size for i, size in enumerate(shape) if i not in axes)
         case "Unsqueeze":
             given = op.listed("axes", 1) or ()
-            places, rest = {_at(op, i, rank + len(given)) for i in given}, iter(shape)
+            places, rest = {op.place_of(i, rank + len(given)) for i in given}, iter(shape)
             return tuple(1 if i in places else next(rest) for i in range(rank + len(given)))
         case _:
             return _to_shape(op, shape)
@@ -231,12 +236,6 @@ def _to_shape(op: Op, shape: Shape) -> Shape:
     return tuple(made)
 
 
-def _at(op: Op, axis: int, rank: int) -> int:
-    if not -rank <= axis < rank:
-        op.refuse(f"axis {axis} does not exist in {rank} axes")
-    return axis % rank
-
-
 def cut(op: Op, array: Array) -> list[Array]:
     """What Split or Slice makes of an array."""
     if op.node.op == "Slice":
@@ -251,9 +250,10 @@ def cut(op: Op, array: Array) -> list[Array]:
 
 def split_sizes(op: Op, shape: Shape) -> tuple[int, list[int]]:
     """The axis along which a Split cuts, and how much each piece gets."""
-    axis, count = _at(op, op.integer("axis", 0), len(shape)), len(op.node.outputs)
+    axis, count = op.place_of(op.integer("axis", 0), len(shape)), len(op.node.outputs)
     sizes = op.listed("split", 1)
-    op.integer("num_outputs", count)
+    if op.integer("num_outputs", count) != count:
+        op.refuse(f"num_outputs is not {count}, as many as it has")
     if sizes is None:
         each = -(-shape[axis] // count)
         sizes = (*[each] * (count - 1), shape[axis] - each * (count - 1))
@@ -273,7 +273,7 @@ def slices(op: Op, shape: Shape) -> list[tuple[int, int, int | None, int]]:
         op.refuse("its starts, ends, axes and steps do not fit each other")
     found = list[tuple[int, int, int | None, int]]()
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        at = _at(op, axis, len(shape))
+        at = op.place_of(axis, len(shape))
         begin, stop, _ = slice(start, end, step).indices(shape[at])
         found.append((at, begin, None if stop < 0 else stop, step))
     return found

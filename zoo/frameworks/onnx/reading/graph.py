@@ -11,7 +11,7 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.errors import SpecError, UnsupportedError
 from zoo.frameworks.onnx.reading import response
-from zoo.frameworks.onnx.reading.folding import COMPUTED, OPEN_BATCH, Folding, shape_of
+from zoo.frameworks.onnx.reading.folding import ARITHMETIC, COMPUTED, OPEN_BATCH, Folding, shape_of
 from zoo.frameworks.onnx.reading.op import RefusalError
 from zoo.frameworks.onnx.reading.table import READERS
 from zoo.frameworks.onnx.reading.walk import View, Walk
@@ -33,11 +33,17 @@ class OnnxNet:
     Attributes:
         spec: the network. A layer has the name of the tensor that it makes.
         parameters: canonical name -> float32 array; views of the file where they lie there in that order.
+        outputs: the outputs that the graph declares, in its order -> the activations that they are.
+        unread: inputs that nothing reads.
+        inexact: where the network is the graph but for a rounding or for ties, one phrase each.
         notes: what the reader must know, one sentence each.
     """
 
     spec: ModelSpec
     parameters: Mapping[str, Array]
+    outputs: Mapping[str, str]
+    unread: tuple[str, ...] = ()
+    inexact: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -106,6 +112,7 @@ def _inputs(walk: Walk, model: Model, nodes: list[Node]) -> list[str]:
     for name, kind in fed.items():
         why = _unreadable(kind) if name in read else ""
         if name not in read:
+            walk.unread.append(name)
             walk.notes.append(f"nothing reads the input {name!r}: left out")
         elif why:
             refused.append(f"input {name!r}: {why}")
@@ -251,6 +258,8 @@ def _fold(walk: Walk, folding: Folding, node: Node, reads: list[str]) -> bool:
         if results is None:
             raise RefusalError("of constants it is not computed here")
         walk.constants.update(zip(node.outputs, results, strict=False))
+        if node.op in ARITHMETIC and any(array.dtype.kind == "f" and array.size > 1 for array in results):
+            walk.inexact.append(f"{op.out!r} was computed of stored numbers")
     else:
         return False
     op.check()
@@ -289,13 +298,16 @@ def _network(walk: Walk, model: Model, name: str, title: str) -> OnnxNet:
         inputs=tuple(walk.inputs),
         layers=tuple(chained(walk.layers, walk.inputs[0].name)),
     )
-    declared = {walk.view(tensor).activation for tensor in model.outputs}
-    inner = sorted(declared - {*spec.outputs})
+    declared = {tensor: walk.view(tensor).activation for tensor in model.outputs}
+    inner = sorted({*declared.values()} - {*spec.outputs})
     if inner:
         walk.notes.append(f"outputs that other nodes read as well are no outputs here: {', '.join(inner)}")
     return OnnxNet(
         spec=spec,
         parameters={name: walk.parameters[name] for name in parameter_shapes(spec)},
+        outputs=declared,
+        unread=tuple(walk.unread),
+        inexact=tuple(dict.fromkeys(walk.inexact)),
         notes=tuple(walk.notes),
     )
 

@@ -103,7 +103,7 @@ def softmax(walk: Walk, op: Op) -> None:
     axis = op.integer("axis", 1 if merges else -1)
     view = walk.view(op.reads())
     moved = tuple((walk.batch, *walk.shapes[view.activation])[i] for i in view.order)
-    axis %= len(view.shape)
+    axis = op.place_of(axis, len(view.shape))
     last = walk.step(op.out, "softmax") if log else op.out
     if not merges and view.shape == moved and not view.in_order:
         walk.put(last, Softmax(name=last, inputs=(view.activation,), axis=view.order[axis]), view)

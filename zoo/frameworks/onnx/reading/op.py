@@ -106,6 +106,12 @@ class Op:
             self.refuse(f"{name} is no single number")
         return short(found.reshape(-1)[0])
 
+    def place_of(self, axis: int, rank: int) -> int:
+        """An axis counted from the front; one that does not exist is refused."""
+        if not -rank <= axis < rank:
+            self.refuse(f"axis {axis} does not exist in {rank} axes")
+        return axis % rank
+
     def passes_over(self, *names: str) -> None:
         """Attributes that say nothing where this is read."""
         self._asked.update(names)

@@ -79,6 +79,7 @@ def _pool(walk: Walk, op: Op, source: str, at: Place, mode: Literal["max", "ave"
     if corrected:
         # Where padding does not count, sums that were divided by all cells of a window are divided anew.
         share = (ours / theirs).astype(np.float32)
+        walk.inexact.append(f"what {op.out!r} divides its sums by was computed")
         walk.put(op.out, Scale(name=op.out, inputs=(last,), axis=2, num_axes=2), weight=share)
 
 
@@ -105,7 +106,7 @@ def reduce(walk: Walk, op: Op) -> None:
     if not given and idles:
         walk.values[op.out] = view
         return
-    axes = sorted({axis % rank for axis in given}) if given else list(range(rank))
+    axes = sorted({op.place_of(axis, rank) for axis in given}) if given else list(range(rank))
     moved = tuple((walk.batch, *walk.shapes[view.activation])[i] for i in view.order)
     if view.shape != moved:
         view = walk.whole(walk.plain(op.reads()))
@@ -138,9 +139,10 @@ def arg_max(walk: Walk, op: Op) -> None:
     view = walk.view(op.reads())
     axis, keeps = op.integer("axis", 0), bool(op.integer("keepdims", 1))
     if not op.integer("select_last_index", 0):
+        walk.inexact.append(f"of equal numbers {op.out!r} takes the first, not the last")
         walk.notes.append(f"{op.out!r}: of equal numbers ArgMax takes the first there, and the last here, as in Caffe")
     source = walk.plain(op.reads())
-    axis %= len(view.shape)
+    axis = op.place_of(axis, len(view.shape))
     name = walk.add(ArgMax(name=op.out, inputs=(source,), axis=axis))
     whole = walk.whole(name)
     shape = whole.shape if keeps else (*whole.shape[:axis], *whole.shape[axis + 1 :])

@@ -138,7 +138,7 @@ def _banded(walk: Walk, op: Op, r: Response) -> Response | None:
     if window < 1 or not np.array_equal(kernel[:, :, 0, 0], _band(kernel[0, 0, 0, 0], size, towers, window // 2)):
         return None
     scale = short(short(kernel[0, 0, 0, 0]) * window)
-    return replace(r, size=window, towers=towers, scale=scale, shift=short(bias[0]))
+    return replace(r, size=window, towers=towers, scale=scale, shift=short(bias[0]), computed=True)
 
 
 def _band(value: np.float32, size: int, towers: int, reach: int) -> Array:
@@ -157,7 +157,7 @@ def _scaled(walk: Walk, op: Op, r: Response) -> Response | None:
     number = _number(op)
     if number is None or r.scale is None or r.shift is not None:
         return None
-    return replace(r, scale=r.scale * number)
+    return replace(r, scale=r.scale * number, computed=r.computed or r.scale != 1)
 
 
 def _shifted(walk: Walk, op: Op, r: Response) -> Response | None:
@@ -201,6 +201,8 @@ def _closed(walk: Walk, op: Op, r: Response) -> bool:
     if r.shape != r.view.shape:
         return False
     power = 1.0 if r.power is None else r.power
+    if r.computed:
+        walk.inexact.append(f"alpha of {op.out!r} was computed")
     layer = LRN(
         name=op.out,
         inputs=(r.view.activation,),

@@ -76,7 +76,7 @@ def concat(walk: Walk, op: Op) -> None:
     if len({view.order for view in views}) != 1:
         views = [walk.whole(name) for name in walk.plains(op.node.inputs)]
     axis = op.integer("axis", 1)
-    axis %= len(views[0].shape)
+    axis = op.place_of(axis, len(views[0].shape))
     if axis == 0:
         op.refuse("joins batches; items are to stay apart")
     if len({len(view.shape) for view in views}) != 1:
@@ -102,7 +102,9 @@ def _joins_groups(walk: Walk, op: Op, names: list[str]) -> bool:
     if len(parts) != len(names) or len(names) < 2:
         return False
     slices = [layer for part in parts if isinstance(layer := walk.layer(part.inputs[0]), Slice)]
-    each = walk.shapes[slices[0].name][0] if slices else 0
+    if len(slices) != len(parts):
+        return False
+    each = walk.shapes[slices[0].name][0]
     own = [(piece.inputs, piece.axis, piece.start, piece.stop) for piece in slices]
     if own != [(slices[0].inputs, 1, i * each, (i + 1) * each) for i in range(len(parts))] or any(
         replace(part, name="", inputs=()) != replace(parts[0], name="", inputs=()) for part in parts
@@ -172,7 +174,7 @@ def pad(walk: Walk, op: Op) -> None:
     view = _unmerged(walk, op.reads())
     rank = len(view.shape)
     if op.has(3) and pads is not None:
-        axes = [int(axis) % rank for axis in op.stored(3, "axes").reshape(-1)]
+        axes = [op.place_of(int(axis), rank) for axis in op.stored(3, "axes").reshape(-1)]
         both = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
         pads = tuple(both.get(i, (0, 0))[end] for end in (0, 1) for i in range(rank))
     if pads is None or len(pads) != 2 * rank or mode != "constant":

@@ -70,6 +70,7 @@ class Response:
         border: what was padded, an axis each, before and after.
         size: of the window, 0 before there is one.
         towers, region: as in `zoo.layers.LRN`.
+        computed: whether `scale` is a product that may be rounded.
     """
 
     view: View
@@ -83,6 +84,7 @@ class Response:
     scale: float | None = None
     shift: float | None = None
     power: float | None = None
+    computed: bool = False
 
 
 Value: TypeAlias = View | Padded | Above | Response
@@ -100,6 +102,7 @@ class Walk:
         names: hands out names for layers that the file has none for.
         input_orders: in which orders the graph has the axes of its inputs.
         plainly: reads a node as what it says by itself, whatever pattern it might be part of.
+        unread, inexact: as in `OnnxNet`.
     """
 
     batch: int
@@ -114,6 +117,8 @@ class Walk:
     parameters: dict[str, Array] = field(default_factory=dict[str, Array])
     shapes: dict[str, Shape] = field(default_factory=dict[str, Shape])
     values: dict[str, Value] = field(default_factory=dict[str, Value])
+    unread: list[str] = field(default_factory=list[str])
+    inexact: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
 
     def op(self, node: Node) -> Op:

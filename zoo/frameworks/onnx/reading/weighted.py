@@ -122,6 +122,8 @@ def gemm(walk: Walk, op: Op) -> None:
     op.integer("broadcast", 1)  # before operator set 7; the shape of the bias says it
     bias, alpha, beta = _bias(op, len(weight)), op.number("alpha", 1.0), op.number("beta", 1.0)
     bias = {role: array if beta == 1 else array * np.float32(beta) for role, array in bias.items() if beta}
+    if alpha != 1 or (bias and beta != 1):
+        walk.inexact.append(f"the weights of {op.out!r} were multiplied by its alpha and beta")
     _dense(walk, op, weight if alpha == 1 else weight * np.float32(alpha), bias)
 
 

@@ -1,0 +1,123 @@
+"""Keras: what is generated, run on every backend and either layout, and what it cannot have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from converters.parity import verify_model
+from tests.kinds import KINDS, assert_same, net, probe
+from tests.small import shrink
+from zoo import reference, registry
+from zoo.errors import MissingDependencyError, UnsupportedError
+from zoo.frameworks import keras
+from zoo.layers import DetectionOutput, Flatten, Input, Layer, ModelSpec, ReLU, Tie
+
+BACKENDS = [backend for framework, backend in registry.ways().values() if framework == "keras"]
+# What Keras cannot have is tried by itself.
+HAVE = {name: spec for name, spec in KINDS.items() if not any(isinstance(x, DetectionOutput) for x in spec.layers)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended() -> Iterator[None]:
+    yield
+    keras.close()
+
+
+def merged(cases: Mapping[str, ModelSpec]) -> ModelSpec:
+    """Many networks side by side in one, since each costs a model to build; names begin with those of the cases."""
+    inputs, layers = list[Input](), list[Layer]()
+    for case, spec in cases.items():
+        inputs += [replace(source, name=f"{case}/{source.name}") for source in spec.inputs]
+        for layer in spec.layers:
+            read = tuple(f"{case}/{name}" for name in spec.wiring()[layer.name])
+            layers.append(replace(layer, name=f"{case}/{layer.name}", inputs=read))
+    return ModelSpec(name="merged", title="merged", inputs=tuple(inputs), layers=tuple(layers))
+
+
+def assert_runs(cases: Mapping[str, ModelSpec], backend: str | None = None, data_format: str = "channels_last") -> None:
+    spec = merged(cases)
+    weights, inputs = probe(spec)
+    found = keras.forward(spec, weights, inputs, backend, data_format)
+    assert_same(found, reference.forward(spec, weights, inputs))
+
+
+def test_some_kinds_in_either_layout() -> None:
+    some = ("conv same", "dense image", "max pad", "ave ceil", "lrn towers", "softmax axis 2", "flatten", "concat rows")
+    for data_format in ("channels_last", "channels_first"):
+        assert_runs({name: HAVE[name] for name in some}, data_format=data_format)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_kind_and_member_on_a_backend(backend: str) -> None:
+    assert_runs(HAVE, backend)
+    for name in registry.models():
+        report = verify_model(shrink(name), frameworks=[f"keras-{backend}"])
+        (subject,) = report.subjects
+        assert (subject.status, subject.reason) == ("passed", None), name
+        assert (subject.max_error or 1) <= 1e-5
+        assert all(layer.local is not None for layer in subject.layers), name
+    if backend == BACKENDS[0]:
+        assert_runs(HAVE, backend, "channels_first")
+
+
+@pytest.mark.parametrize("name", registry.models())
+def test_every_member_is_written_as_source_that_reads_well(name: str, tmp_path: Path) -> None:
+    (path,) = keras.generate(registry.model(name), tmp_path)
+    text = path.read_text()
+    assert max(map(len, text.splitlines())) <= 120
+    assert "import keras\n" in text and "zoo." not in text.replace("alexnet_zoo.", "")
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--isolated", "-q", path], check=False)
+    assert done.returncode == 0
+    assert keras.source_text(registry.model(name)) == text
+
+
+def test_names_that_keras_forbids_and_inputs_by_the_score() -> None:
+    layers = (ReLU(name="a/b", inputs=("x y",)), ReLU(name="a_b", inputs=("lambda",)), ReLU(name="_", inputs=("a_b",)))
+    inputs = (Input(name="x y", shape=(2, 3, 3)), Input(name="lambda", shape=(2, 3, 3)))
+    spec = ModelSpec(name="1st", title='say "so" \\', inputs=inputs, layers=layers)
+    weights, batch = probe(spec)
+    assert_same(keras.forward(spec, weights, batch), reference.forward(spec, weights, batch))
+
+
+def test_what_keras_cannot_have_is_refused_by_layer(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="layer 'op': how many boxes"):
+        keras.generate(KINDS["detections"], tmp_path)
+    tied = shrink("alexnet_mini")
+    tied = ModelSpec(
+        name="tied", title="", inputs=tied.inputs, layers=tied.layers, ties=(Tie(name="t", parameters=("a", "b")),)
+    )
+    with pytest.raises(UnsupportedError, match="Keras shares layers alone"):
+        keras.source_text(tied)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_backend_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    keras.close()
+    monkeypatch.setattr("zoo.frameworks.keras.live.find_spec", lambda name: None if name == "jax" else name)
+    (subject,) = verify_model(shrink("alexnet_mini"), frameworks=["keras-jax"]).subjects
+    assert subject.status == "unavailable" and "alexnet-zoo[jax]" in (subject.reason or "")
+    monkeypatch.setattr("zoo.frameworks.keras.live.find_spec", lambda name: None)
+    spec = net(Flatten(name="op"))
+    with pytest.raises(
+        MissingDependencyError, match=r"keras is not installed; run: pip install 'alexnet-zoo\[keras\]'"
+    ):
+        keras.forward(spec, *probe(spec))
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_is_told_in_one_line_and_the_next_is_fresh() -> None:
+    spec = HAVE["relu"]
+    weights, inputs = probe(spec)
+    keras.forward(spec, weights, inputs)
+    running = sys.modules["zoo.frameworks.keras.live"]._running
+    running[0]._process.kill()
+    with pytest.raises(UnsupportedError, match="its process ended with status -9"):
+        keras.forward(spec, weights, inputs)
+    assert_same(keras.forward(spec, weights, inputs), reference.forward(spec, weights, inputs))

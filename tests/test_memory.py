@@ -1,0 +1,111 @@
+"""A few bytes may describe a network that asks for all memory: it is refused before anything is allocated."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from converters import save
+from converters.cli import main
+from converters.parity import probe_weights, verify_model
+from converters.weights import Weights
+from tests.kinds import net
+from tests.small import shrink
+from zoo.api import forward, generate
+from zoo.errors import ZooError
+from zoo.layers import Conv, Dense, ModelSpec
+from zoo.limits import memory_limit
+from zoo.shapes import check_memory
+
+SMALL = shrink("alexnet_mini", 2)
+# Each activation is below what one may have; both, for two probes in float64, are 12 GB.
+WIDE = net(Conv(name="op", out_channels=3, kernel=(1, 1)), shapes=[(3, 9000, 9000)])
+# 100 GB of parameters from a small input.
+DEEP = net(Dense(name="op", out_features=25_000_000), shapes=[(1000, 1, 1)])
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("desk")
+    save(probe_weights(SMALL), folder / "w.safetensors")
+    wide = {"op.weight": np.ones((3, 3, 1, 1), np.float32), "op.bias": np.ones(3, np.float32)}
+    save(Weights(spec=WIDE, tensors=wide, source="here"), folder / "wide.safetensors")
+    Image.new("RGB", (64, 64)).save(folder / "a.png")
+    return folder
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+@pytest.mark.parametrize("command", ["verify wide.safetensors", "export wide.safetensors -o x.onnx"])
+def test_what_asks_for_gigabytes_is_refused_before_anything_is_allocated(
+    desk: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(desk)
+    before = _peak()
+    assert main(command.split()) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "computing it takes 11.7 GB of memory" in said and "8 GB are the limit; --max-memory GB lifts it" in said
+    assert "the largest, 'in0', has 243,000,000 an item" in said
+    assert _peak() - before < 0.5
+    assert not (desk / "x.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run w.safetensors a.png --images-like alexnet_mini",
+        "generate alexnet --framework caffe -o src",
+        "convert w.safetensors -o more.safetensors --num-classes 7",
+        "export w.safetensors -o x.onnx",
+        "export w.safetensors -o x.onnx --no-verify",
+        "verify w.safetensors",
+        "verify alexnet",
+        "train alexnet_mini --data digits -o run",
+        "eval w.safetensors --data digits --images-like alexnet_mini",
+    ],
+)
+def test_every_command_that_computes_has_the_limit(
+    desk: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(desk)
+    there = set(desk.iterdir())
+    assert main([*command.split(), "--max-memory", "0.00001"]) == 2
+    assert "computing it takes" in capsys.readouterr().err
+    assert {path for path in desk.iterdir() if path.is_file()} <= there
+
+
+def test_the_flag_lifts_it(desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(desk)
+    with memory_limit(1e-5), pytest.raises(ZooError, match="computing it takes"):
+        check_memory(SMALL, items=1)
+    with memory_limit(1.0):
+        check_memory(SMALL, items=1)
+    assert main(["verify", "w.safetensors", "w.safetensors", "--max-memory", "0.001"]) == 2
+    assert main(["verify", "w.safetensors", "w.safetensors", "--max-memory", "0.1"]) == 0
+    assert main(["verify", "w.safetensors", "--max-memory", "lots"]) == 2
+    assert "expected a number of gigabytes above 0, got 'lots'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spec", [DEEP, WIDE], ids=["parameters", "activations"])
+def test_what_programs_call_has_it_too(spec: ModelSpec, tmp_path: Path) -> None:
+    before = _peak()
+    with pytest.raises(ZooError, match=r"computing it takes [\d.]+ GB of memory"):
+        verify_model(spec, frameworks=["onnx"])
+    if spec is DEEP:
+        with pytest.raises(ZooError, match=r"computing it takes 100\.1 GB"):
+            generate(spec, "caffe", tmp_path)
+        assert not list(tmp_path.iterdir())
+    assert _peak() - before < 0.5
+
+
+def test_inputs_that_are_given_count_by_their_batch() -> None:
+    weights = probe_weights(SMALL)
+    (source,) = SMALL.inputs
+    with memory_limit(0.05), pytest.raises(ZooError, match="computing it takes"):
+        forward(SMALL, weights.tensors, {source.name: np.broadcast_to(np.float32(0), (10**6, *source.shape))})

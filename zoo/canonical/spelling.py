@@ -1,0 +1,303 @@
+"""What a layer computes, whatever it is called: a chain of parts, each with a key in which equal ones are equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from zoo import layers
+from zoo.arrays import Array
+from zoo.axes import affine_shape, axis_index
+from zoo.layers import Conv, Dense, Layer, Pool, Shape
+from zoo.shapes import window
+
+Key: TypeAlias = tuple[Hashable, ...]
+
+NOTHING, RELU, NEGATION = (), ("relu",), ("power", 1.0, -1.0, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One thing that a layer does.
+
+    Attributes:
+        key: all that it does, its numbers and the sizes of what it reads included; its parameters not.
+        parameters: role -> its numbers.
+        commutes: whether the order of what it reads says nothing; `factors` are then sorted with it.
+        factors: a number for each activation that it reads; empty where there are none.
+    """
+
+    key: Key
+    parameters: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    commutes: bool = False
+    factors: tuple[float, ...] = ()
+
+
+def parts(layer: Layer, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    """What a layer does to the first activation that it reads, one after the other; nothing where it hands that on.
+
+    Args:
+        layer: its description.
+        sources: the shapes of what it reads, without the batch axis.
+        shape: of what it makes.
+        parameters: role -> its numbers.
+    """
+    made = _SPELT.get(type(layer))
+    found = made(layer, sources, shape, parameters) if made else None
+    return [_plainly(layer, sources, parameters)] if found is None else found
+
+
+def single(value: float) -> float:
+    """A number as every framework holds it, in float32."""
+    return float(np.float32(value))
+
+
+def _plainly(layer: Layer, sources: Sequence[Shape], parameters: Mapping[str, Array]) -> Part:
+    """A layer by its kind, all of its fields and the sizes of what it reads."""
+    told = [getattr(layer, item.name) for item in fields(layer) if item.name not in ("name", "inputs")]
+    return Part(key=(type(layer).__name__, *sources, *map(_number, told)), parameters=parameters)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_number, value))
+    return single(value) if isinstance(value, float) else value
+
+
+def _around(layer: Layer, axis: int, shape: Shape) -> tuple[int, int, int] | None:
+    """How many numbers stand before an axis, along it and behind it in an item; None for the batch itself."""
+    at = axis_index(layer.name, axis, shape)
+    return (prod(shape[: at - 1]), shape[at - 1], prod(shape[at:])) if at else None
+
+
+def _gone(layer: Any, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    return []
+
+
+def _reshaped(layer: Any, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part] | None:
+    return [] if prod(shape) == prod(sources[0]) else None  # else it makes more or fewer items of them
+
+
+def bias(parameters: Mapping[str, Array], *around: int) -> list[Part]:
+    """The adding of a bias, which is nothing where all of it is zero or nobody says it."""
+    numbers = parameters.get("bias")
+    if numbers is None or not numbers.any():
+        return []
+    return [Part(key=("bias", *around), parameters={"bias": numbers.reshape(-1)})]
+
+
+def _kernel(parameters: Mapping[str, Array]) -> dict[str, Array]:
+    return {role: array for role, array in parameters.items() if role == "weight"}
+
+
+def _conv(layer: Conv, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    channels, height, width = sources[0]
+    at, weight = window(layer, sources[0]), _kernel(parameters)
+    added = bias(parameters, 1, shape[0], prod(shape[1:]))
+    if layer.kernel == (height, width) and layer.groups == 1 and at.out == (1, 1) and layer.pad == (0, 0):
+        merged = {role: array.reshape(len(array), -1) for role, array in weight.items()}
+        return [Part(key=("dense", 1, channels * height * width, layer.out_channels), parameters=merged), *added]
+    dilation = tuple(gap if side > 1 else 1 for gap, side in zip(layer.dilation, layer.kernel, strict=True))
+    stride = tuple(step if out > 1 else 1 for step, out in zip(at.stride, at.out, strict=True))
+    where = (at.kernel, stride, dilation, at.before, at.out)
+    return [Part(key=("conv", sources[0], layer.out_channels, layer.groups, *where), parameters=weight), *added]
+
+
+def _dense(layer: Dense, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part] | None:
+    around = _around(layer, layer.axis, sources[0])
+    if around is None:
+        return None
+    rows, outputs = around[0], layer.out_features
+    key = ("dense", rows, around[1] * around[2], outputs)
+    return [Part(key=key, parameters=_kernel(parameters)), *bias(parameters, rows, outputs, 1)]
+
+
+def _scale(
+    layer: layers.Scale, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part] | None:
+    around = _along(layer, sources)
+    if around is None:
+        return None
+    weight = parameters.get("weight")
+    if weight is None:
+        return [Part(key=("scale", *around))]
+    factor = [] if (weight == 1).all() else [Part(key=("scale", *around), parameters={"weight": weight.reshape(-1)})]
+    return [*factor, *bias(parameters, *around)]
+
+
+def _bias(
+    layer: layers.Bias, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part] | None:
+    around = _along(layer, sources)
+    if around is None:
+        return None
+    return bias(parameters, *around) if parameters else [Part(key=("bias", *around))]
+
+
+def _along(layer: layers.Scale | layers.Bias, sources: Sequence[Shape]) -> tuple[int, int, int] | None:
+    """Where the numbers of a one-input Scale or Bias go."""
+    if len(sources) != 1:
+        return None
+    count, at = prod(affine_shape(layer, sources[0])), axis_index(layer.name, layer.axis, sources[0])
+    before = prod(sources[0][: at - 1])
+    return before, count, prod(sources[0]) // (before * count)
+
+
+def _norm(
+    layer: layers.BatchNorm, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part] | None:
+    around = None if layer.batch_stats else _around(layer, 1, sources[0])
+    return None if around is None else [Part(key=("norm", *around, single(layer.eps)), parameters=parameters)]
+
+
+def _relu(layer: layers.ReLU, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    slope = single(layer.negative_slope)
+    return [Part(key=("leaky", slope) if slope else RELU)]
+
+
+def _prelu(layer: layers.PReLU, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    around = (1, 1, prod(shape)) if layer.shared else _around(layer, 1, shape)
+    told = {role: array.reshape(-1) for role, array in parameters.items()}
+    return [Part(key=("prelu", around), parameters=told)]
+
+
+def _power(layer: layers.Power, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    key = ("power", single(layer.power), single(layer.scale), single(layer.shift))
+    return [] if key == ("power", 1.0, 1.0, 0.0) else [Part(key=key)]
+
+
+def _unary(layer: layers.Unary, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    return [Part(key=(layer.function, *map(single, layer.numbers)))]
+
+
+def _called(name: str) -> Callable[..., list[Part]]:
+    """A function of single numbers that has no numbers of its own."""
+    return lambda *_: [Part(key=(name,))]
+
+
+def _softmax(
+    layer: layers.Softmax, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part] | None:
+    around = _around(layer, layer.axis, sources[0])
+    return None if around is None else [Part(key=("softmax", *around))]
+
+
+def _lrn(layer: layers.LRN, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    numbers = (single(layer.alpha), single(layer.beta), single(layer.k))
+    across = layer.region == "across"
+    where = (shape[0], prod(shape[1:]), layer.towers) if across else (shape, layer.towers)
+    return [Part(key=("lrn", layer.region, *where, layer.size, *numbers))]
+
+
+def _pool(layer: Pool, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    at = window(layer, sources[0])
+    stride = tuple(step if out > 1 else 1 for step, out in zip(at.stride, at.out, strict=True))
+    return [Part(key=("pool", layer.mode, sources[0], at.kernel, stride, at.before, at.out))]
+
+
+def _concat(
+    layer: layers.Concat, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part] | None:
+    around = [_around(layer, layer.axis, source) for source in sources]
+    blocks = [(before, size * behind) for before, size, behind in filter(None, around)]
+    if len(sources) == 1 or len(blocks) < len(sources):
+        return [] if len(sources) == 1 else None
+    return [Part(key=("concat", blocks[0][0], *(size for _, size in blocks)))]
+
+
+def _slice(
+    layer: layers.Slice, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part] | None:
+    around = _around(layer, layer.axis, sources[0])
+    if around is None:
+        return None
+    before, size, behind = around
+    start, stop = layer.start * behind, layer.stop * behind
+    return [] if (start, stop) == (0, size * behind) else [Part(key=("slice", before, start, stop, size * behind))]
+
+
+def _permute(
+    layer: layers.Permute, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part]:
+    sizes = (0, *sources[0])  # an order may leave the last axes out
+    order = (*layer.order, *(axis for axis in range(len(sizes)) if axis not in layer.order))
+    kept = [axis for axis in order if axis and sizes[axis] != 1]
+    if kept == sorted(kept):
+        return []
+    places = sorted(kept)
+    return [Part(key=("permute", tuple(sizes[axis] for axis in places), tuple(map(places.index, kept))))]
+
+
+def _tile(
+    layer: layers.Tile, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part] | None:
+    around = _around(layer, layer.axis, sources[0])
+    if layer.tiles == 1 or around is None:
+        return [] if layer.tiles == 1 else None
+    return [Part(key=("tile", around[0], around[1] * around[2], layer.tiles))]
+
+
+def _shuffle(
+    layer: layers.Shuffle, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part]:
+    key = ("shuffle", layer.groups, shape[0] // layer.groups, prod(shape[1:]))
+    return [] if layer.groups in (1, shape[0]) else [Part(key=key)]
+
+
+def _eltwise(
+    layer: layers.Eltwise, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part]:
+    factors = tuple(map(single, layer.coeffs)) or (1.0,) * len(sources)
+    if len(sources) == 1 and factors == (1.0,):
+        return []
+    return [Part(key=("eltwise", layer.operation), commutes=True, factors=factors)]
+
+
+def _reduction(
+    layer: layers.Reduction, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part] | None:
+    around = _around(layer, layer.axis, sources[0])
+    if around is None:
+        return None
+    before, size, behind = around
+    return [Part(key=("reduction", layer.operation, before, size * behind, single(layer.coeff)))]
+
+
+def _interp(
+    layer: layers.Interp, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part]:
+    return [Part(key=("interp", sources[0], layer.pad_beg, layer.pad_end, shape))]
+
+
+# Kinds that have another spelling, their own or another kind's. All others are what their fields say.
+_SPELT: dict[type, Callable[..., list[Part] | None]] = {
+    layers.BatchNorm: _norm,
+    layers.Bias: _bias,
+    layers.Concat: _concat,
+    layers.Conv: _conv,
+    layers.Dense: _dense,
+    layers.Dropout: _gone,
+    layers.Eltwise: _eltwise,
+    layers.Flatten: _reshaped,
+    layers.Interp: _interp,
+    layers.LRN: _lrn,
+    layers.PReLU: _prelu,
+    layers.Permute: _permute,
+    layers.Pool: _pool,
+    layers.Power: _power,
+    layers.ReLU: _relu,
+    layers.Reduction: _reduction,
+    layers.Reshape: _reshaped,
+    layers.Scale: _scale,
+    layers.Shuffle: _shuffle,
+    layers.Sigmoid: _called("sigmoid"),
+    layers.Slice: _slice,
+    layers.Softmax: _softmax,
+    layers.TanH: _called("tanh"),
+    layers.Tile: _tile,
+    layers.Unary: _unary,
+}

@@ -1,0 +1,29 @@
+"""Keras 3: the source of a network by its functional API, and the same source run on TensorFlow, PyTorch or JAX.
+
+The table of layers is in `table`. Source is written, and files are read, where Keras is not installed; what runs it is
+a process of its own, `process`, because Keras chooses its backend once, when it is imported.
+"""
+
+from zoo.frameworks.keras.live import close, forward
+from zoo.frameworks.keras.naming import Variable, variables
+from zoo.frameworks.keras.source import generate, identifier, source_text
+from zoo.frameworks.keras.table import Step, Table, table
+
+# Whose version says whether the framework is there, and the packages that its extra brings.
+DISTRIBUTION = "keras"
+PACKAGES = ("keras", "h5py")
+# It runs on each of these; each is a way to run it.
+BACKENDS = ("tensorflow", "torch", "jax")
+
+__all__ = [
+    "Step",
+    "Table",
+    "Variable",
+    "close",
+    "forward",
+    "generate",
+    "identifier",
+    "source_text",
+    "table",
+    "variables",
+]

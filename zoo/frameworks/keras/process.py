@@ -1,0 +1,70 @@
+"""The process in which Keras runs: its backend is chosen once, when it is imported.
+
+``python process.py BACKEND`` answers jobs on stdin with pickles on stdout, until stdin ends. A job is the source of a
+network, the numbers of its layers' variables, the layers whose output is wanted, and a batch for each input. It is
+started by `zoo.frameworks.keras.live`, from which both ends come; nothing of this project is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from contextlib import nullcontext
+from importlib import import_module
+from typing import Any, BinaryIO, cast
+
+
+def run(keras: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """The outputs of layers by name, as Keras has them."""
+    model = built(keras, job)
+    found = keras.Model(model.inputs, [model.get_layer(name).output for name in job["wanted"]])
+    inputs = [job["inputs"][value.name] for value in model.inputs]
+    outputs = found(inputs if len(inputs) > 1 else inputs[0], training=False)
+    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+    return {name: keras.ops.convert_to_numpy(value) for name, value in zip(job["wanted"], outputs, strict=True)}
+
+
+def built(keras: Any, job: dict[str, Any]) -> Any:
+    """The model that the source builds, with the variables of the job."""
+    names = dict[str, Any]()
+    exec(compile(job["source"], "<generated>", "exec"), names)  # written by this project, a line before
+    model = names["build"](data_format=job["data_format"])
+    for layer, values in job["variables"].items():
+        model.get_layer(layer).set_weights(values)
+    return model
+
+
+def answer(keras: Any, job: dict[str, Any]) -> tuple[bool, Any]:
+    """Whether the job went well, and what came of it."""
+    try:
+        return True, run(keras, job)
+    except Exception as trouble:  # noqa: BLE001 - backends raise anything; the other end tells it
+        return False, f"{type(trouble).__name__}: {trouble}"
+
+
+def main(backend: str) -> None:
+    """Answer jobs; what libraries print goes nowhere near the answers."""
+    answers = cast(BinaryIO, os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)
+    os.environ["KERAS_BACKEND"] = backend
+    if backend != "tensorflow":
+        sys.modules["tensorflow"] = cast(Any, None)  # Keras would import it beside any backend, for seconds
+    keras: Any = import_module("keras")
+    keras.config.set_floatx("float32")
+    quiet: Any = nullcontext
+    if backend == "torch":
+        quiet = import_module("torch").inference_mode
+    while True:
+        try:
+            job = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        with quiet():
+            done = answer(keras, job)
+        pickle.dump(done, answers, protocol=5)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,125 @@
+"""The table: layer kind -> the Keras layers that make it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from zoo import layers
+from zoo.errors import UnsupportedError
+from zoo.frameworks.keras import detecting, normalising, pointwise, pooling, shaping, weighted
+from zoo.frameworks.keras.calls import Call, Word
+from zoo.frameworks.keras.initial import initializers
+from zoo.frameworks.keras.site import Site
+from zoo.layers import Conv, Dense, Layer, ModelSpec, Names, Shape
+from zoo.shapes import activation_shapes
+
+
+def calls(layer: Layer, at: Site) -> list[Call]:
+    """The layers of Keras that one layer is, each reading the one before."""
+    if isinstance(layer, layers.Weighted):
+        return weighted.calls(layer, at)
+    if isinstance(layer, layers.Pooling):
+        return [pooling.call(layer, at)]
+    if isinstance(layer, layers.Normalising):
+        return [normalising.call(layer, at)]
+    if isinstance(layer, layers.Pointwise):
+        return [pointwise.call(layer, at)]
+    if isinstance(layer, layers.Detecting):
+        return [detecting.call(layer, at)]
+    return [shaping.call(layer, at)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One layer of the Keras model.
+
+    Attributes:
+        name: its own.
+        call: what it is.
+        reads: the names of the layers and inputs that it reads.
+        layer: the layer of the network whose output it gives; None before the last of its steps.
+        of: the layer of the network that it is made for.
+    """
+
+    name: str
+    call: Call
+    reads: tuple[str, ...]
+    layer: str | None
+    of: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """The Keras model of a network.
+
+    Attributes:
+        inputs: Keras' name of each input -> its shape, canonical.
+        steps: its layers, in order.
+        outputs: the names of those whose outputs are the model's.
+        carriers: layer of the network -> the Keras layer that carries its parameters.
+        shapes: Keras' name of an input or layer of the network -> the shape of its activation, canonical.
+    """
+
+    inputs: dict[str, Shape]
+    steps: tuple[Step, ...]
+    outputs: tuple[str, ...]
+    carriers: dict[str, str]
+    shapes: dict[str, Shape]
+
+
+def table(spec: ModelSpec) -> Table:
+    """The Keras model of a network, with channels last.
+
+    Raises:
+        UnsupportedError: Keras cannot have one of its layers, which is named.
+    """
+    if spec.ties:
+        tie = spec.ties[0]
+        raise UnsupportedError(f"{' and '.join(tie.parameters)} are one tensor ({tie.name}); Keras shares layers alone")
+    shapes, wiring, start = activation_shapes(spec), spec.wiring(), initializers(spec)
+    names, taken = layer_names(spec), Names(layer_names(spec).values())
+    last, steps, carriers = {source.name: names[source.name] for source in spec.inputs}, list[Step](), dict[str, str]()
+    for layer in spec.layers:
+        read = wiring[layer.name] or (spec.inputs[0].name,)  # in Keras what reads nothing is no part of a model
+        at = Site(
+            shapes=[shapes[name] for name in wiring[layer.name]],
+            shape=shapes[layer.name],
+            initializers=start[layer.name],
+            outputs=_outputs(spec, layer),
+        )
+        made, reads = calls(layer, at), tuple(last[name] for name in read)
+        for call in made:
+            name = names[layer.name] if not call.suffix else taken.fresh(names[layer.name] + call.suffix)
+            gives = layer.name if call is made[-1] else None
+            steps.append(Step(name=name, call=call, reads=reads, layer=gives, of=layer.name))
+            reads = (name,)
+        last[layer.name], carriers[layer.name] = reads[0], names[layer.name]
+    return Table(
+        inputs={names[source.name]: source.shape for source in spec.inputs},
+        steps=tuple(steps),
+        outputs=tuple(last[name] for name in spec.outputs),
+        carriers=carriers,
+        shapes={last[name]: shape for name, shape in shapes.items()},
+    )
+
+
+def layer_names(spec: ModelSpec) -> dict[str, str]:
+    """Input or layer -> its name in Keras, where no slash may stand; no two alike, nor in case alone."""
+    taken, found = set[str](), dict[str, str]()
+    for name in [*(source.name for source in spec.inputs), *(layer.name for layer in spec.layers)]:
+        plain = re.sub(r"[^A-Za-z0-9_.\-]", "_", name)
+        plain = plain if plain[:1].isalnum() else f"layer{plain}"
+        fresh, count = plain, 1
+        while fresh.lower() in taken:
+            count += 1
+            fresh = f"{plain}_{count}"
+        taken.add(fresh.lower())
+        found[name] = fresh
+    return found
+
+
+def _outputs(spec: ModelSpec, layer: Layer) -> int | Word:
+    """How many outputs a layer has; the classifier's may be chosen when the model is built."""
+    count = layer.out_channels if isinstance(layer, Conv) else layer.out_features if isinstance(layer, Dense) else 0
+    return Word("num_classes", count) if layer is spec.head else count

@@ -1,0 +1,111 @@
+"""Hidden folders beside a target, each of one process at a time, in places where others may write, too.
+
+A folder's name is drawn, it must not be there before, and nobody else may enter it. What only looks like the leftover
+of a run that was killed (a link, a pipe, somebody else's folder) is passed over: it is neither followed nor opened.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+# Where the system has no locks of folders, what nobody has written to for a day is a leftover.
+_QUIET = 24 * 3600.0
+
+
+@dataclass
+class Held:
+    """A folder that belongs to this process until it is let go or removed.
+
+    Attributes:
+        path: where it is.
+        lock: what holds it; None where the system has no locks of folders.
+        kept: it is to stay for a later run.
+    """
+
+    path: Path
+    lock: int | None = None
+    kept: bool = False
+
+    def end(self) -> None:
+        """Remove it with all that it holds, following no link, unless it is kept; nobody holds it any more."""
+        if not self.kept:
+            shutil.rmtree(self.path, ignore_errors=True)
+        if self.lock is not None:
+            os.close(self.lock)
+
+
+@contextmanager
+def new_folder(target: Path, mark: str) -> Generator[Held]:
+    """An empty folder beside `target`, which ends with the context."""
+    held: Held | None = None
+    while held is None:
+        path = target.parent / f".{target.name}{mark}{secrets.token_urlsafe(6)}"
+        try:  # begun before the folder is made: a signal may come at any moment
+            path.mkdir(mode=0o700)
+            held = _locked(path)  # None: another run, begun at the same moment, took it for a leftover
+            if held is not None:
+                yield held
+        finally:
+            (held or Held(path)).end()
+
+
+def leftovers(target: Path, mark: str, quiet: float = _QUIET) -> tuple[list[Held], bool]:
+    """What killed runs left beside `target`, now this process's own; and whether another run works there.
+
+    `quiet`: seconds without a write after which a folder is a leftover where the system has no locks.
+    """
+    found, others = list[Held](), False
+    for path in target.parent.glob(f"{escape(f'.{target.name}{mark}')}*"):
+        try:
+            if not _is_own(path):
+                continue
+            held = None if fcntl is None and time.time() - _last_write(path) < quiet else _locked(path)
+        except OSError:  # its owner, or another run that cleans up, has removed it meanwhile
+            continue
+        found += [held] if held else []
+        others |= held is None and path.exists()
+    return found, others
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it is a folder that this user made and nobody else can enter."""
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    return fcntl is None or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
+
+
+def _last_write(folder: Path) -> float:
+    return max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
+
+
+def _locked(folder: Path) -> Held | None:
+    """A folder whose lock nobody has; None where somebody has it, or it is gone."""
+    if fcntl is None:
+        return Held(folder)
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), folder.lstat()):
+            return Held(folder, lock)
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(lock)
+    return None
