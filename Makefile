@@ -1,12 +1,18 @@
 # Everything runs from .venv, made by the first target that needs it. PYTHON is the interpreter to make it from.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# A .venv of another version of Python than is asked for is made anew: the mark that one is ready names its version.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+IS_RIGHT := import sys; sys.exit("$(VERSION)" not in ("", "%d.%d" % sys.version_info[:2]))
+# Of fuzzing, for each reader.
+SECONDS ?= 600
+READY := .venv/.ready$(VERSION)
 # Tests open the HTML report in a real browser, and ask real shells for completions.
 TOOLS := chromium zsh fish
 APT := { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(TOOLS) >/dev/null; } \
   || echo "install $(TOOLS), or tests/test_report.py and tests/test_completion.py will fail" >&2
 
-.PHONY: demo test test-fast test-gpu lint docs pages bench fuzz setup clean
+.PHONY: demo test test-fast test-gpu lint docs pages bench damage fuzz setup clean
 
 demo: setup  ## set everything up, then the main job: train, convert, export, verify; leaves all in demo/
 	$(BIN)/zoo demo -o demo
@@ -36,15 +42,20 @@ pages: setup  ## write anew what is written by a command: the pages of reference
 bench: setup  ## measure everything beside its peers and renew docs/measured.md, in three quarters of an hour
 	$(BIN)/python -m benchmarks
 
-fuzz: setup  ## 10,000 damaged inputs for every reader, 100 kills of every command: a part of bench
+damage: setup  ## 10,000 damaged inputs for every reader, 100 kills and 50 signals of every command: a part of bench
 	$(BIN)/python -m benchmarks.damage
 
-setup: .venv/.ready
+# atheris is there for Linux alone, and nothing else needs it.
+fuzz: setup  ## inputs led by the branches they take, SECONDS for every reader; what is found lies in build/fuzz
+	$(BIN)/python -m pip install -q 'atheris>=3.0'
+	$(BIN)/python -m benchmarks.fuzz --seconds $(SECONDS)
+
+setup: $(READY)
 
 # torch < 2.14 keeps pip on CPU builds where those are offered. caffe2onnx pins an onnx of 2019 and comes without its
 # dependencies; what it really needs is supplied by converters/exporters/caffe.py.
-.venv/.ready: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+$(READY): pyproject.toml
+	$(BIN)/python -c '$(IS_RIGHT)' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q 'torch<2.14'
 	$(BIN)/python -m pip install -q -e '.[all,dev,docs]'

@@ -1,4 +1,8 @@
-"""Run the benchmarks (all, or those named) and renew their tables in docs/, between their marks."""
+"""Run the benchmarks (all, or those named) and renew their tables in docs/, between their marks.
+
+python -m benchmarks [NAME ...]
+python -m benchmarks training --device cuda
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,10 @@ _PAGES = sorted((_ROOT / "docs").glob("*.md"))
 
 def main() -> None:
     marks = {name: page for page in _PAGES for name in re.findall(r"<!-- table: (\w+) -->", page.read_text())}
+    if sys.argv[2:] and sys.argv[2].startswith("-"):  # otherwise than for the page: measured, and said
+        module = import_module(f"benchmarks.{sys.argv[1]}")
+        print(module.main(**module.options(sys.argv[2:])))
+        return
     for name in sys.argv[1:] or marks:
         if name not in marks:
             sys.exit(f"no page has a table {name!r}; there are: {', '.join(marks)}")

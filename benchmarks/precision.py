@@ -41,7 +41,7 @@ def main() -> str:
         kept = _agreement(folder)
         full = probe_weights(registry.model("alexnet"))
         files = _exported(full, _crops(folder / "crops"), folder / "full")
-        size = files["fp32"].stat().st_size
+        sizes = {precision: file.stat().st_size for precision, file in files.items()}
         speeds = {
             (runtime, batch): _speeds({p: opened(file) for p, file in files.items()}, batch)
             for runtime, opened in _RUNTIMES.items()
@@ -51,7 +51,7 @@ def main() -> str:
     columns += [f"{runtime}, batch {batch}, images/s" for runtime, batch in speeds]
     columns += ["largest error of a layer, budget", "top-1 agreement, trained (goal: 99 %)"]
     rows = [
-        [precision, f"{files[precision].stat().st_size / 1e6:.1f} MB", f"{files[precision].stat().st_size / size:.3f}"]
+        [precision, f"{sizes[precision] / 1e6:.1f} MB", f"{sizes[precision] / sizes['fp32']:.3f}"]
         + [f"{found[precision]:.0f} ({found[precision] / found['fp32']:.2f} x)" for found in speeds.values()]
         + kept.get(precision, ["-", "-"])
         for precision in _PRECISIONS

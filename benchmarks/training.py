@@ -1,6 +1,6 @@
 """How fast training is: one process, data parallel, towers and hybrid, at full size, in one run.
 
-    python -m benchmarks.training [--model alexnet] [--batches 32 128] [--steps 4] [--rounds 3]
+    python -m benchmarks training [--model alexnet] [--batches 32 128] [--steps 3] [--rounds 3]
                                   [--modes "one process" towers] [--precision bf16] [--device cuda]
 
 Everything a step of `zoo train` does but reading images: forward with dropout, backward, sums over devices, momentum.
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from zoo.initial import initial_weights
 from zoo.layers import LRN, ModelSpec
 from zoo.recipe import Rates
 from zoo.shapes import activation_shapes, multiply_adds
+from zoo.training import devices
 from zoo.training.collectives import sent
 from zoo.training.lrn import LocalResponseNorm
 from zoo.training.optimiser import Momentum
@@ -100,18 +102,27 @@ class Run:
         return torch.device("cuda", rank % torch.cuda.device_count()) if self.device == "cuda" else torch.device("cpu")
 
 
+@cache
+def start(model: str) -> dict[str, torch.Tensor]:
+    """What a network begins with; drawn once a process."""
+    spec = registry.model(model)
+    weights = initial_weights(spec, registry.recipe(spec), 0)
+    return {name: torch.from_numpy(value) for name, value in weights.items()}
+
+
 class Trainer:
     """The own share of a network, and images that are alike in all modes."""
 
     def __init__(self, run: Run) -> None:
         spec, place, arrangement = registry.model(run.model), run.place, run.arrangement
         self.run, self.row = run, own_row(arrangement)
-        network, recipe = PlacedNetwork(spec, arrangement, self.row.group), registry.recipe(spec)
-        network.load({name: torch.from_numpy(value) for name, value in initial_weights(spec, recipe, 0).items()})
+        devices.settle("bf16" if run.precision == "bf16" else "fp32", place)
+        network = PlacedNetwork(spec, arrangement, self.row.group)
+        network.load(start(run.model))
         self.network: PlacedNetwork = network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.rounded:
             self.network.load({name: p.detach().bfloat16() for name, p in network.canonical_parameters().items()})
-        self.momentum = Momentum(self.network.canonical_parameters(), recipe)
+        self.momentum = Momentum(self.network.canonical_parameters(), registry.recipe(spec))
         self.runner = summing(self.network, self.row)
         self.images = share(range(run.batch), self.row.number, arrangement.replicas)
         own = share(self.images, network.rank, network.parts) if arrangement.source == "batch" else self.images
@@ -153,28 +164,49 @@ def settle(place: torch.device) -> None:
         dist.barrier()
 
 
-def rank(number: int, port: int, run: Run, what: str, file: str) -> None:
+def rank(number: int, port: int, device: str, tasks: Sequence[Any], done: Any) -> None:
+    """One of two processes that do one task after the other: a run, what is wanted of it, and the file for that."""
     torch.set_num_threads(max(1, CORES // 2))
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
-    backend = "cpu:gloo,cuda:nccl" if run.place.type == "cuda" else "gloo"  # gloo sends and receives no CUDA tensors
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"  # gloo sends and receives no CUDA tensors
     dist.init_process_group(backend, store=store, rank=number, world_size=2)
-    result = getattr(Trainer(run), what)()
-    if number == 0:
-        torch.save(result, file)
-    dist.barrier()
+    while (task := tasks[number].get()) is not None:
+        run, what, file = task
+        result = getattr(Trainer(run), what)()
+        dist.barrier()
+        if number == 0:
+            torch.save(result, file)
+            done.put(True)
     dist.destroy_process_group()
 
 
-def measure(run: Run, what: str) -> Any:
-    """What a `Trainer` finds (``timed`` or ``gradients``), in this process or in two of its own."""
-    if run.arrangement.devices == 1:
-        torch.set_num_threads(CORES)
-        return getattr(Trainer(run), what)()
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    with tempfile.TemporaryDirectory() as folder:
-        file = f"{folder}/result.pt"
-        mp.start_processes(rank, (store.port, run, what, file), nprocs=2, start_method="spawn")
-        return torch.load(file)
+class Pair:
+    """Two processes that measure, begun once: what they import takes longer than a step."""
+
+    def __init__(self, device: str) -> None:
+        context = mp.get_context("spawn")
+        self.tasks, self.done = [context.SimpleQueue(), context.SimpleQueue()], context.SimpleQueue()
+        self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        arguments = (self.store.port, device, self.tasks, self.done)
+        self.processes: Any = mp.start_processes(rank, arguments, nprocs=2, join=False, start_method="spawn")
+
+    def measure(self, run: Run, what: str) -> Any:
+        """What a `Trainer` finds (``timed`` or ``gradients``), in this process or in the two."""
+        if run.arrangement.devices == 1:
+            torch.set_num_threads(CORES)
+            return getattr(Trainer(run), what)()
+        with tempfile.TemporaryDirectory() as folder:
+            for queue in self.tasks:
+                queue.put((run, what, f"{folder}/result.pt"))
+            while self.done.empty():
+                self.processes.join(0.01)  # raises where one has died
+            self.done.get()
+            return torch.load(f"{folder}/result.pt")
+
+    def end(self) -> None:
+        for queue in self.tasks:
+            queue.put(None)
+        self.processes.join()
 
 
 def gemm_rate(device: str, precision: str) -> float:
@@ -216,13 +248,13 @@ def lrn_seconds(spec: ModelSpec, run: Run) -> float:
     return total
 
 
-def compare(run: Run, modes: Sequence[str], rounds: int) -> tuple[list[list[str]], str]:
+def compare(pair: Pair, run: Run, modes: Sequence[str], rounds: int) -> tuple[list[list[str]], str]:
     """The table's rows of one batch size, and a line about the machine and the LRN."""
     spec, best, gemm = registry.model(run.model), dict[str, tuple[float, int, int]](), 0.0
     for _ in range(rounds):
         for mode in modes:
             gemm = max(gemm, gemm_rate(run.device, run.precision))
-            now = measure(replace(run, mode=mode), "timed")
+            now = pair.measure(replace(run, mode=mode), "timed")
             best[mode] = min(best.get(mode, now), now)
     rows = list[list[str]]()
     for mode, (seconds, sent_bytes, lo) in best.items():
@@ -241,7 +273,7 @@ def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], name: str) 
     return float((a[name] - b[name]).norm() / b[name].norm())
 
 
-def check_gradients(run: Run) -> str:
+def check_gradients(pair: Pair, run: Run) -> str:
     """bfloat16 against float32, and two devices against one, layer by layer; ends the program where they disagree.
 
     The floor is what rounding the weights alone, once, does to gradients of float32: bfloat16, which rounds every
@@ -249,8 +281,9 @@ def check_gradients(run: Run) -> str:
     """
     one = replace(run, mode="one process", batch=8, precision="fp32")
     variants = (one, replace(one, rounded=True), replace(one, precision="bf16"))
-    exact, floor, half = (measure(variant, "gradients") for variant in variants)
-    exact_2, half_2 = (measure(replace(one, mode="towers", precision=p), "gradients") for p in ("fp32", "bf16"))
+    exact, floor, half = (pair.measure(variant, "gradients") for variant in variants)
+    towers = (replace(one, mode="towers", precision=p) for p in ("fp32", "bf16"))
+    exact_2, half_2 = (pair.measure(variant, "gradients") for variant in towers)
     rows, wrong = list[list[str]](), list[str]()
     for name in exact:
         least = distance(floor, exact, name)
@@ -282,7 +315,7 @@ HEADER = [
 def main(
     model: str = "alexnet",
     batches: Sequence[int] = (32, 128),
-    steps: int = 4,
+    steps: int = 3,
     rounds: int = 3,
     modes: Sequence[str] = tuple(MODES),
     device: str = "cpu",
@@ -290,23 +323,26 @@ def main(
 ) -> str:
     rows, notes, checked = list[list[str]](), list[str](), ""
     run = Run(model=model, mode="one process", batch=0, steps=steps, device=device, precision=precision)
+    pair = Pair(device)
     if precision == "bf16":
-        checked = f"\n\n{check_gradients(run)}"
+        checked = f"\n\n{check_gradients(pair, run)}"
     for batch in batches:
-        more, note = compare(replace(run, batch=batch), modes, rounds)
+        more, note = compare(pair, replace(run, batch=batch), modes, rounds)
         rows, notes = rows + more, [*notes, note]
+    pair.end()
     where = f"{CORES} cores" if device == "cpu" else torch.cuda.get_device_name()
     machine = f"{model}, {precision}, {where}, torch {torch.__version__}; two devices are two processes over gloo."
     return f"{table(HEADER, rows)}\n\n{' '.join([machine, *notes])}{checked}"
 
 
-if __name__ == "__main__":
+def options(words: Sequence[str]) -> dict[str, Any]:
+    """What `main` is asked for on the command line."""
     parser = argparse.ArgumentParser(description="How fast training is: one process, data parallel, towers, hybrid.")
     parser.add_argument("--model", default="alexnet")
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 128])
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    print(main(**vars(parser.parse_args())))
+    return vars(parser.parse_args(words))

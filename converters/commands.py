@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from converters.answers import networks, print_json, print_text, write_text
+from converters.host import colours, columns, fitted
 from converters.proving import card, verify
 from converters.said import check_network, is_member
 from zoo import registry
@@ -30,7 +30,7 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     width = max(len(row["name"]) for row in rows)
     for row in rows:
-        print_text(f"{row['name']:{width}}  {row['summary']}")
+        print_text(fitted(f"{row['name']:{width}}  {row['summary']}", width + 2))
     return 0
 
 
@@ -51,7 +51,7 @@ def _show(options: argparse.Namespace) -> int:
         print_text(str(options.svg))
     else:
         remark = registry.remark(spec.name) if is_member(options.source) else ""
-        print_text("\n".join(filter(None, (show.show_text(spec), remark))))
+        print_text("\n".join(filter(None, (show.show_text(spec, columns()), fitted(remark)))))
     return 0
 
 
@@ -71,7 +71,7 @@ def _info(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     from zoo.show import diff_text
 
-    print_text(diff_text(*networks(options, options.source, options.other)))
+    print_text(diff_text(*networks(options, options.source, options.other), columns()))
     return 0
 
 
@@ -324,7 +324,7 @@ def _demo(options: argparse.Namespace) -> int:
     from converters.demo import demo_full, demo_trained
 
     result = (demo_full if options.full else demo_trained)(options.output)
-    print_text(report.text(result, colour=sys.stdout.isatty()))
+    print_text(report.text(result, colour=colours()))
     print_text(f"everything is in {options.output}/, the proof in {options.output / 'report.html'}")
     return result.exit_status
 

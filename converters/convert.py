@@ -10,7 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.formats import GraphNetwork, NativeFile, WeightsFormat, format_name, target_format, weights_format
+from converters.formats import (
+    GraphNetwork,
+    NativeFile,
+    WeightsFormat,
+    always_holds_network,
+    format_name,
+    target_format,
+    weights_format,
+)
 from converters.head import with_head_called, with_our_head
 from converters.images import SAID_NOTHING, SaidOfImages
 from converters.names import Names, renamed, write_map
@@ -94,9 +102,22 @@ class OpenedFile:
             return self._by_names(self.how.names, spec or self.described)
         is_given = spec is not None or self.described is not None
         network = _network(self.path, self.native, self.form, spec)
+        if self.described is None:
+            self._say_classes(network)
         if self.native.graph and network is self.native.graph.spec:
             return self._taken(network, self.native.graph.tensors)
         return self._taken(network, self.native.loaded(network) if is_given else self.native.tensors)
+
+    def _say_classes(self, network: ModelSpec) -> None:
+        """Say that a family member has another number of classes in this file."""
+        member = registry.model(network.name) if network.name in registry.models() else network
+        if (
+            network.head
+            and member.head
+            and network == _with_classes_of(member, self.native.tensors, self.form) != member
+        ):
+            count = parameter_shapes(network)[f"{network.head.name}.weight"][0]
+            _LOG.info("%s: %s has %d outputs, taken as the number of classes", self.path, network.head.name, count)
 
     def as_network(self, spec: ModelSpec) -> Weights:
         """Its tensors as the parameters of `spec`, whatever network the file says it holds; errors as for `load`."""
@@ -185,11 +206,11 @@ def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelS
         _check_saved(path, native, fitted)
         return fitted
     alike = with_head_called(said, fitted.head.name) if fitted.head else said
+    if said.name == wanted.name:
+        reason = first_difference(replace(fitted, name="the one given"), replace(alike, name="the file"))
+        if reason:
+            raise ZooError(f"{path} holds another {said.name}: {reason}; leave --model or --prototxt out")
     reason = first_difference(fitted, alike)
-    if reason and said.name == wanted.name:
-        raise ZooError(
-            f"{path} holds another {said.name} than the one given: {reason}; leave --model or --prototxt out"
-        )
     if reason:
         raise ZooError(f"{path} holds {said.name}, not {wanted.name}: {reason}; leave --model out, or name {said.name}")
     return replace(fitted, preprocessing=said.preprocessing or fitted.preprocessing)
@@ -313,7 +334,6 @@ def _with_classes_of(spec: ModelSpec, tensors: Mapping[str, Array], form: Weight
         return spec
     if shape[0] == parameter_shapes(spec)[entry.canonical][0]:
         return spec
-    _LOG.info("%s has %d outputs in this file, taken as the number of classes", spec.head.name, shape[0])
     return spec.with_num_classes(shape[0])
 
 
@@ -357,16 +377,17 @@ def save(
         CheckFailedError: what was read back differs.
     """
     path = Path(path)
-    form = weights_format(target_format(path, to_format))
+    target = target_format(path, to_format)
+    form = weights_format(target)
     main = form.main_file(path)
     check_target(main, force=force)
     with staging(main) as folder:
         form.write(folder / path.name, weights)
-        _check_written(form, folder / path.name, weights)
+        _check_written(form, folder / path.name, weights, must_describe=always_holds_network(target))
         return publish(folder, main, force=force)
 
 
-def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
+def _check_written(form: WeightsFormat, path: Path, weights: Weights, *, must_describe: bool) -> None:
     written, shapes = form.read(path), parameter_shapes(weights.spec)
     work = list[tuple[str, Array, Array]]()
     for entry in form.entries(weights.spec, written.tensors):
@@ -380,6 +401,19 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights) -> None:
             if not same:
                 raise _difference(path, name)
             release(found)
+    if written.spec is not None or must_describe:
+        _check_network(form, path, written, weights.spec)
+
+
+def _check_network(form: WeightsFormat, path: Path, written: NativeFile, meant: ModelSpec) -> None:
+    """The network beside the tensors is read back as well: that it can be, and that it asks for these very tensors."""
+    found = written.spec
+    if found is None or found.outputs != meant.outputs or _asked(form, found, written) != _asked(form, meant, written):
+        raise _difference(path, "its network")
+
+
+def _asked(form: WeightsFormat, spec: ModelSpec, written: NativeFile) -> set[str]:
+    return {entry.native for entry in form.entries(spec, written.tensors)}
 
 
 def _difference(path: Path, name: str) -> CheckFailedError:

@@ -116,10 +116,10 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
     with staging(path) as folder:
         written = folder / path.name
         if kind == "onnx":
-            form = onnx.graph(weights.spec, opset=options.opset or onnx.OPSET, fast_lrn=options.fast_lrn)
-            onnx.write(written, form, weights.tensors)
-            if options.precision != "fp32":
-                _reduce(weights, written, target, options)
+            if options.precision == "fp32":
+                _write_onnx(weights, written, options)
+            else:
+                _write_reduced(weights, written, target, options)
         else:
             with optional("tf_slim"):
                 from converters.exporters import tf_slim
@@ -133,11 +133,17 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
         return publish(folder, path, force=options.force)
 
 
-def _reduce(weights: Weights, written: Path, target: str, options: ExportOptions) -> None:
-    """Put less than float32 in the place of the float32 graph that was written, and judge it by its own budget."""
+def _write_onnx(weights: Weights, path: Path, options: ExportOptions) -> None:
+    form = onnx.graph(weights.spec, opset=options.opset or onnx.OPSET, fast_lrn=options.fast_lrn)
+    onnx.write(path, form, weights.tensors)
+
+
+def _write_reduced(weights: Weights, written: Path, target: str, options: ExportOptions) -> None:
+    """Write less than float32, and judge it by its own budget."""
     calibration, held = split(images_in(options.calibrate)) if options.calibrate else ([], [])
     with TemporaryDirectory(dir=written.parent) as folder:
-        plain = written.rename(Path(folder) / "float32.onnx")
+        plain = Path(folder) / "float32.onnx"
+        _write_onnx(weights, plain, options)
         if options.precision == "int8":
             write_int8(plain, written, (image_inputs(weights.spec, [path]) for path in calibration))
         else:

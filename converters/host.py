@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import _thread
+import ctypes
 import gc
 import logging
 import math
+import os
+import shutil
 import signal
 import sys
 import threading
@@ -13,8 +16,11 @@ import time
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from textwrap import fill
 
-from zoo.errors import EndedError, Signalled
+from zoo.errors import EndedError, Signalled, one_line
+from zoo.wire.folders import remove_all
+from zoo.wire.watched import shrunken
 
 # Frameworks that talk of themselves while they load.
 NOISY = ("PIL", "matplotlib", "torch", "onnxscript", "onnx_ir", "tensorflow", "tf2onnx", "h5py", "absl")
@@ -90,3 +96,56 @@ def interruptible() -> Generator[None]:
             signal.signal(number, before[number])
     if came:  # it may also have been taken for a framework that cannot be imported
         raise Signalled(came[0][0])
+
+
+@contextmanager
+def shrinking_is_told() -> Generator[None]:
+    """SIGBUS, by which a file that becomes shorter while it is mapped ends a process, is one line that names the file.
+
+    It comes in the middle of an instruction that cannot be gone on from, so that Python's own handlers, which wait for
+    the next one, never run: this handler is called by the C library itself, and never returns.
+    """
+    if not hasattr(signal, "SIGBUS"):  # Windows lets nobody shorten a file that is mapped
+        yield
+        return
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
+    set_handler = ctypes.CDLL(None).signal
+    set_handler.restype, set_handler.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+
+    def end(number: int) -> None:
+        told = shrunken()
+        if told is None:  # no file of ours
+            set_handler(number, None)
+            return
+        remove_all()
+        os.write(2, f"zoo: {one_line(told)}\n".encode())
+        os._exit(2)
+
+    called = kind(end)
+    before = set_handler(signal.SIGBUS, ctypes.cast(called, ctypes.c_void_p))
+    try:
+        yield
+    finally:
+        set_handler(signal.SIGBUS, before)
+
+
+def columns() -> int | None:
+    """How wide the terminal is that a result is read on; None where there is none, and nothing says it."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told) > 0:
+        return int(told)
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def fitted(text: str, hang: int = 0) -> str:
+    """Each line of a text in as many as the terminal takes, those after its first one `hang` letters in."""
+    width = columns()
+    if width is None or width < hang + 20:
+        return text
+    lines = (fill(line, width, subsequent_indent=" " * hang) for line in text.split("\n"))
+    return "\n".join(lines)
+
+
+def colours() -> bool:
+    """Whether a result is printed in colours: on a terminal that has them, unless NO_COLOR (no-color.org) is set."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

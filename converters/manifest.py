@@ -1,6 +1,6 @@
 """The public weights of the family: ``weights_manifest.yaml``, typed and checked.
 
-The file is at the root of the repository, and a link to it in this package, so that one copy serves a checkout and a wheel.
+The file is at the root of the repository, and a link to it in this package: one copy serves a checkout and a wheel.
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from converters.answers import networks, print_text, write_text
+from converters.host import colours
 from converters.said import check_network, is_member, listed, retold
 from zoo import registry
 from zoo.errors import CheckFailedError, ZooError
@@ -49,7 +49,7 @@ def verify(options: argparse.Namespace) -> int:
     if form and not options.report:
         print_text(report.render(result, form))
     else:
-        print_text(report.json_text(result) if options.json else report.text(result, colour=sys.stdout.isatty()))
+        print_text(report.json_text(result) if options.json else report.text(result, colour=colours()))
     return result.exit_status
 
 

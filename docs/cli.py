@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from converters.cli import build_parser
-from converters.helping import EXAMPLES
+from converters.cli.helping import EXAMPLES
 
 PAGE = Path(__file__).parent / "cli.md"
 

@@ -5,18 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from zoo.frameworks.keras import live
 from zoo.training import SETTINGS
 
 # Read as torch is first imported: tests run side by side on few cores, where threads that spin starve each other.
 os.environ |= SETTINGS | os.environ
 
+# One test after another asks for Keras on each of its backends, which take seconds to start.
+live.KEPT = 3
+
 VECTORS = Path(__file__).parent / "vectors"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fuzz", type=int, default=150, help="damaged inputs a reader (make fuzz: 10,000)")
+    parser.addoption("--fuzz", type=int, default=150, help="damaged inputs a reader (make damage: 10,000)")
     parser.addoption("--fuzz-from", type=int, default=0, help="the first of them, to go through them in pieces")
-    parser.addoption("--kills", type=int, default=6, help="random moments a command is killed at (make fuzz: 100)")
+    parser.addoption("--kills", type=int, default=6, help="random moments a command is killed at (make damage: 100)")
 
 
 @pytest.fixture(scope="session")

@@ -230,6 +230,17 @@ KINDS = {
 }
 
 
+def merged(cases: Mapping[str, ModelSpec]) -> ModelSpec:
+    """Many networks side by side in one, since each costs a model to build; names begin with those of the cases."""
+    inputs, layers = list[Input](), list[Layer]()
+    for case, spec in cases.items():
+        inputs += [replace(source, name=f"{case}/{source.name}") for source in spec.inputs]
+        for layer in spec.layers:
+            read = tuple(f"{case}/{name}" for name in spec.wiring()[layer.name])
+            layers.append(replace(layer, name=f"{case}/{layer.name}", inputs=read))
+    return ModelSpec(name="merged", title="merged", inputs=tuple(inputs), layers=tuple(layers))
+
+
 def probe(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], dict[str, Array]]:
     rng = np.random.default_rng(seed)
     weights = {

@@ -19,6 +19,7 @@ from zoo.canonical.folding import ROUNDINGS, nearness
 from zoo.canonical.numbering import same_parameters
 from zoo.errors import SpecError
 from zoo.layers import (
+    LOWEST,
     BatchNorm,
     Bias,
     Concat,
@@ -37,6 +38,7 @@ from zoo.layers import (
     Reshape,
     Scale,
     Softmax,
+    Unary,
 )
 from zoo.layers.pointwise import Function
 from zoo.shapes import parameter_shapes
@@ -141,6 +143,25 @@ def test_names_say_nothing(name: str) -> None:
 SPELLINGS: dict[str, tuple[ModelSpec, ModelSpec]] = {
     "dropout": (chain(ReLU(name="a")), chain(ReLU(name="a"), Dropout(name="d"))),
     "times 1, plus 0": (chain(ReLU(name="a")), chain(Power(name="p"), ReLU(name="a"), Power(name="q"))),
+    "a factor and a term of all": (
+        chain(Power(name="p", scale=3, shift=2)),
+        chain(Power(name="p", scale=3), Power(name="q", shift=2)),
+    ),
+    "bounds one by one": (
+        chain(Unary(name="u", function="clip", numbers=(-1, 0.5))),
+        chain(
+            Unary(name="u", function="clip", numbers=(LOWEST, 0.5)),
+            Unary(name="v", function="clip", numbers=(-1, -LOWEST)),
+        ),
+    ),
+    "a bound of zero": (
+        chain(ReLU(name="a")),
+        chain(Unary(name="u", function="clip", numbers=(0, -LOWEST))),
+    ),
+    "factors of a sum": (
+        chain(ReLU(name="q"), Eltwise(name="e", inputs=("in0", "q"), coeffs=(1, -2))),
+        chain(ReLU(name="q"), Power(name="p", scale=-2), Eltwise(name="e", inputs=("p", "in0"))),
+    ),
     "turned twice": (
         chain(ReLU(name="a")),
         chain(Power(name="p", scale=-1), Power(name="q", scale=-1), ReLU(name="a")),
@@ -272,7 +293,7 @@ def test_statistics_behind_something_else_are_not_folded() -> None:
         Concat(name="e", inputs=("n", "r")),
     )  # fmt: skip
     form = folded(canonical(spec, numbers(spec)))
-    assert [step.part.key[0] for step in form.steps] == ["folded", "norm", "relu", "concat"]
+    assert [step.part.key[0] for step in form.steps] == ["folded", "norm", "least", "concat"]
 
 
 # In what they differ
@@ -299,3 +320,26 @@ def test_differences_are_told_where_they_are() -> None:
         if isinstance(layer, ReLU):
             lines = told(spec, spec.change(layer.name, negative_slope=0.1), arrays, arrays)
             assert lines and lines[0].startswith(f"{layer.name}: "), lines
+
+
+def test_factors_belong_to_what_they_multiply() -> None:
+    def net(order: tuple[str, ...], coeffs: tuple[float, ...]) -> ModelSpec:
+        parts = Power(name="p", scale=3), ReLU(name="q", inputs=("in0",))
+        return chain(*parts, Eltwise(name="e", inputs=order, coeffs=coeffs))
+
+    right = net(("p", "q"), (2, 5))
+    assert told(right, net(("q", "p"), (5, 2)), {}, {}) == []
+    assert told(right, net(("q", "p"), (2, 5)), {}, {})
+
+
+def test_of_any_two_networks_what_differs_is_told() -> None:
+    """Something is, wherever they are not one; and nothing where they are."""
+    forms = [canonical(spec, kinds.probe(spec)[0]) for spec in kinds.KINDS.values()]
+    for left in forms[::3]:
+        for right in forms[::2]:
+            if len(left.spec.inputs) != len(right.spec.inputs) or len(left.outputs) != len(right.outputs):
+                continue
+            numbering = Numbering(SAME)
+            ours, theirs = numbering.of(left), numbering.of(right)
+            same = [ours[at] for at in left.outputs] == [theirs[at] for at in right.outputs]
+            assert bool(list(differing(left, right, SAME))) != same, (left.spec.layers, right.spec.layers)

@@ -19,7 +19,7 @@ from converters.card import Card, card_text
 from converters.cli import main
 from converters.convert import load, save
 from converters.formats.caffe import read_network
-from converters.parity.proof import sha256
+from converters.parity.provenance import sha256
 from converters.verdicts import Report
 from tests.small import small_weights
 from tests.test_networks import spec_of

@@ -6,6 +6,7 @@ import argparse
 import gc
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -21,8 +22,9 @@ import pytest
 from PIL import Image
 
 from converters.cli import build_parser, main
+from converters.cli.helping import EXAMPLES
 from converters.convert import load, same_bits, save
-from converters.helping import EXAMPLES
+from converters.host import colours
 from converters.parity import probe_weights
 from converters.weights import Weights
 from tests.small import small_weights
@@ -480,7 +482,7 @@ def test_trouble_is_one_line_and_a_traceback_only_when_asked_for(desk: Path) -> 
 
 
 def test_what_nobody_foresaw_is_one_line_too(zoo: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def surprise(_: object) -> str:
+    def surprise(*_: object) -> str:
         raise ZeroDivisionError("a\nb")
 
     monkeypatch.setattr("zoo.show.show_text", surprise)
@@ -490,7 +492,7 @@ def test_what_nobody_foresaw_is_one_line_too(zoo: Run, monkeypatch: pytest.Monke
 
 
 def test_too_little_memory_is_named(zoo: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def huge(_: object) -> str:
+    def huge(*_: object) -> str:
         raise MemoryError("Unable to allocate 9 GiB")
 
     monkeypatch.setattr("zoo.show.show_text", huge)
@@ -499,7 +501,7 @@ def test_too_little_memory_is_named(zoo: Run, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_interrupt_is_one_line(zoo: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: object) -> str:
+    def interrupt(*_: object) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("zoo.show.show_text", interrupt)
@@ -641,3 +643,43 @@ def test_a_damaged_file_of_weights_is_not_taken_for_a_prototxt(
     assert main([*command.split(), "net.onnx"]) == 2
     assert "no ONNX file that can be read" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.onnx"]
+
+
+@pytest.mark.parametrize(
+    "command", ["show alexnet", "show caffenet", "diff alexnet alexnet_v2", "list models", "list weights"]
+)
+def test_a_terminal_of_80_columns_is_enough(zoo: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, whole, _ = zoo(*command.split())
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = zoo(*command.split())[1]
+    assert status == 0 and max(map(len, narrow.splitlines())) <= 80 < max(max(map(len, whole.splitlines())), 81)
+    assert set(re.sub(r"-{9,}", "", narrow).split()) == set(re.sub(r"-{9,}", "", whole).split()), "nothing is left out"
+
+
+@pytest.mark.parametrize(
+    ("terminal", "settings", "coloured"),
+    [(True, {}, True), (True, {"NO_COLOR": "1"}, False), (True, {"TERM": "dumb"}, False), (False, {}, False)],
+)
+def test_colours_are_for_terminals_that_want_them(
+    terminal: bool, settings: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert colours() is coloured
+
+
+@pytest.mark.parametrize(
+    "locale", [{"LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
+)
+@pytest.mark.parametrize("command", ["show alexnet", "list models"])
+def test_a_locale_without_our_letters_prints_what_it_can(locale: dict[str, str], command: str) -> None:
+    """Some names and titles have letters beyond ASCII; none is worth an error."""
+    environment = {**os.environ, **locale, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "-m", "converters", *command.split()], capture_output=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"alexnet" in done.stdout and not done.stderr

@@ -172,7 +172,8 @@ def test_one_member_s_weights_are_refused_for_another_with_the_reason(tmp_path: 
 
 def test_a_network_that_shares_its_name_with_another_is_called_another(tmp_path: Path) -> None:
     save(small_weights(), tmp_path / "w.safetensors")
-    with pytest.raises(ZooError, match=r"holds another alexnet than the one given: norm1.*leave --model or --prototxt"):
+    said = r"holds another alexnet: norm1: alpha 1 in the one given, 0\.0001 in the file; leave --model or --prototxt"
+    with pytest.raises(ZooError, match=said):
         load(tmp_path / "w.safetensors", spec=shrink("alexnet").change("norm1", alpha=1.0))
 
 
@@ -190,6 +191,19 @@ def test_a_fine_tuned_head_keeps_its_classes(tmp_path: Path, monkeypatch: pytest
     loaded = load(tmp_path / name, spec=small)
     assert loaded.tensors["fc8.weight"].shape == (7, 32)
     assert_same(loaded, weights)
+
+
+def test_another_number_of_classes_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many members of the family are tried."""
+    save(with_num_classes(small_weights("alexnet_owt"), 7), tmp_path / "w.pt")
+    small = {name: shrink(name) for name in registry.models()}
+    monkeypatch.setattr(registry, "model", lambda name: small[name])
+    caplog.set_level("INFO")
+    assert load(tmp_path / "w.pt").spec.name == "alexnet_owt"
+    said = [message for message in caplog.messages if "number of classes" in message]
+    assert said == [f"{tmp_path / 'w.pt'}: fc8 has 7 outputs, taken as the number of classes"]
 
 
 def test_a_new_head_is_drawn_and_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -71,6 +71,9 @@ WORKS = {
         "convert MINE -o a.safetensors",
         "verify a.onnx a.safetensors",
     ],
+    "openvino": ["convert MINE -o a.onnx", "verify a.onnx --runtimes openvino", "verify MINE --runtimes openvino"],
+    "opencv": ["convert MINE -o a.onnx", "verify a.onnx --runtimes opencv"],
+    "litert": ["export MINE -o a.tflite"],
     "pytorch": [
         "convert MINE -o again.npz",
         "convert MINE -o a.pt",
@@ -111,6 +114,7 @@ NEEDS = {
     "generate alexnet --framework pytorch -o source": "pytorch",
     "export MINE -o c.onnx": "onnx",
     "export MINE -o c.pb": "tf_slim",
+    "export MINE -o c.tflite": "tf_slim",
     "export MINE -o c/": "tf_slim",
     "verify alexnet_mini --frameworks pytorch": "pytorch",
     "verify alexnet_mini --frameworks tf_slim": "tf_slim",

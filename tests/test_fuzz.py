@@ -1,6 +1,6 @@
 """Damaged inputs: every reader reads them or refuses them in one line; no other exception, no hang, no flood of memory.
 
-What the damage is stands in `tests.damage`. `make fuzz` tries 10,000 of each; the tests themselves a few.
+What the damage is stands in `tests.damage`. `make damage` tries 10,000 of each; the tests themselves a few.
 """
 
 from __future__ import annotations
@@ -192,6 +192,8 @@ READERS = {
     "npy": _weights("w.npy", damage.npy),
     "npz": _weights("w.npz", damage.archive(damage.npy)),
     "npz-spec": _weights("w.npz", damage.archive(damage.npy), spec=None),
+    "keras": _weights("w.keras", damage.archive(damage.wounds)),
+    "keras-h5": _weights("w.weights.h5", damage.wounds),
     "png": _image("png", damage.png),
     "jpeg": _image("jpeg", damage.jpeg),
     "jpeg-progressive": _image("jpeg", damage.jpeg, progressive=True),

@@ -53,7 +53,13 @@ SOURCES: dict[str, tuple[Callable[[str, tuple[int, ...]], float], dict[str, floa
     "caffenet": (_normal(fc6=0.005, fc7=0.005), dict.fromkeys(HIDDEN, 1.0)),
     "alexnet_v2": (_slim, dict.fromkeys((*HIDDEN, "conv1", "conv3"), 0.1)),
     "alexnet_owt": (_torch, None),
+    "zfnet": (_normal(), {}),
 }
+
+
+def test_every_member_with_a_source_of_its_own_is_compared_with_it() -> None:
+    recipes = {name: registry.recipe(registry.model(name)) for name in registry.models()}
+    assert {name for name, recipe in recipes.items() if not recipe.source.startswith("this project")} == {*SOURCES}
 
 
 def _trainer(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:

@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from converters.parity import verify_model
-from tests.kinds import KINDS, assert_same, net, probe
+from tests.kinds import KINDS, assert_same, merged, net, probe
 from tests.small import shrink
 from zoo import reference, registry
 from zoo.errors import MissingDependencyError, UnsupportedError
 from zoo.frameworks import keras
-from zoo.layers import DetectionOutput, Flatten, Input, Layer, ModelSpec, ReLU, Tie
+from zoo.frameworks.keras import live
+from zoo.layers import DetectionOutput, Flatten, Input, ModelSpec, ReLU, Tie
 
 BACKENDS = [backend for framework, backend in registry.ways().values() if framework == "keras"]
 # What Keras cannot have is tried by itself.
 HAVE = {name: spec for name, spec in KINDS.items() if not any(isinstance(x, DetectionOutput) for x in spec.layers)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ended() -> Iterator[None]:
-    yield
-    keras.close()
-
-
-def merged(cases: Mapping[str, ModelSpec]) -> ModelSpec:
-    """Many networks side by side in one, since each costs a model to build; names begin with those of the cases."""
-    inputs, layers = list[Input](), list[Layer]()
-    for case, spec in cases.items():
-        inputs += [replace(source, name=f"{case}/{source.name}") for source in spec.inputs]
-        for layer in spec.layers:
-            read = tuple(f"{case}/{name}" for name in spec.wiring()[layer.name])
-            layers.append(replace(layer, name=f"{case}/{layer.name}", inputs=read))
-    return ModelSpec(name="merged", title="merged", inputs=tuple(inputs), layers=tuple(layers))
 
 
 def assert_runs(cases: Mapping[str, ModelSpec], backend: str | None = None, data_format: str = "channels_last") -> None:
@@ -99,7 +82,7 @@ def test_what_keras_cannot_have_is_refused_by_layer(tmp_path: Path) -> None:
 
 
 def test_a_backend_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    keras.close()
+    monkeypatch.setattr(live, "_running", {})
     monkeypatch.setattr("zoo.frameworks.keras.live.find_spec", lambda name: None if name == "jax" else name)
     (subject,) = verify_model(shrink("alexnet_mini"), frameworks=["keras-jax"]).subjects
     assert subject.status == "unavailable" and "alexnet-zoo[jax]" in (subject.reason or "")
@@ -115,9 +98,10 @@ def test_a_backend_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.M
 def test_a_process_that_ends_is_told_in_one_line_and_the_next_is_fresh() -> None:
     spec = HAVE["relu"]
     weights, inputs = probe(spec)
+    keras.close()
     keras.forward(spec, weights, inputs)
-    running = sys.modules["zoo.frameworks.keras.live"]._running
-    running[0]._process.kill()
+    (running, *_) = live._running.values()
+    running._process.kill()
     with pytest.raises(UnsupportedError, match="its process ended with status -9"):
         keras.forward(spec, weights, inputs)
     assert_same(keras.forward(spec, weights, inputs), reference.forward(spec, weights, inputs))

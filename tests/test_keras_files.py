@@ -2,8 +2,12 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -12,9 +16,12 @@ import pytest
 from converters.convert import load, save
 from converters.formats import keras as files
 from converters.sniff import sniffed
-from converters.weights import Weights
+from converters.weights import Array, Weights
+from tests.kinds import KINDS, merged, probe
 from tests.small import small_weights
-from zoo.errors import FileFormatError, WeightsError, ZooError
+from zoo import reference, registry
+from zoo.errors import FileFormatError, UnsupportedError, WeightsError, ZooError
+from zoo.frameworks.keras import generate, table
 from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU
 from zoo.wire.hdf5 import read_hdf5
 
@@ -114,14 +121,114 @@ def test_channels_first_is_refused(tmp_path: Path) -> None:
             files.read(tmp_path / name)
 
 
-def test_keras_is_not_written(tmp_path: Path) -> None:
+NAMES = ("m.keras", "m.h5", "m.weights.h5")
+
+
+def bits(weights: Weights) -> dict[str, bytes]:
+    return {name: np.asarray(tensor).tobytes() for name, tensor in weights.tensors.items()}
+
+
+@pytest.mark.parametrize("name", registry.models())
+def test_what_is_written_is_read_bit_for_bit_and_written_alike(name: str, tmp_path: Path) -> None:
+    weights = small_weights(name)
+    for file in NAMES:
+        save(weights, tmp_path / file)
+        assert sniffed(tmp_path / file) == "keras"
+        assert bits(load(tmp_path / file, spec=weights.spec)) == bits(weights)
+        before = (tmp_path / file).read_bytes()
+        save(weights, tmp_path / file, force=True)
+        assert (tmp_path / file).read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {*NAMES}
+
+
+def test_what_is_described_is_held_against_the_network(tmp_path: Path) -> None:
+    weights = small_weights("bvlc_alexnet")
+    save(weights, tmp_path / "m.keras")
+    for field, value in (("k", 2.0), ("alpha", 1e-3), ("size", 3)):
+        with pytest.raises(ZooError, match=f"{field} of the normalisation after conv1 is"):
+            load(tmp_path / "m.keras", spec=weights.spec.change("norm1", **{field: value}))
+    for layer, change in (("pool2", {"stride": (1, 1)}), ("conv3", {"stride": (2, 2)}), ("conv4", {"groups": 1})):
+        with pytest.raises(ZooError):
+            load(tmp_path / "m.keras", spec=weights.spec.change(layer, **change))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"ReLU"', '"Lambda"', "relu1 is a Lambda, which is Python code"),
+        ('"ReLU"', '"TheirOwn"', "after conv1 it has activation|function of the activation after conv1 is TheirOwn"),
+        ('"layers"', '"levels"', "its description of the network cannot be read"),
+        ('"channels_last"', '"channels_first"', "channels first"),
+    ],
+)
+def test_a_description_of_others_is_refused_in_a_line(old: str, new: str, told: str, tmp_path: Path) -> None:
     weights = small_weights("alexnet_mini")
-    for name in ("w.keras", "w.h5", "w.mat"):
-        with pytest.raises(ZooError, match="read here, not written"):
-            save(weights, tmp_path / name)
-    with pytest.raises(ZooError, match="are read, not written"):
-        save(weights, tmp_path / "w.bin", to_format="keras")
+    save(weights, tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as ours, zipfile.ZipFile(tmp_path / "t.keras", "w") as theirs:
+        for name in ours.namelist():
+            data = ours.read(name)
+            theirs.writestr(name, data.replace(old.encode(), new.encode()) if name == "config.json" else data)
+    with pytest.raises(ZooError, match=told):
+        load(tmp_path / "t.keras", spec=weights.spec)
+
+
+KERAS = """
+import numpy as np, sys, keras, net
+data = dict(np.load("inputs.npz"))
+def answer(model):
+    found = model([data[x.name] for x in model.inputs], training=False)
+    found = found if isinstance(found, list) else [found]
+    return [keras.ops.convert_to_numpy(y) for y in found]
+models = [keras.saving.load_model("m.keras"), keras.saving.load_model("m.h5"), net.build()]
+models[2].load_weights("m.weights.h5")
+for model in models[1:]:
+    for one, other in zip(answer(models[0]), answer(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+np.savez("outputs.npz", *answer(models[0]))
+models[0].save("again.keras"), models[1].save("again.h5"), models[2].save_weights("again.weights.h5")
+assert models[0].get_config()["layers"][-1]
+"""
+
+
+@pytest.mark.slow
+def test_keras_loads_what_is_written_with_the_generated_source_alone(tmp_path: Path) -> None:
+    every = {name: spec for name, spec in KINDS.items() if name != "detections"}
+    spec = replace(merged(every), name="net")
+    tensors, inputs = probe(spec)
+    weights = Weights(spec=spec, tensors=tensors, source="probe")
+    for file in NAMES:
+        save(weights, tmp_path / file)
+    generate(spec, tmp_path)
+    given = {name: native(inputs[source.name]) for name, source in zip(table(spec).inputs, spec.inputs, strict=True)}
+    np.savez(tmp_path / "inputs.npz", **cast(Any, given))
+    command = [sys.executable, "-c", KERAS]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "KERAS_BACKEND": "torch"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = reference.forward(spec, tensors, inputs)
+    with np.load(tmp_path / "outputs.npz") as found:
+        for name, y in zip(spec.outputs, found.values(), strict=True):
+            y = y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
+            peak = np.nanmax(np.abs(expected[name]))
+            np.testing.assert_allclose(y, expected[name], rtol=0, atol=1e-5 * peak, err_msg=name)
+    for file in NAMES:
+        assert bits(load(tmp_path / file.replace("m.", "again."), spec=spec)) == bits(weights)
+
+
+def native(x: Array) -> Array:
+    return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
+
+
+def test_what_keras_cannot_have_is_not_written(tmp_path: Path) -> None:
+    tensors, _ = probe(KINDS["detections"])
+    weights = Weights(spec=KINDS["detections"], tensors=tensors, source="probe")
+    for file in ("m.keras", "m.h5"):
+        with pytest.raises(UnsupportedError, match="layer 'op': how many boxes"):
+            save(weights, tmp_path / file)
     assert not [*tmp_path.iterdir()]
+    with pytest.raises(ZooError, match="read here, not written"):
+        save(weights, tmp_path / "w.mat")
 
 
 def test_a_snapshot_of_caffe_in_hdf5(tmp_path: Path) -> None:

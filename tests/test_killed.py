@@ -1,7 +1,7 @@
 """SIGKILL at random moments: the target is absent, the old one or the whole new one, and the next run cleans up.
 
-A third of the moments lies anywhere in a run, the rest after the first file was begun. `make fuzz` kills each command a
-hundred times and prints how many kills found work half done. Every run is a process of its own, forked from one that
+A third of the moments lies anywhere in a run, the rest after the first file was begun. `make damage` kills each command
+a hundred times and prints how many kills found work half done. Every run is a process of its own, forked from one that
 has imported the frameworks: importing writes no file, and takes most of a command's time.
 """
 

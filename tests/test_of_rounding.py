@@ -18,7 +18,7 @@ SMALL = ModelSpec(
     title="a TanH that reads next to nothing",
     inputs=(Input(name="data", shape=(3, 6, 6)),),
     layers=(
-        Power(name="scaled", scale=1e-3),
+        Power(name="scaled", scale=1e-2),
         TanH(name="bent"),
         Conv(name="conv", out_channels=4, kernel=(3, 3)),
     ),
@@ -50,6 +50,14 @@ def test_a_runtime_that_makes_tanh_by_exp_is_not_failed_and_what_follows_is_held
     assert (caffe.status, onnx.status) == ("passed", "passed"), caffe.to_dict()
     assert any("float32's own error" in note for note in caffe.notes)
     assert not onnx.notes
+
+
+def test_a_layer_of_which_rounding_leaves_nothing_fails_as_that() -> None:
+    spec = replace(SMALL, layers=(replace(SMALL.layers[0], scale=1e-9), *SMALL.layers[1:]))
+    caffe, onnx = verify_model(spec, probe_weights(spec), ["caffe", "onnx"]).subjects
+    assert (caffe.status, onnx.status) == ("failed", "passed")
+    assert caffe.diagnosis is not None
+    assert (caffe.diagnosis.fault, caffe.diagnosis.layer) == (BY_EXP, "bent")
 
 
 def test_weights_too_small_for_float32_are_not_called_rounded() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from converters.convert import load
 from converters.parity import probe_weights
 from converters.weights import Array
 from tests.small import shrink
@@ -293,6 +294,26 @@ def test_a_file_of_two_gibibytes_is_refused() -> None:
     spec = ModelSpec(name="big", title="", inputs=(Input(shape=(30_000,)),), layers=layers)
     with pytest.raises(UnsupportedError, match="2 GiB"):
         next(iter(chunks(ours.graph(spec), {})))
+
+
+def test_weights_beyond_the_limit_lie_in_a_file_beside(tmp_path: Path) -> None:
+    weights, inputs = probe_weights(shrink("alexnet"), seed=0), probe(shrink("alexnet"), 1)[1]
+    graph, path = ours.graph(weights.spec), tmp_path / "a.onnx"
+    size = sum(tensor.nbytes for tensor in weights.tensors.values())
+    ours.write(path, graph, weights.tensors, most=size)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.onnx"]
+    whole = ours.run(path, inputs)["prob"]
+    ours.write(path, graph, weights.tensors, most=size - 1)
+    assert path.stat().st_size < 20_000 and size <= (tmp_path / "a.onnx.data").stat().st_size < size + (1 << 17)
+    onnx.checker.check_model(str(path), full_check=True)
+    np.testing.assert_array_equal(ours.run(path, inputs)["prob"], whole)
+    back = load(path)
+    assert back.spec == weights.spec
+    for name, tensor in weights.tensors.items():
+        np.testing.assert_array_equal(back.tensors[name], tensor)
+        np.testing.assert_array_equal(
+            onnx.numpy_helper.to_array(next(t for t in onnx.load(path).graph.initializer if t.name == name)), tensor
+        )
 
 
 def test_names_that_collide_are_kept_apart_or_refused() -> None:

@@ -12,13 +12,16 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from converters.parity import probe_weights
+from converters.convert import save
+from converters.parity import probe_weights, verify_files
 from converters.weights import Weights
 from tests.test_outputs import CHAIN, Change, verdict
 from zoo.layers import LRN, Axpy, BatchNorm, Conv, Dense, Input, ModelSpec, ReLU
 
 # The chain without its softmax: an answer that a bound can cut off.
 SCORES = replace(CHAIN, name="scores", layers=CHAIN.layers[:-1])
+
+OPSET = helper.make_opsetid("", 17)
 
 # A bound that no probe reaches.
 _FAR = 1e4
@@ -299,9 +302,7 @@ def test_a_graph_inside_a_function_is_looked_into(tmp_path: Path, chain: Weights
         def inner(graph: Any) -> None:
             change(graph)
             stored = [tensor.name for tensor in graph.initializer]
-            body = helper.make_function(
-                "own", "Net", ["data", *stored], ["prob"], list(graph.node), [helper.make_opsetid("", 17)]
-            )
+            body = helper.make_function("own", "Net", ["data", *stored], ["prob"], list(graph.node), [OPSET])
             del graph.node[:]
             graph.node.append(helper.make_node("Net", ["data", *stored], ["prob"], domain="own"))
             functions.append(body)
@@ -363,3 +364,15 @@ def test_a_small_mistake_is_told_once_and_not_again_as_the_answer(tmp_path: Path
     assert found.diagnosis is not None
     assert found.diagnosis.layer == "norm"
     assert not found.further, found.to_dict()
+
+
+def test_a_function_that_is_called_as_an_operator_of_onnx_is_not_what_runs(tmp_path: Path, chain: Weights) -> None:
+    bent = helper.make_function("", "Relu", ["X"], ["Y"], [helper.make_node("Neg", ["X"], ["Y"])], [OPSET])
+    save(chain, tmp_path / "right.safetensors")
+    save(chain, tmp_path / "subject.onnx")
+    model = onnx.load(str(tmp_path / "subject.onnx"))
+    model.functions.append(bent)
+    onnx.save(model, str(tmp_path / "subject.onnx"))
+    found = verify_files([tmp_path / "right.safetensors", tmp_path / "subject.onnx"]).subjects[1]
+    assert found.status == "passed", found.to_dict()
+    assert all(layer.local is not None for layer in found.layers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -18,6 +19,7 @@ from converters.weights import Weights
 from tests.small import small_weights
 from zoo import registry, runtimes
 from zoo.errors import UnknownNameError
+from zoo.frameworks import onnx as onnx_network
 from zoo.runtimes import openvino
 
 # LiteRT's conversions take seconds; it has tests of its own.
@@ -64,6 +66,16 @@ def test_every_layer_is_judged_along_the_network_and_by_itself(fast_lrn: bool, t
     for subject in report.subjects:
         assert not subject.notes
         assert all(layer.error is not None and layer.local is not None for layer in subject.layers)
+
+
+def test_weights_in_a_file_beside_reach_every_runtime(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.frameworks.onnx.write", partial(onnx_network.write, most=1000))
+    export(weights, str(tmp_path / "a.onnx"), ExportOptions())
+    assert {path.name for path in tmp_path.iterdir()} == {"a.onnx", "a.onnx.data"}
+    report = verify_file(tmp_path / "a.onnx", runtimes=OF_ONNX)
+    assert report.passed and [Path(fact.path).name for fact in report.files] == ["a.onnx", "a.onnx.data"]
 
 
 def test_a_stranger_s_graph_is_run_as_it_is(weights: Weights, tmp_path: Path) -> None:

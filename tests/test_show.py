@@ -106,7 +106,7 @@ def test_an_order_is_a_difference() -> None:
 
 
 def test_a_missing_layer_is_a_difference() -> None:
-    sentence = "norm1: layer LRN in alexnet, absent in bare"
+    sentence = "norm1: LRN in alexnet, no such layer in bare"
     alexnet = registry.model("alexnet")
     assert show.first_difference(alexnet, replace(alexnet.without("norm1"), name="bare")) == sentence
 

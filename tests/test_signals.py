@@ -42,7 +42,7 @@ def test_a_signal_is_one_line_and_128_and_its_number(
     """Twice, as `timeout` and a terminal that is closed send it: the second does not break into the cleaning up."""
     save(probe_weights(shrink("alexnet_mini", 2)), tmp_path / "w.safetensors")
 
-    def twice(*_: object) -> None:
+    def twice(*_: object, **__: object) -> None:
         assert list(tmp_path.glob(".x.npz.zoo-staging-*"))
         try:
             signal.raise_signal(number)
@@ -60,7 +60,7 @@ def test_a_signal_is_one_line_and_128_and_its_number(
 def test_a_signal_that_an_import_takes_for_its_own_trouble_ends_the_command_all_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def imported(_: object) -> str:
+    def imported(*_: object) -> str:
         try:
             signal.raise_signal(signal.SIGTERM)
         except BaseException as error:
@@ -81,9 +81,9 @@ def test_a_signal_that_a_destructor_passes_over_ends_the_command_all_the_same(
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGTERM)
 
-    def passed_over(_: object) -> str:
+    def passed_over(*_: object) -> str:
         Dying()
-        for _ in range(200):
+        for _moment in range(200):
             time.sleep(0.01)
         raise AssertionError("nobody ended it")
 
@@ -93,7 +93,7 @@ def test_a_signal_that_a_destructor_passes_over_ends_the_command_all_the_same(
 
 
 def test_what_nohup_passes_over_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hung_up(_: object) -> str:
+    def hung_up(*_: object) -> str:
         signal.raise_signal(signal.SIGHUP)
         return "done"
 

@@ -13,12 +13,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from converters.convert import load, save
-from converters.parity import Report, probe_weights, verify_files
+from converters.parity import Report, probe_weights, verify_file, verify_files
 from converters.parity.structure import structure_of_graph, structure_of_weights
 from converters.report import html, json_text, markdown, text
 from converters.verdicts import Structure
 from converters.weights import Weights
-from zoo.layers import LRN, Conv, Dense, Flatten, Input, ModelSpec, Pool, ReLU, Softmax
+from zoo.layers import LRN, MVN, Conv, Dense, Flatten, Input, ModelSpec, Pool, ReLU, Softmax
 
 SPEC = ModelSpec(
     name="small",
@@ -149,6 +149,14 @@ def test_what_cannot_be_read_says_nothing(file: Path, right: Weights) -> None:
     assert structure_of_graph(file, right).verdict == "unread"
 
 
+def test_what_a_graph_spells_in_pieces_says_nothing(tmp_path: Path) -> None:
+    layers = (Conv(name="conv", out_channels=4, kernel=(3, 3)), MVN(name="norm"))
+    weights = probe_weights(ModelSpec(name="pieces", title="", inputs=SPEC.inputs, layers=layers))
+    save(weights, tmp_path / "pieces.onnx")
+    found = structure_of_graph(tmp_path / "pieces.onnx", weights)
+    assert found.verdict == "unread" and found.reason.startswith("norm: written there in several nodes")
+
+
 def test_files_of_weights_are_networks(right: Weights, tmp_path: Path) -> None:
     for name in ("a.safetensors", "a.npz", "a.caffemodel"):
         save(right, tmp_path / name)
@@ -157,6 +165,15 @@ def test_files_of_weights_are_networks(right: Weights, tmp_path: Path) -> None:
     tensors = {**right.tensors, "fc.weight": right.tensors["fc.weight"][::-1].copy()}
     other = Weights(spec=SPEC, tensors=tensors, source="other")
     assert structure_of_weights(other, right).differences[0].startswith("fc: 1,200 of 1,200 weights differ")
+
+
+def test_what_a_graph_was_read_as_says_nothing_of_it(file: Path, right: Weights) -> None:
+    own = verify_file(file, frameworks=["onnx"])
+    assert [s.structure for s in own.subjects] == [Structure(verdict="identical"), None]
+    strange = edited(file, lambda model: model.metadata_props.__delitem__(slice(None)))
+    report = verify_file(strange, frameworks=["onnx"])
+    assert report.passed and [s.structure for s in report.subjects] == [None, None]
+    assert "identical" not in text(report)
 
 
 def proved(file: Path, right: Weights, said: list[str] | None = None) -> Report:

@@ -11,6 +11,7 @@ import pytest
 from converters.formats import weights_format
 from tests.kinds import KINDS, net, probe
 from zoo import reference, registry, spec_json
+from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, ROWS
 from zoo.layers import Detecting, Layer, ModelSpec, Normalising, Pointwise, Pooling, PoolMask, Shaping, Weighted
 from zoo.parameters import ROLES, layer_parameters
@@ -43,6 +44,8 @@ def missing(table: Callable[[ModelSpec], Any], spec: ModelSpec, where: str) -> s
     """The place that does not know a network's kind, or nothing."""
     try:
         table(spec)
+    except UnsupportedError as error:
+        assert any(repr(layer.name) in str(error) for layer in spec.layers), error  # known, and refused by name
     except (KeyError, AssertionError, TypeError, AttributeError) as error:
         return f"{where} ({type(error).__name__}: {error})"
     return ""

@@ -11,14 +11,16 @@ tf = pytest.importorskip("tensorflow.compat.v1")
 tf2 = pytest.importorskip("tensorflow")
 onnx = pytest.importorskip("onnx")
 
+from converters.export import ExportOptions, export  # noqa: E402
 from converters.exporters import tf_slim as exporter  # noqa: E402
 from converters.weights import Weights  # noqa: E402
 from tests.kinds import KINDS, assert_same, net, probe  # noqa: E402
 from tests.small import small_weights  # noqa: E402
 from zoo import reference  # noqa: E402
-from zoo.errors import FileFormatError, UnsupportedError  # noqa: E402
+from zoo.errors import CheckFailedError, FileFormatError, UnsupportedError  # noqa: E402
 from zoo.frameworks import onnx as runtime  # noqa: E402
 from zoo.layers import Constant, Conv, Crop, ModelSpec, PriorBox, ReLU, Softmax, Unpool  # noqa: E402
+from zoo.runtimes import litert  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +125,49 @@ def test_a_saved_model(tmp_path: Path) -> None:
             assert path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "net")).read_bytes(), path
 
 
+def test_a_tflite(tmp_path: Path) -> None:
+    weights = small_weights("bvlc_alexnet")
+    spec, inputs = weights.spec, images(weights.spec, 3)
+    expected = reference.forward(spec, weights.tensors, inputs)
+    export(weights, str(tmp_path / "net.tflite"), ExportOptions())
+    model = (tmp_path / "net.tflite").read_bytes()
+    assert model == exporter.tflite(weights)
+    fed = {"data": inputs["data"].transpose(0, 2, 3, 1)}
+    found = litert.run_tflite(model, fed)
+    assert {*found} == {"fc8", "prob"}
+    assert_same({"fc8": found["fc8"]}, {"fc8": expected["fc8"]})
+    with pytest.raises(FileFormatError, match="LiteRT refuses it"):
+        litert.run_tflite(b"no model at all", fed)
+    with pytest.raises(FileFormatError, match="LiteRT refuses it"):
+        litert.run_tflite(model, {"data": inputs["data"][:, :2]})
+
+
+def test_a_tflite_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, whole = small_weights("alexnet_cifar10"), exporter.tflite
+    wrong = {
+        name: tensor * np.float32(1.001 if name == "conv2.weight" else 1) for name, tensor in weights.tensors.items()
+    }
+    other = Weights(spec=weights.spec, tensors=wrong, source="wrong")
+    monkeypatch.setattr(exporter, "export_tflite", lambda _, path: path.write_bytes(whole(other)))
+    with pytest.raises(CheckFailedError, match=r"differs from the reference at fc8: .*; nothing was written"):
+        export(weights, str(tmp_path / "net.tflite"), ExportOptions())
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("kind", ["lrn", "max pad", "prelu", "concat", "conv groups"])
+def test_litert_says_the_same_of_every_layer(kind: str) -> None:
+    weights, inputs = weights_of(KINDS[kind])
+    found = exporter.run_tflite(
+        exporter.tflite(weights, every_activation=True), weights.spec, inputs, litert.run_tflite
+    )
+    assert_same(found, reference.forward(weights.spec, weights.tensors, inputs))
+
+
+def test_what_litert_has_no_operator_for_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedError, match="LiteRT has no operator of its own for Pad"):
+        exporter.tflite(weights_of(KINDS["deconv"])[0])
+
+
 def test_odd_names_survive(tmp_path: Path) -> None:
     spec = net(Conv(name="_größe 1", out_channels=4, kernel=(1, 1)), ReLU(name="a b"), Softmax(name="a_b"))
     weights, inputs = weights_of(spec)
@@ -131,6 +176,8 @@ def test_odd_names_survive(tmp_path: Path) -> None:
     assert_same(runtime.run(tmp_path / "net.onnx", inputs, [layer.name for layer in spec.layers]), expected)
     exporter.export_frozen_graph(weights, tmp_path / "net.pb")
     assert_same(exporter.run_frozen_graph(tmp_path / "net.pb", spec, inputs), expected)
+    model = exporter.tflite(weights, every_activation=True)
+    assert_same(exporter.run_tflite(model, spec, inputs, litert.run_tflite), expected)
 
 
 def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:

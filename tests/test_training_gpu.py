@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 
 from converters.cli import main
 from zoo import registry
-from zoo.training.data import Batches, TrainingStream
+from zoo.training.augment import Augment
+from zoo.training.data import Batch, Batches, TrainingStream
 from zoo.training.devices import alone
+from zoo.training.images import open_digits
 from zoo.training.job import TrainOptions, prepare
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
@@ -77,15 +80,30 @@ def test_a_gpu_draws_the_cpu_s_masks() -> None:
         assert np.array_equal(there.cpu().numpy(), keep_mask((256, 6, 6), 0.5, channels=part, **place))
 
 
+def test_a_gpu_draws_the_cpu_s_windows_and_colours() -> None:
+    """The windows bit for bit; colours, from logarithms and cosines in float64, but for a last bit of float32."""
+    spec, images = registry.model("alexnet_mini"), replace(open_digits("train"), natural=True)
+    recipe, places = registry.recipe(registry.model("alexnet")), range(1000, 1064)
+    pixels = torch.randint(0, 256, (64, 72, 72, 3), dtype=torch.uint8)
+    batch = Batch(pixels=pixels, labels=torch.zeros(64, dtype=torch.int64))
+    here, there = (
+        Augment(images, spec, recipe, 5, device)(batch.to(device), places)
+        for device in (torch.device("cpu"), torch.device("cuda"))
+    )
+    assert torch.equal(here.pixels, there.pixels.cpu())
+    assert here.colour is not None and there.colour is not None
+    assert torch.allclose(here.colour, there.colour.cpu(), rtol=1e-6)
+
+
 def test_a_step_waits_for_nothing_from_the_gpu(tmp_path: Path) -> None:
     """Torch warns of everything that makes the host wait; reading a loss a step late is no such thing."""
     job = prepare(TrainOptions(**_common(tmp_path, device="cuda")))
     learner = PyTorchLearner(job, *alone("cuda"))
     stream = TrainingStream(job.train, job.spec, 0)
-    torch.cuda.set_sync_debug_mode("error")
     try:
-        for step, batch in enumerate(Batches(stream, [range(16), range(16, 32)], 0, pinned=True)):
+        for step, batch in enumerate(Batches(stream, [range(i, i + 16) for i in (0, 16, 32)], 0, pinned=True)):
             learner.train_step(batch, step, learner.start)
+            torch.cuda.set_sync_debug_mode("error")  # means and deviations were put there in the first step
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -6,7 +6,7 @@ Nothing is sent there, so that numbers mean nothing; `tests/test_towers.py` comp
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,11 +18,14 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.small import shrink
+from tests.test_training_parts import Copies
 from zoo.recipe import DEFAULT
-from zoo.training.data import Batches, TrainingStream
+from zoo.training.data import Batch, Batches, TrainingStream
 from zoo.training.datasets import open_images
 from zoo.training.job import TrainOptions, prepare
+from zoo.training.placed import Draw, PlacedNetwork
 from zoo.training.pytorch import PyTorchLearner
+from zoo.training.towers import Arrangement
 
 SMALL = replace(shrink("alexnet_mini", 4), name="small")
 
@@ -119,6 +122,56 @@ def test_every_image_is_read_once_by_the_devices_that_share_a_network(
     assert sorted(learned) == list(range(16, 32))
     assert [place for place in sorted(judged) if place < images] == list(range(images))
     assert len(judged) < images + 16 + parts * world
+
+
+def test_a_whole_step_copies_nothing_to_or_from_its_device_but_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device that computes nothing: draws, windows, forward, loss, backward. What is not waited for is no copy."""
+
+    class Update:
+        def __init__(self, parameters: dict[str, Any], recipe: Any) -> None:
+            self.asked = list[Any]()
+
+        def velocities(self) -> dict[str, Any]:
+            return {}
+
+        def step(self, *asked: Any) -> None:  # its kernel is for real devices alone
+            self.asked.append(asked)
+
+    monkeypatch.setattr("zoo.training.pytorch.Momentum", Update)
+    monkeypatch.setattr("zoo.training.pytorch.arithmetic", lambda *_: nullcontext())  # torch has none for this device
+    options = TrainOptions(**cast(Any, {"model": SMALL, "data": "digits", "out": tmp_path, "steps": 2}))
+    learner = PyTorchLearner(prepare(options), torch.device("meta"), "meta")
+    count = learner.job.batch_size
+    batch = Batch(
+        pixels=torch.zeros((count, 72, 72, 3), dtype=torch.uint8), labels=torch.zeros(count, dtype=torch.int64)
+    )
+    learner.train_step(batch, 0, learner.start)  # means and deviations are put there once
+    there = batch.to(learner.device)
+    with Copies() as copies:
+        learner.train_step(there, 1, learner.start)
+    assert copies.found == []
+    assert len(cast(Any, learner.momentum).asked) == 2
+
+
+@pytest.mark.slow
+def test_a_network_is_compiled_whole_and_gives_the_same_gradients() -> None:
+    """By torch's own tracer, in one graph; the compiler behind it is left out."""
+    network = PlacedNetwork(SMALL, Arrangement())
+    x = torch.randn((2, *SMALL.inputs[0].shape), generator=torch.Generator().manual_seed(0))
+
+    def gradients() -> list[torch.Tensor]:
+        network.zero_grad()
+        network(x, Draw(seed=0, step=1, images=range(2))).square().sum().backward()
+        return [cast(torch.Tensor, p.grad).clone() for p in network.parameters()]
+
+    plain, compiling = gradients(), torch.compile
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", lambda f: compiling(f, backend="eager", fullgraph=True))
+        network.compile_steps()
+    for ours, theirs in zip(gradients(), plain, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
 
 
 def test_the_table_is_checked() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,11 @@ def _without_dropout(spec: ModelSpec) -> ModelSpec:
     return spec.without(*(layer.name for layer in spec.layers if isinstance(layer, Dropout)))
 
 
-@pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize(
-    ("spec", "steps"),
+    ("spec", "steps", "devices"),
     # With dropout a few units carry everything: once rounding has moved one of them across zero, the curves part.
-    [(_without_dropout(SMALL), 20), (_without_dropout(ACROSS), 20), (SMALL, 8)],
-    ids=["canonical", "lrn-across", "dropout"],
+    [(_without_dropout(SMALL), 20, 1), (_without_dropout(ACROSS), 20, 2), (SMALL, 8, 2)],
+    ids=["one", "lrn-across-two", "dropout-two"],
 )
 def test_both_frameworks_follow_one_loss_curve(spec: ModelSpec, steps: int, devices: int, tmp_path: Path) -> None:
     train(_options(tmp_path / "torch", spec, steps=steps))
@@ -103,6 +103,21 @@ def test_a_profile_holds_as_many_steps_as_asked_for(tmp_path: Path) -> None:
     traces = sorted((tmp_path / "profile").iterdir())
     assert [trace.name for trace in traces] == ["trace-0.json", "trace-1.json"]
     assert "Conv2DBackpropFilter" in traces[1].read_text()
+
+
+def test_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise tf_slim.tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    learner = tf_slim.TFSlimLearner.__init__
+
+    def made(self: Any, *args: Any) -> None:
+        learner(self, *args)
+        self._session = SimpleNamespace(run=full)
+
+    monkeypatch.setattr(tf_slim.TFSlimLearner, "__init__", made)
+    with pytest.raises(ZooError, match=r"out of memory on cpu with small, 4 images .*a smaller --batch-size than 4 or"):
+        train(_options(tmp_path, SMALL, framework="tf_slim", steps=1, batch_size=4))
 
 
 def test_other_modes_are_refused(tmp_path: Path) -> None:

@@ -5,15 +5,17 @@ Pure functions from specs to text, standard library only: ``zoo show`` answers a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
-from difflib import SequenceMatcher
 from math import prod
+from textwrap import fill, wrap
 from typing import Any
 
 from zoo import spec_json
 from zoo.axes import shape_text
 from zoo.layers import LRN, Conv, Dense, Layer, ModelSpec, Pool, Preprocessing, Shape
+from zoo.parameters import ROLES
 from zoo.shapes import activation_shapes, multiply_adds, parameter_count, parameter_shapes
 
 # Field -> how people call it.
@@ -42,6 +44,10 @@ _TOLD_EVEN_AT_DEFAULT = {"k", "towers", "ratio"}
 _BRIEF = {"mode": "", "rounding": "rounded", "towers": "", "region": ""}
 
 
+# The kind of a layer that a network has not.
+ABSENT = "absent"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
     """One fact in which two networks differ; `left` and `right` say it in words."""
@@ -53,11 +59,19 @@ class Difference:
 
     def sentence(self, left_name: str, right_name: str) -> str:
         """``norm1: k 2 in alexnet, 1 in bvlc_alexnet``."""
+        if self.what == "layer" and ABSENT in (self.left, self.right):
+            kind, here, there = (
+                (self.right, right_name, left_name) if self.left == ABSENT else (self.left, left_name, right_name)
+            )
+            return f"{self.layer}: {kind} in {here}, no such layer in {there}"
         return f"{self.layer}: {self.what} {self.left} in {left_name}, {self.right} in {right_name}"
 
 
-def show_text(spec: ModelSpec) -> str:
-    """The network as a table: a line a layer, totals, and the tower table where there are towers."""
+def show_text(spec: ModelSpec, width: int | None = None) -> str:
+    """The network as a table: a line a layer, totals, and the tower table where there are towers.
+
+    `width`: the columns of the terminal; a table that is wider says the last of its own in lines beneath.
+    """
     shapes, counts, operations, wiring = _facts(spec)
     rows = [("layer", "kind", "kernel", "stride", "pad", "groups", "output", "parameters", "multiply-adds", "")]
     previous = spec.inputs[0].name if spec.inputs else ""
@@ -78,9 +92,11 @@ def show_text(spec: ModelSpec) -> str:
         )
         previous = layer.name
     rows.append(("total", "", "", "", "", "", "", f"{sum(counts.values()):,}", f"{sum(operations.values()):,}", ""))
-    parts = [f"{spec.name}: {spec.title}", images_text(spec), _table(rows, right={7, 8}, rule_before_last=True)]
+    about = [f"{spec.name}: {spec.title}", images_text(spec)]
+    parts = [*(fill(text, width) for text in about)] if width else about
+    parts.append(_table(rows, {7, 8}, rule_before_last=True, width=width))
     if tower_count(spec) > 1:
-        parts.append(_tower_table(spec))
+        parts.append(_tower_table(spec, width))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -110,8 +126,8 @@ def show_dict(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def diff_text(left: ModelSpec, right: ModelSpec) -> str:
-    """Every difference of two networks, a line a fact, in the order of the layers."""
+def diff_text(left: ModelSpec, right: ModelSpec, width: int | None = None) -> str:
+    """Every difference of two networks, a line a fact, in the order of the layers; `width` as in `show_text`."""
     found = differences(left, right)
     if not found:
         return f"{left.name} and {right.name} are the same network.\n"
@@ -119,7 +135,7 @@ def diff_text(left: ModelSpec, right: ModelSpec) -> str:
     rows += [(item.layer, item.what, item.left, item.right) for item in found]
     counts = parameter_count(left), parameter_count(right)
     both = f"both have {counts[0]:,} parameters" if counts[0] == counts[1] else f"{counts[0]:,} against {counts[1]:,}"
-    return f"{_table(rows)}\n\nparameters: {both}\n"
+    return f"{_table(rows, width=width)}\n\nparameters: {both}\n"
 
 
 def first_difference(left: ModelSpec, right: ModelSpec) -> str | None:
@@ -199,7 +215,7 @@ def images_text(spec: ModelSpec) -> str:
     return f"images: {', '.join(facts)}"
 
 
-def _tower_table(spec: ModelSpec) -> str:
+def _tower_table(spec: ModelSpec, width: int | None) -> str:
     """The configuration as it is usually tabled: each tower's share of every layer with weights."""
     towers, weights = tower_count(spec), parameter_shapes(spec)
     rows = [("layer", "a tower", "towers", "together", "each output reads", "parameters")]
@@ -214,7 +230,7 @@ def _tower_table(spec: ModelSpec) -> str:
         if not layer.bias:
             count = f"{prod(weight[1:])} x {whole} = {prod(weight):,}"
         rows.append((layer.name, str(whole // split), str(split), str(whole), reads, count))
-    return f"by towers\n{_table(rows, right={1, 2, 3})}"
+    return f"by towers\n{_table(rows, {1, 2, 3}, width=width)}"
 
 
 def _layer_differences(left: ModelSpec, right: ModelSpec) -> list[Difference]:
@@ -224,7 +240,7 @@ def _layer_differences(left: ModelSpec, right: ModelSpec) -> list[Difference]:
     for name in _merged(list(mine), list(theirs)):
         a, b = mine.get(name), theirs.get(name)
         if a is None or b is None or type(a) is not type(b):
-            kinds = [type(layer).__name__ if layer else "absent" for layer in (a, b)]
+            kinds = [type(layer).__name__ if layer else ABSENT for layer in (a, b)]
             found.append(Difference(layer=name, what="layer", left=kinds[0], right=kinds[1]))
             continue
         here = field_differences(name, a, b)
@@ -240,9 +256,9 @@ def _layer_differences(left: ModelSpec, right: ModelSpec) -> list[Difference]:
 
 def _weight_differences(layer: str, left: dict[str, Shape], right: dict[str, Shape]) -> list[Difference]:
     return [
-        Difference(layer=layer, what=name.rpartition(".")[2], left=shape_text(shape), right=shape_text(right[name]))
-        for name, shape in left.items()
-        if name.rpartition(".")[0] == layer and name in right and right[name] != shape
+        Difference(layer=layer, what=role, left=shape_text(left[name]), right=shape_text(right[name]))
+        for role in ROLES
+        if (name := f"{layer}.{role}") in left and name in right and left[name] != right[name]
     ]
 
 
@@ -261,19 +277,38 @@ def field_differences(owner: str, left: Layer | Preprocessing, right: Layer | Pr
 
 
 def _moved(left: list[str], right: list[str]) -> set[str]:
-    """The names both lists hold that a common order has to pass over."""
-    a, b = [name for name in left if name in right], [name for name in right if name in left]
-    blocks = SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks()
-    return set(a) - {name for block in blocks for name in a[block.a : block.a + block.size]}
+    """The fewest names of both lists that have to be passed over for the rest to stand in one order.
+
+    The rest is a longest row of places in `right` that rises, read from its end, where it falls: `ends[n]` is minus the
+    highest place at which a row of n + 1 ends. Of two that could be passed over, it is the later in `left`.
+    """
+    places = {name: -place for place, name in enumerate(right)}
+    common = [name for name in reversed(left) if name in places]
+    ends, before, last = list[int](), dict[str, str | None](), list[str]()
+    for name in common:
+        at = bisect_left(ends, places[name])
+        before[name] = last[at - 1] if at else None
+        ends[at : at + 1], last[at : at + 1] = [places[name]], [name]
+    kept, name = set[str](), last[-1] if last else None
+    while name is not None:
+        kept.add(name)
+        name = before[name]
+    return set(common) - kept
 
 
 def _merged(left: list[str], right: list[str]) -> list[str]:
     """The names of both, in `left`'s order; what only `right` has stands behind its own predecessor."""
-    names = list(left)
-    for at, name in enumerate(right):
-        if name not in names:
-            names.insert(names.index(right[at - 1]) + 1 if at else 0, name)
-    return names
+    known = set(left)
+    behind = {before: name for before, name in zip((None, *right), right, strict=False) if name not in known}
+
+    def row(name: str | None) -> Iterator[str]:
+        if name is not None:
+            yield name
+        while name in behind:
+            name = behind[name]
+            yield name
+
+    return [name for start in (None, *left) for name in row(start)]
 
 
 def _word(field: str) -> str:
@@ -311,17 +346,32 @@ def _all_fields(value: Layer | Preprocessing) -> dict[str, Any]:
     return {field.name: spec_json.to_dict(getattr(value, field.name)) for field in fields(value)}
 
 
-def _table(rows: Sequence[tuple[str, ...]], right: set[int] | None = None, *, rule_before_last: bool = False) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i in (right or ()) else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    rule = "-" * max(map(len, lines))
+def _table(
+    rows: Sequence[tuple[str, ...]],
+    right: Collection[int] = (),
+    *,
+    rule_before_last: bool = False,
+    width: int | None = None,
+) -> str:
+    """Rows under a head; where they are wider than `width`, the last column stands under each row."""
+    lines = _lines(rows, right, "  ")
+    if width and max(map(len, lines)) > width:
+        last = [wrap(row[-1], width, initial_indent="    ", subsequent_indent="    ") for row in rows]
+        lines = _lines([row[:-1] for row in rows], right, " ")
+        lines = ["\n".join((line, *under)) for line, under in zip(lines, last, strict=True)]
+    rule = "-" * max(len(part) for line in lines for part in line.split("\n"))
     lines.insert(1, rule)
     if rule_before_last:
         lines.insert(-1, rule)
     return "\n".join(lines)
+
+
+def _lines(rows: Sequence[tuple[str, ...]], right: Collection[int], between: str) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        between.join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -155,6 +155,11 @@ def holds_network(name: str, path: Path) -> bool:
     return stated is None or path.suffix in stated
 
 
+def always_holds_network(name: str) -> bool:
+    """Whether every file of a format holds the network, however large that is."""
+    return "HOLDS_NETWORK" not in facts(__name__, name)
+
+
 def weights_format(name: str) -> WeightsFormat:
     """The reader and writer of a format."""
     return cast(WeightsFormat, load_module("converters.formats", name, "format"))

@@ -15,6 +15,8 @@ from zoo.layers import Pair
 # Layers that compute nothing in use, or only lay numbers out.
 _SILENT = {"InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "Reshape", "ActivityRegularization", "Permute"}
 _NESTED = {"Sequential", "Functional", "Model"}
+# Before the classes of generated source, whose arguments are known here (`zoo.frameworks.keras.ops`).
+_OURS = "alexnet_zoo>"
 
 
 def described(config: str) -> list[Step] | None:
@@ -44,9 +46,14 @@ def _steps(layers: list[Mapping[str, Any]]) -> Iterator[Step]:
         if name in _NESTED:
             yield from _steps(_layers(layer))
         elif name == "ZeroPadding2D":
-            (top, bottom), (left, right) = config["padding"]
+            rows, columns = _both(config["padding"])
+            (top, bottom), (left, right) = _both(rows), _both(columns)
             border = (int(top), int(left)) if (top, left) == (bottom, right) else None
             continue
+        elif (layer.get("registered_name") or name).startswith(_OURS):
+            yield from _ours(name.removeprefix(_OURS), config)
+        elif name == "Lambda":
+            raise ValueError(f"{config['name']} is a Lambda, which is Python code that nothing here runs")
         elif name not in _SILENT:
             yield from _one(name, config, border)
         border = (0, 0)
@@ -55,7 +62,10 @@ def _steps(layers: list[Mapping[str, Any]]) -> Iterator[Step]:
 def _one(name: str, config: Mapping[str, Any], border: Pair | None) -> Iterator[Step]:
     match name:
         case "Conv2D" | "DepthwiseConv2D":
-            facts = _window(config, "kernel_size", border) | {"dilation": _pair(config.get("dilation_rate", 1))}
+            dilation = _pair(config.get("dilation_rate", 1))
+            facts = _window({"strides": 1, **config}, "kernel_size", border) | {"dilation": dilation}
+            if dilation != (1, 1):
+                del facts["stride"]  # Keras takes not both; a stride comes after it
             yield Step(kind="weighted", facts=facts | ({"groups": config.get("groups", 1)} if name == "Conv2D" else {}))
         case "Dense":
             yield Step(kind="weighted")
@@ -74,6 +84,8 @@ def _one(name: str, config: Mapping[str, Any], border: Pair | None) -> Iterator[
             yield activation("relu", float(config.get("negative_slope", config.get("alpha", 0.3))))
         case "Softmax":
             yield Step(kind="softmax")
+        case "ELU":
+            yield activation("elu")
         case "Activation":
             pass
         case _:
@@ -83,7 +95,26 @@ def _one(name: str, config: Mapping[str, Any], border: Pair | None) -> Iterator[
     if function != "linear" and name in {"Conv2D", "DepthwiseConv2D", "Dense", "Activation"}:
         text = function if isinstance(function, str) else str(function.get("class_name", function))
         kind: Kind = "softmax" if text == "softmax" else "activation"
-        yield Step(kind=kind) if kind == "softmax" else activation(text)
+        yield Step(kind=kind) if kind == "softmax" else activation("bnll" if text == "softplus" else text)
+
+
+def _ours(name: str, config: Mapping[str, Any]) -> Iterator[Step]:
+    match name:
+        case "PaddedMaxPooling2D" | "PaddedAveragePooling2D":
+            (top, _), (left, _) = config["pads"]
+            mode: dict[str, Fact] = {"mode": "max" if name == "PaddedMaxPooling2D" else "ave"}
+            yield Step(kind="pooling", facts=mode | _window(config, "pool_size", (int(top), int(left))))
+        case "LocalResponseNormalization" | "SpatialResponseNormalization":
+            numbers = ("size", "alpha", "beta", "k")
+            yield Step(kind="normalisation", facts={key: config[key] for key in numbers if key in config})
+        case "BatchStatisticsNormalization":
+            yield Step(kind="batch normalisation", facts={"eps": float(config["epsilon"])})
+        case "SlopedReLU":
+            yield activation("relu", float(config["slope"]))
+        case "Abs" | "Clip" | "Exp" | "Log" | "Swish" | "Threshold":
+            yield activation(name.lower())
+        case _:
+            pass  # of a kind that is compared with nothing
 
 
 def _is_norm(name: str) -> bool:
@@ -100,6 +131,10 @@ def _window(config: Mapping[str, Any], size: str, border: Pair | None) -> dict[s
     # What "same" adds depends on the image, but for a stride of 1 and an odd kernel.
     even = stride != (1, 1) or any(side % 2 == 0 for side in kernel) or border != (0, 0)
     return facts if even else facts | {"pad": (kernel[0] // 2, kernel[1] // 2)}
+
+
+def _both(value: Any) -> tuple[Any, Any]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def _pair(value: int | list[int]) -> Pair:

@@ -1,39 +1,54 @@
-"""Keras files, to read: ``.weights.h5`` and ``.keras`` of Keras 3, and ``.h5`` of Keras 2. No Keras needed.
+"""Keras files: ``.weights.h5`` and ``.keras`` of Keras 3, and ``.h5``, which is older. No Keras needed.
 
-Variables lie as TensorFlow's do, so `_slim_names` says which is which parameter. The description of the network is not
-run, and no code in it. Format: keras ``src/saving/saving_lib.py``, ``src/legacy/saving/legacy_h5_format.py``.
+Variables lie as TensorFlow's do. What is written is the model that `zoo.frameworks.keras` generates the source of; of
+other files `_slim_names` says which variable is which parameter. The description of the network is not run, and no
+code in it. Format: keras ``src/saving/saving_lib.py``, ``src/legacy/saving/legacy_h5_format.py``.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import zipfile
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from converters.formats import NativeFile, _slim_names
 from converters.formats._described import unlike
 from converters.formats._keras_config import described
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
-from zoo.errors import FileFormatError, UnsupportedError
+from zoo.errors import FileFormatError
+from zoo.frameworks.keras import KERAS_VERSION, Variable, groups, model_config, variables
 from zoo.layers import ModelSpec
 from zoo.registry import optional
+from zoo.shapes import parameter_shapes
+from zoo.wire.layout import contiguous, rearrange
 
 if TYPE_CHECKING:
     from zoo.wire.hdf5 import Contents
 
-READ_SUFFIXES = (".h5", ".keras")
+SUFFIXES = (".keras", ".h5")
+# Suffixes whose files hold the network and its preprocessing, beside the tensors.
+HOLDS_NETWORK = ()
+
+_Made: TypeAlias = Callable[[], Array]
+_Place: TypeAlias = tuple[str, str]
+_Text: TypeAlias = str | list[str]
+_Content: TypeAlias = tuple[dict[str, _Made], dict[_Place, _Text]]
 
 _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
+_ROOT = "model_weights"
+_PIECE = 1 << 22
 _OPTIMIZERS = ("optimizer", "optimizer_weights")
 # An archive may not unfold to more than this beyond twice its size.
 _UNFOLDED = 1 << 27
-_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+_PAIR, _NORM = ("kernel", "bias"), ("gamma", "beta", "moving_mean", "moving_variance")
 _CHANNELS_FIRST = re.compile(r'"data_format": *"channels_first"')
 
 
@@ -78,7 +93,7 @@ def _unpacked(path: Path) -> tuple[bytes, str]:
 
 def _layers_of(found: Contents) -> list[tuple[str, list[str]]]:
     """The layers of the old format, in order: the group of each, and the names of its weights."""
-    root = "model_weights" if ("model_weights", "layer_names") in found.texts else ""
+    root = _ROOT if (_ROOT, "layer_names") in found.texts else ""
     groups = [f"{root}/{name}".lstrip("/") for name in found.texts.get((root, "layer_names"), [])]
     return [(group, [*found.texts.get((group, "weight_names"), [])]) for group in groups]
 
@@ -107,7 +122,7 @@ def _indexed(found: Contents) -> dict[str, Array]:
     for holder, arrays in layers.items():
         said = found.texts.get((holder, "name"))
         layer = said if isinstance(said, str) and said else holder.split("/")[-2]
-        names = _NORM if len(arrays) == len(_NORM) else ("kernel", "bias")
+        names = _NORM if len(arrays) == len(_NORM) else _PAIR
         if len(arrays) > len(names):
             raise ValueError(f"{layer} has {len(arrays)} variables, which is no layer known here")
         for name, array in zip(names, arrays, strict=False):
@@ -122,8 +137,35 @@ def _add(tensors: dict[str, Array], name: str, array: Array) -> None:
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
-    """As in a checkpoint of TensorFlow."""
+    """Where each canonical parameter sits.
+
+    In a file to be written, and in one that holds just these: the variables of the generated source, which a file of
+    weights numbers. In any other file, as in a checkpoint of TensorFlow.
+    """
+    ours, shapes = variables(spec), parameter_shapes(spec)
+    table = [_entry(variable, variable.name) for variable in ours]
+    if tensors is None:
+        return table
+    places = Counter[str]()
+    numbered = list[Entry]()
+    for variable in ours:
+        numbered.append(_entry(variable, _PAIR[places[variable.layer]]))
+        places[variable.layer] += 1
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    for own in (table, numbered):
+        if {entry.native: entry.native_shape(shapes[entry.canonical]) for entry in own} == found:
+            return own
     return _slim_names.entries(spec, tensors)
+
+
+def _entry(variable: Variable, name: str) -> Entry:
+    return Entry(
+        canonical=variable.parameter,
+        native=f"{variable.layer}/{name}",
+        axes=variable.axes,
+        native_axes=variable.layout,
+        sizes=variable.sizes,
+    )
 
 
 def ignored(name: str) -> bool:
@@ -132,8 +174,63 @@ def ignored(name: str) -> bool:
 
 
 def write(path: Path, weights: Weights) -> None:
-    """Not offered: Keras writes a network along, which would be another proof."""
-    raise UnsupportedError(f"{path}: Keras files are read, not written; write .ckpt, .npz or .safetensors")
+    """Write a ``.keras`` archive, a ``.weights.h5``, or any other ``.h5`` as the whole model in the older format.
+
+    ``keras.saving.load_model`` loads the whole ones where the generated source is imported.
+
+    Raises:
+        UnsupportedError: Keras cannot have the network.
+    """
+    with optional("keras"):
+        from zoo.wire import hdf5
+    if path.name.endswith(".h5") and not path.name.endswith(".weights.h5"):
+        hdf5.write_hdf5(path, *_whole(weights))
+    elif path.suffix != ".keras":
+        hdf5.write_hdf5(path, *_numbered(weights))
+    else:
+        config = json.dumps(model_config(weights.spec))
+        metadata = json.dumps({"keras_version": KERAS_VERSION, "date_saved": "1980-01-01@00:00:00"})
+        inner = path.with_name(_WEIGHTS)
+        hdf5.write_hdf5(inner, *_numbered(weights))
+        with zipfile.ZipFile(path, "w") as archive:  # not packed, and of one date: equal weights give equal bytes
+            archive.writestr(zipfile.ZipInfo("metadata.json"), metadata)
+            archive.writestr(zipfile.ZipInfo(_CONFIG), config)
+            with inner.open("rb") as source, archive.open(zipfile.ZipInfo(_WEIGHTS), "w", force_zip64=True) as member:
+                shutil.copyfileobj(source, member, _PIECE)
+        inner.unlink()
+
+
+def _numbered(weights: Weights) -> _Content:
+    """The arrays and texts of a file of weights: a group a layer, its variables counted."""
+    group, places, arrays, texts = groups(weights.spec), Counter[str](), dict[str, _Made](), dict[_Place, _Text]()
+    for variable in variables(weights.spec):
+        holder = f"{group[variable.layer]}/vars"
+        arrays[f"{holder}/{places[holder]}"] = partial(_laid_out, weights, variable)
+        texts[holder, "name"] = variable.layer
+        places[holder] += 1
+    return arrays, texts
+
+
+def _whole(weights: Weights) -> _Content:
+    """The arrays and texts of the older format: the layers by name, and the description as an attribute."""
+    layers, arrays = {layer: list[str]() for layer in groups(weights.spec)}, dict[str, _Made]()
+    for variable in variables(weights.spec):
+        layers[variable.layer].append(f"{variable.layer}/{variable.name}")
+        arrays[f"{_ROOT}/{variable.layer}/{variable.layer}/{variable.name}"] = partial(_laid_out, weights, variable)
+    texts: dict[_Place, _Text] = {
+        ("", "keras_version"): KERAS_VERSION,
+        ("", "model_config"): json.dumps(model_config(weights.spec, legacy=True)),
+        (_ROOT, "keras_version"): KERAS_VERSION,
+        (_ROOT, "layer_names"): list(layers),
+    }
+    texts |= {(f"{_ROOT}/{layer}", "weight_names"): names for layer, names in layers.items()}
+    return arrays, texts
+
+
+def _laid_out(weights: Weights, variable: Variable) -> Array:
+    array = weights.tensors[variable.parameter]
+    laid = rearrange(array, variable.axes, variable.layout, variable.sizes) if variable.axes else array
+    return contiguous(laid)
 
 
 def main_file(path: Path) -> Path:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -69,6 +71,7 @@ def _variables(path: Path) -> dict[str, Any]:
     with optional("mat"):
         from scipy import io as matlab
     _check_unfolded(data)
+    _check_survived(path)
     return {name: _plain(value) for name, value in matlab.loadmat(str(path), variable_names=_VARIABLES).items()}
 
 
@@ -137,6 +140,17 @@ def _check_unfolded(data: memoryview) -> None:
         position += _TAG.size + size
         if allowed < 0:
             raise ValueError("it would unfold to far more than its size")
+
+
+# A process of its own reads the file first: what is damaged can end scipy's reader, and with it whoever asked.
+_TRIAL = "import sys; from scipy import io; io.loadmat(sys.argv[1], variable_names=sys.argv[2:])"
+
+
+def _check_survived(path: Path) -> None:
+    """Raises `ValueError` for what ends scipy's reader; what that only refuses, it refuses again, with a reason."""
+    tried = subprocess.run([sys.executable, "-c", _TRIAL, str(path.absolute()), *_VARIABLES], capture_output=True)
+    if tried.returncode not in (0, 1):
+        raise ValueError("damaged, so that scipy's reader is ended by it")
 
 
 def _tensors(layers: Sequence[Mapping[str, Any]]) -> dict[str, Array]:

@@ -21,7 +21,7 @@ import numpy as np
 from converters.formats import NativeFile
 from converters.tensormap import Entry, to_native
 from converters.weights import Array, Weights
-from zoo.errors import FileFormatError, ZooError, said
+from zoo.errors import FileFormatError, UnsupportedError, ZooError, said
 from zoo.frameworks.tf_slim import variables
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_table
@@ -203,6 +203,8 @@ def _write_archive(file: Any, weights: Weights) -> None:
     """Like `numpy.savez`, but without the time of day; the network is the archive's comment."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, tensor in weights.tensors.items():
+            if "\0" in name:
+                raise UnsupportedError(f"{name}: a zip holds no name with a NUL in it; write another format")
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": tensor.shape}
                 _format.write_array_header_1_0(member, header)

@@ -26,6 +26,7 @@ from zoo.errors import FileFormatError
 from zoo.frameworks.pytorch import parameter_names, state_dict
 from zoo.layers import ModelSpec
 from zoo.wire import torch_pickle
+from zoo.wire.watched import watch
 
 SUFFIXES = (".pt", ".pth")
 # Suffixes whose files hold the network and its preprocessing, beside the tensors.
@@ -110,6 +111,7 @@ def _load(path: Path) -> object:
             torch_pickle.check_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on a damaged file come before its error, and say less
+            watch(path)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
     except FileFormatError:
         raise

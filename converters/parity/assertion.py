@@ -16,7 +16,8 @@ from converters.metric import judge
 from converters.parity.called import Inputs, as_array, nameless, parameters_of_module, shown
 from converters.parity.file_subjects import FileSubject, open_subject
 from converters.parity.probes import many_probes
-from converters.parity.proof import Proof, checked_budget, unexercised, versions
+from converters.parity.proof import Proof, checked_budget, unexercised
+from converters.parity.provenance import versions
 from converters.parity.runtime_subjects import check_runtimes, runtime_subjects
 from converters.parity.subjects import Declared, Ran, Subject
 from converters.verdicts import BUDGETS, FileFact, Report, SubjectVerdict

@@ -42,6 +42,7 @@ class FileSubject:
         network: the network it describes, where its weights do not fit that one but the first file's.
         note: what the reader must know.
         preparation: how it prepares images otherwise than the first file; empty where it does not.
+        as_read: its network is what its own graph was read as.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class FileSubject:
     network: ModelSpec | None = None
     note: str = ""
     preparation: str = ""
+    as_read: bool = False
 
     def subject(self, right: Weights, runtime: str | None = None) -> Subject:
         """It, as a subject held against a network and its weights; in a runtime, if one is named."""
@@ -75,10 +77,10 @@ class FileSubject:
         return Subject(name=name, open=opened, read=self._reader(right))
 
     def _reader(self, right: Weights) -> Callable[[], Structure] | None:
-        """Holds it against a network as one; not the very file that this was read from, unless that is a graph."""
-        if self.format == "onnx":
-            return lambda: structure_of_graph(self.path, right)
+        """Holds it against a network as one; not against what this very file was read as, which says nothing."""
         mine = self.weights
+        if self.format == "onnx":
+            return None if self.as_read and mine is right else lambda: structure_of_graph(self.path, right)
         if mine is None or mine is right or self.network:
             return None
         return lambda: structure_of_weights(mine, right)
@@ -243,7 +245,9 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how:
         return FileSubject(path=path, format="onnx", weights=None, parts=(path,), note=note)
     opened = FileSubject(path=path, format=file.format, weights=None, parts=_parts(path, file.format))
     if first is None:
-        return replace(opened, weights=file.fitted(spec))
+        weights, graph = file.fitted(spec), file.native.graph
+        as_read = graph is not None and graph.spec is not None and weights.spec.layers is graph.spec.layers
+        return replace(opened, weights=weights, as_read=as_read)
     said = file.described
     try:
         # That a graph is another network is what is to be found out, not a reason to refuse it.
@@ -276,8 +280,8 @@ def _parts(path: Path, form: str) -> tuple[Path, ...]:
         return tuple(sorted(prefix.parent.glob(f"{prefix.name}.index"))) + tuple(
             sorted(prefix.parent.glob(f"{prefix.name}.data-*"))
         )
-    beside = path.with_suffix(".prototxt")
-    return (path, beside) if form == "caffe" and beside.is_file() else (path,)
+    beside = {"caffe": path.with_suffix(".prototxt"), "onnx": path.with_name(f"{path.name}.data")}.get(form)
+    return (path, beside) if beside and beside.is_file() else (path,)
 
 
 def _renamed(ours: ModelSpec, theirs: ModelSpec, inputs: Mapping[str, Array], path: Path) -> dict[str, Array]:

@@ -29,6 +29,8 @@ from zoo.wire.onnx import without_weights
 # Constants smaller than this stay in the graph: shapes and axes, which ONNX Runtime wants to see.
 _LENT = 1024
 
+_OWN_DOMAINS = ("", "ai.onnx")
+
 _BY_CHANCE = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 
@@ -78,8 +80,7 @@ class OnnxGraph:
         self.path, self._runtime = path, runtime
         _say_lent(model, self._lent)
         # What runs is the file as it is; what is looked into has its functions written out.
-        self._model = model
-        self._inside = inline_local_functions(model) if model.functions else model
+        self._model, self._inside = model, _written_out(model) if model.functions else model
         graph = self._inside.graph
         stored = {tensor.name for tensor in graph.initializer}
         self._inputs = [value for value in graph.input if value.name not in stored]
@@ -287,6 +288,18 @@ class OnnxGraph:
         raise ZooError(f"{self.path}: input {name!r} is {wanted}, the network's is {' x '.join(map(str, array.shape))}")
 
 
+def _written_out(model: Any) -> Any:
+    """A model whose functions stand where they are called, but for those of another opset, which stay as they are.
+
+    One that is called as an operator of ONNX's own is left out: it is not what ONNX Runtime runs.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.functions[:]
+    copy.functions.extend(item for item in model.functions if item.domain not in _OWN_DOMAINS)
+    return inline_local_functions(copy)
+
+
 def _stored(graph: Any) -> dict[str, Any]:
     """The tensors that a graph and the graphs inside its nodes hold, by name."""
     found = {tensor.name: tensor for tensor in graph.initializer}
@@ -311,7 +324,7 @@ def _draws(node: Any, stored: Mapping[str, Any]) -> bool:
 
 def _operator(node: Any) -> str:
     """What a node does; an operator of another domain than ONNX's own is another one, whatever it is called."""
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    return node.op_type if node.domain in _OWN_DOMAINS else f"{node.domain}.{node.op_type}"
 
 
 def _fits(dims: Sequence[int], shape: Sequence[int]) -> bool:

@@ -62,6 +62,7 @@ class GraphSubject:
             if random := [name for name, value in outputs.items() if not _same(value, values.get(name, value))]:
                 notes.append(f"two runs give {', '.join(random)} otherwise: something in it is drawn by chance")
                 outputs = {name: values.get(name, value) for name, value in outputs.items()}  # one run is explained
+                self._defects = dict.fromkeys(random, "is another one in every run")
             elif is_first:
                 drawn = {name: operator for name in outputs if (operator := self.graph.by_chance(name))}
                 self._defects = defects | {n: f"depends on chance: {operator}" for n, operator in drawn.items()}

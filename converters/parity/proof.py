@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import logging
-import platform
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -28,6 +25,7 @@ from converters.parity.agreement import Pictures, Progress
 from converters.parity.local import Bench, bench, error_alone, exercised, ranges_of
 from converters.parity.outputs import gate
 from converters.parity.probes import given_inputs, image_inputs, probe_deviations, probe_inputs
+from converters.parity.provenance import sha256, versions
 from converters.parity.segments import Segment, alone, segments
 from converters.parity.subjects import Ran, Subject
 from converters.parity.vacuity import vacuity
@@ -43,7 +41,6 @@ from converters.verdicts import (
 )
 from converters.weights import Array, Weights
 from zoo import reference as oracle
-from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import DetectionOutput, Layer, Softmax
 from zoo.shapes import activation_shapes, check_memory
@@ -56,14 +53,11 @@ Activations: TypeAlias = Mapping[str, Array]
 # An escape sequence of terminals (ECMA-48).
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
+# What float32's own error may make of a layer; of one that it leaves nothing of, the subject gives no answer.
+_OWN_NOISE = 1e-3
+
 # A layer of whose inputs and parameters a smaller share took part is said.
 _ENOUGH = 0.99
-
-# The packages whose versions a report gives, where they are installed.
-_PACKAGES = (
-    *("numpy", "torch", "tensorflow", "tf-slim", "tf2onnx", "caffe2onnx", "onnx", "onnxruntime", "onnxscript"),
-    *("opencv-python-headless", "opencv-python", "alexnet-zoo"),
-)
 
 
 def silent(_: str) -> None:
@@ -243,7 +237,8 @@ class Proof:
             fed, observed = shown.get(next(iter(wiring[layer.name]), "")), activations.get(layer.name)
             if fed is None or observed is None:
                 continue
-            if told := float32_alone(layer, fed, observed, budget=self.budget):
+            told = float32_alone(layer, fed, observed, budget=self.budget)
+            if told and (told.error or 0.0) <= _OWN_NOISE:
                 right[layer.name] = np.asarray(observed, np.float64)
                 moved.add(layer.name)
                 notes.append(told.message)
@@ -406,20 +401,3 @@ def _told(trouble: Exception) -> str:
 
 def _unavailable(name: str, reason: str, started: float) -> SubjectVerdict:
     return SubjectVerdict(name=name, status="unavailable", reason=reason, seconds=time.perf_counter() - started)
-
-
-def versions() -> dict[str, str]:
-    """Package -> version of everything installed that takes part."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in dict.fromkeys((*_PACKAGES, *map(registry.runtime_distribution, registry.runtimes()))):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -19,18 +19,38 @@ from converters.verdicts import Structure
 from converters.weights import Array, Weights
 from zoo.axes import shape_text
 from zoo.canonical import Form, Numbering, Step, canonical, differing, folded
-from zoo.canonical.differing import ABSENT
 from zoo.canonical.folding import ROUNDINGS, nearness
 from zoo.canonical.numbering import same_parameters
 from zoo.errors import ZooError
 from zoo.frameworks.onnx import read_graph
-from zoo.layers import Dropout, ModelSpec
-from zoo.show import Difference
+from zoo.layers import (
+    MVN,
+    ArgMax,
+    Axpy,
+    Bias,
+    Constant,
+    Crop,
+    Dropout,
+    Embed,
+    Interp,
+    Layer,
+    ModelSpec,
+    Normalize,
+    Pool,
+    PoolMask,
+    Reduction,
+    Scale,
+    Unary,
+    Unpool,
+)
+from zoo.show import ABSENT, Difference
 from zoo.wire.mapped import mapped
 from zoo.wire.onnx import Model, parse
 
 # So many differences are told.
 _MOST = 8
+
+_SEVERAL = (ArgMax, Axpy, Constant, Crop, Embed, Interp, MVN, Normalize, PoolMask, Unpool)
 
 _SAME = same_parameters(same_bits)
 
@@ -43,6 +63,7 @@ class Network:
         spec: the network.
         tensors: its parameters by canonical name.
         declared: its outputs by its own names -> the activations that they are, in its order.
+        graph: it is a graph, in which some of our kinds are several nodes.
         strange: its activations have other names than the layers of the reference.
         idle: inputs that must be fed and that nothing reads.
         inexact: where it is the subject but for a rounding or for ties, one phrase each.
@@ -51,6 +72,7 @@ class Network:
     spec: ModelSpec
     tensors: Mapping[str, Array]
     declared: Mapping[str, str]
+    graph: bool = False
     strange: bool = False
     idle: tuple[str, ...] = ()
     inexact: tuple[str, ...] = ()
@@ -67,6 +89,7 @@ def structure_of_graph(path: Path, right: Weights) -> Structure:
         spec=net.spec,
         tensors=net.parameters,
         declared=net.outputs,
+        graph=True,
         strange=_strange(right.spec, model),
         idle=net.unread,
         inexact=net.inexact,
@@ -103,6 +126,10 @@ def structure(network: Network, right: Weights) -> Structure:
         near = None if wrong else _rounded(ours, theirs, inputs)
         if near is not None:
             return Structure(verdict="rounded", reason=f"folded weights agree within {near:.1e}")
+        pieces = _in_pieces(right.spec) if network.graph else []
+        if pieces and not wrong:
+            reason = f"{', '.join(pieces)}: written there in several nodes, which are not put together again"
+            return Structure(verdict="unread", reason=reason)
         wrong += _told(ours, theirs, inputs) or ([] if wrong else ["it is put together otherwise"])
         return Structure(verdict="differs", differences=tuple(wrong))
     if network.inexact:
@@ -114,6 +141,26 @@ def _told(ours: Form, theirs: Form, inputs: Sequence[int]) -> list[str]:
     found = islice(differing(ours, theirs, _SAME, inputs), _MOST + 1)
     told = list(dict.fromkeys(map(_sentence, found)))
     return told[:_MOST] + (["and more"] if len(told) > _MOST else [])
+
+
+def _in_pieces(spec: ModelSpec) -> list[str]:
+    """Layers that a graph has no operator for, and what is written in their place is not read back as one."""
+    wiring = spec.wiring()
+    return [layer.name for layer in spec.layers if _is_in_pieces(layer, len(wiring[layer.name]))]
+
+
+def _is_in_pieces(layer: Layer, reads: int) -> bool:
+    match layer:
+        case Scale() | Bias():
+            return reads > 1
+        case Pool():
+            return layer.mode == "ave" and max(layer.pad) > 0
+        case Reduction():
+            return layer.operation != "sum"
+        case Unary():
+            return layer.function in ("exp", "log", "swish")
+        case _:
+            return isinstance(layer, _SEVERAL)
 
 
 def _sentence(item: Difference) -> str:

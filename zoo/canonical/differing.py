@@ -12,10 +12,8 @@ from zoo.arrays import Array
 from zoo.axes import shape_text
 from zoo.canonical.form import Form, Step
 from zoo.canonical.numbering import Same
-from zoo.show import Difference, field_differences
+from zoo.show import ABSENT, Difference, field_differences
 
-# What stands for a layer that one of the networks has not.
-ABSENT = "absent"
 # What the numbers of a role are called.
 _NUMBERS = {"weight": "weights", "bias": "biases", "slope": "slopes", "mean": "means", "variance": "variances"}
 
@@ -66,7 +64,8 @@ class _Pairing:
                 instead = [
                     o for o in options if self._kinds(self.ours, readers[o]) == self._kinds(self.theirs, others[at])
                 ]
-                behind = [(o, r) for o in options for r in readers[o] if self._kind(r) == step.part.key[0]]
+                kind = step.part.key[0]
+                behind = [(o, r) for o in options if wanted for r in readers[o] if r in free and self._kind(r) == kind]
                 if not instead and behind:
                     lost, found = behind[0]
                     self.gone[lost] = self.reads(lost)[0]
@@ -90,12 +89,14 @@ class _Pairing:
 
     def reads(self, at: int) -> tuple[int, ...]:
         """What a step of ours reads, seen through those that they have not."""
-        step, found = self.ours.steps[at], list[int]()
-        for read in step.reads:
-            while read in self.gone:
-                read = self.gone[read]
-            found.append(read)
-        return tuple(sorted(found)) if step.part.commutes else tuple(found)
+        step = self.ours.steps[at]
+        found = tuple(map(self._seen_through, step.reads))
+        return tuple(sorted(found)) if step.part.commutes else found
+
+    def _seen_through(self, at: int) -> int:
+        while at in self.gone:
+            at = self.gone[at]
+        return at
 
     def _alike(self, options: Sequence[int], step: Step) -> int | None:
         """The most like of some steps of ours that read the same."""
@@ -139,16 +140,14 @@ def _told(pairing: _Pairing, left: int | None, right: int | None) -> Iterator[Di
     name = ours.layer.name
     if ours.part.key[0] != theirs.part.key[0]:
         yield Difference(layer=name, what="layer", left=_kind(ours), right=f"{_kind(theirs)} ({theirs.layer.name})")
-    elif (ours.part.key, ours.part.factors) != (theirs.part.key, theirs.part.factors):
+    elif ours.part.key != theirs.part.key:
         yield from _fields(ours, theirs)
     elif not pairing.same(theirs, ours):
         for role, array in ours.part.parameters.items():
             yield from numbers(name, role, array, theirs.part.parameters.get(role))
     elif pairing.wanted(theirs) != pairing.reads(left):
-        reads = [
-            ", ".join(_name(form, at) for at in step.reads)
-            for form, step in ((pairing.ours, ours), (pairing.theirs, theirs))
-        ]
+        sides = ((pairing.ours, ours), (pairing.theirs, theirs))
+        reads = [", ".join(_name(form, at) for at in step.reads) for form, step in sides]
         yield Difference(layer=name, what="reads", left=reads[0], right=reads[1])
 
 
@@ -161,7 +160,7 @@ def _fields(ours: Step, theirs: Step) -> Iterator[Difference]:
     name, told = ours.layer.name, list[Difference]()
     if type(ours.layer) is type(theirs.layer):
         told = [item for item in field_differences(name, ours.layer, theirs.layer) if item.what != "bias"]
-    words = [" ".join(map(str, (*step.part.key[1:], *step.part.factors))) for step in (ours, theirs)]
+    words = [" ".join(map(str, step.part.key[1:])) for step in (ours, theirs)]
     yield from told or [Difference(layer=name, what="form", left=words[0], right=words[1])]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zoo.arrays import Array
-from zoo.canonical.spelling import NEGATION, RELU, Part, parts
+from zoo.canonical.spelling import BOUNDS, NEGATION, Part, parts, times
 from zoo.layers import Layer, ModelSpec, Shape
 from zoo.parameters import ROLES
 from zoo.shapes import activation_shapes
@@ -64,7 +64,8 @@ def canonical(
         }
         reads = tuple(places[name] for name in names)
         for part in parts(layer, [shapes[name] for name in names], shapes[layer.name], own):
-            reads = (_put(steps, Step(layer=layer, part=part, reads=reads)),)
+            read = _multiplied(steps, layer, part, reads)
+            reads = (_put(steps, Step(layer=layer, part=part, reads=read)),)
         places[layer.name] = reads[0]
     wanted = tuple(outputs) if outputs is not None else spec.outputs
     form = Form(
@@ -76,13 +77,25 @@ def canonical(
     return needed(form)
 
 
+def _multiplied(steps: list[Step], layer: Layer, part: Part, reads: tuple[int, ...]) -> tuple[int, ...]:
+    """The places of what a part reads, each times its factor."""
+    if not part.factors:
+        return reads
+    products = [(read, times(factor)) for read, factor in zip(reads, part.factors, strict=True)]
+    return tuple(
+        _put(steps, Step(layer=layer, part=product[0], reads=(read,))) if product else read
+        for read, product in products
+    )
+
+
 def _put(steps: list[Step], step: Step) -> int:
     """The place of a step; of one that does nothing to what the last one made, where that stands already."""
     before = steps[step.reads[0]] if step.reads and step.reads[0] >= 0 else None
-    if before and step.part.key == before.part.key == RELU:
-        return step.reads[0]
-    if before and step.part.key == before.part.key == NEGATION:
-        return before.reads[0]
+    if before and step.part.key == before.part.key:
+        if step.part.key[0] in BOUNDS:
+            return step.reads[0]
+        if step.part.key == NEGATION:
+            return before.reads[0]
     steps.append(step)
     return len(steps) - 1
 

@@ -49,10 +49,8 @@ class Numbering:
 
 def _read(step: Step, numbers: Mapping[int, int]) -> Key:
     """What a step reads, by number, in one order where the order says nothing."""
-    reads, part = [numbers[at] for at in step.reads], step.part
-    factors = part.factors or (1.0,) * len(reads)
-    pairs = list(zip(reads, factors, strict=True))
-    return tuple(sorted(pairs) if part.commutes else pairs)
+    reads = [numbers[at] for at in step.reads]
+    return tuple(sorted(reads) if step.part.commutes else reads)
 
 
 def same_parameters(same_bits: Callable[[Array, Array], bool]) -> Same:

@@ -12,12 +12,13 @@ import numpy as np
 from zoo import layers
 from zoo.arrays import Array
 from zoo.axes import affine_shape, axis_index
-from zoo.layers import Conv, Dense, Layer, Pool, Shape
+from zoo.layers import LOWEST, Conv, Dense, Layer, Pool, Shape
 from zoo.shapes import window
 
 Key: TypeAlias = tuple[Hashable, ...]
 
-NOTHING, RELU, NEGATION = (), ("relu",), ("power", 1.0, -1.0, 0.0)
+# What does nothing more a second time; and what takes itself back.
+BOUNDS, NEGATION = ("least", "most"), ("times", -1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,8 @@ class Part:
     Attributes:
         key: all that it does, its numbers and the sizes of what it reads included; its parameters not.
         parameters: role -> its numbers.
-        commutes: whether the order of what it reads says nothing; `factors` are then sorted with it.
-        factors: a number for each activation that it reads; empty where there are none.
+        commutes: whether the order of what it reads says nothing.
+        factors: what each activation that it reads is multiplied by first; empty where by nothing.
     """
 
     key: Key
@@ -156,7 +157,7 @@ def _norm(
 
 def _relu(layer: layers.ReLU, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
     slope = single(layer.negative_slope)
-    return [Part(key=("leaky", slope) if slope else RELU)]
+    return [Part(key=("leaky", slope) if slope else ("least", 0.0))]
 
 
 def _prelu(layer: layers.PReLU, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
@@ -165,13 +166,30 @@ def _prelu(layer: layers.PReLU, sources: Sequence[Shape], shape: Shape, paramete
     return [Part(key=("prelu", around), parameters=told)]
 
 
-def _power(layer: layers.Power, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
-    key = ("power", single(layer.power), single(layer.scale), single(layer.shift))
-    return [] if key == ("power", 1.0, 1.0, 0.0) else [Part(key=key)]
+def _power(
+    layer: layers.Power, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part] | None:
+    if single(layer.power) * single(layer.scale) == 0:
+        return None  # a constant, which does not read its input
+    power, shift = single(layer.power), single(layer.shift)
+    return [
+        *times(layer.scale),
+        *([Part(key=("plus", shift))] if shift else []),
+        *([Part(key=("power", power))] if power != 1 else []),
+    ]
+
+
+def times(factor: float) -> list[Part]:
+    """A product with one number."""
+    return [] if single(factor) == 1 else [Part(key=("times", single(factor)))]
 
 
 def _unary(layer: layers.Unary, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
-    return [Part(key=(layer.function, *map(single, layer.numbers)))]
+    numbers = tuple(map(single, layer.numbers))
+    if layer.function != "clip" or numbers[0] > numbers[1]:
+        return [Part(key=(layer.function, *numbers))]
+    limits = (("most", numbers[1]), -LOWEST), (("least", numbers[0]), LOWEST)
+    return [Part(key=key) for key, idle in limits if key[1] != single(idle)]
 
 
 def _called(name: str) -> Callable[..., list[Part]]:
@@ -251,10 +269,9 @@ def _shuffle(
 def _eltwise(
     layer: layers.Eltwise, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
 ) -> list[Part]:
-    factors = tuple(map(single, layer.coeffs)) or (1.0,) * len(sources)
-    if len(sources) == 1 and factors == (1.0,):
-        return []
-    return [Part(key=("eltwise", layer.operation), commutes=True, factors=factors)]
+    if len(sources) == 1:
+        return times(*layer.coeffs or (1.0,))
+    return [Part(key=("eltwise", layer.operation), commutes=True, factors=layer.coeffs)]
 
 
 def _reduction(
@@ -264,7 +281,7 @@ def _reduction(
     if around is None:
         return None
     before, size, behind = around
-    return [Part(key=("reduction", layer.operation, before, size * behind, single(layer.coeff)))]
+    return [Part(key=("reduction", layer.operation, before, size * behind)), *times(layer.coeff)]
 
 
 def _interp(

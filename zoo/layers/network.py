@@ -164,7 +164,7 @@ class Names:
     """Hands out names that no layer of a network has."""
 
     def __init__(self, taken: Iterable[str]) -> None:
-        self._taken = set(taken)
+        self._taken, self._counts = set(taken), dict[str, int]()
 
     def fresh(self, wanted: str) -> str:
         """`wanted`, with underscores after it until it is new."""
@@ -172,3 +172,13 @@ class Names:
             wanted += "_"
         self._taken.add(wanted)
         return wanted
+
+    def numbered(self, wanted: str) -> str:
+        """`wanted`, or the first of ``wanted_2``, ``wanted_3``, ... that is new; of thousands alike, none is slower."""
+        count, name = self._counts.get(wanted, 1), wanted
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        self._counts[wanted] = count
+        return name

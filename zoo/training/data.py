@@ -52,18 +52,18 @@ class Batch:
         """
         here = self.to(device)
         pixels = here.pixels.flatten(0, -4)
-        ordered = pixels.flip(-1) if preprocessing.channels == "BGR" else pixels
-        x_NCHW = ordered.permute(0, 3, 1, 2).to(torch.float32)
+        x_NHWC = (pixels.flip(-1) if preprocessing.channels == "BGR" else pixels).to(torch.float32)
+        width = x_NHWC.shape[2]
         if preprocessing.scale != 1.0:
-            x_NCHW *= preprocessing.scale
-        x_NCHW -= _per_channel(preprocessing.mean, device)
+            x_NHWC *= preprocessing.scale
+        x_NHWC -= _row(preprocessing.mean, width, device)
         if preprocessing.std != (1.0, 1.0, 1.0):
-            x_NCHW /= _per_channel(preprocessing.std, device)
+            x_NHWC /= _row(preprocessing.std, width, device)
         if here.colour is not None:
-            colour = here.colour[..., None, None]
-            x_NCHW += colour[:, :3]
-            x_NCHW /= colour[:, 3:]
-        return x_NCHW
+            shift, divisor = here.colour.repeat(1, width).view(-1, 1, width, 4).split((3, 1), dim=3)
+            x_NHWC += shift.contiguous()
+            x_NHWC /= divisor.expand_as(shift).contiguous()
+        return x_NHWC.permute(0, 3, 1, 2)
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device; from pinned memory, nobody waits for it."""
@@ -76,8 +76,9 @@ class Batch:
 
 
 @lru_cache(maxsize=8)  # a copy to an accelerator is waited for: once, not every step
-def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=device).reshape(-1, 1, 1)
+def _row(values: tuple[float, ...], width: int, device: torch.device) -> Tensor:
+    """One value, or one a channel, for every pixel of a row; width x 3. (Of three numbers alone no core is busy.)"""
+    return torch.tensor(values, dtype=torch.float32, device=device).expand(width, 3).contiguous()
 
 
 # Pixels, the label, and messages.

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from zoo.errors import ZooError
+from zoo.wire.cores import cores
 
 DeviceType: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -125,8 +126,9 @@ def _said(kind: str, views: Sequence[View]) -> str:
 
 
 def alone(wanted: DeviceType) -> tuple[torch.device, str]:
-    """The device of a process that has no others beside it; errors as for `decide`."""
+    """The device of a process that has no others beside it, which may use all cores; errors as for `decide`."""
     devices, said = decide(wanted, [own_view(0)])
+    torch.set_num_threads(cores())
     return devices[0], said
 
 

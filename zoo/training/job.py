@@ -156,9 +156,9 @@ class Job:
         return {layer for layer, multiple in layer_multiples(self.recipe, self.spec).items() if multiple == 0}
 
 
-def prepare(options: TrainOptions) -> Job:
-    """Check the options and open the data; raises `ZooError` for whatever does not fit."""
-    train, val = open_pair(options.data)
+def prepare(options: TrainOptions, listed: tuple[Images, Images] | None = None) -> Job:
+    """Check the options and open the data, unless that was done; raises `ZooError` for whatever does not fit."""
+    train, val = listed or open_pair(options.data)
     spec = replace(options.model.with_num_classes(len(train.classes)), classes=())  # the data's; see `save_model`
     if spec.preprocessing is None:
         raise UnpreparedError(spec.name)

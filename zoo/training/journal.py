@@ -116,8 +116,13 @@ class Journal:
         self._table.flush()
         self._events.flush()
 
+    def draw(self, title: str) -> None:
+        """Draw the curves of all that was recorded."""
+        self.flush()
+        draw_curves(self.out, title)
+
     def close(self) -> None:
-        """End the records and draw the curves."""
+        """End the records."""
         self.bar.close()
         self._table.close()
         self._events.close()

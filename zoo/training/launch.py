@@ -14,6 +14,7 @@ the same command goes on after a restart, be it torchrun's own (``--max-restarts
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -36,8 +37,11 @@ from zoo import registry
 from zoo.environment import environment
 from zoo.errors import EndedError, ZooError, how_ended
 from zoo.training import SETTINGS
+from zoo.training.checkpoint import checkpoints
+from zoo.training.datasets import fingerprint
 from zoo.training.devices import View, alone, decide, local_rank, own_view
 from zoo.training.job import Job, TrainOptions, prepare
+from zoo.training.listing import read, write
 from zoo.training.loop import how_to_go_on, run, stop
 from zoo.training.placed import PATIENCE
 from zoo.training.pytorch import PyTorchLearner
@@ -57,15 +61,13 @@ def train(options: TrainOptions) -> Path:
     started = options.framework == "pytorch" and "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if started:
         options = replace(options, devices=int(os.environ["WORLD_SIZE"]))
-    job = prepare(options)
     with _interruptible(options):
         if options.framework == "tf_slim":
-            # Its devices belong to one process. TensorFlow is loaded where it is used.
-            with registry.optional():
-                from zoo.training.tf_slim import TFSlimLearner
-            run(job, TFSlimLearner(job))
-        elif started or options.devices == 1:
-            _as_one_of(job)
+            _by_tensorflow(prepare(options))
+        elif options.devices == 1:
+            _run(prepare(options), *alone(options.device))
+        elif started:
+            _as_one_of(options)
         else:
             _start_all(options)
     return options.out / "model.safetensors"
@@ -95,15 +97,65 @@ def _terminate(number: int, frame: FrameType | None) -> None:
                 os.kill(child.pid or 0, signal.SIGTERM)
 
 
-def _as_one_of(job: Job) -> None:
-    """Run a job as one of torchrun's processes, or alone."""
-    if job.arrangement.devices == 1:
-        device, said = alone(job.options.device)
-        torch.set_num_threads(cores())
-        _run(job, device, said)
-        return
+def _by_tensorflow(job: Job) -> None:
+    """Its devices belong to one process; it is loaded where it is used."""
+    with registry.optional():
+        from zoo.training.tf_slim import TFSlimLearner
+    learner = TFSlimLearner(job)
+    with _told(job, torch.device("cuda" if "GPU" in learner.device_said else "cpu")):
+        run(job, learner)
+
+
+def _as_one_of(options: TrainOptions) -> None:
+    """Train as one of torchrun's processes."""
+    here = local_rank()
+    store, rank, world = next(dist.rendezvous("env://", timeout=PATIENCE))
+    store = _unused(store, rank, world)
+    listing = _listing(options, store, here)
     try:
-        _run(job, *_meet(job.options, local_rank()))
+        _join(options, listing, store, rank, here)
+    finally:
+        if not here:
+            listing.unlink(missing_ok=True)
+
+
+def _listed(options: TrainOptions) -> Path:
+    """The list of images, in a file; with their sizes where they will be asked for at once."""
+    job = prepare(options)
+    if options.resume and checkpoints(options.out):
+        fingerprint(job.train, job.val)
+    return write((job.train, job.val))
+
+
+def _listing(options: TrainOptions, store: dist.Store, here: int) -> Path:
+    """Where the list of this machine's images lies, which its first process makes for the others.
+
+    Raises:
+        ZooError: what that one has found: options, data or output folder do not fit.
+    """
+    key = f"images of {socket.gethostname()} {os.environ.get('GROUP_RANK', '')}"
+    if here:
+        path, problem = json.loads(store.get(key))
+        if problem:
+            raise ZooError(problem)
+        return Path(path)
+    try:
+        path = _listed(options)
+    except ZooError as error:
+        store.set(key, json.dumps([None, str(error)]))
+        raise
+    store.set(key, json.dumps([str(path), None]))
+    return path
+
+
+def _join(options: TrainOptions, listing: Path, store: dist.Store, rank: int, here: int) -> None:
+    """Train as one of several processes, each of which runs this."""
+    job = prepare(options, read(listing))
+    try:
+        device, said = _meet(options, store, rank, here)
+        if not here:  # all have read it, since all have met
+            listing.unlink(missing_ok=True)
+        _run(job, device, said)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -133,26 +185,20 @@ def _unused(store: dist.Store, rank: int, world: int) -> dist.Store:
     raise ZooError(f"device {rank} waited {PATIENCE.total_seconds():.0f} s for the first one, in vain")
 
 
-def _meet(
-    options: TrainOptions, rank_here: int, place: tuple[dist.Store, int, int] | None = None
-) -> tuple[torch.device, str]:
-    """Join the other processes, and agree on a device for each.
-
-    `place` is a store, the own rank and the number of processes; None asks torchrun's environment.
-    """
+def _meet(options: TrainOptions, store: dist.Store, rank: int, here: int) -> tuple[torch.device, str]:
+    """Join the other processes, and agree on a device for each; `here` is the own number on this machine."""
     view = (
-        own_view(rank_here)
+        own_view(here)
         if options.device in ("auto", "cuda")
-        else View(host=socket.gethostname(), gpus=(), local_rank=rank_here)
+        else View(host=socket.gethostname(), gpus=(), local_rank=here)
     )
-    store, rank, world = place or next(dist.rendezvous("env://", timeout=PATIENCE))
     # GPUs speak by NCCL; what processes have to say to each other goes by gloo in any case.
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if view.gpus else "gloo",
         timeout=PATIENCE,
-        store=_unused(store, rank, world),
+        store=store,
         rank=rank,
-        world_size=world,
+        world_size=options.devices,
     )
     views: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(views, view)
@@ -165,8 +211,15 @@ def _meet(
 
 
 def _run(job: Job, device: torch.device, said: str) -> None:
-    try:
+    with _told(job, device):
         run(job, PyTorchLearner(job, device, said))
+
+
+@contextlib.contextmanager
+def _told(job: Job, device: torch.device) -> Generator[None]:
+    """A framework's errors are told in one line, by their type."""
+    try:
+        yield
     except (RuntimeError, MemoryError) as error:
         told = translated(error, job, device)
         if told is None:
@@ -175,10 +228,19 @@ def _run(job: Job, device: torch.device, said: str) -> None:
 
 
 def _start_all(options: TrainOptions) -> None:
-    """One process a device, watched: if one dies, the others are ended."""
+    """One process a device, of one list of images."""
+    listing = _listed(options)
+    try:
+        _watch(options, listing)
+    finally:
+        listing.unlink(missing_ok=True)
+
+
+def _watch(options: TrainOptions, listing: Path) -> None:
+    """Start the processes; if one dies, the others are ended."""
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     reports: Any = mp.get_context("spawn").SimpleQueue()
-    arguments = (options, store.port, reports)
+    arguments = (options, listing, store.port, reports)
     with environment(SETTINGS):
         context: Any = mp.start_processes(
             _device_process, arguments, nprocs=options.devices, join=False, start_method="spawn"
@@ -226,7 +288,7 @@ def _cause(processes: list[Any], reports: Any, options: TrainOptions) -> ZooErro
     return cause
 
 
-def _device_process(rank: int, options: TrainOptions, port: int, reports: Any) -> None:
+def _device_process(rank: int, options: TrainOptions, listing: Path, port: int, reports: Any) -> None:
     """The main function of one device's process."""
     parent = os.getppid()
 
@@ -238,10 +300,8 @@ def _device_process(rank: int, options: TrainOptions, port: int, reports: Any) -
     signal.signal(signal.SIGINT, on_interrupt)
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        job = prepare(options)
         store = dist.TCPStore("127.0.0.1", port, is_master=False)
-        _run(job, *_meet(options, rank, (store, rank, options.devices)))
-        dist.destroy_process_group()
+        _join(options, listing, store, rank, rank)
     except ZooError as error:
         reports.put((isinstance(error, LostPartnerError), str(error), error.exit_status))
         sys.stderr.flush()

@@ -13,8 +13,9 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+import numpy as np
 from tqdm import tqdm
 
 from zoo.errors import EndedError, ZooError
@@ -25,8 +26,10 @@ from zoo.training.data import Batch, Batches, TrainingStream
 from zoo.training.evaluate import Scores
 from zoo.training.images import check_broken
 from zoo.training.job import Job, new_head
-from zoo.training.journal import Journal, draw_curves
 from zoo.training.optimiser import Progress
+
+if TYPE_CHECKING:
+    from zoo.training.journal import Journal
 
 Profile: TypeAlias = AbstractContextManager[None]
 # Called, it waits for a step to end.
@@ -135,8 +138,7 @@ def run(job: Job, learner: Learner) -> None:
         if named:
             tqdm.write(f"{len(named):,} broken images were passed over", file=sys.stderr)
         if journal is not None:
-            journal.flush()
-            draw_curves(job.options.out, f"{job.title} on {job.options.data}")
+            journal.draw(f"{job.title} on {job.options.data}")
     finally:
         if journal is not None:
             journal.close()
@@ -179,7 +181,7 @@ class _Taken:
             step, loss, rate, means = self.steps.popleft()
             number = loss()
             if not math.isfinite(number):
-                raise ZooError(_no_number(self.job, number, step))
+                raise ZooError(_no_number(self.job, f"the loss is {number} at", step + 1))
             if self.journal is not None:
                 self.journal.step(step + 1, (step + 1) * self.job.batch_size / len(self.job.train), number, rate, means)
 
@@ -211,8 +213,8 @@ def how_to_go_on(out: Path) -> str:
     return f"go on from {found[-1].name} with the same command and --resume"
 
 
-def _no_number(job: Job, loss: float, step: int) -> str:
-    said = f"the loss is {loss} at step {step + 1}: the rate is too high for this network or data; use a lower --lr"
+def _no_number(job: Job, what: str, step: int) -> str:
+    said = f"{what} step {step}: the rate is too high for this network or data; use a lower --lr"
     found = checkpoints(job.options.out)
     return f"{said} (the last checkpoint, {found[-1].name}, is of before)" if found else said
 
@@ -231,6 +233,8 @@ def _name_broken(messages: set[str]) -> None:
 def _journal(job: Job, learner: Learner) -> Journal | None:
     if not learner.is_first:
         return None
+    from zoo.training.journal import Journal  # noqa: PLC0415 - charts and events: the first process's alone
+
     for line in _about(job, learner):
         tqdm.write(line, file=sys.stderr)
     return Journal(
@@ -284,6 +288,8 @@ def _save(job: Job, learner: Learner, journal: Journal | None, progress: Progres
     weights, velocities = learner.whole_state()
     if journal is None:
         return
+    if wrong := [name for name, tensor in weights.items() if not np.isfinite(tensor).all()]:
+        raise ZooError(_no_number(job, f"{wrong[0]} is not finite after", progress.step))
     journal.flush()
     progress = replace(progress, loss_scale=learner.loss_scale)
     checkpoint = Checkpoint(weights=weights, velocities=velocities, progress=progress, setting=job.setting)

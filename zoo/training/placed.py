@@ -91,7 +91,7 @@ class PlacedNetwork(nn.Module):
         """`forward` with the masks at hand: dropout layer -> what it keeps; one that is left out drops nothing."""
         values = {self.source: x}
         # Two layers that read one activation in one way gather it once, and scatter its summed gradient once.
-        converted = dict[tuple[str, Placement, bool], Tensor]()
+        converted: dict[tuple[str, Placement, bool], Tensor] = {}  # what torch's tracer understands
         for step, made, module in zip(self.steps, self.calls, self.layers, strict=True):
             for name, have in zip(step.inputs, step.have, strict=True):
                 if (name, step.want, step.shared) not in converted:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoo.errors import UnsupportedError, ZooError
+from zoo.errors import UnsupportedError, ZooError, said
 from zoo.frameworks import tf_slim
 from zoo.frameworks.tf_slim import identifier, variables
 from zoo.frameworks.tf_slim import runtime as slim_runtime
@@ -48,6 +48,7 @@ _FLAGS = (
     ("--precision", "precision", "fp32"),
     ("--deterministic", "deterministic", False),
 )
+_TRACED: Any = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
 # Where images are prepared, before TensorFlow is fed them.
 _CPU = torch.device("cpu")
 
@@ -139,12 +140,13 @@ class TFSlimLearner:
         feed: dict[Any, Any] = {graph.images: _native(x_NCHW), graph.labels: batch.labels.numpy()}
         feed |= {holder: rates.of(name) for name, holder in graph.rates.items()}
         feed |= {holder: self._mask(name, step) for name, holder in graph.masks.items()}
-        if self._recorded is None:
-            loss, _ = self._session.run([graph.loss, graph.update], feed)
-        else:
-            options, told = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), tf.RunMetadata()
-            loss, _ = self._session.run([graph.loss, graph.update], feed, options=options, run_metadata=told)
-            self._recorded.append(told.step_stats)
+        traced = {} if self._recorded is None else {"options": _TRACED, "run_metadata": tf.RunMetadata()}
+        try:
+            loss, _ = self._session.run([graph.loss, graph.update], feed, **traced)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(said(error)) from error
+        if self._recorded is not None:
+            self._recorded.append(traced["run_metadata"].step_stats)
         return lambda: float(loss)
 
     @contextmanager

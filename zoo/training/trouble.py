@@ -38,7 +38,7 @@ def _lost(text: str, out: Path) -> LostPartnerError:
 def _out_of_memory(job: Job, device: torch.device, text: str) -> str:
     options, each = job.options, job.batch_size // job.arrangement.replicas
     advice = [f"a smaller --batch-size than {job.batch_size}"]
-    if options.precision == "fp32" and device.type != "cpu":
+    if options.precision in ("fp32", "tf32") and device.type != "cpu" and options.framework == "pytorch":
         advice.append("--precision bf16")
     if job.arrangement.devices == 1 or options.device == "cpu":
         advice.append("more --devices")

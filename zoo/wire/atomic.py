@@ -12,6 +12,7 @@ file can be made again from its source, so nobody waits for the disk then (`sync
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from zoo.errors import ZooError
 from zoo.wire.folders import leftovers, new_folder
+from zoo.wire.watched import shrunken
 
 _MARK = ".zoo-staging-"
 
@@ -58,6 +60,8 @@ def staging(target: Path) -> Generator[Path]:
     except OSError as error:
         if not is_begun:
             raise ZooError(f"{target}: cannot write to {target.parent}: {error.strerror}") from error
+        if error.errno == errno.EFAULT and (told := shrunken()):  # the system, too, met a page that is gone
+            raise ZooError(told) from error
         raise ZooError(f"{target}: writing failed: {error.strerror or error}; nothing was changed") from error
 
 

@@ -130,9 +130,13 @@ def read_layers(view: memoryview) -> list[StoredLayer]:
         if number == _SOLVER_ITER and isinstance(value, int):
             raise ValueError("a solver's state, its momenta and no weights; these are in the .caffemodel beside it")
         if number == _NET_LAYER:
-            current.append(_layer(_message(kind, value), _CURRENT))
+            layers, layer = current, _layer(_message(kind, value), _CURRENT)
         elif number == _NET_LAYERS:
-            old.append(_old_layer(_message(kind, value)))
+            layers, layer = old, _old_layer(_message(kind, value))
+        else:
+            continue
+        if layer.name or layer.type or layer.blobs:  # what says nothing is not worth a hundred times its two bytes
+            layers.append(layer)
     if current and old:
         raise ValueError("both 'layer' and 'layers' in one file; Caffe reads one dialect at a time")
     return current + old
@@ -144,27 +148,30 @@ def _old_layer(view: memoryview) -> StoredLayer:
 
 
 def _layer(view: memoryview, dialect: _Dialect) -> StoredLayer:
-    layer, blobs = StoredLayer(), list[memoryview]()
+    layer = StoredLayer()
     for number, kind, value in fields(view):
         if number == dialect.name:
             layer.name = str(_message(kind, value), "utf-8")
         elif number == dialect.type:
             layer.type = _V1_NAMES.get(value, "") if isinstance(value, int) else str(value, "utf-8")
         elif number == dialect.blobs:
-            blobs.append(_message(kind, value))
+            layer.blobs.append(_blob(_message(kind, value), layer))
         elif number == dialect.lrn:
             layer.lrn = _lrn_numbers(_message(kind, value))
         elif number == dialect.inner_product:
             flags = (bit for n, _, bit in fields(_message(kind, value)) if n == _IP_TRANSPOSE)
             layer.transposed = bool(next(flags, 0))
-    for i, blob in enumerate(blobs):
-        try:
-            layer.blobs.append(read_blob(blob, f"{layer.name}.{i}"))
-        except ValueError as error:
-            raise ValueError(f"blob {i} of layer {layer.name!r}: {error}") from error
     if layer.type != "InnerProduct":
         layer.transposed = False
     return layer
+
+
+def _blob(view: memoryview, layer: StoredLayer) -> Array:
+    i = len(layer.blobs)
+    try:
+        return read_blob(view, f"{layer.name}.{i}")
+    except ValueError as error:
+        raise ValueError(f"blob {i} of layer {layer.name!r}: {error}") from error
 
 
 def _message(kind: int, value: Value) -> memoryview:

@@ -24,6 +24,8 @@ except ImportError:  # Windows
 
 # Where the system has no locks of folders, what nobody has written to for a day is a leftover.
 _QUIET = 24 * 3600.0
+# The folders that this process works in.
+_living = set[Path]()
 
 
 @dataclass
@@ -55,12 +57,20 @@ def new_folder(target: Path, mark: str) -> Generator[Held]:
     while held is None:
         path = target.parent / f".{target.name}{mark}{secrets.token_urlsafe(6)}"
         try:  # begun before the folder is made: a signal may come at any moment
+            _living.add(path)
             path.mkdir(mode=0o700)
             held = _locked(path)  # None: another run, begun at the same moment, took it for a leftover
             if held is not None:
                 yield held
         finally:
             (held or Held(path)).end()
+            _living.discard(path)
+
+
+def remove_all() -> None:
+    """Remove the folders that this process works in, as its very last deed."""
+    for path in _living:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def leftovers(target: Path, mark: str, quiet: float = _QUIET) -> tuple[list[Held], bool]:

@@ -1,4 +1,4 @@
-"""HDF5 files: arrays by their path, read by h5py, with nothing in them followed or loaded.
+"""HDF5 files: arrays by their path, written and read by h5py; of what is read nothing is followed or loaded.
 
 A file may lead elsewhere (external and soft links, external and virtual storage) or name a filter, which HDF5 would
 load as a plugin: all of that is refused before a number is read. Format: support.hdfgroup.org, "HDF5 File Format".
@@ -6,7 +6,7 @@ load as a plugin: all of that is refused before a number is read. Format: suppor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -120,6 +120,26 @@ class _Matlab:
         if item.is_virtual or item.external or item.nbytes > self.size:
             raise ValueError(f"the references of {path} are more than what is stored of them")
         return [self.value(self.file[one], f"{path}/{i}", depth + 1) for i, one in enumerate(item[()].reshape(-1))]
+
+
+def write_hdf5(
+    path: Path,
+    arrays: Mapping[str, Callable[[], Array]],
+    texts: Mapping[tuple[str, str], str | Sequence[str]],
+) -> None:
+    """Write a file; equal contents give equal bytes.
+
+    Args:
+        path: of the file.
+        arrays: path within it -> what makes the array, when its turn comes.
+        texts: (path of a group, attribute) -> its text, or list of texts.
+    """
+    with _h5.File(path, "w") as file:
+        for (group, name), text in texts.items():
+            holder = file.require_group(group) if group else file
+            holder.attrs[name] = text if isinstance(text, str) else np.array(text, _h5.string_dtype())
+        for name, made in arrays.items():
+            file.create_dataset(name, data=made())
 
 
 def top_names(path: Path) -> set[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import FileFormatError
+from zoo.wire.watched import watch
 
 
 def mapped(path: Path) -> memoryview:
@@ -22,6 +23,7 @@ def mapped(path: Path) -> memoryview:
         raise FileFormatError(path, "is no regular file")  # a pipe would be waited for without end
     try:
         with path.open("rb") as file:
+            watch(path)
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except ValueError as error:  # what mmap says of a file without bytes
         raise FileFormatError(path, "the file is empty") from error

@@ -8,7 +8,7 @@ from math import ceil
 from typing import assert_never
 
 from zoo import spec_json
-from zoo.errors import UnsupportedError
+from zoo.errors import UnsupportedError, one_line
 from zoo.frameworks.caffe.lower import for_caffe
 from zoo.frameworks.caffe.vocabulary import row_of
 from zoo.frameworks.caffe.writer import SPEC_COMMENT, NetLayer, net_layers
@@ -183,7 +183,7 @@ def _notes(spec: ModelSpec, recipe: Recipe) -> str:
         lines.append("Caffe has no truncated normal filler: gaussian ones of the same deviation stand for it.")
     if recipe.augmentation.colour_noise:
         lines.append("The colour noise of the recipe has no Caffe layer; without it, expect about 1 % less top-1.")
-    return "".join(f"# {line}\n" for line in lines)
+    return "".join(f"# {one_line(line)}\n" for line in lines)
 
 
 def solver_text(spec: ModelSpec) -> str:
@@ -203,7 +203,7 @@ def solver_text(spec: ModelSpec) -> str:
     notes += _add_schedule(solver, recipe, epoch, length)
     solver.add("momentum", recipe.momentum).add("weight_decay", recipe.weight_decay).add("max_iter", length)
     solver.add("display", 20).add("snapshot", epoch).add("snapshot_prefix", spec.name).add("solver_mode", Word("GPU"))
-    return "".join(f"# {note}\n" for note in notes) + dumps(solver)
+    return "".join(f"# {one_line(note)}\n" for note in notes) + dumps(solver)
 
 
 def _add_schedule(solver: Message, recipe: Recipe, epoch: int, length: int) -> list[str]:

@@ -6,6 +6,7 @@ a process of its own, `process`, because Keras chooses its backend once, when it
 
 from zoo.frameworks.keras.live import close, forward
 from zoo.frameworks.keras.naming import Variable, variables
+from zoo.frameworks.keras.saved import KERAS_VERSION, groups, model_config
 from zoo.frameworks.keras.source import generate, identifier, source_text
 from zoo.frameworks.keras.table import Step, Table, table
 
@@ -16,13 +17,16 @@ PACKAGES = ("keras", "h5py")
 BACKENDS = ("tensorflow", "torch", "jax")
 
 __all__ = [
+    "KERAS_VERSION",
     "Step",
     "Table",
     "Variable",
     "close",
     "forward",
     "generate",
+    "groups",
     "identifier",
+    "model_config",
     "source_text",
     "table",
     "variables",

@@ -23,6 +23,9 @@ from zoo.frameworks.keras.table import table
 from zoo.layers import ModelSpec, Shape
 from zoo.wire.layout import rearrange
 
+# So many processes are held ready at once; each takes hundreds of megabytes.
+KEPT = 1
+
 _PROCESS = Path(__file__).with_name("process.py")
 
 
@@ -124,20 +127,20 @@ class _Process:
         self._process.wait()
 
 
-_running: list[_Process] = []
+_running: dict[str, _Process] = {}
 
 
 def _process(backend: str) -> _Process:
-    """The process of a backend; one of another backend is closed first, as each holds hundreds of megabytes."""
-    if _running and _running[0].backend != backend:
-        close()
-    if not _running:
-        _running.append(_Process(backend))
-    return _running[0]
+    """The process of a backend, held ready for the next network; beyond `KEPT` of them, the oldest is closed."""
+    if backend not in _running:
+        while len(_running) >= KEPT:
+            _running.pop(next(iter(_running))).close()
+        _running[backend] = _Process(backend)
+    return _running[backend]
 
 
 @atexit.register
 def close() -> None:
-    """End the process that is held ready for the next network, if there is one."""
+    """End the processes that are held ready."""
     while _running:
-        _running.pop().close()
+        _running.popitem()[1].close()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from zoo.axes import axis_index
 from zoo.frameworks.keras.table import layer_names
-from zoo.layers import Conv, Deconv, Dense, ModelSpec, Shape
+from zoo.layers import Bias, Conv, Deconv, Dense, ModelSpec, Shape
 from zoo.shapes import activation_shapes, parameter_table
 
 # TF-slim's word for a parameter, where Keras' is another.
@@ -52,7 +52,7 @@ def variables(spec: ModelSpec) -> list[Variable]:
             shape = shapes[wiring[layer.name][0]]
             flat = len(shape) == 3 and axis_index(layer.name, layer.axis, shape) == 1
             layout, axes, maps = ("(HWC)O", "O(CHW)", shape) if flat else ("IO", "OI", ())
-        word = _WORDS.get(row.slim, row.slim)
+        word = "beta" if isinstance(layer, Bias) else _WORDS.get(row.slim, row.slim)
         found.append(
             Variable(parameter=parameter, layer=names[layer.name], name=word, layout=layout, axes=axes, maps=maps)
         )

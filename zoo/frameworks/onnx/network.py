@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 from zoo.arrays import Array
@@ -14,7 +15,10 @@ from zoo.frameworks.onnx.table import add_layer
 from zoo.layers import Constant, DetectionOutput, ModelSpec, PriorBox, Shape
 from zoo.shapes import activation_shapes, parameter_shapes
 from zoo.spec_json import METADATA_KEY, dumps, to_dict
-from zoo.wire.onnx import IR_VERSIONS, OPSET, Graph, chunks
+from zoo.wire.onnx import IR_VERSIONS, MAX_BYTES, OPSET, Graph, chunks, data_chunks
+
+# For all that is no weight.
+_ROOM = 1 << 24
 
 
 def graph(spec: ModelSpec, *, opset: int = OPSET, every_activation: bool = False, fast_lrn: bool = False) -> Graph:
@@ -87,7 +91,17 @@ def _metadata(spec: ModelSpec) -> dict[str, str]:
     return {METADATA_KEY: dumps(spec), "model": spec.name} | readable
 
 
-def write(path: Path, model: Graph, tensors: Mapping[str, Array]) -> None:
-    """Write a graph with its weights (canonical name -> float32 array); equal arguments give equal bytes."""
+def write(path: Path, model: Graph, tensors: Mapping[str, Array], most: int = MAX_BYTES - _ROOM) -> None:
+    """Write a graph with its weights (canonical name -> float32 array); equal arguments give equal bytes.
+
+    Weights of more than `most` bytes go into ``<path>.data`` beside it: protobuf reads no file of 2 GiB.
+    """
+    if sum(4 * prod(shape) for shape in model.parameters.values()) <= most:
+        with path.open("wb") as file:
+            file.writelines(chunks(model, tensors))
+        return
+    data = path.with_name(f"{path.name}.data")
+    with data.open("wb") as file:
+        file.writelines(data_chunks(model, tensors))
     with path.open("wb") as file:
-        file.writelines(chunks(model, tensors))
+        file.writelines(chunks(model, None, data.name))

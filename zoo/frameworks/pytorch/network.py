@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zoo.errors import WeightsError, ZooError
 from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.table import network_calls
-from zoo.layers import BatchNorm, ModelSpec
+from zoo.layers import BatchNorm, ModelSpec, Names
 from zoo.shapes import parameter_shapes, parameter_table, tied
 
 
@@ -78,15 +78,10 @@ def attribute_names(spec: ModelSpec) -> dict[str, str]:
         "_attributes",
         "_wiring",
     }
-    wanted, names = [source.name for source in spec.inputs] + [layer.name for layer in spec.layers], dict[str, str]()
+    wanted, free = [source.name for source in spec.inputs] + [layer.name for layer in spec.layers], Names(taken)
     # Names that can stay come first, so that a mended name never drives one of them away.
-    for name in sorted(wanted, key=lambda name: identifier(name) != name):
-        python, number = identifier(name), 2
-        while python in taken:
-            python, number = identifier(f"{identifier(name)}_{number}"), number + 1
-        taken.add(python)
-        names[name] = python
-    return names
+    ordered = sorted(wanted, key=lambda name: identifier(name) != name)
+    return {name: free.numbered(identifier(name)) for name in ordered}
 
 
 def identifier(name: str) -> str:

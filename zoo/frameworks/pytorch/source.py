@@ -14,6 +14,7 @@ from torch import nn
 
 from zoo import registry
 from zoo.axes import shape_text
+from zoo.errors import one_line
 from zoo.frameworks.pytorch.calls import Call
 from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.network import attribute_names, identifier, parameter_names, tied_keys
@@ -21,6 +22,7 @@ from zoo.frameworks.pytorch.table import network_calls
 from zoo.layers import Conv, Dropout, Flatten, ModelSpec, ReLU, Softmax
 from zoo.shapes import activation_shapes
 from zoo.show import images_text
+from zoo.wire.python import write_source
 
 
 class _Word(str):
@@ -146,11 +148,11 @@ def _place(helper: type[nn.Module]) -> tuple[str, int]:
 
 def _text(text: str) -> str:
     """Anybody's words, made safe within a docstring."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'")
+    return one_line(text).replace("\\", "\\\\").replace('"', "'")
 
 
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     """Write ``<name>.py``, a module that imports torch alone; see `zoo.registry.Framework.generate`."""
     path = directory / f"{identifier(spec.name)}.py"
-    path.write_text(source_text(spec), encoding="utf-8")
+    write_source(path, source_text(spec))
     return [path]

@@ -5,6 +5,7 @@ Standard library only, so that checkpoints are read and written where TensorFlow
 
 from __future__ import annotations
 
+import keyword
 import re
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -18,6 +19,7 @@ from zoo.layers import (
     Dropout,
     Layer,
     ModelSpec,
+    Names,
     Power,
     ReLU,
     Shape,
@@ -68,7 +70,8 @@ class Variable:
 def identifier(name: str) -> str:
     """A network's name as a Python identifier: the generated function, its file and the scope of its variables."""
     word = re.sub(r"\W", "_", name, flags=re.ASCII)
-    return word if word[:1].isalpha() or word[:1] == "_" else f"net_{word}"
+    is_name = word[:1].isalpha() or word[:1] == "_"
+    return word if is_name and not keyword.iskeyword(word) else f"net_{word}"
 
 
 def sanitized(name: str) -> str:
@@ -78,15 +81,10 @@ def sanitized(name: str) -> str:
 
 def scopes(spec: ModelSpec) -> dict[str, str]:
     """Layer -> variable scope: its `sanitized` name; no two alike, nor in case alone, which TensorFlow cannot tell."""
-    taken, found = set[str](), dict[str, str]()
+    free, found = Names(()), dict[str, str]()
     for layer in spec.layers:
         plain = sanitized(layer.name)
-        scope, count = plain, 1
-        while scope.lower() in taken:
-            count += 1
-            scope = f"{plain}_{count}"
-        taken.add(scope.lower())
-        found[layer.name] = scope
+        found[layer.name] = plain + free.numbered(plain.lower())[len(plain) :]
     return found
 
 

@@ -14,6 +14,7 @@ from zoo.frameworks.tf_slim.calls import Activation, functions, quoted, render, 
 from zoo.frameworks.tf_slim.naming import identifier, shared
 from zoo.frameworks.tf_slim.table import Table
 from zoo.layers import ModelSpec
+from zoo.wire.python import write_source
 
 _OPS = Path(__file__).with_name("ops")
 
@@ -21,7 +22,7 @@ _OPS = Path(__file__).with_name("ops")
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     """Write `source_text` as ``<name>.py`` into `directory`; returns the file."""
     path = directory / f"{identifier(spec.name)}.py"
-    path.write_text(source_text(spec), encoding="utf-8")
+    write_source(path, source_text(spec))
     return [path]
 
 

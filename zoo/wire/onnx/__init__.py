@@ -2,10 +2,11 @@
 
 from zoo.wire.onnx.read import Model, parse, parse_subgraph, without_weights
 from zoo.wire.onnx.schema import Attribute, Dimensions, Node, Subgraph, TensorType
-from zoo.wire.onnx.write import IR_VERSIONS, OPSET, Graph, chunks
+from zoo.wire.onnx.write import IR_VERSIONS, MAX_BYTES, OPSET, Graph, chunks, data_chunks
 
 __all__ = [
     "IR_VERSIONS",
+    "MAX_BYTES",
     "OPSET",
     "Attribute",
     "Dimensions",
@@ -15,6 +16,7 @@ __all__ = [
     "Subgraph",
     "TensorType",
     "chunks",
+    "data_chunks",
     "parse",
     "parse_subgraph",
     "without_weights",

@@ -140,21 +140,26 @@ _LEADS: dict[str, dict[int, str]] = {
     "node": {InNode.ATTRIBUTE: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
 }
 
 
 def _check_places(data: memoryview, folder: Path) -> None:
     """Refuse a model any tensor of which, wherever it stands and of whatever type, is kept outside the folder."""
-    waiting = [("model", data)]
+    # Fields are followed one by one: a list of those that wait would take a hundred times the bytes of empty ones.
+    waiting = [("model", fields(data))]
     while waiting:
-        kind, message = waiting.pop()
-        if kind == "tensor":
-            pairs = [_pair(_message(value)) for number, _, value in fields(message) if number == InTensor.EXTERNAL_DATA]
-            for place in (value for key, value in pairs if key == "location"):
-                _inside(place, folder)
-            continue
-        leads = _LEADS[kind]
-        waiting += [(leads[number], _message(value)) for number, _, value in fields(message) if number in leads]
+        kind, found = waiting[-1]
+        for number, _, value in found:
+            if kind == "tensor" and number == InTensor.EXTERNAL_DATA:
+                key, place = _pair(_message(value))
+                if key == "location":
+                    _inside(place, folder)
+            elif number in _LEADS[kind]:
+                waiting.append((_LEADS[kind][number], fields(_message(value))))
+                break
+        else:
+            waiting.pop()
 
 
 def _inside(location: str, folder: Path) -> Path:
@@ -167,7 +172,10 @@ def _inside(location: str, folder: Path) -> Path:
 def _graph(model: Model, data: memoryview, folder: Path) -> None:
     for number, _, value in fields(data):
         if number == InGraph.NODE:
-            model.nodes.append(_node(_message(value), folder))
+            node = _node(_message(value), folder)
+            if not node.outputs:
+                raise ValueError(f"{node.op} {node.name!r} has no output")
+            model.nodes.append(node)
         elif number == InGraph.INITIALIZER:
             name, array = _tensor(_message(value), folder)
             if name in model.initializers or name in model.unreadable:

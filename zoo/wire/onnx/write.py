@@ -44,7 +44,9 @@ _APART = 4
 OPSET = 17
 
 # Protobuf refuses to read a message of 2 GiB or more.
-_MAX_BYTES = (1 << 31) - 1
+MAX_BYTES = (1 << 31) - 1
+# Data that begins with a page can be mapped into memory where it lies.
+_PAGE = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,18 +76,23 @@ class Graph:
     sizes: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
 
-def chunks(graph: Graph, tensors: Mapping[str, Array] | None) -> Iterator[bytes | memoryview]:
+def chunks(graph: Graph, tensors: Mapping[str, Array] | None, beside: str = "") -> Iterator[bytes | memoryview]:
     """The bytes of the file, in pieces: a weight is handed out as a view, not copied.
 
     Args:
         graph: the model.
         tensors: initializer -> float32 array; None leaves the data out, to be handed to the runtime in memory.
+        beside: or to be found in the file of this name in the same folder (`data_chunks`).
 
     Raises:
         UnsupportedError: the file would reach 2 GiB, the limit of protobuf.
     """
     heads = {name: _tensor_head(name, shape, DataType.FLOAT) for name, shape in graph.parameters.items()}
-    tails = {name: _external() if tensors is None else _raw_head(shape) for name, shape in graph.parameters.items()}
+    places = _places(graph) if beside else {}
+    tails = {
+        name: _external(beside, places.get(name)) if tensors is None else _raw_head(shape)
+        for name, shape in graph.parameters.items()
+    }
     payload = {name: 0 if tensors is None else 4 * prod(shape) for name, shape in graph.parameters.items()}
     sizes = {name: len(heads[name]) + len(tails[name]) + payload[name] for name in graph.parameters}
     before = b"".join(message(InGraph.NODE, _node(node)) for node in graph.nodes) + text(InGraph.NAME, graph.name)
@@ -99,7 +106,7 @@ def chunks(graph: Graph, tensors: Mapping[str, Array] | None) -> Iterator[bytes 
     )
     after += b"".join(message(InGraph.OUTPUT, _value(name, dims)) for name, dims in graph.outputs.items())
     size = len(before) + len(after) + sum(len(tag(InGraph.INITIALIZER, BYTES) + varint(n)) + n for n in sizes.values())
-    if size + sum(map(len, graph.metadata.values())) > _MAX_BYTES - (1 << 16):
+    if size + sum(map(len, graph.metadata.values())) > MAX_BYTES - (1 << 16):
         raise UnsupportedError(
             f"{graph.name}: {size:,} bytes do not fit into one ONNX file, which must stay under 2 GiB"
         )
@@ -109,10 +116,32 @@ def chunks(graph: Graph, tensors: Mapping[str, Array] | None) -> Iterator[bytes 
     for name in graph.parameters:
         yield tag(InGraph.INITIALIZER, BYTES) + varint(sizes[name]) + heads[name] + tails[name]
         if tensors is not None:
-            yield np.ascontiguousarray(tensors[name], "<f4").reshape(-1).view(np.uint8).data
+            yield _data(tensors[name])
     yield after + message(InModel.OPSET, text(InOpset.DOMAIN, "") + integer(InOpset.VERSION, graph.opset))
     for key, value in graph.metadata.items():
         yield message(InModel.METADATA, text(InPair.KEY, key) + text(InPair.VALUE, value))
+
+
+def data_chunks(graph: Graph, tensors: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
+    """The bytes of the file beside a graph that holds its weights, each at the start of a page."""
+    end = 0
+    for name, (start, length) in _places(graph).items():
+        yield bytes(start - end)
+        yield _data(tensors[name])
+        end = start + length
+
+
+def _places(graph: Graph) -> dict[str, tuple[int, int]]:
+    """Initializer -> its first byte in the file beside, and how many there are."""
+    places, end = dict[str, tuple[int, int]](), 0
+    for name, shape in graph.parameters.items():
+        places[name] = end + -end % _PAGE, 4 * prod(shape)
+        end = sum(places[name])
+    return places
+
+
+def _data(tensor: Array) -> memoryview:
+    return np.ascontiguousarray(tensor, "<f4").reshape(-1).view(np.uint8).data
 
 
 def _node(node: Node) -> bytes:
@@ -171,10 +200,13 @@ def _raw_head(shape: Shape) -> bytes:
     return tag(InTensor.RAW_DATA, BYTES) + varint(4 * prod(shape))
 
 
-def _external() -> bytes:
-    return message(InTensor.EXTERNAL_DATA, text(InPair.KEY, "location") + text(InPair.VALUE, "in memory")) + integer(
-        InTensor.DATA_LOCATION, EXTERNAL
-    )
+def _external(beside: str, place: tuple[int, int] | None) -> bytes:
+    told = {"location": beside or "in memory"}
+    if place:
+        told |= {"offset": str(place[0]), "length": str(place[1])}
+    pairs = (text(InPair.KEY, key) + text(InPair.VALUE, value) for key, value in told.items())
+    said = b"".join(message(InTensor.EXTERNAL_DATA, pair) for pair in pairs)
+    return said + integer(InTensor.DATA_LOCATION, EXTERNAL)
 
 
 def _value(name: str, dimensions: Dimensions, kind: DataType = DataType.FLOAT) -> bytes:

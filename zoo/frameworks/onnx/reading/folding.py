@@ -187,7 +187,7 @@ def _part(op: Op, shape: Array) -> Array:
 
 def _reduced(op: Op, array: Array) -> Array:
     axes = op.listed("axes", 1)
-    keep = bool(op.integer("keepdims", 1))
+    keep = op.flag("keepdims", 1)
     function = np.prod if op.node.op == "ReduceProd" else np.sum
     return np.asarray(function(array, axis=axes or None, keepdims=keep), array.dtype)
 
@@ -227,7 +227,7 @@ def _to_shape(op: Op, shape: Shape) -> Shape:
     sizes = op.listed("shape", 1)
     if sizes is None or sizes.count(-1) > 1 or min(sizes, default=0) < -1:
         op.refuse("its shape is no list of sizes")
-    copies = not op.integer("allowzero", 0)
+    copies = not op.flag("allowzero", 0)
     if any(size == 0 and (not copies or i >= len(shape)) for i, size in enumerate(sizes)):
         op.refuse("its shape has a size of 0")
     made = [shape[i] if size == 0 else size for i, size in enumerate(sizes)]

@@ -43,7 +43,7 @@ def batch_norm(walk: Walk, op: Op) -> None:
     """BatchNormalization: a BatchNorm, and a Scale unless that would change nothing."""
     eps = op.number("epsilon", 1e-5)
     op.integer("is_test", 1)
-    if op.integer("training_mode", 0) or (op.opset < 7 and not op.integer("is_test", 0)):
+    if op.flag("training_mode", 0) or (op.opset < 7 and not op.flag("is_test", 0)):
         op.refuse("is in training mode: it would take its statistics from the batch; export the model for inference")
     if op.integer("spatial", 1) != 1:
         op.refuse("spatial 0: statistics of every pixel are not known here")

@@ -72,6 +72,13 @@ class Op:
         """An attribute that is a whole number."""
         return self._typed(name, default, int)
 
+    def flag(self, name: str, default: int) -> bool:
+        """An attribute that is 0 or 1."""
+        found = self.integer(name, default)
+        if found not in (0, 1):
+            self.refuse(f"{name} is {found}, expected 0 or 1")
+        return bool(found)
+
     def number(self, name: str, default: float) -> float:
         """An attribute that is a float32, as the shortest decimal that is one."""
         return short(self._typed(name, default, (int, float)))

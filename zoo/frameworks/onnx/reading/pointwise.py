@@ -132,7 +132,7 @@ def dropout(walk: Walk, op: Op) -> None:
     training = op.constant(2) if op.has(2) else None
     if op.has(2) and (training is None or training.any()):
         op.refuse("dropout is left on: training_mode is true; export the model for inference")
-    if op.opset < 7 and not op.integer("is_test", 0):
+    if op.opset < 7 and not op.flag("is_test", 0):
         op.refuse("dropout is left on: is_test is 0; export the model for inference")
     ratio = op.scalar("ratio", 1, 0.5)
     if not 0 <= ratio < 1:

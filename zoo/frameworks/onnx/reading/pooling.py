@@ -37,7 +37,7 @@ def max_pool(walk: Walk, op: Op) -> None:
 
 def average_pool(walk: Walk, op: Op) -> None:
     """AveragePool."""
-    counts = bool(op.integer("count_include_pad", 0))
+    counts = op.flag("count_include_pad", 0)
     source, border = image_read(walk, op, lambda fill, _: fill == 0)
     at = place(op, walk.shapes[source], pair_of(op, "kernel_shape", None), border)
     if at.dilation != (1, 1):
@@ -101,7 +101,7 @@ _REDUCTIONS: dict[str, Literal["sum", "asum", "sumsq", "mean"]] = {
 def reduce(walk: Walk, op: Op) -> None:
     """ReduceMean and its like: over an image, or over all axes from one on."""
     view, given = walk.view(op.reads()), op.listed("axes", 1)
-    keeps, idles = bool(op.integer("keepdims", 1)), bool(op.integer("noop_with_empty_axes", 0))
+    keeps, idles = op.flag("keepdims", 1), op.flag("noop_with_empty_axes", 0)
     rank = len(view.shape)
     if not given and idles:
         walk.values[op.out] = view
@@ -137,8 +137,8 @@ def reduce(walk: Walk, op: Op) -> None:
 def arg_max(walk: Walk, op: Op) -> None:
     """ArgMax."""
     view = walk.view(op.reads())
-    axis, keeps = op.integer("axis", 0), bool(op.integer("keepdims", 1))
-    if not op.integer("select_last_index", 0):
+    axis, keeps = op.integer("axis", 0), op.flag("keepdims", 1)
+    if not op.flag("select_last_index", 0):
         walk.inexact.append(f"of equal numbers {op.out!r} takes the first, not the last")
         walk.notes.append(f"{op.out!r}: of equal numbers ArgMax takes the first there, and the last here, as in Caffe")
     source = walk.plain(op.reads())

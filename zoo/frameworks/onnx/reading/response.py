@@ -93,7 +93,7 @@ def _averaged(walk: Walk, op: Op, r: Response) -> Response | None:
     pads, rank = op.integers("pads"), len(r.shape)
     spatial = rank - 2
     counts = op.integer("count_include_pad", 0)
-    if r.size or len(kernel) != spatial or any(step != 1 for step in strides or ()) or op.integer("ceil_mode", 0):
+    if r.size or len(kernel) != spatial or any(step != 1 for step in strides or ()) or op.flag("ceil_mode", 0):
         return None
     if op.text("auto_pad", "NOTSET") != "NOTSET" or any(step != 1 for step in op.integers("dilations") or ()):
         return None

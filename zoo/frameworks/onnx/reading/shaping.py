@@ -75,6 +75,8 @@ def concat(walk: Walk, op: Op) -> None:
     views = [_unmerged(walk, name) for name in op.node.inputs]
     if len({view.order for view in views}) != 1:
         views = [walk.whole(name) for name in walk.plains(op.node.inputs)]
+    if op.opset > 3 and op.other("axis") is None:
+        op.refuse("does not say its axis")
     axis = op.integer("axis", 1)
     axis = op.place_of(axis, len(views[0].shape))
     if axis == 0:

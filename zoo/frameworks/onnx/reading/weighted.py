@@ -116,9 +116,9 @@ def _bias(op: Op, count: int) -> dict[str, Array]:
 def gemm(walk: Walk, op: Op) -> None:
     """Gemm: ``alpha x W + beta bias``; both factors become part of the numbers."""
     weight = op.weight(1, "weight")
-    if op.integer("transA", 0) or weight.ndim != 2:
+    if op.flag("transA", 0) or weight.ndim != 2:
         op.refuse("multiplies other things than rows with a weight of two axes")
-    weight = weight if op.integer("transB", 0) else weight.T
+    weight = weight if op.flag("transB", 0) else weight.T
     op.integer("broadcast", 1)  # before operator set 7; the shape of the bias says it
     bias, alpha, beta = _bias(op, len(weight)), op.number("alpha", 1.0), op.number("beta", 1.0)
     bias = {role: array if beta == 1 else array * np.float32(beta) for role, array in bias.items() if beta}

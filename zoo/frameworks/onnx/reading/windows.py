@@ -88,7 +88,7 @@ def pair_of(op: Op, name: str, default: Pair | None) -> Pair:
 def place(op: Op, shape: Shape, kernel: Pair, border: tuple[Pair, Pair]) -> Place:
     """The window of a Conv or a pooling node over an image (C, H, W)."""
     stride, dilation = pair_of(op, "strides", (1, 1)), pair_of(op, "dilations", (1, 1))
-    said, rounds_up = op.text("auto_pad", "NOTSET"), bool(op.integer("ceil_mode", 0))
+    said, rounds_up = op.text("auto_pad", "NOTSET"), op.flag("ceil_mode", 0)
     pads = op.integers("pads") or (0, 0, 0, 0)
     if min(*stride, *dilation, *kernel) < 1 or len(pads) != 4:
         op.refuse(f"kernel {kernel}, strides {stride}, dilations {dilation} and pads {pads} do not fit an image")

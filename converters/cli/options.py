@@ -1,0 +1,117 @@
+"""Options that several commands share, and the types of what they take."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from zoo.limits import DEFAULT_GIGABYTES
+
+
+def add_hardware(add: argparse.ArgumentParser) -> None:
+    """What trains or judges, and in what arithmetic."""
+    kinds = ("auto", "cpu", "cuda", "mps")
+    add.add_argument("--device", choices=kinds, default="auto", help="what to work on; what is not there is refused")
+    add.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32", help="of the arithmetic")
+    add.add_argument("--compile", action="store_true", help="by torch.compile: slow to begin, then faster")
+
+
+def add_on_broken(parser: argparse.ArgumentParser) -> None:
+    """What to do with an image that cannot be read."""
+    parser.add_argument(
+        "--on-broken-image", choices=("skip", "stop"), default="stop", help="name it and go on; or stop"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The result as JSON."""
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """The limit of what is computed."""
+    parser.add_argument(
+        "--max-memory", type=gigabytes, default=DEFAULT_GIGABYTES, metavar="GB", help="that computing may take"
+    )
+
+
+def gigabytes(text: str) -> float:
+    """A number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"expected a number of gigabytes above 0, got {text!r}")
+    return number
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Leave to replace what is there."""
+    parser.add_argument("--force", action="store_true", help="replace what is there")
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """The network that a file is read as."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--model", metavar="MODEL", help="the family member, where the file fits several")
+    group.add_argument("--prototxt", type=Path, metavar="FILE", help="any Caffe network of the layer vocabulary")
+    parser.add_argument(
+        "--stage", action="append", default=[], metavar="NAME", help="of a prototxt: keep the layers of this stage"
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        type=sized,
+        metavar="NAME=CxHxW",
+        help="of a prototxt: what a data layer feeds that does not say it",
+    )
+
+
+def sized(text: str) -> tuple[str, tuple[int, ...]]:
+    """``data=3x227x227`` as a name and sizes."""
+    name, _, sizes = text.rpartition("=")
+    sides = sizes.split("x")
+    if not name or not all(side.isdecimal() and 0 < int(side) < 1 << 31 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=CxHxW, as in data=3x227x227")
+    return name, tuple(map(int, sides))
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """A SRC, the network that it is read as, and how."""
+    parser.add_argument(
+        "source", metavar="SRC", help="a weights file, an id of zoo list weights, or hf:OWNER/REPO/FILE[@REVISION]"
+    )
+    add_network(parser)
+    add_reading(parser)
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """How a SRC is read; of several files, the first."""
+    parser.add_argument(
+        "--from", dest="from_format", metavar="F", help="the source's format, if neither its bytes nor its suffix tell"
+    )
+    parser.add_argument("--map", dest="names", type=Path, metavar="FILE", help="YAML, their tensor: our parameter")
+    parser.add_argument("--map-out", type=Path, metavar="FILE", help="write that table, with what is open in it")
+    parser.add_argument("--ema", action="store_true", help="the moving averages in the place of the weights")
+    parser.add_argument("--narrow", action="store_true", help="round float64 that does not fit float32")
+    group = parser.add_argument_group("images", "how they are prepared, and their classes, where SRC does not say")
+    group.add_argument("--images-like", metavar="MODEL", help="as for this member of the family")
+    group.add_argument("--channels", choices=("RGB", "BGR"), help="the order in which the network reads them")
+    group.add_argument("--scale", metavar="X", help="what pixels of 0..255 are multiplied with first (1/255)")
+    group.add_argument("--mean", metavar="A,B,C|FILE", help="of the scaled pixels; or a .binaryproto or .npy")
+    group.add_argument("--std", metavar="A,B,C", help="of the scaled pixels")
+    group.add_argument("--labels", type=Path, metavar="FILE", help="a class a line, as synset_words.txt; or a folder")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    return 0 if text == "0" else positive(text)
