@@ -142,7 +142,7 @@ class OpenedFile:
             _LOG.warning("%s: matched by order and shape: %s", self.path, ", ".join(in_order))
         numbers = as_float32(tensors, (entry.native for entry in table), str(self.path), narrow=self.how.narrow)
         weights = to_canonical(spec, table, numbers, str(self.path), self.form.ignored)
-        return weights.with_spec(self.how.images.of(spec))
+        return weights.with_spec(self.how.images.of(self.native.images.of(spec)))
 
 
 def open_file(path: Path, how: Reading | None = None) -> OpenedFile:

@@ -2,11 +2,12 @@
 
 import multiprocessing
 import os
+import threading
 import time
 
 import pytest
 
-from zoo.wire.cores import map_on_cores
+from zoo.wire.cores import map_on_cores, multiply_on_cores
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +41,21 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     assert map_on_cores(str, range(4)) == list("0123")
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply_async(map_on_cores, (str, range(4))).get(timeout=30) == list("0123")
+
+
+def test_work_within_work_is_done_where_it_is() -> None:
+    inner = map_on_cores(lambda i: map_on_cores(lambda j: (i, j, threading.get_ident()), range(3)), range(8))
+    assert [[pair[:2] for pair in row] for row in inner] == [[(i, j) for j in range(3)] for i in range(8)]
+    assert all(len({thread for _, _, thread in row}) == 1 for row in inner)
+
+
+def test_products_stay_on_one_core_until_the_last_is_done() -> None:
+    pools = pytest.importorskip("threadpoolctl").ThreadpoolController().select(user_api="blas")
+
+    def threads(_: int) -> list[int]:
+        return [pool["num_threads"] for pool in pools.info()]
+
+    before = threads(0)
+    seen = multiply_on_cores(lambda _: multiply_on_cores(threads, range(3)), range(4))
+    assert {count for row in seen for counts in row for count in counts} == {1}
+    assert threads(0) == before

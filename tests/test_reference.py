@@ -1,14 +1,19 @@
 """The oracle against its own definitions, written out number by number. Real Caffe's answers are in test_ops."""
 
+import os
+
 import numpy as np
 import pytest
 
+from converters.parity import probe_weights
 from zoo.layers import (
     LOWEST,
     LRN,
     BatchNorm,
     Conv,
+    Deconv,
     Dense,
+    DetectionOutput,
     Eltwise,
     Input,
     ModelSpec,
@@ -18,7 +23,8 @@ from zoo.layers import (
     Sigmoid,
     Softmax,
 )
-from zoo.reference import apply, forward
+from zoo.reference import apply, forward, weighted
+from zoo.wire import cores
 
 RNG = np.random.default_rng(0)
 
@@ -43,6 +49,42 @@ def test_a_convolution_that_rounds_up_reads_zeros_past_the_edge() -> None:
     y = apply(layer, [x], {"weight": w})
     assert y.shape == (1, 1, 3, 3)
     assert y[0, 0, 2, 2] == pytest.approx((x[0, 0, 4:6, 4:6] * w[0, 0, :2, :2]).sum())
+
+
+BLOCKS = {
+    "rows": Conv(name="c", out_channels=6, kernel=(3, 2), stride=(2, 1), pad=(1, 2), dilation=(1, 2), groups=2),
+    "samples": Conv(name="c", out_channels=4, kernel=(9, 8)),
+    "a group a channel": Conv(name="c", out_channels=8, kernel=(2, 2), groups=8, bias=False),
+    "single pixels": Conv(name="c", out_channels=3, kernel=(1, 1), stride=(2, 2)),
+    "transposed": Deconv(name="c", out_channels=6, kernel=(3, 2), stride=(2, 1), pad=(1, 0), groups=2),
+    "transposed, a group a channel": Deconv(name="c", out_channels=8, kernel=(4, 4), stride=(2, 2), groups=8),
+    "dense": Dense(name="c", out_features=7),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("alone", [True, False], ids=["a product a core", "NumPy's own threads"])
+def test_sums_of_products_are_the_same_in_blocks_of_any_size(
+    name: str, alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = ModelSpec(name="n", title="n", inputs=(Input(name="x", shape=(8, 9, 8)),), layers=(BLOCKS[name],))
+    weights = probe_weights(spec).tensors
+    inputs = {"x": RNG.normal(size=(5, 8, 9, 8))}
+    whole = forward(spec, weights, inputs)["c"]
+    if not alone:
+        monkeypatch.setattr(cores, "_pools", lambda: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    for block, columns in ((1, 1), (60, 10), (700, 150)):
+        monkeypatch.setattr(weighted, "_BLOCK", block)
+        monkeypatch.setattr(weighted, "_COLUMNS", columns)
+        monkeypatch.setattr(weighted, "AT_ONCE", block)
+        np.testing.assert_allclose(forward(spec, weights, inputs)["c"], whole, rtol=1e-12, atol=1e-12)
+
+
+def test_an_empty_batch_has_an_empty_answer() -> None:
+    for layer in BLOCKS.values():
+        spec = ModelSpec(name="n", title="n", inputs=(Input(name="x", shape=(8, 9, 8)),), layers=(layer,))
+        assert len(forward(spec, probe_weights(spec).tensors, {"x": np.empty((0, 8, 9, 8))})["c"]) == 0
 
 
 def test_the_window_of_lrn_stops_at_the_tower_boundary() -> None:
@@ -117,3 +159,14 @@ def test_a_power_of_zero_keeps_its_sign_and_a_constant_reads_nothing() -> None:
     np.testing.assert_array_equal(apply(Power(name="p", power=2.0, scale=0.0, shift=3.0), [x], {}), np.full((1, 4), 9))
     np.testing.assert_array_equal(apply(Power(name="p", power=0.0), [x], {}), np.ones((1, 4)))
     assert apply(Power(name="p", power=0.5), [np.array([[-np.inf]])], {}).item() == np.inf
+
+
+def test_of_boxes_that_overlap_the_best_stays_and_a_threshold_may_fall() -> None:
+    boxes = np.array([[0, 0, 4, 4], [0, 1, 4, 5], [0, 2, 4, 6], [8, 8, 9, 9], [5, 5, 4, 4]], float)
+    shared = 12 / 20  # of the first two, and of the second and third; of the first and third: 8 / 24
+    priors = np.stack([boxes.ravel(), np.ones(20)])[None]
+    scores = np.array([[0.9, 0.8, 0.7, 0.6, 0.5]])
+    for overlap, eta, kept in ((shared + 0.01, 1.0, 5), (shared - 0.01, 1.0, 4), (shared + 0.01, 0.5, 3)):
+        layer = DetectionOutput(name="d", classes=1, background=-1, code="corner", overlap=overlap, eta=eta)
+        found = apply(layer, [np.zeros((1, 20)), scores, priors], {})
+        assert found.shape == (1, 1, kept, 7), (overlap, eta)

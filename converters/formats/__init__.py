@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
+from converters.images import SAID_NOTHING, SaidOfImages
 from converters.sniff import refuse_others, sniffed
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
@@ -51,6 +52,7 @@ class NativeFile:
         runs_itself: its framework runs the network that the file says something of, and no other.
         graph: the network that a graph in the file is, under the names that the graph has.
         averages: the moving averages of training, where the file holds them beside the tensors.
+        images: what it says of its images and classes.
     """
 
     tensors: Mapping[str, Array]
@@ -60,6 +62,7 @@ class NativeFile:
     runs_itself: bool = False
     graph: GraphNetwork | None = None
     averages: Mapping[str, Array] | None = None
+    images: SaidOfImages = SAID_NOTHING
 
     def loaded(self, spec: ModelSpec) -> Mapping[str, Array]:
         """The tensors as the framework itself loads them into `spec`."""

@@ -1,4 +1,4 @@
-"""MatConvNet's networks, ``.mat`` of MATLAB 5 to 7, to read: the ``layers`` of a SimpleNN, with their weights.
+"""MatConvNet's networks, ``.mat`` of MATLAB 5 to 7.3, to read: layers of a SimpleNN or a DagNN, with their weights.
 
 A filter bank is H x W x I x O, and so is a dense layer, a convolution over its whole input: as in TF-slim. Format:
 matconvnet ``matlab/simplenn/vl_simplenn.m``; MathWorks, "MAT-File Level 5 File Format".
@@ -6,11 +6,12 @@ matconvnet ``matlab/simplenn/vl_simplenn.m``; MathWorks, "MAT-File Level 5 File 
 
 from __future__ import annotations
 
+import logging
 import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ import numpy as np
 
 from converters.formats import NativeFile, _slim_names
 from converters.formats._described import Fact, Step, activation, unlike
+from converters.images import SaidOfImages
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
-from zoo.errors import FileFormatError, UnsupportedError, said
-from zoo.layers import ModelSpec, Pair
+from zoo.errors import FileFormatError, UnsupportedError, ZooError, said
+from zoo.layers import ModelSpec, Pair, Pool
 from zoo.registry import optional
 from zoo.wire.mapped import mapped
+
+_LOG = logging.getLogger(__name__)
 
 READ_SUFFIXES = (".mat",)
 
@@ -34,26 +38,93 @@ _HEADER, _TAG, _COMPRESSED = 128, struct.Struct("<II"), 15
 _UNFOLDED, _PIECE = 1 << 27, 1 << 20
 
 
+# What of a file is read; older ones have no `meta`.
+_VARIABLES = ("net", "layers", "params", "meta", "normalization", "classes")
+
+
 def read(path: Path) -> NativeFile:
     """The filters and biases of every layer, as ``layer/weights`` and ``layer/biases``.
 
     Raises:
-        FileFormatError: it is missing or damaged, of MATLAB 7.3, or no network of layers.
+        FileFormatError: it is missing or damaged, or no network of layers.
     """
-    data = mapped(path)
-    if bytes(data[:10]) == b"MATLAB 7.3":
-        raise FileFormatError(path, "is of MATLAB 7.3, which is not read; load it in MATLAB, and save it with -v7")
-    with optional("mat"):
-        from scipy import io as matlab
     try:
-        _check_unfolded(data)
-        _check_survived(path)
-        found = matlab.loadmat(str(path), variable_names=["layers", "net"])
-        cells = found["net"]["layers"][0, 0] if "net" in found else found["layers"]
-        tensors, steps = _layers(cells), [step for cell in cells.reshape(-1) if (step := _step(cell[0, 0]))]
+        found = _variables(path)
+        net = found.get("net", found)
+        layers = _dag(net) if "params" in net else _rows(net["layers"])
+        tensors, steps = _tensors(layers), [step for layer in layers if (step := _step(layer))]
+        images = _images(net.get("meta", net))
+    except ZooError:
+        raise
     except Exception as error:  # whatever a damaged file can raise in scipy
         raise FileFormatError(path, f"no network of MatConvNet that can be read: {said(error, 200)}") from error
-    return NativeFile(tensors=tensors, unlike=partial(unlike, steps, complete=False), runs_itself=True)
+    return NativeFile(tensors=tensors, unlike=partial(_unlike, path, steps), runs_itself=True, images=images)
+
+
+def _variables(path: Path) -> dict[str, Any]:
+    """The variables of a file, as `zoo.wire.hdf5.read_matlab` gives them, whatever MATLAB saved it."""
+    data = mapped(path)
+    if bytes(data[:10]) == b"MATLAB 7.3":
+        with optional("mat"):
+            from zoo.wire.hdf5 import read_matlab
+        return read_matlab(path, _VARIABLES)
+    with optional("mat"):
+        from scipy import io as matlab
+    _check_unfolded(data)
+    _check_survived(path)
+    return {name: _plain(value) for name, value in matlab.loadmat(str(path), variable_names=_VARIABLES).items()}
+
+
+def _plain(value: Any) -> Any:
+    """scipy's arrays of structs, cells and texts as dicts, lists and texts."""
+    if not isinstance(value, np.ndarray | np.void) or value.dtype.kind in "fiub":
+        return value
+    if value.dtype.names:
+        rows = [{name: _plain(row[name]) for name in value.dtype.names} for row in value.reshape(-1)]
+        return rows[0] if len(rows) == 1 else rows
+    if value.dtype.kind == "O":
+        return [_plain(item) for item in value.reshape(-1, order="F")]
+    return str(value.reshape(-1)[0]) if value.size else ""
+
+
+def _rows(value: Any) -> list[Any]:
+    """The elements of a cell or of an array of structs, of which a single one is no array."""
+    return value if isinstance(value, list) else [value]
+
+
+def _dag(net: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The layers of a DagNN (matconvnet ``+dagnn``) as those of a SimpleNN are."""
+    known = {item["name"]: item["value"] for item in _rows(net["params"])}
+    layers = list[dict[str, Any]]()
+    for item in _rows(net["layers"]):
+        block, names = item.get("block", {}), _rows(item.get("params", []))
+        kind = _DAG.get(item["type"], item["type"])
+        layer = {**block, "name": item["name"], "type": kind, "weights": [known[name] for name in names]}
+        layers.append(layer | ({"pool": block["poolSize"]} if "poolSize" in block else {}))
+    return layers
+
+
+_DAG = {
+    "dagnn.Conv": "conv",
+    "dagnn.ReLU": "relu",
+    "dagnn.Sigmoid": "sigmoid",
+    "dagnn.Pooling": "pool",
+    "dagnn.LRN": "lrn",
+    "dagnn.SoftMax": "softmax",
+}
+
+
+def _images(meta: Mapping[str, Any]) -> SaidOfImages:
+    """The mean that was subtracted from RGB pixels, and the names of the classes, as far as they stand there."""
+    normalization, classes = meta.get("normalization", {}), meta.get("classes", {})
+    mean = np.asarray(normalization.get("averageImage", ()), np.float64) if normalization else np.empty(0)
+    if mean.ndim == 3:
+        mean = mean.mean(axis=(0, 1))
+    names = _rows(classes.get("description") or classes.get("name") or []) if classes else []
+    said_names = tuple(" ".join(str(name).split()) for name in names)
+    if mean.size not in (1, 3):
+        return SaidOfImages(classes=said_names)
+    return SaidOfImages(channels="RGB", mean=tuple(mean.reshape(-1).tolist()), classes=said_names)
 
 
 def _check_unfolded(data: memoryview) -> None:
@@ -72,27 +143,22 @@ def _check_unfolded(data: memoryview) -> None:
 
 
 # A process of its own reads the file first: what is damaged can end scipy's reader, and with it whoever asked.
-_TRIAL = "import sys; from scipy import io; io.loadmat(sys.argv[1], variable_names=['layers', 'net'])"
+_TRIAL = "import sys; from scipy import io; io.loadmat(sys.argv[1], variable_names=sys.argv[2:])"
 
 
 def _check_survived(path: Path) -> None:
     """Raises `ValueError` for what ends scipy's reader; what that only refuses, it refuses again, with a reason."""
-    tried = subprocess.run([sys.executable, "-c", _TRIAL, str(path.absolute())], capture_output=True)
+    tried = subprocess.run([sys.executable, "-c", _TRIAL, str(path.absolute()), *_VARIABLES], capture_output=True)
     if tried.returncode not in (0, 1):
         raise ValueError("damaged, so that scipy's reader is ended by it")
 
 
-def _layers(cells: Any) -> dict[str, Array]:
+def _tensors(layers: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
     tensors = dict[str, Array]()
-    for cell in cells.reshape(-1):
-        layer = cell[0, 0]
-        fields = layer.dtype.names or ()
-        name = str(layer["name"].reshape(-1)[0]) if "name" in fields else ""
-        parts: list[Any] = []
-        if "weights" in fields:
-            parts = list(layer["weights"].reshape(-1))
-        elif "filters" in fields:  # before the format's version of 2015
-            parts = [layer["filters"], layer["biases"]]
+    for layer in layers:
+        name = str(layer.get("name", ""))
+        # Before the format's version of 2015, filters and biases were fields of their own.
+        parts = _rows(layer.get("weights", [])) or [layer[key] for key in ("filters", "biases") if key in layer]
         if len(parts) > 2 or (parts and not name):
             raise ValueError(f"layer {name!r} has {len(parts)} arrays, expected filters and biases")
         for kind, array in zip(("weights", "biases"), parts, strict=False):
@@ -106,18 +172,31 @@ def _layers(cells: Any) -> dict[str, Array]:
     return tensors
 
 
-def _step(layer: Any) -> Step | None:
+def _unlike(path: Path, steps: Sequence[Step], spec: ModelSpec) -> str | None:
+    """In what the network that is described differs; nothing in a mere list of layers with weights.
+
+    Where no layer pools, and the network has one that does, strides and pads are what a converter filled in.
+    """
+    pools = any(isinstance(layer, Pool) for layer in spec.layers)
+    if pools and not any(step.kind in ("pooling", "normalisation") for step in steps):
+        _LOG.warning(
+            "%s: lists layers with weights alone; strides, pads and all other layers are those of %s", path, spec.name
+        )
+        return None
+    return unlike(steps, spec, complete=False)
+
+
+def _step(layer: Mapping[str, Any]) -> Step | None:
     """What a layer says of itself: ``vl_simplenn``'s types, and their fields as far as they stand there."""
-    fields = layer.dtype.names or ()
 
     def numbers(name: str) -> list[float]:
-        return [float(number) for number in np.asarray(layer[name]).reshape(-1)] if name in fields else []
+        return [float(number) for number in np.asarray(layer.get(name, ())).reshape(-1)]
 
     def facts(**names: str) -> dict[str, Fact]:
         found = {ours: _pair(numbers(name)) for ours, name in names.items()}
         return {name: pair for name, pair in found.items() if pair is not None}
 
-    match str(layer["type"].reshape(-1)[0]) if "type" in fields and layer["type"].size else "":
+    match layer.get("type", ""):
         case "conv":
             return Step(kind="weighted", facts=facts(stride="stride", pad="pad", dilation="dilate"))
         case "relu":
@@ -125,7 +204,7 @@ def _step(layer: Any) -> Step | None:
         case "sigmoid":
             return activation("sigmoid")
         case "pool":
-            method = str(layer["method"].reshape(-1)[0]) if "method" in fields and layer["method"].size else "max"
+            method = layer.get("method") or "max"
             mode = {"mode": "ave" if method == "avg" else method}
             return Step(kind="pooling", facts=mode | facts(kernel="pool", stride="stride", pad="pad"))
         case "lrn" | "normalize" if len(numbers("param")) == 4:

@@ -44,7 +44,7 @@ from zoo import reference as oracle
 from zoo.errors import ZooError
 from zoo.layers import DetectionOutput, Layer, Softmax
 from zoo.shapes import activation_shapes, check_memory
-from zoo.wire.cores import map_on_cores
+from zoo.wire.cores import map_on_cores, multiply_on_cores
 
 _LOG = logging.getLogger(__name__)
 
@@ -156,7 +156,9 @@ class Proof:
         found, reason = _Alone(), None
         if ran.alone is None:
             return found
-        benched = [(piece, made) for piece, made in zip(wanted, map_on_cores(self._bench, wanted), strict=True) if made]
+        benched = [
+            (piece, made) for piece, made in zip(wanted, multiply_on_cores(self._bench, wanted), strict=True) if made
+        ]
         try:
             results = ran.alone([(piece, made.inputs) for piece, made in benched]) if benched else {}
         except ZooError as trouble:

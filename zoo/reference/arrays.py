@@ -1,14 +1,16 @@
-"""What the families share: parameters broadcast over an activation, and images with a border."""
+"""What the families share: parameters broadcast over an activation, images with a border, and windows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import product
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.arrays import Array
+from zoo.layers import Pair
 
 Float64: TypeAlias = NDArray[np.float64]
 
@@ -20,10 +22,21 @@ def along(x: Float64, axis: int, parameter: Array) -> Float64:
     return np.asarray(parameter, np.float64).reshape(*[1] * start, *parameter.shape, *[1] * tail)
 
 
-def place(x: Float64, before: Sequence[int], after: Sequence[int], fill: float) -> Float64:
-    """`x` with `fill` around its pixels; a negative `after` crops."""
-    padded = np.pad(
-        x, [(0, 0), (0, 0), *((b, max(a, 0)) for b, a in zip(before, after, strict=True))], constant_values=fill
-    )
-    height, width = (padded.shape[2 + i] + min(after[i], 0) for i in (0, 1))
-    return padded[:, :, :height, :width]
+def place(x: Float64, before: Pair, after: Pair, fill: float) -> Float64:
+    """`x` with `fill` around its pixels; a negative `after` crops. Where nothing is added, no copy."""
+    height, width = (x.shape[2 + i] + min(after[i], 0) for i in (0, 1))
+    cropped = x[:, :, :height, :width]
+    if max(*before, *after) <= 0:
+        return cropped
+    rows, columns = (before[i] + cropped.shape[2 + i] + max(after[i], 0) for i in (0, 1))
+    padded = np.full((*x.shape[:2], rows, columns), fill)
+    padded[:, :, before[0] : before[0] + height, before[1] : before[1] + width] = cropped
+    return padded
+
+
+def cells(image: Float64, kernel: Pair, stride: Pair, out: Pair, dilation: Pair = (1, 1)) -> Iterator[Float64]:
+    """The pixels of every window of a padded image, one place in the window after the other; views, ... x `out`."""
+    (sh, sw), (dh, dw), (oh, ow) = stride, dilation, out
+    for i, j in product(range(kernel[0]), range(kernel[1])):
+        rows = slice(i * dh, i * dh + sh * (oh - 1) + 1, sh)
+        yield image[..., rows, slice(j * dw, j * dw + sw * (ow - 1) + 1, sw)]

@@ -100,20 +100,23 @@ def _taken(layer: DetectionOutput, boxes: Float64, scores: Float64) -> list[int]
         order = order[scores[order] > np.float32(layer.confidence)]
     order = order[: layer.top_k] if layer.top_k > -1 else order
     taken, most = list[int](), layer.overlap
-    for i in order:
-        if all(_overlap(boxes[i], boxes[j]) <= most for j in taken):
+    boxes = boxes[order]
+    worst = np.zeros(len(order))  # the most that each shares with a box already taken
+    for at, i in enumerate(order):
+        if worst[at] <= most:
             taken.append(int(i))
+            worst[at + 1 :] = np.maximum(worst[at + 1 :], _overlaps(boxes[at], boxes[at + 1 :]))
             most *= layer.eta if layer.eta < 1 and most > 0.5 else 1.0
     return taken
 
 
-def _overlap(one: Float64, other: Float64) -> float:
+def _overlaps(one: Float64, others: Float64) -> Float64:
     """Intersection over union; a box whose corners are exchanged has no area, and so meets none."""
-    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
-    if (high <= low).any():
-        return 0.0
-    common = np.prod(high - low)
-    return float(common / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - common))
+    sides = np.minimum(one[2:], others[:, 2:]) - np.maximum(one[:2], others[:, :2])
+    common = np.prod(np.maximum(sides, 0), axis=1)
+    areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
+    whole = np.prod(one[2:] - one[:2]) + areas - common
+    return np.divide(common, whole, out=np.zeros(len(others)), where=common > 0)
 
 
 def _rounded(x: Float64) -> Float64:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import assert_never
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from zoo.arrays import Array
 from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
@@ -27,8 +26,10 @@ def apply(layer: Normalising, x: Float64, parameters: Mapping[str, Array]) -> Fl
             norm = np.sqrt(layer.eps + (x * x).sum(axis=axes, keepdims=True))
             return along(x, 0 if layer.shared else 1, parameters["weight"]) * x / norm
         case Softmax():
-            shifted = np.exp(x - x.max(axis=layer.axis, keepdims=True))
-            return shifted / shifted.sum(axis=layer.axis, keepdims=True)
+            y = x - x.max(axis=layer.axis, keepdims=True)
+            np.exp(y, out=y)
+            y /= y.sum(axis=layer.axis, keepdims=True)
+            return y
         case _:
             assert_never(layer)
 
@@ -36,16 +37,26 @@ def apply(layer: Normalising, x: Float64, parameters: Mapping[str, Array]) -> Fl
 def _lrn(layer: LRN, x: Float64) -> Float64:
     reach, squares = layer.size // 2, x * x
     if layer.region == "within":
-        padded = np.pad(squares, [(0, 0), (0, 0), (reach, reach), (reach, reach)])
-        total = sliding_window_view(padded, (layer.size, layer.size), axis=(2, 3)).sum(axis=(-2, -1))
-        return x * (layer.k + layer.alpha / layer.size**2 * total) ** -layer.beta
-    channels = x.shape[1] // layer.towers
-    split = squares.reshape(x.shape[0], layer.towers, channels, *x.shape[2:])
-    padded = np.pad(split, [(0, 0), (0, 0), (reach, reach), *[(0, 0)] * (x.ndim - 2)])
-    total = np.zeros_like(split)
-    for i in range(layer.size):
-        total += padded[:, :, i : i + channels]
-    return x * (layer.k + layer.alpha / layer.size * total.reshape(x.shape)) ** -layer.beta
+        total, count = _around(_around(squares, 2, reach), 3, reach), layer.size**2
+    else:
+        towers = squares.reshape(len(x), layer.towers, -1, *x.shape[2:])
+        total, count = _around(towers, 2, reach).reshape(x.shape), layer.size
+    total *= layer.alpha / count
+    total += layer.k
+    if layer.beta == 0.75:  # as most networks have it: two roots are quicker than a power
+        total *= np.sqrt(total)
+        return x / np.sqrt(total, out=total)
+    return x * total**-layer.beta
+
+
+def _around(x: Float64, axis: int, reach: int) -> Float64:
+    """The sum of every number and of its neighbours along an axis, as far as `reach` and as there are any."""
+    y = x.copy()
+    total, others = np.moveaxis(y, axis, 0), np.moveaxis(x, axis, 0)
+    for i in range(1, reach + 1):
+        total[i:] += others[:-i]
+        total[:-i] += others[i:]
+    return y
 
 
 def _batch_norm(layer: BatchNorm, x: Float64, parameters: Mapping[str, Array]) -> Float64:

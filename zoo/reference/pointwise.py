@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import assert_never
 
 import numpy as np
@@ -56,7 +57,7 @@ def _unary(layer: Unary, x: Float64) -> Float64:
         case "abs", ():
             return np.abs(x)
         case "bnll", ():
-            return np.logaddexp(0, x)
+            return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))  # the same, without overflow
         case "clip", (low, high):
             # clip_layer.cpp, std::max(min, std::min(x, max)): what is not greater than min, NaN included, is min.
             capped = np.minimum(x, high)
@@ -65,7 +66,7 @@ def _unary(layer: Unary, x: Float64) -> Float64:
             return np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0))
         case "exp", (base, scale, shift):
             with np.errstate(over="ignore"):
-                return np.power(base, scale * x + shift)
+                return np.exp(np.log(base) * (scale * x + shift))
         case "log", (base, scale, shift):
             with np.errstate(divide="ignore", invalid="ignore"):
                 return np.log(scale * x + shift) / np.log(base)
@@ -83,8 +84,10 @@ def _power(layer: Power, x: Float64) -> Float64:
         return np.full_like(x, fixed)
     scaled = layer.scale * x
     base = scaled + layer.shift if layer.shift else scaled
-    # By an array of exponents: for a single 0.5, NumPy takes the square root, which has another answer for -inf.
     with np.errstate(divide="ignore", invalid="ignore"):
+        if layer.power in (-1, 1, 2):
+            return base**layer.power
+        # By an array of exponents: for a single 0.5, NumPy takes the square root, which has another answer for -inf.
         return np.power(base, np.full_like(base, layer.power))
 
 
@@ -92,9 +95,12 @@ def _eltwise(layer: Eltwise, inputs: Sequence[Float64]) -> Float64:
     match layer.operation:
         case "sum":
             coeffs = layer.coeffs or (1.0,) * len(inputs)
-            return np.add.reduce([c * x for c, x in zip(coeffs, inputs, strict=True)])
+            total = coeffs[0] * inputs[0]
+            for coeff, x in zip(coeffs[1:], inputs[1:], strict=True):
+                total += x if coeff == 1 else coeff * x
+            return total
         case "prod":
-            return np.multiply.reduce(list(inputs))
+            return reduce(np.multiply, inputs)
         case "max":
             # eltwise_layer.cpp: the second unless the first is greater, then each other that is greater; NaN never is.
             best = np.where(inputs[0] > inputs[1], inputs[0], inputs[1]) if len(inputs) > 1 else inputs[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from math import prod
 from typing import assert_never
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from zoo.arrays import Array
 from zoo.layers import LOWEST, ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Unpool
-from zoo.reference.arrays import Float64, place
+from zoo.reference.arrays import Float64, cells, place
 from zoo.shapes import Window, interp_size, unpooled, window
 
 
@@ -35,33 +34,24 @@ def apply(layer: Pooling, inputs: Sequence[Float64]) -> Float64:
             assert_never(layer)
 
 
-def _cells(image: Float64, at: Window) -> list[Float64]:
-    """The pixels of every window of a padded image, one place in the window after the other."""
-    (kh, kw), (sh, sw), (oh, ow) = at.kernel, at.stride, at.out
-    return [
-        image[..., i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
-        for i, j in product(range(kh), range(kw))
-    ]
-
-
 def _pool_mask(layer: PoolMask, x: Float64) -> Float64:
     at = window(layer, x.shape[1:])
-    places = np.arange(float(prod(x.shape[2:]))).reshape(1, 1, *x.shape[2:])
-    best, found = np.full((*x.shape[:2], *at.out), LOWEST), np.full((*x.shape[:2], *at.out), -1.0)
-    cells = _cells(place(x, at.before, at.after, LOWEST), at)
-    for value, where in zip(cells, _cells(place(places, at.before, at.after, -1.0), at), strict=True):
-        better = value > best
-        best, found = np.where(better, value, best), np.where(better, where, found)
-    return found
+    image = place(x, at.before, at.after, LOWEST)
+    best = _windows(image, at, np.fmax)
+    searched, passed = np.ones(best.shape, bool), np.zeros(best.shape, np.int32)
+    for cell in cells(image, at.kernel, at.stride, at.out):
+        searched &= cell != best
+        passed += searched  # in the end: how many places of the window stand before the first maximum
+    rows, columns = (np.arange(at.out[i]) * at.stride[i] - at.before[i] for i in (0, 1))
+    where = (rows[:, None] + passed // at.kernel[1]) * x.shape[3] + columns + passed % at.kernel[1]
+    return np.where(best > LOWEST, where, -1.0)
 
 
 def _unpool(layer: Unpool, x: Float64, places: Float64) -> Float64:
     height, width = unpooled(layer, x.shape[1:])
-    y = np.zeros((*x.shape[:2], height * width))
-    rows, at = (numbers.reshape(*x.shape[:2], -1) for numbers in (x, places))
-    for i, j in np.ndindex(x.shape[:2]):
-        for value, where in zip(rows[i, j], at[i, j], strict=True):
-            y[i, j, min(max(int(where), 0), height * width - 1)] = value
+    y = np.zeros((prod(x.shape[:2]), height * width))
+    at = np.clip(places.astype(int), 0, height * width - 1).reshape(len(y), -1)
+    y[np.arange(len(y))[:, None], at] = x.reshape(len(y), -1)  # of several that meet, NumPy keeps the last
     return y.reshape(*x.shape[:2], height, width)
 
 
@@ -69,7 +59,8 @@ def _pool(layer: Pool, x: Float64) -> Float64:
     at = window(layer, x.shape[1:])
     if layer.mode == "max":
         # A pixel wins by being greater than the best so far, which NaN never is.
-        return np.fmax(np.fmax.reduce(_cells(place(x, at.before, at.after, LOWEST), at)), LOWEST)
+        best = _windows(place(x, at.before, at.after, LOWEST), at, np.fmax)
+        return np.fmax(best, LOWEST, out=best)
 
     # The divisor counts padding, but not the overhang of a rounded-up size.
     def inside(i: int) -> Array:
@@ -78,18 +69,34 @@ def _pool(layer: Pool, x: Float64) -> Float64:
 
     # A window that begins at the edge holds nothing and averages to NaN, 0 / 0; past it Caffe's count is negative.
     with np.errstate(invalid="ignore"):
-        return np.add.reduce(_cells(place(x, at.before, at.after, 0.0), at)) / np.outer(inside(0), inside(1))
+        total = _windows(place(x, at.before, at.after, 0.0), at, np.add)
+        total /= np.outer(inside(0), inside(1))
+    return total
+
+
+def _windows(image: Float64, at: Window, combine: np.ufunc) -> Float64:
+    """Every window of a padded image made one number: its columns first, then its rows."""
+    for axis, size, stride, out in zip((2, 3), at.kernel, at.stride, at.out, strict=True):
+        before = (slice(None),) * axis
+        parts = [image[(*before, slice(i, i + stride * (out - 1) + 1, stride))] for i in range(size)]
+        image = np.array(parts[0]) if size == 1 else combine(parts[0], parts[1])
+        for part in parts[2:]:
+            combine(image, part, out=image)
+    return image
 
 
 def _interp(layer: Interp, x: Float64) -> Float64:
     size = interp_size(layer, x.shape[1:])
     x = x[:, :, -layer.pad_beg : x.shape[2] + layer.pad_end, -layer.pad_beg : x.shape[3] + layer.pad_end]
-    for axis, out in zip((2, 3), size, strict=True):
+    for axis, out in ((3, size[1]), (2, size[0])):
         at = np.linspace(0, x.shape[axis] - 1, out) if out > 1 else np.zeros(1)
         first = np.minimum(at.astype(int), max(x.shape[axis] - 2, 0))
         share = (at - first).reshape(-1, *[1] * (3 - axis))
         after = np.minimum(first + 1, x.shape[axis] - 1)
-        x = (1 - share) * x.take(first, axis) + share * x.take(after, axis)
+        here, there = x.take(first, axis), x.take(after, axis)
+        here *= 1 - share
+        there *= share
+        x = np.add(here, there, out=here)
     return x
 
 
@@ -108,10 +115,17 @@ def _reduction(layer: Reduction, x: Float64) -> Float64:
 
 def _arg_max(layer: ArgMax, x: Float64) -> Float64:
     rows = x.reshape(len(x), -1) if layer.axis is None else np.moveaxis(x, layer.axis, -1)
-    # Backwards, so that a stable sort puts the last of equals first.
-    order = rows.shape[-1] - 1 - np.argsort(-rows[..., ::-1], axis=-1, kind="stable")[..., : layer.top_k]
+    if layer.top_k == 1:  # NaN is never the greatest
+        order = _last(rows == np.fmax.reduce(rows, axis=-1, keepdims=True))
+    else:  # backwards, so that a stable sort puts the last of equals first
+        order = rows.shape[-1] - 1 - np.argsort(-rows[..., ::-1], axis=-1, kind="stable")[..., : layer.top_k]
     best = np.take_along_axis(rows, order, axis=-1)
     if layer.axis is not None:
         return np.moveaxis(best if layer.out_max_val else order.astype(np.float64), -1, layer.axis)
     found = np.stack([order, best] if layer.out_max_val else [order], axis=1).astype(np.float64)
     return found.reshape(*found.shape, *[1] * (x.ndim - 3))
+
+
+def _last(true: Array) -> Array:
+    """Where the last True of each row stands; at the end where there is none."""
+    return true.shape[-1] - 1 - true[..., ::-1].argmax(axis=-1, keepdims=True)

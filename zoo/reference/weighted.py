@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import product
+from math import prod
 from typing import assert_never
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from zoo.arrays import Array
 from zoo.layers import Conv, Deconv, Dense, Embed, Weighted
-from zoo.reference.arrays import Float64, along, place
+from zoo.reference.arrays import Float64, along, cells, place
 from zoo.shapes import deconv_size, window
+from zoo.wire.cores import multiply_on_cores
 
 
 def apply(layer: Weighted, x: Float64, parameters: Mapping[str, Array]) -> Float64:
@@ -24,11 +26,15 @@ def apply(layer: Weighted, x: Float64, parameters: Mapping[str, Array]) -> Float
         case Dense():
             return _dense(layer, x, parameters)
         case Embed():
-            rows = np.asarray(parameters["weight"], np.float64)[np.clip(x.astype(int), 0, layer.rows - 1)]
+            rows = parameters["weight"][np.clip(x.astype(int), 0, layer.rows - 1)].astype(np.float64)
             return rows + np.asarray(parameters["bias"], np.float64) if layer.bias else rows
         case _:
             assert_never(layer)
 
+
+# So many numbers are laid out for one product of matrices, so that they stay in a core's cache; but no fewer columns
+# than make it worth to read the kernels.
+_BLOCK, _COLUMNS = 2**18, 256
 
 # Dense weights are widened to float64 as many numbers at a time as stay in a processor's cache: a pass over fc6 is 20
 # times as fast as one over a copy of it all, which would take 302 MB.
@@ -37,42 +43,86 @@ AT_ONCE = 1 << 17
 
 def _conv(layer: Conv, x: Float64, parameters: Mapping[str, Array]) -> Float64:
     at = window(layer, x.shape[1:])
-    weight = np.asarray(parameters["weight"], np.float64)
-    reach = [d * (k - 1) + 1 for d, k in zip(layer.dilation, layer.kernel, strict=True)]
-    views = sliding_window_view(place(x, at.before, at.after, 0.0), reach, axis=(2, 3))
-    (sh, sw), (dh, dw) = layer.stride, layer.dilation
-    views = views[:, :, ::sh, ::sw, ::dh, ::dw]
-    groups = [
-        np.tensordot(part, kernels, axes=([1, 4, 5], [1, 2, 3]))
-        for part, kernels in zip(
-            np.split(views, layer.groups, axis=1), np.split(weight, layer.groups, axis=0), strict=True
-        )
-    ]
-    y = np.moveaxis(np.concatenate(groups, axis=-1), -1, 1)
-    return y + along(y, 1, parameters["bias"]) if layer.bias else np.ascontiguousarray(y)
+    image = place(x, at.before, at.after, 0.0)
+    image = image.reshape(len(x), layer.groups, x.shape[1] // layer.groups, *image.shape[2:])
+    kernels = np.asarray(parameters["weight"], np.float64)
+    kernels = kernels.reshape(layer.groups, layer.out_channels // layer.groups, -1)
+    y = np.empty((len(x), *kernels.shape[:2], *at.out))
+    reach = layer.dilation[0] * (layer.kernel[0] - 1) + 1
+
+    def work(block: tuple[slice, slice, slice]) -> None:
+        samples, groups, rows = block
+        pixels = image[samples, groups, :, rows.start * layer.stride[0] : (rows.stop - 1) * layer.stride[0] + reach]
+        pixels = pixels.transpose(1, 2, 0, 3, 4)
+        size = (rows.stop - rows.start, at.out[1])
+        taken = cells(pixels, layer.kernel, layer.stride, size, layer.dilation)
+        columns = _laid_out(taken, (*pixels.shape[:2], prod(layer.kernel), len(y[samples]), *size))
+        found = kernels[groups] @ columns.reshape(len(columns), kernels.shape[2], -1)
+        y[samples, groups, :, rows] = found.reshape(*found.shape[:2], -1, *size).transpose(2, 0, 1, 3, 4)
+
+    multiply_on_cores(work, _blocks(y.shape, kernels.shape[2]))
+    y = y.reshape(len(x), layer.out_channels, *at.out)
+    if layer.bias:
+        y += along(y, 1, parameters["bias"])
+    return y
+
+
+def _laid_out(taken: Iterator[Float64], shape: tuple[int, ...]) -> Float64:
+    """G x C x K x N x H x W, of K times G x C x N x H x W; a single one as it is."""
+    if shape[2] == 1:
+        return next(taken)
+    columns = np.empty(shape)
+    for i, cell in enumerate(taken):
+        columns[:, :, i] = cell
+    return columns
+
+
+def _blocks(shape: tuple[int, ...], products: int) -> list[tuple[slice, slice, slice]]:
+    """Samples, groups and rows of an N x G x C x H x W result to be made at a time, each number of so many products."""
+    count, groups, _, height, width = shape
+    columns = max(_COLUMNS, _BLOCK // products)
+    rows = min(height, max(1, columns // width))
+    samples = min(max(1, count), max(1, columns // (rows * width)))
+    together = max(1, _BLOCK // (products * samples * rows * width))
+    return list(product(_steps(count, samples), _steps(groups, together), _steps(height, rows)))
+
+
+def _steps(size: int, step: int) -> list[slice]:
+    return [slice(i, min(i + step, size)) for i in range(0, size, step)]
 
 
 def _deconv(layer: Deconv, x: Float64, parameters: Mapping[str, Array]) -> Float64:
-    weight, (height, width) = np.asarray(parameters["weight"], np.float64), deconv_size(layer, x.shape[1:])
-    (sh, sw), (ph, pw), (dh, dw) = layer.stride, layer.pad, layer.dilation
-    full = np.zeros((len(x), layer.out_channels, height + 2 * ph, width + 2 * pw))
-    outputs, rows, columns = layer.out_channels // layer.groups, sh * (x.shape[2] - 1) + 1, sw * (x.shape[3] - 1) + 1
-    for g, (part, kernels) in enumerate(
-        zip(np.split(x, layer.groups, axis=1), np.split(weight, layer.groups, axis=0), strict=True)
-    ):
-        y = full[:, g * outputs : (g + 1) * outputs]
-        for u, v in np.ndindex(layer.kernel):
-            reached = y[:, :, u * dh : u * dh + rows : sh, v * dw : v * dw + columns : sw]
-            reached += np.einsum("nchw,co->nohw", part, kernels[:, :, u, v])
-    y = full[:, :, ph : ph + height, pw : pw + width]
+    (height, width), (ph, pw) = deconv_size(layer, x.shape[1:]), layer.pad
+    read = x.reshape(len(x), layer.groups, x.shape[1] // layer.groups, prod(x.shape[2:]))
+    kernels = np.asarray(parameters["weight"], np.float64)
+    outputs, taps = kernels.shape[1], prod(layer.kernel)
+    kernels = kernels.reshape(layer.groups, -1, outputs, taps)
+    full = np.zeros((len(x), layer.groups, outputs, height + 2 * ph, width + 2 * pw))
+    channels = max(1, _BLOCK // (taps * read.shape[3]))  # at a time
+
+    def work(block: tuple[int, slice, slice]) -> None:
+        sample, groups, made = block
+        factors = kernels[groups, :, made]
+        factors = factors.reshape(*factors.shape[:2], -1).swapaxes(1, 2)
+        found = factors @ read[sample, groups] if factors.shape[2] > 1 else factors * read[sample, groups]
+        parts = found.reshape(len(factors), -1, taps, *x.shape[2:])
+        reached = cells(full[sample, groups, made], layer.kernel, layer.stride, x.shape[2:], layer.dilation)
+        for i, cell in enumerate(reached):
+            cell += parts[:, :, i]
+
+    groups, made = _steps(layer.groups, max(1, channels // outputs)), _steps(outputs, channels)
+    multiply_on_cores(work, list(product(range(len(x)), groups, made)))
+    y = full.reshape(len(x), layer.out_channels, *full.shape[3:])[:, :, ph : ph + height, pw : pw + width]
     return y + along(y, 1, parameters["bias"]) if layer.bias else np.ascontiguousarray(y)
 
 
 def _dense(layer: Dense, x: Float64, parameters: Mapping[str, Array]) -> Float64:
     axis, weight = layer.axis % x.ndim, parameters["weight"]
-    rows = x.reshape(*x.shape[:axis], -1)
+    rows = x.reshape(*x.shape[:axis], prod(x.shape[axis:]))
     y = np.empty((*rows.shape[:-1], layer.out_features))
-    count = max(1, AT_ONCE // max(1, rows.shape[-1]))
-    for start in range(0, layer.out_features, count):
-        y[..., start : start + count] = rows @ np.asarray(weight[start : start + count], np.float64).T
+
+    def work(some: slice) -> None:
+        y[..., some] = rows @ np.asarray(weight[some], np.float64).T
+
+    multiply_on_cores(work, _steps(layer.out_features, max(1, AT_ONCE // max(1, rows.shape[-1]))))
     return y + np.asarray(parameters["bias"], np.float64) if layer.bias else y

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import ContextVar, copy_context
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -18,17 +22,51 @@ def cores() -> int:
 
 
 def map_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`work` of every item, in their order, on as many threads as the process may use cores; `work` spreads nothing."""
+    """`work` of every item, in their order, on as many threads as the process may use cores.
+
+    The threads see the caller's context: what NumPy is told to make of errors. What spreads its work within one of them
+    does it all there.
+    """
     threads = cores()
-    if min(threads, len(items)) < 2:
+    if min(threads, len(items)) < 2 or _spread.get():
         return [work(item) for item in items]
-    futures = [_pool(threads).submit(work, item) for item in items]
+    futures = [_pool(threads).submit(copy_context().run, _within, work, item) for item in items]
     try:
         return [future.result() for future in futures]
     finally:  # after an error or Ctrl-C nobody may work on, on arrays and files that are not held any more
         for future in futures:
             future.cancel()
         wait(futures)
+
+
+def _within(work: Callable[[Item], Result], item: Item) -> Result:
+    _spread.set(True)
+    return work(item)
+
+
+# Whether this is one of the threads.
+_spread = ContextVar("_spread", default=False)
+
+
+def multiply_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """`map_on_cores` of work that multiplies matrices, each product on one core.
+
+    Without threadpoolctl, NumPy's own threads share every product, one after another.
+    """
+    pools = _pools()
+    if pools is None or len(items) < 2 or _spread.get():
+        return [work(item) for item in items]
+    with pools.limit(limits=1, user_api="blas"):
+        return map_on_cores(work, items)
+
+
+@cache
+def _pools() -> ThreadpoolController | None:
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()
 
 
 @cache

@@ -6,7 +6,7 @@ load as a plugin: all of that is refused before a number is read. Format: suppor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -65,6 +65,61 @@ def read_hdf5(source: Path | BytesIO, size: int, skip: tuple[str, ...] = ()) -> 
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
         raise ValueError(f"HDF5 that is damaged: {said(error, 200)}") from error
     return contents
+
+
+def read_matlab(path: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Variables of a file that MATLAB 7.3 saved: structs as dicts, arrays of structs and cells as lists, texts, arrays.
+
+    References lead to places of the same file (MathWorks, "MAT-File Versions"; axes stand in reverse).
+
+    Args:
+        path: the file.
+        names: the variables wanted; those that are not there are left out.
+
+    Raises:
+        ValueError: it is damaged, or leads out of the file.
+    """
+    try:
+        with _h5.File(path, "r") as file:
+            _ = sum(1 for _ in _walk(file, "", 0, ()))  # refuses what leads elsewhere
+            reader = _Matlab(file=file, size=path.stat().st_size)
+            return {name: reader.value(file[name], name, 0) for name in names if name in file}
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
+        raise ValueError(f"HDF5 that is damaged: {said(error, 200)}") from error
+
+
+@dataclass(kw_only=True)
+class _Matlab:
+    file: Any
+    size: int
+    count: int = 0
+
+    def value(self, item: Any, path: str, depth: int) -> Any:
+        self.count += 1
+        if depth > _MAX_DEPTH or self.count > _MAX_OBJECTS:
+            raise ValueError(f"{path} is nested without end, or holds more than any network")
+        kind = _text(item.attrs.get("MATLAB_class", b"")) or ""
+        if isinstance(item, _h5.Group):
+            return self._struct(item, path, depth)
+        if item.attrs.get("MATLAB_empty", 0):
+            return "" if kind == "char" else [] if kind in ("cell", "struct") else np.empty(0)
+        if item.dtype.kind == "O":
+            return self._referred(item, path, depth)
+        numbers = _array(path, item, self.size)
+        return "".join(map(chr, numbers.reshape(-1).tolist())) if kind == "char" else numbers.T
+
+    def _struct(self, item: Any, path: str, depth: int) -> Any:
+        fields = {str(name): item[name] for name in item}
+        found = {name: self.value(field, f"{path}/{name}", depth + 1) for name, field in fields.items()}
+        # The fields of an array of structs are lists of references that no cell is.
+        if not fields or any(isinstance(one, _h5.Group) or "MATLAB_class" in one.attrs for one in fields.values()):
+            return found
+        return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+
+    def _referred(self, item: Any, path: str, depth: int) -> list[Any]:
+        if item.is_virtual or item.external or item.nbytes > self.size:
+            raise ValueError(f"the references of {path} are more than what is stored of them")
+        return [self.value(self.file[one], f"{path}/{i}", depth + 1) for i, one in enumerate(item[()].reshape(-1))]
 
 
 def write_hdf5(

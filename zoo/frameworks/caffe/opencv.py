@@ -216,13 +216,13 @@ def _unary(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
         return None
     steps = list[Layer]()
 
-    def power(what: str, **numbers: float) -> None:
-        source = steps[-1].name if steps else layer.inputs[0]
+    def power(what: str, source: str = "", **numbers: float) -> None:
+        source = source or (steps[-1].name if steps else layer.inputs[0])
         steps.append(Power(name=free.fresh(f"{layer.name}_{what}"), inputs=(source,), **numbers))
 
     def at_least(what: str, number: float) -> None:
         reached = steps[-1].name if steps else layer.inputs[0]
-        power(f"{what}_bound", scale=0.0, shift=number)
+        power(f"{what}_bound", layer.inputs[0], scale=0.0, shift=number)  # what was made of it may be infinite
         pair = (steps[-1].name, reached)
         steps.append(Eltwise(name=free.fresh(f"{layer.name}_{what}"), inputs=pair, operation="max"))
 
@@ -239,10 +239,10 @@ def _unary(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
         case "clip", (low, high):
             clip(low, high)
         case "threshold", (threshold,):
-            # Any difference, a denormal one too, becomes more than one.
+            # Any difference but a denormal one becomes more than one. It makes one layer of the two: neither their
+            # scale nor the threshold times it may overflow.
             power("above", shift=-threshold)
-            power("large", scale=1e30)
-            power("larger", scale=1e30)
+            power("large", scale=1e38 / max(1.0, abs(threshold)))
             clip(0.0, 1.0)
         case "log", (base, scale, shift):
             power("read", scale=scale, shift=shift)
