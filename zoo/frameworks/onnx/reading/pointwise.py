@@ -223,10 +223,18 @@ def _with_constant(walk: Walk, op: Op, tensor: str, view: View, constant: Array,
 def _takes_bias(walk: Walk, op: Op, tensor: str, source: str, spread: _Spread) -> bool:
     """Whether what is added is the bias of the layer before, which nobody else reads; then it becomes that."""
     made = walk.layer(source)
-    if not isinstance(made, Conv | Deconv | Dense) or made.bias or walk.readers[tensor] != 1 or tensor != source:
+    if not isinstance(made, Conv | Deconv | Dense | Scale) or made.bias or len(made.inputs) != 1:
         return False
-    outputs, axis = (made.out_features, made.axis) if isinstance(made, Dense) else (made.out_channels, 1)
-    if spread.axis != axis or spread.numbers.shape != (outputs,):
+    if walk.readers[tensor] != 1 or tensor != source:
+        return False
+    match made:
+        case Scale():
+            axis, shape = made.axis, walk.parameters[f"{source}.weight"].shape
+        case Dense():
+            axis, shape = made.axis, (made.out_features,)
+        case _:
+            axis, shape = 1, (made.out_channels,)
+    if spread.axis != axis or spread.numbers.shape != shape:
         return False
     view = walk.view(tensor)
     walk.rename(source, replace(made, name=op.out, bias=True), bias=spread.numbers)
