@@ -1,4 +1,4 @@
-"""The keys people's PyTorch files have for a parameter: ours, torchvision's, those of a larger module, or any.
+"""The keys people's PyTorch files have for a parameter: ours, a published network's, those of a larger module, or any.
 
 Without torch, for every format that carries such keys.
 """
@@ -24,6 +24,15 @@ TORCHVISION = {
     "fc6": "classifier.1",
     "fc7": "classifier.4",
     "fc8": "classifier.6",
+}
+
+# facebookresearch/deepcluster, models/alexnet.py: one torch.nn.BatchNorm2d is a BatchNorm and its Scale here; the
+# filters of the front come last in its files.
+DEEPCLUSTER = {
+    **{"grey": "sobel.0", "sobel": "sobel.1"},
+    **{f"conv{i}": f"features.{at}" for i, at in enumerate((0, 4, 8, 11, 14), 1)},
+    **{f"{kind}{i}": f"features.{at}" for kind in ("bn", "scale") for i, at in enumerate((1, 5, 9, 12, 15), 1)},
+    **{"fc6": "classifier.1", "fc7": "classifier.4", "fc8": "top_layer"},
 }
 
 # What torch.nn.DataParallel, DistributedDataParallel and torch.compile put into a key, at any depth: torchvision's
@@ -105,14 +114,17 @@ def native_names(own: Mapping[str, str], keys: Iterable[str]) -> dict[str, str]:
         keys: what the file has.
     """
     keys = list(keys)
-    theirs = {canonical: _torchvision(canonical, key) for canonical, key in own.items()}
+    published = [
+        {canonical: _published(stems, canonical, key) for canonical, key in own.items()}
+        for stems in (TORCHVISION, DEEPCLUSTER)
+    ]
     bare = {_without_wrappers(key): key for key in reversed(keys)}
     # A larger module's attribute (Lightning's ``model.conv1.weight``) stands before every key.
     levels = zip(*(key.split(".") for key in bare), strict=False)
     shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, levels))
     inner = {".".join(name.split(".")[shared:]): key for name, key in bare.items()}
     found_by = ({key: key for key in keys}, bare, inner, _tails(keys, own))
-    schemes = [(names, found) for found in found_by for names in (own, theirs)]
+    schemes = [(names, found) for found in found_by for names in (own, *published)]
     names, found = max(schemes, key=lambda scheme: sum(key in scheme[1] for key in scheme[0].values()))
     return {canonical: found.get(key, key) for canonical, key in names.items()}
 
@@ -128,9 +140,9 @@ def _tails(keys: Iterable[str], own: Mapping[str, str]) -> dict[str, str]:
     return {tail: candidates[0] for tail, candidates in found.items() if len(candidates) == 1}
 
 
-def _torchvision(canonical: str, key: str) -> str:
-    layer, _, kind = canonical.rpartition(".")
-    return f"{TORCHVISION[layer]}.{kind}" if layer in TORCHVISION else key
+def _published(stems: Mapping[str, str], canonical: str, key: str) -> str:
+    layer, kind = canonical.rpartition(".")[0], key.rpartition(".")[2]
+    return f"{stems[layer]}.{kind}" if layer in stems else key
 
 
 def _without_wrappers(key: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from converters.convert import load
+from converters.torchvision_names import is_count
 from tests.small import shrink
 from tests.sources import imported
 from zoo import registry
@@ -44,6 +45,13 @@ def _torch(layer: str, weight: tuple[int, ...]) -> float:
     return (1 / (3 * math.prod(weight[1:]))) ** 0.5
 
 
+def _deepcluster(layer: str, weight: tuple[int, ...]) -> float:
+    """facebookresearch/deepcluster, models/alexnet.py: sqrt(2 / fan-out) of its own widths, and .01 for nn.Linear."""
+    return {"conv1": 0.013121, "conv2": 0.017678, "conv3": 0.024056, "conv4": 0.024056, "conv5": 0.029463}.get(
+        layer, 0.01
+    )
+
+
 HIDDEN = ("conv2", "conv4", "conv5", "fc6", "fc7")
 # Member -> the deviation of a layer's weights, and the constants of its biases (None: drawn as torch does).
 SOURCES: dict[str, tuple[Callable[[str, tuple[int, ...]], float], dict[str, float] | None]] = {
@@ -53,6 +61,7 @@ SOURCES: dict[str, tuple[Callable[[str, tuple[int, ...]], float], dict[str, floa
     "caffenet": (_normal(fc6=0.005, fc7=0.005), dict.fromkeys(HIDDEN, 1.0)),
     "alexnet_v2": (_slim, dict.fromkeys((*HIDDEN, "conv1", "conv3"), 0.1)),
     "alexnet_owt": (_torch, None),
+    "alexnet_deepcluster": (_deepcluster, {}),
     "zfnet": (_normal(), {}),
 }
 
@@ -60,6 +69,12 @@ SOURCES: dict[str, tuple[Callable[[str, tuple[int, ...]], float], dict[str, floa
 def test_every_member_with_a_source_of_its_own_is_compared_with_it() -> None:
     recipes = {name: registry.recipe(registry.model(name)) for name in registry.models()}
     assert {name for name, recipe in recipes.items() if not recipe.source.startswith("this project")} == {*SOURCES}
+
+
+def _learning(spec: ModelSpec) -> list[Conv | Dense]:
+    """The layers that a recipe draws; what it freezes is not drawn, but comes with weights."""
+    rates = registry.recipe(spec).layer_rates
+    return [layer for layer in spec.layers if isinstance(layer, Conv | Dense) and rates.get(layer.name, 1)]
 
 
 def _trainer(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
@@ -77,7 +92,7 @@ def _pytorch_source(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
     torch.manual_seed(1)
     module = imported(path)
     classes = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == path.stem]
-    return {name: tensor.numpy() for name, tensor in classes[-1]().state_dict().items()}  # the helpers come first
+    return _by_our_names(classes[-1](), spec)  # the helpers come first
 
 
 def _live_pytorch(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
@@ -85,7 +100,15 @@ def _live_pytorch(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
     from zoo.frameworks.pytorch import build  # noqa: PLC0415
 
     torch.manual_seed(1)
-    return {name: tensor.numpy() for name, tensor in build(spec).state_dict().items()}
+    return _by_our_names(build(spec), spec)
+
+
+def _by_our_names(module: Any, spec: ModelSpec) -> dict[str, Any]:
+    from zoo.frameworks.pytorch import parameter_names  # noqa: PLC0415
+
+    state = {key: tensor.numpy() for key, tensor in module.state_dict().items() if not is_count(key)}
+    ours = {str(key): name for name, key in parameter_names(spec).items()}
+    return {ours.get(key, key): array for key, array in state.items()}
 
 
 def _slim_source(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
@@ -111,7 +134,7 @@ def test_every_framework_draws_what_the_source_says(
     spec = shrink(name)
     weights, (deviation, biases), shapes = drawn(spec, tmp_path), SOURCES[name], parameter_shapes(spec)
     assert weights.keys() == shapes.keys()
-    for layer in (layer.name for layer in spec.layers if isinstance(layer, Conv | Dense)):
+    for layer in (layer.name for layer in _learning(spec)):
         weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
         expected = deviation(layer, shapes[f"{layer}.weight"])
         assert weight.std() == pytest.approx(expected, rel=5 / (2 * weight.size) ** 0.5), layer
@@ -129,7 +152,7 @@ def test_caffe_is_given_fillers_that_draw_it(name: str, tmp_path: Path) -> None:
     net = parse((tmp_path / "train_val.prototxt").read_text())
     layers = {layer.string("name"): layer for layer in net.messages("layer")}
     (deviation, biases), shapes = SOURCES[name], parameter_shapes(spec)
-    for layer in (layer for layer in spec.layers if isinstance(layer, Conv | Dense)):
+    for layer in _learning(spec):
         block = layers[layer.name].message("convolution_param" if isinstance(layer, Conv) else "inner_product_param")
         expected = deviation(layer.name, shapes[f"{layer.name}.weight"])
         assert _deviation(block.message("weight_filler")) == pytest.approx(expected, rel=1e-4), layer.name

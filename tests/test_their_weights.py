@@ -10,14 +10,17 @@ import torch
 from safetensors.torch import save_file
 
 from converters.cli import main
-from converters.convert import Reading, load, same_bits, save
+from converters.convert import OpenedFile, Reading, load, same_bits, save
+from converters.formats import NativeFile, weights_format
 from converters.names import read_map
-from converters.torchvision_names import TORCHVISION
+from converters.torchvision_names import TORCHVISION, native_names
 from converters.weights import Weights
-from tests.small import small_weights
+from tests.small import shrink, small_weights
+from zoo import reference, registry
 from zoo.errors import FileFormatError, WeightsError, ZooError
 from zoo.frameworks import pytorch
 from zoo.frameworks.caffe import deploy_text
+from zoo.shapes import parameter_shapes
 from zoo.wire.checkpoint import read_v2, write_v2
 
 State = dict[str, torch.Tensor]
@@ -112,6 +115,62 @@ def test_order_is_not_believed_where_the_numbers_contradict_it(tmp_path: Path, w
     other["f.4.weight"] = other["f.4.weight"].flatten(2)
     with pytest.raises(WeightsError, match="is missing"):
         read(tmp_path, other, weights)
+
+
+class DeepCluster(torch.nn.Module):
+    """facebookresearch/deepcluster, models/alexnet.py, in the widths of the shrunken member; its front comes last."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        features, read = list[torch.nn.Module](), 4
+        for i, (maps, kernel, stride, pad) in enumerate(
+            ((12, 11, 4, 2), (32, 5, 1, 2), (48, 3, 1, 1), (48, 3, 1, 1), (32, 3, 1, 1)), 1
+        ):
+            norm = torch.nn.BatchNorm2d(maps)
+            for statistic in (norm.running_mean, norm.running_var, norm.weight.data, norm.bias.data):
+                assert isinstance(statistic, torch.Tensor)
+                statistic.uniform_(0.5, 1.5)
+            features += [torch.nn.Conv2d(read, maps, kernel, stride, pad), norm, torch.nn.ReLU()]
+            features += [torch.nn.MaxPool2d(3, 2)] if i in (1, 2, 5) else []
+            read = maps
+        self.features = torch.nn.DataParallel(torch.nn.Sequential(*features))
+        drop, relu = torch.nn.Dropout(0.5), torch.nn.ReLU()
+        hidden = torch.nn.Linear(32 * 36, 32), torch.nn.Linear(32, 32)
+        self.classifier = torch.nn.Sequential(drop, hidden[0], relu, drop, hidden[1], relu)
+        self.top_layer = torch.nn.Linear(32, classes)
+        self.sobel = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 4, 3, padding=1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.features(self.sobel(x))
+        return self.top_layer(self.classifier(x.flatten(1)))
+
+
+def test_deepcluster_s_own_checkpoint_is_read_and_answers_as_its_module(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs, spec = DeepCluster(classes=17).eval(), shrink("alexnet_deepcluster", classes=17)
+    state = theirs.state_dict()
+    assert "features.module.1.running_var" in state
+    saved = {"epoch": 200, "arch": "alexnet", "state_dict": state, "optimizer": {"state": {}}}
+    torch.save(saved, tmp_path / "checkpoint.pth.tar")
+    found = load(tmp_path / "checkpoint.pth.tar", spec=spec)
+    x = torch.randn(2, *spec.inputs[0].shape)
+    with torch.no_grad():
+        wanted = theirs(x).numpy()
+    answer = reference.forward(spec, found.tensors, {"data": x.numpy()})["fc8"]
+    assert np.abs(answer - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+def test_deepcluster_s_keys_are_taken_for_it_whatever_its_clusters() -> None:
+    spec = registry.model("alexnet_deepcluster").with_num_classes(10_000)
+    own, shapes = pytorch.parameter_names(spec), parameter_shapes(spec)
+    names = native_names(own, DeepCluster(classes=3).state_dict())
+    tensors = {names[name]: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+    native = NativeFile(tensors=tensors)
+    file = OpenedFile(
+        path=Path("a.pth"), format="pytorch", form=weights_format("pytorch"), native=native, how=Reading()
+    )
+    assert [name for name, reason in file.misfits().items() if reason is None] == ["alexnet_deepcluster"]
+    assert file.fitted().spec == spec
 
 
 def test_a_table_of_names_is_written_edited_and_read(

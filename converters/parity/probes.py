@@ -31,8 +31,10 @@ _BIAS_DEVIATION = 0.5
 def probe_weights(spec: ModelSpec, seed: int = 0) -> Weights:
     """Weights that keep activations at the size of the input and no parameter without effect.
 
-    He-scaled kernels, N(0, 2 / fan in); biases N(0, 0.25); means N(0, 0.25); variances and scales U(0.5, 1.5). Each
-    tensor has a generator of its own (seed and name), so that equal layers of two networks get equal numbers.
+    He-scaled kernels, N(0, 2 / fan in); biases N(0, 0.25); means N(0, 0.25); scales U(0.5, 1.5); variances U(1, 3),
+    which a layer's own numbers have on the small probe, with its bias: a deep network of normalisations stays at unit
+    scale. Each tensor has a generator of its own (seed and name), so that equal layers of two networks get equal
+    numbers.
     """
     check_memory(spec)
     shapes = parameter_shapes(spec)
@@ -43,7 +45,9 @@ def probe_weights(spec: ModelSpec, seed: int = 0) -> Weights:
 def _probe(name: str, shape: Shape, seed: int) -> Array:
     generator = np.random.default_rng((seed, crc32(name.encode())))
     kind = name.rpartition(".")[2]
-    if kind == "variance" or (kind == "weight" and len(shape) < 2):
+    if kind == "variance":
+        return generator.uniform(1.0, 3.0, shape).astype(np.float32)
+    if kind == "weight" and len(shape) < 2:
         return generator.uniform(0.5, 1.5, shape).astype(np.float32)
     drawn = generator.standard_normal(shape, np.float32)
     deviation = (2.0 / prod(shape[1:])) ** 0.5 if kind == "weight" else _BIAS_DEVIATION
