@@ -5,7 +5,8 @@ from dataclasses import replace
 from converters.parity import probe_weights
 from converters.weights import Weights
 from zoo import registry
-from zoo.layers import Conv, Dense, ModelSpec
+from zoo.layers import BatchNorm, Conv, Dense, ModelSpec
+from zoo.shapes import activation_shapes
 
 
 def shrink(model: str, channels: int = 8, classes: int = 10) -> ModelSpec:
@@ -20,6 +21,12 @@ def shrink(model: str, channels: int = 8, classes: int = 10) -> ModelSpec:
         elif isinstance(layer, Dense):
             spec = spec.replace_layer(replace(layer, out_features=32))
     return spec.with_num_classes(classes)
+
+
+def normalises_vectors(spec: ModelSpec) -> bool:
+    """Whether a BatchNorm reads N x C, which caffe2onnx does not know."""
+    shapes = activation_shapes(spec)
+    return any(isinstance(layer, BatchNorm) and len(shapes[layer.name]) == 1 for layer in spec.layers)
 
 
 def small_weights(model: str = "alexnet", seed: int = 0) -> Weights:

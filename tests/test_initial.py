@@ -45,6 +45,11 @@ def _torch(layer: str, weight: tuple[int, ...]) -> float:
     return (1 / (3 * math.prod(weight[1:]))) ** 0.5
 
 
+def _msra(layer: str, weight: tuple[int, ...]) -> float:
+    """BVLC caffe, filler.hpp, MSRAFiller: sqrt(2 / fan-in) by default."""
+    return (2 / math.prod(weight[1:])) ** 0.5
+
+
 def _deepcluster(layer: str, weight: tuple[int, ...]) -> float:
     """facebookresearch/deepcluster, models/alexnet.py: sqrt(2 / fan-out) of its own widths, and .01 for nn.Linear."""
     return {"conv1": 0.013121, "conv2": 0.017678, "conv3": 0.024056, "conv4": 0.024056, "conv5": 0.029463}.get(
@@ -61,6 +66,7 @@ SOURCES: dict[str, tuple[Callable[[str, tuple[int, ...]], float], dict[str, floa
     "caffenet": (_normal(fc6=0.005, fc7=0.005), dict.fromkeys(HIDDEN, 1.0)),
     "alexnet_v2": (_slim, dict.fromkeys((*HIDDEN, "conv1", "conv3"), 0.1)),
     "alexnet_owt": (_torch, None),
+    "alexnet_bn": (_msra, {}),
     "alexnet_deepcluster": (_deepcluster, {}),
     "zfnet": (_normal(), {}),
 }
@@ -106,9 +112,10 @@ def _live_pytorch(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
 def _by_our_names(module: Any, spec: ModelSpec) -> dict[str, Any]:
     from zoo.frameworks.pytorch import parameter_names  # noqa: PLC0415
 
-    state = {key: tensor.numpy() for key, tensor in module.state_dict().items() if not is_count(key)}
-    ours = {str(key): name for name, key in parameter_names(spec).items()}
-    return {ours.get(key, key): array for key, array in state.items()}
+    ours = {key: name for name, key in parameter_names(spec).items()}
+    return {
+        ours.get(str(key), str(key)): tensor.numpy() for key, tensor in module.state_dict().items() if not is_count(key)
+    }
 
 
 def _slim_source(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from zoo.recipe import (
     MultiStepLR,
     Phase,
     Phases,
+    PolyLR,
     Recipe,
     ReduceLROnPlateau,
     StepLR,
@@ -103,6 +104,7 @@ def test_what_is_no_recipe_is_said_in_one_line(
         ({"schedule": StepLR(step_size=0)}, "its schedule, a StepLR, has a step_size of 0"),
         ({"schedule": MultiStepLR(milestones=(3, 1))}, "milestones of [3, 1] with a gamma of 0.1, expected them in or"),
         ({"schedule": ReduceLROnPlateau(factor=2.0)}, "a factor of 2.0"),
+        ({"schedule": PolyLR(power=-1.0)}, "its schedule, a PolyLR, has a power of -1.0, expected 0 or more"),
         ({"schedule": CosineAnnealingLR(eta_min=1.0)}, "an eta_min of 1.0, expected 0 to 0.01"),
         ({"schedule": Phases(phases=(Phase(epoch=3, rate=1, bias_rate=1),))}, "no phase that begins at epoch 0"),
         (

@@ -14,6 +14,7 @@ MEMBERS = registry.models()
 PARAMETERS = {
     "alexnet": 60_965_224,
     "alexnet_2012_code": 60_965_224,
+    "alexnet_bn": 60_984_372,
     "alexnet_cifar10": 23_272_266,
     "alexnet_deepcluster": 62_372_256,
     "alexnet_mini": 314_474,
@@ -27,6 +28,7 @@ PARAMETERS = {
 CHANNELS = {
     "alexnet": [96, 256, 384, 384, 256, 4096, 4096, 1000],
     "alexnet_2012_code": [96, 256, 384, 384, 256, 4096, 4096, 1000],
+    "alexnet_bn": [96, 256, 384, 384, 256, 4096, 4096, 1000],
     "alexnet_cifar10": [64, 192, 384, 256, 256, 4096, 4096, 10],
     "alexnet_deepcluster": [1, 2, 96, 256, 384, 384, 256, 4096, 4096, 1000],
     "alexnet_mini": [24, 64, 96, 96, 64, 320, 256, 10],
@@ -50,6 +52,8 @@ SIZES = {
     ("alexnet_owt", 227): (56, 27, 13, 6),
     ("alexnet_v2", 224): (54, 26, 12, 5),
     ("alexnet_v2", 227): (55, 27, 13, 6),
+    ("alexnet_bn", 227): (55, 27, 13, 6),
+    ("alexnet_bn", 224): (54, 27, 13, 6),
     ("alexnet_deepcluster", 224): (55, 27, 13, 6),
     ("alexnet_deepcluster", 227): (56, 27, 13, 6),
     ("alexnet_cifar10", 32): (16, 8, 4, 2),

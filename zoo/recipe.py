@@ -60,6 +60,13 @@ class CosineAnnealingLR:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PolyLR:
+    """The rate falls as ``(1 - share of the run) ^ power``, Caffe's ``lr_policy: "poly"``; evenly where that is 1."""
+
+    power: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Phase:
     """The rates from the beginning of an epoch (counted from 0) on.
 
@@ -80,7 +87,7 @@ class Phases:
     phases: tuple[Phase, ...]
 
 
-Schedule: TypeAlias = ReduceLROnPlateau | StepLR | MultiStepLR | CosineAnnealingLR | Phases
+Schedule: TypeAlias = ReduceLROnPlateau | StepLR | MultiStepLR | CosineAnnealingLR | PolyLR | Phases
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,7 +284,7 @@ def rates_at(
 
 
 def _falling(
-    schedule: ReduceLROnPlateau | StepLR | MultiStepLR | CosineAnnealingLR,
+    schedule: ReduceLROnPlateau | StepLR | MultiStepLR | CosineAnnealingLR | PolyLR,
     rate: float,
     *,
     step: int,
@@ -295,6 +302,8 @@ def _falling(
             return rate * gamma ** sum(done >= milestone for milestone in milestones)
         case CosineAnnealingLR(eta_min=least):
             return least + (rate - least) * (1 + math.cos(math.pi * step / steps)) / 2
+        case PolyLR(power=power):
+            return rate * (1 - step / steps) ** power
         case _:
             assert_never(schedule)
 

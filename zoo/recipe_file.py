@@ -17,6 +17,7 @@ from zoo.recipe import (
     CosineAnnealingLR,
     MultiStepLR,
     Phases,
+    PolyLR,
     Recipe,
     ReduceLROnPlateau,
     Rule,
@@ -124,6 +125,8 @@ def _check_schedule(recipe: Recipe) -> None:
             problem = f"a factor of {factor}, {drops} times, after {patience} epochs"
         case CosineAnnealingLR(eta_min=least) if not 0 <= least <= recipe.rate:
             problem = f"an eta_min of {least}, expected 0 to {recipe.rate}"
+        case PolyLR(power=power) if not 0 <= power < math.inf:
+            problem = f"a power of {power}, expected 0 or more"
         case Phases(phases=phases) if not phases or min(phase.epoch for phase in phases) != 0:
             problem = "no phase that begins at epoch 0"
         case Phases() if recipe.warmup_epochs:

@@ -53,7 +53,7 @@ def _fan_out(maps: int, side: int) -> Normal:
 
 RECIPE = Recipe(
     name="deepcluster",
-    source="facebookresearch/deepcluster, main.py (its clusters are not, nor its Sobel filters, which its weights have)",
+    source="facebookresearch/deepcluster, main.py (its clusters are not; Sobel filters come with weights)",
     batch_size=256,
     epochs=200,
     rate=0.05,

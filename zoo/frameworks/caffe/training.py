@@ -20,6 +20,7 @@ from zoo.recipe import (
     MultiStepLR,
     Normal,
     Phases,
+    PolyLR,
     Recipe,
     ReduceLROnPlateau,
     StepLR,
@@ -228,6 +229,9 @@ def _add_schedule(solver: Message, recipe: Recipe, epoch: int, length: int) -> l
             return []
         case CosineAnnealingLR():
             raise UnsupportedError(f"recipe {recipe.name!r}: Caffe has no cosine schedule; use MultiStepLR")
+        case PolyLR():
+            solver.add("lr_policy", "poly").add("power", schedule.power)
+            return []
         case Phases():
             falls = [
                 now.epoch * epoch
