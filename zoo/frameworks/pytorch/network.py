@@ -88,6 +88,8 @@ def identifier(name: str) -> str:
     """The nearest Python identifier: ``conv1/7x7`` -> ``conv1_7x7``."""
     # Two leading underscores would be mangled within a class.
     python = re.sub(r"^_+", "_", re.sub(r"[^0-9A-Za-z_]", "_", name))
+    if python == "_":  # which a number would make __2
+        return "_1"
     return f"_{python}" if not python or python[0].isdigit() or keyword.iskeyword(python) else python
 
 
