@@ -1,35 +1,27 @@
 """DeepCluster's AlexNet: it learns from edges alone, without labels; batch normalisation, one tower, no LRN.
 
 M. Caron, P. Bojanowski, A. Joulin, M. Douze, *Deep Clustering for Unsupervised Learning of Visual Features*, ECCV 2018
-(arXiv 1807.05520); facebookresearch/deepcluster, ``models/alexnet.py`` ("models") and ``main.py`` ("main"). Its two
+(arXiv 1807.05520); facebookresearch/deepcluster, ``models/alexnet.py`` and ``main.py``. Its two
 fixed convolutions are parameters here, as in its state dict. It ends in logits, one a cluster: 10,000 where it was
 trained, 1000 by default.
 """
 
 from dataclasses import replace
 
-from zoo.layers import BatchNorm, Conv, Preprocessing, Scale
+from zoo.layers import BatchNorm, Conv, Scale
 from zoo.recipe import Constant, Normal, Recipe, StepLR
-from zoo.specs import alexnet
+from zoo.specs import alexnet_owt
 
 _FRONT = (
     Conv(name="grey", out_channels=1, kernel=(1, 1)),  # 1/3 of each colour
     Conv(name="sobel", out_channels=2, kernel=(3, 3), pad=(1, 1)),  # across and down
 )
 
+# torchvision's, pads, pools, dropout and images too, in the widths of 2012.
 _plain = (
-    alexnet.SPEC.without("norm1", "norm2")
-    .change("conv1", pad=(2, 2))  # 224 + 4 gives 55 x 55
-    .change("conv2", groups=1)
-    .change("conv4", groups=1)
-    .change("conv5", groups=1)
-    .change("pool1", rounding="floor")
-    .change("pool2", rounding="floor")
-    .change("pool5", rounding="floor")
-    # Dropout stands before the dense layers, as torchvision's.
-    .move("drop6", after="pool5")
-    .move("drop7", after="relu6")
-    .with_input_size(224)
+    alexnet_owt.SPEC.change("conv1", out_channels=96)
+    .change("conv2", out_channels=256)
+    .change("conv4", out_channels=384)
 )
 for _i in range(1, 6):  # torch.nn.BatchNorm2d's eps, and its affine part
     _plain = _plain.insert(BatchNorm(name=f"bn{_i}", eps=1e-5), after=f"conv{_i}")
@@ -40,10 +32,6 @@ SPEC = replace(
     layers=(*_FRONT, *_plain.layers),
     name="alexnet_deepcluster",
     title="DeepCluster's AlexNet: Sobel filters of grey, batch normalisation, one tower, no LRN, 224 x 224",
-    # main: Resize(256), CenterCrop(224), ToTensor, Normalize
-    preprocessing=Preprocessing(
-        channels="RGB", scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize=256
-    ),
 )
 
 
