@@ -378,3 +378,11 @@ def test_what_torch_cannot_do_is_said() -> None:
         pytorch.build(one(BatchNorm(name="op"), (2, 2, 2, 2, 2)))
     with pytest.raises(ZooError, match=r"reads 2 inputs \(in0, in1\), got 1"):
         pytorch.build(CASES["sum_coeffs"])(torch.zeros(1, *IMAGE))
+
+
+def test_no_layer_is_called_as_something_that_a_module_has() -> None:
+    own = {*dir(torch.nn.Module()), *dir(pytorch.Network)}
+    named = [name for name in own if not name.startswith("__")]
+    relus = tuple(ReLU(name=name) for name in named)
+    spec = ModelSpec(name="x", title="x", inputs=(Input(name="x", shape=(4,)),), layers=relus)
+    assert len(named) > 80 and not own & {*pytorch.attribute_names(spec).values()}
