@@ -10,6 +10,8 @@ from zoo.training import SETTINGS
 
 # Read as torch is first imported: tests run side by side on few cores, where threads that spin starve each other.
 os.environ |= SETTINGS | os.environ
+# The width that pytest-xdist gives its workers is no terminal's.
+os.environ.pop("COLUMNS", None)
 
 # One test after another asks for Keras on each of its backends, which take seconds to start.
 live.KEPT = 3

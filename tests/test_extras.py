@@ -62,7 +62,7 @@ WORKS = {
         "generate --prototxt deploy.prototxt --framework caffe -o source",
         "generate --prototxt deploy.prototxt --framework onnx -o source",
         "generate --prototxt deploy.prototxt --framework tf_slim -o source",
-        "generate --prototxt deploy.prototxt --framework keras -o source",
+        "generate --prototxt deploy.prototxt --framework keras -o keras",
         "export MINE -o b.onnx --no-verify",
         "verify a.safetensors a.npz --prototxt deploy.prototxt --report proof.html",
     ],

@@ -39,12 +39,12 @@ def attribute_names(spec: ModelSpec) -> dict[str, str]:
 
 
 def identifier(name: str) -> str:
-    """The nearest Python identifier: ``conv1/7x7`` -> ``conv1_7x7``; ``layer`` where there is nothing to be near."""
-    # Two leading underscores would be mangled within a class, and those of a number that follows are such.
+    """The nearest Python identifier: ``conv1/7x7`` -> ``conv1_7x7``."""
+    # Two leading underscores would be mangled within a class.
     python = re.sub(r"^_+", "_", re.sub(r"[^0-9A-Za-z_]", "_", name))
-    if not python.strip("_"):
-        return "layer"
-    return f"_{python}" if python[0].isdigit() or keyword.iskeyword(python) else python
+    if python == "_":  # which a number would make __2
+        return "_1"
+    return f"_{python}" if not python or python[0].isdigit() or keyword.iskeyword(python) else python
 
 
 def parameter_names(spec: ModelSpec) -> dict[str, str]:

@@ -143,9 +143,9 @@ def settle(precision: Precision, device: torch.device, *, deterministic: bool = 
     """
     if precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < _AMPERE):
         raise ZooError(f"--precision tf32: {device} has none, as NVIDIA GPUs have from Ampere on; use fp32 or bf16")
-    products = "tf32" if precision == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = products
-    torch.backends.cudnn.conv.fp32_precision = products  # pyright: ignore[reportAttributeAccessIssue]  # not declared
+    # By torch's older names: where the newer ones (fp32_precision) were used, its compiler and its exporters refuse to
+    # ask by the older ones, in 2.13 whatever was told.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.deterministic = deterministic
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     if deterministic:
