@@ -13,6 +13,7 @@ import numpy as np
 from converters.formats import (
     GraphNetwork,
     NativeFile,
+    Outlined,
     WeightsFormat,
     always_holds_network,
     format_name,
@@ -145,12 +146,13 @@ class OpenedFile:
         return weights.with_spec(self.how.images.of(self.native.images.of(spec)))
 
 
-def open_file(path: Path, how: Reading | None = None) -> OpenedFile:
+def open_file(path: Path, how: Reading | None = None, *, numbers: bool = True) -> OpenedFile:
     """Read a file.
 
     Args:
         path: any format of `converters.formats`.
         how: where the path alone does not say it.
+        numbers: they are wanted too, not names, shapes and types alone.
 
     Raises:
         FileFormatError: missing, damaged or no weights.
@@ -161,7 +163,7 @@ def open_file(path: Path, how: Reading | None = None) -> OpenedFile:
     main = form.main_file(path)
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
-    native = form.read(path)
+    native = form.outline(path) if not numbers and isinstance(form, Outlined) else form.read(path)
     if how.ema and native.averages is None:
         raise ZooError(f"{path}: holds no moving averages beside its weights; leave --ema out")
     if native.averages is not None:

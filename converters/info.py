@@ -24,7 +24,7 @@ def info(path: Path, how: Reading) -> dict[str, Any]:
     Raises:
         ZooError: it cannot be read.
     """
-    file = open_file(path, how)
+    file = open_file(path, how, numbers=False)
     reasons, network, graph = file.misfits(), file.described, file.native.graph
     if graph:
         network = graph.spec

@@ -126,11 +126,19 @@ class Diagnosis:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """How often two networks name the same class; shown, never a gate."""
+    """How often two networks name the same class; shown, never a gate.
+
+    Attributes:
+        images: how many were looked at.
+        top1: the share of those whose best class is the same.
+        top5: the share of those whose best class by the one is among the five best of the other.
+        otherwise: the first images whose best class differs, in words, where the weights name their classes.
+    """
 
     images: int
     top1: float
     top5: float | None = None
+    otherwise: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""

@@ -19,6 +19,7 @@ from converters.formats.caffe import read_network
 from converters.tensormap import to_native
 from tests.environments import Done, build_wheel, environment, python, zoo
 from tests.small import small_weights
+from tests.test_matconvnet import matlab_73
 from zoo.registry import extras
 
 pytestmark = pytest.mark.slow
@@ -57,6 +58,7 @@ WORKS = {
         "convert a.safetensors -o again.caffemodel",
         "convert a.onnx -o again.npz",
         "convert a.npy --prototxt deploy.prototxt -o npy.safetensors",
+        "convert net.mat --prototxt deploy.prototxt -o mat.safetensors",
         "generate --prototxt deploy.prototxt --framework caffe -o source",
         "generate --prototxt deploy.prototxt --framework onnx -o source",
         "generate --prototxt deploy.prototxt --framework tf_slim -o source",
@@ -89,7 +91,7 @@ WORKS = {
     ],
     "keras": ["convert snap.caffemodel.h5 --prototxt deploy.prototxt -o again.caffemodel"],
     "jax": ["verify alexnet_mini --frameworks keras-jax"],
-    "mat": ["convert net.mat --prototxt deploy.prototxt -o again.caffemodel"],
+    "mat": ["convert net73.mat --prototxt deploy.prototxt -o again.caffemodel"],
     "tf_slim": [
         "convert MINE -o a.ckpt",
         "verify a.ckpt --prototxt deploy.prototxt --frameworks tf_slim",
@@ -110,7 +112,7 @@ NEEDS = {
     "convert MINE -o a.ckpt": "tf_checkpoint",
     "convert x.ckpt --model alexnet_v2 -o a.npz": "tf_checkpoint",
     "convert snap.caffemodel.h5 --model alexnet -o a.npz": "keras",
-    "convert net.mat --model alexnet -o a.npz": "mat",
+    "convert net73.mat --model alexnet -o a.npz": "mat",
     "generate alexnet --framework pytorch -o source": "pytorch",
     "export MINE -o c.onnx": "onnx",
     "export MINE -o c.pb": "tf_slim",
@@ -165,6 +167,8 @@ def write_hdf5_and_mat(folder: Path) -> None:
         pair[0, :] = arrays
         cells[0, i] = {"name": layer, "weights": pair.copy()}
     savemat(folder / "net.mat", {"layers": cells})
+    structs = [{"name": layer, "weights": arrays} for layer, arrays in layers.items()]
+    matlab_73(folder / "net73.mat", {"layers": structs})
 
 
 def run(site: Path, folder: Path, commands: Iterable[str]) -> list[Done]:

@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from converters.cli import build_parser, main
 from converters.convert import load, save
 from converters.images import SaidOfImages, read_labels
+from converters.parity.agreement import Pictures
 from converters.source import reading
+from converters.weights import Weights
 from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, UnpreparedError, UnsupportedError, ZooError
@@ -118,3 +123,19 @@ def test_who_reads_no_images_has_none_prepared(shapes: tuple[tuple[int, ...], ..
     spec = ModelSpec(name="net", title="", inputs=inputs, layers=(Dense(name="fc", out_features=3),))
     with pytest.raises(UnsupportedError, match=f"net reads {read}, no images"):
         SaidOfImages(channels="BGR").of(spec)
+
+
+def test_pictures_that_are_taken_for_another_class_are_named(tmp_path: Path) -> None:
+    made = small_weights("alexnet_mini")
+    spec = replace(made.spec, classes=tuple(f"class {i}" for i in range(10)))
+    assert spec.head
+    head, tensors = spec.head.name, dict(made.tensors)
+    tensors[f"{head}.bias"] = np.where(np.arange(10) == 2, 1e6, 0).astype(np.float32)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (80, 90), (200, 100, 50)).save(tmp_path / name)
+    pictures = Pictures(Weights(spec=spec, tensors=tensors, source="here"), tmp_path, lambda _: None)
+    answers = np.zeros((2, 10))
+    answers[0, 2] = answers[1, 4] = 1
+    seen = pictures.agreement(lambda *_: cast(Any, SimpleNamespace(activations={head: answers})), lambda _: None)
+    assert seen and seen.top1 == 0.5
+    assert seen.otherwise == ("b.png: class 4, by the reference class 2",)

@@ -321,7 +321,7 @@ def test_damaged_hdf5_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
             refused += 1
             assert "\n" not in str(error)
     assert refused == len(damaged)
-    assert read_hdf5(tmp_path / "a.h5", len(whole)).texts == {
+    assert read_hdf5(tmp_path / "a.h5").texts == {
         ("layers/l0/vars", "name"): "conv1",
         ("layers/l1/vars", "name"): "fc6",
     }

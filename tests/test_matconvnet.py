@@ -216,14 +216,3 @@ def test_layers_of_matlab_7_3_are_compared_too(tmp_path: Path, weights: Weights)
     matlab_73(tmp_path / "net.mat", {"layers": [*found, {"type": "pool", "name": "last"}]})
     with pytest.raises(ZooError, match=r"stride of conv1 is .7, 7."):
         load(tmp_path / "net.mat", spec=weights.spec)
-
-
-def test_a_file_that_ends_the_reader_of_scipy_ends_nobody_else(
-    tmp_path: Path, weights: Weights, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As some damaged ones do, by a segmentation fault; which ones, depends on scipy."""
-    io.savemat(tmp_path / "net.mat", {"layers": cells(weights, False)})
-    load(tmp_path / "net.mat", spec=weights.spec)
-    monkeypatch.setattr(files, "_TRIAL", "import os; os.abort()")
-    with pytest.raises(FileFormatError, match="scipy's reader is ended by it"):
-        load(tmp_path / "net.mat", spec=weights.spec)

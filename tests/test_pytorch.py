@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests import kinds
 from zoo import reference
 from zoo.errors import UnsupportedError, WeightsError, ZooError
 from zoo.frameworks import pytorch
@@ -378,3 +379,34 @@ def test_what_torch_cannot_do_is_said() -> None:
         pytorch.build(one(BatchNorm(name="op"), (2, 2, 2, 2, 2)))
     with pytest.raises(ZooError, match=r"reads 2 inputs \(in0, in1\), got 1"):
         pytorch.build(CASES["sum_coeffs"])(torch.zeros(1, *IMAGE))
+
+
+def test_no_layer_is_called_as_something_that_a_module_has() -> None:
+    own = {*dir(torch.nn.Module()), *dir(pytorch.Network)}
+    named = [name for name in own if not name.startswith("__")]
+    relus = tuple(ReLU(name=name) for name in named)
+    spec = ModelSpec(name="x", title="x", inputs=(Input(name="x", shape=(4,)),), layers=relus)
+    assert len(named) > 80 and not own & {*pytorch.attribute_names(spec).values()}
+
+
+# Kinds that torch.jit.script does not take -> the word of its own answer.
+_NOT_SCRIPTED = {
+    **dict.fromkeys(
+        ["max empty", "pool mask", "pool mask global", "unpool", "unpool where places meet"], "aten::finfo"
+    ),
+    **{"regions": "aten::finfo", "prior boxes": "new_tensor", "detections": "new_tensor"},
+}
+
+
+@pytest.mark.parametrize("case", kinds.KINDS)
+def test_the_source_of_a_kind_is_scripted(case: str, tmp_path: Path) -> None:
+    spec = kinds.KINDS[case]
+    weights, inputs = kinds.probe(spec)
+    network = printed(spec, weights, tmp_path)
+    if case in _NOT_SCRIPTED:
+        with pytest.raises(RuntimeError, match=_NOT_SCRIPTED[case]):
+            torch.jit.script(network)
+        return
+    given = [torch.from_numpy(array) for array in inputs.values()]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(network)(*given), network(*given), rtol=0, atol=0, equal_nan=True)

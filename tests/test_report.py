@@ -52,7 +52,7 @@ FAILED = subject(
         Diagnosis(fault="bias_lost", layer="fc8", message="fc8: the bias is missing", remedy="carry it"),
     ),
     notes=("its layers have other names",),
-    agreement=Agreement(images=40, top1=0.975, top5=1.0),
+    agreement=Agreement(images=40, top1=0.975, top5=1.0, otherwise=("a.png: cat, by the reference dog",)),
 )
 ABSENT = SubjectVerdict(name=EVIL, status="unavailable", reason=f"not installed {EVIL}")
 
@@ -99,7 +99,7 @@ def test_the_terminal_table_lines_up_and_has_colour_only_when_asked() -> None:
     assert "(b) /a/rather/long/path/to/theirs.onnx" in plain
     assert "  > norm1: alpha was not divided by size\n    divide it" in plain
     assert "conv2: the bias is missing; likewise fc8" in plain
-    assert "top-1 agreement 97.5%, top-5 100.0% of 40 images" in plain
+    assert "top-1 agreement 97.5%, top-5 100.0% of 40 images\n    a.png: cat, by the reference dog" in plain
     coloured = text(BAD, colour=True)
     assert "\033[31m" in coloured
     assert re.sub(r"\033\[\d+m", "", coloured) == plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,3 +12,8 @@ Array: TypeAlias = NDArray[Any]
 
 # NumPy has no bfloat16: its bits, under its name. They are the upper half of a float32's.
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
+
+
+def unread(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """What stands for an array of which shape and type alone are wanted: it takes no memory, and its numbers are 0."""
+    return np.broadcast_to(np.zeros((), dtype), tuple(shape))

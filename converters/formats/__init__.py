@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from converters.images import SAID_NOTHING, SaidOfImages
 from converters.sniff import refuse_others, sniffed
@@ -14,6 +14,9 @@ from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
 from zoo.registry import facts, load_module, names
+
+# Of an outline, arrays of more bytes have no numbers.
+LARGE = 1 << 20
 
 # Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
 _NO_WEIGHTS = {
@@ -97,6 +100,19 @@ class WeightsFormat(Protocol):
 
     def main_file(self, path: Path) -> Path:
         """The file without which the others mean nothing; it is put in place last."""
+        ...
+
+
+@runtime_checkable
+class Outlined(Protocol):
+    """What a format may offer whose numbers cost to read."""
+
+    def outline(self, path: Path) -> NativeFile:
+        """`WeightsFormat.read` by names, shapes and types alone.
+
+        Bounded in time and memory: numbers do not count. Those of arrays above `LARGE` are left alone
+        (`zoo.arrays.unread`), and so are checksums.
+        """
         ...
 
 

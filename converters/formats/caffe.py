@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.formats import NativeFile
+from converters.formats import LARGE, NativeFile
 from converters.formats._caffe_saved import saved_otherwise
 from converters.sniff import is_hdf5, refuse_others
 from converters.tensormap import Entry
@@ -58,9 +58,18 @@ def read(path: Path) -> NativeFile:
     Raises:
         FileFormatError: the file is missing, cut short, damaged or no caffemodel.
     """
+    return _read(path, None)
+
+
+def outline(path: Path) -> NativeFile:
+    """The same without the numbers of a file of HDF5; see `Outlined`."""
+    return _read(path, LARGE)
+
+
+def _read(path: Path, largest: int | None) -> NativeFile:
     net = _network_beside(path)
     try:
-        layers = _layers_of_hdf5(path) if is_hdf5(path) else read_layers(mapped(path))
+        layers = _layers_of_hdf5(path, largest) if is_hdf5(path) else read_layers(mapped(path))
         tensors = dict[str, Array]()
         for layer in layers:
             transposed = layer.transposed or (layer.transposed is None and net and layer.name in net.transposed)
@@ -118,11 +127,11 @@ def read_network(
     return with_images(net, images.with_mean(mean_BGR, min(height, width)), source)
 
 
-def _layers_of_hdf5(path: Path) -> list[StoredLayer]:
+def _layers_of_hdf5(path: Path, largest: int | None) -> list[StoredLayer]:
     """A snapshot with ``snapshot_format: HDF5``: ``data/<layer>/<blob>`` (net.cpp, `ToHDF5`)."""
     with optional("keras"):
         from zoo.wire.hdf5 import read_hdf5
-    found = read_hdf5(path, path.stat().st_size)
+    found = read_hdf5(path, largest=largest)
     layers = dict[str, StoredLayer]()
     for where, array in found.arrays.items():
         root, _, rest = where.partition("/")

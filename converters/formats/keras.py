@@ -14,11 +14,10 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from converters.formats import NativeFile, _slim_names
+from converters.formats import LARGE, NativeFile, _slim_names
 from converters.formats._described import unlike
 from converters.formats._keras_config import described
 from converters.tensormap import Entry
@@ -29,6 +28,8 @@ from zoo.layers import ModelSpec
 from zoo.registry import optional
 from zoo.shapes import parameter_shapes
 from zoo.wire.layout import contiguous, rearrange
+from zoo.wire.mapped import mapped
+from zoo.wire.zipped import member_bytes
 
 if TYPE_CHECKING:
     from zoo.wire.hdf5 import Contents
@@ -58,20 +59,29 @@ def read(path: Path) -> NativeFile:
     Raises:
         FileFormatError: it is missing, damaged, leads elsewhere, or is laid out as nothing here is.
     """
+    return _read(path, None)
+
+
+def outline(path: Path) -> NativeFile:
+    """The same without the numbers; see `Outlined`."""
+    return _read(path, LARGE)
+
+
+def _read(path: Path, largest: int | None) -> NativeFile:
     with optional("keras"):
         from zoo.wire import hdf5
     try:
         if zipfile.is_zipfile(path):
-            content, config = _unpacked(path)
-            found = hdf5.read_hdf5(BytesIO(content), len(content), _OPTIMIZERS)
+            content, config = _unpacked(path, checked=largest is None)
+            found = hdf5.read_hdf5(content, _OPTIMIZERS, largest)
         else:
-            found = hdf5.read_hdf5(path, path.stat().st_size, _OPTIMIZERS)
+            found = hdf5.read_hdf5(path, _OPTIMIZERS, largest)
             config = str(found.texts.get(("", "model_config"), ""))
         if _CHANNELS_FIRST.search(config):
             raise ValueError("its layers keep channels first, and their order is not told apart; save it channels last")
         tensors = _legacy(found) if _layers_of(found) else _indexed(found)
         steps = described(config)
-    except (ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise FileFormatError(path, f"no Keras file that can be read: {error}") from error
     if not tensors:
         raise FileFormatError(path, "no Keras file: there are no variables in it")
@@ -80,7 +90,7 @@ def read(path: Path) -> NativeFile:
     return NativeFile(tensors=tensors, unlike=partial(unlike, steps, complete=True), runs_itself=True)
 
 
-def _unpacked(path: Path) -> tuple[bytes, str]:
+def _unpacked(path: Path, *, checked: bool) -> tuple[memoryview, str]:
     with zipfile.ZipFile(path) as archive:
         members = {member.filename: member for member in archive.infolist()}
         if _WEIGHTS not in members:
@@ -88,7 +98,7 @@ def _unpacked(path: Path) -> tuple[bytes, str]:
         if sum(member.file_size for member in members.values()) > 2 * path.stat().st_size + _UNFOLDED:
             raise ValueError("it would unfold to far more than its size")
         config = archive.read(members[_CONFIG]).decode("utf-8", "replace") if _CONFIG in members else ""
-        return archive.read(members[_WEIGHTS]), config
+        return member_bytes(archive, members[_WEIGHTS], mapped(path), checked=checked), config
 
 
 def _layers_of(found: Contents) -> list[tuple[str, list[str]]]:

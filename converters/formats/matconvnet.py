@@ -1,16 +1,12 @@
 """MatConvNet's networks, ``.mat`` of MATLAB 5 to 7.3, to read: layers of a SimpleNN or a DagNN, with their weights.
 
 A filter bank is H x W x I x O, and so is a dense layer, a convolution over its whole input: as in TF-slim. Format:
-matconvnet ``matlab/simplenn/vl_simplenn.m``; MathWorks, "MAT-File Level 5 File Format".
+matconvnet ``matlab/simplenn/vl_simplenn.m``.
 """
 
 from __future__ import annotations
 
 import logging
-import struct
-import subprocess
-import sys
-import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.formats import NativeFile, _slim_names
+from converters.formats import LARGE, NativeFile, _slim_names
 from converters.formats._described import Fact, Step, activation, unlike
 from converters.images import SaidOfImages
 from converters.tensormap import Entry
@@ -27,16 +23,11 @@ from zoo.errors import FileFormatError, UnsupportedError, ZooError, said
 from zoo.layers import ModelSpec, Pair, Pool
 from zoo.registry import optional
 from zoo.wire.mapped import mapped
+from zoo.wire.matlab import read_matlab_5
 
 _LOG = logging.getLogger(__name__)
 
 READ_SUFFIXES = (".mat",)
-
-# The header of a file, and an element's tag: its kind and its bytes. Kind 15 is packed with zlib.
-_HEADER, _TAG, _COMPRESSED = 128, struct.Struct("<II"), 15
-# Packed elements may not unfold to more than this beyond twice the file.
-_UNFOLDED, _PIECE = 1 << 27, 1 << 20
-
 
 # What of a file is read; older ones have no `meta`.
 _VARIABLES = ("net", "layers", "params", "meta", "normalization", "classes")
@@ -48,43 +39,36 @@ def read(path: Path) -> NativeFile:
     Raises:
         FileFormatError: it is missing or damaged, or no network of layers.
     """
+    return _read(path, None)
+
+
+def outline(path: Path) -> NativeFile:
+    """The same without the numbers; see `Outlined`."""
+    return _read(path, LARGE)
+
+
+def _read(path: Path, largest: int | None) -> NativeFile:
     try:
-        found = _variables(path)
+        found = _variables(path, largest)
         net = found.get("net", found)
         layers = _dag(net) if "params" in net else _rows(net["layers"])
         tensors, steps = _tensors(layers), [step for layer in layers if (step := _step(layer))]
         images = _images(net.get("meta", net))
     except ZooError:
         raise
-    except Exception as error:  # whatever a damaged file can raise in scipy
+    except Exception as error:  # whatever a damaged file can raise
         raise FileFormatError(path, f"no network of MatConvNet that can be read: {said(error, 200)}") from error
     return NativeFile(tensors=tensors, unlike=partial(_unlike, path, steps), runs_itself=True, images=images)
 
 
-def _variables(path: Path) -> dict[str, Any]:
+def _variables(path: Path, largest: int | None) -> dict[str, Any]:
     """The variables of a file, as `zoo.wire.hdf5.read_matlab` gives them, whatever MATLAB saved it."""
     data = mapped(path)
     if bytes(data[:10]) == b"MATLAB 7.3":
         with optional("mat"):
             from zoo.wire.hdf5 import read_matlab
-        return read_matlab(path, _VARIABLES)
-    with optional("mat"):
-        from scipy import io as matlab
-    _check_unfolded(data)
-    _check_survived(path)
-    return {name: _plain(value) for name, value in matlab.loadmat(str(path), variable_names=_VARIABLES).items()}
-
-
-def _plain(value: Any) -> Any:
-    """scipy's arrays of structs, cells and texts as dicts, lists and texts."""
-    if not isinstance(value, np.ndarray | np.void) or value.dtype.kind in "fiub":
-        return value
-    if value.dtype.names:
-        rows = [{name: _plain(row[name]) for name in value.dtype.names} for row in value.reshape(-1)]
-        return rows[0] if len(rows) == 1 else rows
-    if value.dtype.kind == "O":
-        return [_plain(item) for item in value.reshape(-1, order="F")]
-    return str(value.reshape(-1)[0]) if value.size else ""
+        return read_matlab(path, _VARIABLES, largest)
+    return read_matlab_5(data, _VARIABLES, largest)
 
 
 def _rows(value: Any) -> list[Any]:
@@ -125,32 +109,6 @@ def _images(meta: Mapping[str, Any]) -> SaidOfImages:
     if mean.size not in (1, 3):
         return SaidOfImages(classes=said_names)
     return SaidOfImages(channels="RGB", mean=tuple(mean.reshape(-1).tolist()), classes=said_names)
-
-
-def _check_unfolded(data: memoryview) -> None:
-    """Refuse what would fill the memory: scipy unpacks whatever there is."""
-    allowed, position = 2 * len(data) + _UNFOLDED, _HEADER
-    while position + _TAG.size <= len(data):
-        kind, size = _TAG.unpack_from(data, position)
-        if kind == _COMPRESSED:
-            unpacker, rest = zlib.decompressobj(), bytes(data[position + _TAG.size : position + _TAG.size + size])
-            while rest and allowed >= 0:
-                allowed -= len(unpacker.decompress(rest, _PIECE))
-                rest = unpacker.unconsumed_tail
-        position += _TAG.size + size
-        if allowed < 0:
-            raise ValueError("it would unfold to far more than its size")
-
-
-# A process of its own reads the file first: what is damaged can end scipy's reader, and with it whoever asked.
-_TRIAL = "import sys; from scipy import io; io.loadmat(sys.argv[1], variable_names=sys.argv[2:])"
-
-
-def _check_survived(path: Path) -> None:
-    """Raises `ValueError` for what ends scipy's reader; what that only refuses, it refuses again, with a reason."""
-    tried = subprocess.run([sys.executable, "-c", _TRIAL, str(path.absolute()), *_VARIABLES], capture_output=True)
-    if tried.returncode not in (0, 1):
-        raise ValueError("damaged, so that scipy's reader is ended by it")
 
 
 def _tensors(layers: Sequence[Mapping[str, Any]]) -> dict[str, Array]:

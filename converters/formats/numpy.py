@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 from converters.formats import NativeFile
 from converters.tensormap import Entry, to_native
 from converters.weights import Array, Weights
+from zoo.arrays import unread
 from zoo.errors import FileFormatError, UnsupportedError, ZooError, said
 from zoo.frameworks.tf_slim import variables
 from zoo.layers import ModelSpec
@@ -29,8 +31,9 @@ from zoo.spec_json import METADATA_KEY
 from zoo.spec_json import dumps as spec_dumps
 from zoo.spec_json import loads as spec_loads
 from zoo.wire.layout import contiguous
-from zoo.wire.mapped import mapped, release
+from zoo.wire.mapped import mapped
 from zoo.wire.npy_pickle import dump, loads
+from zoo.wire.zipped import member_bytes
 
 SUFFIXES = (".npy", ".npz")
 # Suffixes whose files hold the network and its preprocessing, beside the tensors.
@@ -43,10 +46,6 @@ _MATRICES = {"HWCO": "(HWC)O", "11IO": "IO"}
 _MAX_HEADER = 10_000
 # A compressed archive may not unfold to more than this beyond twice its size.
 _UNFOLDED = 1 << 27
-# So many bytes are summed up before they are let go.
-_PIECE = 1 << 24
-# The fixed part of a local file header (zip's APPNOTE.TXT, 4.3.7): its length, and where two lengths lie in it.
-_LOCAL_HEADER, _LOCAL_LENGTHS = 30, struct.Struct("<HH")
 _MAX_COMMENT = 65535
 _SPEC = f"{METADATA_KEY}=".encode()
 
@@ -66,10 +65,19 @@ def read(path: Path) -> NativeFile:
     Raises:
         FileFormatError: the file is missing or damaged, or holds anything but arrays of numbers.
     """
+    return _read(path, whole=True)
+
+
+def outline(path: Path) -> NativeFile:
+    """The same without the numbers of an ``.npz``; see `Outlined`."""
+    return _read(path, whole=False)
+
+
+def _read(path: Path, *, whole: bool) -> NativeFile:
     data = mapped(path)
     try:
         if bytes(data[:4]) == b"PK\x03\x04":
-            return _read_archive(path, data)
+            return _read_archive(path, data, whole=whole)
         return NativeFile(tensors=_read_dictionary(data))
     except _DAMAGED as error:
         raise FileFormatError(path, f"no sound NumPy file: {said(error)}") from error
@@ -93,7 +101,7 @@ def _header(data: memoryview) -> tuple[tuple[int, ...], bool, np.dtype[Any], int
     return shape, fortran, dtype, file.tell()
 
 
-def _read_archive(path: Path, data: memoryview) -> NativeFile:
+def _read_archive(path: Path, data: memoryview, *, whole: bool) -> NativeFile:
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
@@ -110,45 +118,36 @@ def _read_archive(path: Path, data: memoryview) -> NativeFile:
             name = member.filename.removesuffix(".npy")
             if name in tensors:
                 raise ValueError(f"{name} is there twice")
-            tensors[name] = _array(name, _member(archive, member, data))
+            tensors[name] = _array(name, member_bytes(archive, member, data)) if whole else _unread(archive, member)
         comment = archive.comment
     spec = spec_loads(comment[len(_SPEC) :].decode()) if comment.startswith(_SPEC) else None
     return NativeFile(tensors=tensors, spec=spec)
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, data: memoryview) -> memoryview:
-    """A member's bytes, as a view of the file where it is not compressed; its checksum is checked."""
-    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-        return memoryview(archive.read(member))
-    at = member.header_offset
-    if bytes(data[at : at + 4]) != b"PK\x03\x04":
-        raise ValueError(f"{member.filename} is not where the archive says")
-    start = at + _LOCAL_HEADER + sum(_LOCAL_LENGTHS.unpack_from(data, at + _LOCAL_HEADER - _LOCAL_LENGTHS.size))
-    content = data[start : start + member.file_size]
-    if len(content) != member.file_size or _checksum(content) != member.CRC:
-        raise ValueError(f"the checksum of {member.filename} differs: the file is damaged")
-    return content
-
-
-def _checksum(content: memoryview) -> int:
-    """Of a part of a mapped file, which is let go piece by piece: who asks what it holds need not hold it."""
-    total = 0
-    for start in range(0, len(content), _PIECE):
-        total = zlib.crc32(content[start : start + _PIECE], total)
-        release(content)
-    return total
+def _unread(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    """An array by its header alone."""
+    with archive.open(member) as file:
+        shape, _, dtype, start = _numbers_header(member.filename, memoryview(file.read(_MAX_HEADER + 20)))
+    _check_size(member.filename, shape, dtype, member.file_size - start)
+    return unread(shape, dtype)
 
 
 def _array(name: str, data: memoryview) -> Array:
-    shape, fortran, dtype, start = _header(data)
-    if dtype.hasobject or dtype.kind not in "fiub":
-        raise ValueError(f"{name} holds {dtype}; arrays of numbers alone are read")
-    content, count = data[start:], 1
-    for size in shape:
-        count *= size
-    if count * dtype.itemsize != len(content):
-        raise ValueError(f"{name} of shape {shape} has {len(content):,} bytes")
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+    shape, fortran, dtype, start = _numbers_header(name, data)
+    _check_size(name, shape, dtype, len(data) - start)
+    return np.frombuffer(data[start:], dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _numbers_header(name: str, data: memoryview) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    header = _header(data)
+    if header[2].hasobject or header[2].kind not in "fiub":
+        raise ValueError(f"{name} holds {header[2]}; arrays of numbers alone are read")
+    return header
+
+
+def _check_size(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> None:
+    if prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"{name} of shape {shape} has {size:,} bytes")
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:

@@ -1,32 +1,26 @@
 """PyTorch files: a ``state_dict()`` in ``torch.save``'s zip format, or read from its older format (before 1.6) too.
 
-Nothing in a file is run: `torch.load` reads it with ``weights_only=True``, which is safe since torch 2.6.
+They are read by torch (`_torch_load`); names, shapes and types are told without it.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-import warnings
 import zipfile
 from collections.abc import Mapping
-from copy import copy
 from pathlib import Path
 from typing import Any, cast
-
-import torch
-from torch import Tensor
 
 from converters.formats import NativeFile
 from converters.tensormap import Entry
 from converters.torchvision_names import is_count, state_entries
 from converters.weights import Array, Weights
-from zoo.arrays import BFLOAT16
+from zoo.arrays import unread
 from zoo.errors import FileFormatError
-from zoo.frameworks.pytorch import parameter_names, state_dict
 from zoo.layers import ModelSpec
+from zoo.registry import optional
+from zoo.torch_names import parameter_names
 from zoo.wire import torch_pickle
-from zoo.wire.watched import watch
 
 SUFFIXES = (".pt", ".pth")
 # Suffixes whose files hold the network and its preprocessing, beside the tensors.
@@ -42,35 +36,36 @@ _AVERAGES = (
     *("swa_model", "swa_state_dict"),
 )
 
-# What float32 may be made of, and how NumPy sees it.
-_KINDS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
-
-# A record's checksum is read this many bytes at a time.
-_CHUNK = 1 << 20
-
 
 def read(path: Path) -> NativeFile:
     """The tensors of a state dict, which may sit in a training script's dictionary; see `WeightsFormat.read`."""
-    state, averages = _states(path, _load(path))
-    return NativeFile(tensors=_tensors(path, state), averages=None if averages is None else _tensors(path, averages))
+    with optional("pytorch"):
+        from converters.formats._torch_load import arrays, load
+    state, averages = _states(path, load(path))
+    return NativeFile(tensors=arrays(path, state), averages=None if averages is None else arrays(path, averages))
 
 
-def _tensors(path: Path, state: Mapping[str, object]) -> dict[str, Array]:
-    tensors, problems = dict[str, Array](), list[str]()
-    for name, tensor in state.items():
-        problem = _problem(tensor)
-        if problem:
-            problems.append(f"{name} {problem}")
-        else:
-            tensors[name] = _array(cast(Tensor, tensor).detach())
-    if problems:
-        raise FileFormatError(path, "; ".join(problems))
-    return tensors
+def outline(path: Path) -> NativeFile:
+    """The same without the numbers, and without torch where the file holds tensors alone; see `Outlined`."""
+    try:
+        saved = torch_pickle.outline(path)
+    except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError):
+        saved = None
+    if saved is None:
+        return read(path)  # torch says what it is
+    state, averages = _states(path, saved)
+    return NativeFile(tensors=_outlines(path, state), averages=None if averages is None else _outlines(path, averages))
 
 
-def _array(tensor: Tensor) -> Array:
-    return tensor.view(torch.int16).numpy().view(BFLOAT16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
+def _outlines(path: Path, state: Mapping[str, object]) -> dict[str, Array]:
+    found = dict[str, Array]()
+    for name, value in state.items():
+        if not isinstance(value, torch_pickle.Unread):
+            raise FileFormatError(path, f"{name} is a {type(value).__name__}, expected a tensor")
+        if value.dtype is None:
+            raise FileFormatError(path, f"{name} holds no numbers that can become float32")
+        found[name] = unread(value.shape, value.dtype)
+    return found
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
@@ -88,6 +83,10 @@ def ignored(name: str) -> bool:
 
 def write(path: Path, weights: Weights) -> None:
     """The ``state_dict()`` of `zoo.frameworks.pytorch.build`; see `WeightsFormat.write`."""
+    with optional("pytorch"):
+        import torch
+
+        from zoo.frameworks.pytorch import state_dict
     # Given a path, torch.save would write the file's name into its records, and equal weights would differ.
     with path.open("wb") as file:
         try:
@@ -100,60 +99,6 @@ def write(path: Path, weights: Weights) -> None:
 def main_file(path: Path) -> Path:
     """The one file there is."""
     return path
-
-
-def _load(path: Path) -> object:
-    try:
-        packed = zipfile.is_zipfile(path)
-        if packed:
-            _check_zip(path)
-        else:
-            torch_pickle.check_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on a damaged file come before its error, and say less
-            watch(path)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
-    except FileFormatError:
-        raise
-    except Exception as error:  # whatever a damaged pickle can raise
-        raise FileFormatError(path, _reason(error)) from error
-
-
-def _check_zip(path: Path) -> None:
-    """`torch.load` maps the records without looking at their checksums, and would unpack a bomb."""
-    with zipfile.ZipFile(path) as archive:
-        records = archive.infolist()
-        if any(record.filename.lower().endswith("/constants.pkl") for record in records):
-            raise FileFormatError(
-                path, "is a TorchScript program, not a state dict; torch.jit.load it and torch.save its state_dict()"
-            )
-        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-            raise FileFormatError(path, "is compressed; torch.save stores its records as they are")
-        if any(record.compress_size != record.file_size for record in records):
-            raise FileFormatError(path, "is damaged: a record has two sizes, though it is stored as it is")
-        if sum(record.file_size for record in records) > path.stat().st_size:
-            raise FileFormatError(path, "is damaged: its records are larger than the file")
-        for record in records:
-            if record.filename.lower().endswith("/data.pkl"):  # torch finds it whatever its case
-                unchecked = copy(record)
-                cast(Any, unchecked).CRC = record.CRC or None  # zipfile's own word for no checksum
-                torch_pickle.check_record(archive.read(unchecked))
-            if record.CRC:  # torch.serialization.set_crc32_options(False) writes 0
-                with archive.open(record) as data:  # raises BadZipFile at the end of a record that is not what it was
-                    while data.read(_CHUNK):
-                        pass
-
-
-def _reason(error: Exception) -> str:
-    foreign = re.search(r"[Uu]nsupported (?:global:|class:|GLOBAL) ?(?:GLOBAL )?(\S+)", str(error))
-    if foreign:
-        return (
-            f"holds Python objects ({foreign[1]}), not a state dict, and loading those would run code; load it where "
-            "it was made, and torch.save its model.state_dict()"
-        )
-    lines = str(error).rpartition("WeightsUnpickler error:")[2].split("\n")
-    detail = next((line.strip() for line in lines if line.strip()), type(error).__name__)
-    return f"is damaged or no PyTorch file ({detail[:120]})"
 
 
 def _states(path: Path, loaded: object) -> tuple[Mapping[str, object], Mapping[str, object] | None]:
@@ -177,18 +122,3 @@ def _states(path: Path, loaded: object) -> tuple[Mapping[str, object], Mapping[s
     if not all(isinstance(key, str) for key in found):
         raise FileFormatError(path, "holds a dictionary whose keys are not names, expected a state dict")
     return cast("dict[str, object]", found), None
-
-
-def _problem(value: object) -> str | None:
-    """Why a value of a state dict is no plain tensor of numbers."""
-    if not isinstance(value, Tensor):
-        return f"is a {type(value).__name__}, expected a tensor"
-    if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-        return "is sparse, quantised or without data, expected an ordinary tensor"
-    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        return f"has shape {tuple(value.shape)}, which is more than its stored numbers"
-    if value.dim() > 8:
-        return f"has {value.dim()} axes, more than any parameter"
-    if value.dtype not in _KINDS + _INTEGERS:
-        return f"is {str(value.dtype).removeprefix('torch.')}, expected float32, or what can become it"
-    return None

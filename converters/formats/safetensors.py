@@ -11,8 +11,9 @@ from converters.torchvision_names import is_count, state_entries
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
 from zoo.layers import ModelSpec
-from zoo.shapes import parameter_shapes, parameter_table
+from zoo.shapes import parameter_shapes
 from zoo.spec_json import METADATA_KEY, dumps, loads
+from zoo.torch_names import parameter_names
 from zoo.wire.mapped import mapped
 from zoo.wire.safetensors import read_safetensors, write_safetensors
 
@@ -36,11 +37,10 @@ def read(path: Path) -> NativeFile:
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
     """Canonical names as they are; somebody's state dict (torchvision's, say) through PyTorch's table."""
-    table = parameter_table(spec)
-    if tensors is None or all(name in tensors for name in table):
-        return [Entry(canonical=name, native=name) for name in table]
-    own = {name: f"{name.removesuffix(row.role)}{row.torch}" for name, row in table.items()}
-    return state_entries(spec, own, tensors)
+    names = parameter_shapes(spec)
+    if tensors is None or all(name in tensors for name in names):
+        return [Entry(canonical=name, native=name) for name in names]
+    return state_entries(spec, parameter_names(spec), tensors)
 
 
 def ignored(name: str) -> bool:

@@ -19,6 +19,8 @@ Progress: TypeAlias = Callable[[str], None]
 
 # Images a batch: every activation of them is held at once.
 _BATCH = 16
+# So many images whose class differs are named.
+_NAMED = 5
 
 
 class Pictures:
@@ -67,6 +69,15 @@ class Pictures:
             images=len(self.paths),
             top1=float(np.mean(ranked[:, :1] == best)),
             top5=float(np.mean((ranked[:, :5] == best).any(axis=1))) if many else None,
+            otherwise=self._otherwise(ranked[:, 0]),
+        )
+
+    def _otherwise(self, found: Array) -> tuple[str, ...]:
+        names, best = self._spec.classes, self._ranked[:, 0]
+        return tuple(
+            f"{self.paths[i].name}: {names[found[i]]}, by the reference {names[best[i]]}"
+            for i in np.flatnonzero(found != best)[:_NAMED]
+            if max(found[i], best[i]) < len(names)
         )
 
 

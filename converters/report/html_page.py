@@ -218,7 +218,7 @@ def _agreement(subject: SubjectVerdict) -> list[str]:
         return []
     a = subject.agreement
     more = "" if a.top5 is None else f", top-5 agreement {a.top5:.1%}"
-    return [f"top-1 agreement {a.top1:.1%}{more} over {a.images} images"]
+    return [f"top-1 agreement {a.top1:.1%}{more} over {a.images} images", *a.otherwise]
 
 
 def _method(report: Report) -> str:

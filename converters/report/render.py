@@ -118,6 +118,7 @@ def _why(subject: SubjectVerdict, paint: Callable[[str, str], str]) -> list[str]
         agreement = subject.agreement
         more = "" if agreement.top5 is None else f", top-5 {agreement.top5:.1%}"
         lines.append(f"  {subject.name}: top-1 agreement {agreement.top1:.1%}{more} of {agreement.images} images")
+        lines += [f"    {image}" for image in agreement.otherwise]
     return lines + [f"  {subject.name}: {note}" for note in remarks(subject)]
 
 

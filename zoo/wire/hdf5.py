@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
+from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
 from pathlib import Path
 from typing import Any, cast
 
 import h5py
 import numpy as np
 
-from zoo.arrays import Array
+from zoo.arrays import Array, unread
 from zoo.errors import said
 
 # gzip, shuffle, fletcher32: built into HDF5, where others are loaded by their number.
@@ -39,27 +39,53 @@ class Contents:
     texts: dict[tuple[str, str], str | list[str]] = field(default_factory=dict[tuple[str, str], "str | list[str]"])
 
 
-def read_hdf5(source: Path | BytesIO, size: int, skip: tuple[str, ...] = ()) -> Contents:
-    """Every array of a file of `size` bytes, and every attribute of text.
+class _View(RawIOBase):
+    """A part of memory as a file, of which nothing is copied that is not asked for."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._at = data, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        self._at = offset + {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: len(self._data)}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._data[self._at : self._at + len(buffer)]
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+
+def read_hdf5(source: Path | memoryview, skip: tuple[str, ...] = (), largest: int | None = None) -> Contents:
+    """Every array of a file, and every attribute of text.
 
     Args:
         source: the file.
-        size: its bytes, which no array may outgrow.
         skip: names of groups at the top that are passed over.
+        largest: of arrays of more bytes, shape and type alone are read; None reads all.
 
     Raises:
         ValueError: it is damaged, or leads out of the file.
     """
-    contents = Contents()
+    contents, size = Contents(), len(source) if isinstance(source, memoryview) else source.stat().st_size
     try:
-        with _h5.File(source, "r") as file:
+        with _h5.File(_View(source) if isinstance(source, memoryview) else source, "r") as file:
             for path, item in _walk(file, "", 0, skip):
                 for name in item.attrs:
                     text = _text(item.attrs[name])
                     if text is not None:
                         contents.texts[path, name] = text
                 if isinstance(item, _h5.Dataset):
-                    contents.arrays[path] = _array(path, item, size)
+                    contents.arrays[path] = _array(path, item, size, largest)
                 if len(contents.arrays) + len(contents.texts) > _MAX_OBJECTS:
                     raise ValueError("it holds more objects than any network")
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
@@ -67,7 +93,7 @@ def read_hdf5(source: Path | BytesIO, size: int, skip: tuple[str, ...] = ()) -> 
     return contents
 
 
-def read_matlab(path: Path, names: Iterable[str]) -> dict[str, Any]:
+def read_matlab(path: Path, names: Iterable[str], largest: int | None = None) -> dict[str, Any]:
     """Variables of a file that MATLAB 7.3 saved: structs as dicts, arrays of structs and cells as lists, texts, arrays.
 
     References lead to places of the same file (MathWorks, "MAT-File Versions"; axes stand in reverse).
@@ -75,6 +101,7 @@ def read_matlab(path: Path, names: Iterable[str]) -> dict[str, Any]:
     Args:
         path: the file.
         names: the variables wanted; those that are not there are left out.
+        largest: as for `read_hdf5`.
 
     Raises:
         ValueError: it is damaged, or leads out of the file.
@@ -82,7 +109,7 @@ def read_matlab(path: Path, names: Iterable[str]) -> dict[str, Any]:
     try:
         with _h5.File(path, "r") as file:
             _ = sum(1 for _ in _walk(file, "", 0, ()))  # refuses what leads elsewhere
-            reader = _Matlab(file=file, size=path.stat().st_size)
+            reader = _Matlab(file=file, size=path.stat().st_size, largest=largest)
             return {name: reader.value(file[name], name, 0) for name in names if name in file}
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
         raise ValueError(f"HDF5 that is damaged: {said(error, 200)}") from error
@@ -92,6 +119,7 @@ def read_matlab(path: Path, names: Iterable[str]) -> dict[str, Any]:
 class _Matlab:
     file: Any
     size: int
+    largest: int | None
     count: int = 0
 
     def value(self, item: Any, path: str, depth: int) -> Any:
@@ -105,7 +133,7 @@ class _Matlab:
             return "" if kind == "char" else [] if kind in ("cell", "struct") else np.empty(0)
         if item.dtype.kind == "O":
             return self._referred(item, path, depth)
-        numbers = _array(path, item, self.size)
+        numbers = _array(path, item, self.size, None if kind == "char" else self.largest)
         return "".join(map(chr, numbers.reshape(-1).tolist())) if kind == "char" else numbers.T
 
     def _struct(self, item: Any, path: str, depth: int) -> Any:
@@ -172,7 +200,7 @@ def _walk(group: Any, path: str, depth: int, skip: tuple[str, ...]) -> Iterator[
             yield inner, item
 
 
-def _array(path: str, item: Any, size: int) -> Array:
+def _array(path: str, item: Any, size: int, largest: int | None) -> Array:
     created = item.id.get_create_plist()
     filters = [created.get_filter(i)[0] for i in range(created.get_nfilters())]
     if item.is_virtual or item.external:
@@ -183,6 +211,8 @@ def _array(path: str, item: Any, size: int) -> Array:
         raise ValueError(f"{path} holds {item.dtype}; arrays of numbers alone are read")
     if item.nbytes > min(size, item.id.get_storage_size()) * (_UNFOLDED if filters else 1):
         raise ValueError(f"{path} of shape {item.shape} is larger than what is stored of it")
+    if largest is not None and item.nbytes > largest:
+        return unread(item.shape, item.dtype)
     return cast(Array, item[()]) if item.shape else cast(Array, item[()]).reshape(())
 
 

@@ -1,4 +1,4 @@
-"""The pickles of PyTorch's files, gone through by an unpickler that makes nothing before `torch.load` reads them.
+"""The pickles of PyTorch's files, gone through by an unpickler that makes nothing, before or without `torch.load`.
 
 `torch.load` runs no code of a file, but believes it: it makes every storage of the format before 1.6 as large as the
 pickle says, makes it larger where a tensor reaches beyond it, and hashes whatever is a key, be it a small pickle's
@@ -13,20 +13,26 @@ from __future__ import annotations
 import mmap
 import pickle
 import struct
+import zipfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from pickle import PickleError
 from typing import Any, cast
 
+import numpy as np
+
+from zoo.arrays import BFLOAT16
 from zoo.wire.unpickler import PythonUnpickler
 
-# Bytes of a number, by the name of its storage's type; one that is not known here may be larger than is counted.
-_WIDTHS = {
-    **{"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "ComplexDouble": 16, "ComplexFloat": 8},
-    **{"Long": 8, "Int": 4, "Short": 2},
+# What numbers are, by the name of their storage's type; one that is not known here may be larger than is counted.
+_DTYPES = {
+    **{"Double": np.dtype("<f8"), "Float": np.dtype("<f4"), "Half": np.dtype("<f2"), "BFloat16": BFLOAT16},
+    **{"Long": np.dtype("<i8"), "Int": np.dtype("<i4"), "Short": np.dtype("<i2")},
+    **{"Char": np.dtype("i1"), "Byte": np.dtype("u1")},
 }
-_PICKLES = 5
+_WIDTHS = {name: dtype.itemsize for name, dtype in _DTYPES.items()} | {"ComplexDouble": 16, "ComplexFloat": 8}
+_PICKLES, _OBJECT = 5, 3
 # A tuple is walked through as often as it is referred to: sizes and strides are tuples of a few numbers.
 _MAX_TUPLE, _MAX_DEPTH = 100_000, 100
 # A state dict of a thousand tensors takes a tenth of this; what a pickle makes takes a hundred times its bytes.
@@ -57,11 +63,25 @@ class _Inert:
 class _Storage(_Inert):
     """A storage, of which nothing is made."""
 
-    def __init__(self, numbers: int) -> None:
-        self.numbers = numbers
+    def __init__(self, numbers: int, dtype: np.dtype[Any] | None) -> None:
+        self.numbers, self.dtype = numbers, dtype
 
 
-def _rebuilt(*parts: object) -> _Inert:
+class Unread(_Inert):
+    """A tensor, of which shape and type are known; the type is None where no parameter has it."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
+        self.shape, self.dtype = shape, dtype
+
+
+class _Dict(dict[object, object]):
+    """An ordered dictionary, whose attributes (a state dict's versions of modules) are left out."""
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def _rebuilt(*parts: object) -> Unread:
     """In the place of torch's functions that make a tensor of (storage, offset, size, stride, ...)."""
     if len(parts) < 4 or not isinstance(parts[0], _Storage):
         raise ValueError("a tensor without a storage")
@@ -75,11 +95,21 @@ def _rebuilt(*parts: object) -> _Inert:
     last = offset + sum((side - 1) * step for side, step in zip(rest, rest[len(size) :], strict=False))
     if all(rest[: len(size)]) and last >= parts[0].numbers:
         raise ValueError(f"a tensor reaches number {last:,} of a storage of {parts[0].numbers:,}")
-    return _Inert()
+    return Unread(tuple(rest[: len(size)]), parts[0].dtype)
 
 
-# torch/_utils.py; they begin with the same four arguments.
+def _parameter(tensor: object, *_: object) -> object:
+    return tensor
+
+
+# torch/_utils.py; they begin with the same four arguments, and the last two make what the storage does not tell.
 _REBUILD = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_qtensor"}
+_KNOWN: dict[tuple[str, str], Callable[..., object]] = {
+    ("torch._utils", "_rebuild_tensor"): _rebuilt,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuilt,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("collections", "OrderedDict"): _Dict,
+}
 
 
 class _Limited:
@@ -113,14 +143,17 @@ class _Storages(PythonUnpickler):
 
     def __init__(self, data: BytesIO | mmap.mmap) -> None:
         super().__init__(_Limited(data), encoding="latin1")
-        self.declared = dict[str, int]()
+        self.declared, self.saved, self.foreign = dict[str, int](), cast(object, None), False
         # Every tuple, kept so that none gives its id to another: how many values it unfolds to, and how deep it is.
         self._tuples = dict[int, tuple[object, int, int]]()
 
-    def find_class(self, module: str, name: str) -> Callable[..., _Inert]:
-        if module == "torch._utils" and name in _REBUILD:
-            return _rebuilt
-        return type(name, (_Inert,), {}) if module == "torch" and name.endswith("Storage") else _Inert
+    def find_class(self, module: str, name: str) -> Callable[..., object]:
+        if (module, name) in _KNOWN:
+            return _KNOWN[module, name]
+        if module == "torch" and name.endswith("Storage"):
+            return type(name, (_Inert,), {})
+        self.foreign = True  # what it is, is for torch to say
+        return _rebuilt if module == "torch._utils" and name in _REBUILD else _Inert
 
     def persistent_load(self, pid: object) -> _Inert | type[_Inert]:
         parts: list[Any] = list(cast("tuple[Any, ...]", pid)) if isinstance(pid, tuple) else []
@@ -129,9 +162,10 @@ class _Storages(PythonUnpickler):
         shape = [type(part) for part in parts[:5]]
         if len(parts) not in (5, 6) or parts[0] != "storage" or shape[1:] != [type, str, str, int]:
             raise ValueError("it refers to what is no storage")
-        width = _WIDTHS.get(parts[1].__name__.removesuffix("Storage"), 1)
+        kind = parts[1].__name__.removesuffix("Storage")
+        width = _WIDTHS.get(kind, 1)
         self.declared[parts[2]] = max(self.declared.get(parts[2], 0), parts[4] * width)
-        return _Storage(parts[4])
+        return _Storage(parts[4], _DTYPES.get(kind))
 
     def _weigh(self) -> None:
         made = cast("tuple[object, ...]", self.stack[-1])
@@ -163,24 +197,50 @@ class _Storages(PythonUnpickler):
     dispatch[pickle.TUPLE3[0]] = load_tuple3
 
 
-def _declared(data: BytesIO | mmap.mmap) -> int:
+def _gone_through(data: BytesIO | mmap.mmap) -> _Storages:
     storages = _Storages(data)
     try:
-        storages.load()
+        storages.saved = storages.load()
     except (PickleError, EOFError, LookupError, TypeError, AttributeError, AssertionError, struct.error) as error:
         raise ValueError(f"a damaged pickle: {error or type(error).__name__}") from error
-    return sum(storages.declared.values())
+    return storages
 
 
 def check_record(content: bytes) -> None:
     """Refuse a pickle of a zip that `torch.load` would never be done with; raises `ValueError`."""
-    _declared(BytesIO(content))
+    _gone_through(BytesIO(content))
 
 
 def check_file(path: Path) -> None:
     """Refuse a file of the old format that declares more than it holds; raises `ValueError`."""
+    _old(path)
+
+
+def _old(path: Path) -> list[_Storages]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        declared = sum(_declared(data) for _ in range(_PICKLES))
+        pickles = [_gone_through(data) for _ in range(_PICKLES)]
         left = len(data) - data.tell()
+    declared = sum(sum(storages.declared.values()) for storages in pickles)
     if declared > left:
         raise ValueError(f"it declares {declared:,} bytes of numbers, {left:,} are left")
+    return pickles
+
+
+def outline(path: Path) -> object:
+    """What was saved, with an `Unread` for every tensor; None where it holds what torch alone can tell.
+
+    Raises:
+        ValueError, OSError, zipfile.BadZipFile: it is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        pickles = _old(path)
+        return None if any(storages.foreign for storages in pickles) else pickles[_OBJECT].saved
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        described = [record for record in records if record.filename.lower().endswith(".pkl")]
+        if len(described) != 1 or any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            return None
+        storages = _gone_through(BytesIO(archive.read(described[0])))
+        held = sum(record.file_size for record in records)
+    is_whole = sum(storages.declared.values()) <= held <= path.stat().st_size
+    return storages.saved if is_whole and not storages.foreign else None

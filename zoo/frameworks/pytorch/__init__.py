@@ -3,17 +3,15 @@
 from zoo.frameworks.pytorch.calls import Call
 from zoo.frameworks.pytorch.network import (
     Network,
-    attribute_names,
     bind,
     build,
     counters,
     forward,
-    identifier,
-    parameter_names,
     state_dict,
 )
 from zoo.frameworks.pytorch.source import generate, source_text
 from zoo.frameworks.pytorch.table import call
+from zoo.torch_names import attribute_names, parameter_names
 
 # Whose version says whether the framework is there, and the packages that its extra brings.
 DISTRIBUTION = "torch"
@@ -29,7 +27,6 @@ __all__ = [
     "counters",
     "forward",
     "generate",
-    "identifier",
     "parameter_names",
     "source_text",
     "state_dict",

@@ -13,12 +13,13 @@ from zoo.shapes import Window
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A layer as ``make(*args, **options)``, applied to its inputs: as they are, or flattened from an axis on."""
+    """A layer as ``make(*args, **options)``, applied to its inputs: as they are, as one list, or flattened."""
 
     make: type[nn.Module]
     args: tuple[object, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict[str, object])
-    flatten: int | None = None
+    flatten: int | None = None  # from this axis on
+    listed: bool = False  # however many there are, which torch.jit.script takes as a list alone
 
     @property
     def own(self) -> bool:
@@ -38,12 +39,15 @@ class Call:
 
     def apply(self, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
         """The layer's `module`, run on its inputs."""
+        if self.listed:
+            return module(list(inputs))
         return module(*inputs) if self.flatten is None else module(inputs[0].flatten(self.flatten))
 
     def apply_text(self, module: str, inputs: Sequence[str]) -> str:
         """`apply`, printed."""
         flat = "" if self.flatten is None else f".flatten({self.flatten})"
-        return f"{module}({', '.join(inputs)}{flat})"
+        given = f"[{', '.join(inputs)}]" if self.listed else ", ".join(inputs)
+        return f"{module}({given}{flat})"
 
 
 def unless(default: bool, **options: object) -> dict[str, object]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,8 +14,9 @@ from torch import Tensor, nn
 from zoo.errors import WeightsError, ZooError
 from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.table import network_calls
-from zoo.layers import BatchNorm, ModelSpec, Names
-from zoo.shapes import parameter_shapes, parameter_table, tied
+from zoo.layers import BatchNorm, ModelSpec
+from zoo.shapes import parameter_shapes
+from zoo.torch_names import attribute_names, parameter_names, tied_keys
 
 
 class Network(nn.Module):
@@ -62,50 +61,6 @@ class Network(nn.Module):
         values = self.activations(*inputs)
         outputs = tuple(values[name] for name in self._outputs)
         return outputs[0] if len(outputs) == 1 else outputs
-
-
-def attribute_names(spec: ModelSpec) -> dict[str, str]:
-    """Input or layer -> its Python name: the same, but where it is no identifier or belongs to `torch.nn.Module`."""
-    taken = {
-        *dir(nn.Module()),
-        *dir(Network),
-        "num_classes",
-        "probabilities",
-        "self",
-        "_spec",
-        "_calls",
-        "_outputs",
-        "_attributes",
-        "_wiring",
-    }
-    wanted, free = [source.name for source in spec.inputs] + [layer.name for layer in spec.layers], Names(taken)
-    # Names that can stay come first, so that a mended name never drives one of them away.
-    ordered = sorted(wanted, key=lambda name: identifier(name) != name)
-    return {name: free.numbered(identifier(name)) for name in ordered}
-
-
-def identifier(name: str) -> str:
-    """The nearest Python identifier: ``conv1/7x7`` -> ``conv1_7x7``."""
-    # Two leading underscores would be mangled within a class.
-    python = re.sub(r"^_+", "_", re.sub(r"[^0-9A-Za-z_]", "_", name))
-    if python == "_":  # which a number would make __2
-        return "_1"
-    return f"_{python}" if not python or python[0].isdigit() or keyword.iskeyword(python) else python
-
-
-def parameter_names(spec: ModelSpec) -> dict[str, str]:
-    """Canonical parameter name -> its key in the module's ``state_dict()``."""
-    attributes = attribute_names(spec)
-    return {
-        canonical: f"{attributes[canonical.rpartition('.')[0]]}.{row.torch}"
-        for canonical, row in parameter_table(spec).items()
-    }
-
-
-def tied_keys(spec: ModelSpec) -> list[tuple[str, str]]:
-    """The keys of ``state_dict()`` that are the tensor of another key, with that key."""
-    names = parameter_names(spec) if spec.ties else {}
-    return [(names[twin], names[owner]) for twin, owner in tied(spec).items()]
 
 
 def counters(spec: ModelSpec) -> list[str]:

@@ -88,14 +88,14 @@ class Normalize(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], trailing: int, axes: tuple[int, ...], eps: float) -> None:
         super().__init__()
-        self.trailing, self.axes, self.eps = (1,) * trailing, axes, eps
+        self.trailing, self.axes, self.eps = trailing, axes, eps
         self.weight = nn.Parameter(torch.ones(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, kept."""
         # torch.onnx leaves out what is added if it is nearly 0, as an eps is; a power of two costs no digit.
         norm = ((x * x).sum(self.axes, keepdim=True) * 2.0**20 + self.eps * 2.0**20).sqrt() / 2.0**10
-        return self.weight.reshape(self.weight.shape + self.trailing) * (x / norm)
+        return self.weight.reshape(list(self.weight.shape) + [1] * self.trailing) * (x / norm)
 
 
 class MVN(nn.Module):
@@ -111,7 +111,7 @@ class MVN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Up to four axes; the result has four."""
-        x = x.reshape(*x.shape, *[1] * (4 - x.dim()))
+        x = x.reshape(list(x.shape) + [1] * (4 - x.dim()))
         x = x - x.mean(self.axes, keepdim=True)
         if not self.normalize_variance:
             return x
@@ -129,6 +129,7 @@ class BatchStatisticsNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x ... to the same shape."""
-        axes = [axis for axis in range(x.dim()) if axis != 1]
+        axes = list(range(x.dim()))
+        del axes[1]
         variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
         return (x - mean) / torch.sqrt(variance + self.eps)

@@ -43,7 +43,7 @@ def call(layer: layers.Pointwise, inputs: Sequence[Shape]) -> Call:
             return Call(make=nn.Dropout, args=(layer.ratio,))
         case layers.Eltwise():
             coefficients = (layer.coeffs,) if layer.coeffs else ()
-            return Call(make=Eltwise, args=(layer.operation, *coefficients))
+            return Call(make=Eltwise, args=(layer.operation, *coefficients), listed=True)
         case layers.Scale():
             options = unless(not layer.bias, bias=True)
             if len(inputs) == 2:
@@ -173,7 +173,7 @@ class Axpy(nn.Module):
 
     def forward(self, a: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """One factor a channel, N x C or N x C x 1 x 1."""
-        return a.reshape(*a.shape[:2], *[1] * (x.dim() - 2)) * x + y
+        return a.reshape([a.shape[0], a.shape[1]] + [1] * (x.dim() - 2)) * x + y
 
 
 class Eltwise(nn.Module):
@@ -181,12 +181,13 @@ class Eltwise(nn.Module):
 
     def __init__(self, operation: str, coefficients: tuple[float, ...] = ()) -> None:
         super().__init__()
-        self.operation, self.coefficients = operation, coefficients
+        self.operation = operation
+        self.coefficients = list(coefficients) or [1.0]  # of an empty list, torch.jit.script cannot tell the type
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, inputs: list[Tensor]) -> Tensor:
         """Any shape, kept."""
-        if self.coefficients:
-            inputs = tuple(factor * x for factor, x in zip(self.coefficients, inputs, strict=True))
+        if len(self.coefficients) == len(inputs):
+            inputs = [x * self.coefficients[i] for i, x in enumerate(inputs)]
         result = inputs[0]
         for x in inputs[1:]:
             if self.operation == "sum":
@@ -203,14 +204,14 @@ class Scale(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], trailing: int, bias: bool = False) -> None:
         super().__init__()
-        self.trailing = (1,) * trailing
+        self.trailing = trailing
         self.weight = nn.Parameter(torch.ones(shape))
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, kept."""
-        x = x * self.weight.reshape(self.weight.shape + self.trailing)
-        return x if self.bias is None else x + self.bias.reshape(self.bias.shape + self.trailing)
+        x = x * self.weight.reshape(list(self.weight.shape) + [1] * self.trailing)
+        return x if self.bias is None else x + self.bias.reshape(list(self.bias.shape) + [1] * self.trailing)
 
 
 class Bias(nn.Module):
@@ -218,12 +219,12 @@ class Bias(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], trailing: int) -> None:
         super().__init__()
-        self.trailing = (1,) * trailing
+        self.trailing = trailing
         self.bias = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, kept."""
-        return x + self.bias.reshape(self.bias.shape + self.trailing)
+        return x + self.bias.reshape(list(self.bias.shape) + [1] * self.trailing)
 
 
 class Multiply(nn.Module):
@@ -231,13 +232,13 @@ class Multiply(nn.Module):
 
     def __init__(self, trailing: int, bias: tuple[int, ...] | None = None) -> None:
         super().__init__()
-        self.trailing = (1,) * trailing
+        self.trailing = trailing
         self.bias = None if bias is None else nn.Parameter(torch.zeros(bias))
 
     def forward(self, x: Tensor, factor: Tensor) -> Tensor:
         """The factor has the first axes of x, the batch included; the shape of x is kept."""
-        x = x * factor.reshape(factor.shape + self.trailing)
-        return x if self.bias is None else x + self.bias.reshape(self.bias.shape + self.trailing)
+        x = x * factor.reshape(list(factor.shape) + [1] * self.trailing)
+        return x if self.bias is None else x + self.bias.reshape(list(self.bias.shape) + [1] * self.trailing)
 
 
 class Add(nn.Module):
@@ -245,11 +246,11 @@ class Add(nn.Module):
 
     def __init__(self, trailing: int) -> None:
         super().__init__()
-        self.trailing = (1,) * trailing
+        self.trailing = trailing
 
     def forward(self, x: Tensor, term: Tensor) -> Tensor:
         """The term has the first axes of x, the batch included; the shape of x is kept."""
-        return x + term.reshape(term.shape + self.trailing)
+        return x + term.reshape(list(term.shape) + [1] * self.trailing)
 
 
 # Function -> the module that takes the function's numbers.

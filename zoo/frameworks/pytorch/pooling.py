@@ -147,7 +147,7 @@ class ArgMax(nn.Module):
         if self.axis is not None:
             return (best if self.out_max_val else order).movedim(-1, self.axis)
         found = torch.stack([order, best] if self.out_max_val else [order], dim=1)
-        return found.reshape(*found.shape, *[1] * (x.dim() - 3))
+        return found.reshape(list(found.shape) + [1] * max(x.dim() - 3, 0))
 
 
 class PoolMask(nn.Module):

@@ -27,7 +27,7 @@ def call(layer: layers.Shaping, inputs: Sequence[Shape]) -> Call:
         case layers.Flatten():
             return Call(make=nn.Flatten, args=(layer.axis, layer.end_axis))
         case layers.Concat():
-            return Call(make=Concat, args=(axis_index(layer.name, layer.axis, shape),))
+            return Call(make=Concat, args=(axis_index(layer.name, layer.axis, shape),), listed=True)
         case layers.Slice():
             return Call(make=Slice, args=(axis_index(layer.name, layer.axis, shape), layer.start, layer.stop))
         case layers.Reshape():
@@ -56,7 +56,7 @@ class Concat(nn.Module):
         super().__init__()
         self.axis = axis
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, inputs: list[Tensor]) -> Tensor:
         """Shapes may differ along the axis alone."""
         return torch.cat(inputs, dim=self.axis)
 
@@ -70,7 +70,7 @@ class Slice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape; the axis becomes ``stop - start`` long."""
-        return x[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
+        return x.narrow(self.axis, self.start, self.stop - self.start)
 
 
 class Reshape(nn.Module):
@@ -114,13 +114,12 @@ class Crop(nn.Module):
 
     def __init__(self, axis: int, offsets: tuple[int, ...]) -> None:
         super().__init__()
-        self.axis, self.offsets = axis, offsets
+        self.axis, self.offsets = axis, list(offsets) or [0]
 
     def forward(self, x: Tensor, size: Tensor) -> Tensor:
         """No offset is 0, one serves every axis that is cut."""
-        axes = range(self.axis, x.dim())
-        offsets = self.offsets if len(self.offsets) == len(axes) else (self.offsets or (0,)) * len(axes)
-        for axis, start in zip(axes, offsets, strict=True):
+        for axis in range(self.axis, x.dim()):
+            start = self.offsets[min(axis - self.axis, len(self.offsets) - 1)]
             x = x.narrow(axis, start, size.shape[axis])
         return x
 
@@ -144,11 +143,11 @@ class Constant(nn.Module):
         super().__init__()
         self.value, self.shape = value, shape
 
-    def forward(self, *beside: Tensor) -> Tensor:
+    def forward(self, beside: Tensor | None = None) -> Tensor:
         """`shape`, or N x `shape`."""
-        if not beside:
+        if beside is None:
             return torch.full(self.shape, self.value)
-        return beside[0].new_full((beside[0].shape[0], *self.shape), self.value)
+        return beside.new_full(self.shape, self.value).expand([beside.shape[0]] + [-1] * len(self.shape))
 
 
 class Parameter(nn.Module):
@@ -158,6 +157,8 @@ class Parameter(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(shape))
 
-    def forward(self, *beside: Tensor) -> Tensor:
+    def forward(self, beside: Tensor | None = None) -> Tensor:
         """`shape`, or N x `shape` beside an activation of N items."""
-        return self.weight.expand(*(x.shape[0] for x in beside), *self.weight.shape)
+        if beside is None:
+            return self.weight
+        return self.weight.expand([beside.shape[0]] + [-1] * self.weight.dim())

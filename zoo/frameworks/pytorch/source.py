@@ -17,11 +17,11 @@ from zoo.axes import shape_text
 from zoo.errors import one_line
 from zoo.frameworks.pytorch.calls import Call
 from zoo.frameworks.pytorch.initial import starts
-from zoo.frameworks.pytorch.network import attribute_names, identifier, parameter_names, tied_keys
 from zoo.frameworks.pytorch.table import network_calls
 from zoo.layers import Conv, Dropout, Flatten, ModelSpec, ReLU, Softmax
 from zoo.shapes import activation_shapes
 from zoo.show import images_text
+from zoo.torch_names import attribute_names, identifier, parameter_names, tied_keys
 from zoo.wire.python import write_source
 
 
