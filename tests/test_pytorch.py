@@ -116,7 +116,7 @@ def shrunk(name: str, size: int) -> ModelSpec:
     layers = list[Layer]()
     for layer in spec.layers:
         if isinstance(layer, Conv):
-            layers.append(replace(layer, out_channels=layer.out_channels // 4))
+            layers.append(replace(layer, out_channels=max(2, layer.out_channels // 4)))
         elif isinstance(layer, Dense):
             layers.append(replace(layer, out_features=max(10, layer.out_features // 50)))
         else:

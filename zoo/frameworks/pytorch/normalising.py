@@ -88,14 +88,14 @@ class Normalize(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], trailing: int, axes: tuple[int, ...], eps: float) -> None:
         super().__init__()
-        self.trailing, self.axes, self.eps = trailing, axes, eps
+        self.broadcast, self.axes, self.eps = [*shape, *[1] * trailing] or [1], axes, eps
         self.weight = nn.Parameter(torch.ones(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, kept."""
         # torch.onnx leaves out what is added if it is nearly 0, as an eps is; a power of two costs no digit.
         norm = ((x * x).sum(self.axes, keepdim=True) * 2.0**20 + self.eps * 2.0**20).sqrt() / 2.0**10
-        return self.weight.reshape(list(self.weight.shape) + [1] * self.trailing) * (x / norm)
+        return self.weight.reshape(self.broadcast) * (x / norm)
 
 
 class MVN(nn.Module):

@@ -204,14 +204,14 @@ class Scale(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], trailing: int, bias: bool = False) -> None:
         super().__init__()
-        self.trailing = trailing
+        self.broadcast = [*shape, *[1] * trailing] or [1]
         self.weight = nn.Parameter(torch.ones(shape))
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, kept."""
-        x = x * self.weight.reshape(list(self.weight.shape) + [1] * self.trailing)
-        return x if self.bias is None else x + self.bias.reshape(list(self.bias.shape) + [1] * self.trailing)
+        x = x * self.weight.reshape(self.broadcast)
+        return x if self.bias is None else x + self.bias.reshape(self.broadcast)
 
 
 class Bias(nn.Module):
@@ -219,12 +219,12 @@ class Bias(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], trailing: int) -> None:
         super().__init__()
-        self.trailing = trailing
+        self.broadcast = [*shape, *[1] * trailing] or [1]
         self.bias = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, kept."""
-        return x + self.bias.reshape(list(self.bias.shape) + [1] * self.trailing)
+        return x + self.bias.reshape(self.broadcast)
 
 
 class Multiply(nn.Module):
@@ -237,8 +237,11 @@ class Multiply(nn.Module):
 
     def forward(self, x: Tensor, factor: Tensor) -> Tensor:
         """The factor has the first axes of x, the batch included; the shape of x is kept."""
-        x = x * factor.reshape(list(factor.shape) + [1] * self.trailing)
-        return x if self.bias is None else x + self.bias.reshape(list(self.bias.shape) + [1] * self.trailing)
+        bias = self.bias
+        for _ in range(self.trailing):
+            factor = factor.unsqueeze(-1)
+            bias = None if bias is None else bias.unsqueeze(-1)
+        return x * factor if bias is None else x * factor + bias
 
 
 class Add(nn.Module):
