@@ -39,7 +39,11 @@ def main() -> str:
             _LEAST: [sys.executable, "-c", _RUN_BOTH, *paths],
         }
         costs = compare(commands, runs=3)
-    goals = {_WHOLE: "60 s for ten subjects, 3 GB", _TWO: f"1.2 x the last row, {1.2 * costs[_LEAST].seconds:.1f} s", _LEAST: "-"}
+    goals = {
+        _WHOLE: "60 s for ten subjects, 3 GB",
+        _TWO: f"1.2 x the last row, {1.2 * costs[_LEAST].seconds:.1f} s",
+        _LEAST: "-",
+    }
     rows = [[name, f"{c.seconds:.1f} s", f"{c.megabytes / 1024:.1f} GB", goals[name]] for name, c in costs.items()]
     return table(["command", "wall", "peak", "goal"], rows)
 
