@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import keyword
 import re
-from collections.abc import Collection
-from functools import cache
 from pathlib import Path
 from textwrap import wrap
 
@@ -16,6 +13,7 @@ from zoo.frameworks.keras.calls import LAST, printed
 from zoo.frameworks.keras.table import Step, Table, table
 from zoo.layers import ModelSpec, Names, Shape
 from zoo.show import images_text
+from zoo.wire.python import definitions, definitions_of, write_source
 
 _OPS = Path(__file__).with_name("ops")
 _WIDTH = 120
@@ -43,7 +41,7 @@ def build({classes}data_format="channels_last"):
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     """Write ``<name>.py``, a module that imports Keras alone; see `zoo.registry.Framework.generate`."""
     path = directory / f"{identifier(spec.name)}.py"
-    path.write_text(source_text(spec), encoding="utf-8")
+    write_source(path, source_text(spec))
     return [path]
 
 
@@ -54,7 +52,7 @@ def source_text(spec: ModelSpec) -> str:
         UnsupportedError: Keras cannot have one of its layers, which is named.
     """
     made = table(spec)
-    own = _own_layers({step.call.make for step in made.steps if step.call.own})
+    own = definitions_of(_OPS, {step.call.make for step in made.steps if step.call.own})
     body = "\n\n\n".join([*own, _function(spec, made)])
     imports = ["import math"] * ("math." in body) + [""] * ("math." in body) + ["import keras"]
     imports += ["import numpy as np"] * ("np." in body) + ["from keras import ops"] * ("ops." in body)
@@ -106,7 +104,7 @@ def _variables(made: Table) -> dict[str, str]:
     chain = all(step.reads == (name,) for name, step in zip(before, made.steps, strict=False))
     if chain and len(made.inputs) == 1 and len(made.outputs) == 1:
         return dict.fromkeys(names, "x") | {next(iter(made.inputs)): "inputs"}
-    fresh = Names({"keras", "ops", "np", "math", "axes", "num_classes", "data_format", "build", *_texts()})
+    fresh = Names({"keras", "ops", "np", "math", "axes", "num_classes", "data_format", "build", *definitions(_OPS)})
     return {name: fresh.fresh(identifier(name)) for name in names}
 
 
@@ -123,29 +121,6 @@ def _shape_text(shape: Shape) -> str:
         return repr(shape)
     last = (*shape[1:], shape[0])
     return repr(last) if last == shape else f'{last} if data_format == "channels_last" else {shape}'
-
-
-@cache
-def _texts() -> dict[str, str]:
-    """The classes of `ops` by name, in the order of its files."""
-    found = dict[str, str]()
-    for family in sorted(_OPS.glob("*.py"), key=lambda path: (path.stem != "order", path.stem)):
-        text = family.read_text(encoding="utf-8")
-        for node in ast.parse(text).body:
-            if isinstance(node, ast.ClassDef):
-                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-                found[node.name] = "\n".join(text.splitlines()[first - 1 : node.end_lineno])
-    return found
-
-
-def _own_layers(used: Collection[str]) -> list[str]:
-    """The text of the layers of `ops` that are used, and of those that they are made from."""
-    known, wanted, new = _texts(), set(used), set(used)
-    while new:
-        text = "\n".join(known[name] for name in new)
-        new = {name for name in known if name not in wanted and re.search(rf"\b{name}\)", text)}
-        wanted |= new
-    return [text for name, text in known.items() if name in wanted]
 
 
 def identifier(name: str) -> str:

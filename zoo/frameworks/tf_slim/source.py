@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from zoo.frameworks.tf_slim.calls import Activation, functions, quoted, render, 
 from zoo.frameworks.tf_slim.naming import identifier, shared
 from zoo.frameworks.tf_slim.table import Table
 from zoo.layers import ModelSpec
-from zoo.wire.python import write_source
+from zoo.wire.python import definitions_of, write_source
 
 _OPS = Path(__file__).with_name("ops")
 
@@ -34,8 +32,7 @@ def source_text(spec: ModelSpec) -> str:
     used = used.union(*map(functions, calls.values()))
     layers = [f'"""{_plain(spec.title)}\n\nTensorFlow-slim, N x H x W x C.{_input_text(spec)}\n"""']
     layers.append("import tensorflow.compat.v1 as tf\nimport tf_slim as slim")
-    helpers = _used_helpers(used)
-    layers += helpers.values()
+    layers += definitions_of(_OPS, used)
     own = ("grouped_conv2d", "transposed_conv2d", "embed")
     grouped = "".join(f", {name}" for name in own if name in used)
     layers.append(_arg_scope(spec, table, grouped))
@@ -72,28 +69,6 @@ def _arg_scope(spec: ModelSpec, table: Table, grouped: str) -> str:
         weights=weights,
         biases=biases,
     )
-
-
-def _helpers() -> dict[str, str]:
-    found = dict[str, str]()
-    for family in sorted(_OPS.glob("*.py")):
-        text = family.read_text(encoding="utf-8")
-        for node in ast.parse(text).body:
-            if isinstance(node, ast.FunctionDef):
-                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-                found[node.name] = "\n".join(text.splitlines()[first - 1 : node.end_lineno])
-    return found
-
-
-def _used_helpers(used: set[str]) -> dict[str, str]:
-    """The functions of `ops` that are called, and those that they call, in the order of its files."""
-    known = _helpers()
-    wanted, new = used & set(known), used & set(known)
-    while new:
-        text = "".join(known[name] for name in new)
-        new = {name for name in known if name not in wanted and re.search(rf"\b{name}\(", text)}
-        wanted |= new
-    return {name: text for name, text in known.items() if name in wanted}
 
 
 def _function(spec: ModelSpec, table: Table, calls: Mapping[str, Any], name: str) -> str:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.frameworks.keras.ops.order import Canonical
+from zoo.frameworks.keras.ops.base import Canonical
 
 
 @keras.saving.register_keras_serializable("alexnet_zoo")

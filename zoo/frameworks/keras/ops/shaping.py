@@ -7,7 +7,7 @@
 import keras
 from keras import ops
 
-from zoo.frameworks.keras.ops.order import Canonical
+from zoo.frameworks.keras.ops.base import Canonical
 
 
 @keras.saving.register_keras_serializable("alexnet_zoo")
