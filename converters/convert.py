@@ -111,12 +111,9 @@ class OpenedFile:
 
     def _say_classes(self, network: ModelSpec) -> None:
         """Say that a family member has another number of classes in this file."""
-        member = registry.model(network.name) if network.name in registry.models() else network
-        if (
-            network.head
-            and member.head
-            and network == _with_classes_of(member, self.native.tensors, self.form) != member
-        ):
+        if network.head is None or network.name not in registry.models() or _is_registered(network):
+            return
+        if network == _with_classes_of(registry.model(network.name), self.native.tensors, self.form):
             count = parameter_shapes(network)[f"{network.head.name}.weight"][0]
             _LOG.info("%s: %s has %d outputs, taken as the number of classes", self.path, network.head.name, count)
 
@@ -391,8 +388,8 @@ def save(
 
 def _check_written(form: WeightsFormat, path: Path, weights: Weights, *, must_describe: bool) -> None:
     written, shapes = form.read(path), parameter_shapes(weights.spec)
-    work = list[tuple[str, Array, Array]]()
-    for entry in form.entries(weights.spec, written.tensors):
+    work, table = list[tuple[str, Array, Array]](), form.entries(weights.spec, written.tensors)
+    for entry in table:
         name, found, meant = entry.native, written.tensors.get(entry.native), native_numbers(weights, entry)
         if found is None or found.shape != entry.native_shape(shapes[entry.canonical]) or found.dtype != meant.dtype:
             raise _difference(path, name)
@@ -404,18 +401,14 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights, *, must_de
                 raise _difference(path, name)
             release(found)
     if written.spec is not None or must_describe:
-        _check_network(form, path, written, weights.spec)
-
-
-def _check_network(form: WeightsFormat, path: Path, written: NativeFile, meant: ModelSpec) -> None:
-    """The network beside the tensors is read back as well: that it can be, and that it asks for these very tensors."""
-    found = written.spec
-    if found is None or found.outputs != meant.outputs or _asked(form, found, written) != _asked(form, meant, written):
-        raise _difference(path, "its network")
-
-
-def _asked(form: WeightsFormat, spec: ModelSpec, written: NativeFile) -> set[str]:
-    return {entry.native for entry in form.entries(spec, written.tensors)}
+        # The network beside the tensors is read back as well: that it can be, and that it asks for these very tensors.
+        found, asked = written.spec, {entry.native for entry in table}
+        if (
+            found is None
+            or found.outputs != weights.spec.outputs
+            or {entry.native for entry in form.entries(found, written.tensors)} != asked
+        ):
+            raise _difference(path, "its network")
 
 
 def _difference(path: Path, name: str) -> CheckFailedError:

@@ -6,6 +6,7 @@ import argparse
 import logging
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +66,21 @@ def card(options: argparse.Namespace) -> int:
     """``zoo card``: the file is proved in every framework; what fails gets no card."""
     from converters import report
     from converters.card import Card, card_text
+    from converters.convert import load
     from converters.lineage import lineage
     from converters.parity import verify_file
-    from converters.source import find, given, load_source, reading
+    from converters.source import find, given, reading
 
     check_target(options.output, force=options.force)
-    weights = load_source(options, options.source)
-    path, _ = find(options.source)
+    path, said = find(options.source)
+    network, how = given(options), reading(options)
+    weights = load(path, spec=network or said, how=how)
     result = verify_file(
         path,
-        given(options) or weights.spec,
+        network or weights.spec,
         _frameworks(options),
         prototxt=options.prototxt,
-        how=reading(options),
+        how=replace(how, map_out=None),  # it is written
         progress=_progress,
         command="zoo " + shlex.join(options.arguments),
     )

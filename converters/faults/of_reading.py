@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import permutations
+from itertools import islice, permutations
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,7 @@ def operands_exchanged(case: Case) -> Diagnosis | None:
     sources, layer = case.spec.wiring()[case.layer.name], case.layer
     if len(case.chain) > 1 or not 1 < len(sources) <= _MANY:
         return None
-    for order in permutations(sources):
+    for order in islice(permutations(sources), 1, None):  # the first is the right one
         reads = tuple(case.known[name] for name in order)
         site = Site(spec=case.spec, weights=case.weights, layer=layer, inputs=reads)
         left = left_by(case, layer, evaluate(site, Edit(layers=(layer,))))

@@ -55,14 +55,14 @@ def _by_exp(layer: Layer, read: Array, observed: Array, budget: float) -> Diagno
 def denormals_flushed(case: Case) -> Diagnosis | None:
     """Whether a layer is right but for its denormal parameters, which were taken for 0."""
     for place in case.chain:
-        flushed = {
-            name: np.where(np.abs(tensor) < np.finfo(np.float32).tiny, np.float32(0), tensor)
-            for name, tensor in case.site(place).parameters.items()
-        }
-        changed = {name: x for name, x in flushed.items() if not np.array_equal(x, case.site(place).parameters[name])}
+        site, changed = case.site(place), dict[str, Array]()
+        for name, tensor in site.parameters.items():
+            small = (tensor != 0) & (np.abs(tensor) < np.finfo(np.float32).tiny)
+            if small.any():
+                changed[name] = np.where(small, np.float32(0), tensor)
         if not changed:
             continue
-        left = left_by(case, place, evaluate(case.site(place), Edit(layers=(place,), parameters=changed)))
+        left = left_by(case, place, evaluate(site, Edit(layers=(place,), parameters=changed)))
         if left is not None:
             return Diagnosis(
                 fault=DENORMAL,

@@ -109,7 +109,7 @@ class Proof:
         self.known: Activations = {**{name: x.astype(np.float64) for name, x in self.inputs.items()}, **self.reference}
         self.pictures = Pictures(weights, Path(data), progress) if data else None
         self.vacuity = vacuity(weights, self.inputs, self.reference, budget)
-        self._shapes = {source.name: source.shape for source in self.spec.inputs} | activation_shapes(self.spec)
+        self._shapes = activation_shapes(self.spec)
         self._ranges = ranges_of(self.spec, self._shapes)
         wiring = self.spec.wiring()
         self._exercised = {  # along the network; by itself, a layer is asked all of it

@@ -87,13 +87,14 @@ def judge_reduced(weights: Weights, path: Path, budget: Budget, pictures: Sequen
 class _Judge:
     def __init__(self, weights: Weights, path: Path, budget: Budget) -> None:
         self.weights, self.budget, self.worst = weights, budget, dict[str, LayerVerdict]()
-        self._deployed, (self._open, self._tensors) = path.read_bytes(), _opened(path, weights.spec)
+        shown, self._tensors = _shown(path, weights.spec)
+        self._deployed, self._open = runtime.opened(path.read_bytes(), {}), runtime.opened(shown, {})
 
     def add(self, inputs: Mapping[str, Array]) -> list[bool]:
         """Judge a batch; of each sample, whether its best class is the reference's, where there are classes."""
         spec = self.weights.spec
         right = oracle.forward(spec, self.weights.tensors, inputs)
-        inner, outputs = runtime.run(self._open, inputs), runtime.run(self._deployed, inputs)
+        inner, outputs = self._open(inputs), self._deployed(inputs)
         # What is deployed decides of its outputs; the copy that shows the layers, of these.
         shown = {layer: inner[tensor] for layer, tensor in self._tensors.items() if tensor in inner} | outputs
         hidden = [layer.name for layer in spec.layers if layer.name not in shown]
@@ -118,7 +119,7 @@ def _answer(spec: ModelSpec) -> str | None:
     return next((name for name in spec.outputs if head and head.name in (name, *wiring[name])), None)
 
 
-def _opened(path: Path, spec: ModelSpec) -> tuple[bytes, dict[str, str]]:
+def _shown(path: Path, spec: ModelSpec) -> tuple[bytes, dict[str, str]]:
     """The graph with all that it shows of the network's layers as outputs; and layer -> tensor.
 
     A quantised tensor is what is read from it again: a ReLU lies in the rounding.

@@ -143,8 +143,9 @@ def _told(pairing: _Pairing, left: int | None, right: int | None) -> Iterator[Di
     elif ours.part.key != theirs.part.key:
         yield from _fields(ours, theirs)
     elif not pairing.same(theirs, ours):
-        for role, array in ours.part.parameters.items():
-            yield from numbers(name, role, array, theirs.part.parameters.get(role))
+        mine, others = ours.part.parameters, theirs.part.parameters
+        for role in {**mine, **others}:
+            yield from numbers(name, role, mine.get(role), others.get(role))
     elif pairing.wanted(theirs) != pairing.reads(left):
         sides = ((pairing.ours, ours), (pairing.theirs, theirs))
         reads = [", ".join(_name(form, at) for at in step.reads) for form, step in sides]
@@ -164,10 +165,10 @@ def _fields(ours: Step, theirs: Step) -> Iterator[Difference]:
     yield from told or [Difference(layer=name, what="form", left=words[0], right=words[1])]
 
 
-def numbers(layer: str, role: str, ours: Array, theirs: Array | None) -> Iterator[Difference]:
+def numbers(layer: str, role: str, ours: Array | None, theirs: Array | None) -> Iterator[Difference]:
     """How many numbers of a parameter differ, and the first of them."""
     what = _NUMBERS.get(role, role)
-    if theirs is None or theirs.shape != ours.shape:
+    if ours is None or theirs is None or theirs.shape != ours.shape:
         sizes = ["none" if array is None else shape_text(array.shape) for array in (ours, theirs)]
         yield Difference(layer=layer, what=what, left=sizes[0], right=sizes[1])
         return

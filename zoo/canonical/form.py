@@ -54,7 +54,7 @@ def canonical(
         tensors: its parameters by canonical name; left out, they do not matter, nor whether a layer has a bias.
         outputs: the activations that count; left out, those that no layer reads.
     """
-    shapes = {source.name: source.shape for source in spec.inputs} | activation_shapes(spec)
+    shapes = activation_shapes(spec)
     places = {source.name: -1 - i for i, source in enumerate(spec.inputs)}
     steps, wiring = list[Step](), spec.wiring()
     for layer in spec.layers:

@@ -13,7 +13,7 @@ from zoo import layers
 from zoo.arrays import Array
 from zoo.axes import affine_shape, axis_index
 from zoo.layers import LOWEST, Conv, Dense, Layer, Pool, Shape
-from zoo.shapes import window
+from zoo.shapes import permutation, power_constant, window
 
 Key: TypeAlias = tuple[Hashable, ...]
 
@@ -58,8 +58,8 @@ def single(value: float) -> float:
 
 
 def _plainly(layer: Layer, sources: Sequence[Shape], parameters: Mapping[str, Array]) -> Part:
-    """A layer by its kind, all of its fields and the sizes of what it reads."""
-    told = [getattr(layer, item.name) for item in fields(layer) if item.name not in ("name", "inputs")]
+    """A layer by its kind, its fields and the sizes of what it reads; whether it has a bias, its parameters say."""
+    told = [getattr(layer, item.name) for item in fields(layer) if item.name not in ("name", "inputs", "bias")]
     return Part(key=(type(layer).__name__, *sources, *map(_number, told)), parameters=parameters)
 
 
@@ -169,7 +169,7 @@ def _prelu(layer: layers.PReLU, sources: Sequence[Shape], shape: Shape, paramete
 def _power(
     layer: layers.Power, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
 ) -> list[Part] | None:
-    if single(layer.power) * single(layer.scale) == 0:
+    if power_constant(layer) is not None:
         return None  # a constant, which does not read its input
     power, shift = single(layer.power), single(layer.shift)
     return [
@@ -241,9 +241,8 @@ def _slice(
 def _permute(
     layer: layers.Permute, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
 ) -> list[Part]:
-    sizes = (0, *sources[0])  # an order may leave the last axes out
-    order = (*layer.order, *(axis for axis in range(len(sizes)) if axis not in layer.order))
-    kept = [axis for axis in order if axis and sizes[axis] != 1]
+    sizes = (0, *sources[0])
+    kept = [axis for axis in permutation(layer, sources[0]) if axis and sizes[axis] != 1]
     if kept == sorted(kept):
         return []
     places = sorted(kept)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
 from zoo.arrays import Array
-
-Session: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
+from zoo.frameworks.onnx import Session
 
 
 def by_size(opened: Callable[[Mapping[str, Array]], Session]) -> Session:

@@ -29,7 +29,8 @@ def _opened(whole: Any, fed: Mapping[str, Array]) -> Session:
     names = output_names(whole)
     made_of = {name: node.input[0] for node in whole.graph.node if node.input for name in node.output}
     with _refusals():
-        network = ov.Core().compile_model(ov.Core().read_model(whole.SerializeToString()), "CPU", _SETTINGS)
+        core = ov.Core()
+        network = core.compile_model(core.read_model(whole.SerializeToString()), "CPU", _SETTINGS)
     read = [port.node.friendly_name for port in network.inputs]  # without those that nothing reads
     for i, name in enumerate(read):
         while name not in fed:  # an input that is handed on is called as what it becomes

@@ -21,7 +21,6 @@ from zoo.wire.cores import cores
 DeviceType: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
 _AMPERE = (8, 0)
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
 @dataclass(frozen=True, kw_only=True)

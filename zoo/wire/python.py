@@ -8,7 +8,7 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
-from zoo.errors import UnsupportedError
+from zoo.errors import UnsupportedError, one_line
 
 
 def write_source(path: Path, text: str) -> None:
@@ -18,6 +18,17 @@ def write_source(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except (SyntaxError, ValueError) as error:
         raise UnsupportedError(f"{path.name}: a name of the network makes it no Python source ({error})") from error
+
+
+def quoted(text: str) -> str:
+    """A string literal, in double quotes where nothing has to be escaped."""
+    literal = repr(text)
+    return f'"{text}"' if literal == f"'{text}'" and '"' not in text else literal
+
+
+def in_docstring(text: str) -> str:
+    """Anybody's words, made safe within a docstring."""
+    return one_line(text).replace("\\", "\\\\").replace('"', "'")
 
 
 @cache

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
+from zoo.wire.python import quoted
+
 # Where the axes N, C, H, W of an image lie with channels last.
 LAST = (0, 3, 1, 2)
 
@@ -98,10 +100,13 @@ def printed(value: Value) -> str:
             return f"keras.initializers.{name}({', '.join(f'{key}={number!r}' for key, number in options.items())})"
         case tuple() | list():
             items = [printed(item) for item in cast("Sequence[Value]", value)]
-            return f"({', '.join(items)}{',' * (len(items) == 1)})" if isinstance(value, tuple) else str(items)
+            return (
+                f"({', '.join(items)}{',' * (len(items) == 1)})"
+                if isinstance(value, tuple)
+                else f"[{', '.join(items)}]"
+            )
         case str():
-            literal = repr(value)
-            return f'"{value}"' if literal == f"'{value}'" and '"' not in value else literal
+            return quoted(value)
         case _:
             return repr(value)
 

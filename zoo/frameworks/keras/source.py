@@ -13,7 +13,7 @@ from zoo.frameworks.keras.calls import LAST, printed
 from zoo.frameworks.keras.table import Step, Table, table
 from zoo.layers import ModelSpec, Names, Shape
 from zoo.show import images_text
-from zoo.wire.python import definitions, definitions_of, write_source
+from zoo.wire.python import definitions, definitions_of, in_docstring, write_source
 
 _OPS = Path(__file__).with_name("ops")
 _WIDTH = 120
@@ -130,5 +130,4 @@ def identifier(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Anybody's words, made safe within a docstring."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'").rstrip(".")
+    return in_docstring(text).rstrip(".")

@@ -39,14 +39,12 @@ class Step:
         call: what it is.
         reads: the names of the layers and inputs that it reads.
         layer: the layer of the network whose output it gives; None before the last of its steps.
-        of: the layer of the network that it is made for.
     """
 
     name: str
     call: Call
     reads: tuple[str, ...]
     layer: str | None
-    of: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,14 +55,12 @@ class Table:
         inputs: Keras' name of each input -> its shape, canonical.
         steps: its layers, in order.
         outputs: the names of those whose outputs are the model's.
-        carriers: layer of the network -> the Keras layer that carries its parameters.
         shapes: Keras' name of an input or layer of the network -> the shape of its activation, canonical.
     """
 
     inputs: dict[str, Shape]
     steps: tuple[Step, ...]
     outputs: tuple[str, ...]
-    carriers: dict[str, str]
     shapes: dict[str, Shape]
 
 
@@ -78,8 +74,9 @@ def table(spec: ModelSpec) -> Table:
         tie = spec.ties[0]
         raise UnsupportedError(f"{' and '.join(tie.parameters)} are one tensor ({tie.name}); Keras shares layers alone")
     shapes, wiring, start = activation_shapes(spec), spec.wiring(), initializers(spec)
-    names, taken = layer_names(spec), Names(layer_names(spec).values())
-    last, steps, carriers = {source.name: names[source.name] for source in spec.inputs}, list[Step](), dict[str, str]()
+    names = layer_names(spec)
+    taken = Names(names.values())
+    last, steps = {source.name: names[source.name] for source in spec.inputs}, list[Step]()
     for layer in spec.layers:
         read = wiring[layer.name] or (spec.inputs[0].name,)  # in Keras what reads nothing is no part of a model
         at = Site(
@@ -92,30 +89,24 @@ def table(spec: ModelSpec) -> Table:
         for call in made:
             name = names[layer.name] if not call.suffix else taken.fresh(names[layer.name] + call.suffix)
             gives = layer.name if call is made[-1] else None
-            steps.append(Step(name=name, call=call, reads=reads, layer=gives, of=layer.name))
+            steps.append(Step(name=name, call=call, reads=reads, layer=gives))
             reads = (name,)
-        last[layer.name], carriers[layer.name] = reads[0], names[layer.name]
+        last[layer.name] = reads[0]
     return Table(
         inputs={names[source.name]: source.shape for source in spec.inputs},
         steps=tuple(steps),
         outputs=tuple(last[name] for name in spec.outputs),
-        carriers=carriers,
         shapes={last[name]: shape for name, shape in shapes.items()},
     )
 
 
 def layer_names(spec: ModelSpec) -> dict[str, str]:
     """Input or layer -> its name in Keras, where no slash may stand; no two alike, nor in case alone."""
-    taken, found = set[str](), dict[str, str]()
+    free, found = Names(()), dict[str, str]()
     for name in [*(source.name for source in spec.inputs), *(layer.name for layer in spec.layers)]:
         plain = re.sub(r"[^A-Za-z0-9_.\-]", "_", name)
         plain = plain if plain[:1].isalnum() else f"layer{plain}"
-        fresh, count = plain, 1
-        while fresh.lower() in taken:
-            count += 1
-            fresh = f"{plain}_{count}"
-        taken.add(fresh.lower())
-        found[name] = fresh
+        found[name] = plain + free.numbered(plain.lower())[len(plain) :]
     return found
 
 

@@ -14,7 +14,6 @@ from torch import nn
 
 from zoo import registry
 from zoo.axes import shape_text
-from zoo.errors import one_line
 from zoo.frameworks.pytorch.calls import Call
 from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.table import network_calls
@@ -22,7 +21,7 @@ from zoo.layers import Conv, Dropout, Flatten, ModelSpec, ReLU, Softmax
 from zoo.shapes import activation_shapes
 from zoo.show import images_text
 from zoo.torch_names import attribute_names, identifier, parameter_names, tied_keys
-from zoo.wire.python import write_source
+from zoo.wire.python import in_docstring, write_source
 
 
 class _Word(str):
@@ -52,13 +51,13 @@ def source_text(spec: ModelSpec) -> str:
         classes = f", num_classes: int = {made.args[1]}"
         calls[head] = replace(made, args=(made.args[0], _Word("num_classes"), *made.args[2:]))
     lines = [
-        f'"""{_text(spec.name)}: {_text(spec.title)}."""\n',
+        f'"""{in_docstring(spec.name)}: {in_docstring(spec.title)}."""\n',
         "from __future__ import annotations\n",
         *imports,
         f"{body}\n",
         f"class {_class_name(spec.name, {helper.__name__ for helper in helpers})}(nn.Module):",
         '    """Comments give the output of each layer, without the batch axis.\n',
-        *(f"    {line}" for line in wrap(_text(images_text(spec)), 116)),
+        *(f"    {line}" for line in wrap(in_docstring(images_text(spec)), 116)),
         '    """\n',
         f"    def __init__(self{classes}) -> None:",
         "        super().__init__()",
@@ -100,7 +99,7 @@ def _functions(helpers: Sequence[type[nn.Module]]) -> list[FunctionType]:
 
 def _initial_lines(spec: ModelSpec) -> list[str]:
     recipe, names, made = registry.recipe(spec), parameter_names(spec), starts(spec)
-    said = f"        # Initial values: the recipe {recipe.name} ({_text(recipe.source)})"
+    said = f"        # Initial values: the recipe {recipe.name} ({in_docstring(recipe.source)})"
     if not made:
         return [f"{said}, which are torch's own."]
     return [f"{said}.", *(f"        {start.text(f'self.{names[name]}')}" for name, start in made.items())]
@@ -119,7 +118,7 @@ def _method_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mappin
     what = f"{answers[0]}, the logits, which torch's losses take" if softmax else ", ".join(answers)
     lines = [
         f"\n    def forward(self, {signature}) -> {kind}:",
-        f'        """{_text(f"{what}, from {inputs}")}."""',
+        f'        """{in_docstring(f"{what}, from {inputs}")}."""',
     ]
     for name, made in calls.items():
         if softmax is None or name != softmax.name:
@@ -130,7 +129,7 @@ def _method_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mappin
         given = ", ".join(attributes[source.name] for source in spec.inputs)
         lines += [
             f"\n    def probabilities(self, {signature}) -> Tensor:",
-            f'        """{_text(softmax.name)}, the softmax of what `forward` gives."""',
+            f'        """{in_docstring(softmax.name)}, the softmax of what `forward` gives."""',
             f"        return {calls[softmax.name].apply_text(f'self.{attributes[softmax.name]}', [f'self({given})'])}",
         ]
     return lines
@@ -144,11 +143,6 @@ def _class_name(name: str, taken: set[str]) -> str:
 
 def _place(helper: type[nn.Module]) -> tuple[str, int]:
     return helper.__module__, inspect.getsourcelines(helper)[1]
-
-
-def _text(text: str) -> str:
-    """Anybody's words, made safe within a docstring."""
-    return one_line(text).replace("\\", "\\\\").replace('"', "'")
 
 
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
+from zoo.wire.python import quoted
+
 _WIDTH = 120
 
 
@@ -73,12 +75,6 @@ def render(value: Expression, spell: Callable[[Activation], str]) -> str:
             return quoted(value)
         case _:
             return repr(value)
-
-
-def quoted(text: str) -> str:
-    """A string literal, in double quotes where nothing has to be escaped."""
-    literal = repr(text)
-    return f'"{text}"' if literal == f"'{text}'" and '"' not in text else literal
 
 
 def statement(target: str, value: Expression, spell: Callable[[Activation], str], indent: str) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 from zoo import registry
 from zoo.axes import shape_text
-from zoo.frameworks.tf_slim.calls import Activation, functions, quoted, render, statement
+from zoo.frameworks.tf_slim.calls import Activation, functions, render, statement
 from zoo.frameworks.tf_slim.naming import identifier, shared
 from zoo.frameworks.tf_slim.table import Table
 from zoo.layers import ModelSpec
-from zoo.wire.python import definitions_of, write_source
+from zoo.wire.python import definitions_of, quoted, write_source
 
 _OPS = Path(__file__).with_name("ops")
 
