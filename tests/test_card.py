@@ -43,9 +43,9 @@ def of(text: str, language: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_card_of_a_caffemodel(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(["card", "mine.caffemodel", *READING, "--licence", "mit", "--frameworks", "onnx", "-o", "README.md"]) == 0
-    )
+    arguments = ["--licence", "mit", "--frameworks", "onnx", "--map-out", "names.yaml", "-o", "README.md"]
+    assert main(["card", "mine.caffemodel", *READING, *arguments]) == 0
+    assert Path("names.yaml").exists()
     assert capsys.readouterr().out == "README.md\n"
     text = Path("README.md").read_text()
     data: dict[str, Any] = ModelCard(text).data.to_dict()

@@ -355,3 +355,30 @@ def test_a_network_that_the_file_describes_otherwise_is_refused(
         ).save(tmp_path / name)
         with pytest.raises(ZooError, match=said):
             load(tmp_path / name, spec=SPEC)
+
+
+@pytest.mark.parametrize("damage", ["packed", "encrypted", "packed otherwise", "moved"])
+def test_a_damaged_archive_is_refused_in_one_line(damage: str, tmp_path: Path) -> None:
+    save(small_weights("alexnet_mini"), tmp_path / "good.keras")
+    packing = {"packed": zipfile.ZIP_DEFLATED, "packed otherwise": zipfile.ZIP_LZMA}.get(damage, zipfile.ZIP_STORED)
+    with (
+        zipfile.ZipFile(tmp_path / "good.keras") as good,
+        zipfile.ZipFile(tmp_path / "w.keras", "w", packing) as other,
+    ):
+        for member in good.namelist():
+            other.writestr(member, good.read(member))
+        place = other.getinfo("model.weights.h5")
+    data = bytearray((tmp_path / "w.keras").read_bytes())
+    central = data.rindex(b"PK\x01\x02")  # the last one's, of the members in their order
+    while b"model.weights.h5" not in data[central : central + 80]:
+        central = data.rindex(b"PK\x01\x02", 0, central)
+    if damage == "packed":
+        start = place.header_offset + 200
+        data[start : start + 64] = bytes(64)
+    elif damage == "encrypted":
+        data[central + 8] |= 1
+    elif damage == "moved":
+        data[central + 42 : central + 46] = (len(data) - 4).to_bytes(4, "little")
+    (tmp_path / "w.keras").write_bytes(data)
+    with pytest.raises(FileFormatError, match=r"no Keras file that can be read: model\.weights\.h5|config\.json"):
+        load(tmp_path / "w.keras", spec=registry.model("alexnet_mini"))

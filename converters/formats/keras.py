@@ -29,7 +29,7 @@ from zoo.registry import optional
 from zoo.shapes import parameter_shapes
 from zoo.wire.layout import contiguous, rearrange
 from zoo.wire.mapped import mapped
-from zoo.wire.zipped import member_bytes
+from zoo.wire.zipped import member_bytes, unpacked
 
 if TYPE_CHECKING:
     from zoo.wire.hdf5 import Contents
@@ -97,7 +97,7 @@ def _unpacked(path: Path, *, checked: bool) -> tuple[memoryview, str]:
             raise ValueError(f"it holds no {_WEIGHTS}")
         if sum(member.file_size for member in members.values()) > 2 * path.stat().st_size + _UNFOLDED:
             raise ValueError("it would unfold to far more than its size")
-        config = archive.read(members[_CONFIG]).decode("utf-8", "replace") if _CONFIG in members else ""
+        config = unpacked(archive, members[_CONFIG]).decode("utf-8", "replace") if _CONFIG in members else ""
         return member_bytes(archive, members[_WEIGHTS], mapped(path), checked=checked), config
 
 

@@ -79,8 +79,9 @@ class Augment:
         """
         augmentation = self.recipe.augmentation
         shift = (_normal(drawn)[:3].T[:, None] * colours).sum(-1)
-        varies = [(on, len(list(run))) for on, run in groupby(self._recolours_at(p // self.count) for p in places)]
-        on = torch.cat([torch.full((length,), on, device=self.device) for on, length in varies])[:, None]
+        epochs = [(epoch, len(list(run))) for epoch, run in groupby(place // self.count for place in places)]
+        varies = [torch.full((length,), self._recolours_at(epoch), device=self.device) for epoch, length in epochs]
+        on = torch.cat(varies)[:, None]
         divisor = 1 + augmentation.colour_noise if augmentation.noise_divides else 1.0
         return torch.cat([shift * on, torch.where(on, divisor, 1.0)], 1).float()
 

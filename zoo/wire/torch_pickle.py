@@ -24,6 +24,7 @@ import numpy as np
 
 from zoo.arrays import BFLOAT16
 from zoo.wire.unpickler import PythonUnpickler
+from zoo.wire.zipped import unpacked
 
 # What numbers are, by the name of their storage's type; one that is not known here may be larger than is counted.
 _DTYPES = {
@@ -240,7 +241,7 @@ def outline(path: Path) -> object:
         described = [record for record in records if record.filename.lower().endswith(".pkl")]
         if len(described) != 1 or any(record.compress_type != zipfile.ZIP_STORED for record in records):
             return None
-        storages = _gone_through(BytesIO(archive.read(described[0])))
+        storages = _gone_through(BytesIO(unpacked(archive, described[0])))
         held = sum(record.file_size for record in records)
     is_whole = sum(storages.declared.values()) <= held <= path.stat().st_size
     return storages.saved if is_whole and not storages.foreign else None

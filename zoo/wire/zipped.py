@@ -26,18 +26,28 @@ def member_bytes(
         checked: its checksum is checked, for which all of it is read.
 
     Raises:
-        ValueError, zipfile.BadZipFile, zlib.error: it is damaged.
+        ValueError: it is damaged, or as for `unpacked`.
     """
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-        return memoryview(archive.read(member))
+        return memoryview(unpacked(archive, member))
     at = member.header_offset
-    if bytes(data[at : at + 4]) != b"PK\x03\x04":
+    if bytes(data[at : at + 4]) != b"PK\x03\x04" or len(data) < at + _LOCAL_HEADER:
         raise ValueError(f"{member.filename} is not where the archive says")
     start = at + _LOCAL_HEADER + sum(_LOCAL_LENGTHS.unpack_from(data, at + _LOCAL_HEADER - _LOCAL_LENGTHS.size))
     content = data[start : start + member.file_size]
     if len(content) != member.file_size or (checked and _checksum(content) != member.CRC):
         raise ValueError(f"the checksum of {member.filename} differs: the file is damaged")
     return content
+
+
+def unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """A member's bytes, read; raises `ValueError` where it is damaged, encrypted or packed as nobody packs weights."""
+    if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is encrypted, or packed otherwise than by deflate")
+    try:
+        return archive.read(member)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error) as error:
+        raise ValueError(f"{member.filename} is damaged: {error}") from error
 
 
 def _checksum(content: memoryview) -> int:
