@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
-from benchmarks.measure import table
+from benchmarks.measure import in_turn, table
 from converters.export import ExportOptions, export
 from converters.exporters.pytorch import export_onnx
 from converters.parity import probe_weights
@@ -19,7 +18,7 @@ from zoo import registry
 _MODEL = "alexnet"
 # Batch -> runs in a row; each row of runs is about as long, and begins with one that does not count.
 _RUNS = {16: 4, 1: 20}
-_ROUNDS, _PAUSE = 6, 0.1
+_ROUNDS = 6
 
 
 def main() -> str:
@@ -44,21 +43,10 @@ def main() -> str:
 
 
 def _speeds(sessions: dict[str, onnxruntime.InferenceSession], batch: int) -> dict[str, float]:
-    """Images/s, from the median run. The sessions take turns, for a few runs each.
-
-    The threads of a session spin for a while after its last run, in the way of the next one's: they get time to stop.
-    """
+    """Images/s, from the median run."""
     x = (np.random.default_rng(0).standard_normal((batch, 3, 227, 227)) * 60).astype(np.float32)
-    taken: dict[str, list[float]] = {title: [] for title in sessions}
-    for _ in range(_ROUNDS):
-        for title, session in sessions.items():
-            time.sleep(_PAUSE)
-            for turn in range(_RUNS[batch]):
-                started = time.perf_counter()
-                session.run(None, {"data": x})
-                if turn:
-                    taken[title].append(time.perf_counter() - started)
-    return {title: batch / statistics.median(times) for title, times in taken.items()}
+    runs = {title: partial(session.run, None, {"data": x}) for title, session in sessions.items()}
+    return {title: batch / seconds for title, seconds in in_turn(runs, _RUNS[batch], _ROUNDS).items()}
 
 
 def _cells(title: str, speeds: dict[int, dict[str, float]]) -> list[str]:

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ ZOO = str(BIN / "zoo")
 
 # Everybody starts from compiled bytecode, as an installed package does, whatever this shell says of writing it.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+_PAUSE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,23 @@ def compare(commands: Mapping[str, Sequence[str]], runs: int = 5) -> dict[str, C
         )
         for name, taken in costs.items()
     }
+
+
+def in_turn(functions: Mapping[str, Callable[[], object]], runs: int, rounds: int) -> dict[str, float]:
+    """Median seconds of functions that take turns, for `runs` in a row each, of which the first does not count.
+
+    The threads of a runtime spin for a while after its last run, in the way of the next one's: they get time to stop.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            time.sleep(_PAUSE)
+            for turn in range(runs):
+                started = time.perf_counter()
+                function()
+                if turn:
+                    taken[name].append(time.perf_counter() - started)
+    return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import onnxruntime
 import openvino
 from PIL import Image
 
-from benchmarks.measure import table
+from benchmarks.measure import in_turn, table
 from converters.convert import load
 from converters.demo import photographs
 from converters.export import ExportOptions, export
@@ -32,7 +31,7 @@ _BUDGETS = {"fp16": "float16", "int8": "int8"}
 _PRECISIONS = ("fp32", *_BUDGETS)
 # Batch -> runs in a row; each row of runs begins with one that does not count.
 _RUNS = {1: 8, 16: 3}
-_ROUNDS, _PAUSE = 4, 0.1
+_ROUNDS = 4
 
 
 def main() -> str:
@@ -113,18 +112,10 @@ _RUNTIMES = {"ONNX Runtime": _in_onnxruntime, "OpenVINO": _in_openvino}
 
 
 def _speeds(sessions: Mapping[str, Callable[[Mapping[str, Array]], object]], batch: int) -> dict[str, float]:
-    """Images/s, from the median run; the sessions take turns."""
+    """Images/s, from the median run."""
     x = (np.random.default_rng(0).standard_normal((batch, 3, 227, 227)) * 60).astype(np.float32)
-    taken: dict[str, list[float]] = {title: [] for title in sessions}
-    for _ in range(_ROUNDS):
-        for title, session in sessions.items():
-            time.sleep(_PAUSE)
-            for turn in range(_RUNS[batch]):
-                started = time.perf_counter()
-                session({"data": x})
-                if turn:
-                    taken[title].append(time.perf_counter() - started)
-    return {title: batch / statistics.median(times) for title, times in taken.items()}
+    runs = {title: partial(session, {"data": x}) for title, session in sessions.items()}
+    return {title: batch / seconds for title, seconds in in_turn(runs, _RUNS[batch], _ROUNDS).items()}
 
 
 if __name__ == "__main__":
