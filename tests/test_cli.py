@@ -561,6 +561,12 @@ def test_a_list_of_some(zoo: Run, refused: Callable[..., str]) -> None:
     assert "unknown name among models 'caffnet'; did you mean caffenet?" in refused("list", "models", "caffnet")
 
 
+def test_an_empty_name_is_not_the_folder_one_stands_in(refused: Callable[..., str]) -> None:
+    assert "-o/--output: expected a name, got ''" in refused(
+        "generate", "alexnet_mini", "--framework", "onnx", "-o", ""
+    )
+
+
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ((), *((name,) for name in COMMANDS)):
         with pytest.raises(SystemExit) as end:

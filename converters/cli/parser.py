@@ -20,6 +20,7 @@ from converters.cli.options import (
     add_source,
     natural,
     positive,
+    target,
 )
 from zoo import __version__
 from zoo.registry import frameworks, runtimes
@@ -88,7 +89,7 @@ def _generate(add: argparse.ArgumentParser) -> None:
     add_network(add)
     add_reading(add)
     add.add_argument("--framework", required=True, choices=frameworks(), metavar="F", help=", ".join(frameworks()))
-    add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder it is written to")
+    add.add_argument("-o", "--output", type=target, required=True, metavar="DIR", help="the folder it is written to")
     add.add_argument("--num-classes", type=positive, metavar="N", help="with another number of outputs")
     add_force(add)
     add_memory(add)
@@ -96,12 +97,12 @@ def _generate(add: argparse.ArgumentParser) -> None:
 
 def _fetch(add: argparse.ArgumentParser) -> None:
     add.add_argument("weights_id", metavar="WEIGHTS_ID", help="of zoo list weights; or hf:OWNER/REPO/FILE[@REVISION]")
-    add.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to; left out, the cache")
+    add.add_argument("-o", "--output", type=target, metavar="DIR", help="where to; left out, the cache")
 
 
 def _convert(add: argparse.ArgumentParser) -> None:
     add_source(add)
-    add.add_argument("-o", "--output", type=Path, required=True, metavar="DST", help="its suffix says the format")
+    add.add_argument("-o", "--output", type=target, required=True, metavar="DST", help="its suffix says the format")
     add.add_argument("--to", dest="to_format", metavar="F", help="the target's format, if its suffix does not tell")
     add.add_argument("--num-classes", type=positive, metavar="N", help="a new head for so many classes")
     add_force(add)
@@ -160,7 +161,7 @@ def _verify(add: argparse.ArgumentParser) -> None:
 
 def _card(add: argparse.ArgumentParser) -> None:
     add_source(add)
-    add.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="usually README.md")
+    add.add_argument("-o", "--output", type=target, required=True, metavar="FILE", help="usually README.md")
     add.add_argument("--licence", metavar="ID", help="as the Hub calls it: mit, apache-2.0, other, ...")
     add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only; see zoo verify")
     add_force(add)
@@ -173,7 +174,7 @@ def _train(add: argparse.ArgumentParser) -> None:
     add_reading(add)
     add.add_argument("--weights", metavar="SRC", help="begin with these weights (of the MODEL that was named)")
     add.add_argument("--data", required=True, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or: digits")
-    add.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder of the run")
+    add.add_argument("-o", "--output", type=target, required=True, metavar="DIR", help="the folder of the run")
     add.add_argument("--framework", choices=("pytorch", "tf_slim"), default="pytorch", help="what trains")
     add.add_argument("--devices", type=positive, default=1, metavar="N", help="processes, each on a device")
     add.add_argument("--parallel", choices=("towers", "data", "hybrid"), help="how several devices share the work")
@@ -230,14 +231,16 @@ def _eval(add: argparse.ArgumentParser) -> None:
 
 def _pack(add: argparse.ArgumentParser) -> None:
     add.add_argument("data", type=Path, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or DIR/<class>/*")
-    add.add_argument("-o", "--output", type=Path, required=True, metavar="SHARDS", help="the folder of shards")
+    add.add_argument("-o", "--output", type=target, required=True, metavar="SHARDS", help="the folder of shards")
     add.add_argument("--side", type=positive, default=256, metavar="N", help="the shorter one, of what is larger")
     add_on_broken(add)
     add_force(add)
 
 
 def _demo(add: argparse.ArgumentParser) -> None:
-    add.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="DIR", help="the folder for everything")
+    add.add_argument(
+        "-o", "--output", type=target, default=Path("demo"), metavar="DIR", help="the folder for everything"
+    )
     add.add_argument("--full", action="store_true", help="the full-size network with probe weights instead")
 
 

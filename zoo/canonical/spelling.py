@@ -48,7 +48,10 @@ def parts(layer: Layer, sources: Sequence[Shape], shape: Shape, parameters: Mapp
         parameters: role -> its numbers.
     """
     made = _SPELT.get(type(layer))
-    found = made(layer, sources, shape, parameters) if made else None
+    try:
+        found = made(layer, sources, shape, parameters) if made else None
+    except _AlongTheBatchError:
+        found = None
     return [_plainly(layer, sources, parameters)] if found is None else found
 
 
@@ -69,10 +72,16 @@ def _number(value: Any) -> Any:
     return single(value) if isinstance(value, float) else value
 
 
-def _around(layer: Layer, axis: int, shape: Shape) -> tuple[int, int, int] | None:
-    """How many numbers stand before an axis, along it and behind it in an item; None for the batch itself."""
+class _AlongTheBatchError(Exception):
+    """A layer works along the batch itself, so it does nothing that can be said of an item."""
+
+
+def _around(layer: Layer, axis: int, shape: Shape) -> tuple[int, int, int]:
+    """How many numbers stand before an axis, along it and behind it in an item."""
     at = axis_index(layer.name, axis, shape)
-    return (prod(shape[: at - 1]), shape[at - 1], prod(shape[at:])) if at else None
+    if not at:
+        raise _AlongTheBatchError
+    return prod(shape[: at - 1]), shape[at - 1], prod(shape[at:])
 
 
 def _gone(layer: Any, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
@@ -108,12 +117,10 @@ def _conv(layer: Conv, sources: Sequence[Shape], shape: Shape, parameters: Mappi
     return [Part(key=("conv", sources[0], layer.out_channels, layer.groups, *where), parameters=weight), *added]
 
 
-def _dense(layer: Dense, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part] | None:
-    around = _around(layer, layer.axis, sources[0])
-    if around is None:
-        return None
-    rows, outputs = around[0], layer.out_features
-    key = ("dense", rows, around[1] * around[2], outputs)
+def _dense(layer: Dense, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    rows, size, behind = _around(layer, layer.axis, sources[0])
+    outputs = layer.out_features
+    key = ("dense", rows, size * behind, outputs)
     return [Part(key=key, parameters=_kernel(parameters)), *bias(parameters, rows, outputs, 1)]
 
 
@@ -151,8 +158,9 @@ def _along(layer: layers.Scale | layers.Bias, sources: Sequence[Shape]) -> tuple
 def _norm(
     layer: layers.BatchNorm, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
 ) -> list[Part] | None:
-    around = None if layer.batch_stats else _around(layer, 1, sources[0])
-    return None if around is None else [Part(key=("norm", *around, single(layer.eps)), parameters=parameters)]
+    if layer.batch_stats:
+        return None
+    return [Part(key=("norm", *_around(layer, 1, sources[0]), single(layer.eps)), parameters=parameters)]
 
 
 def _relu(layer: layers.ReLU, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
@@ -199,9 +207,8 @@ def _called(name: str) -> Callable[..., list[Part]]:
 
 def _softmax(
     layer: layers.Softmax, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part] | None:
-    around = _around(layer, layer.axis, sources[0])
-    return None if around is None else [Part(key=("softmax", *around))]
+) -> list[Part]:
+    return [Part(key=("softmax", *_around(layer, layer.axis, sources[0])))]
 
 
 def _lrn(layer: layers.LRN, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
@@ -219,21 +226,15 @@ def _pool(layer: Pool, sources: Sequence[Shape], shape: Shape, parameters: Mappi
 
 def _concat(
     layer: layers.Concat, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part] | None:
+) -> list[Part]:
+    if len(sources) == 1:
+        return []
     around = [_around(layer, layer.axis, source) for source in sources]
-    blocks = [(before, size * behind) for before, size, behind in filter(None, around)]
-    if len(sources) == 1 or len(blocks) < len(sources):
-        return [] if len(sources) == 1 else None
-    return [Part(key=("concat", blocks[0][0], *(size for _, size in blocks)))]
+    return [Part(key=("concat", around[0][0], *(size * behind for _, size, behind in around)))]
 
 
-def _slice(
-    layer: layers.Slice, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part] | None:
-    around = _around(layer, layer.axis, sources[0])
-    if around is None:
-        return None
-    before, size, behind = around
+def _slice(layer: layers.Slice, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    before, size, behind = _around(layer, layer.axis, sources[0])
     start, stop = layer.start * behind, layer.stop * behind
     return [] if (start, stop) == (0, size * behind) else [Part(key=("slice", before, start, stop, size * behind))]
 
@@ -249,13 +250,11 @@ def _permute(
     return [Part(key=("permute", tuple(sizes[axis] for axis in places), tuple(map(places.index, kept))))]
 
 
-def _tile(
-    layer: layers.Tile, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part] | None:
-    around = _around(layer, layer.axis, sources[0])
-    if layer.tiles == 1 or around is None:
-        return [] if layer.tiles == 1 else None
-    return [Part(key=("tile", around[0], around[1] * around[2], layer.tiles))]
+def _tile(layer: layers.Tile, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    if layer.tiles == 1:
+        return []
+    before, size, behind = _around(layer, layer.axis, sources[0])
+    return [Part(key=("tile", before, size * behind, layer.tiles))]
 
 
 def _shuffle(
@@ -275,11 +274,8 @@ def _eltwise(
 
 def _reduction(
     layer: layers.Reduction, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part] | None:
-    around = _around(layer, layer.axis, sources[0])
-    if around is None:
-        return None
-    before, size, behind = around
+) -> list[Part]:
+    before, size, behind = _around(layer, layer.axis, sources[0])
     return [Part(key=("reduction", layer.operation, before, size * behind)), *times(layer.coeff)]
 
 
