@@ -1,4 +1,5 @@
 import os
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,12 @@ settings.load_profile("steady")
 
 # One test after another asks for Keras on each of its backends, which take seconds to start.
 live.KEPT = 3
+
+# What is tried by means that Linux alone has: /proc, small disks, pipes, limits, signals. tests/test_elsewhere.py has
+# what of it matters on other systems.
+if sys.platform != "linux":
+    linux_alone = ("atomic", "fuzz", "killed", "malicious", "memory", "signals", "training", "trouble")
+    collect_ignore = [f"test_{name}.py" for name in linux_alone]
 
 VECTORS = Path(__file__).parent / "vectors"
 

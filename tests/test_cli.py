@@ -327,13 +327,17 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
             "no such file, and unknown weights id 'bvlc_alexnt'; did you mean bvlc_alexnet",
         ),
         ("train alexnet_mini --data digits -o x --devices 0", "at least 1"),
+        ("train alexnet_mini --data digits -o x --seed -1", "at least 0, got '-1'"),
+        ("train alexnet_mini --data digits -o x --freeze ''", "between commas, got ''"),
+        ("train alexnet_mini --data digits -o x --freeze conv1,", "between commas, got 'conv1,'"),
+        ("train alexnet_mini --data digits -o mine.caffemodel", "mine.caffemodel: is no folder; choose another -o"),
         ("train alexnet_mini --data digits -o x --epochs 1 --steps 1", "not allowed with"),
         ("train alexnet_mini --data digits -o x --parallel tower", "did you mean towers?"),
         ("eval nowhere.pt --data digits", "nowhere.pt: no such file"),
     ],
 )
 def test_what_users_type_wrong(refused: Callable[..., str], command: str, said: str) -> None:
-    assert said in refused(*command.split())
+    assert said in refused(*shlex.split(command))
 
 
 # Files that are not what they should be.

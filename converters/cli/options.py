@@ -112,6 +112,14 @@ def target(text: str) -> Path:
     return Path(text)
 
 
+def patterns(text: str) -> tuple[str, ...]:
+    """Names or patterns between commas; an empty one, as of a variable that is not set, is a slip."""
+    found = tuple(text.split(","))
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"expected names or patterns between commas, got {text!r}")
+    return found
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
@@ -121,4 +129,6 @@ def positive(text: str) -> int:
 
 def natural(text: str) -> int:
     """A whole number of at least 0."""
-    return 0 if text == "0" else positive(text)
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)

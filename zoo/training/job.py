@@ -174,6 +174,8 @@ def prepare(options: TrainOptions, listed: tuple[Images, Images] | None = None) 
         raise ZooError(f"a batch of {batch_size} images cannot be dealt out evenly over {dealt} devices")
     # The weights, their gradients and velocities.
     check_memory(spec, items=batch_size // devices, copies=3)
+    if options.out.exists() and not options.out.is_dir():
+        raise ZooError(f"{options.out}: is no folder; choose another -o")
     found = checkpoints(options.out)
     if found and not options.resume:
         raise ZooError(f"{options.out}: holds a run already ({found[-1].name}); give --resume, or another -o")
