@@ -90,13 +90,13 @@ def export(
     """
     made = {step.layer: step.name for step in table(spec).steps if step.layer}
     job = _built(spec, weights, data_format) | {"outputs": {name: made[name] for name in outputs}}
-    job |= {"target": str(target), "form": form, "options": options}
+    job |= {"target": str(target.absolute()), "form": form, "options": options}
     _process(backend).ask("export", job, spec.name)
 
 
 def run_saved_model(folder: Path, spec: ModelSpec, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The outputs of a SavedModel that `export` wrote, run by TensorFlow: by name, in canonical layout."""
-    shapes, job = activation_shapes(spec), {"folder": str(folder), "inputs": native_inputs(spec, inputs)}
+    shapes, job = activation_shapes(spec), {"folder": str(folder.absolute()), "inputs": native_inputs(spec, inputs)}
     found = _process("tensorflow").ask("serve", job, spec.name)
     return {name: to_canonical(array, shapes[name]) for name, array in found.items()}
 
