@@ -124,7 +124,11 @@ class OpenedFile:
         if not used <= ours.keys():
             return tensors
         layers = {_layer_of(name) for name in used}
-        left = [name for name in ours if _layer_of(name) not in layers and not self.form.ignored(name)]
+        left = [
+            name
+            for name, tensor in ours.items()
+            if _layer_of(name) not in layers and tensor.ndim and not self.form.ignored(name)
+        ]
         if left:
             said = ", ".join(dict.fromkeys(map(_layer_of, left)))
             _LOG.warning("%s: layers that %s has not are left out: %s", self.path, spec.name, said)
@@ -314,7 +318,10 @@ def _guess(path: Path, native: NativeFile, form: WeightsFormat) -> ModelSpec:
     if fitting:
         names = ", ".join(spec.name for spec in fitting)
         raise ZooError(f"{path}: the tensors fit several networks ({names}); say which with --model")
-    raise ZooError(f"{path}: the tensors fit no network of the family; name one with --model, or give its --prototxt; zoo info says why")
+    raise ZooError(
+        f"{path}: the tensors fit no network of the family; name one with --model, or give its --prototxt; "
+        "zoo info says why"
+    )
 
 
 def _fits(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> bool:
@@ -336,7 +343,7 @@ def _misfit(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) 
             return f"{entry.canonical} is missing"
         if tensor.shape != shape:
             return f"{entry.native} has shape {tensor.shape}, expected {shape}"
-    left = [name for name in tensors if name not in found and not form.ignored(name)]
+    left = [name for name, it in tensors.items() if name not in found and it.ndim and not form.ignored(name)]
     return f"{left[0]} is not a parameter of it" if left else None
 
 

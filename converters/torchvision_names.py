@@ -76,7 +76,8 @@ def _by_order(spec: ModelSpec, own: Mapping[str, str], tensors: Mapping[str, Arr
     A state dict is in the order in which its layers were made, and the keys of layers that are alike must count in that
     order. In one that was sorted (safetensors is), counting alone tells. A head may have another number of classes.
     """
-    keys, shapes = [key for key in tensors if not is_count(key)], parameter_shapes(spec)
+    keys = [key for key, tensor in tensors.items() if tensor.ndim and not is_count(key)]
+    shapes = parameter_shapes(spec)
     ours = _layers((name, own[name], shapes[name]) for name in own)
     theirs = _layers((key, key, tensors[key].shape) for key in keys)
     head, found = spec.head.name if spec.head else "", dict[str, str]()

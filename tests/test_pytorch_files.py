@@ -276,7 +276,7 @@ def test_every_truncation_and_flip_is_read_or_refused_in_one_line(tmp_path: Path
     assert refused >= 60
     if zipped:
         path.write_bytes(whole.replace(state["fc.weight"].numpy().tobytes()[:8], b"\0" * 8))
-        with pytest.raises(FileFormatError, match="checksum of a/data/[0-9]+ differs"):
+        with pytest.raises(FileFormatError, match=r"checksum of a/data/[0-9]+ differs"):
             files.read(path)
 
 
@@ -295,7 +295,7 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
 def test_text_and_nothing_are_refused(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     for data in (b"", b"name: 'alexnet'\n", b"\x80\x04.", b"PK\x03\x04", bytes(4096)):
         (tmp_path / "a.pt").write_bytes(data)
-        with pytest.raises(FileFormatError, match="damaged or no PyTorch file|is empty") as caught:
+        with pytest.raises(FileFormatError, match=r"damaged or no PyTorch file|is empty") as caught:
             files.read(tmp_path / "a.pt")
         assert "\n" not in str(caught.value)
     assert not recwarn.list

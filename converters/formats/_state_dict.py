@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias, cast
 
-from converters.torchvision_names import is_count
 from zoo.errors import FileFormatError
 from zoo.wire.torch_pickle import Saved, Tensor, foreign
 
@@ -85,12 +84,7 @@ def _network(found: Mapping[_Place, dict[object, object]]) -> tuple[_Place, Mapp
 
 
 def _tensors(state: Mapping[object, object]) -> dict[str, Tensor]:
-    """The tensors of a state dict. A number alone is a metric's, and no parameter, unless it is a counter."""
-    return {
-        str(key): item
-        for key, item in state.items()
-        if isinstance(item, Tensor) and (item.problem or item.shape or is_count(str(key)))
-    }
+    return {str(key): item for key, item in state.items() if isinstance(item, Tensor)}
 
 
 def _split(path: Path, state: State) -> tuple[State, State | None]:

@@ -24,6 +24,7 @@ SUFFIXES = (".pt", ".pth")
 # Suffixes whose files hold the network and its preprocessing, beside the tensors.
 HOLDS_NETWORK = ()
 
+
 def read(path: Path) -> NativeFile:
     """The tensors of a state dict, which may sit in a training script's dictionary; see `WeightsFormat.read`.
 
@@ -84,5 +85,3 @@ def write(path: Path, weights: Weights) -> None:
 def main_file(path: Path) -> Path:
     """The one file there is."""
     return path
-
-

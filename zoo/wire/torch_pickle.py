@@ -4,8 +4,8 @@ No name in a file leads anywhere: whatever object it describes stands there as o
 believed: a storage of more numbers than are stored, a tensor that reaches beyond its own, a small pickle's tuple of
 tuples that would take years to hash are refused.
 
-Format: pytorch ``torch/serialization.py``, ``torch/_utils.py``. A zip holds one pickle, and a record of numbers for each
-storage. Before 1.6 (`_legacy_save`): five pickles (a magic number, the format's version, the writing machine, the
+Format: pytorch ``torch/serialization.py``, ``torch/_utils.py``. A zip holds one pickle, and a record of numbers for
+each storage. Before 1.6 (`_legacy_save`): five pickles (a magic number, the format's version, the writing machine, the
 object, the keys of its storages), then the storages.
 """
 
@@ -22,7 +22,7 @@ from io import BytesIO
 from math import prod
 from pathlib import Path
 from pickle import PickleError
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -253,6 +253,7 @@ class _Unpickler(PythonUnpickler):
         if known.numbers < whole.numbers:
             self.storages[whole.key] = whole
         return whole if parts[5:] in ([], [None]) else _part(whole, parts[5])
+
     def _weigh(self) -> None:
         made = cast("tuple[object, ...]", self.stack[-1])
         inner = [self._tuples.get(id(value), (value, 1, 0)) for value in made]
@@ -283,13 +284,11 @@ class _Unpickler(PythonUnpickler):
     dispatch[pickle.TUPLE3[0]] = load_tuple3
 
 
-
-
 def _part(whole: Storage, view: object) -> Storage:
     """A storage that is a view of another one, as they were before 0.4: (key, offset, size)."""
     numbers = cast("tuple[object, ...]", view) if isinstance(view, tuple) else ()
     match numbers:
-        case (str(), int(start), int(size)) if 0 <= start and 0 <= size and start + size <= whole.numbers:
+        case (str(), int(start), int(size)) if start >= 0 and size >= 0 and start + size <= whole.numbers:
             return Storage(whole.key, start, size, whole.type)
         case _:
             raise ValueError("a view of a storage that reaches beyond it")
@@ -318,7 +317,7 @@ class Saved:
     value: object
     foreign: tuple[str, ...]
     numbers: Callable[[str], memoryview] = field(repr=False)
-    order: str = "<"
+    order: Literal["<", ">"] = "<"
 
     def array(self, tensor: Tensor) -> Array:
         """The numbers of a tensor without a `problem`, as a view of the file.
