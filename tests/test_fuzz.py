@@ -301,7 +301,7 @@ def test_damaged_inputs_through_the_command_line(
     (tmp_path / "n.prototxt").write_text(deploy_text(SPEC))
     target = tmp_path / f"x.{'onnx' if command == 'export' else 'npz'}"
     arguments = [command, str(source), "--prototxt", str(tmp_path / "n.prototxt")]
-    arguments += {"convert": ["-o", str(target), "--force"], "verify": []}.get(
+    arguments += {"convert": ["-o", str(target), "--force"], "verify": ["--frameworks", "onnx"]}.get(
         command, ["-o", str(target), "--force", "--no-verify"]
     )
     before = {p.name for p in folder.rglob("*")}
