@@ -42,10 +42,13 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
         counted = _counted(spec, ours, tensors)
         if counted:
             return counted
-    found = list[Entry]()
+    found, places = list[Entry](), Counter[int]()  # of the names that a variable may have, which the file uses
+    for variable in ours:
+        places.update(i for i, name in enumerate(_names(variable)) if scope + name in tensors)
+    usual = max(places, key=places.__getitem__, default=0)
     for variable in ours:
         names = [scope + name for name in _names(variable)]
-        native = next((name for name in names if name in tensors), names[0])
+        native = next((name for name in names if name in tensors), names[min(usual, len(names) - 1)])
         found.append(_entry(variable, native, _layout(variable, tensors.get(native))))
     return found
 
