@@ -260,6 +260,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
         model_of(node("Add", "x b", "a"), node("Relu", "a", "b"), node("Relu", "b")),
         "a cycle, or nodes out of order",
     ),
+    "order": (model_of(node("Relu", "t"), node("Tanh", "x", "t")), "reads 't', which a node after it makes"),
+    "bytes": (
+        model_of(make.make_node("Relu", ["x"], ["y"], "the Relu", plan=b"\xff\x82")),
+        "the Relu': what its attribute plan says is not known",
+    ),
     "twice": (model_of(node("Relu"), node("Tanh")), "made already"),
     "type": (
         model_of(node("Relu"), x=make.make_tensor_value_info("x", TensorProto.DOUBLE, [1, 3])),

@@ -132,9 +132,10 @@ class Proof:
             self.progress(f"{subject.name}: {structure.sentence}")
         elif structure:
             _LOG.debug("%s cannot be read as a network, only run: %s", subject.name, structure.reason)
-        return replace(self._run(subject, started), structure=structure)
+        same = structure is not None and structure.verdict == "identical"
+        return replace(self._run(subject, started, same), structure=structure)
 
-    def _run(self, subject: Subject, started: float) -> SubjectVerdict:
+    def _run(self, subject: Subject, started: float, same: bool) -> SubjectVerdict:
         try:
             with subject.open() as feed:
                 ran = feed(self.inputs, self.reference)
@@ -147,6 +148,8 @@ class Proof:
             return _unavailable(subject.name, _told(trouble), started)
         finally:
             gc.collect()
+        if ran.ended and same:  # no layer of it is wrong: that it does not run is all there is to say
+            return _unavailable(subject.name, ran.ended, started)
         verdict = self._compared(subject.name, ran, lone)
         return replace(verdict, agreement=agreement, seconds=time.perf_counter() - started)
 
