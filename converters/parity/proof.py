@@ -141,6 +141,8 @@ class Proof:
         except Exception as trouble:  # noqa: BLE001 - frameworks raise anything; the others must still be judged
             _LOG.debug("%s could not be run", subject.name, exc_info=True)
             return _unavailable(subject.name, in_one_line(trouble), started)
+        if ran.ended and same:  # no layer of it is wrong: that it does not run is all there is to say
+            return _unavailable(subject.name, ran.ended, started)
         verdict = self._compared(subject.name, ran, lone, same)
         return replace(verdict, agreement=agreement, seconds=time.perf_counter() - started)
 
