@@ -21,9 +21,11 @@ from converters.cli.options import (
     natural,
     positive,
     target,
+    trainer,
 )
 from zoo import __version__
 from zoo.registry import frameworks, names, runtimes
+from zoo.training import TRAINERS
 
 
 class _Completion(argparse.Action):
@@ -177,7 +179,7 @@ def _train(add: argparse.ArgumentParser) -> None:
     add.add_argument("--weights", metavar="SRC", help="begin with these weights (of the MODEL that was named)")
     add.add_argument("--data", required=True, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or: digits")
     add.add_argument("-o", "--output", type=target, required=True, metavar="DIR", help="the folder of the run")
-    add.add_argument("--framework", choices=("pytorch", "tf_slim"), default="pytorch", help="what trains")
+    add.add_argument("--framework", type=trainer, choices=TRAINERS, default="pytorch", help="what trains")
     add.add_argument("--devices", type=positive, default=1, metavar="N", help="processes, each on a device")
     add.add_argument("--parallel", choices=("towers", "data", "hybrid"), help="how several devices share the work")
     add_hardware(add)
