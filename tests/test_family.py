@@ -11,8 +11,7 @@ train with is read back and held against the recipe. ONNX has no trainer.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -114,12 +113,8 @@ TOWERED = [param for param, case in zip(PARAMETERS, CASES, strict=True) if param
 
 
 @pytest.fixture(scope="module", params=PARAMETERS)
-def case(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
-    # The proof collects garbage around every subject; it need not look through whole frameworks each time.
-    gc.collect()
-    gc.freeze()
-    yield request.param
-    gc.unfreeze()
+def case(request: pytest.FixtureRequest) -> tuple[str, int]:
+    return request.param
 
 
 @pytest.fixture(scope="module")

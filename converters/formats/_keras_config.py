@@ -13,7 +13,11 @@ from converters.formats._described import Fact, Kind, Step, activation
 from zoo.layers import Pair
 
 # Layers that compute nothing in use, or only lay numbers out.
-_SILENT = {"InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "Reshape", "ActivityRegularization", "Permute"}
+_SILENT = {
+    *("InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "Reshape", "ActivityRegularization", "Permute"),
+    *("AlphaDropout", "GaussianDropout", "GaussianNoise", "RandomBrightness", "RandomContrast", "RandomFlip"),
+    *("RandomRotation", "RandomTranslation", "RandomZoom"),
+}
 # Layers of Keras' own that have weights and are compared with nothing; of any other's, its code alone tells the use.
 _UNCOMPARED = {"Conv2DTranspose", "PReLU", "Embedding", "LayerNormalization"}
 _NESTED = {"Sequential", "Functional", "Model"}

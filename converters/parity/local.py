@@ -221,7 +221,7 @@ def _noise(
 
 def _with_zeros(drawn: Array, generator: np.random.Generator) -> Array:
     """Half of the numbers of the last sample are zero, and every eighth channel and every eighth place."""
-    last = drawn[-1]
+    last = drawn[-1, ...]  # of a number an item, an array still
     last[generator.random(last.shape) < 0.5] = 0.0
     if last.ndim > 1:
         last[7::8] = 0.0
