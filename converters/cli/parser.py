@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from converters import exporters
 from converters.cli.helping import Parser, explain
 from converters.cli.options import (
     add_force,
@@ -24,7 +25,7 @@ from converters.cli.options import (
     trainer,
 )
 from zoo import __version__
-from zoo.registry import frameworks, names, runtimes
+from zoo.registry import frameworks, runtimes
 from zoo.training import TRAINERS
 
 
@@ -114,7 +115,7 @@ def _convert(add: argparse.ArgumentParser) -> None:
 def _export(add: argparse.ArgumentParser) -> None:
     add_source(add)
     add.add_argument("-o", "--output", required=True, metavar="TARGET", help="FILE.onnx, .tflite, .pb or FOLDER/")
-    own = names("converters.exporters")
+    own = exporters.names()
     add.add_argument("--framework", choices=own, metavar="F", help=f"written by its own exporter: {', '.join(own)}")
     add.add_argument("--opset", type=positive, metavar="N", help="ONNX's operator set; left out, the usual one")
     add.add_argument("--fast-lrn", action="store_true", help="LRN in the form that ONNX Runtime runs fastest")
