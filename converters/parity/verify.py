@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, cast
 
+from converters import exporters
 from converters.convert import Reading
 from converters.parity.file_subjects import FileSubject, graph_feed, layers_alone, open_subject
 from converters.parity.probes import probe_weights
@@ -38,7 +39,7 @@ class Exporter(Protocol):
 
 def subject_names() -> list[str]:
     """Every way to run a network: each framework natively, and through its own ONNX exporter."""
-    return sorted([*registry.ways(), *(f"{name}-onnx" for name in registry.names("converters.exporters"))])
+    return sorted([*registry.ways(), *(f"{name}-onnx" for name in exporters.names())])
 
 
 def subject(name: str, weights: Weights) -> Subject:
@@ -79,7 +80,7 @@ def _as_described(framework: str, weights: Weights, description: Path, model: Pa
 @contextmanager
 def _exported(name: str, weights: Weights) -> Generator[Feed, None, None]:
     framework = name.removesuffix("-onnx")
-    exporter = cast(Exporter, registry.load_module("converters.exporters", framework, "exporter"))
+    exporter = cast(Exporter, exporters.exporter(framework))
     with TemporaryDirectory(prefix="zoo-verify-") as folder:
         path = Path(folder) / "model.onnx"
         exporter.export_onnx(weights, path, every_activation=True)
