@@ -386,7 +386,7 @@ def branch(second: str) -> CaffeNet:
         ),
         (
             'name: "i" type: "Input" top: "i" input_param { shape { dim: 0 dim: 3 } }',
-            "the input 'i' must have 1 to 32 positive sizes, got 0 x 3",
+            "the input 'i' must have at most 32 positive sizes, got 0 x 3",
         ),
         (
             'name: "c2" type: "Convolution" bottom: "c" top: "c2"'

@@ -8,7 +8,7 @@ from math import prod
 
 from zoo.axes import axis_index, shape_text
 from zoo.errors import SpecError
-from zoo.layers import ArgMax, Bias, Crop, Layer, Reshape, Scale, Shape, Slice
+from zoo.layers import ArgMax, Bias, Crop, Dense, Layer, Permute, Reduction, Reshape, Scale, Shape, Slice
 
 
 def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape], shape: Shape) -> None:
@@ -38,8 +38,6 @@ def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape],
             wanted = (batches[0], *inputs[0])[axis]
             if batches[1] != wanted:
                 problem = f"the second input has {batches[1]} along axis {axis}, where the first has {wanted}"
-            elif axis == 0 and isinstance(layer, Scale) and layer.bias:
-                problem = "bias_term beside a second input from axis 0 on: a bias that spans the batch is not supported"
         case _:
             pass
     if problem:
@@ -51,3 +49,26 @@ def by_zero(layer: Reshape, batch: int) -> Reshape:
     if layer.axis != 0 or layer.dims[:1] != (batch,):
         return layer
     return replace(layer, dims=(0, *layer.dims[1:]))
+
+
+def across_batch(layer: Layer, shape: Shape) -> Layer | None:
+    """A layer to which the batch is an axis like others, one axis further on, where a longer batch has one more.
+
+    Args:
+        layer: the layer.
+        shape: of what it reads first, without the batch axis.
+
+    Returns:
+        None where it does not reach across the batch.
+    """
+    match layer:
+        case Permute(order=order) if order[:1] != (0,):
+            return replace(layer, order=(0, *(axis + 1 for axis in order)))
+        case Dense() | Reduction() if axis_index(layer.name, layer.axis, shape) == 0:
+            return replace(layer, axis=1)
+        case Scale() | Bias() if len(layer.inputs) == 1 and axis_index(layer.name, layer.axis, shape) == 0:
+            return replace(layer, axis=1)
+        case Scale(bias=True) if len(layer.inputs) == 2 and axis_index(layer.name, layer.axis, shape) == 0:
+            return replace(layer, axis=0)  # the second has one more axis as well, and is laid on from it on
+        case _:
+            return None
