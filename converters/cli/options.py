@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from zoo.limits import DEFAULT_GIGABYTES
@@ -118,6 +119,13 @@ def target(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("expected a name, got ''")
     return Path(text)
+
+
+def licence(text: str) -> str:
+    """An identifier of the Hub's list of licences (its docs, "Licenses"): ``apache-2.0``, ``openrail++``."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,63}", text):
+        raise argparse.ArgumentTypeError(f"expected an identifier of the Hub's list, as apache-2.0, got {text!r}")
+    return text
 
 
 def positive(text: str) -> int:

@@ -19,6 +19,7 @@ from converters.cli.options import (
     add_on_broken,
     add_reading,
     add_source,
+    licence,
     natural,
     positive,
     target,
@@ -167,7 +168,7 @@ def _verify(add: argparse.ArgumentParser) -> None:
 def _card(add: argparse.ArgumentParser) -> None:
     add_source(add)
     add.add_argument("-o", "--output", type=target, required=True, metavar="FILE", help="usually README.md")
-    add.add_argument("--licence", metavar="ID", help="as the Hub calls it: mit, apache-2.0, other, ...")
+    add.add_argument("--licence", type=licence, metavar="ID", help="as the Hub calls it: mit, apache-2.0, other, ...")
     add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only; see zoo verify")
     add_force(add)
     add_memory(add)

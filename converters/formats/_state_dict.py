@@ -24,6 +24,7 @@ _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights",
 _AVERAGE = re.compile(r"(^|[_.])(ema|swa|averaged|shadow)([_.]|$)", re.IGNORECASE)
 # Lightning's WeightAveraging keeps the averages under the usual key, and the weights themselves under this one.
 _UNAVERAGED = "current_model_state"
+_LIGHTNING = "pytorch-lightning_version"
 # So many values are looked at: a dictionary may hold itself.
 _MOST = 10_000
 
@@ -52,6 +53,12 @@ def states(path: Path, saved: Saved) -> tuple[State, State | None]:
         beside = _tensors(averaged)
     _say(path, saved.value, place, state, averages)
     return raw, beside
+
+
+def writer(saved: Saved) -> str:
+    """What wrote a file, where that is more than torch."""
+    version = cast("dict[object, object]", saved.value).get(_LIGHTNING) if isinstance(saved.value, dict) else None
+    return f"PyTorch Lightning {version}" if isinstance(version, str) else ""
 
 
 def _dicts(value: object, axes: int) -> Iterator[tuple[_Place, dict[object, object]]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from converters.formats import NativeFile
 from converters.formats._state_dict import states as _states
+from converters.formats._state_dict import writer
 from converters.tensormap import Entry
 from converters.torchvision_names import is_count, state_entries
 from converters.weights import Array, Weights
@@ -51,7 +52,9 @@ def _read(path: Path, made: Callable[[Saved, Tensor], Array]) -> NativeFile:
         except ValueError as error:
             raise FileFormatError(path, f"is damaged or no PyTorch file ({said(error, 120)})") from error
 
-    return NativeFile(tensors=arrays(state), averages=None if averages is None else arrays(averages))
+    return NativeFile(
+        tensors=arrays(state), averages=None if averages is None else arrays(averages), writer=writer(saved)
+    )
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:

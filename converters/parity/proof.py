@@ -289,6 +289,7 @@ class Proof:
         floor = BUDGETS["float32 on the CPU"]
         return Report(
             model=self.spec.name,
+            class_names=self.spec.classes,
             budget=self.budget,
             noise=(floor.floor_low, floor.floor_high),
             subjects=tuple(subjects),
