@@ -47,8 +47,8 @@ def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape],
 def by_numbers(layer: Reshape, batch: int, shape: Shape) -> Reshape:
     """A Reshape from axis 0 on as one that leaves the batch open, where the prototxt's own settles what it makes.
 
-    A batch given by its number becomes a 0, which any batch fits. Axes before the batch, and what is left beside another
-    first size, become numbers; what fits no batch is left as it is, to be refused.
+    A batch given by its number becomes a 0, which any batch fits. Axes before the batch, and what is left beside
+    another first size, become numbers; what fits no batch is left as it is, to be refused.
     """
     dims, full = layer.dims, (batch, *shape)
     before = not dims or layer.num_axes == 0
