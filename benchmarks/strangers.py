@@ -38,6 +38,9 @@ def with_random_weights(model: Any, rng: np.random.Generator) -> None:
             model.graph.initializer.append(numpy_helper.from_array(array.astype("f"), name))
     del model.graph.node[:]
     model.graph.node.extend(kept)
+    read = {name for node in kept for name in node.input}
+    for item in [item for item in model.graph.initializer if item.name not in read]:
+        model.graph.initializer.remove(item)  # shapes; ONNX Runtime refuses what nothing reads in files of this age
 
 
 def row(path: Path, folder: Path) -> tuple[str, ...]:

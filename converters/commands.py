@@ -141,6 +141,7 @@ def _export(options: argparse.Namespace) -> int:
     from converters.source import load_source
 
     how = ExportOptions(
+        framework=options.framework,
         opset=options.opset,
         fast_lrn=options.fast_lrn,
         fold_preprocessing=options.fold_preprocessing,

@@ -238,7 +238,7 @@ def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
         ({"w": torch.zeros(2, dtype=torch.complex64), "v": torch.zeros(2) > 0}, "w is complex64.*v is bool"),
         ({"w": torch.zeros(2).to_sparse()}, "w is sparse"),
         ({"w": torch.zeros(1).expand(10**9)}, r"w has shape \(1000000000,\), which is more than its stored numbers"),
-        ({"w": torch.zeros(1), "epoch": 3}, "epoch is a int, expected a tensor"),
+        ({"epoch": 3, "lr": 0.1}, "epoch is a int, expected a tensor"),
         ({"w": torch.zeros((1,) * 70)}, "w has 70 axes"),
         ({1: torch.zeros(1)}, "keys are not names"),
         ({}, "empty state dict"),
@@ -276,7 +276,7 @@ def test_every_truncation_and_flip_is_read_or_refused_in_one_line(tmp_path: Path
     assert refused >= 60
     if zipped:
         path.write_bytes(whole.replace(state["fc.weight"].numpy().tobytes()[:8], b"\0" * 8))
-        with pytest.raises(FileFormatError, match="Bad CRC-32"):
+        with pytest.raises(FileFormatError, match=r"checksum of a/data/[0-9]+ differs"):
             files.read(path)
 
 
@@ -295,7 +295,7 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
 def test_text_and_nothing_are_refused(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     for data in (b"", b"name: 'alexnet'\n", b"\x80\x04.", b"PK\x03\x04", bytes(4096)):
         (tmp_path / "a.pt").write_bytes(data)
-        with pytest.raises(FileFormatError, match="damaged or no PyTorch file") as caught:
+        with pytest.raises(FileFormatError, match=r"damaged or no PyTorch file|is empty") as caught:
             files.read(tmp_path / "a.pt")
         assert "\n" not in str(caught.value)
     assert not recwarn.list

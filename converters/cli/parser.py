@@ -23,7 +23,7 @@ from converters.cli.options import (
     target,
 )
 from zoo import __version__
-from zoo.registry import frameworks, runtimes
+from zoo.registry import frameworks, names, runtimes
 
 
 class _Completion(argparse.Action):
@@ -112,6 +112,8 @@ def _convert(add: argparse.ArgumentParser) -> None:
 def _export(add: argparse.ArgumentParser) -> None:
     add_source(add)
     add.add_argument("-o", "--output", required=True, metavar="TARGET", help="FILE.onnx, .tflite, .pb or FOLDER/")
+    own = names("converters.exporters")
+    add.add_argument("--framework", choices=own, metavar="F", help=f"written by its own exporter: {', '.join(own)}")
     add.add_argument("--opset", type=positive, metavar="N", help="ONNX's operator set; left out, the usual one")
     add.add_argument("--fast-lrn", action="store_true", help="LRN in the form that ONNX Runtime runs fastest")
     add.add_argument("--fold-preprocessing", action="store_true", help="a network that takes RGB 0..1")

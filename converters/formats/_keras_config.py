@@ -13,7 +13,11 @@ from converters.formats._described import Fact, Kind, Step, activation
 from zoo.layers import Pair
 
 # Layers that compute nothing in use, or only lay numbers out.
-_SILENT = {"InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "Reshape", "ActivityRegularization", "Permute"}
+_SILENT = {
+    *("InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "Reshape", "ActivityRegularization", "Permute"),
+    *("AlphaDropout", "GaussianDropout", "GaussianNoise", "RandomBrightness", "RandomContrast", "RandomFlip"),
+    *("RandomRotation", "RandomTranslation", "RandomZoom"),
+}
 _NESTED = {"Sequential", "Functional", "Model"}
 # Before the classes of generated source, whose arguments are known here (`zoo.frameworks.keras.ops`).
 _OURS = "alexnet_zoo>"

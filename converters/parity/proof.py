@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import re
 import time
@@ -22,6 +21,7 @@ from converters.faults.of_rounding import float32_alone
 from converters.faults.types import parameters_of
 from converters.metric import compare, top1
 from converters.parity.agreement import Pictures, Progress
+from converters.parity.garbage import swept
 from converters.parity.local import Bench, bench, error_alone, exercised, ranges_of
 from converters.parity.outputs import gate
 from converters.parity.probes import given_inputs, image_inputs, probe_deviations, probe_inputs
@@ -136,7 +136,7 @@ class Proof:
 
     def _run(self, subject: Subject, started: float) -> SubjectVerdict:
         try:
-            with subject.open() as feed:
+            with swept(), subject.open() as feed:
                 ran = feed(self.inputs, self.reference)
                 lone = self._alone(ran)
                 agreement = self.pictures.agreement(feed, self.progress) if self.pictures else None
@@ -145,8 +145,6 @@ class Proof:
         except Exception as trouble:  # noqa: BLE001 - frameworks raise anything; the others must still be judged
             _LOG.debug("%s could not be run", subject.name, exc_info=True)
             return _unavailable(subject.name, _told(trouble), started)
-        finally:
-            gc.collect()
         verdict = self._compared(subject.name, ran, lone)
         return replace(verdict, agreement=agreement, seconds=time.perf_counter() - started)
 
