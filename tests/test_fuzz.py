@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from converters.formats import weights_format
 from converters.formats.caffe import read_mean
 from converters.parity import probe_weights
 from converters.tensormap import to_native
-from tests import damage, test_caffe_files, test_caffe_prototxt
+from tests import damage, test_caffe_files, test_caffe_prototxt, test_matconvnet
 from zoo.errors import ZooError
 from zoo.frameworks import onnx
 from zoo.frameworks.caffe import deploy_text, read_prototxt
@@ -113,6 +114,17 @@ def _v1_checkpoint() -> bytes:
     return write_table([(b"", message(1, declared)), *items])
 
 
+def _matlab(*, packed: bool) -> Reader:
+    """MatConvNet's, as scipy writes what MATLAB would."""
+
+    def content() -> bytes:
+        file, layers = io.BytesIO(), test_matconvnet.cells(probe_weights(SPEC), old=False)
+        cast(Any, test_matconvnet.io).savemat(file, {"layers": layers}, do_compression=packed)
+        return file.getvalue()
+
+    return _bytes("w.mat", content, lambda path: load(path, spec=SPEC), damage.matlab)
+
+
 def _image(suffix: str, structure: damage.Damage, **options: object) -> Reader:
     def content() -> bytes:
         pixels, file = np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8), io.BytesIO()
@@ -194,6 +206,8 @@ READERS = {
     "npz-spec": _weights("w.npz", damage.archive(damage.npy), spec=None),
     "keras": _weights("w.keras", damage.archive(damage.wounds)),
     "keras-h5": _weights("w.weights.h5", damage.wounds),
+    "mat": _matlab(packed=False),
+    "mat-packed": _matlab(packed=True),
     "png": _image("png", damage.png),
     "jpeg": _image("jpeg", damage.jpeg),
     "jpeg-progressive": _image("jpeg", damage.jpeg, progressive=True),

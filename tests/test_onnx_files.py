@@ -21,6 +21,7 @@ from converters.weights import Array, Weights
 from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, WeightsError, ZooError
+from zoo.frameworks.onnx import Constants
 from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU
 from zoo.wire.onnx import Model, Node, parse
 
@@ -494,7 +495,7 @@ def test_a_graph_that_copies_without_end_is_refused() -> None:
     ]
     model = Model(nodes=nodes, initializers={"w": np.zeros((1000, 1000), np.float32)})
     with pytest.raises(ValueError, match="over and over"):
-        graph_tensors(model)
+        graph_tensors(model, Constants(model))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""ONNX graphs read as networks: onnx's own nodes and networks, every exporter's graphs, and what is refused by name."""
+"""ONNX graphs read as networks: onnx's own nodes and networks, our own, and what is refused by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import onnx.helper as make
 import pytest
-import torch
 from onnx import TensorProto, numpy_helper
 from onnx.backend.test.case import node as onnx_nodes
 
@@ -22,42 +21,17 @@ from converters.convert import load, open_file, save
 from converters.parity import probe_weights
 from converters.weights import Array, Weights
 from tests import kinds
+from tests.onnx_graphs import assert_close, held_against_runtime, read, read_model
 from tests.small import small_weights
 from zoo import reference, registry
 from zoo.errors import FileFormatError, UnsupportedError, ZooError
 from zoo.frameworks import onnx as ours
-from zoo.layers import LRN, Conv, Dense, Input, ModelSpec, Pool, ReLU, Scale, Shuffle, Softmax
+from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU, Scale, Shuffle, Softmax
 from zoo.likeness import unlike, without_closing_softmax
 from zoo.shapes import activation_shapes
-from zoo.wire.mapped import mapped
 from zoo.wire.onnx import IR_VERSIONS, chunks, parse
 
-BUDGET = 1e-5
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-
-
-def read(path: Path) -> ours.OnnxNet:
-    return ours.read_graph(parse(mapped(path), path.parent), path.stem, path.name)
-
-
-def read_model(model: Any) -> ours.OnnxNet:
-    return ours.read_graph(parse(memoryview(model.SerializeToString()), Path("/nowhere")), "net", "net")
-
-
-def assert_close(found: Array, wanted: Array) -> None:
-    assert found.shape == wanted.shape
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=BUDGET * max(float(np.abs(wanted).max()), 1e-30))
-
-
-def held_against_runtime(path: Path, net: ours.OnnxNet, *, turned: bool = False) -> None:
-    """The oracle on what was read, and ONNX Runtime on the file."""
-    rng = np.random.default_rng(0)
-    inputs = {i.name: rng.normal(size=(2, *i.shape)).astype("f") for i in net.spec.inputs}
-    fed = {name: np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if turned else x for name, x in inputs.items()}
-    wanted, found = ours.run(path, fed), reference.forward(net.spec, net.parameters, inputs)
-    assert [*wanted] == [*net.spec.outputs]
-    for name, value in wanted.items():
-        assert_close(np.asarray(found[name]), value)
 
 
 # The nine networks of onnx's own tests
@@ -192,119 +166,7 @@ def test_onnx_nodes_mean_what_onnx_says(operator: str) -> None:
     assert read_here == CASES[operator]
 
 
-# Exporters
-
-
-def stripped(path: Path) -> Path:
-    """The same graph, every name in it a number."""
-    model = onnx.load(path)
-    graph, names = model.graph, dict[str, str]()
-
-    def number(name: str) -> str:
-        return names.setdefault(name, str(len(names))) if name else ""
-
-    def strip(graph: Any) -> None:
-        for items in (graph.input, graph.initializer, graph.output):
-            for item in items:
-                item.name = number(item.name)
-        for node in graph.node:
-            node.name = ""
-            node.input[:] = map(number, node.input)
-            node.output[:] = map(number, node.output)
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    strip(attribute.g)
-
-    strip(graph)
-    del model.metadata_props[:], graph.value_info[:]
-    onnx.save(model, path.with_name("stripped.onnx"))
-    return path.with_name("stripped.onnx")
-
-
-class Mixed(torch.nn.Module):
-    """What the exporters write in several nodes: LRN, SE gates, shuffles, flattening, pools that round up."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        nn = torch.nn
-        self.features = nn.Sequential(
-            *(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)),
-            *(nn.MaxPool2d(3, 2, ceil_mode=True), nn.AvgPool2d(3, 1, 1), nn.Dropout(), nn.Hardswish(), nn.PReLU(8)),
-            *(nn.InstanceNorm2d(8, affine=True), nn.ConvTranspose2d(8, 6, 3, 2, 1, output_padding=1)),
-            *(nn.Upsample(scale_factor=2), nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.ELU()),
-        )
-        self.gate = nn.Linear(6, 6)
-        self.scores = nn.Linear(6 * 8 * 8, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.features(x)
-        x = x * torch.sigmoid(self.gate(x.mean((2, 3))))[:, :, None, None]
-        first, second = torch.split(x, [2, 4], 1)
-        x = torch.cat([second, first.clamp(-1, 2)], 1)
-        n, c, h, w = x.shape
-        x = x.view(n, 2, 3, h, w).transpose(1, 2).reshape(n, c, h, w)
-        x = torch.nn.functional.max_pool2d(torch.nn.functional.pad(torch.relu(x), (0, 1, 0, 1)), 2, 1)
-        return torch.log_softmax(self.scores(torch.flatten(x, 1)) / 2 + 1, 1)
-
-
-def mixed() -> Mixed:
-    torch.manual_seed(0)
-    network = Mixed().eval()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            cast(Any, module.running_mean).normal_()
-            cast(Any, module.running_var).uniform_(0.5, 2)
-    return network
-
-
-# How torch.onnx.export is called: by TorchScript in old and new operator sets, of one batch size or any; and by dynamo.
-EXPORTS: dict[str, dict[str, Any]] = {
-    "torchscript 11": {"dynamo": False, "opset_version": 11},
-    "torchscript 13": {"dynamo": False, "opset_version": 13, "dynamic_axes": {"x": {0: "n"}}},
-    "torchscript 20": {"dynamo": False, "opset_version": 20},
-    "dynamo": {"dynamo": True, "dynamic_shapes": ({0: torch.export.Dim("n")},), "verbose": False},
-}
-
-
-@pytest.mark.parametrize("how", EXPORTS)
-def test_what_torch_exports_is_read(tmp_path: Path, how: str) -> None:
-    path = tmp_path / "t.onnx"
-    torch.onnx.export(mixed(), (torch.randn(2, 3, 8, 8),), path, input_names=["x"], **EXPORTS[how])
-    net = read(path)
-    held_against_runtime(path, net)
-    (norm,) = (layer for layer in net.spec.layers if isinstance(layer, LRN))
-    assert (norm.size, norm.alpha, norm.beta, norm.k, norm.towers) == (5, 1e-4, 0.75, 2.0, 1)
-    assert sum(isinstance(layer, Shuffle) for layer in net.spec.layers) == 1
-    bare = read(stripped(path))
-    assert not unlike(net.spec, bare.spec)
-    assert [a.tobytes() for a in net.parameters.values()] == [a.tobytes() for a in bare.parameters.values()]
-
-
-def test_a_graph_of_tensorflow_loses_its_transposes(tmp_path: Path) -> None:
-    tf, tf2onnx, rng = pytest.importorskip("tensorflow"), pytest.importorskip("tf2onnx"), np.random.default_rng(0)
-
-    def draw(*shape: int) -> Array:
-        return (rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]))).astype("f")
-
-    def function(x: Any) -> Any:
-        x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, draw(3, 3, 3, 8), 2, "SAME"), draw(8)))
-        x = tf.nn.max_pool2d(tf.nn.lrn(x, 2, 2.0, 2e-5, 0.75), 3, 2, "SAME")
-        parts = [tf.nn.conv2d(part, draw(1, 1, 4, 3), 1, "VALID") for part in tf.split(x, 2, 3)]
-        x = tf.nn.avg_pool2d(tf.concat([x, tf.nn.relu(tf.concat(parts, 3))], 3), 2, 1, "SAME")
-        x = tf.nn.batch_normalization(x, draw(14), abs(draw(14)) + 1, draw(14), draw(14), 1e-3)
-        x = tf.nn.relu(tf.reshape(x, [-1, 4 * 4 * 14]) @ draw(224, 7) + draw(7))
-        return tf.nn.softmax(x @ draw(7, 5))
-
-    signature = [tf.TensorSpec([None, 16, 16, 3], tf.float32, name="x")]
-    path = tmp_path / "t.onnx"
-    made = tf.function(function, input_signature=signature)
-    tf2onnx.convert.from_function(made, input_signature=signature, opset=15, output_path=str(path))
-    net = read(path)
-    held_against_runtime(path, net, turned=True)
-    assert net.spec.inputs == (Input(name="x", shape=(3, 16, 16)),) and "N x H x W x C" in net.notes[0]
-    assert "Permute" not in {type(layer).__name__ for layer in net.spec.layers}
-    assert [layer.groups for layer in net.spec.layers if isinstance(layer, Conv)] == [1, 2]
-    held_against_runtime(stripped(path), read(stripped(path)), turned=True)
+# Our own graphs
 
 
 def written(weights: Weights, **how: Any) -> bytes:
@@ -398,6 +260,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
         model_of(node("Add", "x b", "a"), node("Relu", "a", "b"), node("Relu", "b")),
         "a cycle, or nodes out of order",
     ),
+    "order": (model_of(node("Relu", "t"), node("Tanh", "x", "t")), "reads 't', which a node after it makes"),
+    "bytes": (
+        model_of(make.make_node("Relu", ["x"], ["y"], "the Relu", plan=b"\xff\x82")),
+        "the Relu': what its attribute plan says is not known",
+    ),
     "twice": (model_of(node("Relu"), node("Tanh")), "made already"),
     "type": (
         model_of(node("Relu"), x=make.make_tensor_value_info("x", TensorProto.DOUBLE, [1, 3])),
@@ -422,6 +289,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "transposed batch": (model_of(node("Transpose", perm=[1, 0, 2, 3])), "moves the batch"),
     "even window": (model_of(node("LRN", size=4)), "even window"),
     "pad": (model_of(node("Pad", "x p", "q"), node("Tanh", "q"), stored={"p": np.array([0, 0, 1, 1] * 2)}), "padded"),
+    "bias of the items": (
+        model_of(
+            node("Flatten", "x", "f"),
+            node("Gemm", "f w b"),
+            stored={"w": np.ones((192, 4), "f"), "b": np.ones((4, 1), "f")},
+        ),
+        r"bias \(4, 1\) is not one number for each of 4 outputs",
+    ),
     "3-D": (model_of(node("Conv", "x w"), stored={"w": W[:, :, None]}), "two-dimensional images alone"),
     "kernel": (model_of(node("Conv", "x w", kernel_shape=[5, 5]), stored={"w": W}), "does not fit kernel"),
     "second output": (

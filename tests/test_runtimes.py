@@ -13,7 +13,8 @@ from converters.cli import main
 from converters.convert import save
 from converters.export import ExportOptions, export
 from converters.faults import plant
-from converters.parity import verify_file, verify_files, verify_model
+from converters.parity import file_subjects, verify_file, verify_files, verify_model
+from converters.parity.structure import structure_of_graph
 from converters.testing import assert_parity
 from converters.weights import Weights
 from tests.small import small_weights
@@ -78,12 +79,20 @@ def test_weights_in_a_file_beside_reach_every_runtime(
     assert report.passed and [Path(fact.path).name for fact in report.files] == ["a.onnx", "a.onnx.data"]
 
 
-def test_a_stranger_s_graph_is_run_as_it_is(weights: Weights, tmp_path: Path) -> None:
+def test_a_stranger_s_graph_is_run_as_it_is_and_read_once(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = list[Path]()
+    monkeypatch.setattr(
+        file_subjects, "structure_of_graph", lambda path, right: reads.append(path) or structure_of_graph(path, right)
+    )
     save(weights, tmp_path / "a.safetensors")
     graph = stranger(weights, tmp_path / "b.onnx")
     report = verify_files([tmp_path / "a.safetensors", graph], runtimes=OF_ONNX)
     assert report.passed and len(report.subjects) == 2 + len(OF_ONNX)
     assert all("other names" in subject.notes[0] for subject in report.subjects[1:])
+    assert all(subject.structure and subject.structure.verdict == "identical" for subject in report.subjects[1:])
+    assert reads == [graph]
 
 
 @pytest.mark.parametrize("name", OF_ONNX)

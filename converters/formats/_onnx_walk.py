@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
 from converters.weights import Array
+from zoo.frameworks.onnx import Constants, RefusalError
 from zoo.wire.onnx import Model, Node
 
 # Marks the name of a bias that the graph does not have.
 NO_BIAS = ": no bias, so zeros"
-# Nodes that only rearrange what they read.
+# Nodes that only rearrange what they read; and those that take it apart.
 _MOVES = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Dropout"}
+_PARTS = {"Split", "Slice", "Gather"}
 # Nodes that keep channels apart, as far back as their convolution; the first input is the data.
 _KEEPS_CHANNELS = {
     *_MOVES,
@@ -37,8 +38,6 @@ _KEEPS_CHANNELS = {
 _POINTWISE = {*_MOVES, "Relu", "Add"}
 # No exporter puts more nodes than this between two layers.
 _REACH = 100
-# ConstantOfShape makes what a few bytes ask for: no more than four AlexNets in all.
-_MOST_FILLED, _MAX_RANK = 1 << 30, 8
 _TO_CHANNELS_LAST = (0, 2, 3, 1)
 _FOUR_AXES = (0, 1, 2, 3)
 
@@ -55,17 +54,22 @@ class Linear:
     joined: bool = False
 
 
-def tensors(model: Model) -> dict[str, Array]:
+def tensors(model: Model, constants: Constants) -> dict[str, Array]:
     """Native name -> array, OIHW and OI, in the order of the graph: weight, its bias, the next weight.
 
     A layer without a bias gets one of zeros, its name marked with `NO_BIAS`: exporters leave zeros out (torch's does).
     Whatever else the graph computes with (a mean to subtract, a normalisation) follows at the end under its own name,
     to be refused by who expects weights alone.
 
+    Args:
+        model: the file, taken apart.
+        constants: of the graph; those that are missing are computed.
+
     Raises:
-        ValueError: a weight that is computed, or scaled on the way; a flattening whose order cannot be told.
+        ValueError: a weight that is not known before the graph runs; a Gemm that scales; a flattening whose order
+            cannot be told.
     """
-    walk = _Walk(model)
+    walk = _Walk(constants)
     for node in model.nodes:
         walk.visit(node)
     found = dict[str, Array]()
@@ -100,19 +104,14 @@ def _unused(name: str, found: dict[str, Array]) -> str:
 class _Walk:
     """One pass over the nodes, in the order of the file, which ONNX requires to be the order of the data."""
 
-    def __init__(self, model: Model) -> None:
-        self.constants = dict(model.initializers)
-        self.unreadable = model.unreadable
+    def __init__(self, constants: Constants) -> None:
+        self.folding, self.constants = constants, constants.known
         # Constant -> the name it had in the file, before it was transposed or split.
-        self.names = {name: name for name in model.initializers}
+        self.names = dict[str, str]()
         self.producers = dict[str, Node]()
         self.linears = list[Linear]()
         self.made = dict[str, Linear]()
         self.others = dict[str, Array]()
-        # Bytes that its ConstantOfShape nodes stand for.
-        self.filled = 0
-        # What may be copied while constants are rearranged: a graph that wants more is no model but a trap.
-        self.allowance = 2 * sum(array.nbytes for array in model.initializers.values()) + (1 << 20)
 
     def visit(self, node: Node) -> None:
         """Take the weights of one node, or fold it if it reads constants only."""
@@ -135,57 +134,25 @@ class _Walk:
             self.producers[name] = node
 
     def _fold(self, node: Node) -> bool:
-        if node.op == "Constant":
-            value = next(iter(node.attributes.values()), None)
-            if value is not None and not isinstance(value, str):
-                self._keep(node.outputs[0], np.asarray(value), node.outputs[0])
-            return True
-        sources = [name for name in node.inputs if name]
-        if not sources or any(name not in self.constants for name in sources):
-            return False
-        arrays, results = [self.constants[name] for name in sources], list[Array]()
-        match node.op:
-            case "ConstantOfShape":
-                results = [self._filled(node, arrays[0])]
-            case "Identity" | "Dropout":
-                results = [arrays[0]]
-            case "Transpose":
-                results = [arrays[0].transpose(_integers(node, "perm", tuple(reversed(range(arrays[0].ndim)))))]
-            case "Reshape" | "Squeeze" | "Unsqueeze":
-                results = [_reshaped(node, arrays)]
-            case "Split":
-                results = _split(node, arrays)
-            case _:
+        try:
+            if not self.folding.take(node):
                 return False
-        for output, array in zip(node.outputs, results, strict=False):
-            made_here = node.op == "ConstantOfShape"
-            self._spend(0 if made_here or np.may_share_memory(array, arrays[0]) else array.nbytes)
-            self._keep(output, array, output if made_here else self.names[sources[0]])
+        except RefusalError as refusal:
+            self.folding.unreadable |= dict.fromkeys(node.outputs, f"cannot be computed: {refusal}")
+            return False
+        if node.op in _MOVES | _PARTS:
+            self.names |= dict.fromkeys(node.outputs, self._name(node.inputs[0]))
         return True
 
-    def _filled(self, node: Node, shape: Array) -> Array:
-        """One number, repeated without memory of its own; who lays it out needs what a real weight would."""
-        value = node.attributes.get("value", np.zeros(1, np.float32))
-        sizes = [int(size) for size in shape.reshape(-1)]
-        if not isinstance(value, np.ndarray) or value.size != 1 or len(sizes) > _MAX_RANK or min(sizes, default=1) < 1:
-            raise ValueError(f"ConstantOfShape {node.name!r}: no number repeated to a shape")
-        self.filled += prod(sizes) * value.itemsize
-        if self.filled > _MOST_FILLED:
-            raise ValueError(f"its ConstantOfShape nodes ask for more than {_MOST_FILLED:,} bytes of one number each")
-        return np.broadcast_to(value.reshape(()), sizes)
-
-    def _keep(self, output: str, array: Array, name: str) -> None:
-        self.constants[output], self.names[output] = array, name
-
-    def _spend(self, size: int) -> None:
-        self.allowance -= size
-        if self.allowance < 0:
-            raise ValueError("its constants are copied over and over; refused before memory runs out")
+    def _name(self, constant: str) -> str:
+        return self.names.get(constant, constant)
 
     def _constant(self, node: Node) -> Array:
         name = node.inputs[1] if len(node.inputs) > 1 else ""
         if name not in self.constants:
-            reason = self.unreadable.get(name, "is computed or fed, not stored (a quantised graph, or half an export?)")
+            reason = self.folding.unreadable.get(
+                name, "is computed or fed, not stored (a quantised graph, or half an export?)"
+            )
             raise ValueError(f"{node.op} {node.name!r}: its weight {name!r} {reason}")
         if node.op != "Conv" and self.constants[name].ndim != 2:
             raise ValueError(
@@ -202,13 +169,13 @@ class _Walk:
         return self._in_order(node, weight if node.attributes.get("transB", 0) else weight.T)
 
     def _take(self, node: Node, weight: Array, bias: tuple[str, ...]) -> None:
-        linear = Linear(node=node, name=self.names[node.inputs[1]], weight=weight)
+        linear = Linear(node=node, name=self._name(node.inputs[1]), weight=weight)
         if weight.ndim < 2:
             raise ValueError(f"{node.op} {node.name!r}: its weight {linear.name!r} has {weight.ndim} axes")
         if any(bias):
             if bias[0] not in self.constants:
                 raise ValueError(f"{node.op} {node.name!r}: its bias {bias[0]!r} is computed, not stored")
-            linear.bias_name, linear.bias = self.names[bias[0]], self.constants[bias[0]].reshape(-1)
+            linear.bias_name, linear.bias = self._name(bias[0]), self.constants[bias[0]].reshape(-1)
         self.linears.append(linear)
         self.made[node.outputs[0]] = linear
 
@@ -220,7 +187,7 @@ class _Walk:
         array = self.constants[stored[0]]
         if array.size != len(linear.weight) or array.size != max(array.shape, default=1):
             return False
-        linear.bias_name, linear.bias = self.names[stored[0]], array.reshape(-1)
+        linear.bias_name, linear.bias = self._name(stored[0]), array.reshape(-1)
         return True
 
     def _join(self, node: Node) -> None:
@@ -239,7 +206,7 @@ class _Walk:
             bias_name=" + ".join(part.bias_name for part in groups),
             bias=np.concatenate(biases) if biases else None,
         )
-        self._spend(whole.weight.nbytes)
+        self.folding.spend(whole.weight.nbytes)
         self.linears.insert(self.linears.index(groups[0]), whole)
         self.made[node.outputs[0]] = whole
         for part in groups:
@@ -280,8 +247,8 @@ class _Walk:
             source = self.producers.get(name)
             if name in self.made or source is None or source.op not in _KEEPS_CHANNELS:
                 break
-            permutation = _integers(source, "perm", ()) if source.op == "Transpose" else ()
-            if len(permutation) == len(order):
+            permutation = source.attributes.get("perm") if source.op == "Transpose" else None
+            if isinstance(permutation, tuple) and len(permutation) == len(order):
                 order = tuple(permutation[i] for i in order)
             name = self._data(source)
         layer = self.made.get(name)
@@ -290,41 +257,5 @@ class _Walk:
         channels = 0 if layer is None else len(layer.weight)
         if order != _TO_CHANNELS_LAST or not channels or weight.shape[1] % channels:
             raise ValueError(f"{node.op} {node.name!r}: cannot tell in which order its input was flattened")
-        self._spend(weight.nbytes)
+        self.folding.spend(weight.nbytes)
         return weight.reshape(len(weight), -1, channels).transpose(0, 2, 1).reshape(weight.shape)
-
-
-def _integers(node: Node, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    value = node.attributes.get(name, default)
-    if not isinstance(value, tuple):
-        raise ValueError(f"{node.op} {node.name!r}: {name} is no list of integers")
-    return value
-
-
-def _listed(node: Node, name: str, arrays: list[Array]) -> tuple[int, ...]:
-    """A list of integers that newer operator sets take as an input, older ones as an attribute."""
-    if len(arrays) > 1:
-        return tuple(int(item) for item in arrays[1].reshape(-1))
-    return _integers(node, name, ())
-
-
-def _reshaped(node: Node, arrays: list[Array]) -> Array:
-    array = arrays[0]
-    match node.op:
-        case "Reshape":
-            sizes = _listed(node, "shape", arrays)
-            if node.attributes.get("allowzero", 0) and 0 in sizes:
-                raise ValueError(f"Reshape {node.name!r}: allowzero with a size of 0 leaves nothing of a weight")
-            return array.reshape([array.shape[i] if size == 0 else size for i, size in enumerate(sizes)])
-        case "Squeeze":
-            return np.squeeze(array, _listed(node, "axes", arrays) or None)
-        case _:
-            return np.expand_dims(array, _listed(node, "axes", arrays))
-
-
-def _split(node: Node, arrays: list[Array]) -> list[Array]:
-    axis, array = node.attributes.get("axis", 0), arrays[0]
-    sizes = _listed(node, "split", arrays)
-    if not isinstance(axis, int):
-        raise ValueError(f"Split {node.name!r}: its axis is no integer")
-    return np.split(array, np.cumsum(sizes)[:-1] if sizes else len(node.outputs), axis)

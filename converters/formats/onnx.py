@@ -18,8 +18,8 @@ from converters.formats._onnx_walk import tensors as graph_tensors
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError
+from zoo.frameworks.onnx import Constants, read_graph
 from zoo.frameworks.onnx import graph as graph_of
-from zoo.frameworks.onnx import read_graph
 from zoo.frameworks.onnx import write as write_graph
 from zoo.layers import Conv, Dense, ModelSpec, Shape
 from zoo.likeness import unlike, without_closing_softmax
@@ -46,8 +46,9 @@ def read(path: Path) -> NativeFile:
         model = parse(mapped(path), path.parent)
         spec = _spec(model)
         own = None if spec is None else _own(model, spec)
-        graph = None if spec else _graph(model, path)
-        tensors = _tensors(model, graph) if own is None else own
+        constants = Constants(model)
+        graph = None if spec else _graph(model, path, constants)
+        tensors = _tensors(model, graph, constants) if own is None else own
     except FileFormatError:
         raise
     except (ValueError, IndexError, OverflowError, ZooError) as error:
@@ -55,21 +56,21 @@ def read(path: Path) -> NativeFile:
     silent = [name for name in tensors if ignored(name)]
     if silent:
         _LOG.info("%s: %s", path, "; ".join(silent))
-    return NativeFile(tensors=tensors, spec=spec, graph=graph, unlike=partial(_unlike, graph))
+    return NativeFile(tensors=tensors, spec=spec, graph=graph, unlike=partial(_unlike, graph), writer=model.producer)
 
 
-def _graph(model: Model, path: Path) -> GraphNetwork:
+def _graph(model: Model, path: Path, constants: Constants) -> GraphNetwork:
     try:
-        net = read_graph(model, path.stem, f"read from {path.name}")
+        net = read_graph(model, path.stem, f"read from {path.name}", constants)
     except (ValueError, ZooError) as error:
         return GraphNetwork(refusal=str(error))
     return GraphNetwork(spec=net.spec, tensors=net.parameters, notes=net.notes)
 
 
-def _tensors(model: Model, graph: GraphNetwork | None) -> dict[str, Array]:
+def _tensors(model: Model, graph: GraphNetwork | None, constants: Constants) -> dict[str, Array]:
     """The weights in the order of the graph, for who knows a network that has them in that order."""
     try:
-        return graph_tensors(model)
+        return graph_tensors(model, constants)
     except ValueError as error:
         if graph is None:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -43,6 +43,7 @@ class FileSubject:
         note: what the reader must know.
         preparation: how it prepares images otherwise than the first file; empty where it does not.
         as_read: its network is what its own graph was read as.
+        structures: what reading it said, by the identity of what it was held against: every runtime asks again.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class FileSubject:
     note: str = ""
     preparation: str = ""
     as_read: bool = False
+    structures: dict[int, Structure] = field(default_factory=dict[int, Structure])
 
     def subject(self, right: Weights, runtime: str | None = None) -> Subject:
         """It, as a subject held against a network and its weights; in a runtime, if one is named."""
@@ -80,10 +82,15 @@ class FileSubject:
         """Holds it against a network as one; not against what this very file was read as, which says nothing."""
         mine = self.weights
         if self.format == "onnx":
-            return None if self.as_read and mine is right else lambda: structure_of_graph(self.path, right)
+            return None if self.as_read and mine is right else lambda: self._structure(right)
         if mine is None or mine is right or self.network:
             return None
         return lambda: structure_of_weights(mine, right)
+
+    def _structure(self, right: Weights) -> Structure:
+        if id(right) not in self.structures:
+            self.structures[id(right)] = structure_of_graph(self.path, right)
+        return self.structures[id(right)]
 
     def _runner(self, right: Weights, runtime: Runtime | None) -> Feed:
         written = TfliteForward(runtime) if isinstance(runtime, registry.RunsTflite) else None

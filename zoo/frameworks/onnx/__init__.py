@@ -6,7 +6,7 @@ streamed into the file, or lent to ONNX Runtime where they lie. ONNX Runtime is 
 
 from zoo.frameworks.onnx.live import Session, forward, opened, run
 from zoo.frameworks.onnx.network import graph, write
-from zoo.frameworks.onnx.reading import OnnxNet, read_graph
+from zoo.frameworks.onnx.reading import Constants, OnnxNet, RefusalError, read_graph
 from zoo.frameworks.onnx.source import generate
 from zoo.wire.onnx import OPSET
 
@@ -14,4 +14,17 @@ from zoo.wire.onnx import OPSET
 DISTRIBUTION = "onnxruntime"
 PACKAGES = ("onnx", "onnxruntime")
 
-__all__ = ["OPSET", "OnnxNet", "Session", "forward", "generate", "graph", "opened", "read_graph", "run", "write"]
+__all__ = [
+    "OPSET",
+    "Constants",
+    "OnnxNet",
+    "RefusalError",
+    "Session",
+    "forward",
+    "generate",
+    "graph",
+    "opened",
+    "read_graph",
+    "run",
+    "write",
+]

@@ -4,6 +4,8 @@ Every tensor is a view of an activation (`walk`): what only moves numbers about 
 them in place, so that graphs that compute in N, H, W, C, or take channels apart, become the layers that they mean.
 """
 
+from zoo.frameworks.onnx.reading.folding import Constants
 from zoo.frameworks.onnx.reading.graph import OnnxNet, read_graph
+from zoo.frameworks.onnx.reading.op import RefusalError
 
-__all__ = ["OnnxNet", "read_graph"]
+__all__ = ["Constants", "OnnxNet", "RefusalError", "read_graph"]

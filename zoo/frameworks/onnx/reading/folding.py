@@ -8,9 +8,9 @@ from math import prod
 import numpy as np
 
 from zoo.arrays import Array
-from zoo.frameworks.onnx.reading.op import Op
+from zoo.frameworks.onnx.reading.op import Op, RefusalError
 from zoo.layers import Shape
-from zoo.wire.onnx import Model
+from zoo.wire.onnx import Model, Node
 
 # The number that stands for a batch size left open: no size of a network can be taken for it.
 OPEN_BATCH = 1_000_003
@@ -55,29 +55,61 @@ COMPUTED = {
 }
 
 
-class Folding:
-    """Computes constants, within an allowance of memory: a graph that wants more is no model but a trap."""
+class Constants:
+    """What is known without any input: stored numbers, and what the nodes that were taken compute of them.
+
+    Within an allowance of memory: a graph that wants more is no model but a trap.
+
+    Attributes:
+        known: tensor -> its numbers.
+        unreadable: tensor -> why it has none.
+    """
 
     def __init__(self, model: Model) -> None:
+        self.known, self.unreadable = dict(model.initializers), dict(model.unreadable)
+        self._opset = model.opset
         self._left = 2 * sum(array.nbytes for array in model.initializers.values()) + _SPARE
         self._filled = 0
 
-    def constant(self, op: Op) -> Array:
-        """The value of a Constant node."""
-        for name in ("value", "value_float", "value_int", "value_floats", "value_ints"):
-            value = op.other(name)
-            if value is not None:
-                kind = {"value_float": np.float32, "value_int": np.int64, "value_ints": np.int64}.get(name)
-                return np.asarray(value, kind)
-        return op.refuse("its value is of a type that is not read")
+    def take(self, node: Node) -> bool:
+        """Compute what a node makes of constants; False where it reads an activation.
 
-    def fold(self, op: Op, arrays: Sequence[Array]) -> list[Array] | None:
+        Raises:
+            RefusalError: it is not computed here.
+            ValueError: a trap.
+        """
+        reads = [tensor for tensor in node.inputs if tensor]
+        if all(tensor in self.known for tensor in node.outputs if tensor):
+            return True
+        if node.op != "Constant" and not (reads and all(tensor in self.known for tensor in reads)):
+            return False
+        op = Op(node, self._opset, self.known)
+        try:
+            with np.errstate(all="ignore"):
+                results = self._results(op, [self.known[tensor] for tensor in reads])
+        except TypeError as error:
+            raise RefusalError("computes with a type of numbers that has no such operation") from error
+        if results is None:
+            raise RefusalError("of constants it is not computed here")
+        op.check()
+        self.known.update((tensor, array) for tensor, array in zip(node.outputs, results, strict=False) if tensor)
+        return True
+
+    def spend(self, size: int) -> None:
+        """Take bytes out of the allowance."""
+        self._left -= size
+        if self._left < 0:
+            raise ValueError("its constants are computed over and over; refused before memory runs out")
+
+    def _results(self, op: Op, arrays: Sequence[Array]) -> list[Array] | None:
         """What a node makes of constants; None where it is not among those that are computed here."""
+        if op.node.op == "Constant":
+            return [_constant(op)]
         name, first = op.node.op, arrays[0]
         if name in _TWO or name == "Div":
             return [self._two(op, arrays)]
         if name in _ONE:
-            self._spend(first.nbytes)
+            self.spend(first.nbytes)
             return [_ONE[name](first)]
         match name:
             case "Identity" | "Dropout":
@@ -101,26 +133,21 @@ class Folding:
             case "Gather":
                 return [self._gathered(op, first, arrays[1])]
             case "Concat":
-                self._spend(sum(array.nbytes for array in arrays))
+                self.spend(sum(array.nbytes for array in arrays))
                 return [np.concatenate(arrays, axis=op.integer("axis", 1))]
             case "Where":
-                self._spend(prod(np.broadcast_shapes(*(array.shape for array in arrays))) * arrays[1].itemsize)
+                self.spend(prod(np.broadcast_shapes(*(array.shape for array in arrays))) * arrays[1].itemsize)
                 return [np.where(first, *arrays[1:])]
             case "ReduceProd" | "ReduceSum":
                 return [_reduced(op, first)]
             case _:
                 return None
 
-    def _spend(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
-            raise ValueError("its constants are computed over and over; refused before memory runs out")
-
     def _two(self, op: Op, arrays: Sequence[Array]) -> Array:
         if len(arrays) != 2 or op.opset < 7:
             op.refuse("of constants it is computed for two inputs only, from operator set 7 on")
         a, b = arrays
-        self._spend(prod(np.broadcast_shapes(a.shape, b.shape)) * max(a.itemsize, b.itemsize))
+        self.spend(prod(np.broadcast_shapes(a.shape, b.shape)) * max(a.itemsize, b.itemsize))
         if op.node.op != "Div":
             return _TWO[op.node.op](a, b).astype(np.bool_ if op.node.op in ("Equal", "Greater", "Less") else a.dtype)
         if a.dtype.kind == "f":
@@ -151,7 +178,7 @@ class Folding:
         kind = _CASTS.get(op.integer("to", 0))
         if kind is None:
             op.refuse("casts a constant to a type that is not read")
-        self._spend(array.size * np.dtype(kind).itemsize)
+        self.spend(array.size * np.dtype(kind).itemsize)
         return array.astype(kind, copy=False)
 
     def _range(self, op: Op, arrays: Sequence[Array]) -> Array:
@@ -166,13 +193,22 @@ class Folding:
         shape = reshaped_to(op, array.shape)
         if prod(shape) != array.size:
             op.refuse(f"cannot make {shape} of {array.shape}")
-        self._spend(0 if array.flags.c_contiguous else array.nbytes)
+        self.spend(0 if array.flags.c_contiguous else array.nbytes)
         return array.reshape(shape)
 
     def _gathered(self, op: Op, array: Array, indices: Array) -> Array:
         axis = op.integer("axis", 0)
-        self._spend(indices.size * (array.size // max(array.shape[axis], 1)) * array.itemsize)
+        self.spend(indices.size * (array.size // max(array.shape[axis], 1)) * array.itemsize)
         return np.take(array, indices.astype(np.int64), axis=axis)
+
+
+def _constant(op: Op) -> Array:
+    for name in ("value", "value_float", "value_int", "value_floats", "value_ints"):
+        value = op.other(name)
+        if value is not None:
+            kind = {"value_float": np.float32, "value_int": np.int64, "value_ints": np.int64}.get(name)
+            return np.asarray(value, kind)
+    return op.refuse("its value is of a type that is not read")
 
 
 def _sizes(op: Op, array: Array) -> Shape:

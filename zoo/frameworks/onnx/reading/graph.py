@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from zoo.arrays import Array
 from zoo.errors import SpecError, UnsupportedError
 from zoo.frameworks.onnx.reading import response
-from zoo.frameworks.onnx.reading.folding import ARITHMETIC, COMPUTED, OPEN_BATCH, Folding, shape_of
+from zoo.frameworks.onnx.reading.folding import ARITHMETIC, COMPUTED, OPEN_BATCH, Constants, shape_of
 from zoo.frameworks.onnx.reading.op import RefusalError
 from zoo.frameworks.onnx.reading.table import READERS
 from zoo.frameworks.onnx.reading.walk import View, Walk
@@ -47,13 +45,14 @@ class OnnxNet:
     notes: tuple[str, ...] = ()
 
 
-def read_graph(model: Model, name: str, title: str) -> OnnxNet:
+def read_graph(model: Model, name: str, title: str, constants: Constants | None = None) -> OnnxNet:
     """The network of a graph.
 
     Args:
         model: the file, taken apart.
         name: of the network.
         title: of the spec.
+        constants: of the graph, for who needs them as well.
 
     Raises:
         UnsupportedError: lists every node outside the layer vocabulary, by name and operator.
@@ -61,17 +60,17 @@ def read_graph(model: Model, name: str, title: str) -> OnnxNet:
     """
     if not 1 <= model.opset <= max(IR_VERSIONS):
         raise UnsupportedError(f"{title}: operator set {model.opset}; those known here are 1 to {max(IR_VERSIONS)}")
-    nodes = _needed(model)
+    nodes, constants = _needed(model), constants or Constants(model)
     walk = Walk(
         batch=OPEN_BATCH,
         opset=model.opset,
-        constants=dict(model.initializers),
+        constants=constants.known,
         readers=Counter([*model.outputs, *(tensor for node in nodes for tensor in _reads(node))]),
         names=Names([*model.inputs, *model.initializers, *(tensor for node in nodes for tensor in node.outputs)]),
         plainly=_read_plainly,
     )
-    made = {tensor for node in nodes for tensor in node.outputs}
-    reading = _Reading(walk=walk, folding=Folding(model), unreadable=dict(model.unreadable), made=made)
+    made = {tensor for node in model.nodes for tensor in node.outputs}
+    reading = _Reading(walk=walk, constants=constants, made=made)
     reading.refused += _inputs(walk, model, nodes)
     reading.nodes(nodes)
     reading.refused += [
@@ -168,8 +167,7 @@ class _Reading:
     """Reads nodes one after the other, and gathers what is outside the vocabulary."""
 
     walk: Walk
-    folding: Folding
-    unreadable: dict[str, str]
+    constants: Constants
     made: set[str]
     refused: list[str] = field(default_factory=list[str])
     lost: set[str] = field(default_factory=set[str])
@@ -184,7 +182,7 @@ class _Reading:
                     self.lost.update(node.outputs)
                 elif node.op == "If":
                     self._branch(node)
-                elif not _fold(self.walk, self.folding, node, reads):
+                elif not _fold(self.walk, self.constants, node):
                     _read(self.walk, node)
             except (SpecError, IndexError, ValueError, ArithmeticError) as error:
                 self.lost.update(node.outputs)
@@ -200,7 +198,7 @@ class _Reading:
             raise RefusalError("has no such branch")
         inner = parse_subgraph(chosen)
         self.walk.constants.update(inner.initializers)
-        self.unreadable.update(inner.unreadable)
+        self.constants.unreadable.update(inner.unreadable)
         self.made.update(tensor for item in inner.nodes for tensor in item.outputs)
         self.nodes(inner.nodes)
         for tensor, name in zip(node.outputs, inner.outputs, strict=True):
@@ -230,8 +228,8 @@ def _check(reading: _Reading, node: Node, reads: list[str]) -> None:
     if any(tensor in walk.values or tensor in walk.constants for tensor in node.outputs):
         raise RefusalError(f"makes {node.outputs[0]!r}, which is made already")
     for tensor in reads:
-        if tensor in reading.unreadable:
-            raise RefusalError(f"{tensor!r} {reading.unreadable[tensor]}")
+        if tensor in reading.constants.unreadable:
+            raise RefusalError(f"{tensor!r} {reading.constants.unreadable[tensor]}")
         if not (tensor in walk.values or tensor in walk.constants or tensor in reading.lost):
             later = (
                 "a node after it makes (a cycle, or nodes out of order)"
@@ -241,28 +239,19 @@ def _check(reading: _Reading, node: Node, reads: list[str]) -> None:
             raise RefusalError(f"reads {tensor!r}, which {later}")
 
 
-def _fold(walk: Walk, folding: Folding, node: Node, reads: list[str]) -> bool:
+def _fold(walk: Walk, constants: Constants, node: Node) -> bool:
     """Compute a node that reads constants only, or sizes."""
     op = walk.op(node)
-    if node.op == "Constant":
-        walk.constants[op.out] = folding.constant(op)
-    elif node.op in ("Shape", "Size") and reads[0] not in walk.constants:
-        sizes = shape_of(op, walk.sizes(reads[0]))
-        walk.constants[op.out] = sizes if node.op == "Shape" else sizes.prod()
-    elif reads and all(tensor in walk.constants for tensor in reads):
-        try:
-            with np.errstate(all="ignore"):
-                results = folding.fold(op, [walk.constants[tensor] for tensor in reads])
-        except TypeError as error:
-            raise RefusalError("computes with a type of numbers that has no such operation") from error
-        if results is None:
-            raise RefusalError("of constants it is not computed here")
-        walk.constants.update(zip(node.outputs, results, strict=False))
-        if node.op in ARITHMETIC and any(array.dtype.kind == "f" and array.size > 1 for array in results):
-            walk.inexact.append(f"{op.out!r} was computed of stored numbers")
-    else:
+    if node.op in ("Shape", "Size") and op.constant(0) is None:
+        sizes = shape_of(op, walk.sizes(op.reads()))
+        op.check()
+        constants.known[op.out] = sizes if node.op == "Shape" else sizes.prod()
+        return True
+    if not constants.take(node):
         return False
-    op.check()
+    made = [constants.known[tensor] for tensor in node.outputs if tensor in constants.known]
+    if node.op in ARITHMETIC and any(array.dtype.kind == "f" and array.size > 1 for array in made):
+        walk.inexact.append(f"{op.out!r} was computed of stored numbers")
     return True
 
 
