@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 import yaml
 
 from zoo.errors import FileFormatError, said
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without aliases, which can make a small file endless, and without keys that replace each other."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"aliases are not allowed (line {self.peek_event().start_mark.line + 1})")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if len({str(key) for key in keys}) != len(keys):
-            raise yaml.YAMLError(f"a key is given twice (line {node.start_mark.line + 1})")
-        return cast("dict[Any, Any]", super().construct_mapping(node, deep))
+from zoo.wire.yaml_loader import StrictLoader
 
 
 def read_yaml(path: Path, most_bytes: int) -> object:
@@ -34,7 +19,7 @@ def read_yaml(path: Path, most_bytes: int) -> object:
     try:
         if path.stat().st_size > most_bytes:
             raise FileFormatError(path, f"has more than {most_bytes:,} bytes")
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
     except OSError as error:
         raise FileFormatError(path, f"cannot be read: {error.strerror}") from error
     except (

@@ -16,12 +16,14 @@ from zoo.recipe import (
     FINE_TUNING,
     CosineAnnealingLR,
     MultiStepLR,
+    Normal,
     Phase,
     Phases,
     PolyLR,
     Recipe,
     ReduceLROnPlateau,
     StepLR,
+    Uniform,
 )
 from zoo.recipe_file import check, dumps, from_plain, read_recipe, to_plain
 
@@ -77,6 +79,7 @@ def test_what_is_left_out_has_its_default_and_5e_4_is_a_number(tmp_path: Path) -
         (BASE.replace("step_size: 3", "step_size: x"), "schedule: step_size: expected int, got 'x'"),
         (BASE.replace("name: mine\n", ""), "name of a Recipe is missing"),
         (BASE.replace("kind: HeNormal", ""), "kind is missing"),
+        (BASE + "rate: 0.1\nrate: 0.2", "a key is given twice (line 1)"),
         ("- a", "expected keys with values"),
         ("", "expected keys with values, got None"),
         ("a: [", "no recipe"),
@@ -100,6 +103,8 @@ def test_what_is_no_recipe_is_said_in_one_line(
     [
         ({"momentum": 1.0}, "momentum is 1.0, expected a number of at least 0 and below 1"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1"),
+        ({"initial": {"*.weight": Normal(std=-1.0)}}, "initial '*.weight' is as wide as -1.0, expected 0 or more"),
+        ({"initial": {"*.weight": Uniform(bound=-1.0)}}, "initial '*.weight' is as wide as -1.0"),
         ({"batch_size": 0}, "batch_size is 0, expected a number of at least 1"),
         ({"schedule": StepLR(step_size=0)}, "its schedule, a StepLR, has a step_size of 0"),
         ({"schedule": MultiStepLR(milestones=(3, 1))}, "milestones of [3, 1] with a gamma of 0.1, expected them in or"),

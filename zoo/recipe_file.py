@@ -23,9 +23,11 @@ from zoo.recipe import (
     Rule,
     Schedule,
     StepLR,
+    Uniform,
     check_patterns,
 )
 from zoo.spec_json import build
+from zoo.wire.yaml_loader import StrictLoader
 
 
 def to_plain(recipe: Recipe) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def dumps(recipe: Recipe) -> str:
     return yaml.safe_dump(to_plain(recipe), sort_keys=False, width=120, default_flow_style=None)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(StrictLoader):
     """YAML in which 5e-4 is a number, as everywhere else (YAML 1.1 wants 5.0e-4)."""
 
 
@@ -106,6 +108,10 @@ def check(recipe: Recipe, spec: ModelSpec) -> None:
     for layer, multiple in recipe.layer_rates.items():
         if not 0 <= multiple < math.inf:
             raise ZooError(f"recipe {recipe.name!r}: layer_rates {layer!r} is {multiple}, expected 0 or more")
+    for name, rule in recipe.initial.items():
+        wide = rule.bound if isinstance(rule, Uniform) else getattr(rule, "std", 0.0)
+        if not 0 <= wide < math.inf:
+            raise ZooError(f"recipe {recipe.name!r}: initial {name!r} is as wide as {wide}, expected 0 or more")
     _check_schedule(recipe)
     check_patterns(recipe, spec)
 
