@@ -119,7 +119,7 @@ def _matlab(*, packed: bool) -> Reader:
 
     def content() -> bytes:
         file, layers = io.BytesIO(), test_matconvnet.cells(probe_weights(SPEC), old=False)
-        cast(Any, test_matconvnet.io).savemat(file, {"layers": layers}, do_compression=packed)
+        test_matconvnet.io.savemat(file, {"layers": layers}, do_compression=packed)
         return file.getvalue()
 
     return _bytes("w.mat", content, lambda path: load(path, spec=SPEC), damage.matlab)
