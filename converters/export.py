@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+from converters import exporters
 from converters.fold import fold_preprocessing
 from converters.low_precision import split, write_float16, write_int8
 from converters.parity.file_subjects import open_subject
@@ -35,7 +36,8 @@ _INT8_OPSET = 13
 
 _KINDS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "frozen graph"}
 
-_EXPORTERS = "converters.exporters"
+# Whose exporter writes what is not ONNX, unless another is asked for.
+_TENSORFLOW = "tf_slim"
 # What of an exporter writes a kind.
 _WRITERS = {
     "onnx": "export_onnx",
@@ -78,8 +80,8 @@ def check_export(target: str, options: ExportOptions) -> None:
         raise ZooError(f"{target}: is a folder of other things than a SavedModel, which is never replaced")
     if _kind(target) != "onnx" and (options.opset or options.fast_lrn or options.precision != "fp32"):
         raise ZooError(f"{target}: --opset, --fast-lrn and --precision are for .onnx targets")
-    if options.framework is not None and options.framework not in registry.names(_EXPORTERS):
-        raise UnknownNameError("framework", options.framework, registry.names(_EXPORTERS))
+    if options.framework is not None and options.framework not in exporters.names():
+        raise UnknownNameError("framework", options.framework, exporters.names())
     if options.framework and (options.fast_lrn or options.precision != "fp32"):
         raise ZooError(f"{target}: --fast-lrn and --precision are of our own graph; leave out --framework")
     _check_precision(options)
@@ -149,12 +151,8 @@ def _write_onnx(weights: Weights, path: Path, options: ExportOptions) -> None:
     onnx.write(path, form, weights.tensors)
 
 
-def _exporter(options: ExportOptions) -> Any:
-    return registry.load_module(_EXPORTERS, options.framework or "tf_slim", "framework")
-
-
 def _write_by_exporter(weights: Weights, written: Path, kind: str, options: ExportOptions) -> None:
-    exporter = _exporter(options)
+    exporter = exporters.exporter(options.framework or _TENSORFLOW)
     write = getattr(exporter, _WRITERS[kind], None)
     if write is None:
         kinds = ", ".join(known for known, writer in _WRITERS.items() if hasattr(exporter, writer))
@@ -187,9 +185,8 @@ def _check(weights: Weights, written: Path, target: str, kind: str, options: Exp
     if kind == "onnx":
         subject = open_subject(written, None, weights).subject(weights)
     else:
-        subject = Subject(
-            name=target, open=lambda: nullcontext(_tensorflow_feed(weights, written, kind, _exporter(options)))
-        )
+        exporter = exporters.exporter(options.framework or _TENSORFLOW)
+        subject = Subject(name=target, open=lambda: nullcontext(_tensorflow_feed(weights, written, kind, exporter)))
     _report(proof.judge(subject), target, proof)
 
 

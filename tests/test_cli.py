@@ -292,6 +292,7 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
         ("export mine.caffemodel -o x.mlmodel", "known: FILE.onnx, FILE.tflite"),
         ("export mine.caffemodel -o x.onnx --opset 3 --prototxt deploy.prototxt", "operator set 3"),
         ("export mine.caffemodel -o x.pb --fast-lrn", "are for .onnx targets"),
+        ("train alexnet_mini --data digits -o run --framework keras", "one rate for all parameters"),
         ("verify alexnet_mini --frameworks pytroch", "did you mean pytorch"),
         ("verify alexnet_mini --budget 0 --frameworks onnx", "must be a positive number"),
         ("verify alexnet_mini --budget nan --frameworks onnx", "must be a positive number"),

@@ -260,6 +260,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
         model_of(node("Add", "x b", "a"), node("Relu", "a", "b"), node("Relu", "b")),
         "a cycle, or nodes out of order",
     ),
+    "order": (model_of(node("Relu", "t"), node("Tanh", "x", "t")), "reads 't', which a node after it makes"),
+    "bytes": (
+        model_of(make.make_node("Relu", ["x"], ["y"], "the Relu", plan=b"\xff\x82")),
+        "the Relu': what its attribute plan says is not known",
+    ),
     "twice": (model_of(node("Relu"), node("Tanh")), "made already"),
     "type": (
         model_of(node("Relu"), x=make.make_tensor_value_info("x", TensorProto.DOUBLE, [1, 3])),
@@ -284,6 +289,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "transposed batch": (model_of(node("Transpose", perm=[1, 0, 2, 3])), "moves the batch"),
     "even window": (model_of(node("LRN", size=4)), "even window"),
     "pad": (model_of(node("Pad", "x p", "q"), node("Tanh", "q"), stored={"p": np.array([0, 0, 1, 1] * 2)}), "padded"),
+    "bias of the items": (
+        model_of(
+            node("Flatten", "x", "f"),
+            node("Gemm", "f w b"),
+            stored={"w": np.ones((192, 4), "f"), "b": np.ones((4, 1), "f")},
+        ),
+        r"bias \(4, 1\) is not one number for each of 4 outputs",
+    ),
     "3-D": (model_of(node("Conv", "x w"), stored={"w": W[:, :, None]}), "two-dimensional images alone"),
     "kernel": (model_of(node("Conv", "x w", kernel_shape=[5, 5]), stored={"w": W}), "does not fit kernel"),
     "second output": (

@@ -199,6 +199,18 @@ def test_a_difference_is_said_before_anything_is_run(file: Path, right: Weights)
     assert "identical" not in text(report)
 
 
+def test_what_the_runtime_refuses_is_not_called_wrong_where_reading_says_it_is_right(
+    file: Path, right: Weights
+) -> None:
+    def namesakes(model: Any) -> None:
+        for node in model.graph.node:
+            node.name = "same"
+
+    subject = proved(edited(file, namesakes), right).subjects[1]
+    assert subject.structure == Structure(verdict="identical")
+    assert subject.status == "unavailable" and "same node name" in str(subject.reason)
+
+
 def test_reading_does_not_stand_in_for_running(file: Path, right: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is called identical and computes something else fails all the same."""
     path = edited(file, attribute("norm1", "alpha", 5e-4))

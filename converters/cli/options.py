@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from zoo.limits import DEFAULT_GIGABYTES
+from zoo.training import NO_TRAINERS
 
 
 def add_hardware(add: argparse.ArgumentParser) -> None:
@@ -45,6 +46,13 @@ def gigabytes(text: str) -> float:
     if not number > 0:
         raise argparse.ArgumentTypeError(f"expected a number of gigabytes above 0, got {text!r}")
     return number
+
+
+def trainer(text: str) -> str:
+    """A framework that trains, as far as nobody knows why it does not."""
+    if text in NO_TRAINERS:
+        raise argparse.ArgumentTypeError(f"{text} does not train here: {NO_TRAINERS[text]}")
+    return text
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

@@ -50,7 +50,7 @@ class GraphSubject:
             ZooError: the graph reads something else, or not even its first node can be run.
         """
         batches, rows, notes = self.graph.feed(inputs), len(next(iter(inputs.values()))), list[str]()
-        stopped, is_first = None, self._matched is None
+        stopped, is_first, ended = None, self._matched is None, ""
         try:
             # The file as it is decides about its outputs; the copy that shows every node's result, about the rest.
             # An export made to see inside is nothing that anybody deploys.
@@ -76,6 +76,8 @@ class GraphSubject:
             notes.append(f"it cannot be run to its end ({trouble}); compared as far as it goes")
             if not self.graph.batch and self._runs_alone(inputs, rows):
                 notes.append("it runs at a batch of 1 alone, though it declares any")
+            else:
+                ended = str(trouble)
         if self._matched is None:
             nodes = [
                 NodeResult(name=name, operator=operator, reads=reads, value=values.get(name))
@@ -86,7 +88,7 @@ class GraphSubject:
             held = {layer: values[tensor] for layer, tensor in self._matched.tensors.items() if tensor in values}
             self._matched = replace(self._matched, activations=held)
         ran = self._ran(self._matched, values, outputs, batches[0], right, notes)
-        return replace(ran, theirs=self._seen(self._matched, values, stopped))
+        return replace(ran, theirs=self._seen(self._matched, values, stopped), ended=ended)
 
     def _seen(self, matched: Matched, values: Mapping[str, Array], stopped: int | None) -> dict[str, Own]:
         """What layers with weights really read, and how the graph describes the normalisation it stops at."""

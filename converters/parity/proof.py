@@ -25,7 +25,7 @@ from converters.parity.garbage import swept
 from converters.parity.local import exercised
 from converters.parity.outputs import gate
 from converters.parity.probes import given_inputs, image_inputs, probe_deviations, probe_inputs
-from converters.parity.provenance import sha256, versions
+from converters.parity.provenance import versions
 from converters.parity.segments import alone
 from converters.parity.subjects import Ran, Subject
 from converters.parity.vacuity import vacuity
@@ -44,7 +44,6 @@ from zoo import reference as oracle
 from zoo.errors import ZooError
 from zoo.layers import DetectionOutput, Layer, Softmax
 from zoo.shapes import activation_shapes, check_memory
-from zoo.wire.cores import map_on_cores
 
 _LOG = logging.getLogger(__name__)
 
@@ -128,9 +127,10 @@ class Proof:
             self.progress(f"{subject.name}: {structure.sentence}")
         elif structure:
             _LOG.debug("%s cannot be read as a network, only run: %s", subject.name, structure.reason)
-        return replace(self._run(subject, started), structure=structure)
+        same = structure is not None and structure.verdict == "identical"
+        return replace(self._run(subject, started, same), structure=structure)
 
-    def _run(self, subject: Subject, started: float) -> SubjectVerdict:
+    def _run(self, subject: Subject, started: float, same: bool) -> SubjectVerdict:
         try:
             with swept(), subject.open() as feed:
                 ran = feed(self.inputs, self.reference)
@@ -141,10 +141,12 @@ class Proof:
         except Exception as trouble:  # noqa: BLE001 - frameworks raise anything; the others must still be judged
             _LOG.debug("%s could not be run", subject.name, exc_info=True)
             return _unavailable(subject.name, in_one_line(trouble), started)
-        verdict = self._compared(subject.name, ran, lone)
+        if ran.ended and same:  # no layer of it is wrong: that it does not run is all there is to say
+            return _unavailable(subject.name, ran.ended, started)
+        verdict = self._compared(subject.name, ran, lone, same)
         return replace(verdict, agreement=agreement, seconds=time.perf_counter() - started)
 
-    def _compared(self, name: str, ran: Ran, lone: Alone) -> SubjectVerdict:
+    def _compared(self, name: str, ran: Ran, lone: Alone, same: bool) -> SubjectVerdict:
         reference, sums = self._float32_alone(ran.activations)
         along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         sound = {layer.name for layer in along if layer.ok and layer.error is not None and layer.gated}
@@ -154,7 +156,9 @@ class Proof:
             ran = replace(ran, activations={**ran.activations, **gated.arrays})
             along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         wrong = {output.name: output.reason for output in gated.verdicts if not output.ok}
-        layers, notes = self._weighed([self._by_itself(layer, ran, lone) for layer in along], ran, lone)
+        layers, notes = tuple(self._by_itself(layer, ran, lone) for layer in along), tuple[str, ...]()
+        if not same:  # or else every weight was compared already, bit for bit
+            layers, notes = self._weighed(layers, ran, lone)
         layers = tuple(
             replace(layer, ok=False, reason=wrong[layer.name] or "its declared output differs")
             if layer.name in wrong and layer.ok
@@ -280,7 +284,7 @@ class Proof:
         )
         return found or (inherited(layer.name, layer.reason),)
 
-    def report(self, subjects: Sequence[SubjectVerdict], files: Sequence[Path] = (), command: str = "") -> Report:
+    def report(self, subjects: Sequence[SubjectVerdict], files: Sequence[FileFact] = (), command: str = "") -> Report:
         """The whole proof as data."""
         floor = BUDGETS["float32 on the CPU"]
         return Report(
@@ -293,10 +297,7 @@ class Proof:
             samples=self.samples,
             seed=self.seed,
             versions=versions(),
-            files=tuple(
-                FileFact(path=str(path), sha256=told)
-                for path, told in zip(files, map_on_cores(sha256, files), strict=True)
-            ),
+            files=tuple(files),
             command=command,
             seconds=time.perf_counter() - self._started,
             limits=self.vacuity.limits,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
+from converters.verdicts import FileFact
 from zoo import registry
 
 # The packages whose versions a report gives, where they are installed.
@@ -26,6 +29,18 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def hashing(files: Sequence[Path]) -> Callable[[], tuple[FileFact, ...]]:
+    """Begin to hash files, while others of the work wait for each other; what comes back waits for the hashes."""
+    pool = ThreadPoolExecutor(thread_name_prefix="hash")
+    hashes = [pool.submit(sha256, path) for path in files]
+    pool.shutdown(wait=False)
+
+    def facts() -> tuple[FileFact, ...]:
+        return tuple(FileFact(path=str(path), sha256=told.result()) for path, told in zip(files, hashes, strict=True))
+
+    return facts
 
 
 def sha256(path: Path) -> str:

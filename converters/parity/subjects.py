@@ -51,6 +51,7 @@ class Ran:
         alone: runs layers by themselves; None where they cannot be told apart.
         preparation: how it prepares images otherwise than the reference's network; empty where it does not.
         same: layers that are the reference's own arithmetic with the same definition and the same bits.
+        ended: why it cannot be run to its end, whatever the batch; empty where it can.
     """
 
     activations: Mapping[str, Array]
@@ -63,6 +64,7 @@ class Ran:
     alone: Alone | None = None
     same: frozenset[str] = frozenset()
     preparation: str = ""
+    ended: str = ""
 
 
 # Runs a batch: the reference's input name -> array, and the reference's activations, by which tensors are told apart.

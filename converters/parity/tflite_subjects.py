@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from converters import exporters
 from converters.weights import Array, Weights
 from zoo.layers import ModelSpec
-from zoo.registry import RunsTflite, load_module
+from zoo.registry import RunsTflite
 
 
 class TfliteForward:
@@ -20,7 +21,7 @@ class TfliteForward:
 
     def __init__(self, runtime: RunsTflite, exporter: Any = None) -> None:
         self.runtime = runtime
-        self.exporter = exporter or load_module("converters.exporters", "tf_slim", "exporter")
+        self.exporter = exporter or exporters.exporter("tf_slim")
 
     def __call__(self, spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run a network's every layer."""

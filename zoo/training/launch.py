@@ -35,8 +35,8 @@ import torch.multiprocessing as mp
 
 from zoo import registry
 from zoo.environment import environment
-from zoo.errors import EndedError, ZooError, how_ended, said
-from zoo.training import SETTINGS
+from zoo.errors import EndedError, UnknownNameError, UnsupportedError, ZooError, how_ended, said
+from zoo.training import NO_TRAINERS, SETTINGS, TRAINERS
 from zoo.training.checkpoint import checkpoints
 from zoo.training.datasets import fingerprint
 from zoo.training.devices import View, alone, decide, local_rank, own_view
@@ -58,6 +58,10 @@ def train(options: TrainOptions) -> Path:
         ZooError: options, data or output folder do not fit; a device died, or there is none such; the disk or the
             memory is full; an interrupt. One line, which says how to go on.
     """
+    if options.framework not in TRAINERS:
+        if options.framework in NO_TRAINERS:
+            raise UnsupportedError(f"{options.framework} does not train here: {NO_TRAINERS[options.framework]}")
+        raise UnknownNameError("framework to train by", options.framework, TRAINERS)
     started = options.framework == "pytorch" and "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if started:
         options = replace(options, devices=int(os.environ["WORLD_SIZE"]))

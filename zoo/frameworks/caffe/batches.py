@@ -44,11 +44,28 @@ def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape],
         raise SpecError(layer.name, problem)
 
 
-def by_zero(layer: Reshape, batch: int) -> Reshape:
-    """A Reshape that gives the batch by its number, with a 0 in its place, which any batch fits."""
-    if layer.axis != 0 or layer.dims[:1] != (batch,):
+def by_numbers(layer: Reshape, batch: int, shape: Shape) -> Reshape:
+    """A Reshape from axis 0 on as one that leaves the batch open, where the prototxt's own settles what it makes.
+
+    A batch given by its number becomes a 0, which any batch fits. Axes before the batch, and what is left beside
+    another first size, become numbers; what fits no batch is left as it is, to be refused.
+    """
+    dims, full = layer.dims, (batch, *shape)
+    before = not dims or layer.num_axes == 0
+    if layer.axis not in (0, -len(full) - 1):
         return layer
-    return replace(layer, dims=(0, *layer.dims[1:]))
+    if dims[:1] == (batch,) and not before:
+        return replace(layer, dims=(0, *dims[1:]))
+    if not before and (dims[0] < 1 or -1 not in dims):
+        return layer
+    end = len(full) if layer.num_axes == -1 else layer.num_axes
+    copied = (*full, *[0] * len(dims))  # a 0 behind the last axis copies nothing
+    made = [*(size or copied[i] for i, size in enumerate(dims)), *full[end:]]
+    if made.count(-1) == 1 and prod(made):
+        made[made.index(-1)] = prod(full) // -prod(made)
+    if not made or prod(made) != prod(full):
+        return layer
+    return replace(layer, dims=(0 if made[0] == batch else made[0], *made[1:]), axis=0, num_axes=-1)
 
 
 def across_batch(layer: Layer, shape: Shape) -> Layer | None:

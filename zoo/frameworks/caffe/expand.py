@@ -49,10 +49,8 @@ def _slice(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
 def _convolution(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     """One kernel over several bottoms, each into a top of its own, and axes that count as batch."""
     row = BY_TYPE[node.type]
-    block, shapes = (
-        node.message.message(row.block),
-        {(walk.batches[source], *walk.shapes[source]) for source in sources},
-    )
+    block = node.message.message(row.block)
+    shapes = {(walk.batches[source], *walk.shapes[source]) for source in sources}
     if len(node.tops) != len(sources):
         raise PrototxtError(node.message.line, f"has {len(sources)} bottoms and {len(node.tops)} tops; one top each")
     if len(shapes) > 1:

@@ -285,7 +285,7 @@ def _attribute(data: memoryview, folder: Path) -> tuple[str, Attribute]:
         elif number == InAttribute.INT and wire_type == VARINT:
             found = signed(_integer(value))
         elif number == InAttribute.STRING:
-            found = _text(value)
+            found = bytes(_message(value)).decode(errors="backslashreplace")  # ONNX lets it hold any bytes
         elif number == InAttribute.TENSOR:
             array = _tensor(_message(value), folder)[1]
             found = None if isinstance(array, str) else array

@@ -69,7 +69,7 @@ def read_graph(model: Model, name: str, title: str, constants: Constants | None 
         names=Names([*model.inputs, *model.initializers, *(tensor for node in nodes for tensor in node.outputs)]),
         plainly=_read_plainly,
     )
-    made = {tensor for node in nodes for tensor in node.outputs}
+    made = {tensor for node in model.nodes for tensor in node.outputs}
     reading = _Reading(walk=walk, constants=constants, made=made)
     reading.refused += _inputs(walk, model, nodes)
     reading.nodes(nodes)

@@ -108,7 +108,7 @@ def _bias(op: Op, count: int) -> dict[str, Array]:
     if not op.has(2):
         return {}
     bias = op.weight(2, "bias")
-    if bias.size != max(bias.shape, default=1) or bias.size not in (1, count):
+    if bias.size != (bias.shape or (1,))[-1] or bias.size not in (1, count):
         op.refuse(f"its bias {bias.shape} is not one number for each of {count} outputs")
     return {"bias": bias.reshape(-1) if bias.size == count else np.full(count, bias.reshape(()), np.float32)}
 
