@@ -30,6 +30,8 @@ _SOLVER_ITER, _SOLVER_NET, _SOLVER_HISTORY = 1, 2, 3
 _SOLVER = "is a solver's state, its momenta and no weights; these are in {}.caffemodel beside it"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MATLAB = b"MATLAB "
+# What a text may begin with that some editors mark as UTF-8.
+_BOM = b"\xef\xbb\xbf"
 
 # How a file begins that is no weights -> what it is, and what to do.
 _OTHERS = {
@@ -42,6 +44,11 @@ _OTHERS = {
     b"BZh": "packed with bzip2; unpack it first",
     b"\xfd7zXZ": "packed with xz; unpack it first",
     b"7z\xbc\xaf": "packed with 7-Zip; unpack it first",
+    b"Rar!": "packed with RAR; unpack it first",
+    b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it first",
+    b"<?xml": "a server's answer (XML) in the place of the file; open its address in a browser, and download the file",
+    b'{"error"': "a server's answer (JSON) in the place of the file; its address, or a login, is wrong",
+    b'{"message"': "a server's answer (JSON) in the place of the file; its address, or a login, is wrong",
 }
 
 
@@ -76,7 +83,7 @@ def refuse_others(path: Path) -> None:
     """
     head = _head(path)
     for start, what in _OTHERS.items():
-        if head.lstrip()[: len(start)].lower() == start.lower():
+        if head.removeprefix(_BOM).lstrip()[: len(start)].lower() == start.lower():
             raise FileFormatError(path, f"is {what}")
     if head[257:262] == b"ustar":
         raise FileFormatError(path, "is a tar archive; unpack it first")

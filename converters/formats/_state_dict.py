@@ -6,8 +6,9 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
+from zoo.arrays import Array
 from zoo.errors import FileFormatError
 from zoo.wire.torch_pickle import Saved, Tensor, foreign
 
@@ -16,6 +17,7 @@ _LOG = logging.getLogger(__name__)
 State: TypeAlias = Mapping[str, Tensor]
 # Where a dictionary of tensors was found: the keys that lead to it.
 _Place: TypeAlias = tuple[str, ...]
+_Shaped = TypeVar("_Shaped", Tensor, Array)
 
 # Where several dictionaries of tensors lie side by side, the one under the first of these keys is the network.
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
@@ -47,7 +49,7 @@ def states(path: Path, saved: Saved) -> tuple[State, State | None]:
     if not weights:
         _LOG.info("%s: %r, a moving average, is all there is; taken", path, ".".join(place))
         averages = {}
-    raw, beside = _split(path, _tensors(state))
+    raw, beside = split(path, _tensors(state))
     if beside is None and averages:
         _, averaged = _network(averages)
         beside = _tensors(averaged)
@@ -94,13 +96,14 @@ def _tensors(state: Mapping[object, object]) -> dict[str, Tensor]:
     return {str(key): item for key, item in state.items() if isinstance(item, Tensor)}
 
 
-def _split(path: Path, state: State) -> tuple[State, State | None]:
-    """The weights, and the averages that a module keeps of itself among them."""
+def split(path: Path, state: Mapping[str, _Shaped]) -> tuple[dict[str, _Shaped], dict[str, _Shaped] | None]:
+    """The weights among tensors, and the averages that a module keeps of itself beside them, if there are any."""
     averages = {name: tensor for name, tensor in state.items() if _AVERAGE.search(name.partition(".")[0])}
     weights = {name: tensor for name, tensor in state.items() if name not in averages}
     if not averages or any(len(tensor.shape) > 1 for tensor in weights.values()):
         return weights, averages or None
-    return state, None
+    _LOG.info("%s: it holds moving averages alone; taken", path)
+    return dict(state), None
 
 
 def _say(

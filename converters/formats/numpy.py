@@ -21,6 +21,7 @@ import numpy as np
 
 from converters.formats import NativeFile
 from converters.tensormap import Entry, to_native
+from converters.torchvision_names import is_count, state_entries
 from converters.weights import Array, Weights
 from zoo.arrays import unread
 from zoo.errors import FileFormatError, UnsupportedError, ZooError, said
@@ -30,6 +31,7 @@ from zoo.shapes import parameter_table
 from zoo.spec_json import METADATA_KEY
 from zoo.spec_json import dumps as spec_dumps
 from zoo.spec_json import loads as spec_loads
+from zoo.torch_names import parameter_names
 from zoo.wire.layout import contiguous
 from zoo.wire.mapped import mapped
 from zoo.wire.npy_pickle import dump, loads
@@ -153,8 +155,8 @@ def _check_size(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], size: i
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
     """Where each canonical parameter sits.
 
-    Canonical names where the file has them; else, and in an ``.npy`` to be written, ``layer/weights`` in
-    caffe-tensorflow's layouts.
+    Canonical names where the file has them, or those of a state dict; else, and in an ``.npy`` to be written,
+    ``layer/weights`` in caffe-tensorflow's layouts.
     """
     table = parameter_table(spec)
     if tensors is not None and any(name in tensors for name in table):
@@ -176,12 +178,14 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
                 sizes=variable.sizes,
             )
         )
+    if tensors and not any(entry.native in tensors for entry in found):
+        return state_entries(spec, parameter_names(spec), tensors)  # a state dict, array by array
     return found
 
 
 def ignored(name: str) -> bool:
-    """Nothing: such files hold weights alone."""
-    return False
+    """A counter that PyTorch keeps among the weights."""
+    return is_count(name)
 
 
 def write(path: Path, weights: Weights) -> None:

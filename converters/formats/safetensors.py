@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from converters.formats import NativeFile
+from converters.formats._state_dict import split
 from converters.tensormap import Entry
 from converters.torchvision_names import is_count, state_entries
 from converters.weights import Array, Weights
@@ -30,7 +31,10 @@ def read(path: Path) -> NativeFile:
     try:
         tensors, metadata = read_safetensors(data)
         text = metadata.get(METADATA_KEY)
-        return NativeFile(tensors=tensors, spec=None if text is None else loads(text))
+        if text is not None:
+            return NativeFile(tensors=tensors, spec=loads(text))
+        weights, averages = split(path, tensors)
+        return NativeFile(tensors=weights, averages=averages)
     except (ValueError, RecursionError, ZooError) as error:
         raise FileFormatError(path, f"no sound safetensors file: {error}") from error
 

@@ -41,6 +41,7 @@ _DTYPES = {
 # and what those are called that are no weights; others may be larger than is counted.
 _OTHERS = {"Bool": ("bool", 1), "ComplexFloat": ("complex64", 8), "ComplexDouble": ("complex128", 16)}
 _PICKLES, _OBJECT, _KEYS = 5, 3, 4
+_ZIP = b"PK\x03\x04"
 _COUNT = struct.Struct("<q")
 # A tuple is walked through as often as it is referred to: sizes and strides are tuples of a few numbers.
 _MAX_TUPLE, _MAX_DEPTH = 100_000, 100
@@ -298,6 +299,8 @@ def _gone_through(data: BytesIO | mmap.mmap) -> _Unpickler:
     unpickler = _Unpickler(data)
     try:
         unpickler.saved = unpickler.load()
+    except KeyError as error:  # of an opcode, or of what is to be remembered
+        raise ValueError("a damaged pickle, or none") from error
     except (PickleError, EOFError, LookupError, TypeError, AttributeError, AssertionError, struct.error) as error:
         raise ValueError(f"a damaged pickle: {error or type(error).__name__}") from error
     return unpickler
@@ -342,7 +345,11 @@ def read_torch(path: Path) -> Saved:
         FileFormatError: it is damaged or no such file, or it holds what would run code.
     """
     try:
-        return _zipped(path) if zipfile.is_zipfile(path) else _old(path)
+        if zipfile.is_zipfile(path):
+            return _zipped(path)
+        if bytes(mapped(path)[: len(_ZIP)]) == _ZIP:
+            raise ValueError("an archive without an end: cut short, as by a download that stopped")
+        return _old(path)
     except _HostileError as error:
         raise foreign(path, [str(error)]) from error
     except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
