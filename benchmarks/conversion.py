@@ -38,9 +38,10 @@ def _measure(folder: Path) -> str:
         "import sys; from pathlib import Path; from zoo import registry; from converters.convert import save; from "
         "converters.parity import probe_weights; save(probe_weights(registry.model(sys.argv[2])), Path(sys.argv[1]))"
     )
-    caffe, safe, ckpt, onnx = (folder / f"a.{kind}" for kind in ("caffemodel", "safetensors", "ckpt", "onnx"))
+    kinds = ("caffemodel", "safetensors", "ckpt", "onnx", "keras")
+    caffe, safe, ckpt, onnx, keras = (folder / f"a.{kind}" for kind in kinds)
     run([sys.executable, "-c", seed, str(caffe), _MODEL])
-    for target in (safe, ckpt, onnx):
+    for target in (safe, ckpt, onnx, keras):
         run([ZOO, "convert", str(caffe), "-o", str(target)])
     out = folder / "out"
     jobs = {
@@ -52,6 +53,8 @@ def _measure(folder: Path) -> str:
         "ONNX -> caffemodel": (onnx, "caffemodel", 4.0),
         "safetensors -> TF checkpoint": (safe, "ckpt", 6.0),
         "TF checkpoint -> safetensors": (ckpt, "safetensors", 6.0),
+        "safetensors -> Keras": (safe, "keras", 6.0),
+        "Keras -> safetensors": (keras, "safetensors", 6.0),
     }
     commands = {"start": [sys.executable, "-c", "pass"], "cp": ["cp", str(caffe), str(out / "b")]}
     for title, (source, kind, _) in jobs.items():

@@ -1,7 +1,5 @@
 """``python -m converters``: the same as ``zoo``."""
 
-import sys
+from converters.cli import program
 
-from converters.cli import main
-
-sys.exit(main())
+program()

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from converters.report import markdown
+from converters.report import in_markdown, markdown
 from converters.verdicts import Report
 from zoo import __version__
 from zoo.axes import shape_text
-from zoo.errors import one_line
 from zoo.layers import DetectionOutput, Layer, ModelSpec
 from zoo.shapes import activation_shapes, multiply_adds, parameter_count
 from zoo.show import images_text, layer_details
@@ -50,7 +49,7 @@ def card_text(card: Card) -> str:
     """The card as Markdown with YAML in front of it."""
     parts = [
         _front(card),
-        f"# {_plain(card.spec.name)}\n\n{_plain(card.spec.title)}.",
+        f"# {in_markdown(card.spec.name)}\n\n{in_markdown(card.spec.title)}.",
         _network(card.spec),
         _images(card.spec),
         _origin(card),
@@ -87,9 +86,9 @@ def _network(spec: ModelSpec) -> str:
     ]
     for layer in spec.layers:
         cells = (layer.name, type(layer).__name__, ", ".join(wiring[layer.name]), shape_text(shapes[layer.name]))
-        lines.append(f"| {' | '.join(map(_plain, (*cells, _details(layer))))} |")
+        lines.append(f"| {' | '.join(map(in_markdown, (*cells, _details(layer))))} |")
     if spec.classes:
-        told = ", ".join(map(_plain, spec.classes[:_CLASSES_TOLD]))
+        told = ", ".join(map(in_markdown, spec.classes[:_CLASSES_TOLD]))
         more = ", ..." if len(spec.classes) > _CLASSES_TOLD else ""
         lines += ["", f"{len(spec.classes):,} classes, in the order of the outputs: {told}{more}"]
     else:
@@ -111,7 +110,7 @@ def _images(spec: ModelSpec) -> str:
 
 def _origin(card: Card) -> str:
     lines = ["## Origin", "", "| file | SHA-256 |", "|---|---|"]
-    lines += [f"| `{_plain(name)}` | `{digest}` |" for name, digest in card.files.items()]
+    lines += [f"| `{in_markdown(name)}` | `{digest}` |" for name, digest in card.files.items()]
     lines += [f"| the numbers alone, whatever the format | `{card.lineage['sha256']}` |"]
     lines += _training(card.lineage.get("lineage"))
     return "\n".join([*lines, "", f"Written by `zoo card`, alexnet-zoo {__version__}."])
@@ -123,12 +122,14 @@ def _training(told: Any) -> list[str]:
     while isinstance(told, dict):
         run = cast("dict[str, Any]", told)
         facts = [f"{key.replace('_', ' ')} {run[key]}" for key in _TOLD_OF_TRAINING if key in run]
-        lines += ["", f"Trained: {_plain(', '.join(facts))}."]
+        lines += ["", f"Trained: {in_markdown(', '.join(facts))}."]
         begun: Any = run.get("from")
         told = None
         if isinstance(begun, dict):
             first = cast("dict[str, Any]", begun)
-            lines.append(f"It began with `{_plain(first.get('file'))}`, numbers `{_plain(first.get('sha256'))}`.")
+            lines.append(
+                f"It began with `{in_markdown(first.get('file'))}`, numbers `{in_markdown(first.get('sha256'))}`."
+            )
             told = first.get("lineage")
     return lines
 
@@ -172,8 +173,3 @@ def _loading(card: Card) -> str:
     for framework, (commands, code) in parts.items():
         lines += ["", f"### {framework}", "", "```sh", *commands, "```", "", "```python", code, "```"]
     return "\n".join(lines)
-
-
-def _plain(text: object) -> str:
-    """Anybody's words, made safe within a cell of Markdown."""
-    return one_line(str(text)).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

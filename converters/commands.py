@@ -11,7 +11,7 @@ from typing import Any
 from converters.answers import networks, print_json, print_text, write_text
 from converters.host import colours, columns, fitted
 from converters.proving import card, verify
-from converters.said import check_network, is_member
+from converters.said import HUB, check_network, is_member
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
@@ -88,6 +88,8 @@ def _generate(options: argparse.Namespace) -> int:
         spec = spec.with_num_classes(options.num_classes)
     check_memory(spec)
     framework = registry.framework(options.framework)
+    if options.output.exists() and not options.output.is_dir():
+        raise ZooError(f"{options.output}: is a file, expected a folder for the source; choose another -o")
     is_new = not options.output.exists()
     options.output.mkdir(parents=True, exist_ok=True)
     try:
@@ -105,10 +107,10 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from converters.source import HUB, fetched_from_hub
-
     if options.weights_id.startswith(HUB):
-        print_text(str(fetched_from_hub(options.weights_id, options.output)))
+        with registry.optional():
+            from converters.hub import fetch_hub
+        print_text(str(fetch_hub(options.weights_id, options.output)))
         return 0
     from converters import manifest
     from converters.fetch import fetch
@@ -141,6 +143,7 @@ def _export(options: argparse.Namespace) -> int:
     from converters.source import load_source
 
     how = ExportOptions(
+        framework=options.framework,
         opset=options.opset,
         fast_lrn=options.fast_lrn,
         fold_preprocessing=options.fold_preprocessing,
@@ -175,7 +178,13 @@ def _run(options: argparse.Namespace) -> int:
             for seen in result.seen
         ]
         print_json(
-            {"model": weights.spec.name, "framework": result.framework, "output": result.output, "images": images}
+            {
+                "model": weights.spec.name,
+                "class_names": list(weights.spec.classes),
+                "framework": result.framework,
+                "output": result.output,
+                "images": images,
+            }
         )
         return 0
     for seen in result.seen:
@@ -285,7 +294,8 @@ def _eval(options: argparse.Namespace) -> int:
     if options.confusion:
         write_text(options.confusion, scores.confusion_csv(classes), force=options.force)
     if options.json:
-        print_json({"model": spec.name, **means, **({"classes": rows} if options.per_class else {})})
+        told = {"model": spec.name, "class_names": list(spec.classes or classes), **means}
+        print_json(told | ({"classes": rows} if options.per_class else {}))
         return 0
     count = f"images {means['images']}" + (f"  broken {means['broken']}" if means["broken"] else "")
     print_text(f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  {count}")

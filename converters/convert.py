@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -97,8 +98,13 @@ class OpenedFile:
             reasons[name] = _misfit(spec, self.native.tensors, self.form) or (saved and f"it was saved with {saved}")
         return reasons
 
-    def fitted(self, spec: ModelSpec | None = None) -> Weights:
-        """Its weights, in the network that `load` finds; errors as there."""
+    def fitted(self, spec: ModelSpec | None = None, *, others: bool = False) -> Weights:
+        """Its weights, in the network that `load` finds; errors as there.
+
+        Args:
+            spec: the network, where the user says it.
+            others: the file may hold more layers than a network that the user says; they are left out.
+        """
         if self.how.names is not None:
             return self._by_names(self.how.names, spec or self.described)
         is_given = spec is not None or self.described is not None
@@ -107,7 +113,26 @@ class OpenedFile:
             self._say_classes(network)
         if self.native.graph and network is self.native.graph.spec:
             return self._taken(network, self.native.graph.tensors)
-        return self._taken(network, self.native.loaded(network) if is_given else self.native.tensors)
+        tensors = self.native.loaded(network) if is_given else self.native.tensors
+        is_said = spec is not None and self.described is None and self.native.graph is None
+        return self._taken(network, self._without_others(network, tensors) if others and is_said else tensors)
+
+    def _without_others(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The tensors without those of layers that the network has not, where all that it has are there."""
+        ours, _ = with_our_head(tensors, spec, self.form)
+        used = {entry.native for entry in self.form.entries(spec, ours)}
+        if not used <= ours.keys():
+            return tensors
+        layers = {_layer_of(name) for name in used}
+        left = [
+            name
+            for name, tensor in ours.items()
+            if _layer_of(name) not in layers and tensor.ndim and not self.form.ignored(name)
+        ]
+        if left:
+            said = ", ".join(dict.fromkeys(map(_layer_of, left)))
+            _LOG.warning("%s: layers that %s has not are left out: %s", self.path, spec.name, said)
+        return {name: tensor for name, tensor in tensors.items() if name not in left}
 
     def _say_classes(self, network: ModelSpec) -> None:
         """Say that a family member has another number of classes in this file."""
@@ -192,7 +217,12 @@ def load(
         ZooError: another network than `spec`, or no single one that fits.
     """
     how = how or Reading(from_format=from_format)
-    return open_file(Path(path), how).fitted(spec)
+    return open_file(Path(path), how).fitted(spec, others=True)
+
+
+def _layer_of(name: str) -> str:
+    """What precedes the last part of a tensor's name."""
+    return re.split(r"[./](?=[^./]*$)", name)[0]
 
 
 def _network(path: Path, native: NativeFile, form: WeightsFormat, wanted: ModelSpec | None) -> ModelSpec:
@@ -288,7 +318,10 @@ def _guess(path: Path, native: NativeFile, form: WeightsFormat) -> ModelSpec:
     if fitting:
         names = ", ".join(spec.name for spec in fitting)
         raise ZooError(f"{path}: the tensors fit several networks ({names}); say which with --model")
-    raise ZooError(f"{path}: the tensors fit no network of the family; name one with --model, or give its --prototxt")
+    raise ZooError(
+        f"{path}: the tensors fit no network of the family; name one with --model, or give its --prototxt; "
+        "zoo info says why"
+    )
 
 
 def _fits(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> bool:
@@ -310,7 +343,7 @@ def _misfit(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) 
             return f"{entry.canonical} is missing"
         if tensor.shape != shape:
             return f"{entry.native} has shape {tensor.shape}, expected {shape}"
-    left = [name for name in tensors if name not in found and not form.ignored(name)]
+    left = [name for name, it in tensors.items() if name not in found and it.ndim and not form.ignored(name)]
     return f"{left[0]} is not a parameter of it" if left else None
 
 

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 
 from converters.convert import load, save
@@ -20,6 +19,7 @@ from converters.weights import Weights
 from zoo import registry
 from zoo.errors import CheckFailedError, ZooError
 from zoo.layers import ModelSpec
+from zoo.training.images import sample_data
 from zoo.wire.atomic import publish, staging
 
 _LOG = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def _loop() -> list[str]:
 
 def photographs() -> list[Path]:
     """The two photographs that scikit-learn carries: a temple and a flower."""
-    folder = Path(str(files("sklearn.datasets").joinpath("images")))
+    folder = sample_data() / "images"
     return [folder / "china.jpg", folder / "flower.jpg"]
 
 

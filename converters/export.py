@@ -7,8 +7,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import Any, cast
 
+from converters import exporters
 from converters.fold import fold_preprocessing
 from converters.low_precision import split, write_float16, write_int8
 from converters.parity.file_subjects import open_subject
@@ -20,9 +21,9 @@ from converters.parity.subjects import Feed, Ran, Subject
 from converters.parity.tflite_subjects import TfliteForward
 from converters.verdicts import BUDGETS, SubjectVerdict
 from converters.weights import Weights
-from zoo.errors import CheckFailedError, UnknownNameError, ZooError
+from zoo import registry
+from zoo.errors import CheckFailedError, UnknownNameError, UnsupportedError, ZooError
 from zoo.frameworks import onnx
-from zoo.registry import RunsTflite, optional, runtime
 from zoo.shapes import check_memory
 from zoo.wire.atomic import check_target, publish, publish_folder, staging
 
@@ -35,12 +36,23 @@ _INT8_OPSET = 13
 
 _KINDS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "frozen graph"}
 
+# Whose exporter writes what is not ONNX, unless another is asked for.
+_TENSORFLOW = "tf_slim"
+# What of an exporter writes a kind.
+_WRITERS = {
+    "onnx": "export_onnx",
+    "tflite": "export_tflite",
+    "frozen graph": "export_frozen_graph",
+    "SavedModel": "export_saved_model",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
     """How to export.
 
     Attributes:
+        framework: whose own exporter writes it; None for our own graph in ONNX, and TF-slim's for anything else.
         opset: of an ONNX file; None for the one the project is tested with.
         fast_lrn: write LRN as the operations ONNX Runtime runs fastest.
         fold_preprocessing: a network that takes RGB 0..1.
@@ -50,6 +62,7 @@ class ExportOptions:
         force: replace an existing target.
     """
 
+    framework: str | None = None
     opset: int | None = None
     fast_lrn: bool = False
     fold_preprocessing: bool = False
@@ -67,6 +80,10 @@ def check_export(target: str, options: ExportOptions) -> None:
         raise ZooError(f"{target}: is a folder of other things than a SavedModel, which is never replaced")
     if _kind(target) != "onnx" and (options.opset or options.fast_lrn or options.precision != "fp32"):
         raise ZooError(f"{target}: --opset, --fast-lrn and --precision are for .onnx targets")
+    if options.framework is not None and options.framework not in exporters.names():
+        raise UnknownNameError("framework", options.framework, exporters.names())
+    if options.framework and (options.fast_lrn or options.precision != "fp32"):
+        raise ZooError(f"{target}: --fast-lrn and --precision are of our own graph; leave out --framework")
     _check_precision(options)
 
 
@@ -115,18 +132,14 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
     path, kind = Path(target), _kind(target)
     with staging(path) as folder:
         written = folder / path.name
-        if kind == "onnx":
-            if options.precision == "fp32":
-                _write_onnx(weights, written, options)
-            else:
-                _write_reduced(weights, written, target, options)
+        if options.precision != "fp32":
+            _write_reduced(weights, written, target, options)
+        elif kind == "onnx" and options.framework is None:
+            _write_onnx(weights, written, options)
         else:
-            with optional("tf_slim"):
-                from converters.exporters import tf_slim
-            writers = {"frozen graph": tf_slim.export_frozen_graph, "tflite": tf_slim.export_tflite}
-            writers.get(kind, tf_slim.export_saved_model)(weights, written)
+            _write_by_exporter(weights, written, kind, options)
         if options.verify and options.precision == "fp32":
-            _check(weights, written, target, kind)
+            _check(weights, written, target, kind, options)
         if written.is_dir():
             publish_folder(written, path)
             return [path]
@@ -136,6 +149,15 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
 def _write_onnx(weights: Weights, path: Path, options: ExportOptions) -> None:
     form = onnx.graph(weights.spec, opset=options.opset or onnx.OPSET, fast_lrn=options.fast_lrn)
     onnx.write(path, form, weights.tensors)
+
+
+def _write_by_exporter(weights: Weights, written: Path, kind: str, options: ExportOptions) -> None:
+    exporter = exporters.exporter(options.framework or _TENSORFLOW)
+    write = getattr(exporter, _WRITERS[kind], None)
+    if write is None:
+        kinds = ", ".join(known for known, writer in _WRITERS.items() if hasattr(exporter, writer))
+        raise UnsupportedError(f"{written.name}: {options.framework} writes no {kind}; it writes: {kinds}")
+    write(weights, written, **({"every_activation": False, "opset": options.opset} if kind == "onnx" else {}))
 
 
 def _write_reduced(weights: Weights, written: Path, target: str, options: ExportOptions) -> None:
@@ -158,22 +180,22 @@ def _write_reduced(weights: Weights, written: Path, target: str, options: Export
         raise CheckFailedError(f"{target}: {name} misses its budget at {found.problem}; nothing was written")
 
 
-def _check(weights: Weights, written: Path, target: str, kind: str) -> None:
+def _check(weights: Weights, written: Path, target: str, kind: str, options: ExportOptions) -> None:
     proof = Proof(weights)
     if kind == "onnx":
         subject = open_subject(written, None, weights).subject(weights)
     else:
-        subject = Subject(name=target, open=lambda: nullcontext(_tensorflow_feed(weights, written, kind)))
+        exporter = exporters.exporter(options.framework or _TENSORFLOW)
+        subject = Subject(name=target, open=lambda: nullcontext(_tensorflow_feed(weights, written, kind, exporter)))
     _report(proof.judge(subject), target, proof)
 
 
-def _tensorflow_feed(weights: Weights, written: Path, kind: str) -> Feed:
+def _tensorflow_feed(weights: Weights, written: Path, kind: str, exporter: Any) -> Feed:
     if kind == "tflite":
-        return tflite_feed(TfliteForward(cast(RunsTflite, runtime("litert"))), weights, written.read_bytes())
-    with optional("tf_slim"):
-        from converters.exporters import tf_slim
-    run = tf_slim.run_frozen_graph if kind == "frozen graph" else tf_slim.run_saved_model
-    return lambda inputs, _: Ran(activations=run(written, weights.spec, inputs))
+        runtime = cast(registry.RunsTflite, registry.runtime("litert"))
+        return tflite_feed(TfliteForward(runtime, exporter), weights, written.read_bytes())
+    run = exporter.run_frozen_graph if kind == "frozen graph" else exporter.run_saved_model
+    return lambda inputs, _: Ran(activations=run(written, weights, inputs))
 
 
 def _report(verdict: SubjectVerdict, target: str, proof: Proof) -> None:

@@ -233,6 +233,8 @@ class _Flow:
     def next(self) -> Any:
         """The response, then its bytes, then none."""
         left = self._end - time.monotonic()
+        if left <= 0:
+            raise _LateError
         try:
             piece = self._pieces.get(timeout=max(0.0, min(self._patience, left)))
         except Empty:

@@ -38,7 +38,7 @@ class HubFile:
 def parse(address: str) -> HubFile:
     """The parts of an address; raises `ZooError` where it is none."""
     found = _FORM.fullmatch(address)
-    if found is None or any(part in ("", ".", "..") for part in found["file"].split("/")):
+    if found is None or not address.isprintable() or any(part in ("", ".", "..") for part in found["file"].split("/")):
         raise ZooError(f"{address}: expected hf:OWNER/REPO/FILE, or hf:OWNER/REPO/FILE@REVISION")
     return HubFile(repo=found["repo"], file=found["file"], revision=found["revision"] or "main")
 
@@ -55,8 +55,10 @@ def fetch_hub(address: str, directory: Path | None = None, *, endpoint: str | No
         CheckFailedError: the file is not the one that the Hub names; it is not kept.
         ZooError: there is no such file, no way to it, or no room for it; or another file is in its place.
     """
-    wanted = parse(address)
+    wanted, client = parse(address), logging.getLogger("huggingface_hub")
+    level = client.level
     try:
+        client.setLevel(logging.ERROR)  # each of its retries is a warning; what came of them is ours to say
         cached = Path(
             huggingface_hub.hf_hub_download(
                 wanted.repo,
@@ -69,6 +71,8 @@ def fetch_hub(address: str, directory: Path | None = None, *, endpoint: str | No
         raise ZooError(f"{address}: {_reason(error)}") from error
     except OSError as error:
         raise ZooError(f"{address}: cannot be downloaded: {said(error)}") from error
+    finally:
+        client.setLevel(level)
     _check(address, cached)
     _LOG.info("%s: commit %s", address, cached.relative_to(_snapshots(cached)).parts[0])
     return cached if directory is None else _copied(cached, directory)

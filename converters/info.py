@@ -9,17 +9,23 @@ from converters.convert import Reading, open_file
 from converters.formats import suffixes
 from converters.widen import type_name
 from zoo.axes import shape_text
+from zoo.errors import one_line
+
+# So many names of classes are shown to people.
+_NAMES_SHOWN = 5
+_LONGEST_WRITER = 120
 
 
 def info(path: Path, how: Reading) -> dict[str, Any]:
     """What a file holds, for people and programs.
 
     Returns:
-        ``path``, ``format``; ``tensors``: name, shape and type of each; ``averages``: whether averages lie beside
-        them; ``network``: the name of the one the file describes, or its graph is, or None; ``unread``: why a graph
-        could not be read as one; ``fits``: the members of the family whose
-        parameters the tensors can be; ``misfits``: the others, each with the first reason; ``becomes``: suffixes of
-        what it can be converted into, where its network is known.
+        ``path``, ``format``; ``writer``: what wrote it, where it says so; ``tensors``: name, shape and type of each;
+        ``averages``: whether averages lie beside them; ``network``: the name of the one the file describes, or its
+        graph is, or None; ``class_names``: of its outputs, as far as the file or the user says them; ``unread``: why a
+        graph could not be read as one; ``fits``: the members of the family whose parameters the tensors can be;
+        ``misfits``: the others, each with the first reason; ``becomes``: suffixes of what it can be converted into,
+        where its network is known.
 
     Raises:
         ZooError: it cannot be read.
@@ -32,12 +38,14 @@ def info(path: Path, how: Reading) -> dict[str, Any]:
     return {
         "path": str(path),
         "format": file.format,
+        "writer": one_line(file.native.writer)[:_LONGEST_WRITER],
         "tensors": [
             {"name": name, "shape": list(tensor.shape), "type": type_name(tensor)}
             for name, tensor in file.native.tensors.items()
         ],
         "averages": file.native.averages is not None,
         "network": network.name if network else None,
+        "class_names": list(how.images.classes or file.native.images.classes or (network.classes if network else ())),
         "fits": fits,
         "unread": graph.refusal if graph else "",
         "misfits": {name: reason for name, reason in reasons.items() if reason is not None},
@@ -47,13 +55,17 @@ def info(path: Path, how: Reading) -> dict[str, Any]:
 
 def info_text(told: dict[str, Any]) -> str:
     """The same for people."""
-    lines = [f"{told['path']}: {told['format']}, {len(told['tensors'])} tensors"]
+    writer = f", written by {told['writer']}" if told["writer"] else ""
+    lines = [f"{told['path']}: {told['format']}{writer}, {len(told['tensors'])} tensors"]
     width = max((len(tensor["name"]) for tensor in told["tensors"]), default=0)
     for tensor in told["tensors"]:
         lines.append(f"  {tensor['name']:{width}}  {tensor['type']}  {shape_text(tensor['shape'])}")
     if told["averages"]:
         lines.append("moving averages lie beside them (--ema)")
     lines.append(f"describes: {told['network'] or told['unread'] or 'no network'}")
+    if told["class_names"]:
+        names, more = told["class_names"], ", ..." if len(told["class_names"]) > _NAMES_SHOWN else ""
+        lines.append(f"classes: {len(names):,}: {one_line(', '.join(names[:_NAMES_SHOWN]))}{more}")
     lines.append(f"fits: {', '.join(told['fits']) or 'no network of the family; give its --prototxt'}")
     lines += [f"  not {name}: {reason}" for name, reason in told["misfits"].items()]
     known = told["network"] or len(told["fits"]) == 1

@@ -15,6 +15,9 @@ _PROTOTXT = {"stage": "--stage", "input": "--input"}
 _FILE = {"from_format": "--from", "names": "--map", "map_out": "--map-out", "ema": "--ema", "narrow": "--narrow"}
 _IMAGES = ("images_like", "channels", "scale", "mean", "std", "labels")
 
+# How a SRC begins that is a file of the Hugging Face Hub.
+HUB = "hf:"
+
 
 def is_member(word: str) -> bool:
     """Whether a word is a family member's name, and names neither a file nor a folder with a checkpoint in it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zoo.errors import FileFormatError
 from zoo.registry import optional
-from zoo.wire.checkpoint_files import index_path
+from zoo.wire.checkpoint_files import checkpoint_of, index_path
 from zoo.wire.mapped import mapped
 from zoo.wire.protobuf import BYTES, VARINT, fields
 from zoo.wire.safetensors import is_safetensors
@@ -54,6 +54,7 @@ def sniffed(path: Path) -> str | None:
     Raises:
         FileFormatError: it is something else, which is named with what to do.
     """
+    path = checkpoint_of(path)
     if index_path(path).is_file():
         return "tf_slim"
     if path.is_dir():

@@ -14,7 +14,7 @@ from converters.convert import Reading, load
 from converters.formats import suffixes
 from converters.formats.caffe import read_mean, read_network
 from converters.names import read_map
-from converters.said import check_network, is_member
+from converters.said import HUB, check_network, is_member
 from converters.sniff import refuse_others, sniffed
 from converters.weights import Weights
 from zoo import registry
@@ -24,9 +24,6 @@ from zoo.wire.checkpoint_files import index_path
 
 _LOG = logging.getLogger(__name__)
 
-# How a SRC begins that is a file of the Hugging Face Hub.
-HUB = "hf:"
-
 
 def find(source: str) -> tuple[Path, ModelSpec | None]:
     """The file of a SRC, fetched where it is somewhere else, and the network that the manifest says it holds."""
@@ -34,7 +31,9 @@ def find(source: str) -> tuple[Path, ModelSpec | None]:
     if path.exists() or index_path(path).exists():
         return path, None
     if source.startswith(HUB):
-        return fetched_from_hub(source), None
+        with registry.optional():
+            from converters.hub import fetch_hub
+        return fetch_hub(source), None
     if path.suffix or path.parent != Path():
         raise FileFormatError(path, "no such file")
     with registry.optional():
@@ -45,13 +44,6 @@ def find(source: str) -> tuple[Path, ModelSpec | None]:
     except UnknownNameError as error:
         raise ZooError(f"{source}: no such file, and {error}") from error
     return fetch(entry), entry.spec()
-
-
-def fetched_from_hub(address: str, directory: Path | None = None) -> Path:
-    """The file of ``hf:OWNER/REPO/FILE[@REVISION]``; see `converters.hub.fetch_hub`, whose client is an extra."""
-    with registry.optional():
-        from converters.hub import fetch_hub
-    return fetch_hub(address, directory)
 
 
 def given(options: argparse.Namespace) -> ModelSpec | None:

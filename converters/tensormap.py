@@ -70,7 +70,7 @@ def to_canonical(
         table: an entry for every canonical parameter.
         tensors: native name -> array.
         source: the file, for messages.
-        ignored: names that are no weights by rule (optimizer slots, a step counter).
+        ignored: names that are no weights by rule (optimizer slots, a step counter). A number alone is none either.
 
     Raises:
         WeightsError: lists every tensor that is missing, left over, misshapen, of another type or not finite.
@@ -90,7 +90,9 @@ def to_canonical(
             problems.append(f"{entries[twin].native} and {entries[owner].native} are one tied parameter, but differ")
     used = {entries[name].native for name in shapes}
     problems += [
-        f"{name} is not a parameter of this network" for name in tensors if name not in used and not ignored(name)
+        f"{name} is not a parameter of this network"
+        for name, tensor in tensors.items()
+        if name not in used and tensor.ndim and not ignored(name)
     ]
     if problems:
         raise WeightsError(f"{source} as {spec.name}", problems)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from itertools import groupby, takewhile
+from itertools import takewhile
+from typing import TypeAlias
 
 from converters.tensormap import Entry
 from converters.weights import Array
-from zoo.layers import ModelSpec
+from zoo.layers import ModelSpec, Shape
 from zoo.shapes import parameter_shapes
 
 # pytorch/vision, torchvision/models/alexnet.py; the many CIFAR-10 copies of it number their layers alike.
@@ -42,6 +43,10 @@ _WRAPPERS = ("module", "_orig_mod")
 
 # What a state dict keeps beside weights: how many batches a normalisation has seen, how many models an average.
 _COUNTS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged)$")
+_DIGITS = re.compile(r"\d+")
+
+# The parameters of a layer: the last part of a key -> name and shape.
+_Parts: TypeAlias = dict[str, tuple[str, Shape]]
 
 
 def is_count(key: str) -> bool:
@@ -66,36 +71,48 @@ def state_entries(spec: ModelSpec, own: Mapping[str, str], tensors: Mapping[str,
 
 
 def _by_order(spec: ModelSpec, own: Mapping[str, str], tensors: Mapping[str, Array]) -> dict[str, str] | None:
-    """Parameter -> key by the order of both, where kinds and shapes agree all along and no other order would do.
+    """Parameter -> key by the shapes of layers, and the order of those that are alike; None where a choice is left.
 
-    A state dict is in the order in which its layers were made. Where two layers are alike in every shape, their keys
-    must count in the same order, too. A head may have another number of classes.
+    A state dict is in the order in which its layers were made, and the keys of layers that are alike must count in that
+    order. In one that was sorted (safetensors is), counting alone tells. A head may have another number of classes.
     """
-    keys, shapes = [key for key in tensors if not is_count(key)], parameter_shapes(spec)
-    if len(keys) != len(own):
-        return None
-    pairs = dict(zip(own, keys, strict=True))
-    head = f"{spec.head.name}." if spec.head else " "
-    for name, key in pairs.items():
-        first = 1 if name.startswith(head) else 0
-        same_kind = own[name].rpartition(".")[2] == key.rpartition(".")[2]
-        if (
-            not same_kind
-            or tensors[key].ndim != len(shapes[name])
-            or tensors[key].shape[first:] != shapes[name][first:]
-        ):
+    keys = [key for key, tensor in tensors.items() if tensor.ndim and not is_count(key)]
+    shapes = parameter_shapes(spec)
+    ours = _layers((name, own[name], shapes[name]) for name in own)
+    theirs = _layers((key, key, tensors[key].shape) for key in keys)
+    head, found = spec.head.name if spec.head else "", dict[str, str]()
+    for kind in [_kind(parts) for layer, parts in ours.items() if layer != head]:
+        mine = [layer for layer, parts in ours.items() if layer != head and _kind(parts) == kind]
+        alike = [stem for stem, parts in theirs.items() if _kind(parts) == kind]
+        if len(mine) != len(alike) or not _tell_order(alike, is_sorted=keys == sorted(keys)):
             return None
-    layers = [(stem, tuple(tensors[key].shape for key in group)) for stem, group in _stems(keys)]
-    ours = [len([*group]) for _, group in _stems([*own])]
-    alike = [[stem for stem, other in layers if other == kind] for _, kind in layers]
-    if ours != [len(kind) for _, kind in layers] or any(stems != sorted(stems, key=_counted) for stems in alike):
+        found |= dict(zip(mine, sorted(alike, key=_counted), strict=True))
+    rest = [stem for stem in theirs if stem not in found.values()]
+    if head and len(rest) == 1 and _kind(ours[head], 1) == _kind(theirs[rest[0]], 1):
+        found[head] = rest.pop()
+    if rest or len(found) != len(ours):
         return None
-    return pairs
+    return {name: theirs[found[layer]][role][0] for layer, parts in ours.items() for role, (name, _) in parts.items()}
 
 
-def _stems(names: list[str]) -> list[tuple[str, list[str]]]:
-    """The names of a layer's parameters, layer by layer."""
-    return [(stem, [*group]) for stem, group in groupby(names, lambda name: name.rpartition(".")[0])]
+def _layers(named: Iterable[tuple[str, str, Shape]]) -> dict[str, _Parts]:
+    """The parameters of each layer, of names, keys and shapes."""
+    layers = dict[str, _Parts]()
+    for name, key, shape in named:
+        layers.setdefault(name.rpartition(".")[0], {})[key.rpartition(".")[2]] = (name, shape)
+    return layers
+
+
+def _kind(parts: _Parts, first: int = 0) -> dict[str, tuple[int, Shape]]:
+    """What tells layers apart: the shapes of their parameters, or what is behind the first axes of these."""
+    return {role: (len(shape), shape[first:]) for role, (_, shape) in parts.items()}
+
+
+def _tell_order(stems: list[str], *, is_sorted: bool) -> bool:
+    """Whether the keys of layers that are alike, in the order of their file, say which comes first."""
+    if is_sorted:
+        return len({_DIGITS.sub("", stem) for stem in stems}) == 1
+    return stems == sorted(stems, key=_counted)
 
 
 def _counted(name: str) -> list[tuple[int, str]]:

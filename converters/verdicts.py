@@ -266,6 +266,7 @@ class Report:
 
     Attributes:
         model: the spec's name.
+        class_names: of its outputs, where they are known.
         budget: the largest error that passes.
         noise: the noise of a right model, lowest and highest.
         subjects: in the order they were run.
@@ -293,6 +294,7 @@ class Report:
     seconds: float = 0.0
     limits: tuple[str, ...] = ()
     unproved: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -312,6 +314,7 @@ class Report:
         return {
             "schema": 1,
             "model": self.model,
+            "class_names": list(self.class_names),
             "passed": self.passed,
             "budget": self.budget,
             "unproved": list(self.unproved),

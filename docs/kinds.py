@@ -29,9 +29,10 @@ stands in for Caffe where Caffe itself is not installed; what it would compute o
 there by layer name. What a framework cannot do is said by layer name when its source is written or a file is
 exported. Written by `python docs/kinds.py`, which tries every case.
 
-Refused by name, for now: LSTM, RNN, BatchReindex, Filter, Im2col, convolutions over one or three axes, Python layers
-(module and class are named), DetectionOutput's `eta` below 1 in ONNX, and what needs the batch as a number
-(InnerProduct, Reduction, Scale and Permute over axis 0).
+Refused by name, for now: LSTM, RNN, BatchReindex, Filter, Im2col, convolutions over one or three axes, and Python
+layers (module and class are named). A layer that reaches across the batch (InnerProduct, Reduction, Convolution, Scale,
+Bias and Permute over axis 0) takes the batch of the prototxt for one item: a longer batch is several of these. What has
+no axes in Caffe, as the sum of everything, has one of a single number.
 
 """
 

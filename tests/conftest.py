@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from zoo.frameworks.keras import live
 from zoo.training import SETTINGS
@@ -12,6 +13,10 @@ from zoo.training import SETTINGS
 os.environ |= SETTINGS | os.environ
 # The width that pytest-xdist gives its workers is no terminal's.
 os.environ.pop("COLUMNS", None)
+
+# The same examples every time, however slow the machine is.
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 # One test after another asks for Keras on each of its backends, which take seconds to start.
 live.KEPT = 3

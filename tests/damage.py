@@ -213,6 +213,42 @@ def _is_block(data: bytes, start: int, end: int) -> bool:
     return struct.pack("<I", masked(crc32c(data[start : end + 1]))) == data[end + 1 : end + 5]
 
 
+def matlab(data: bytes, rng: random.Random) -> bytes:
+    """One variable of a level 5 file: its tags, shapes and names; a packed one is unpacked first, and packed again."""
+    parts, at = list[tuple[int, bytes]](), _MATLAB_HEADER
+    while at + 8 <= len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        parts.append((kind, data[at + 8 : at + 8 + size]))
+        at += 8 + size
+    if not parts or rng.random() < 0.1:
+        return wounds(data, rng)
+    i = rng.randrange(len(parts))
+    kind, content = parts[i]
+    try:
+        plain = zlib.decompress(content) if kind == _MATLAB_PACKED else content
+    except zlib.error:
+        return wounds(data, rng)
+    changed = _words(plain, rng) if rng.random() < 0.8 else wounds(plain, rng)
+    if kind == _MATLAB_PACKED:
+        changed = zlib.compress(changed) if rng.random() < 0.95 else _BOMB
+    parts[i] = kind if rng.random() < 0.95 else rng.choice((0, 1, 9, 14, 15, 99)), changed
+    return data[:_MATLAB_HEADER] + b"".join(struct.pack("<II", kind, len(part)) + part for kind, part in parts)
+
+
+_MATLAB_HEADER, _MATLAB_PACKED = 128, 15
+
+
+def _words(data: bytes, rng: random.Random) -> bytes:
+    """Words of four bytes, which tags, flags and shapes are: mostly small ones, which are those."""
+    out = bytearray(data)
+    small = [at for at in range(0, len(out) - 3, 4) if 0 < int.from_bytes(out[at : at + 4], "little") < 1 << 16]
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        at = rng.choice(small) if small else 0
+        value = rng.choice((*_EXTREMES, *range(1, 19), len(out)))
+        out[at : at + 4] = struct.pack("<I", value % 2**32)
+    return bytes(out)
+
+
 def archive(member: Damage) -> Damage:
     """A zip: one member by `member`, its name, its compression, the comment; or the zip's own fields as they lie."""
 

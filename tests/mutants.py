@@ -10,13 +10,11 @@ mutant. Whether it is the same function is decided by ONNX Runtime, on inputs th
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -341,27 +339,15 @@ def _told(subject: SubjectVerdict) -> list[str]:
     return list(filter(None, (*told, *subject.notes)))
 
 
-@contextmanager
-def settled() -> Generator[None]:
-    """The frameworks' own objects, hundreds of thousands of them, are left out of every collection of garbage."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
 def tried(chosen: Sequence[Mutant], folder: Path) -> Iterator[Result]:
     """Every mutant, proved and judged."""
     judges = dict[str, Judge]()
-    with settled():
-        for mutant in chosen:
-            model, name = mutant.model(), mutant.graph.name
-            if name not in judges:
-                judges[name] = Judge(mutant.graph)
-            truth, far = judges[name].truth(mutant, model)
-            yield replace(said(mutant, model, folder / "mutant.onnx"), truth=truth, distance=far)
+    for mutant in chosen:
+        model, name = mutant.model(), mutant.graph.name
+        if name not in judges:
+            judges[name] = Judge(mutant.graph)
+        truth, far = judges[name].truth(mutant, model)
+        yield replace(said(mutant, model, folder / "mutant.onnx"), truth=truth, distance=far)
 
 
 # For people

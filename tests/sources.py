@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from converters.weights import Array
 from zoo import registry
+from zoo.channels_last import to_canonical, to_native
 from zoo.layers import ModelSpec
 from zoo.shapes import activation_shapes
 
@@ -64,6 +65,6 @@ def run_slim_source(
             given = holders if len(holders) > 1 else next(iter(holders.values()))
             _, end_points = getattr(module, path.stem)(given, is_training=False)
         tf_slim.assign(session, spec, weights)
-        feed = {holders[name]: runtime.to_native(inputs[name], shapes[name]) for name in holders}
+        feed = {holders[name]: to_native(inputs[name], shapes[name]) for name in holders}
         found = session.run(end_points, feed)
-    return {name: runtime.to_canonical(found[name], shapes[name]) for name in found}
+    return {name: to_canonical(found[name], shapes[name]) for name in found}

@@ -44,18 +44,17 @@ def test_a_declared_name_resolves_and_is_described(package: ModuleType, name: st
 
 def test_the_packages_import_in_a_moment_and_load_nothing() -> None:
     code = (
-        "import time; begun = time.perf_counter()\n"
+        "import sys; before = set(sys.modules)\n"
         "import zoo, converters\n"
-        "seconds = time.perf_counter() - begun\n"
-        "import sys\n"
+        "modules = len(set(sys.modules) - before)\n"
         "heavy = {'torch', 'tensorflow', 'onnx', 'onnxruntime', 'cv2', 'numpy', 'safetensors'} & set(sys.modules)\n"
-        "print(seconds, zoo.models()[0], zoo.model('alexnet').name)\n"
+        "print(modules, zoo.models()[0], zoo.model('alexnet').name)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    seconds, *names = done.stdout.split()
-    assert float(seconds) < 0.1 and names == ["alexnet", "alexnet"]
+    modules, *names = done.stdout.split()
+    assert int(modules) < 30 and names == ["alexnet", "alexnet"]
 
 
 def test_a_name_nobody_has_is_an_attribute_error_and_modules_are_still_found() -> None:

@@ -10,7 +10,22 @@ from hypothesis import strategies as st
 
 from zoo.errors import FileFormatError, SpecError, UnsupportedError, ZooError
 from zoo.frameworks.caffe import CaffeNet, parse_prototxt, read_prototxt
-from zoo.layers import LRN, BatchNorm, Concat, Constant, Conv, Dense, Dropout, Input, Pool, Power, ReLU, Slice, Softmax
+from zoo.layers import (
+    LRN,
+    BatchNorm,
+    Concat,
+    Constant,
+    Conv,
+    Dense,
+    Dropout,
+    Input,
+    Pool,
+    Power,
+    ReLU,
+    Reshape,
+    Slice,
+    Softmax,
+)
 from zoo.wire.prototxt import Message, PrototxtError, Word, dumps, parse
 
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 dim: 12 dim: 12 } } }\n'
@@ -386,7 +401,7 @@ def branch(second: str) -> CaffeNet:
         ),
         (
             'name: "i" type: "Input" top: "i" input_param { shape { dim: 0 dim: 3 } }',
-            "the input 'i' must have 1 to 32 positive sizes, got 0 x 3",
+            "the input 'i' must have at most 32 positive sizes, got 0 x 3",
         ),
         (
             'name: "c2" type: "Convolution" bottom: "c" top: "c2"'
@@ -432,6 +447,23 @@ def test_what_caffe_runs_is_read() -> None:
     use_global_stats = "phase: TRAIN batch_norm_param { use_global_stats: true }"
     net = branch(f'name: "b" type: "BatchNorm" bottom: "c" top: "b" {use_global_stats}')
     assert net.spec.layers[-1] == BatchNorm(name="b")
+
+
+@pytest.mark.parametrize(
+    ("reshape", "dims"),
+    [
+        ("shape { dim: 3 dim: -1 }", (3, 4)),
+        ("shape { dim: 2 dim: -1 }", (0, -1)),
+        ("shape { dim: 1 } num_axes: 0", (1, 2, 6)),
+        ("shape { } num_axes: 0", (0, 6)),
+        ("shape { dim: -1 dim: 4 }", (-1, 4)),
+    ],
+)
+def test_a_reshape_may_move_the_batch(reshape: str, dims: tuple[int, ...]) -> None:
+    """reshape_layer.cpp knows the batch of 2 as a number."""
+    feed = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 6 } } }'
+    net = read(f'{feed} layer {{ name: "r" type: "Reshape" bottom: "x" top: "r" reshape_param {{ {reshape} }} }}')
+    assert net.spec.layers[0] == Reshape(name="r", dims=dims)
 
 
 def test_a_dropout_that_scales_at_inference() -> None:

@@ -276,6 +276,7 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
         ("diff alexnet cafenet", "did you mean caffenet"),
         ("generate alexnet --framework pytroch -o x", "unknown --framework 'pytroch'; did you mean pytorch?"),
         ("generate --framework pytorch -o x", "name a family member, or give --prototxt"),
+        ("card a.npz -o x.md --licence Apache\\n2", "expected an identifier of the Hub's list, as apache-2.0"),
         ("generate alexnet --prototxt deploy.prototxt --framework onnx -o x", "one of the two"),
         ("convert mine.caffemodel -o x.pt --forse", "unknown flag '--forse'; did you mean --force"),
         ("convert mine.caffemodel -o x.pt --for", "unknown flag '--for'"),
@@ -291,6 +292,7 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
         ("export mine.caffemodel -o x.mlmodel", "known: FILE.onnx, FILE.tflite"),
         ("export mine.caffemodel -o x.onnx --opset 3 --prototxt deploy.prototxt", "operator set 3"),
         ("export mine.caffemodel -o x.pb --fast-lrn", "are for .onnx targets"),
+        ("train alexnet_mini --data digits -o run --framework keras", "one rate for all parameters"),
         ("verify alexnet_mini --frameworks pytroch", "did you mean pytorch"),
         ("verify alexnet_mini --budget 0 --frameworks onnx", "must be a positive number"),
         ("verify alexnet_mini --budget nan --frameworks onnx", "must be a positive number"),
@@ -426,7 +428,8 @@ def test_targets_that_cannot_be(refused: Callable[..., str], zoo: Run, desk: Pat
     for flags in ([], ["--force"]):
         assert "x.npz: is a folder" in refused("convert", *MINE, "-o", "x.npz", *flags)
         assert "x.npz: is a folder" in refused("verify", *MINE, "--report", "x.npz", *flags)
-    assert "deploy.prototxt" in refused("generate", "alexnet_mini", "--framework", "onnx", "-o", "deploy.prototxt")
+    onto = refused("generate", "alexnet_mini", "--framework", "onnx", "-o", "deploy.prototxt")
+    assert "deploy.prototxt: is a file, expected a folder for the source; choose another -o" in onto
 
 
 def test_a_report_is_no_file_that_is_judged(refused: Callable[..., str], desk: Path) -> None:

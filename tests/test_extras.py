@@ -89,7 +89,11 @@ WORKS = {
         "convert a.ckpt --prototxt deploy.prototxt -o again.caffemodel",
         "convert a.ckpt --prototxt deploy.prototxt -o again.onnx",
     ],
-    "keras": ["convert snap.caffemodel.h5 --prototxt deploy.prototxt -o again.caffemodel"],
+    "keras": [
+        "convert snap.caffemodel.h5 --prototxt deploy.prototxt -o again.caffemodel",
+        "convert MINE -o a.keras",
+        "convert a.keras --prototxt deploy.prototxt -o keras.npz",
+    ],
     "jax": ["verify alexnet_mini --frameworks keras-jax"],
     "mat": ["convert net73.mat --prototxt deploy.prototxt -o again.caffemodel"],
     "tf_slim": [

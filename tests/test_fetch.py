@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,7 +25,10 @@ from converters.manifest import ManifestEntry
 from zoo.errors import CheckFailedError, ZooError
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
-LINE = Line(connect=1.0, patience=0.3, attempts=3, pause=0.01, loopback=True)
+# For servers that answer; a slow machine is no slow server.
+LINE = Line(connect=60.0, patience=60.0, attempts=3, pause=0.01, loopback=True)
+# For servers that never do.
+HASTY = replace(LINE, connect=0.2, patience=0.3, attempts=2, whole=60.0)
 
 
 class Server:
@@ -32,6 +36,7 @@ class Server:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str | None]] = []
+        self.over = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -124,17 +129,12 @@ class Server:
         self.head(handler, 200, len(DATA))
         handler.wfile.write(DATA[:1000])
         handler.wfile.flush()
-        time.sleep(1.5)
-        self.cut(handler)
+        self.over.wait()
+        handler.close_connection = True
 
     def do_drips(self, handler: BaseHTTPRequestHandler) -> None:
         """One byte now and then: never silent, never done."""
-        self.head(handler, 200, len(DATA))
-        for _ in range(20):
-            handler.wfile.write(b"\0")
-            handler.wfile.flush()
-            time.sleep(0.05)
-        self.cut(handler)
+        self._trickle(handler, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(DATA))
 
     def do_header(self, handler: BaseHTTPRequestHandler) -> None:
         """One header without end: every byte comes in time."""
@@ -144,14 +144,12 @@ class Server:
         """The size of a chunk without end."""
         self._trickle(handler, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
 
-    @staticmethod
-    def _trickle(handler: BaseHTTPRequestHandler, begin: bytes) -> None:
+    def _trickle(self, handler: BaseHTTPRequestHandler, begin: bytes) -> None:
         with suppress(OSError):  # whoever asked has left
             handler.wfile.write(begin)
-            while True:
+            while not self.over.wait(0.02):
                 handler.wfile.write(b"0")
                 handler.wfile.flush()
-                time.sleep(0.05)
         handler.close_connection = True
 
     def do_slowly(self, handler: BaseHTTPRequestHandler) -> None:
@@ -160,7 +158,7 @@ class Server:
         with suppress(OSError):
             for at in range(0, len(DATA), 400):
                 handler.wfile.write(DATA[at : at + 400])
-                time.sleep(0.02)
+                self.over.wait(0.02)
 
     def do_missing(self, handler: BaseHTTPRequestHandler) -> None:
         self.head(handler, 404, 0)
@@ -188,6 +186,7 @@ class Server:
 def server() -> Iterator[Server]:
     server = Server()
     yield server
+    server.over.set()
     server.http.shutdown()
     server.http.server_close()
 
@@ -279,7 +278,9 @@ def test_another_file_is_refused_and_not_kept(server: Server, tmp_path: Path, wa
     [
         ("missing", "404"),
         ("stalls", "does not answer"),
-        ("drips", "stalls"),
+        ("drips", "stalls|does not answer"),  # as a slow machine sees it
+        ("header", "stalls|does not answer"),
+        ("chunk", "stalls|does not answer"),
         ("truncates", "broke"),
         ("loop", "redirects"),
         ("out", "not https"),
@@ -288,23 +289,24 @@ def test_another_file_is_refused_and_not_kept(server: Server, tmp_path: Path, wa
 )
 def test_trouble_is_one_line(server: Server, tmp_path: Path, way: str, word: str) -> None:
     with pytest.raises(ZooError, match=word) as caught:
-        get(make_entry(f"{server.root}/{way}"), tmp_path)
+        get(make_entry(f"{server.root}/{way}"), tmp_path, HASTY if "answer" in word else LINE)
     assert caught.value.exit_status == 2 and "\n" not in str(caught.value)
     assert not (tmp_path / "test.caffemodel").exists()
 
 
-@pytest.mark.parametrize("way", ["header", "chunk"])
-def test_a_line_without_end_is_given_up(server: Server, tmp_path: Path, way: str) -> None:
-    with pytest.raises(ZooError, match="the server stalls"):
-        get(make_entry(f"{server.root}/{way}"), tmp_path, replace(LINE, connect=0.2, patience=0.1, attempts=2))
-    assert not (tmp_path / "test.caffemodel").exists()
+def test_a_download_has_a_deadline_as_a_whole(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, come = [0.0], list[int]()
+    monkeypatch.setattr("converters.fetch.time", SimpleNamespace(monotonic=lambda: now[0]))
 
+    def progress(have: int, size: int) -> None:
+        come.append(have)
+        now[0] += 3600  # a piece an hour
 
-def test_a_download_has_a_deadline_as_a_whole(server: Server, tmp_path: Path) -> None:
-    begun = time.monotonic()
-    with pytest.raises(ZooError, match=r"127\.0\.0\.1 took more than .* hours; the same command goes on") as caught:
-        get(make_entry(server.root + "/slowly", server.root + "/good"), tmp_path, replace(LINE, whole=0.5))
-    assert time.monotonic() - begun < 2 and caught.value.exit_status == 2
+    entry = make_entry(server.root + "/slowly", server.root + "/good")
+    with pytest.raises(ZooError, match=r"127\.0\.0\.1 took more than 2\.5 hours; the same command goes on") as caught:
+        fetch(entry, tmp_path, progress=progress, line=replace(LINE, patience=1e5, whole=9000.0))
+    assert len(come) == 3 and caught.value.exit_status == 2
+    monkeypatch.undo()
     assert not (tmp_path / "test.caffemodel").exists()
     assert get(make_entry(server.root + "/good"), tmp_path).read_bytes() == DATA
     assert server.requests[-1][1] is not None, "what had come was not asked for again"
@@ -325,7 +327,13 @@ def test_a_link_in_the_place_of_a_work_folder_is_not_followed(server: Server, tm
 
 @pytest.mark.parametrize("bad", ["missing", "lies", "truncates", "stalls", "out"])
 def test_the_next_mirror_helps(server: Server, tmp_path: Path, bad: str) -> None:
-    assert get(make_entry(f"{server.root}/{bad}", server.root + "/good"), tmp_path).read_bytes() == DATA
+    entry = make_entry(f"{server.root}/{bad}", server.root + "/good")
+    for patience in (0.3, 3.0, 30.0) if bad == "stalls" else ():  # a machine may be too slow for the first
+        with suppress(ZooError):
+            get(entry, tmp_path, replace(HASTY, patience=patience, attempts=1))
+            break
+    assert get(entry, tmp_path).read_bytes() == DATA
+    assert server.requests[-1][0] == "/good" and len(server.requests) > 1
 
 
 def test_offline(tmp_path: Path) -> None:
@@ -401,17 +409,15 @@ def _child(url: str, folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, cwd=Path(__file__).parent.parent)
 
 
-def _wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     while not condition():
-        assert time.monotonic() < end
+        assert process.poll() is None
         time.sleep(0.01)
 
 
 def test_killed_in_the_middle(server: Server, tmp_path: Path) -> None:
     process = _child(server.root + "/stalls", tmp_path)
-    _wait_for(lambda: bool(server.requests))
-    time.sleep(0.1)
+    _wait_for(lambda: bool(list(tmp_path.glob("*/part"))), process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "test.caffemodel").exists()
@@ -439,8 +445,8 @@ def test_what_somebody_put_there_meanwhile_is_not_replaced(server: Server, tmp_p
 
 
 def test_two_at_once(server: Server, tmp_path: Path) -> None:
-    process = _child(server.root + "/drips", tmp_path)
-    _wait_for(lambda: bool(server.requests))
+    process = _child(server.root + "/stalls", tmp_path)
+    _wait_for(lambda: bool(server.requests), process)
     with pytest.raises(ZooError, match="another process"):
         get(make_entry(server.root + "/good"), tmp_path)
     process.kill()

@@ -36,7 +36,20 @@ def test_an_address_has_parts() -> None:
     assert parse("hf:a/b/c/d.onnx@refs/pr/1") == HubFile(repo="a/b", file="c/d.onnx", revision="refs/pr/1")
 
 
-@pytest.mark.parametrize("address", ["hf:a/b", "hf:a", "hf:", "hf:a/b/", "hf:a/b/c@", "hf:a/b/../c", "hf:a/b/c@d@e"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hf:a/b",
+        "hf:a",
+        "hf:",
+        "hf:a/b/",
+        "hf:a/b/c@",
+        "hf:a/b/../c",
+        "hf:a/b/c@d@e",
+        "hf:a/b/c\nd",
+        "hf:a/b/c@m\x1b[2J",
+    ],
+)
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(ZooError, match="expected hf:OWNER/REPO/FILE"):
         parse(address)

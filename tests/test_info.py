@@ -37,6 +37,23 @@ def test_a_stranger_s_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
         assert part in out
 
 
+def test_what_wrote_a_file_and_its_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = small_weights("alexnet_mini")
+    state = pytorch.state_dict(weights.spec, weights.tensors)
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.4\x1b[2J"}, tmp_path / "w.ckpt")
+    names = np.array([f"cat {i}" for i in range(10)], object).reshape(1, -1)
+    savemat(tmp_path / "w.mat", {"layers": cells(weights, old=False), "classes": {"description": names}})
+    save(weights, tmp_path / "w.onnx")
+    expected = {"w.ckpt": "PyTorch Lightning 2.4?[2J", "w.mat": "MATLAB 5.0 MAT-file", "w.onnx": "alexnet-zoo"}
+    for name, writer in expected.items():
+        assert main(["info", str(tmp_path / name), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["writer"].startswith(writer)
+        assert told["class_names"] == (list(names[0]) if name == "w.mat" else [])
+    assert main(["info", str(tmp_path / "w.mat")]) == 0
+    assert "classes: 10: cat 0, cat 1, cat 2, cat 3, cat 4, ..." in capsys.readouterr().out
+
+
 def test_a_file_that_describes_its_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(small_weights("alexnet_mini"), tmp_path / "w.safetensors")
     assert main(["info", str(tmp_path / "w.safetensors")]) == 0
@@ -81,7 +98,6 @@ def assert_outlined(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An outline is what the reader reads, and no array of it takes memory of its own."""
     whole = open_file(path)
     monkeypatch.setattr(sys.modules[f"converters.formats.{whole.format}"], "LARGE", 0, raising=False)
-    monkeypatch.setitem(sys.modules, "converters.formats._torch_load", None)
     told = open_file(path, numbers=False)
     kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in whole.native.tensors.items()}
     assert {name: (tensor.shape, tensor.dtype) for name, tensor in told.native.tensors.items()} == kinds

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +14,12 @@ from converters.parity import verify_model
 from tests.kinds import KINDS, assert_same, merged, net, probe
 from tests.small import shrink
 from zoo import reference, registry
-from zoo.errors import MissingDependencyError, UnsupportedError
+from zoo.errors import MissingDependencyError, UnsupportedError, ZooError
 from zoo.frameworks import keras
 from zoo.frameworks.keras import live
 from zoo.layers import DetectionOutput, Flatten, Input, ModelSpec, ReLU, Tie
+from zoo.training.job import TrainOptions
+from zoo.training.launch import train
 
 BACKENDS = [backend for framework, backend in registry.ways().values() if framework == "keras"]
 # What Keras cannot have is tried by itself.
@@ -92,6 +95,14 @@ def test_a_backend_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.M
         MissingDependencyError, match=r"keras is not installed; run: pip install 'alexnet-zoo\[keras\]'"
     ):
         keras.forward(spec, *probe(spec))
+
+
+def test_training_by_keras_is_refused_with_the_reason(tmp_path: Path) -> None:
+    for framework, told in (("keras", "keras does not train here: .* one rate for all"), ("kers", "unknown framework")):
+        how: dict[str, Any] = {"framework": framework}
+        with pytest.raises(ZooError, match=told):
+            train(TrainOptions(model=shrink("alexnet_mini"), data="digits", out=tmp_path / "run", **how))
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.slow

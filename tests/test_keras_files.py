@@ -23,7 +23,7 @@ from zoo import reference, registry
 from zoo.errors import FileFormatError, UnsupportedError, WeightsError, ZooError
 from zoo.frameworks.keras import generate, table
 from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU
-from zoo.wire.hdf5 import read_hdf5
+from zoo.wire.hdf5 import read_hdf5, write_hdf5
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf: Any = pytest.importorskip("tensorflow")
@@ -156,8 +156,9 @@ def test_what_is_described_is_held_against_the_network(tmp_path: Path) -> None:
     ("old", "new", "told"),
     [
         ('"ReLU"', '"Lambda"', "relu1 is a Lambda, which is Python code"),
+        ('"Conv2D"', '"QuantConv2D"', "conv1 is a QuantConv2D, and what that does with its weights"),
         ('"ReLU"', '"TheirOwn"', "after conv1 it has activation|function of the activation after conv1 is TheirOwn"),
-        ('"layers"', '"levels"', "its description of the network cannot be read"),
+        ('"layers"', '"levels"', "laid out otherwise than Keras 2 and 3 do it"),
         ('"channels_last"', '"channels_first"', "channels first"),
     ],
 )
@@ -325,6 +326,18 @@ def test_damaged_hdf5_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
         ("layers/l0/vars", "name"): "conv1",
         ("layers/l1/vars", "name"): "fc6",
     }
+
+
+@pytest.mark.parametrize("object_at", [0, 1])
+def test_a_heap_of_texts_without_end_is_refused(object_at: int, tmp_path: Path) -> None:
+    """An object without a number and a size: HDF5 1.14 goes round in it for ever."""
+    texts = {("g", "name"): "conv", ("g", "other"): "pool"}
+    write_hdf5(tmp_path / "a.h5", {"g/x": lambda: np.zeros(1, np.float32)}, texts)
+    whole = (tmp_path / "a.h5").read_bytes()
+    at = whole.index(b"GCOL\x01") + 16 + 24 * object_at
+    (tmp_path / "a.h5").write_bytes(whole[:at] + bytes(16) + whole[at + 16 :])
+    with pytest.raises(ValueError, match="a heap of texts without end"):
+        read_hdf5(tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize(

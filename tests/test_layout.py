@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.wire.arrayfile import write_numbers
@@ -75,7 +75,6 @@ def test_contiguous_gives_the_same_numbers_in_order(shape: tuple[int, ...]) -> N
             np.testing.assert_array_equal(made, view)
 
 
-@settings(deadline=None)
 @given(st.permutations(range(3)), st.tuples(*[st.integers(1, 170)] * 3))
 def test_blocks_cover_every_number_once(axes: list[int], shape: tuple[int, int, int]) -> None:
     array = np.zeros(shape, np.float32).transpose(axes)

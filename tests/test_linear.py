@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from collections.abc import Callable
 from functools import cache
@@ -14,6 +13,7 @@ import pytest
 from converters import load, save
 from converters.parity import probe_weights
 from converters.weights import Weights
+from tests.cost import assert_in_proportion
 from zoo import show, spec_json
 from zoo.api import generate
 from zoo.errors import ZooError
@@ -37,18 +37,7 @@ def _weights(count: int) -> Weights:
 
 
 def _is_linear(work: Callable[[int], Any]) -> None:
-    """Tenfold input in at most fifteenfold time; what a process pays once is paid before."""
-    work(FEW)
-    took = [0.0, 0.0]
-    for _ in range(3):  # another process may have been in the way
-        took.clear()
-        for count in (FEW, MANY):
-            begun = time.process_time()
-            work(count)
-            took.append(time.process_time() - begun)
-        if took[1] <= 15 * took[0] + 0.02:
-            return
-    raise AssertionError(f"{took[0]:.3f} s and {took[1]:.3f} s for ten times as much")
+    assert_in_proportion(work, FEW, MANY)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "caffemodel", "onnx", "pt", "npz", "npy", "ckpt"])

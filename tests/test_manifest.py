@@ -164,7 +164,7 @@ def test_a_manifest_that_cannot_be_read(tmp_path: Path) -> None:
 _SAMPLE = yaml.safe_dump({"schema": 1, "weights": [_entry(), _entry(id="two", file="two", parent="one")]}).encode()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(edits=st.lists(st.tuples(st.integers(0, len(_SAMPLE) - 1), st.integers(0, 255)), min_size=1, max_size=5))
 def test_damaged_manifests_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, int]]

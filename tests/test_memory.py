@@ -52,7 +52,7 @@ def test_what_asks_for_gigabytes_is_refused_before_anything_is_allocated(
     said = capsys.readouterr().err.splitlines()[-1]
     assert "computing it takes 11.7 GB of memory" in said and "8 GB are the limit; --max-memory GB lifts it" in said
     assert "the largest, 'in0', has 243,000,000 an item" in said
-    assert _peak() - before < 0.5
+    assert _peak() - before < 1.5  # one input alone would be 1.9
     assert not (desk / "x.onnx").exists()
 
 
@@ -101,7 +101,7 @@ def test_what_programs_call_has_it_too(spec: ModelSpec, tmp_path: Path) -> None:
         with pytest.raises(ZooError, match=r"computing it takes 100\.1 GB"):
             generate(spec, "caffe", tmp_path)
         assert not list(tmp_path.iterdir())
-    assert _peak() - before < 0.5
+    assert _peak() - before < 1.5
 
 
 def test_inputs_that_are_given_count_by_their_batch() -> None:

@@ -45,7 +45,7 @@ NOT_IN_CAFFE2ONNX = {
     *("interp_crop", "interp_shrink_zoom", "normalize_shared", "normalize_ssd", "reduction_mean_axis_m1"),
     *("reduction_sumsq_axis2_coeff", "shuffle_g3"),
     *("argmax_axis0", "bn_segnet_learn", "conv_axis2"),
-    *("reshape_merge_batch", "spp_2_ave"),
+    *("reshape_merge_batch", "spp_2_ave", "permute_batch", "scale_axis0_all"),
     *("prelu_channel", "prelu_shared_neg", "relu6", "swish_beta_negative"),
     *("pool_ave_edge_and_past", "pool_ave_past_corner", "pool_ave_past_edge", "scale_2bottoms_negative_axis"),
 }
@@ -54,7 +54,7 @@ NOT_IN_CAFFE2ONNX = {
 NOT_IN_OPENCV = (
     *("argmax", "normalize", "reduction", "detout", "priorbox", "roipool", "psroipool", "upsample", "embed"),
     *("pool_mask", "pool_max_mask", "parameter", "dummydata", "slice_axis0", "flatten_axis0", "crop_axis0"),
-    *("scale_2bottoms_hw", "scale_2bottoms_bias", "input_1axis"),
+    *("scale_2bottoms_hw", "scale_2bottoms_bias", "scale_2bottoms_scalar", "input_1axis", "ip_axis0"),
 )
 
 Array = NDArray[Any]
@@ -66,14 +66,15 @@ def case(name: str, folder: Path = OPS) -> tuple[Weights, dict[str, Array], list
     spec = read_prototxt(path.with_suffix(".prototxt")).spec
     weights = load(path) if path.exists() else Weights(spec=spec, tensors={}, source=name)
     with np.load(path.with_suffix(".npz")) as arrays:
-        inputs = {source.name: arrays[source.name] for source in spec.inputs}
+        # What has no axes in Caffe is of one number in the zoo.
+        inputs = {source.name: np.atleast_1d(arrays[source.name]) for source in spec.inputs}
         return weights, inputs, [arrays[f"out{i}"] for i in range(sum(name.startswith("out") for name in arrays))]
 
 
 def check(outputs: Mapping[str, Array], expected: list[Array]) -> None:
     # One layer of Caffe's may be several of ours: the last ones are its tops.
     for (name, got), want in zip([*outputs.items()][-len(expected) :], expected, strict=True):
-        assert got.shape == want.shape, name
+        assert got.shape == (want.shape or (1,)), name
         got = got.astype(np.float32)
         np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
         ordinary = np.isfinite(want) & (want > LOWEST)

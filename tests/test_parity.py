@@ -124,7 +124,9 @@ def test_every_way_to_run_the_network_is_a_subject() -> None:
     assert set(parity.subject_names()) == set(registry.ways()) | exporters
     assert {framework for framework, _ in registry.ways().values()} == set(registry.frameworks())
     assert {"keras-tensorflow", "keras-torch", "keras-jax"} <= set(registry.ways())
-    assert {"pytorch", "tf_slim", "caffe", "onnx", "pytorch-onnx", "caffe-onnx"} <= set(parity.subject_names())
+    assert {"pytorch", "tf_slim", "caffe", "onnx", "pytorch-onnx", "caffe-onnx", "keras-onnx"} <= set(
+        parity.subject_names()
+    )
 
 
 def test_a_right_network_passes_and_the_report_keeps_its_contract() -> None:

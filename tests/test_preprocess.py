@@ -150,7 +150,7 @@ def _encoded(kind: str) -> bytes:
 _SAMPLES = {kind: _encoded(kind) for kind in ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF")}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     kind=st.sampled_from(sorted(_SAMPLES)),
     edits=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=8),

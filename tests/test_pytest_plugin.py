@@ -138,7 +138,7 @@ def their_tests(site: Path, project: Path, source: str, *packages: str) -> tuple
     (project / "test_theirs.py").write_text(source)
     code = f"import sys; sys.path[:0] = ['', {str(site)!r}]; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
     command = [sys.executable, "-I", "-S", "-c", code, "-q", "-p", "no:cacheprovider", "--import-mode=importlib"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert not done.stderr
     return done.returncode, done.stdout
 

@@ -255,7 +255,7 @@ def _shot(page: Path, size: str, *options: str) -> Image.Image:
         "--disable-dev-shm-usage",
     ]
     command += [f"--user-data-dir={page.parent / 'profile'}", f"--window-size={size}", f"--screenshot={picture}"]
-    subprocess.run([*command, *options, page.as_uri()], check=True, capture_output=True, timeout=120)
+    subprocess.run([*command, *options, page.as_uri()], check=True, capture_output=True)
     with Image.open(picture) as image:
         return image.convert("RGB")
 

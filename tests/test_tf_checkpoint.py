@@ -22,6 +22,7 @@ from zoo.layers import BatchNorm, Conv, Dense, Input, ModelSpec, Pool, ReLU, Sca
 from zoo.registry import model
 from zoo.shapes import parameter_shapes
 from zoo.wire.checkpoint import write_v2
+from zoo.wire.checkpoint_slices import joined
 from zoo.wire.table import crc32c, masked, read_table, write_table
 
 SPEC = ModelSpec(
@@ -177,15 +178,42 @@ def test_several_shards(tf: Any, tmp_path: Path) -> None:
         tf_slim.read(tmp_path / "all")
 
 
-def test_a_partitioned_variable_is_refused(tf: Any, tmp_path: Path) -> None:
-    for version in (1, 2):
-        with tf.Graph().as_default(), tf.Session() as session:
-            tf.get_variable("w", [8, 4], partitioner=tf.fixed_size_partitioner(2))
-            session.run(tf.global_variables_initializer())
-            saver = tf.train.Saver(write_version=version)
-            saver.save(session, str(tmp_path / f"v{version}"), write_meta_graph=False, write_state=False)
-        with pytest.raises(FileFormatError, match=r"w is stored in .*slices"):
-            tf_slim.read(tmp_path / f"v{version}")
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_partitioned_variable_is_put_together(tf: Any, tmp_path: Path, version: int, axis: int) -> None:
+    whole = np.arange(7 * 3 * 5 * 2, dtype="f").reshape(7, 3, 5, 2)
+    with tf.Graph().as_default(), tf.Session() as session:
+
+        def part(shape: list[int], partition_info: Any, dtype: Any = None) -> Any:
+            spans = zip(partition_info.var_offset, shape, strict=True)
+            return tf.constant(whole[tuple(slice(start, start + size) for start, size in spans)])
+
+        cut = tf.fixed_size_partitioner(3, axis=axis)
+        tf.get_variable("a/w", whole.shape, initializer=part, partitioner=cut)
+        tf.get_variable("a/whole", initializer=tf.zeros([4]))
+        session.run(tf.global_variables_initializer())
+        saver = tf.train.Saver(write_version=version)
+        saver.save(session, str(tmp_path / "w"), write_meta_graph=False, write_state=False)
+    read = tf_slim.read(tmp_path / "w").tensors
+    np.testing.assert_array_equal(read["a/w"], whole)
+    assert read["a/whole"].shape == (4,)
+
+
+def test_slices_that_make_up_nothing_are_refused() -> None:
+    parts, rows = [np.zeros((2, 3), "f"), np.ones((1, 3), "f")], ((0, 2), (2, 1))
+    whole = [((0, 2), (0, None)), ((2, 1), (0, None))]
+    assert joined("w", (3, 3), whole, parts).sum() == 3
+    wrong: list[Any] = [
+        (whole[:1], parts[:1]),
+        (whole, parts[::-1]),
+        ([whole[0], whole[0]], [parts[0], parts[0]]),
+        ([((0, 2), (0, 1)), ((2, 1), (0, None))], parts),
+        ([(rows[0],), (rows[1],)], parts),
+        ([], []),
+    ]
+    for places, arrays in wrong:
+        with pytest.raises(ValueError, match=r"slices of w do not make up its shape \(3, 3\)"):
+            joined("w", (3, 3), places, arrays)
 
 
 @pytest.mark.parametrize("version", [1, 2])

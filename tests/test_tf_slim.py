@@ -16,6 +16,7 @@ slims_own = pytest.importorskip("tf_slim.nets.alexnet")
 from tests.kinds import KINDS, assert_same, net, probe  # noqa: E402
 from tests.small import shrink  # noqa: E402
 from zoo import reference  # noqa: E402
+from zoo.channels_last import to_canonical, to_native  # noqa: E402
 from zoo.frameworks import tf_slim  # noqa: E402
 from zoo.frameworks.tf_slim import runtime  # noqa: E402
 from zoo.frameworks.tf_slim.naming import keeps_map, scopes, variables  # noqa: E402
@@ -48,9 +49,9 @@ def run_source(
             given = holders if len(holders) > 1 else next(iter(holders.values()))
             _, end_points = function(given, is_training=False, **options)
         tf_slim.assign(session, spec, weights, options.get("scope"))
-        feed = {holders[name]: runtime.to_native(inputs[name], shapes[name]) for name in holders}
+        feed = {holders[name]: to_native(inputs[name], shapes[name]) for name in holders}
         found = session.run(end_points, feed)
-    return {name: runtime.to_canonical(found[name], shapes[name]) for name in found}
+    return {name: to_canonical(found[name], shapes[name]) for name in found}
 
 
 @pytest.mark.parametrize("name", ["alexnet", "caffenet", "alexnet_v2", "alexnet_2012_code"])

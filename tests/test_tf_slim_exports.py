@@ -97,7 +97,7 @@ def test_a_frozen_graph(tmp_path: Path) -> None:
     spec, inputs = weights.spec, images(weights.spec)
     expected = reference.forward(spec, weights.tensors, inputs)
     exporter.export_frozen_graph(weights, tmp_path / "net.pb")
-    assert_same(exporter.run_frozen_graph(tmp_path / "net.pb", spec, inputs), expected)
+    assert_same(exporter.run_frozen_graph(tmp_path / "net.pb", weights, inputs), expected)
     definition = tf.GraphDef.FromString((tmp_path / "net.pb").read_bytes())
     assert {node.name for node in definition.node} >= {"data", "fc8", "prob"}
     assert not any("Variable" in node.op or "VarHandle" in node.op for node in definition.node)
@@ -114,7 +114,7 @@ def test_a_saved_model(tmp_path: Path) -> None:
     spec, inputs = weights.spec, images(weights.spec)
     expected = reference.forward(spec, weights.tensors, inputs)
     exporter.export_saved_model(weights, tmp_path / "net")
-    assert_same(exporter.run_saved_model(tmp_path / "net", spec, inputs), expected)
+    assert_same(exporter.run_saved_model(tmp_path / "net", weights, inputs), expected)
     loaded = tf2.saved_model.load(str(tmp_path / "net")).signatures["serving_default"]
     found = loaded(data=tf2.constant(inputs["data"].transpose(0, 2, 3, 1)))
     assert set(found) == {"fc8", "prob"}
@@ -175,13 +175,13 @@ def test_odd_names_survive(tmp_path: Path) -> None:
     exporter.export_onnx(weights, tmp_path / "net.onnx", every_activation=True)
     assert_same(runtime.run(tmp_path / "net.onnx", inputs, [layer.name for layer in spec.layers]), expected)
     exporter.export_frozen_graph(weights, tmp_path / "net.pb")
-    assert_same(exporter.run_frozen_graph(tmp_path / "net.pb", spec, inputs), expected)
+    assert_same(exporter.run_frozen_graph(tmp_path / "net.pb", weights, inputs), expected)
     model = exporter.tflite(weights, every_activation=True)
     assert_same(exporter.run_tflite(model, spec, inputs, litert.run_tflite), expected)
 
 
 def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
-    spec = small_weights().spec
+    weights = small_weights()
     (tmp_path / "text.pb").write_text("no graph")
     (tmp_path / "empty.pb").write_bytes(b"")
     (tmp_path / "folder").mkdir()
@@ -191,5 +191,5 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
         (exporter.run_saved_model, "folder"),
     ):
         with pytest.raises(FileFormatError) as caught:
-            run(tmp_path / name, spec, images(spec))
+            run(tmp_path / name, weights, images(weights.spec))
         assert "\n" not in str(caught.value)

@@ -58,6 +58,28 @@ def test_a_list_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_list_that_is_broken_off_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_: Any) -> None:
+        assert list(tmp_path.iterdir())
+        raise KeyboardInterrupt
+
+    pair = open_pair("digits")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("zoo.training.listing.pickle.dump", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(pair)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept", [0, 1, 20, 0.5, 0.99])
+def test_a_list_that_is_cut_short_is_one_line(kept: float, folder: Path) -> None:
+    path = write(open_pair(folder))
+    os.truncate(path, int(kept) if kept >= 1 else int(kept * path.stat().st_size))
+    with pytest.raises(ZooError, match=r"zoo-images-.*: the (list of images is damaged \(|file is empty)"):
+        read(path)
+    path.unlink()
+
+
 def _options(data: Path, out: Path, **changes: Any) -> TrainOptions:
     return TrainOptions(model=shrink("alexnet_mini", 4), data=data, out=out, batch_size=4, **changes)
 
@@ -85,6 +107,32 @@ def test_what_the_first_one_cannot_use_the_others_are_told(tmp_path: Path) -> No
     for here in (0, 1):
         with pytest.raises(ZooError, match="/nowhere: no train folder"):
             launch._listing(options, store, here)
+
+
+@pytest.mark.parametrize("end", [MemoryError("no room"), KeyboardInterrupt()])
+def test_however_the_first_one_ends_the_others_do_not_wait(
+    end: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(_: TrainOptions) -> Path:
+        raise end
+
+    store, options = dist.HashStore(), _options(Path("/nowhere"), tmp_path)
+    store.set_timeout(timedelta(seconds=1))
+    monkeypatch.setattr(launch, "_listed", ended)
+    with pytest.raises(type(end)):
+        launch._listing(options, store, 0)
+    with pytest.raises(ZooError, match=r"no images were listed: (no room|KeyboardInterrupt)"):
+        launch._listing(options, store, 1)
+
+
+def test_a_first_one_that_never_comes_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = dist.HashStore()
+    store.set_timeout(timedelta(milliseconds=1))
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(store, 1, 2)]))
+    with pytest.raises(ZooError, match=r"another device is gone \("):
+        launch.train(_options(Path("/nowhere"), tmp_path))
 
 
 def test_sizes_that_a_resumption_asks_for_are_asked_for_once(

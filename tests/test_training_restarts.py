@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from converters.cli import main
+from tests.environments import ROOT
 from tests.small import shrink
 from zoo import registry
 from zoo.errors import ZooError
@@ -53,22 +54,6 @@ def _losses(out: Path) -> list[str]:
     return [row["loss"] for row in read_metrics(out)]
 
 
-def _workers(parent: int) -> list[int]:
-    """The processes under another one that train."""
-    found = list[int]()
-    for task in Path(f"/proc/{parent}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            command = Path(f"/proc/{child}/cmdline").read_bytes()
-            found += [child] if b"converters" in command and b"--resume" in command else _workers(child)
-    return found
-
-
-def _wait_for_checkpoint(out: Path, process: subprocess.Popen[str], after: str) -> None:
-    while not any(path.stem > after for path in checkpoints(out)):
-        assert process.poll() is None, process.communicate()[1][-3000:]
-        time.sleep(0.005)
-
-
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("unbroken")
@@ -84,41 +69,38 @@ def _assert_same(out: Path, unbroken: Path) -> None:
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
+def _broken(command: list[str], out: Path, *places: str) -> subprocess.CompletedProcess[str]:
+    """A run that breaks off at those places; see tests/breaking.py."""
+    (out / "marks").mkdir(parents=True)
+    settings = os.environ | {"BREAKING": " ".join([str(out / "marks"), *places])}
+    return subprocess.run(
+        command, cwd=ROOT, env=settings, capture_output=True, text=True, start_new_session=True, check=False
+    )
+
+
 @pytest.mark.slow
 def test_a_run_killed_three_times_under_torchrun_ends_with_the_same_bits(unbroken: Path, tmp_path: Path) -> None:
-    command = [*TORCHRUN, "--max-restarts", "3", "-m", "converters", *COMMAND, *PAIR, "-o", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    killed, after = set[int](), "step-00000000"
-    for _ in range(3):
-        _wait_for_checkpoint(tmp_path, process, after)
-        after = checkpoints(tmp_path)[-1].stem
-        while not (alive := set(_workers(process.pid)) - killed):
-            time.sleep(0.005)
-        os.kill(max(alive), signal.SIGKILL)
-        killed |= alive
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said[-3000:]
-    assert said.count("goes on after step") == 3
-    _assert_same(tmp_path, unbroken)
+    out = tmp_path / "run"
+    command = [*TORCHRUN, "--max-restarts", "3", "-m", "tests.breaking", *COMMAND, *PAIR, "-o", str(out)]
+    done = _broken(command, tmp_path, "5:1:SIGKILL", "8:0:SIGKILL", "13:1:SIGKILL")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.findall(r"goes on after step (\d+)", done.stderr) == ["4", "8", "12"]
+    _assert_same(out, unbroken)
 
 
 @pytest.mark.slow
 def test_a_requeued_job_ends_with_the_same_bits(unbroken: Path, tmp_path: Path) -> None:
     """A job manager sends SIGTERM to every process of a job, and starts it again by the same command."""
-    command = [*ZOO, *COMMAND, *PAIR, "--devices", "2", "-o", str(tmp_path)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    _wait_for_checkpoint(tmp_path, process, after="step-00000000")
-    os.killpg(process.pid, signal.SIGTERM)
-    _, said = process.communicate(timeout=100)
-    assert process.returncode == 128 + signal.SIGTERM, said[-3000:]
-    last = checkpoints(tmp_path)[-1].name
-    assert said.splitlines()[-1] == f"zoo: terminated; go on from {last} with the same command and --resume"
-    assert len(_losses(tmp_path)) == int(last[5:13]) < 16
-    done = subprocess.run(command, capture_output=True, text=True)
+    out = tmp_path / "run"
+    options = [*COMMAND, *PAIR, "--devices", "2", "-o", str(out)]
+    done = _broken([sys.executable, "-m", "tests.breaking", *options], tmp_path, "5:1:SIGTERM")
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr[-3000:]
+    last = checkpoints(out)[-1].name
+    assert done.stderr.splitlines()[-1] == f"zoo: terminated; go on from {last} with the same command and --resume"
+    assert len(_losses(out)) == int(last[5:13]) < 16
+    done = subprocess.run([*ZOO, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    _assert_same(tmp_path, unbroken)
+    _assert_same(out, unbroken)
 
 
 SMALL = replace(shrink("alexnet_mini", 4), name="small")

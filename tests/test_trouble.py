@@ -256,7 +256,8 @@ def test_an_interruption_is_one_line_and_130(tmp_path: Path, command: str, reque
     """In the middle of the work: what a framework makes of it while it is imported is not ours to answer for."""
     save(_weights(1), tmp_path / "w.safetensors")
     rng = random.Random(command)
-    for i in range(max(3, int(request.config.getoption("--kills") or 0) // 5)):
+    few = 1 if command.startswith("train") else 3  # a framework takes seconds to start
+    for i in range(max(few, int(request.config.getoption("--kills") or 0) // 5)):
         out = tmp_path / f"out{i}"
         out.mkdir()
         process = subprocess.Popen(
@@ -272,11 +273,9 @@ def test_an_interruption_is_one_line_and_130(tmp_path: Path, command: str, reque
         time.sleep(rng.uniform(0, 0.05))
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[1]
-        # CPython ends itself by the signal where that came while it ran a string as code, though it was caught; a shell
-        # calls both 130.
-        assert process.returncode in (0, 130, -signal.SIGINT), said
-        if process.returncode == 130 or (
-            process.returncode and said
-        ):  # or else it was done, and the interpreter ending
-            assert "Traceback" not in said and said.rstrip().splitlines()[-1].startswith("zoo: interrupted"), said
+        # By the signal itself where it came between the work's end and the process's, or while CPython ran a string as
+        # code, though it was caught there; a shell calls both 130.
+        assert process.returncode in (0, 130, -signal.SIGINT) and "Traceback" not in said, said
+        if process.returncode == 130:
+            assert said.rstrip().splitlines()[-1].startswith("zoo: interrupted"), said
         assert not [path for path in out.rglob(".*") if not path.name.endswith(".csv")]

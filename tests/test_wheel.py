@@ -47,7 +47,7 @@ def test_what_it_says_of_itself(wheel: Path) -> None:
     assert "zoo convert" in said.get_payload()
     needed = [text for text in said.get_all("Requires-Dist", []) if "extra" not in text]
     assert [text.partition(">")[0] for text in needed] == ["numpy"]
-    assert "zoo = converters.cli:main" in commands
+    assert "zoo = converters.cli:program" in commands
     assert "alexnet_parity = alexnet_zoo_pytest" in commands
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
 from converters.cli import main
@@ -22,6 +24,8 @@ from converters.weights import Array, Weights
 from tests.small import shrink, small_weights
 from zoo.frameworks.pytorch import build, state_dict
 from zoo.registry import model
+from zoo.wire.protobuf import FIXED32, integer, message, tag
+from zoo.wire.table import crc32c, masked, write_table
 
 io: Any = pytest.importorskip("scipy.io")
 
@@ -82,6 +86,31 @@ TORCH: dict[str, Callable[[State], Any]] = {
     "twice": lambda state: {"state_dict": {"model": prefixed(state, "module._orig_mod.")}},
     "blocks.pt": in_blocks,
     "sequential.pth": numbered,
+    "timm.pth.tar": lambda state: {
+        "epoch": 3,
+        "args": argparse.Namespace(model="alexnet", lr=0.1),
+        "state_dict": state,
+        "metric": np.float64(56.5),
+        "version": 2,
+    },
+    "two.pth": lambda state: {"net_state_dict": state, "optim_state_dict": {"state": {}, "param_groups": []}},
+    "tuple.pkl": lambda state: (90, {"my_net": state}),
+    "parts.pt": lambda state: {
+        "features": {name: tensor for name, tensor in state.items() if name[0] == "c"},
+        "classifier": {name: tensor for name, tensor in state.items() if name[0] == "f"},
+        "epoch": 3,
+    },
+    "flat.pth": lambda state: {**state, "epoch": 3, "best_acc1": torch.tensor(56.5)},
+    "metrics.ckpt": lambda state: {
+        "state_dict": {
+            **prefixed(state, "net.module."),
+            "train_acc.total": torch.tensor(5),
+            "val_acc.mean": torch.ones(()),
+        },
+        "hyper_parameters": {"path": Path("/data")},
+    },
+    "averages.pth": lambda state: {"ema": {"decay": 0.999, "shadow": state}},
+    "sorted.pt": lambda state: dict(sorted(numbered(state).items())),
     "half.pt": lambda state: {name: tensor.bfloat16() for name, tensor in state.items()},
     "double.pt": lambda state: {name: tensor.double() for name, tensor in state.items()},
 }
@@ -95,6 +124,29 @@ def write_matlab(path: Path, weights: Weights) -> None:
         cells[0, i] = {"type": "conv", "name": name, "weights": np.empty((1, 2), object)}
         cells[0, i]["weights"][0, 0], cells[0, i]["weights"][0, 1] = parts[0], parts[1].reshape(1, -1)
     io.savemat(path, {"layers": cells})
+
+
+def write_slices(path: Path, weights: Weights) -> None:
+    """A checkpoint of variables that a partitioner of TensorFlow has cut along their first axis."""
+    native = to_native(weights, matconvnet.entries(weights.spec, None))
+    shard, numbers, table = Path(f"{path}.data-00000-of-00001"), b"", [(b"", integer(1, 1))]
+    for name, array in native.items():
+        cut, places = array.shape[0] // 2, list[bytes]()
+        for start, part in ((0, array[:cut]), (cut, array[cut:])):
+            if not part.size:
+                continue
+            content = np.ascontiguousarray(part).tobytes()
+            whole = b"".join(message(1, b"") for _ in array.shape[1:])
+            places.append(message(1, integer(1, start) + integer(2, len(part))) + whole)
+            shape = message(2, b"".join(message(2, integer(1, size)) for size in part.shape))
+            entry = integer(1, 1) + shape + integer(4, len(numbers)) + integer(5, len(content))
+            crc = tag(6, FIXED32) + masked(crc32c(content)).to_bytes(4, "little")
+            table.append((b"\0" + name.encode() + b"\0\1" + bytes([1, start > 0]), entry + crc))
+            numbers += content
+        shape = message(2, b"".join(message(2, integer(1, size)) for size in array.shape))
+        table.append((name.encode(), integer(1, 1) + shape + b"".join(message(7, place) for place in places)))
+    shard.write_bytes(numbers)
+    Path(f"{path}.index").write_bytes(write_table(sorted(table)))
 
 
 def write_snapshot(path: Path, weights: Weights) -> None:
@@ -131,6 +183,8 @@ def folder(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
         save(weights, folder / f"ours.{suffix}")
     (folder / "ours.prototxt").unlink()  # the caffemodel stands for itself
     shutil.move(folder / "ours.npz", folder / "renamed")
+    save_file(numbered({name: tensor.contiguous() for name, tensor in state.items()}), folder / "hub.safetensors")
+    write_slices(folder / "sliced.ckpt", weights)
     write_matlab(folder / "imagenet.mat", weights)
     write_snapshot(folder / "iter_100.caffemodel.h5", weights)
     write_keras(folder / "mine.weights.h5", weights)
@@ -139,7 +193,7 @@ def folder(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_one_loop_converts_them_all(folder: Path, weights: Weights, tmp_path: Path) -> None:
     files = sorted(path for path in folder.iterdir() if ".data-" not in path.name)
-    assert len(files) >= 20
+    assert len(files) >= 30
     for file in files:
         target = tmp_path / f"{file.name}.safetensors"
         assert main(["convert", str(file), "-o", str(target)]) == 0, file.name

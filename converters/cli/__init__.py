@@ -6,9 +6,11 @@ import gc
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from converters.cli.parser import build_parser
 from converters.host import NOISY, as_it_was, interruptible, shrinking_is_told
@@ -18,7 +20,7 @@ from zoo.limits import DEFAULT_GIGABYTES, memory_limit
 from zoo.registry import missing
 from zoo.training import SETTINGS
 
-__all__ = ["build_parser", "main"]
+__all__ = ["build_parser", "main", "program"]
 
 # Command -> what its libraries read from the environment as they are loaded.
 _ENVIRONMENT = {
@@ -27,6 +29,18 @@ _ENVIRONMENT = {
     "eval": SETTINGS,
     "demo": SETTINGS,
 }
+
+
+def program() -> NoReturn:
+    """The `zoo` of a shell. Its process is its own: nobody waits for a KeyboardInterrupt before or after the work.
+
+    A Ctrl-C before it ends the process as the system does, without a traceback; after it, the work is done.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nohup's is left
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    status = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from zoo.limits import DEFAULT_GIGABYTES
+from zoo.training import NO_TRAINERS
 
 
 def add_hardware(add: argparse.ArgumentParser) -> None:
@@ -44,6 +46,13 @@ def gigabytes(text: str) -> float:
     if not number > 0:
         raise argparse.ArgumentTypeError(f"expected a number of gigabytes above 0, got {text!r}")
     return number
+
+
+def trainer(text: str) -> str:
+    """A framework that trains, as far as nobody knows why it does not."""
+    if text in NO_TRAINERS:
+        raise argparse.ArgumentTypeError(f"{text} does not train here: {NO_TRAINERS[text]}")
+    return text
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +119,13 @@ def target(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("expected a name, got ''")
     return Path(text)
+
+
+def licence(text: str) -> str:
+    """An identifier of the Hub's list of licences (its docs, "Licenses"): ``apache-2.0``, ``openrail++``."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,63}", text):
+        raise argparse.ArgumentTypeError(f"expected an identifier of the Hub's list, as apache-2.0, got {text!r}")
+    return text
 
 
 def positive(text: str) -> int:

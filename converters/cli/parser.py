@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from converters import exporters
 from converters.cli.helping import Parser, explain
 from converters.cli.options import (
     add_force,
@@ -18,12 +19,15 @@ from converters.cli.options import (
     add_on_broken,
     add_reading,
     add_source,
+    licence,
     natural,
     positive,
     target,
+    trainer,
 )
 from zoo import __version__
 from zoo.registry import frameworks, runtimes
+from zoo.training import TRAINERS
 
 
 class _Completion(argparse.Action):
@@ -112,6 +116,8 @@ def _convert(add: argparse.ArgumentParser) -> None:
 def _export(add: argparse.ArgumentParser) -> None:
     add_source(add)
     add.add_argument("-o", "--output", required=True, metavar="TARGET", help="FILE.onnx, .tflite, .pb or FOLDER/")
+    own = exporters.names()
+    add.add_argument("--framework", choices=own, metavar="F", help=f"written by its own exporter: {', '.join(own)}")
     add.add_argument("--opset", type=positive, metavar="N", help="ONNX's operator set; left out, the usual one")
     add.add_argument("--fast-lrn", action="store_true", help="LRN in the form that ONNX Runtime runs fastest")
     add.add_argument("--fold-preprocessing", action="store_true", help="a network that takes RGB 0..1")
@@ -162,7 +168,7 @@ def _verify(add: argparse.ArgumentParser) -> None:
 def _card(add: argparse.ArgumentParser) -> None:
     add_source(add)
     add.add_argument("-o", "--output", type=target, required=True, metavar="FILE", help="usually README.md")
-    add.add_argument("--licence", metavar="ID", help="as the Hub calls it: mit, apache-2.0, other, ...")
+    add.add_argument("--licence", type=licence, metavar="ID", help="as the Hub calls it: mit, apache-2.0, other, ...")
     add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only; see zoo verify")
     add_force(add)
     add_memory(add)
@@ -175,7 +181,7 @@ def _train(add: argparse.ArgumentParser) -> None:
     add.add_argument("--weights", metavar="SRC", help="begin with these weights (of the MODEL that was named)")
     add.add_argument("--data", required=True, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or: digits")
     add.add_argument("-o", "--output", type=target, required=True, metavar="DIR", help="the folder of the run")
-    add.add_argument("--framework", choices=("pytorch", "tf_slim"), default="pytorch", help="what trains")
+    add.add_argument("--framework", type=trainer, choices=TRAINERS, default="pytorch", help="what trains")
     add.add_argument("--devices", type=positive, default=1, metavar="N", help="processes, each on a device")
     add.add_argument("--parallel", choices=("towers", "data", "hybrid"), help="how several devices share the work")
     add_hardware(add)

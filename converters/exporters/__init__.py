@@ -1,1 +1,28 @@
 """One file a framework: its own exporter to ONNX, as people run it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zoo import registry
+from zoo.errors import UnknownNameError
+
+# Whose extra brings all that is imported here.
+_COMPLETE = ("pytorch", "tf_slim")
+
+
+def names() -> list[str]:
+    """The frameworks that have one."""
+    return registry.names(__name__)
+
+
+def exporter(framework: str) -> Any:
+    """A framework's exporter.
+
+    Raises:
+        UnknownNameError: there is none; the nearest names are offered.
+        MissingDependencyError: what it needs is not installed; says what brings it.
+    """
+    if framework not in names():
+        raise UnknownNameError("exporter", framework, names())
+    return registry.imported(f"{__name__}.{framework}", framework if framework in _COMPLETE else None)

@@ -23,17 +23,15 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from converters.weights import Array, Weights
+from zoo.channels_last import native_shape, to_canonical, to_native
 from zoo.environment import quiet_libraries
 from zoo.errors import FileFormatError, UnsupportedError, said
 from zoo.frameworks.tf_slim import Table, identifier, sanitized, variables
 from zoo.frameworks.tf_slim.runtime import (
     assign,
     build_for_inference,
-    native_shape,
     session,
     tf,
-    to_canonical,
-    to_native,
     variable_value,
 )
 from zoo.layers import Constant, ModelSpec, PriorBox, Unpool
@@ -268,12 +266,12 @@ def run_tflite(
     return {name: to_canonical(array, shapes[name]) for name, array in run(model, fed).items()}
 
 
-def run_frozen_graph(path: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def run_frozen_graph(path: Path, weights: Weights, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run a frozen graph that this project wrote.
 
     Args:
         path: the ``.pb``.
-        spec: its network.
+        weights: what it was made of.
         inputs: input name -> batch in canonical layout.
 
     Returns:
@@ -287,19 +285,19 @@ def run_frozen_graph(path: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -
         definition.ParseFromString(path.read_bytes())
         with tf.Graph().as_default(), session() as running, _quiet():
             tf.import_graph_def(definition, name="")
-            return _run(running, spec, inputs)
+            return _run(running, weights.spec, inputs)
     except (KeyError, ValueError, OSError, DecodeError, tf.errors.OpError) as error:
-        raise FileFormatError(path, f"no frozen graph of {spec.name}: {said(error, 200)}") from error
+        raise FileFormatError(path, f"no frozen graph of {weights.spec.name}: {said(error, 200)}") from error
 
 
-def run_saved_model(folder: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def run_saved_model(folder: Path, weights: Weights, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run a SavedModel that this project wrote; see `run_frozen_graph`."""
     try:
         with tf.Graph().as_default(), session() as running, _quiet():
             tf.saved_model.loader.load(running, [tf.saved_model.tag_constants.SERVING], str(folder))
-            return _run(running, spec, inputs)
+            return _run(running, weights.spec, inputs)
     except (KeyError, ValueError, OSError, tf.errors.OpError) as error:
-        raise FileFormatError(folder, f"no SavedModel of {spec.name}: {said(error, 200)}") from error
+        raise FileFormatError(folder, f"no SavedModel of {weights.spec.name}: {said(error, 200)}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

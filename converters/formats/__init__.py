@@ -56,6 +56,7 @@ class NativeFile:
         graph: the network that a graph in the file is, under the names that the graph has.
         averages: the moving averages of training, where the file holds them beside the tensors.
         images: what it says of its images and classes.
+        writer: what wrote it, where it says so.
     """
 
     tensors: Mapping[str, Array]
@@ -66,6 +67,7 @@ class NativeFile:
     graph: GraphNetwork | None = None
     averages: Mapping[str, Array] | None = None
     images: SaidOfImages = SAID_NOTHING
+    writer: str = ""
 
     def loaded(self, spec: ModelSpec) -> Mapping[str, Array]:
         """The tensors as the framework itself loads them into `spec`."""

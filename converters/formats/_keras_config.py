@@ -6,31 +6,43 @@ Nothing of it is run, and no class is looked up. Format: keras ``src/layers``, e
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, cast
 
 from converters.formats._described import Fact, Kind, Step, activation
 from zoo.layers import Pair
 
 # Layers that compute nothing in use, or only lay numbers out.
-_SILENT = {"InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "Reshape", "ActivityRegularization", "Permute"}
+_SILENT = {
+    *("InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "Reshape", "ActivityRegularization", "Permute"),
+    *("AlphaDropout", "GaussianDropout", "GaussianNoise", "RandomBrightness", "RandomContrast", "RandomFlip"),
+    *("RandomRotation", "RandomTranslation", "RandomZoom"),
+}
+# Layers of Keras' own that have weights and are compared with nothing; of any other's, its code alone tells the use.
+_UNCOMPARED = {"Conv2DTranspose", "PReLU", "Embedding", "LayerNormalization"}
 _NESTED = {"Sequential", "Functional", "Model"}
 # Before the classes of generated source, whose arguments are known here (`zoo.frameworks.keras.ops`).
 _OURS = "alexnet_zoo>"
 
 
-def described(config: str) -> list[Step] | None:
+def described(config: str, holders: Collection[str]) -> list[Step] | None:
     """The layers of a network as far as they are of a kind that is known; None where nothing is described.
 
+    Args:
+        config: the description.
+        holders: the layers that have weights.
+
     Raises:
-        ValueError: it is no description of a network.
+        ValueError: it is no description of a network, or what it does with weights is known to its code alone.
     """
     if not config.strip():
         return None
     try:
         whole = json.loads(config)
-        return [*_steps(_layers(whole))]
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        return [*_steps(_layers(whole), holders)]
+    except (TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError("its description of the network is laid out otherwise than Keras 2 and 3 do it") from error
+    except ValueError as error:
         raise ValueError(f"its description of the network cannot be read ({error})") from error
 
 
@@ -39,12 +51,12 @@ def _layers(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return cast("list[Mapping[str, Any]]", inner if isinstance(inner, list) else inner["layers"])
 
 
-def _steps(layers: list[Mapping[str, Any]]) -> Iterator[Step]:
+def _steps(layers: list[Mapping[str, Any]], holders: Collection[str]) -> Iterator[Step]:
     border: Pair | None = (0, 0)  # what a layer before has padded; None: not the same on both sides
     for layer in layers:
         name, config = str(layer["class_name"]), cast("Mapping[str, Any]", layer["config"])
         if name in _NESTED:
-            yield from _steps(_layers(layer))
+            yield from _steps(_layers(layer), holders)
         elif name == "ZeroPadding2D":
             rows, columns = _both(config["padding"])
             (top, bottom), (left, right) = _both(rows), _both(columns)
@@ -55,7 +67,13 @@ def _steps(layers: list[Mapping[str, Any]]) -> Iterator[Step]:
         elif name == "Lambda":
             raise ValueError(f"{config['name']} is a Lambda, which is Python code that nothing here runs")
         elif name not in _SILENT:
-            yield from _one(name, config, border)
+            step = [*_one(name, config, border)]
+            # Told by no case of its own, it is taken for a function; which has no weights.
+            if step[:1] == [activation(name)] and config.get("name") in holders and name not in _UNCOMPARED:
+                raise ValueError(
+                    f"{config['name']} is a {name}, and what that does with its weights only its code tells"
+                )
+            yield from step
         border = (0, 0)
 
 

@@ -20,10 +20,11 @@ _SLOTS = re.compile(
 _COUNTERS = re.compile(
     r"(^|/)(global_step|local_step|save_counter|learning_rate|beta[12]_power|_CHECKPOINTABLE_OBJECT_GRAPH)(_\d+)?$"
 )
-# What Keras calls layers that have no name, and an object checkpoint those of a model.
-_AUTOMATIC = re.compile(r"(?:^|/)(conv2d|dense|layer_with_weights)(?:[-_](\d+))?$")
-# slim's names, and those of tf.layers for the same variables.
-_ALIASES = {"weights": "kernel", "biases": "bias"}
+# What Keras, slim and TFLearn call layers that have no name, and an object checkpoint those of a model.
+_AUTOMATIC = re.compile(r"(?:^|/)(conv2d|conv|dense|fully_?connected|layer_with_weights)(?:[-_](\d+))?$", re.IGNORECASE)
+_KINDS = {"conv": "conv2d", "full": "dense"}
+# slim's names, and those of tf.layers, of TFLearn and of other people for the same variables.
+_ALIASES = {"weights": ("kernel", "W", "weight", "w"), "biases": ("bias", "b")}
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
@@ -41,10 +42,13 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
         counted = _counted(spec, ours, tensors)
         if counted:
             return counted
-    found = list[Entry]()
+    found, places = list[Entry](), Counter[int]()  # of the names that a variable may have, which the file uses
+    for variable in ours:
+        places.update(i for i, name in enumerate(_names(variable)) if scope + name in tensors)
+    usual = max(places, key=places.__getitem__, default=0)
     for variable in ours:
         names = [scope + name for name in _names(variable)]
-        native = next((name for name in names if name in tensors), names[0])
+        native = next((name for name in names if name in tensors), names[min(usual, len(names) - 1)])
         found.append(_entry(variable, native, _layout(variable, tensors.get(native))))
     return found
 
@@ -52,8 +56,8 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
 def _names(variable: Variable) -> Iterator[str]:
     yield variable.name
     layer, _, kind = variable.name.rpartition("/")
-    if kind in _ALIASES:
-        yield f"{layer}/{_ALIASES[kind]}"
+    for alias in _ALIASES.get(kind, ()):
+        yield f"{layer}/{alias}"
 
 
 def _counted(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array]) -> list[Entry]:
@@ -63,7 +67,7 @@ def _counted(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array]
         found = _AUTOMATIC.search(stem)
         if not found:
             return []
-        numbered.append((found[1], int(found[2] or 0), stem))
+        numbered.append((_KINDS.get(found[1][:4].lower(), found[1]), int(found[2] or 0), stem))
     stems = [(kind, stem) for kind, _, stem in sorted(numbered)]
     layers = list(dict.fromkeys(variable.parameter.rpartition(".")[0] for variable in ours))
     if stems and stems[0][0] == "layer_with_weights":
@@ -81,7 +85,8 @@ def _counted(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array]
     table = list[Entry]()
     for variable in ours:
         layer, kind = named[variable.parameter.rpartition(".")[0]], variable.name.rpartition("/")[2]
-        native = f"{layer}/{_ALIASES.get(kind, kind)}"
+        names = [f"{layer}/{name}" for name in (*_ALIASES.get(kind, ()), kind)]
+        native = next((name for name in names if name in tensors), names[0])
         table.append(replace(_entry(variable, native, _layout(variable, tensors.get(native))), by_order=True))
     return table
 

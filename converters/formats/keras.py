@@ -43,7 +43,8 @@ _Place: TypeAlias = tuple[str, str]
 _Text: TypeAlias = str | list[str]
 _Content: TypeAlias = tuple[dict[str, _Made], dict[_Place, _Text]]
 
-_WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
+_WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
+_VERSION, _METADATA_READ = re.compile(r'"keras_version": *"([\w.+-]{1,40})"'), 1 << 16
 _ROOT = "model_weights"
 _PIECE = 1 << 22
 _OPTIMIZERS = ("optimizer", "optimizer_weights")
@@ -72,25 +73,28 @@ def _read(path: Path, largest: int | None) -> NativeFile:
         from zoo.wire import hdf5
     try:
         if zipfile.is_zipfile(path):
-            content, config = _unpacked(path, checked=largest is None)
+            content, config, version = _unpacked(path, checked=largest is None)
             found = hdf5.read_hdf5(content, _OPTIMIZERS, largest)
         else:
             found = hdf5.read_hdf5(path, _OPTIMIZERS, largest)
             config = str(found.texts.get(("", "model_config"), ""))
+            version = str(found.texts.get(("", "keras_version")) or found.texts.get((_ROOT, "keras_version"), ""))
+        writer = f"Keras {version}" if version else ""
         if _CHANNELS_FIRST.search(config):
             raise ValueError("its layers keep channels first, and their order is not told apart; save it channels last")
         tensors = _legacy(found) if _layers_of(found) else _indexed(found)
-        steps = described(config)
+        steps = described(config, {name.partition("/")[0] for name in tensors})
     except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise FileFormatError(path, f"no Keras file that can be read: {error}") from error
     if not tensors:
         raise FileFormatError(path, "no Keras file: there are no variables in it")
     if steps is None:
-        return NativeFile(tensors=tensors)
-    return NativeFile(tensors=tensors, unlike=partial(unlike, steps, complete=True), runs_itself=True)
+        return NativeFile(tensors=tensors, writer=writer)
+    return NativeFile(tensors=tensors, unlike=partial(unlike, steps, complete=True), runs_itself=True, writer=writer)
 
 
-def _unpacked(path: Path, *, checked: bool) -> tuple[memoryview, str]:
+def _unpacked(path: Path, *, checked: bool) -> tuple[memoryview, str, str]:
+    """The weights in an archive, the description of the network, and the version of Keras that wrote them."""
     with zipfile.ZipFile(path) as archive:
         members = {member.filename: member for member in archive.infolist()}
         if _WEIGHTS not in members:
@@ -98,7 +102,10 @@ def _unpacked(path: Path, *, checked: bool) -> tuple[memoryview, str]:
         if sum(member.file_size for member in members.values()) > 2 * path.stat().st_size + _UNFOLDED:
             raise ValueError("it would unfold to far more than its size")
         config = unpacked(archive, members[_CONFIG]).decode("utf-8", "replace") if _CONFIG in members else ""
-        return member_bytes(archive, members[_WEIGHTS], mapped(path), checked=checked), config
+        metadata = unpacked(archive, members[_METADATA]) if _METADATA in members else b""
+        version = _VERSION.search(metadata[:_METADATA_READ].decode("utf-8", "replace"))
+        weights = member_bytes(archive, members[_WEIGHTS], mapped(path), checked=checked)
+        return weights, config, version[1] if version else ""
 
 
 def _layers_of(found: Contents) -> list[tuple[str, list[str]]]:
@@ -203,7 +210,7 @@ def write(path: Path, weights: Weights) -> None:
         inner = path.with_name(_WEIGHTS)
         hdf5.write_hdf5(inner, *_numbered(weights))
         with zipfile.ZipFile(path, "w") as archive:  # not packed, and of one date: equal weights give equal bytes
-            archive.writestr(zipfile.ZipInfo("metadata.json"), metadata)
+            archive.writestr(zipfile.ZipInfo(_METADATA), metadata)
             archive.writestr(zipfile.ZipInfo(_CONFIG), config)
             with inner.open("rb") as source, archive.open(zipfile.ZipInfo(_WEIGHTS), "w", force_zip64=True) as member:
                 shutil.copyfileobj(source, member, _PIECE)

@@ -29,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 READ_SUFFIXES = (".mat",)
 
+_TEXT = 116  # bytes of the text that a file begins with
 # What of a file is read; older ones have no `meta`.
 _VARIABLES = ("net", "layers", "params", "meta", "normalization", "classes")
 
@@ -51,6 +52,8 @@ def _read(path: Path, largest: int | None) -> NativeFile:
     try:
         found = _variables(path, largest)
         net = found.get("net", found)
+        if not isinstance(net, dict) or "layers" not in net:
+            raise ValueError(f"none of {', '.join(_VARIABLES[:3])} is there with layers in it")
         layers = _dag(net) if "params" in net else _rows(net["layers"])
         tensors, steps = _tensors(layers), [step for layer in layers if (step := _step(layer))]
         images = _images(net.get("meta", net))
@@ -58,7 +61,16 @@ def _read(path: Path, largest: int | None) -> NativeFile:
         raise
     except Exception as error:  # whatever a damaged file can raise
         raise FileFormatError(path, f"no network of MatConvNet that can be read: {said(error, 200)}") from error
-    return NativeFile(tensors=tensors, unlike=partial(_unlike, path, steps), runs_itself=True, images=images)
+    return NativeFile(
+        tensors=tensors, unlike=partial(_unlike, path, steps), runs_itself=True, images=images, writer=_writer(path)
+    )
+
+
+def _writer(path: Path) -> str:
+    """What the text at the start of a file says: ``MATLAB 5.0 MAT-file, Platform: GLNXA64, Created on: ...``."""
+    with path.open("rb") as file:
+        text = file.read(_TEXT).partition(b"\0")[0].decode("ascii", "replace")
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _variables(path: Path, largest: int | None) -> dict[str, Any]:

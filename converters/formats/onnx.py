@@ -56,7 +56,7 @@ def read(path: Path) -> NativeFile:
     silent = [name for name in tensors if ignored(name)]
     if silent:
         _LOG.info("%s: %s", path, "; ".join(silent))
-    return NativeFile(tensors=tensors, spec=spec, graph=graph, unlike=partial(_unlike, graph))
+    return NativeFile(tensors=tensors, spec=spec, graph=graph, unlike=partial(_unlike, graph), writer=model.producer)
 
 
 def _graph(model: Model, path: Path, constants: Constants) -> GraphNetwork:

@@ -1,71 +1,60 @@
 """PyTorch files: a ``state_dict()`` in ``torch.save``'s zip format, or read from its older format (before 1.6) too.
 
-They are read by torch (`_torch_load`); names, shapes and types are told without it.
+Read without torch, written by it.
 """
 
 from __future__ import annotations
 
-import logging
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
 
 from converters.formats import NativeFile
+from converters.formats._state_dict import states as _states
+from converters.formats._state_dict import writer
 from converters.tensormap import Entry
 from converters.torchvision_names import is_count, state_entries
 from converters.weights import Array, Weights
 from zoo.arrays import unread
-from zoo.errors import FileFormatError
+from zoo.errors import FileFormatError, said
 from zoo.layers import ModelSpec
 from zoo.registry import optional
 from zoo.torch_names import parameter_names
-from zoo.wire import torch_pickle
+from zoo.wire.torch_pickle import Saved, Tensor, read_torch
 
 SUFFIXES = (".pt", ".pth")
 # Suffixes whose files hold the network and its preprocessing, beside the tensors.
 HOLDS_NETWORK = ()
 
-_LOG = logging.getLogger(__name__)
-
-# The keys under which training scripts, Lightning's first among them, put the state dict beside other things,
-_WRAPPED = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
-# and those under which they put moving averages of it (torchvision's references, timm, Swin and others).
-_AVERAGES = (
-    *("model_ema", "ema", "state_dict_ema", "model_ema_state_dict", "ema_state_dict", "ema_model", "averaged_model"),
-    *("swa_model", "swa_state_dict"),
-)
-
 
 def read(path: Path) -> NativeFile:
-    """The tensors of a state dict, which may sit in a training script's dictionary; see `WeightsFormat.read`."""
-    with optional("pytorch"):
-        from converters.formats._torch_load import arrays, load
-    state, averages = _states(path, load(path))
-    return NativeFile(tensors=arrays(path, state), averages=None if averages is None else arrays(path, averages))
+    """The tensors of a state dict, which may sit in a training script's dictionary; see `WeightsFormat.read`.
+
+    Nothing of a file is run, and whatever else lies in it is left out (`zoo.wire.torch_pickle`).
+    """
+    return _read(path, Saved.array)
 
 
 def outline(path: Path) -> NativeFile:
-    """The same without the numbers, and without torch where the file holds tensors alone; see `Outlined`."""
-    try:
-        saved = torch_pickle.outline(path)
-    except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError):
-        saved = None
-    if saved is None:
-        return read(path)  # torch says what it is
+    """The same without the numbers; see `Outlined`."""
+    return _read(path, lambda _, tensor: unread(tensor.shape, tensor.dtype))
+
+
+def _read(path: Path, made: Callable[[Saved, Tensor], Array]) -> NativeFile:
+    saved = read_torch(path)
     state, averages = _states(path, saved)
-    return NativeFile(tensors=_outlines(path, state), averages=None if averages is None else _outlines(path, averages))
 
+    def arrays(found: Mapping[str, Tensor]) -> dict[str, Array]:
+        problems = [f"{name} {tensor.problem}" for name, tensor in found.items() if tensor.problem]
+        if problems:
+            raise FileFormatError(path, "; ".join(problems))
+        try:
+            return {name: made(saved, tensor) for name, tensor in found.items()}
+        except ValueError as error:
+            raise FileFormatError(path, f"is damaged or no PyTorch file ({said(error, 120)})") from error
 
-def _outlines(path: Path, state: Mapping[str, object]) -> dict[str, Array]:
-    found = dict[str, Array]()
-    for name, value in state.items():
-        if not isinstance(value, torch_pickle.Unread):
-            raise FileFormatError(path, f"{name} is a {type(value).__name__}, expected a tensor")
-        if value.dtype is None:
-            raise FileFormatError(path, f"{name} holds no numbers that can become float32")
-        found[name] = unread(value.shape, value.dtype)
-    return found
+    return NativeFile(
+        tensors=arrays(state), averages=None if averages is None else arrays(averages), writer=writer(saved)
+    )
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
@@ -99,26 +88,3 @@ def write(path: Path, weights: Weights) -> None:
 def main_file(path: Path) -> Path:
     """The one file there is."""
     return path
-
-
-def _states(path: Path, loaded: object) -> tuple[Mapping[str, object], Mapping[str, object] | None]:
-    """The state dict among what a file holds, and the moving averages beside it, if there are any."""
-    if not isinstance(loaded, dict):
-        raise FileFormatError(path, f"holds a {type(loaded).__name__}, expected a state dict (name -> tensor)")
-    found = cast("dict[object, Any]", loaded)
-    key = next((key for key in _WRAPPED if isinstance(found.get(key), dict)), None)
-    averaged = next((key for key in _AVERAGES if isinstance(found.get(key), dict)), None)
-    if key is None and averaged is not None:
-        _LOG.info("%s: %r, a moving average, is all there is; taken", path, averaged)
-        key, averaged = averaged, None
-    if key is not None:
-        rest = ", ".join(str(other) for other in found if other not in (key, averaged))
-        beside = f", {averaged!r} as its moving averages" if averaged else ""
-        _LOG.info("%s: %r taken as the state dict%s; left out: %s", path, key, beside, rest or "nothing")
-        state, inner = _states(path, found[key])
-        return state, inner if averaged is None else _states(path, found[averaged])[0]
-    if not found:
-        raise FileFormatError(path, "holds an empty state dict")
-    if not all(isinstance(key, str) for key in found):
-        raise FileFormatError(path, "holds a dictionary whose keys are not names, expected a state dict")
-    return cast("dict[str, object]", found), None

@@ -16,7 +16,7 @@ from zoo.errors import FileFormatError
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.wire.checkpoint import read_v1, read_v2, write_v2
-from zoo.wire.checkpoint_files import index_path
+from zoo.wire.checkpoint_files import checkpoint_of, index_path
 from zoo.wire.object_graph import OBJECT_GRAPH, variable_names
 
 SUFFIXES = (".ckpt",)
@@ -25,8 +25,8 @@ HOLDS_NETWORK = ()
 
 _LOG = logging.getLogger(__name__)
 
-# tf.train.ExponentialMovingAverage calls the average of a variable so.
-_AVERAGE = "/ExponentialMovingAverage"
+# tf.train.ExponentialMovingAverage calls the average of a variable so, unless it is given a name.
+_AVERAGE = re.compile(r"/(ExponentialMovingAverage|[^/]*(?:\b|_)ema(?:\b|_)[^/]*)$", re.IGNORECASE)
 # CheckpointState, in protobuf's text form: which checkpoint of the folder was written last.
 _LAST = re.compile(r'^model_checkpoint_path: *"([^"\n]+)"', re.MULTILINE)
 _MAX_STATE = 1 << 16
@@ -47,10 +47,10 @@ def read(path: Path) -> NativeFile:
         except ValueError as error:
             raise FileFormatError(main, f"no sound checkpoint: {error}") from error
         tensors = {name: tensors[key] for key, name in names.items()}
-    raw = {name: tensor for name, tensor in tensors.items() if not name.endswith(_AVERAGE)}
-    averages = {name.removesuffix(_AVERAGE): tensor for name, tensor in tensors.items() if name.endswith(_AVERAGE)}
+    raw = {name: tensor for name, tensor in tensors.items() if not _AVERAGE.search(name)}
+    averages = {_AVERAGE.sub("", name): tensor for name, tensor in tensors.items() if _AVERAGE.search(name)}
     if averages and not averages.keys() & raw.keys():
-        _LOG.info("%s: it holds moving averages alone (%s); taken", path, _AVERAGE)
+        _LOG.info("%s: it holds moving averages alone; taken", path)
         raw, averages = raw | averages, {}
     # A variable that has no average is itself what is evaluated (tf.train.ExponentialMovingAverage).
     return NativeFile(tensors=raw, spec=_spec(raw), averages=raw | averages if averages else None)
@@ -78,6 +78,7 @@ def write(path: Path, weights: Weights) -> None:
 
 def main_file(path: Path) -> Path:
     """The index of a V2 checkpoint, or the one file of V1; in a folder, of its SavedModel or its last checkpoint."""
+    path = checkpoint_of(path)
     if path.is_dir() and not index_path(path).is_file():
         return index_path(_in_folder(path))
     if path.suffix == ".index":

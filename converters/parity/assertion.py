@@ -17,7 +17,7 @@ from converters.parity.called import Inputs, as_array, nameless, parameters_of_m
 from converters.parity.file_subjects import FileSubject, open_subject
 from converters.parity.probes import many_probes
 from converters.parity.proof import Proof, checked_budget, unexercised
-from converters.parity.provenance import versions
+from converters.parity.provenance import hashing, versions
 from converters.parity.runtime_subjects import check_runtimes, runtime_subjects
 from converters.parity.subjects import Declared, Ran, Subject
 from converters.verdicts import BUDGETS, FileFact, Report, SubjectVerdict
@@ -69,8 +69,8 @@ def _against_weights(
     if is_live:
         few += (f"{verdicts[-1].name} is {told}" for told in unexercised(verdicts[-1].layers))
     verdicts += [proof.judge(subject) for subject in runtime_subjects(runtimes, right, opened)]
-    files = [part for file in opened for part in file.parts]
-    report = proof.report(verdicts, files=files, command="assert_parity")
+    files = hashing([part for file in opened for part in file.parts])
+    report = proof.report(verdicts, files=files(), command="assert_parity")
     return replace(report, limits=(*report.limits, *few))
 
 

@@ -209,9 +209,9 @@ def _noise(
         drawn = generator.uniform(low, high, (len(deviations), *shape)).astype(np.float32)
         return _with_zeros(drawn, generator) if zeros else drawn
     drawn = generator.standard_normal((len(deviations), *shape), np.float32)
-    level = np.sign(drawn) * generator.uniform(0.5, 1.0, drawn.shape).astype(np.float32)
-    levelled = np.asarray([scale >= large for scale in deviations]).reshape(-1, *[1] * len(shape))
-    drawn = np.where(levelled, level, drawn)
+    for sample in (sample for sample, scale in enumerate(deviations) if scale >= large):
+        level = generator.random(shape, np.float32) / 2 + np.float32(0.5)
+        drawn[sample] = np.copysign(level, drawn[sample])
     if positive or low >= 0:
         drawn = np.abs(drawn) + np.float32(0.01)
     if zeros:
@@ -221,7 +221,7 @@ def _noise(
 
 def _with_zeros(drawn: Array, generator: np.random.Generator) -> Array:
     """Half of the numbers of the last sample are zero, and every eighth channel and every eighth place."""
-    last = drawn[-1]
+    last = drawn[-1, ...]  # of a number an item, an array still
     last[generator.random(last.shape) < 0.5] = 0.0
     if last.ndim > 1:
         last[7::8] = 0.0

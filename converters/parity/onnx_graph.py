@@ -176,7 +176,7 @@ class OnnxGraph:
         if any(len(run) < len(pieces) for run in runs):
             raise ZooError(f"{self.path}: the runtime does not show every piece of it")
         found = zip(*(run.values() for run in runs), strict=True)
-        results = [np.concatenate(parts) if parts[0].ndim else parts[0] for parts in found]
+        results = [np.concatenate(parts) if parts[0].ndim and count > 1 else parts[0] for parts in found]
         return [
             result[: len(result) * piece.rows // rows] if result.ndim else result
             for result, piece in zip(results, pieces, strict=True)
@@ -193,7 +193,9 @@ class OnnxGraph:
         model.graph.node.extend(_renamed(node, names, f"{prefix}{k}") for k, node in enumerate(nodes))
         model.graph.output.append(onnx.ValueInfoProto(name=names.get(piece.target, piece.target)))
         return {
-            names[name]: np.resize(array, (len(array) * rows // piece.rows, *array.shape[1:]))
+            names[name]: array
+            if rows == piece.rows
+            else np.resize(array, (len(array) * rows // piece.rows, *array.shape[1:]))
             for name, array in read.items()
         }
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import re
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -22,11 +20,13 @@ from converters.faults.of_rounding import float32_alone
 from converters.faults.types import parameters_of
 from converters.metric import compare, top1
 from converters.parity.agreement import Pictures, Progress
-from converters.parity.local import Bench, bench, error_alone, exercised, ranges_of
+from converters.parity.benches import Alone, Benches, Wrong, in_one_line
+from converters.parity.garbage import swept
+from converters.parity.local import exercised
 from converters.parity.outputs import gate
 from converters.parity.probes import given_inputs, image_inputs, probe_deviations, probe_inputs
-from converters.parity.provenance import sha256, versions
-from converters.parity.segments import Segment, alone, segments
+from converters.parity.provenance import versions
+from converters.parity.segments import alone
 from converters.parity.subjects import Ran, Subject
 from converters.parity.vacuity import vacuity
 from converters.verdicts import (
@@ -44,14 +44,10 @@ from zoo import reference as oracle
 from zoo.errors import ZooError
 from zoo.layers import DetectionOutput, Layer, Softmax
 from zoo.shapes import activation_shapes, check_memory
-from zoo.wire.cores import map_on_cores, multiply_on_cores
 
 _LOG = logging.getLogger(__name__)
 
 Activations: TypeAlias = Mapping[str, Array]
-
-# An escape sequence of terminals (ECMA-48).
-_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 # What float32's own error may make of a layer; of one that it leaves nothing of, the subject gives no answer.
 _OWN_NOISE = 1e-3
@@ -110,7 +106,6 @@ class Proof:
         self.pictures = Pictures(weights, Path(data), progress) if data else None
         self.vacuity = vacuity(weights, self.inputs, self.reference, budget)
         self._shapes = activation_shapes(self.spec)
-        self._ranges = ranges_of(self.spec, self._shapes)
         wiring = self.spec.wiring()
         self._exercised = {  # along the network; by itself, a layer is asked all of it
             layer.name: exercised(
@@ -120,7 +115,7 @@ class Proof:
             )
             for layer in self.spec.layers
         }
-        self._benches = dict[Segment, Bench | None]()
+        self._benches = Benches(weights, self.known, self._shapes, seed=seed, budget=budget)
 
     @np.errstate(all="ignore")  # what is not finite is judged and told, not warned of
     def judge(self, subject: Subject) -> SubjectVerdict:
@@ -137,57 +132,21 @@ class Proof:
 
     def _run(self, subject: Subject, started: float, same: bool) -> SubjectVerdict:
         try:
-            with subject.open() as feed:
+            with swept(), subject.open() as feed:
                 ran = feed(self.inputs, self.reference)
-                lone = self._alone(ran)
+                lone = self._benches.judge(ran)
                 agreement = self.pictures.agreement(feed, self.progress) if self.pictures else None
         except ZooError as trouble:
             return _unavailable(subject.name, str(trouble), started)
         except Exception as trouble:  # noqa: BLE001 - frameworks raise anything; the others must still be judged
             _LOG.debug("%s could not be run", subject.name, exc_info=True)
-            return _unavailable(subject.name, _told(trouble), started)
-        finally:
-            gc.collect()
+            return _unavailable(subject.name, in_one_line(trouble), started)
         if ran.ended and same:  # no layer of it is wrong: that it does not run is all there is to say
             return _unavailable(subject.name, ran.ended, started)
-        verdict = self._compared(subject.name, ran, lone)
+        verdict = self._compared(subject.name, ran, lone, same)
         return replace(verdict, agreement=agreement, seconds=time.perf_counter() - started)
 
-    def _alone(self, ran: Ran) -> _Alone:
-        """Every layer that the subject shows, by itself, on inputs of its own."""
-        wanted = [piece for piece in segments(self.spec, ran.activations) if piece.target not in ran.same]
-        found, reason = _Alone(), None
-        if ran.alone is None:
-            return found
-        benched = [
-            (piece, made) for piece, made in zip(wanted, multiply_on_cores(self._bench, wanted), strict=True) if made
-        ]
-        try:
-            results = ran.alone([(piece, made.inputs) for piece, made in benched]) if benched else {}
-        except ZooError as trouble:
-            results, reason = {}, str(trouble)
-        except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
-            _LOG.debug("its layers could not be run by themselves", exc_info=True)
-            results, reason = {}, _told(trouble)
-        found.judged = {
-            piece.target: (piece, made, results[piece.target]) for piece, made in benched if piece.target in results
-        }
-        missing = [piece.target for piece in wanted if piece.target not in found.judged]
-        if missing:
-            why = f" ({reason})" if reason else ""
-            which = "no layer" if len(missing) == len(wanted) else f"not {', '.join(missing)}"
-            found.notes = (f"{which} could be run by itself{why}; judged along the network alone",)
-        return found
-
-    def _bench(self, piece: Segment) -> Bench | None:
-        if piece not in self._benches:
-            peak = max((float(np.abs(self.known[name]).max(initial=0.0)) for name in piece.reads), default=0.0)
-            self._benches[piece] = bench(
-                self.weights.tensors, piece, self._shapes, self._ranges, peak if np.isfinite(peak) else 0.0, self.seed
-            )
-        return self._benches[piece]
-
-    def _compared(self, name: str, ran: Ran, lone: _Alone) -> SubjectVerdict:
+    def _compared(self, name: str, ran: Ran, lone: Alone, same: bool) -> SubjectVerdict:
         reference, sums = self._float32_alone(ran.activations)
         along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         sound = {layer.name for layer in along if layer.ok and layer.error is not None and layer.gated}
@@ -197,7 +156,9 @@ class Proof:
             ran = replace(ran, activations={**ran.activations, **gated.arrays})
             along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         wrong = {output.name: output.reason for output in gated.verdicts if not output.ok}
-        layers, notes = self._weighed([self._by_itself(layer, ran, lone) for layer in along], ran, lone)
+        layers, notes = tuple(self._by_itself(layer, ran, lone) for layer in along), tuple[str, ...]()
+        if not same:  # or else every weight was compared already, bit for bit
+            layers, notes = self._weighed(layers, ran, lone)
         layers = tuple(
             replace(layer, ok=False, reason=wrong[layer.name] or "its declared output differs")
             if layer.name in wrong and layer.ok
@@ -252,22 +213,21 @@ class Proof:
         inner = isinstance(layer, Softmax) and layer.name not in self.spec.outputs
         return inner or isinstance(layer, DetectionOutput)
 
-    def _by_itself(self, layer: LayerVerdict, ran: Ran, lone: _Alone) -> LayerVerdict:
+    def _by_itself(self, layer: LayerVerdict, ran: Ran, lone: Alone) -> LayerVerdict:
         """A layer's verdict with what it does on inputs of its own."""
         if layer.name in ran.same:
             return replace(layer, local=0.0, exercised=1.0)
         share = max(self._exercised[layer.name], lone.asked(layer.name))
         if layer.name not in lone.judged:
             return replace(layer, exercised=share)
-        piece, made, y = lone.judged[layer.name]
-        value, reason = error_alone(y, made, piece)
-        if reason is None and value is not None and value <= self.budget:
-            return replace(layer, local=value, exercised=share)
-        told = reason or f"by itself, on dense inputs of its own, error {value:.1e}"
-        return replace(layer, local=value, exercised=share, ok=False, reason=told if layer.ok else layer.reason)
+        judged = lone.judged[layer.name]
+        if judged.wrong is None:
+            return replace(layer, local=judged.error, exercised=share)
+        told = judged.reason or f"by itself, on dense inputs of its own, error {judged.error:.1e}"
+        return replace(layer, local=judged.error, exercised=share, ok=False, reason=told if layer.ok else layer.reason)
 
     def _weighed(
-        self, layers: Sequence[LayerVerdict], ran: Ran, lone: _Alone
+        self, layers: Sequence[LayerVerdict], ran: Ran, lone: Alone
     ) -> tuple[tuple[LayerVerdict, ...], tuple[str, ...]]:
         """Layers whose parameters differ where both sides hold them, and what to say of those that pass."""
         judged, notes = list[LayerVerdict](), list[str]()
@@ -283,7 +243,7 @@ class Proof:
         return tuple(judged), tuple(notes)
 
     def _diagnose(
-        self, verdict: SubjectVerdict, ran: Ran, lone: _Alone, output: Diagnosis | None
+        self, verdict: SubjectVerdict, ran: Ran, lone: Alone, output: Diagnosis | None
     ) -> tuple[Diagnosis, ...]:
         """Why the first failure, and what else is wrong by itself."""
         failed = verdict.first_failure or ""
@@ -298,8 +258,9 @@ class Proof:
             found = [item for item in found if item.layer != output.layer] + [output]
         told = {item.layer for item in found} | {layer for item in along for layer in item.layers}
         for layer in verdict.layers:
-            if layer.name in lone.judged and layer.name not in told and _differs_alone(layer, self.budget):
-                found += self._diagnose_alone(layer, ran, lone)
+            alone_wrong = lone.judged[layer.name].wrong if layer.name in lone.judged else None
+            if alone_wrong and layer.name not in told:
+                found += self._diagnose_alone(layer, ran, alone_wrong)
         order = {layer.name: i for i, layer in enumerate(self.spec.layers)}
         found.sort(key=lambda item: order.get(item.layer, len(order)))
         reasons = {item.name: item.reason for item in (*verdict.outputs, *verdict.layers) if not item.ok}
@@ -311,24 +272,24 @@ class Proof:
         was_held = layer in ran.activations and all(name in shown for name in self.spec.wiring()[layer])
         return was_held and not any(layer == item.diagnosis.layer or layer in item.layers for item in along)
 
-    def _diagnose_alone(self, layer: LayerVerdict, ran: Ran, lone: _Alone) -> tuple[Diagnosis, ...]:
+    def _diagnose_alone(self, layer: LayerVerdict, ran: Ran, wrong: Wrong) -> tuple[Diagnosis, ...]:
         """Why a layer that is right along the network is wrong by itself."""
-        piece, made, y = lone.judged[layer.name]
         found = diagnose(
-            alone(piece, self.spec, self._shapes),
+            alone(wrong.piece, self.spec, self._shapes),
             self.weights.tensors,
-            made.inputs,
-            {layer.name: y},
+            wrong.inputs,
+            {layer.name: wrong.y},
             budget=self.budget,
             theirs=ran.theirs,
         )
         return found or (inherited(layer.name, layer.reason),)
 
-    def report(self, subjects: Sequence[SubjectVerdict], files: Sequence[Path] = (), command: str = "") -> Report:
+    def report(self, subjects: Sequence[SubjectVerdict], files: Sequence[FileFact] = (), command: str = "") -> Report:
         """The whole proof as data."""
         floor = BUDGETS["float32 on the CPU"]
         return Report(
             model=self.spec.name,
+            class_names=self.spec.classes,
             budget=self.budget,
             noise=(floor.floor_low, floor.floor_high),
             subjects=tuple(subjects),
@@ -336,32 +297,12 @@ class Proof:
             samples=self.samples,
             seed=self.seed,
             versions=versions(),
-            files=tuple(
-                FileFact(path=str(path), sha256=told)
-                for path, told in zip(files, map_on_cores(sha256, files), strict=True)
-            ),
+            files=tuple(files),
             command=command,
             seconds=time.perf_counter() - self._started,
             limits=self.vacuity.limits,
             unproved=self.vacuity.unproved,
         )
-
-
-@dataclass(kw_only=True)
-class _Alone:
-    """What layers do by themselves.
-
-    Attributes:
-        judged: layer -> its segment, the bench, and what the subject gave.
-        notes: what could not be asked.
-    """
-
-    judged: dict[str, tuple[Segment, Bench, Array]] = field(default_factory=dict[str, "tuple[Segment, Bench, Array]"])
-    notes: tuple[str, ...] = ()
-
-    def asked(self, layer: str) -> float:
-        """The share of a layer's inputs and parameters that took part by itself, or hidden in a segment."""
-        return max((made.exercised.get(layer, 0.0) for _, made, _ in self.judged.values()), default=0.0)
 
 
 def weights_differ(right: Mapping[str, Array], theirs: Mapping[str, Own], layer: str) -> tuple[str, float]:
@@ -387,19 +328,10 @@ def weights_differ(right: Mapping[str, Array], theirs: Mapping[str, Own], layer:
     return "; ".join(told), worst
 
 
-def _differs_alone(layer: LayerVerdict, budget: float) -> bool:
-    return layer.local is None or layer.local > budget
-
-
 def unexercised(layers: Collection[LayerVerdict]) -> tuple[str, ...]:
     """A warning of layers that were hardly asked."""
     few = [f"{layer.name} {layer.exercised:.0%}" for layer in layers if (layer.exercised or 1.0) < _ENOUGH]
     return (f"exercised in part only: {', '.join(few)} of inputs and parameters",) if few else ()
-
-
-def _told(trouble: Exception) -> str:
-    """In one line, without the codes that colour a terminal."""
-    return f"{type(trouble).__name__}: {' '.join(_COLOURS.sub('', str(trouble)).split())[:300]}"
 
 
 def _unavailable(name: str, reason: str, started: float) -> SubjectVerdict:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
+from converters.verdicts import FileFact
 from zoo import registry
 
 # The packages whose versions a report gives, where they are installed.
@@ -28,7 +31,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def sha256(path: Path) -> str:
+def hashing(files: Sequence[Path]) -> Callable[[], tuple[FileFact, ...]]:
+    """Begin to hash files, while others of the work wait for each other; what comes back waits for the hashes."""
+    pool = ThreadPoolExecutor(thread_name_prefix="hash")
+    hashes = [pool.submit(_sha256, path) for path in files]
+    pool.shutdown(wait=False)
+
+    def facts() -> tuple[FileFact, ...]:
+        return tuple(FileFact(path=str(path), sha256=told.result()) for path, told in zip(files, hashes, strict=True))
+
+    return facts
+
+
+def _sha256(path: Path) -> str:
     """The hash of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

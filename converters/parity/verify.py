@@ -11,10 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, cast
 
+from converters import exporters
 from converters.convert import Reading
 from converters.parity.file_subjects import FileSubject, graph_feed, layers_alone, open_subject
 from converters.parity.probes import probe_weights
 from converters.parity.proof import Progress, Proof, silent
+from converters.parity.provenance import hashing
 from converters.parity.runtime_subjects import check_runtimes, runtime_subjects
 from converters.parity.subjects import Feed, Ran, Subject
 from converters.verdicts import (
@@ -37,7 +39,7 @@ class Exporter(Protocol):
 
 def subject_names() -> list[str]:
     """Every way to run a network: each framework natively, and through its own ONNX exporter."""
-    return sorted([*registry.ways(), *(f"{name}-onnx" for name in registry.names("converters.exporters"))])
+    return sorted([*registry.ways(), *(f"{name}-onnx" for name in exporters.names())])
 
 
 def subject(name: str, weights: Weights) -> Subject:
@@ -78,7 +80,7 @@ def _as_described(framework: str, weights: Weights, description: Path, model: Pa
 @contextmanager
 def _exported(name: str, weights: Weights) -> Generator[Feed, None, None]:
     framework = name.removesuffix("-onnx")
-    exporter = cast(Exporter, registry.load_module("converters.exporters", framework, "exporter"))
+    exporter = cast(Exporter, exporters.exporter(framework))
     with TemporaryDirectory(prefix="zoo-verify-") as folder:
         path = Path(folder) / "model.onnx"
         exporter.export_onnx(weights, path, every_activation=True)
@@ -160,7 +162,7 @@ def verify_file(
     names = _checked(frameworks, runtimes)
     progress(f"reading {file}")
     opened = open_subject(Path(file), spec, None, how)
-    weights = _weights_of(opened)
+    weights, facts = _weights_of(opened), hashing(opened.parts)
     proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
     subjects = [opened.subject(weights)] if opened.format == "onnx" and names else []
     subjects += [subject(name, weights) for name in names]
@@ -170,7 +172,7 @@ def verify_file(
         described = Subject(name=opened.format, open=lambda: _as_described(opened.format, weights, own, opened.path))
         subjects = [described if item.name == described.name else item for item in subjects]
     subjects += runtime_subjects(runtimes, weights, [opened])
-    return proof.report([proof.judge(item) for item in subjects], files=opened.parts, command=command)
+    return proof.report([proof.judge(item) for item in subjects], files=facts(), command=command)
 
 
 def _checked(frameworks: Sequence[str] | None, runtimes: Sequence[str]) -> Sequence[str]:
@@ -228,7 +230,8 @@ def verify_files(
         progress(f"reading {path}")
         opened.append(open_subject(path, spec, opened[0].weights) if opened else open_subject(path, spec, None, how))
     first = _weights_of(opened[0])
+    facts = hashing([part for file in opened for part in file.parts])
     proof = Proof(first, images=images, data=data, seed=seed, budget=budget, progress=progress)
     subjects = [*(file.subject(first) for file in opened), *runtime_subjects(runtimes, first, opened)]
     verdicts = [proof.judge(item) for item in subjects]
-    return proof.report(verdicts, files=[part for file in opened for part in file.parts], command=command)
+    return proof.report(verdicts, files=facts(), command=command)

@@ -2,6 +2,6 @@
 
 from converters.report.html_page import html
 from converters.report.render import FORMS, json_text, markdown, render, report_form, text
-from converters.report.wording import verdict_sentence
+from converters.report.wording import in_markdown, verdict_sentence
 
-__all__ = ["FORMS", "html", "json_text", "markdown", "render", "report_form", "text", "verdict_sentence"]
+__all__ = ["FORMS", "html", "in_markdown", "json_text", "markdown", "render", "report_form", "text", "verdict_sentence"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from converters.report.html_page import html
 from converters.report.wording import (
     error_text,
+    in_markdown,
     names_of,
     output_rows,
     printable,
@@ -140,13 +141,13 @@ def markdown(report: Report) -> str:
         rows.append([layer.name + ("" if layer.gated else " (shown only)"), *cells])
     rows += summary_rows(report)
     rows.append(["**status**", *(f"**{s.status}**" for s in report.subjects)])
-    lines = [f"**{_escaped(verdict_sentence(report))}**", ""]
-    lines += [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]
+    lines = [f"**{in_markdown(verdict_sentence(report))}**", ""]
+    lines += [f"| {' | '.join(in_markdown(cell) for cell in row)} |" for row in rows]
     for subject in report.subjects:
         why = [line for line in _why(subject, lambda _, words: words) if line]
-        lines += ["", *(f"- {_escaped(line.strip())}" for line in why)] if why else []
+        lines += ["", *(f"- {in_markdown(line.strip())}" for line in why)] if why else []
     lines += (
-        ["", *(f"- not shown by this proof: {_escaped(limit)}" for limit in report.limits)] if report.limits else []
+        ["", *(f"- not shown by this proof: {in_markdown(limit)}" for limit in report.limits)] if report.limits else []
     )
     low, high = report.noise
     lines += ["", f"Budget {report.budget:g} of each layer's peak; noise of a right model {low:g} to {high:g}."]
@@ -160,10 +161,6 @@ def _markdown_cell(item: LayerVerdict | OutputVerdict | None) -> str:
         return ""
     value = error_text(telling_error(item))
     return value if item.ok else f"**{value}**"
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("<", "&lt;")
 
 
 # The forms of a report, by the suffixes of its file.

@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
 from converters.verdicts import UNKNOWN, Diagnosis, LayerVerdict, OutputVerdict, Report, SubjectVerdict
+from zoo.errors import one_line
 
 T = TypeVar("T")
 
@@ -23,6 +24,11 @@ def printable(value: T) -> T:
     elif is_dataclass(found) and not isinstance(found, type):
         found = replace(found, **{f.name: printable(getattr(found, f.name)) for f in fields(found) if f.init})
     return cast(T, found)
+
+
+def in_markdown(text: object) -> str:
+    """Anybody's words, made safe within a line or a cell of Markdown."""
+    return one_line(str(text)).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
 
 
 def error_text(error: float | None) -> str:

@@ -26,7 +26,7 @@ def apply(layer: Weighted, x: Float64, parameters: Mapping[str, Array]) -> Float
         case Dense():
             return _dense(layer, x, parameters)
         case Embed():
-            rows = parameters["weight"][np.clip(x.astype(int), 0, layer.rows - 1)].astype(np.float64)
+            rows = np.take(parameters["weight"], x.astype(np.intp), axis=0, mode="clip").astype(np.float64)
             return rows + np.asarray(parameters["bias"], np.float64) if layer.bias else rows
         case _:
             assert_never(layer)
@@ -39,6 +39,9 @@ _BLOCK, _COLUMNS = 2**18, 256
 # Dense weights are widened to float64 as many numbers at a time as stay in a processor's cache: a pass over fc6 is 20
 # times as fast as one over a copy of it all, which would take 302 MB.
 AT_ONCE = 1 << 17
+
+# Of so many rows and more, so many numbers of each at a time.
+_MANY, _DEPTH = 16, 256
 
 
 def _conv(layer: Conv, x: Float64, parameters: Mapping[str, Array]) -> Float64:
@@ -118,11 +121,16 @@ def _deconv(layer: Deconv, x: Float64, parameters: Mapping[str, Array]) -> Float
 
 def _dense(layer: Dense, x: Float64, parameters: Mapping[str, Array]) -> Float64:
     axis, weight = layer.axis % x.ndim, parameters["weight"]
-    rows = x.reshape(*x.shape[:axis], prod(x.shape[axis:]))
-    y = np.empty((*rows.shape[:-1], layer.out_features))
+    rows = x.reshape(-1, prod(x.shape[axis:]))
+    y = np.zeros((len(rows), layer.out_features))
+    # Many rows are read again for all outputs, and so a part at a time; few stay in the cache as they are.
+    depth = _DEPTH if len(rows) >= _MANY else max(1, rows.shape[1])
+    parts = _steps(rows.shape[1], depth)
 
     def work(some: slice) -> None:
-        y[..., some] = rows @ np.asarray(weight[some], np.float64).T
+        for part in parts:
+            y[:, some] += rows[:, part] @ np.asarray(weight[some, part], np.float64).T
 
-    multiply_on_cores(work, _steps(layer.out_features, max(1, AT_ONCE // max(1, rows.shape[-1]))))
+    multiply_on_cores(work, _steps(layer.out_features, max(1, AT_ONCE // depth)))
+    y = y.reshape(*x.shape[:axis], layer.out_features)
     return y + np.asarray(parameters["bias"], np.float64) if layer.bias else y

@@ -23,6 +23,12 @@ class Window:
     after: Pair
     out: Pair
 
+    @property
+    def pads(self) -> tuple[Pair, Pair]:
+        """((top, bottom), (left, right)): what must be put around the image; rows that no window reads need nothing."""
+        (top, left), (bottom, right) = self.before, self.after
+        return (top, max(bottom, 0)), (left, max(right, 0))
+
 
 def window(layer: Conv | Pool | PoolMask, shape: Shape) -> Window:
     """The window of a convolution or pooling layer over a (C, H, W) input."""

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,12 +229,23 @@ def _size(path: str) -> int:
         return -1
 
 
+def sample_data() -> Path:
+    """Where scikit-learn keeps its data sets. It is not imported: that takes seconds, and most of SciPy.
+
+    Raises:
+        ModuleNotFoundError: scikit-learn is not installed.
+    """
+    found = find_spec("sklearn")
+    if found is None or not found.origin:
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
+    return Path(found.origin).parent / "datasets"
+
+
 def open_digits(part: Part) -> DigitImages:
     """Every fifth digit to judge by, the others to learn from."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - only the demonstration needs scikit-learn
-
-    pixels, target = cast("tuple[NDArray[np.float64], NDArray[np.int64]]", load_digits(return_X_y=True))
+    table = np.loadtxt(sample_data() / "data" / "digits.csv.gz", delimiter=",", dtype=np.uint8)
+    pixels, target = table[:, :-1], table[:, -1]
     held_out = np.arange(len(target)) % 5 == 0
     chosen = held_out if part == "val" else ~held_out
-    images = np.minimum(pixels[chosen].reshape(-1, 8, 8) * 16, 255).astype(np.uint8)  # 0..16
+    images = np.minimum(pixels[chosen].reshape(-1, 8, 8) * np.uint16(16), 255).astype(np.uint8)  # 0..16
     return DigitImages(images, target[chosen].astype(np.int64))

@@ -35,8 +35,8 @@ import torch.multiprocessing as mp
 
 from zoo import registry
 from zoo.environment import environment
-from zoo.errors import EndedError, ZooError, how_ended
-from zoo.training import SETTINGS
+from zoo.errors import EndedError, UnknownNameError, UnsupportedError, ZooError, how_ended, said
+from zoo.training import NO_TRAINERS, SETTINGS, TRAINERS
 from zoo.training.checkpoint import checkpoints
 from zoo.training.datasets import fingerprint
 from zoo.training.devices import View, alone, decide, local_rank, own_view
@@ -45,7 +45,7 @@ from zoo.training.listing import read, write
 from zoo.training.loop import how_to_go_on, run, stop
 from zoo.training.placed import PATIENCE
 from zoo.training.pytorch import PyTorchLearner
-from zoo.training.trouble import LostPartnerError, translated
+from zoo.training.trouble import LostPartnerError, lost, translated
 from zoo.wire.cores import cores
 
 _GRACE_SECONDS = 5.0
@@ -58,6 +58,10 @@ def train(options: TrainOptions) -> Path:
         ZooError: options, data or output folder do not fit; a device died, or there is none such; the disk or the
             memory is full; an interrupt. One line, which says how to go on.
     """
+    if options.framework not in TRAINERS:
+        if options.framework in NO_TRAINERS:
+            raise UnsupportedError(f"{options.framework} does not train here: {NO_TRAINERS[options.framework]}")
+        raise UnknownNameError("framework to train by", options.framework, TRAINERS)
     started = options.framework == "pytorch" and "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if started:
         options = replace(options, devices=int(os.environ["WORLD_SIZE"]))
@@ -109,9 +113,12 @@ def _by_tensorflow(job: Job) -> None:
 def _as_one_of(options: TrainOptions) -> None:
     """Train as one of torchrun's processes."""
     here = local_rank()
-    store, rank, world = next(dist.rendezvous("env://", timeout=PATIENCE))
-    store = _unused(store, rank, world)
-    listing = _listing(options, store, here)
+    try:
+        store, rank, world = next(dist.rendezvous("env://", timeout=PATIENCE))
+        store = _unused(store, rank, world)
+        listing = _listing(options, store, here)
+    except dist.DistError as error:
+        raise lost(said(error), options.out) from error
     try:
         _join(options, listing, store, rank, here)
     finally:
@@ -131,7 +138,7 @@ def _listing(options: TrainOptions, store: dist.Store, here: int) -> Path:
     """Where the list of this machine's images lies, which its first process makes for the others.
 
     Raises:
-        ZooError: what that one has found: options, data or output folder do not fit.
+        ZooError: what that one has found: options, data or output folder do not fit; or how it ended.
     """
     key = f"images of {socket.gethostname()} {os.environ.get('GROUP_RANK', '')}"
     if here:
@@ -141,8 +148,9 @@ def _listing(options: TrainOptions, store: dist.Store, here: int) -> Path:
         return Path(path)
     try:
         path = _listed(options)
-    except ZooError as error:
-        store.set(key, json.dumps([None, str(error)]))
+    except BaseException as error:  # the others would wait for a list that never comes
+        problem = str(error) if isinstance(error, ZooError) else f"no images were listed: {said(error)}"
+        store.set(key, json.dumps([None, problem]))
         raise
     store.set(key, json.dumps([str(path), None]))
     return path
@@ -152,10 +160,11 @@ def _join(options: TrainOptions, listing: Path, store: dist.Store, rank: int, he
     """Train as one of several processes, each of which runs this."""
     job = prepare(options, read(listing))
     try:
-        device, said = _meet(options, store, rank, here)
+        with _told(job, torch.device("cpu")):
+            device, device_said = _meet(options, store, rank, here)
         if not here:  # all have read it, since all have met
             listing.unlink(missing_ok=True)
-        _run(job, device, said)
+        _run(job, device, device_said)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -167,7 +176,7 @@ def _unused(store: dist.Store, rank: int, world: int) -> dist.Store:
     torchrun keeps its store over its restarts, and with it the addresses of processes that are dead. The first process
     gives the corner a new name; who reads the name that a dead one gave gets no echo, and reads again.
     """
-    own, said = uuid.uuid4().hex, ""
+    own, answered = uuid.uuid4().hex, ""
     if rank == 0:
         store.set("start", own)
         for other in range(1, world):
@@ -176,9 +185,9 @@ def _unused(store: dist.Store, rank: int, world: int) -> dist.Store:
     end = time.monotonic() + PATIENCE.total_seconds()
     while time.monotonic() < end:
         name = store.get("start").decode()
-        if name != said:
+        if name != answered:
             store.set(f"{name}/here {rank}", own)
-            said = name
+            answered = name
         if store.check([f"{name}/echo {rank}"]) and store.get(f"{name}/echo {rank}").decode() == own:
             return dist.PrefixStore(name, store)
         time.sleep(0.01)
@@ -202,17 +211,17 @@ def _meet(options: TrainOptions, store: dist.Store, rank: int, here: int) -> tup
     )
     views: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(views, view)
-    devices, said = decide(options.device, views)
+    devices, device_said = decide(options.device, views)
     device = devices[dist.get_rank()]
     if device.type == "cuda":
         torch.cuda.set_device(device)
     torch.set_num_threads(max(1, cores() // sum(other.host == view.host for other in views)))
-    return device, said
+    return device, device_said
 
 
-def _run(job: Job, device: torch.device, said: str) -> None:
+def _run(job: Job, device: torch.device, device_said: str) -> None:
     with _told(job, device):
-        run(job, PyTorchLearner(job, device, said))
+        run(job, PyTorchLearner(job, device, device_said))
 
 
 @contextlib.contextmanager

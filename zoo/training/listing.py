@@ -31,9 +31,11 @@ def write(pair: Pair) -> Path:
             for buffer in buffers:
                 file.write(bytes(-file.tell() % _ALIGNED))
                 file.write(buffer.raw())
-    except OSError as error:
+    except BaseException as error:
         Path(name).unlink()
-        raise ZooError(f"{name}: the list of images cannot be written ({said(error)}); make room there") from error
+        if isinstance(error, OSError):
+            raise ZooError(f"{name}: the list of images cannot be written ({said(error)}); make room there") from error
+        raise
     return Path(name)
 
 
@@ -41,14 +43,17 @@ def read(path: Path) -> Pair:
     """What `write` wrote, its arrays in pages that all who read it share.
 
     Raises:
-        ZooError: it cannot be read.
+        ZooError: it cannot be read, or is damaged.
     """
     whole = mapped(path)
-    with path.open("rb") as file:
-        head, lengths = pickle.load(file)
-        end, buffers = file.tell(), list[memoryview]()
-    for length in lengths:
-        begin = end + -end % _ALIGNED
-        end = begin + length
-        buffers.append(whole[begin:end])
-    return pickle.loads(head, buffers=buffers)
+    try:
+        with path.open("rb") as file:
+            head, lengths = pickle.load(file)
+            end, buffers = file.tell(), list[memoryview]()
+        for length in lengths:
+            begin = end + -end % _ALIGNED
+            end = begin + length
+            buffers.append(whole[begin:end])
+        return pickle.loads(head, buffers=buffers)
+    except Exception as error:  # of whatever the bytes say
+        raise ZooError(f"{path}: the list of images is damaged ({said(error)}); begin again") from error

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zoo.channels_last import native_shape
 from zoo.errors import UnsupportedError, ZooError, said
 from zoo.frameworks import tf_slim
 from zoo.frameworks.tf_slim import identifier, variables
 from zoo.frameworks.tf_slim import runtime as slim_runtime
-from zoo.layers import Dropout, Input, ModelSpec, Shape
+from zoo.layers import Dropout, Input, ModelSpec
 from zoo.preprocess import FloatArray
 from zoo.recipe import decay_of
 from zoo.shapes import activation_shapes, tied
@@ -185,7 +186,7 @@ class TFSlimLearner:
         graph = self._graph
         # A mask of ones drops nothing.
         feed: dict[Any, Any] = {graph.images: _native(x_NCHW.numpy())}
-        feed |= {h: np.ones((1, *_native_shape(self._shapes[name])), np.float32) for name, h in graph.masks.items()}
+        feed |= {h: np.ones((1, *native_shape(self._shapes[name])), np.float32) for name, h in graph.masks.items()}
         return torch.from_numpy(self._session.run(graph.logits, feed))
 
     def whole_state(self) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
@@ -194,7 +195,7 @@ class TFSlimLearner:
 
     def _build(self, devices: list[str]) -> _Graph:
         job, source = self.job, self.job.spec.inputs[0]
-        images = tf.placeholder(tf.float32, [None, *_native_shape(source.shape)], name="images")
+        images = tf.placeholder(tf.float32, [None, *native_shape(source.shape)], name="images")
         labels = tf.placeholder(tf.int64, [None], name="labels")
         builder = _Builder(identifier(job.spec.name), devices, {source.name: [images]})
         steps = plan(trunk(job.spec), job.arrangement.parts)
@@ -284,7 +285,7 @@ class _Builder:
     def _dropped(self, step: Step, part: int) -> Any:
         name = step.layer.name
         if name not in self.masks:
-            self.masks[name] = tf.placeholder(tf.float32, [None, *_native_shape(step.shape)], name="mask")
+            self.masks[name] = tf.placeholder(tf.float32, [None, *native_shape(step.shape)], name="mask")
         mask = self.masks[name]
         if step.output == "channels":
             mask = tf.split(mask, len(self.devices), _channels(mask))[part]
@@ -325,10 +326,6 @@ def _channels(tensor: Any) -> int:
 
 def _native(x: NDArray[Any]) -> NDArray[Any]:
     return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
-
-
-def _native_shape(shape: Shape) -> Shape:
-    return slim_runtime.native_shape(shape)
 
 
 def _devices(parts: int, wanted: DeviceType) -> list[str]:

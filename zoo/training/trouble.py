@@ -23,15 +23,14 @@ def translated(error: RuntimeError | MemoryError, job: Job, device: torch.device
         return ZooError(_out_of_memory(job, device, text))
     # Gloo has no exception of its own; what it raises names its source file.
     if isinstance(error, dist.DistNetworkError | dist.DistStoreError) or "gloo/transport" in text:
-        return _lost(text, job.options.out)
+        return lost(text, job.options.out)
     if isinstance(error, dist.DistError):
-        return (
-            _lost(text, job.options.out) if "remote process" in text else ZooError(f"the devices cannot work: {text}")
-        )
+        return lost(text, job.options.out) if "remote process" in text else ZooError(f"the devices cannot work: {text}")
     return None
 
 
-def _lost(text: str, out: Path) -> LostPartnerError:
+def lost(text: str, out: Path) -> LostPartnerError:
+    """What a device says of which another one has not been heard, by `text`."""
     return LostPartnerError(f"another device is gone ({text}); {how_to_go_on(out)}")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from zoo.arrays import BFLOAT16, Array
 from zoo.errors import FileFormatError
 from zoo.wire.arrayfile import write_numbers
 from zoo.wire.checkpoint_files import index_path, shard_path
+from zoo.wire.checkpoint_slices import Place, joined, place, variable_of
 from zoo.wire.mapped import mapped, release
 from zoo.wire.protobuf import FIXED32, Value, fields, integer, message, signed, tag
 from zoo.wire.table import crc32c, masked, read_table, write_table
@@ -56,31 +57,42 @@ class _BundleEntry:
     offset: int = 0
     size: int = 0
     crc: int = 0
+    slices: tuple[Place, ...] = ()
 
 
 def read_v2(prefix: Path) -> dict[str, Array]:
     """Every tensor of a V2 checkpoint, as views of its memory-mapped shards; checksums are checked.
 
     Raises:
-        FileFormatError: a file is missing, cut short or damaged; or a variable is stored in slices.
+        FileFormatError: a file is missing, cut short or damaged.
     """
     path = index_path(prefix)
     try:
-        shards, found = _index(mapped(path))
+        shards, found, pieces = _index(mapped(path))
     except (ValueError, struct.error) as error:
         raise FileFormatError(path, f"no sound checkpoint index: {error}") from error
-    data = {shard: _shard(prefix, shard, shards) for shard in sorted({entry.shard for entry in found.values()})}
-    tensors = dict[str, Array]()
+    stored = [*((name, entry) for name, entry in found.items() if not entry.slices), *pieces]
+    data = {shard: _shard(prefix, shard, shards) for shard in sorted({entry.shard for _, entry in stored})}
+    read = [(name, _checked(prefix, shards, name, entry, data[entry.shard])) for name, entry in stored]
+    tensors, whole = dict[str, Array](), dict(read[: len(read) - len(pieces)])
     for name, entry in found.items():
-        content = data[entry.shard][entry.offset : entry.offset + entry.size]
-        source = shard_path(prefix, entry.shard, shards)
-        if len(content) != entry.size:
-            raise FileFormatError(source, f"cut short: {name} needs {entry.offset + entry.size:,} bytes")
-        # The checksum of strings is one of their decoded form; they are no weights.
-        if entry.dtype in _TYPES and _checksum(content) != entry.crc:
-            raise FileFormatError(source, f"the checksum of {name} differs: the file is damaged")
-        tensors[name] = _array(entry, content)
+        parts = [array for owner, array in read[len(read) - len(pieces) :] if owner == name]
+        try:
+            tensors[name] = joined(name, entry.shape, entry.slices, parts) if entry.slices else whole[name]
+        except ValueError as error:
+            raise FileFormatError(path, f"no sound checkpoint index: {error}") from error
     return tensors
+
+
+def _checked(prefix: Path, shards: int, name: str, entry: _BundleEntry, data: memoryview) -> Array:
+    content = data[entry.offset : entry.offset + entry.size]
+    source = shard_path(prefix, entry.shard, shards)
+    if len(content) != entry.size:
+        raise FileFormatError(source, f"cut short: {name} needs {entry.offset + entry.size:,} bytes")
+    # The checksum of strings is one of their decoded form; they are no weights.
+    if entry.dtype in _TYPES and _checksum(content) != entry.crc:
+        raise FileFormatError(source, f"the checksum of {name} differs: the file is damaged")
+    return _array(entry, content)
 
 
 def _checksum(content: memoryview) -> int:
@@ -92,20 +104,23 @@ def _checksum(content: memoryview) -> int:
     return masked(crc)
 
 
-def _index(data: memoryview) -> tuple[int, dict[str, _BundleEntry]]:
-    shards, slices, found = 1, 0, dict[str, _BundleEntry]()
+def _index(data: memoryview) -> tuple[int, dict[str, _BundleEntry], list[tuple[str, _BundleEntry]]]:
+    """How many shards there are, what the variables are, and the pieces of those that are cut, in order."""
+    shards, found, pieces = 1, dict[str, _BundleEntry](), list[tuple[str, _BundleEntry]]()
     for key, value in read_table(data):
         if key == b"":
             shards = _header(value)
-        elif key[0] == 0:  # where a slice of a variable lies; the variable's own entry, which names it, comes later
-            slices += 1
+        elif key[0] == 0:
+            name = variable_of(bytes(key))
+            pieces.append((name, _entry(name, value)))
         else:
             name = key.decode()
             found[name] = _entry(name, value)
-    if slices:
-        raise ValueError(f"it holds {slices} slices of variables that it does not declare")
-    _check_spans(found, shards)
-    return shards, found
+    stray = {name for name, _ in pieces} - {name for name, entry in found.items() if entry.slices}
+    if stray:
+        raise ValueError(f"it holds slices of variables that it does not declare: {', '.join(sorted(stray)[:5])}")
+    _check_spans([*((name, entry) for name, entry in found.items() if not entry.slices), *pieces], shards)
+    return shards, found, pieces
 
 
 def _header(value: memoryview) -> int:
@@ -119,11 +134,11 @@ def _header(value: memoryview) -> int:
 
 
 def _entry(name: str, value: memoryview) -> _BundleEntry:
-    dtype, shape, numbers, crc = 0, (), dict[int, int](), 0
+    dtype, shape, numbers, crc, slices = 0, (), dict[int, int](), 0, list[Place]()
     for number, _, item in fields(value):
         if number == 7:
-            raise ValueError(f"{name} is stored in slices (a partitioned variable); save it whole")
-        if number == 1 and isinstance(item, int):
+            slices.append(place(item))
+        elif number == 1 and isinstance(item, int):
             dtype = item
         elif number == 2 and isinstance(item, memoryview):
             shape = _shape(name, item)
@@ -132,9 +147,15 @@ def _entry(name: str, value: memoryview) -> _BundleEntry:
         elif isinstance(item, int):
             numbers[number] = item
     entry = _BundleEntry(
-        dtype=dtype, shape=shape, shard=numbers.get(3, 0), offset=numbers.get(4, 0), size=numbers.get(5, 0), crc=crc
+        dtype=dtype,
+        shape=shape,
+        shard=numbers.get(3, 0),
+        offset=numbers.get(4, 0),
+        size=numbers.get(5, 0),
+        crc=crc,
+        slices=tuple(slices),
     )
-    if dtype in _TYPES and prod(shape) * np.dtype(_TYPES[dtype]).itemsize != entry.size:
+    if not slices and dtype in _TYPES and prod(shape) * np.dtype(_TYPES[dtype]).itemsize != entry.size:
         raise ValueError(f"{name} has {entry.size:,} bytes, which is not its shape {shape}")
     return entry
 
@@ -150,10 +171,10 @@ def _shape(name: str, value: memoryview) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _check_spans(found: Mapping[str, _BundleEntry], shards: int) -> None:
+def _check_spans(found: list[tuple[str, _BundleEntry]], shards: int) -> None:
     """No two tensors share bytes: a small index could otherwise make endless work of one shard."""
     position = (0, 0)
-    for name, entry in sorted(found.items(), key=lambda item: (item[1].shard, item[1].offset, item[1].size)):
+    for name, entry in sorted(found, key=lambda item: (item[1].shard, item[1].offset, item[1].size)):
         if entry.shard >= shards:
             raise ValueError(f"{name} lies in shard {entry.shard} of {shards}")
         if entry.size and (entry.shard, entry.offset) < position:
@@ -202,22 +223,21 @@ def read_v1(path: Path) -> dict[str, Array]:
     """Every tensor of a V1 checkpoint, as views of the memory-mapped file.
 
     Raises:
-        FileFormatError: the file is cut short or damaged, or a variable is stored in slices.
+        FileFormatError: the file is cut short or damaged.
     """
     try:
-        declared, tensors = dict[str, _BundleEntry](), dict[str, Array]()
+        declared, pieces = dict[str, _BundleEntry](), dict[str, list[tuple[Place, Array]]]()
         for key, value in read_table(mapped(path)):
             for number, _, item in fields(value):
                 if key == b"" and number == 1 and isinstance(item, memoryview):
                     declared = _v1_declared(item)
                 elif key != b"" and number == 2 and isinstance(item, memoryview):
-                    name, tensor = _v1_slice(item, declared)
-                    if name in tensors:
-                        raise ValueError(f"{name} is there twice")
-                    tensors[name] = tensor
-        missing = [name for name in declared if name not in tensors]
+                    name, where, tensor = _v1_slice(item, declared)
+                    pieces.setdefault(name, []).append((where, tensor))
+        missing = [name for name in declared if name not in pieces]
         if missing:
             raise ValueError(f"it declares {', '.join(missing[:5])} and holds no such numbers")
+        tensors = {name: _v1_whole(name, entry, pieces[name]) for name, entry in declared.items()}
     except (ValueError, struct.error) as error:
         raise FileFormatError(path, f"no sound checkpoint: {error}") from error
     return tensors
@@ -234,7 +254,7 @@ def _v1_declared(value: memoryview) -> dict[str, _BundleEntry]:
     for number, _, item in fields(value):
         if number != 1 or isinstance(item, int):
             continue
-        name, shape, dtype, slices = "", (), 0, 0
+        name, shape, dtype, slices = "", (), 0, list[Place]()
         for inner, _, content in fields(item):
             if inner == 1:
                 name = _text(content)
@@ -243,18 +263,27 @@ def _v1_declared(value: memoryview) -> dict[str, _BundleEntry]:
             elif inner == 3 and isinstance(content, int):
                 dtype = content
             elif inner == 4:
-                slices += 1
-        if slices > 1:
-            raise ValueError(f"{name} is stored in {slices} slices (a partitioned variable); save it whole")
-        found[name] = _BundleEntry(dtype=dtype, shape=shape)
+                slices.append(place(content))
+        found[name] = _BundleEntry(dtype=dtype, shape=shape, slices=tuple(slices))
     return found
 
 
-def _v1_slice(value: memoryview, declared: Mapping[str, _BundleEntry]) -> tuple[str, Array]:
-    name, tensor = "", None
+def _v1_whole(name: str, entry: _BundleEntry, pieces: list[tuple[Place, Array]]) -> Array:
+    places, arrays = [where for where, _ in pieces], [array for _, array in pieces]
+    if len(arrays) == 1 and all(
+        axis in ((0, None), (0, size)) for axis, size in zip(places[0], entry.shape, strict=False)
+    ):
+        return arrays[0]  # what is no number has no shape here
+    return joined(name, entry.shape, places, arrays)
+
+
+def _v1_slice(value: memoryview, declared: Mapping[str, _BundleEntry]) -> tuple[str, Place, Array]:
+    name, where, tensor = "", (), None
     for number, _, item in fields(value):
         if number == 1:
             name = _text(item)
+        elif number == 2:
+            where = place(item)
         elif number == 3 and isinstance(item, memoryview):
             tensor = item
     if name not in declared or tensor is None:
@@ -267,7 +296,12 @@ def _v1_slice(value: memoryview, declared: Mapping[str, _BundleEntry]) -> tuple[
     if len(found) > 1 and entry.dtype == _FLOAT:
         raise ValueError(f"the numbers of {name} are not in one piece")
     if number not in wanted or (number != 4 and entry.dtype not in (_FLOAT, 2)):
-        return name, np.frombuffer(content, np.uint8)
-    if entry.dtype in _TYPES and prod(entry.shape) * np.dtype(_TYPES[entry.dtype]).itemsize != len(content):
-        raise ValueError(f"{name} has {len(content):,} bytes, which is not its shape {entry.shape}")
-    return name, _array(entry, content)
+        return name, where, np.frombuffer(content, np.uint8)
+    shape = entry.shape
+    if len(where) == len(shape):
+        shape = tuple(size if length is None else length for (_, length), size in zip(where, shape, strict=True))
+    if entry.dtype in _TYPES and (
+        min(shape, default=0) < 0 or prod(shape) * np.dtype(_TYPES[entry.dtype]).itemsize != len(content)
+    ):
+        raise ValueError(f"{name} has {len(content):,} bytes, which is not its shape {shape}")
+    return name, where, _array(replace(entry, shape=shape), content)

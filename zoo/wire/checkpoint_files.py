@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+_OTHERS = re.compile(r"\.(meta|data-\d{5}-of-\d{5})$")
+# How the text in a folder begins that says which of its checkpoints was written last (CheckpointState).
+_STATE = b"model_checkpoint_path"
 
 
 def index_path(prefix: Path) -> Path:
@@ -13,3 +18,16 @@ def index_path(prefix: Path) -> Path:
 def shard_path(prefix: Path, shard: int, shards: int) -> Path:
     """``X.data-00000-of-00002`` of the checkpoint ``X``."""
     return prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}")
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The checkpoint, or the folder of it, that somebody means who names another of its files; else the path itself."""
+    prefix = path.with_name(_OTHERS.sub("", path.name)) if path.name else path
+    if prefix != path and index_path(prefix).is_file():
+        return prefix
+    if path.name == "saved_model.pb" and path.is_file():
+        return path.parent
+    if path.name == "checkpoint" and path.is_file():
+        with path.open("rb") as file:
+            return path.parent if file.read(len(_STATE)) == _STATE else path
+    return path

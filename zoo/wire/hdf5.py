@@ -6,6 +6,7 @@ load as a plugin: all of that is refused before a number is read. Format: suppor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
@@ -17,12 +18,16 @@ import numpy as np
 
 from zoo.arrays import Array, unread
 from zoo.errors import said
+from zoo.wire.mapped import mapped
 
 # gzip, shuffle, fletcher32: built into HDF5, where others are loaded by their number.
 _FILTERS = {1, 2, 3}
 _MAX_DEPTH, _MAX_OBJECTS = 30, 100_000
 # deflate cannot unfold to more than this many times its size.
 _UNFOLDED = 1100
+# A heap of texts (HDF5 File Format, III.E): its signature and version; then, by their sizes, its objects.
+_HEAP = re.compile(rb"GCOL\x01")
+_HEAP_HEAD = _OBJECT_HEAD = 16
 _h5: Any = h5py
 
 
@@ -65,6 +70,41 @@ class _View(RawIOBase):
         return len(content)
 
 
+class _Attributes:
+    """Attributes of a file's objects. HDF5 goes round without end in a heap of texts of which an object has no size."""
+
+    def __init__(self, file: Any, data: memoryview) -> None:
+        self._data, self._sound = data, False
+        if file.id.get_create_plist().get_sizes() != (8, 8):
+            raise ValueError("its addresses are not of 8 bytes")
+
+    def value(self, item: Any, name: str) -> Any:
+        """A text, texts or numbers; None where it has none of these."""
+        if name not in item.attrs:
+            return None
+        kind = item.attrs.get_id(name).get_type()
+        if isinstance(kind, _h5.h5t.TypeStringID) and kind.is_variable_str() and not self._sound:
+            self._check_heaps()
+            self._sound = True
+        return item.attrs[name] if isinstance(kind, _h5.h5t.TypeStringID | _h5.h5t.TypeIntegerID) else None
+
+    def _check_heaps(self) -> None:
+        steps = 0
+        for found in _HEAP.finditer(self._data):
+            at = found.start()
+            end = min(at + self._number(at + 8), len(self._data))
+            at += _HEAP_HEAD
+            while at + _OBJECT_HEAD <= end:
+                size, is_rest = self._number(at + 8), not any(self._data[at : at + 2])
+                step = size if is_rest else _OBJECT_HEAD + size + -size % 8
+                at, steps = at + step, steps + 1
+                if not step or steps > 10 * _MAX_OBJECTS:
+                    raise ValueError("HDF5 that is damaged: a heap of texts without end")
+
+    def _number(self, at: int) -> int:
+        return int.from_bytes(self._data[at : at + 8], "little")
+
+
 def read_hdf5(source: Path | memoryview, skip: tuple[str, ...] = (), largest: int | None = None) -> Contents:
     """Every array of a file, and every attribute of text.
 
@@ -76,16 +116,17 @@ def read_hdf5(source: Path | memoryview, skip: tuple[str, ...] = (), largest: in
     Raises:
         ValueError: it is damaged, or leads out of the file.
     """
-    contents, size = Contents(), len(source) if isinstance(source, memoryview) else source.stat().st_size
+    contents, data = Contents(), source if isinstance(source, memoryview) else mapped(source)
     try:
         with _h5.File(_View(source) if isinstance(source, memoryview) else source, "r") as file:
+            attributes = _Attributes(file, data)
             for path, item in _walk(file, "", 0, skip):
                 for name in item.attrs:
-                    text = _text(item.attrs[name])
+                    text = _text(attributes.value(item, name))
                     if text is not None:
                         contents.texts[path, name] = text
                 if isinstance(item, _h5.Dataset):
-                    contents.arrays[path] = _array(path, item, size, largest)
+                    contents.arrays[path] = _array(path, item, len(data), largest)
                 if len(contents.arrays) + len(contents.texts) > _MAX_OBJECTS:
                     raise ValueError("it holds more objects than any network")
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
@@ -109,7 +150,8 @@ def read_matlab(path: Path, names: Iterable[str], largest: int | None = None) ->
     try:
         with _h5.File(path, "r") as file:
             _ = sum(1 for _ in _walk(file, "", 0, ()))  # refuses what leads elsewhere
-            reader = _Matlab(file=file, size=path.stat().st_size, largest=largest)
+            data = mapped(path)
+            reader = _Matlab(file=file, attributes=_Attributes(file, data), size=len(data), largest=largest)
             return {name: reader.value(file[name], name, 0) for name in names if name in file}
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
         raise ValueError(f"HDF5 that is damaged: {said(error, 200)}") from error
@@ -118,6 +160,7 @@ def read_matlab(path: Path, names: Iterable[str], largest: int | None = None) ->
 @dataclass(kw_only=True)
 class _Matlab:
     file: Any
+    attributes: _Attributes
     size: int
     largest: int | None
     count: int = 0
@@ -126,10 +169,10 @@ class _Matlab:
         self.count += 1
         if depth > _MAX_DEPTH or self.count > _MAX_OBJECTS:
             raise ValueError(f"{path} is nested without end, or holds more than any network")
-        kind = _text(item.attrs.get("MATLAB_class", b"")) or ""
+        kind = _text(self.attributes.value(item, "MATLAB_class")) or ""
         if isinstance(item, _h5.Group):
             return self._struct(item, path, depth)
-        if item.attrs.get("MATLAB_empty", 0):
+        if self.attributes.value(item, "MATLAB_empty"):
             return "" if kind == "char" else [] if kind in ("cell", "struct") else np.empty(0)
         if item.dtype.kind == "O":
             return self._referred(item, path, depth)

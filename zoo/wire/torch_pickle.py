@@ -1,11 +1,12 @@
-"""The pickles of PyTorch's files, gone through by an unpickler that makes nothing, before or without `torch.load`.
+"""PyTorch's files, read without torch: what was saved, and the numbers of its tensors as views of the file.
 
-`torch.load` runs no code of a file, but believes it: it makes every storage of the format before 1.6 as large as the
-pickle says, makes it larger where a tensor reaches beyond it, and hashes whatever is a key, be it a small pickle's
-tuple of tuples that would take years.
+No name in a file leads anywhere: whatever object it describes stands there as one that does nothing. Nor is a file
+believed: a storage of more numbers than are stored, a tensor that reaches beyond its own, a small pickle's tuple of
+tuples that would take years to hash are refused.
 
-Format: pytorch ``torch/serialization.py``. A zip holds one pickle. Before 1.6 (`_legacy_save`): five pickles (a magic
-number, the format's version, the writing machine, the object, the keys of its storages), then the storages.
+Format: pytorch ``torch/serialization.py``, ``torch/_utils.py``. A zip holds one pickle, and a record of numbers for
+each storage. Before 1.6 (`_legacy_save`): five pickles (a magic number, the format's version, the writing machine, the
+object, the keys of its storages), then the storages.
 """
 
 from __future__ import annotations
@@ -13,31 +14,59 @@ from __future__ import annotations
 import mmap
 import pickle
 import struct
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from pickle import PickleError
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from zoo.arrays import BFLOAT16
+from zoo.arrays import BFLOAT16, Array
+from zoo.errors import FileFormatError, said
+from zoo.wire.mapped import mapped
 from zoo.wire.unpickler import PythonUnpickler
-from zoo.wire.zipped import unpacked
+from zoo.wire.zipped import member_bytes
 
-# What numbers are, by the name of their storage's type; one that is not known here may be larger than is counted.
+# What numbers are, by the name of their storage's type,
 _DTYPES = {
     **{"Double": np.dtype("<f8"), "Float": np.dtype("<f4"), "Half": np.dtype("<f2"), "BFloat16": BFLOAT16},
     **{"Long": np.dtype("<i8"), "Int": np.dtype("<i4"), "Short": np.dtype("<i2")},
     **{"Char": np.dtype("i1"), "Byte": np.dtype("u1")},
 }
-_WIDTHS = {name: dtype.itemsize for name, dtype in _DTYPES.items()} | {"ComplexDouble": 16, "ComplexFloat": 8}
-_PICKLES, _OBJECT = 5, 3
+# and what those are called that are no weights; others may be larger than is counted.
+_OTHERS = {"Bool": ("bool", 1), "ComplexFloat": ("complex64", 8), "ComplexDouble": ("complex128", 16)}
+_PICKLES, _OBJECT, _KEYS = 5, 3, 4
+_COUNT = struct.Struct("<q")
 # A tuple is walked through as often as it is referred to: sizes and strides are tuples of a few numbers.
 _MAX_TUPLE, _MAX_DEPTH = 100_000, 100
 # A state dict of a thousand tensors takes a tenth of this; what a pickle makes takes a hundred times its bytes.
 _MAX_PICKLE = 1 << 20
+# NumPy's own limit of an array's axes is 64, and no parameter has so many.
+_MAX_AXES = 8
+
+# What of Python itself lies beside weights in the files of training scripts; whatever else of it is named would do
+# something if it were loaded, and the file is refused.
+_HARMLESS = {
+    *(("builtins", name) for name in ("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int")),
+    *(("builtins", name) for name in ("list", "object", "range", "set", "slice", "str", "tuple")),
+    *(("datetime", name) for name in ("date", "datetime", "time", "timedelta", "timezone")),
+    *(("pathlib", name) for name in ("Path", "PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")),
+    *(("pathlib._local", name) for name in ("Path", "PosixPath", "WindowsPath")),
+    *(("collections", name) for name in ("Counter", "OrderedDict", "defaultdict", "deque")),
+    *(("argparse", "Namespace"), ("types", "SimpleNamespace"), ("uuid", "UUID"), ("decimal", "Decimal")),
+    *(("_codecs", "encode"), ("copyreg", "_reconstructor")),
+}
+# Python 2's names, which a pickle of protocol 2 has.
+_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+
+class _HostileError(ValueError):
+    """It names something that would run."""
 
 
 class _Inert:
@@ -59,20 +88,54 @@ class _Inert:
         pass
 
     extend = append
+    add = append
 
 
-class _Storage(_Inert):
-    """A storage, of which nothing is made."""
+class _Foreign(_Inert, dict[object, object]):
+    """An object of a class that is not known, as a dictionary of what it is filled with."""
 
-    def __init__(self, numbers: int, dtype: np.dtype[Any] | None) -> None:
-        self.numbers, self.dtype = numbers, dtype
+    __setitem__ = dict[object, object].__setitem__  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
 
-class Unread(_Inert):
-    """A tensor, of which shape and type are known; the type is None where no parameter has it."""
+@dataclass(frozen=True, eq=False)
+class Storage(_Inert):
+    """A storage, as the pickle says: where its numbers are kept, which of those are its own, how many of what type."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
-        self.shape, self.dtype = shape, dtype
+    key: str
+    start: int
+    numbers: int
+    type: str
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor(_Inert):
+    """A tensor: its numbers' places in a storage, counted in numbers; `special` says why it has no such places."""
+
+    storage: Storage | None = None
+    offset: int = 0
+    shape: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    special: str = ""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its numbers; `problem` says where they are of no such type."""
+        return _DTYPES[self.storage.type if self.storage else "Float"]
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot be a parameter; nothing where it can."""
+        if self.storage is None:
+            return self.special
+        if prod(self.shape) > self.storage.numbers:
+            return f"has shape {self.shape}, which is more than its stored numbers"
+        if len(self.shape) > _MAX_AXES:
+            return f"has {len(self.shape)} axes, more than any parameter"
+        if self.storage.type not in _DTYPES:
+            name, _ = _OTHERS.get(self.storage.type, (self.storage.type, 1))
+            return f"is {name}, expected float32, or what can become it"
+        return ""
 
 
 class _Dict(dict[object, object]):
@@ -82,9 +145,12 @@ class _Dict(dict[object, object]):
         pass
 
 
-def _rebuilt(*parts: object) -> Unread:
+_SPECIAL = "is sparse, quantised or without data, expected an ordinary tensor"
+
+
+def _rebuilt(*parts: object) -> Tensor:
     """In the place of torch's functions that make a tensor of (storage, offset, size, stride, ...)."""
-    if len(parts) < 4 or not isinstance(parts[0], _Storage):
+    if len(parts) < 4 or not isinstance(parts[0], Storage):
         raise ValueError("a tensor without a storage")
     if not isinstance(parts[2], tuple) or not isinstance(parts[3], tuple):
         raise ValueError("a tensor of no shape")
@@ -93,22 +159,33 @@ def _rebuilt(*parts: object) -> Unread:
     if len(size) != len(stride) or not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("a tensor of impossible shape")
     offset, *rest = cast("list[int]", numbers)
-    last = offset + sum((side - 1) * step for side, step in zip(rest, rest[len(size) :], strict=False))
-    if all(rest[: len(size)]) and last >= parts[0].numbers:
+    shape, steps = tuple(rest[: len(size)]), tuple(rest[len(size) :])
+    last = offset + sum((side - 1) * step for side, step in zip(shape, steps, strict=True))
+    if all(shape) and last >= parts[0].numbers:
         raise ValueError(f"a tensor reaches number {last:,} of a storage of {parts[0].numbers:,}")
-    return Unread(tuple(rest[: len(size)]), parts[0].dtype)
+    if parts[6:7] not in ((), (None,), ({},)):  # conjugated or negated when it is read
+        return Tensor(special="is a view whose numbers are not stored as they are")
+    return Tensor(storage=parts[0], offset=offset, shape=shape, stride=steps)
+
+
+def _special(*_: object) -> Tensor:
+    return Tensor(special=_SPECIAL)
 
 
 def _parameter(tensor: object, *_: object) -> object:
     return tensor
 
 
-# torch/_utils.py; they begin with the same four arguments, and the last two make what the storage does not tell.
-_REBUILD = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_qtensor"}
+def _of_a_subclass(make: object, _: object, parts: object, *__: object) -> object:
+    return _rebuilt(*cast("tuple[object, ...]", parts)) if make is _rebuilt and isinstance(parts, tuple) else _special()
+
+
 _KNOWN: dict[tuple[str, str], Callable[..., object]] = {
     ("torch._utils", "_rebuild_tensor"): _rebuilt,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuilt,
     ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+    ("torch._tensor", "_rebuild_from_type_v2"): _of_a_subclass,
     ("collections", "OrderedDict"): _Dict,
 }
 
@@ -136,37 +213,46 @@ class _Limited:
             )
 
 
-class _Storages(PythonUnpickler):
-    """Python's unpickler, in which no name leads anywhere; adds up the bytes of the storages."""
+class _Unpickler(PythonUnpickler):
+    """Python's unpickler, in which no name leads anywhere; keeps what the storages are said to be."""
 
     # A bytearray is made as large as is declared before it is read; torch.save writes none.
     dispatch = {code: load for code, load in PythonUnpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # noqa: RUF012
 
     def __init__(self, data: BytesIO | mmap.mmap) -> None:
         super().__init__(_Limited(data), encoding="latin1")
-        self.declared, self.saved, self.foreign = dict[str, int](), cast(object, None), False
+        self.storages, self.saved, self.foreign = dict[str, Storage](), cast(object, None), list[str]()
         # Every tuple, kept so that none gives its id to another: how many values it unfolds to, and how deep it is.
         self._tuples = dict[int, tuple[object, int, int]]()
 
     def find_class(self, module: str, name: str) -> Callable[..., object]:
+        module = _PYTHON_2.get(module, module)
         if (module, name) in _KNOWN:
             return _KNOWN[module, name]
-        if module == "torch" and name.endswith("Storage"):
+        if module in ("torch", "torch.cuda") and name.endswith("Storage"):
             return type(name, (_Inert,), {})
-        self.foreign = True  # what it is, is for torch to say
-        return _rebuilt if module == "torch._utils" and name in _REBUILD else _Inert
+        if module == "torch._utils" and name.startswith("_rebuild"):
+            return _special
+        if (module, name) not in _HARMLESS:
+            if module.partition(".")[0] in sys.stdlib_module_names:
+                raise _HostileError(f"{module}.{name}")
+            self.foreign.append(f"{module}.{name}")
+        return type(name, (_Foreign,), {})
 
     def persistent_load(self, pid: object) -> _Inert | type[_Inert]:
         parts: list[Any] = list(cast("tuple[Any, ...]", pid)) if isinstance(pid, tuple) else []
-        if parts[:1] == ["module"]:  # a pickled class with its source, which torch.load refuses by its name
-            return _Inert
+        if parts[:1] == ["module"]:  # a pickled class with its source
+            name = getattr(parts[1], "__name__", "a class") if len(parts) > 1 else "a class"
+            self.foreign.append(name)
+            return parts[1] if len(parts) > 1 and isinstance(parts[1], type) else _Inert
         shape = [type(part) for part in parts[:5]]
         if len(parts) not in (5, 6) or parts[0] != "storage" or shape[1:] != [type, str, str, int]:
             raise ValueError("it refers to what is no storage")
-        kind = parts[1].__name__.removesuffix("Storage")
-        width = _WIDTHS.get(kind, 1)
-        self.declared[parts[2]] = max(self.declared.get(parts[2], 0), parts[4] * width)
-        return _Storage(parts[4], _DTYPES.get(kind))
+        whole = Storage(parts[2], 0, parts[4], parts[1].__name__.removesuffix("Storage"))
+        known = self.storages.setdefault(whole.key, whole)
+        if known.numbers < whole.numbers:
+            self.storages[whole.key] = whole
+        return whole if parts[5:] in ([], [None]) else _part(whole, parts[5])
 
     def _weigh(self) -> None:
         made = cast("tuple[object, ...]", self.stack[-1])
@@ -198,50 +284,152 @@ class _Storages(PythonUnpickler):
     dispatch[pickle.TUPLE3[0]] = load_tuple3
 
 
-def _gone_through(data: BytesIO | mmap.mmap) -> _Storages:
-    storages = _Storages(data)
+def _part(whole: Storage, view: object) -> Storage:
+    """A storage that is a view of another one, as they were before 0.4: (key, offset, size)."""
+    numbers = cast("tuple[object, ...]", view) if isinstance(view, tuple) else ()
+    match numbers:
+        case (str(), int(start), int(size)) if start >= 0 and size >= 0 and start + size <= whole.numbers:
+            return Storage(whole.key, start, size, whole.type)
+        case _:
+            raise ValueError("a view of a storage that reaches beyond it")
+
+
+def _gone_through(data: BytesIO | mmap.mmap) -> _Unpickler:
+    unpickler = _Unpickler(data)
     try:
-        storages.saved = storages.load()
+        unpickler.saved = unpickler.load()
     except (PickleError, EOFError, LookupError, TypeError, AttributeError, AssertionError, struct.error) as error:
         raise ValueError(f"a damaged pickle: {error or type(error).__name__}") from error
-    return storages
+    return unpickler
 
 
-def check_record(content: bytes) -> None:
-    """Refuse a pickle of a zip that `torch.load` would never be done with; raises `ValueError`."""
-    _gone_through(BytesIO(content))
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What a file holds.
+
+    Attributes:
+        value: what was saved, `Tensor` for every tensor.
+        foreign: the names of what stands in it as nothing.
+        numbers: the bytes of a storage, by its key, their checksum checked where there is one.
+        order: how they are laid out, ``<`` or ``>``.
+    """
+
+    value: object
+    foreign: tuple[str, ...]
+    numbers: Callable[[str], memoryview] = field(repr=False)
+    order: Literal["<", ">"] = "<"
+
+    def array(self, tensor: Tensor) -> Array:
+        """The numbers of a tensor without a `problem`, as a view of the file.
+
+        Raises:
+            ValueError: they are damaged or cut short.
+        """
+        dtype = tensor.dtype
+        if tensor.storage is None or not prod(tensor.shape):
+            return np.empty(tensor.shape, dtype)
+        start = (tensor.storage.start + tensor.offset) * dtype.itemsize
+        strides = tuple(step * dtype.itemsize for step in tensor.stride)
+        content = self.numbers(tensor.storage.key)
+        found = np.ndarray(tensor.shape, dtype.newbyteorder(self.order), content, start, strides)
+        return found.astype(dtype) if self.order == ">" else found
 
 
-def check_file(path: Path) -> None:
-    """Refuse a file of the old format that declares more than it holds; raises `ValueError`."""
-    _old(path)
-
-
-def _old(path: Path) -> list[_Storages]:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        pickles = [_gone_through(data) for _ in range(_PICKLES)]
-        left = len(data) - data.tell()
-    declared = sum(sum(storages.declared.values()) for storages in pickles)
-    if declared > left:
-        raise ValueError(f"it declares {declared:,} bytes of numbers, {left:,} are left")
-    return pickles
-
-
-def outline(path: Path) -> object:
-    """What was saved, with an `Unread` for every tensor; None where it holds what torch alone can tell.
+def read_torch(path: Path) -> Saved:
+    """What was saved in a file, its numbers unread.
 
     Raises:
-        ValueError, OSError, zipfile.BadZipFile: it is damaged.
+        FileFormatError: it is damaged or no such file, or it holds what would run code.
     """
-    if not zipfile.is_zipfile(path):
-        pickles = _old(path)
-        return None if any(storages.foreign for storages in pickles) else pickles[_OBJECT].saved
+    try:
+        return _zipped(path) if zipfile.is_zipfile(path) else _old(path)
+    except _HostileError as error:
+        raise foreign(path, [str(error)]) from error
+    except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise FileFormatError(path, f"is damaged or no PyTorch file ({said(error, 120)})") from error
+
+
+def foreign(path: Path, names: Sequence[str]) -> FileFormatError:
+    """The refusal of a file that holds objects, by their names, where a state dict belongs."""
+    shown = ", ".join([*dict.fromkeys(names)][:3])
+    return FileFormatError(
+        path,
+        f"holds Python objects ({shown}), not a state dict, and loading those would run code; load it where it was "
+        "made, and torch.save its model.state_dict()",
+    )
+
+
+def _old(path: Path) -> Saved:
+    data = mapped(path)
+    pickles = [_gone_through(cast(mmap.mmap, data.obj)) for _ in range(_PICKLES)]
+    storages = {key: storage for unpickler in pickles for key, storage in unpickler.storages.items()}
+    at, places = cast(mmap.mmap, data.obj).tell(), dict[str, tuple[int, int]]()
+    declared, left = sum(map(_size, storages.values())), len(data) - at
+    if declared > left:
+        raise ValueError(f"it declares {declared:,} bytes of numbers, {left:,} are left")
+    keys = pickles[_KEYS].saved
+    for key in cast("list[object]", keys) if isinstance(keys, list) else []:
+        if not isinstance(key, str) or key not in storages or len(data) - at < _COUNT.size:
+            raise ValueError(f"the storage {key!r} is none of its own, or cut short")
+        size = _size(storages[key])
+        if _COUNT.unpack_from(data, at) != (storages[key].numbers,) or key in places:
+            raise ValueError(f"the storage {key!r} has another size than is said, or is there twice")
+        places[key] = at + _COUNT.size, size
+        at += _COUNT.size + size
+
+    def numbers(key: str) -> memoryview:
+        start, size = places.get(key, (0, -1))
+        if size < 0 or start + size > len(data):
+            raise ValueError(f"the numbers of storage {key!r} are missing")
+        return data[start : start + size]
+
+    foreign = [name for unpickler in pickles for name in unpickler.foreign]
+    return Saved(value=pickles[_OBJECT].saved, foreign=tuple(foreign), numbers=numbers)
+
+
+def _size(storage: Storage) -> int:
+    dtype = _DTYPES.get(storage.type)
+    return storage.numbers * (dtype.itemsize if dtype else _OTHERS.get(storage.type, ("", 1))[1])
+
+
+def _zipped(path: Path) -> Saved:
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
-        described = [record for record in records if record.filename.lower().endswith(".pkl")]
-        if len(described) != 1 or any(record.compress_type != zipfile.ZIP_STORED for record in records):
-            return None
-        storages = _gone_through(BytesIO(unpacked(archive, described[0])))
+        _check(path, records)
+        content = {record.filename.lower(): record for record in records}
+        pickled = [name for name in content if name.endswith(".pkl")]
+        if len(pickled) != 1 or not pickled[0].endswith("data.pkl"):
+            raise ValueError("it holds no data.pkl, or another pickle beside it")
+        data, root = mapped(path), pickled[0].removesuffix("data.pkl")
+
+        def bytes_of(name: str) -> memoryview:
+            record = content.get(f"{root}{name}".lower())
+            if record is None:
+                raise ValueError(f"its record {name} is missing")
+            # torch.serialization.set_crc32_options(False) writes 0
+            return member_bytes(archive, record, data, checked=bool(record.CRC))
+
+        unpickler = _gone_through(BytesIO(bytes_of("data.pkl")))
         held = sum(record.file_size for record in records)
-    is_whole = sum(storages.declared.values()) <= held <= path.stat().st_size
-    return storages.saved if is_whole and not storages.foreign else None
+        if sum(map(_size, unpickler.storages.values())) > held:
+            raise ValueError(f"it declares more numbers than it holds in {held:,} bytes")
+        order = ">" if f"{root}byteorder" in content and bytes(bytes_of("byteorder")) == b"big" else "<"
+    return Saved(
+        value=unpickler.saved,
+        foreign=tuple(unpickler.foreign),
+        numbers=lambda key: bytes_of(f"data/{key}"),
+        order=order,
+    )
+
+
+def _check(path: Path, records: list[zipfile.ZipInfo]) -> None:
+    if any(record.filename.lower().endswith("constants.pkl") for record in records):
+        raise FileFormatError(
+            path, "is a TorchScript program, not a state dict; torch.jit.load it and torch.save its state_dict()"
+        )
+    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        raise FileFormatError(path, "is compressed; torch.save stores its records as they are")
+    if any(record.compress_size != record.file_size for record in records):
+        raise ValueError("a record has two sizes, though it is stored as it is")
+    if sum(record.file_size for record in records) > path.stat().st_size:
+        raise ValueError("its records are larger than the file")

@@ -8,7 +8,7 @@ from math import prod
 
 from zoo.axes import axis_index, shape_text
 from zoo.errors import SpecError
-from zoo.layers import ArgMax, Bias, Crop, Layer, Reshape, Scale, Shape, Slice
+from zoo.layers import ArgMax, Bias, Crop, Dense, Layer, Permute, Reduction, Reshape, Scale, Shape, Slice
 
 
 def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape], shape: Shape) -> None:
@@ -38,16 +38,54 @@ def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape],
             wanted = (batches[0], *inputs[0])[axis]
             if batches[1] != wanted:
                 problem = f"the second input has {batches[1]} along axis {axis}, where the first has {wanted}"
-            elif axis == 0 and isinstance(layer, Scale) and layer.bias:
-                problem = "bias_term beside a second input from axis 0 on: a bias that spans the batch is not supported"
         case _:
             pass
     if problem:
         raise SpecError(layer.name, problem)
 
 
-def by_zero(layer: Reshape, batch: int) -> Reshape:
-    """A Reshape that gives the batch by its number, with a 0 in its place, which any batch fits."""
-    if layer.axis != 0 or layer.dims[:1] != (batch,):
+def by_numbers(layer: Reshape, batch: int, shape: Shape) -> Reshape:
+    """A Reshape from axis 0 on as one that leaves the batch open, where the prototxt's own settles what it makes.
+
+    A batch given by its number becomes a 0, which any batch fits. Axes before the batch, and what is left beside
+    another first size, become numbers; what fits no batch is left as it is, to be refused.
+    """
+    dims, full = layer.dims, (batch, *shape)
+    before = not dims or layer.num_axes == 0
+    if layer.axis not in (0, -len(full) - 1):
         return layer
-    return replace(layer, dims=(0, *layer.dims[1:]))
+    if dims[:1] == (batch,) and not before:
+        return replace(layer, dims=(0, *dims[1:]))
+    if not before and (dims[0] < 1 or -1 not in dims):
+        return layer
+    end = len(full) if layer.num_axes == -1 else layer.num_axes
+    copied = (*full, *[0] * len(dims))  # a 0 behind the last axis copies nothing
+    made = [*(size or copied[i] for i, size in enumerate(dims)), *full[end:]]
+    if made.count(-1) == 1 and prod(made):
+        made[made.index(-1)] = prod(full) // -prod(made)
+    if not made or prod(made) != prod(full):
+        return layer
+    return replace(layer, dims=(0 if made[0] == batch else made[0], *made[1:]), axis=0, num_axes=-1)
+
+
+def across_batch(layer: Layer, shape: Shape) -> Layer | None:
+    """A layer to which the batch is an axis like others, one axis further on, where a longer batch has one more.
+
+    Args:
+        layer: the layer.
+        shape: of what it reads first, without the batch axis.
+
+    Returns:
+        None where it does not reach across the batch.
+    """
+    match layer:
+        case Permute(order=order) if order[:1] != (0,):
+            return replace(layer, order=(0, *(axis + 1 for axis in order)))
+        case Dense() | Reduction() if axis_index(layer.name, layer.axis, shape) == 0:
+            return replace(layer, axis=1)
+        case Scale() | Bias() if len(layer.inputs) == 1 and axis_index(layer.name, layer.axis, shape) == 0:
+            return replace(layer, axis=1)
+        case Scale(bias=True) if len(layer.inputs) == 2 and axis_index(layer.name, layer.axis, shape) == 0:
+            return replace(layer, axis=0)  # the second has one more axis as well, and is laid on from it on
+        case _:
+            return None

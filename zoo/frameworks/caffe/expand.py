@@ -11,11 +11,13 @@ from zoo.frameworks.caffe.vocabulary import BY_TYPE
 from zoo.frameworks.caffe.walk import Node, Walk
 from zoo.layers import (
     BatchNorm,
+    Bias,
     Concat,
     Conv,
     Deconv,
     Dropout,
     Flatten,
+    Layer,
     Pair,
     Pool,
     PoolMask,
@@ -47,15 +49,16 @@ def _slice(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
 def _convolution(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     """One kernel over several bottoms, each into a top of its own, and axes that count as batch."""
     row = BY_TYPE[node.type]
-    block, shapes = node.message.message(row.block), {walk.shapes[source] for source in sources}
+    block = node.message.message(row.block)
+    shapes = {(walk.batches[source], *walk.shapes[source]) for source in sources}
     if len(node.tops) != len(sources):
         raise PrototxtError(node.message.line, f"has {len(sources)} bottoms and {len(node.tops)} tops; one top each")
     if len(shapes) > 1:
         raise PrototxtError(node.message.line, "has bottoms of different shapes, and one kernel for all")
-    shape = shapes.pop()
-    axis = axis_index(node.name, block.integer("axis", 1), shape)
-    if len(shape) - axis != 2 or axis == 0:
-        told = f"convolves over {len(shape) - axis} axes from axis {axis} on; channels and two axes behind them do"
+    full = shapes.pop()
+    axis = axis_index(node.name, block.integer("axis", 1), full[1:])
+    if len(full) - axis != 3:
+        told = f"convolves over {len(full) - 1 - axis} axes from axis {axis} on; channels and two axes behind them do"
         raise PrototxtError(block.line, f"{told} (N x C x H x W)")
     read = row.read
     assert read is not None
@@ -64,12 +67,12 @@ def _convolution(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
         layer = read(block, name, (source,))
         assert isinstance(layer, Conv | Deconv)
         if node.type == "ConvolutionDepthwise":
-            layer = replace(layer, out_channels=shape[axis - 1], groups=shape[axis - 1])
+            layer = replace(layer, out_channels=full[axis], groups=full[axis])
         if axis == 1:
             walk.add(layer, top)
         else:
             _add_over_items(walk, layer, source, top, axis)
-        rows = layer_parameters(layer, [shape[axis - 1 :]])
+        rows = layer_parameters(layer, [full[axis:]])
         family = node.name if len(sources) > 1 else ""
         walk.sharing.add(name, node.message, [(row.role, row.shape) for row in rows], family=family)
     return True
@@ -77,12 +80,50 @@ def _convolution(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
 
 def _add_over_items(walk: Walk, layer: Conv | Deconv, source: str, top: str, axis: int) -> None:
     """A convolution whose channels are not axis 1: the axes before them become one batch, and come back after it."""
-    shape, names = walk.shapes[source], [walk.fresh(f"{layer.name}_{what}") for what in ("items", "made")]
-    items = Reshape(name=names[0], inputs=(source,), dims=(-1, *shape[axis - 1 :]))
-    walk.add(items, top)
+    full = (walk.batches[source], *walk.shapes[source])
+    items, made = (walk.fresh(f"{layer.name}_{what}") for what in ("items", "made"))
+    walk.add(Reshape(name=items, inputs=(source,), dims=(-1, *full[axis:])), top)
     # Its parameters are called after the layer: it keeps the name, and what comes back takes another.
-    walk.add(replace(layer, inputs=(items.name,)), top)
-    walk.add(Reshape(name=names[1], inputs=(layer.name,), dims=(-1, *shape[: axis - 1], *walk.shapes[layer.name])), top)
+    walk.add(replace(layer, inputs=(items,)), top)
+    size = (*full[:axis], *walk.shapes[layer.name])
+    walk.add(Reshape(name=made, inputs=(layer.name,), dims=(-1, *size[1:])), top)
+
+
+def add_across_batch(walk: Walk, layer: Layer, top: str) -> Layer:
+    """A layer of `across_batch`: the batch becomes an axis of a single item, and comes back after the layer.
+
+    A result without axes is a single number here. Returns the layer as it stands in the network.
+    """
+    sets = list[str]()
+    for i, source in enumerate(layer.inputs):
+        sets.append(walk.fresh(f"{layer.name}_set{i or ''}"))
+        dims = (-1, walk.batches[source], *walk.shapes[source])
+        walk.add(Reshape(name=sets[-1], inputs=(source,), dims=dims), top)
+    layer = replace(layer, inputs=tuple(sets))
+    walk.add(layer, top)
+    made = walk.shapes[layer.name]
+    if not made:
+        walk.scalars.add(layer.name)
+    else:
+        walk.add(Reshape(name=walk.fresh(f"{layer.name}_made"), inputs=(layer.name,), dims=(-1, *made[1:])), top)
+    return layer
+
+
+def _by_scalar(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
+    """A second bottom without axes, which fits any first: one number for all, or here for each item its own."""
+    if len(sources) != 2 or sources[1] not in walk.scalars:
+        return False
+    read = BY_TYPE[node.type].read
+    layer = read(node.message.message(BY_TYPE[node.type].block), node.name, tuple(sources)) if read else None
+    assert isinstance(layer, Scale | Bias)
+    if not isinstance(layer, Scale) or not layer.bias:
+        walk.add(replace(layer, axis=0), node.tops[0])
+        return True
+    factor = replace(layer, name=walk.fresh(f"{node.name}_factor"), axis=0, bias=False)
+    walk.add(factor, node.tops[0])
+    walk.add(Bias(name=node.name, inputs=(factor.name,), num_axes=0), node.tops[0])
+    walk.sharing.add(node.name, node.message, [("bias", ())])
+    return True
 
 
 def _pooling(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
@@ -190,6 +231,7 @@ def _dropout(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
 _EXPANSIONS: dict[str, Callable[[Walk, Node, Sequence[str]], bool]] = {
     "BN": _bn,
     "BatchNorm": _batch_norm,
+    "Bias": _by_scalar,
     "Convolution": _convolution,
     "ConvolutionDepthwise": _convolution,
     "Deconvolution": _convolution,
@@ -197,5 +239,6 @@ _EXPANSIONS: dict[str, Callable[[Walk, Node, Sequence[str]], bool]] = {
     "Dropout": _dropout,
     "Pooling": _pooling,
     "SPP": _pyramid,
+    "Scale": _by_scalar,
     "Slice": _slice,
 }

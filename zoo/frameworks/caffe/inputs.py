@@ -32,11 +32,16 @@ def net_inputs(net: Message) -> Iterable[tuple[str, Shape]]:
 
 
 def add_input(walk: Walk, top: str, sizes: Shape) -> None:
-    """An input of these sizes, the batch first; one of a single axis holds labels."""
+    """An input of these sizes, the batch first; one of a single axis holds labels, one without any a number an item."""
     if top in walk.blobs:
         raise PrototxtError(0, f"the blob {top!r} is made twice")
-    if min(sizes, default=0) < 1 or len(sizes) > _MOST_AXES:
-        raise PrototxtError(0, f"the input {top!r} must have 1 to {_MOST_AXES} positive sizes, got {shape_text(sizes)}")
+    if min(sizes, default=1) < 1 or len(sizes) > _MOST_AXES:
+        raise PrototxtError(
+            0, f"the input {top!r} must have at most {_MOST_AXES} positive sizes, got {shape_text(sizes)}"
+        )
+    if not sizes:
+        walk.scalars.add(top)
+        sizes = (1,)
     walk.inputs.append(Input(name=top, shape=sizes[1:]))
     walk.blobs[top], walk.shapes[top], walk.batches[top] = top, sizes[1:], sizes[0]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zoo.errors import UnsupportedError
-from zoo.frameworks.caffe.batches import by_zero
-from zoo.frameworks.caffe.expand import expand
+from zoo.frameworks.caffe.batches import across_batch, by_numbers
+from zoo.frameworks.caffe.expand import add_across_batch, expand
 from zoo.frameworks.caffe.images import DataImages
 from zoo.frameworks.caffe.inputs import CONSTANT, DATA, FEEDS, add_input, net_inputs, visit_data, visit_input
 from zoo.frameworks.caffe.legacy import current_layers
@@ -271,10 +271,14 @@ def _visit_layer(walk: Walk, node: Node) -> None:
     assert row.read is not None
     layer = row.read(node.message.message(row.block), node.name, tuple(sources))
     if isinstance(layer, Reshape):
-        layer = by_zero(layer, walk.batches[sources[0]])
+        layer = by_numbers(layer, walk.batches[sources[0]], walk.shapes[sources[0]])
     if node.type == "LRN" and len(walk.shapes[sources[0]]) != 3:
         raise PrototxtError(node.message.line, "normalises N x C x H x W only, and its bottom has other axes")
-    walk.add(layer, node.tops[0])
+    moved = across_batch(layer, walk.shapes[sources[0]]) if sources else None
+    if moved is None:
+        walk.add(layer, node.tops[0])
+    else:
+        layer = add_across_batch(walk, moved, node.tops[0])
     if node.type == "InnerProduct" and node.message.message("inner_product_param").flag("transpose", False):
         walk.transposed.add(node.name)
     _share_blobs(walk, node, layer)

@@ -64,6 +64,8 @@ class Walk:
     shapes: dict[str, Shape] = field(default_factory=dict[str, Shape])
     # Activation -> the length of its first axis, as the prototxt has it.
     batches: dict[str, int] = field(default_factory=dict[str, int])
+    # Activations that have no axes in Caffe, and one of a single number here.
+    scalars: set[str] = field(default_factory=set[str])
     silenced: set[str] = field(default_factory=set[str])
     # Blob that shares its memory -> the one whose memory it is; blob -> the layer that overwrote it through another.
     memory: dict[str, str] = field(default_factory=dict[str, str])
@@ -81,7 +83,8 @@ class Walk:
         """A layer and the blob it fills; an impossible one raises `SpecError`."""
         shapes, batches = [self.shapes[name] for name in layer.inputs], [self.batches[name] for name in layer.inputs]
         shape = self.shapes[layer.name] = output_shape(layer, shapes)
-        check_batches(layer, batches, shapes, shape)
+        if not self.scalars.intersection(layer.inputs[1:]):
+            check_batches(layer, batches, shapes, shape)
         self.batches[layer.name] = first_axis(layer, batches, shapes, shape)
         self.layers.append(layer)
         self.blobs[top] = layer.name

@@ -4,7 +4,7 @@ The table of layers is in `table`. Source is written, and files are read, where 
 a process of its own, `process`, because Keras chooses its backend once, when it is imported.
 """
 
-from zoo.frameworks.keras.live import close, forward
+from zoo.frameworks.keras.live import close, export, forward, native_inputs, run_saved_model
 from zoo.frameworks.keras.naming import Variable, variables
 from zoo.frameworks.keras.saved import KERAS_VERSION, groups, model_config
 from zoo.frameworks.keras.source import generate, identifier, source_text
@@ -22,11 +22,14 @@ __all__ = [
     "Table",
     "Variable",
     "close",
+    "export",
     "forward",
     "generate",
     "groups",
     "identifier",
     "model_config",
+    "native_inputs",
+    "run_saved_model",
     "source_text",
     "table",
     "variables",

@@ -7,20 +7,22 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo import registry
-from zoo.errors import UnsupportedError
+from zoo.channels_last import to_canonical, to_native
+from zoo.errors import UnsupportedError, one_line
 from zoo.frameworks.keras.naming import Variable, variables
 from zoo.frameworks.keras.source import source_text
 from zoo.frameworks.keras.table import table
-from zoo.layers import ModelSpec, Shape
+from zoo.layers import ModelSpec
+from zoo.shapes import activation_shapes
 from zoo.wire.layout import rearrange
 
 # So many processes are held ready at once; each takes hundreds of megabytes.
@@ -49,27 +51,71 @@ def forward(
     """
     made, last = table(spec), data_format == "channels_last"
     wanted = {step.name: step.layer for step in made.steps if step.layer}
-    job = {
-        "source": source_text(spec),
-        "data_format": data_format,
-        "variables": _values(variables(spec), weights),
+    job = _built(spec, weights, data_format) | {
         "wanted": list(wanted),
-        "inputs": {
-            name: np.ascontiguousarray(to_native(np.asarray(inputs[source.name], np.float32), source.shape, last))
-            for name, source in zip(made.inputs, spec.inputs, strict=True)
-        },
+        "inputs": native_inputs(spec, inputs, data_format),
     }
-    found = _process(backend or _first()).ask(job, spec.name)
-    return {layer: _canonical(found[name], made.shapes[name], last) for name, layer in wanted.items()}
+    found = _process(backend or _first()).ask("run", job, spec.name)
+    return {
+        layer: to_canonical(found[name], made.shapes[name]) if last else found[name] for name, layer in wanted.items()
+    }
 
 
-def to_native(array: NDArray[Any], shape: Shape, last: bool) -> NDArray[Any]:
-    """A batch of activations of canonical `shape`, images as N x H x W x C where channels are last."""
-    return array.transpose(0, 2, 3, 1) if len(shape) == 3 and last else array
+def export(
+    spec: ModelSpec,
+    weights: Mapping[str, NDArray[Any]],
+    target: Path,
+    outputs: Sequence[str],
+    *,
+    form: Literal["onnx", "tf_saved_model", "litert"],
+    backend: str,
+    data_format: str = "channels_last",
+    **options: Any,
+) -> None:
+    """Write the network by Keras' own exporter, `keras.Model.export`.
+
+    Inputs are called as in the generated source. Outputs are called as their layers, but in ONNX, where Keras leaves
+    that to its backend: there they come in their order.
+
+    Args:
+        spec, weights, backend, data_format: as for `forward`.
+        target: what is written.
+        outputs: the layers put out.
+        form: the ``format`` of `keras.Model.export`.
+        options: its others.
+
+    Raises:
+        MissingDependencyError: Keras or the backend is not installed.
+        UnsupportedError: Keras cannot have one of the layers, or its exporter does not write it.
+    """
+    made = {step.layer: step.name for step in table(spec).steps if step.layer}
+    job = _built(spec, weights, data_format) | {"outputs": {name: made[name] for name in outputs}}
+    job |= {"target": str(target.absolute()), "form": form, "options": options}
+    _process(backend).ask("export", job, spec.name)
 
 
-def _canonical(array: NDArray[Any], shape: Shape, last: bool) -> NDArray[Any]:
-    return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if len(shape) == 3 and last else array
+def run_saved_model(folder: Path, spec: ModelSpec, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The outputs of a SavedModel that `export` wrote, run by TensorFlow: by name, in canonical layout."""
+    shapes, job = activation_shapes(spec), {"folder": str(folder.absolute()), "inputs": native_inputs(spec, inputs)}
+    found = _process("tensorflow").ask("serve", job, spec.name)
+    return {name: to_canonical(array, shapes[name]) for name, array in found.items()}
+
+
+def _built(spec: ModelSpec, weights: Mapping[str, NDArray[Any]], data_format: str) -> dict[str, Any]:
+    """What a job says of the model."""
+    values = _values(variables(spec), weights)
+    return {"source": source_text(spec), "data_format": data_format, "variables": values}
+
+
+def native_inputs(
+    spec: ModelSpec, inputs: Mapping[str, NDArray[Any]], data_format: str = "channels_last"
+) -> dict[str, NDArray[Any]]:
+    """Keras' name of each input -> its canonical batch, as Keras takes it."""
+    fed, last = dict[str, NDArray[Any]](), data_format == "channels_last"
+    for name, source in zip(table(spec).inputs, spec.inputs, strict=True):
+        array = np.asarray(inputs[source.name], np.float32)
+        fed[name] = np.ascontiguousarray(to_native(array, source.shape) if last else array)
+    return fed
 
 
 def _values(known: list[Variable], weights: Mapping[str, NDArray[Any]]) -> dict[str, list[NDArray[Any]]]:
@@ -103,11 +149,11 @@ class _Process:
             stderr=subprocess.DEVNULL,
         )
 
-    def ask(self, job: Mapping[str, Any], network: str) -> dict[str, NDArray[Any]]:
-        """What the job gives."""
+    def ask(self, what: str, job: Mapping[str, Any], network: str) -> Any:
+        """What the job gives; `what` is a verb of `process`."""
         assert self._process.stdin and self._process.stdout
         try:
-            pickle.dump(job, self._process.stdin, protocol=5)
+            pickle.dump((what, job), self._process.stdin, protocol=5)
             self._process.stdin.flush()
             well, found = pickle.load(self._process.stdout)
         except (EOFError, OSError) as error:
@@ -115,7 +161,7 @@ class _Process:
             told = f"its process ended with status {self._process.returncode}"
             raise UnsupportedError(f"{network}: Keras on {self.backend} does not run: {told}") from error
         if not well:
-            raise UnsupportedError(f"{network}: Keras on {self.backend} cannot run this network: {found}")
+            raise UnsupportedError(f"{network}: Keras on {self.backend} cannot {what} this network: {one_line(found)}")
         return found
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ def call(layer: Pooling, at: Site) -> Call:
             return _pool(layer, window(layer, shape))
         case PoolMask():
             place = window(layer, shape)
-            options = {"pool_size": place.kernel, "strides": place.stride, "pads": _pads(place)}
+            options = {"pool_size": place.kernel, "strides": place.stride, "pads": place.pads}
             return canonical("MaxPoolingPlaces", **options)
         case Unpool():
             return canonical("MaxUnpooling2D", size=unpooled(layer, shape))
@@ -39,8 +39,8 @@ def _pool(layer: Pool, place: Window) -> Call:
     word = "Max" if layer.mode == "max" else "Average"
     if layer.global_pool:
         return Call(make=f"Global{word}Pooling2D", options={"keepdims": True, "data_format": DATA_FORMAT})
-    if any(place.before) or max(place.after) > 0:
-        options = {"pool_size": place.kernel, "strides": place.stride, "pads": _pads(place)}
+    if any(map(any, place.pads)):
+        options = {"pool_size": place.kernel, "strides": place.stride, "pads": place.pads}
         margin = {} if layer.mode == "max" else {"margin": place.before}
         return canonical(f"Padded{word}Pooling2D", **options, **margin)
     return Call(
@@ -48,8 +48,3 @@ def _pool(layer: Pool, place: Window) -> Call:
         args={"pool_size": short(layer.kernel)},
         options={"strides": short(layer.stride), "data_format": DATA_FORMAT},
     )
-
-
-def _pads(place: Window) -> tuple[tuple[int, int], ...]:
-    """((top, bottom), (left, right)); rows that no window reads need none."""
-    return tuple((before, max(after, 0)) for before, after in zip(place.before, place.after, strict=True))

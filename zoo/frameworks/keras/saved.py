@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from typing import Any
 
+from zoo.channels_last import native_shape
 from zoo.frameworks.keras.source import identifier
 from zoo.frameworks.keras.table import Step, Table, table
 from zoo.layers import ModelSpec, Shape
@@ -82,7 +83,7 @@ def snake_case(name: str) -> str:
 
 
 def _input(name: str, shape: Shape, legacy: bool) -> dict[str, Any]:
-    config = {"batch_shape": [None, *_native(shape)], "dtype": "float32", "sparse": False, "name": name}
+    config = {"batch_shape": [None, *native_shape(shape)], "dtype": "float32", "sparse": False, "name": name}
     return _described("InputLayer", name, config, [], own=False, legacy=legacy)
 
 
@@ -92,7 +93,7 @@ def _layer(step: Step, made: Table, legacy: bool) -> dict[str, Any]:
             "class_name": "__keras_tensor__",
             # Keras goes by the history; of a step that no layer ends with, the shape is left open.
             "config": {
-                "shape": [None, *_native(made.shapes[name])] if name in made.shapes else [None],
+                "shape": [None, *native_shape(made.shapes[name])] if name in made.shapes else [None],
                 "dtype": "float32",
                 "keras_history": [name, 0, 0],
             },
@@ -116,7 +117,3 @@ def _described(
 def _ends(names: list[str]) -> list[Any]:
     ends = [[name, 0, 0] for name in names]
     return ends[0] if len(ends) == 1 else ends
-
-
-def _native(shape: Shape) -> Shape:
-    return (*shape[1:], shape[0]) if len(shape) == 3 else shape

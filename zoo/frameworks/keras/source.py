@@ -9,6 +9,7 @@ from textwrap import wrap
 
 from zoo import registry
 from zoo.axes import shape_text
+from zoo.channels_last import native_shape
 from zoo.frameworks.keras.calls import LAST, printed
 from zoo.frameworks.keras.table import Step, Table, table
 from zoo.layers import ModelSpec, Names, Shape
@@ -119,7 +120,7 @@ def _several(names: list[str]) -> str:
 def _shape_text(shape: Shape) -> str:
     if len(shape) != 3:
         return repr(shape)
-    last = (*shape[1:], shape[0])
+    last = native_shape(shape)
     return repr(last) if last == shape else f'{last} if data_format == "channels_last" else {shape}'
 
 

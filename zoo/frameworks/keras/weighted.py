@@ -30,8 +30,7 @@ def calls(layer: Weighted, at: Site) -> list[Call]:
 
 
 def _conv(layer: Conv, at: Site, bias: dict[str, Value]) -> list[Call]:
-    place = window(layer, at.shapes[0])
-    pads = tuple((before, max(after, 0)) for before, after in zip(place.before, place.after, strict=True))
+    pads = window(layer, at.shapes[0]).pads
     reach = tuple(d * (k - 1) for d, k in zip(layer.dilation, layer.kernel, strict=True))
     # At a stride of 1 Keras' "same" pads both sides alike, where that is possible.
     same = layer.stride == (1, 1) and pads == tuple((r // 2, r // 2) for r in reach) and all(r % 2 == 0 for r in reach)

@@ -15,6 +15,10 @@ from zoo.shapes import map_size
 
 _FLOAT, _INT64 = 1, 7  # TensorProto.DataType
 
+# So many operators more for each, where a detection's bound of the overlap falls.
+_MOST_BOUNDS = 64
+_TAKEN, _TINY, _TURNED = 9.0, 1e-30, (0, 2, 1)
+
 
 def add(g: Builder, layer: Detecting, inputs: tuple[str, ...], shapes: list[Shape]) -> None:
     """The family's part of `zoo.frameworks.onnx.table.add_layer`."""
@@ -108,10 +112,9 @@ def _bins(g: Builder, layer: PSROIPool, near: str, side: str, axis: int, limit: 
 
 
 def _detection(g: Builder, layer: DetectionOutput, inputs: tuple[str, ...], shapes: list[Shape]) -> None:
-    if layer.eta < 1 and layer.overlap > 0.5:
-        raise UnsupportedError(
-            f"layer {layer.name!r} (DetectionOutput): ONNX's NonMaxSuppression cannot lower its threshold (eta)"
-        )
+    if len(_bounds(layer)) > _MOST_BOUNDS:
+        told = f"its eta of {layer.eta:g} lowers the threshold more than {_MOST_BOUNDS} times"
+        raise UnsupportedError(f"layer {layer.name!r} (DetectionOutput): {told}, and each takes operators of its own")
     count = prod(shapes[1]) // layer.classes
     labels = [label for label in range(layer.classes) if label != layer.background]
     corners, scores = _lists(g, layer, inputs, count, labels)
@@ -191,9 +194,84 @@ def _suppressed(g: Builder, layer: DetectionOutput, corners: str, scores: str, c
     # A box whose corners are exchanged overlaps none in Caffe; ONNX would put them right. One without an area is none.
     low, high = (_column(g, layer, f"corner_{at}", corners, at, at + 2, axis=2) for at in (0, 2))
     proper = g.step(layer, "proper", "Concat", low, g.step(layer, "far", "Max", low, high), axis=2)
-    limits = [g.integers(layer, "most", most), g.floats(layer, "overlap", [layer.overlap])]
     least = LOWEST if layer.confidence is None else layer.confidence
+    lowered = _bounds(layer)
+    if lowered[1:]:
+        proper, scores = _taken_by_turns(g, layer, proper, scores, count, lowered, least)
+    limits = [g.integers(layer, "most", most), g.floats(layer, "overlap", lowered[-1:])]
     return g.step(layer, "taken", "NonMaxSuppression", proper, scores, *limits, g.floats(layer, "confidence", [least]))
+
+
+def _bounds(layer: DetectionOutput) -> list[float]:
+    """The bound of the overlap before each box that is taken; the last one stays."""
+    bounds = [layer.overlap]
+    while layer.eta < 1 and bounds[-1] > 0.5 and len(bounds) <= _MOST_BOUNDS:
+        bounds.append(bounds[-1] * layer.eta)
+    return bounds
+
+
+def _taken_by_turns(
+    g: Builder, layer: DetectionOutput, corners: str, scores: str, count: int, bounds: list[float], least: float
+) -> tuple[str, str]:
+    """Corners and scores for the last bound, after as many boxes of each list as there are bounds before it.
+
+    A box that is taken keeps its score and loses its extent, so that it meets none; one that meets it by more than the
+    bound loses its score: the bound only falls, so what is past it now is when its turn comes.
+    """
+    low, high = (_column(g, layer, f"turn_{at}", corners, at, at + 2, axis=2) for at in (0, 2))
+    area = _area(g, layer, g.step(layer, "extent", "Sub", high, low))
+    zero, lowest, taken = (g.floats(layer, f"turns_{value:g}", value) for value in (0.0, LOWEST, _TAKEN))
+    numbers, confident = g.integers(layer, "numbers", *range(count)), g.floats(layer, "sure", least)
+    # The most that each shares with a box already taken, or that it is one.
+    worst = g.step(layer, "met_none", "Expand", zero, g.step(layer, "scores_size", "Shape", scores))
+    for bound in bounds[:-1]:
+        left = g.step(layer, "left", "Where", _past(g, layer, worst, bound), lowest, scores)
+        first = g.step(layer, "first_left", "ArgMax", left, axis=2, keepdims=1)
+        is_sure = g.step(layer, "is_sure", "Greater", left, confident)
+        one = g.step(layer, "turn", "And", g.step(layer, "is_first", "Equal", numbers, first), is_sure)
+        met = _met(g, layer, one, (low, high, area), zero)
+        worst = g.step(layer, "worst", "Where", one, taken, g.step(layer, "worse", "Max", worst, met))
+    kept = _past(g, layer, worst, 1.0)
+    others = g.step(layer, "others", "Not", kept)
+    is_closed = g.step(layer, "is_closed", "And", _past(g, layer, worst, bounds[-1]), others)
+    high = g.step(layer, "shrunk", "Where", _as_rows(g, layer, kept, zero), low, high)
+    corners = g.step(layer, "corners_left", "Concat", low, high, axis=2)
+    return corners, g.step(layer, "scores_left", "Where", is_closed, lowest, scores)
+
+
+def _met(g: Builder, layer: DetectionOutput, one: str, boxes: tuple[str, str, str], zero: str) -> str:
+    """The intersection over union of one box of each list, if any, with all of it: lists x 1 x P.
+
+    Args:
+        g: the graph.
+        layer: the layer.
+        one: which it is, lists x 1 x P.
+        boxes: their low and high corners and areas.
+        zero: the constant.
+    """
+    rows = _as_rows(g, layer, one, zero)
+    alone = [g.step(layer, "only", "Where", rows, value, zero) for value in boxes]
+    low, high, area = (g.reduce(layer, "its", "ReduceSum", value, [1], keepdims=True) for value in alone)
+    near, far = g.step(layer, "near", "Max", boxes[0], low), g.step(layer, "far", "Min", boxes[1], high)
+    common = _area(g, layer, g.step(layer, "common", "Max", g.step(layer, "across", "Sub", far, near), zero))
+    whole = g.step(layer, "whole", "Sub", g.step(layer, "both", "Add", boxes[2], area), common)
+    some = g.step(layer, "some_area", "Max", whole, g.floats(layer, "tiny", _TINY))
+    return g.step(layer, "share_row", "Transpose", g.step(layer, "share", "Div", common, some), perm=_TURNED)
+
+
+def _as_rows(g: Builder, layer: DetectionOutput, which: str, zero: str) -> str:
+    """Lists x P x 1, of which boxes, lists x 1 x P."""
+    turned = g.step(layer, "turned", "Transpose", g.step(layer, "as_float", "Cast", which, to=_FLOAT), perm=_TURNED)
+    return g.step(layer, "rows", "Greater", turned, zero)
+
+
+def _past(g: Builder, layer: DetectionOutput, worst: str, bound: float) -> str:
+    return g.step(layer, "is_past", "Greater", worst, g.floats(layer, "bound", bound))
+
+
+def _area(g: Builder, layer: DetectionOutput, sides: str) -> str:
+    """Lists x P x 1, of sides of lists x P x 2."""
+    return g.step(layer, "area", "Mul", *(_column(g, layer, f"side_{at}", sides, at, at + 1, axis=2) for at in (0, 1)))
 
 
 def _best_of_images(g: Builder, layer: DetectionOutput, rows: str, place: str, scores: str, size: int) -> str:

@@ -62,5 +62,5 @@ def short(pair: Pair) -> int | Pair:
 
 def pads(place: Window) -> tuple[int, int, int, int]:
     """(left, right, top, bottom), as `torch.nn.functional.pad` takes them; rows no window reads need none."""
-    (top, left), (bottom, right) = place.before, place.after
-    return (left, max(right, 0), top, max(bottom, 0))
+    (top, bottom), (left, right) = place.pads
+    return (left, right, top, bottom)

@@ -56,10 +56,10 @@ def _pool(layer: Pool, at: Site) -> Expression:
     place = window(layer, shape)
     kernel, stride = [*place.kernel], pair(place.stride)
     if layer.mode == "max":
-        bordered = padded(x, place.before, place.after, Name("tf.float32.min"))
+        bordered = padded(x, place, Name("tf.float32.min"))
         return call("slim.max_pool2d", bordered, kernel, stride, scope=scope)
     pad = (0, 0) if layer.global_pool else layer.pad
     if place.after[0] <= pad[0] and place.after[1] <= pad[1]:
-        return call("slim.avg_pool2d", padded(x, place.before, place.after), kernel, stride, scope=scope)
+        return call("slim.avg_pool2d", padded(x, place), kernel, stride, scope=scope)
     overhang = [max(place.after[0] - pad[0], 0), max(place.after[1] - pad[1], 0)]
     return call("clipped_avg_pool2d", x, kernel, stride, [*pad], overhang, scope=scope)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.channels_last import native_shape, to_canonical, to_native
 from zoo.environment import environment, quiet_libraries
 from zoo.frameworks.tf_slim.calls import Activation, Name, evaluate
 from zoo.frameworks.tf_slim.naming import Variable, identifier, shared, variables
 from zoo.frameworks.tf_slim.table import Table
-from zoo.layers import ModelSpec, Shape
+from zoo.layers import ModelSpec
 from zoo.shapes import activation_shapes, parameter_shapes
 from zoo.wire.layout import contiguous, rearrange
 
@@ -115,23 +116,6 @@ def forward(
         feed = {holders[name]: to_native(np.asarray(inputs[name], np.float32), shapes[name]) for name in holders}
         found = running.run(end_points, feed)
     return {layer.name: to_canonical(found[layer.name], shapes[layer.name]) for layer in spec.layers}
-
-
-def native_shape(shape: Shape) -> Shape:
-    """(C, H, W) as (H, W, C); other shapes as they are."""
-    return (*shape[1:], *shape[:1]) if len(shape) == 3 else shape
-
-
-def to_native(array: NDArray[Any], shape: Shape) -> NDArray[Any]:
-    """A batch of activations of canonical `shape`, images as N x H x W x C."""
-    return array.transpose(0, 2, 3, 1) if len(shape) == 3 else array
-
-
-def to_canonical(array: NDArray[Any], shape: Shape) -> NDArray[Any]:
-    """The inverse of `to_native`; takes vectors kept as N x 1 x 1 x C too."""
-    if len(shape) == 3:
-        return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
-    return array.reshape(len(array), *shape)
 
 
 def assign(running: Any, spec: ModelSpec, weights: Mapping[str, NDArray[Any]], scope: str | None) -> None:

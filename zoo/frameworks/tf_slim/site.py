@@ -9,6 +9,7 @@ from zoo.axes import axis_index
 from zoo.frameworks.tf_slim.calls import Activation, Expression, call
 from zoo.layers import Layer, Pair, Shape
 from zoo.parameters import Parameter
+from zoo.shapes import Window
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,12 +65,11 @@ def native(x: Expression, shape: Shape) -> Expression:
     return call("tf.transpose", x, _TO_NATIVE) if len(shape) == 3 else x
 
 
-def padded(x: Expression, before: Pair, after: Pair, value: Expression = None) -> Expression:
-    """`x` with explicit borders; a negative `after` (rows that no window reads) needs none."""
-    borders = [[before[i], max(after[i], 0)] for i in range(2)]
-    if borders == [[0, 0], [0, 0]]:
+def padded(x: Expression, place: Window, value: Expression = None) -> Expression:
+    """`x` with explicit borders."""
+    if not any(map(any, place.pads)):
         return x
-    return call("tf.pad", x, [[0, 0], *borders, [0, 0]], constant_values=value)
+    return call("tf.pad", x, [[0, 0], *map(list, place.pads), [0, 0]], constant_values=value)
 
 
 def parameter(name: str, row: Parameter, axis: int, shape: Shape) -> Expression:

@@ -78,4 +78,4 @@ def _conv_padding(layer: Conv, place: Window, x: Expression) -> tuple[str, Expre
     same = tuple(d * (k - 1) for d, k in zip(layer.dilation, layer.kernel, strict=True))
     if layer.stride == (1, 1) and max(layer.pad) > 0 and (2 * layer.pad[0], 2 * layer.pad[1]) == same:
         return "SAME", x
-    return "VALID", padded(x, place.before, place.after)
+    return "VALID", padded(x, place)

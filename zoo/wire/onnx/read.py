@@ -69,6 +69,7 @@ class Model:
     initializers: dict[str, Array] = field(default_factory=dict[str, Array])
     unreadable: dict[str, str] = field(default_factory=dict[str, str])
     metadata: dict[str, str] = field(default_factory=dict[str, str])
+    producer: str = ""
 
 
 def parse(data: memoryview, folder: Path) -> Model:
@@ -89,6 +90,8 @@ def parse(data: memoryview, folder: Path) -> Model:
             model.metadata[pair[0]] = pair[1]
         elif number == InModel.OPSET:
             model.opset = _opset(_message(value)) or model.opset
+        elif number in (InModel.PRODUCER, InModel.PRODUCER_VERSION):
+            model.producer = f"{model.producer} {bytes(_message(value)).decode(errors='replace')}".strip()
     if graphs != 1:
         raise ValueError(f"an ONNX model has one graph, this file has {graphs}")
     return model

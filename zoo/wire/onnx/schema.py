@@ -16,7 +16,7 @@ Attribute: TypeAlias = "int | float | str | tuple[int, ...] | Array | Subgraph |
 class InModel(IntEnum):
     """ModelProto."""
 
-    IR_VERSION, PRODUCER, DOC, GRAPH, OPSET, METADATA = 1, 2, 6, 7, 8, 14
+    IR_VERSION, PRODUCER, PRODUCER_VERSION, DOC, GRAPH, OPSET, METADATA = 1, 2, 3, 6, 7, 8, 14
     TRAINING, FUNCTION = 20, 25
 
 

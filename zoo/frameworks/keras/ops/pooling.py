@@ -115,7 +115,7 @@ class AlignedResizing(Canonical):
     def compute(self, x):
         """N x C x H x W to N x C x `size`."""
         x = x[:, :, self.cut_begin : x.shape[2] - self.cut_end, self.cut_begin : x.shape[3] - self.cut_end]
-        rows, columns = (self.shares(x.shape[2 + i], self.size[i]) for i in (0, 1))
+        rows, columns = (self.shares(int(x.shape[2 + i]), self.size[i]) for i in (0, 1))
         return ops.matmul(ops.matmul(ops.convert_to_tensor(rows), x), ops.convert_to_tensor(columns.T.copy()))
 
 

@@ -57,7 +57,7 @@ class PaddedConv2DTranspose(Canonical):
 
     def compute(self, x):
         """The input, zeros put between its pixels, under the kernel turned round."""
-        channels, height, width = x.shape[1:]
+        channels, height, width = self.kernel.shape[3], *x.shape[2:]
         rows, columns = self.strides
         x = ops.pad(
             ops.reshape(x, (-1, channels, height, 1, width, 1)),
@@ -70,7 +70,7 @@ class PaddedConv2DTranspose(Canonical):
         cuts = [max(-border, 0) for border in borders]
         x = x[:, :, cuts[0] : x.shape[2] - cuts[0], cuts[1] : x.shape[3] - cuts[1]]
         size, groups = self.kernel_size, self.groups
-        kernel = ops.reshape(ops.flip(self.kernel, (0, 1)), (*size, -1, groups, channels // groups))
+        kernel = ops.reshape(ops.flip(self.kernel, (0, 1)), (*size, self.filters // groups, groups, channels // groups))
         kernel = ops.reshape(ops.transpose(kernel, (0, 1, 4, 3, 2)), (*size, channels // groups, self.filters))
         y = ops.conv(
             ops.transpose(x, (0, 2, 3, 1)), kernel, dilation_rate=self.dilation_rate, data_format="channels_last"

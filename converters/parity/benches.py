@@ -1,0 +1,152 @@
+"""What every layer of a subject does by itself, on benches that are made once and fed to all subjects."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from converters.parity.local import Bench, bench, error_alone, ranges_of
+from converters.parity.segments import Segment, segments
+from converters.parity.subjects import Ran
+from converters.weights import Array, Weights
+from zoo.errors import ZooError
+from zoo.layers import Shape
+from zoo.wire.cores import multiply_on_cores
+
+_LOG = logging.getLogger(__name__)
+
+# An escape sequence of terminals (ECMA-48).
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+# So many numbers of activations, an item, are on benches at once: some 500 MB. AlexNet has half of it.
+_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrong:
+    """A segment that is wrong by itself, what it was fed, and what it gave."""
+
+    piece: Segment
+    inputs: Mapping[str, Array]
+    y: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A segment's error by itself, or why it has none; the numbers are kept of a wrong one alone.
+
+    Attributes:
+        exercised: layer of it -> the share of its inputs and parameters that took part.
+    """
+
+    error: float | None
+    reason: str | None
+    exercised: Mapping[str, float]
+    wrong: Wrong | None
+
+
+def _judged(piece: Segment, made: Bench, y: Array, budget: float) -> Judged:
+    """What a segment gave on its bench, judged."""
+    error, reason = error_alone(y, made, piece)
+    right = reason is None and error is not None and error <= budget
+    wrong = None if right else Wrong(piece=piece, inputs=made.inputs, y=y)
+    return Judged(error=error, reason=reason, exercised=made.exercised, wrong=wrong)
+
+
+@dataclass(kw_only=True)
+class Alone:
+    """What layers do by themselves.
+
+    Attributes:
+        judged: layer -> what its segment did.
+        notes: what could not be asked.
+    """
+
+    judged: dict[str, Judged] = field(default_factory=dict[str, Judged])
+    notes: tuple[str, ...] = ()
+
+    def asked(self, layer: str) -> float:
+        """The share of a layer's inputs and parameters that took part by itself, or hidden in a segment."""
+        return max((made.exercised.get(layer, 0.0) for made in self.judged.values()), default=0.0)
+
+
+class Benches:
+    """Benches of a network's segments.
+
+    Args:
+        weights: the right network and its parameters.
+        known: activation or input -> what it is along the network; how large it becomes there.
+        shapes: activation or input -> its shape.
+        seed: of the noise.
+        budget: the largest error of a right layer.
+    """
+
+    def __init__(
+        self, weights: Weights, known: Mapping[str, Array], shapes: Mapping[str, Shape], *, seed: int, budget: float
+    ) -> None:
+        self._weights, self._known, self._shapes = weights, known, shapes
+        self._seed, self._budget = seed, budget
+        self._ranges = ranges_of(weights.spec, shapes)
+        self._kept = dict[Segment, Bench | None]()
+
+    def judge(self, ran: Ran) -> Alone:
+        """Every layer that the subject shows, by itself, on inputs of its own."""
+        wanted = [piece for piece in segments(self._weights.spec, ran.activations) if piece.target not in ran.same]
+        found, reason = Alone(), None
+        if ran.alone is None:
+            return found
+        for pieces in self._by_size(wanted):
+            benched = self._benched(pieces)
+            try:
+                results = ran.alone([(piece, made.inputs) for piece, made in benched]) if benched else {}
+            except ZooError as trouble:
+                results, reason = {}, str(trouble)
+            except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
+                _LOG.debug("its layers could not be run by themselves", exc_info=True)
+                results, reason = {}, in_one_line(trouble)
+            for piece, made in benched:
+                if piece.target in results:
+                    found.judged[piece.target] = _judged(piece, made, results[piece.target], self._budget)
+        missing = [piece.target for piece in wanted if piece.target not in found.judged]
+        if missing:
+            why = f" ({reason})" if reason else ""
+            which = "no layer" if len(missing) == len(wanted) else f"not {', '.join(missing)}"
+            found.notes = (f"{which} could be run by itself{why}; judged along the network alone",)
+        return found
+
+    def _by_size(self, pieces: Sequence[Segment]) -> list[list[Segment]]:
+        """Segments in their order, as many at once as fit: their benches are the most that a proof holds."""
+        groups, held = list[list[Segment]](), _AT_ONCE
+        for piece in pieces:
+            size = sum(prod(self._shapes[name]) for name in (*piece.reads, piece.target))
+            if held + size > _AT_ONCE:
+                groups.append([])
+                held = 0
+            groups[-1].append(piece)
+            held += size
+        return groups
+
+    def _benched(self, pieces: Sequence[Segment]) -> list[tuple[Segment, Bench]]:
+        """Those that have a bench, with it. What one group holds is kept for the next subject."""
+        made = dict(zip(pieces, multiply_on_cores(self._bench, pieces), strict=True))
+        if not self._kept or sum(map(prod, self._shapes.values())) <= _AT_ONCE / 2:
+            self._kept |= made
+        return [(piece, bench) for piece, bench in made.items() if bench]
+
+    def _bench(self, piece: Segment) -> Bench | None:
+        if piece in self._kept:
+            return self._kept[piece]
+        peak = max((float(np.abs(self._known[name]).max(initial=0.0)) for name in piece.reads), default=0.0)
+        return bench(
+            self._weights.tensors, piece, self._shapes, self._ranges, peak if np.isfinite(peak) else 0.0, self._seed
+        )
+
+
+def in_one_line(trouble: Exception) -> str:
+    """In one line, without the codes that colour a terminal."""
+    return f"{type(trouble).__name__}: {' '.join(_COLOURS.sub('', str(trouble)).split())[:300]}"
