@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -119,7 +118,7 @@ def _matlab(*, packed: bool) -> Reader:
 
     def content() -> bytes:
         file, layers = io.BytesIO(), test_matconvnet.cells(probe_weights(SPEC), old=False)
-        cast(Any, test_matconvnet.io).savemat(file, {"layers": layers}, do_compression=packed)
+        test_matconvnet.io.savemat(file, {"layers": layers}, do_compression=packed)
         return file.getvalue()
 
     return _bytes("w.mat", content, lambda path: load(path, spec=SPEC), damage.matlab)

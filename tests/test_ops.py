@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from converters.convert import load
+from converters.export import ExportOptions, export
 from converters.exporters.caffe import export_onnx
 from converters.weights import Weights
 from tests.kinds import net
@@ -104,6 +105,13 @@ def test_caffe2onnx_answers_as_caffe_does_or_refuses(name: str, tmp_path: Path) 
     else:
         export_onnx(weights, tmp_path / "op.onnx", every_activation=True)
         check(run(tmp_path / "op.onnx", inputs, None), expected)
+
+
+@pytest.mark.parametrize("name", ["ip_axis0", "scale_2bottoms_scalar"])
+def test_what_reaches_across_the_batch_is_exported_with_its_proof(name: str, tmp_path: Path) -> None:
+    weights, inputs, expected = case(name)
+    export(weights, str(tmp_path / "op.onnx"), ExportOptions())
+    check(run(tmp_path / "op.onnx", inputs, None), expected)
 
 
 @pytest.mark.parametrize("framework", ["reference", "pytorch", "tf_slim", "onnx"])

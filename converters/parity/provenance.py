@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 def hashing(files: Sequence[Path]) -> Callable[[], tuple[FileFact, ...]]:
     """Begin to hash files, while others of the work wait for each other; what comes back waits for the hashes."""
     pool = ThreadPoolExecutor(thread_name_prefix="hash")
-    hashes = [pool.submit(_sha256, path) for path in files]
+    hashes = [pool.submit(sha256, path) for path in files]
     pool.shutdown(wait=False)
 
     def facts() -> tuple[FileFact, ...]:
@@ -43,7 +43,7 @@ def hashing(files: Sequence[Path]) -> Callable[[], tuple[FileFact, ...]]:
     return facts
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     """The hash of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
