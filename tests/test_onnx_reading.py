@@ -287,6 +287,12 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "old training": (model_of(node("Dropout", ratio=0.5), opset=6), "left on: is_test is 0"),
     "batch": (model_of(node("Reshape", "x s"), stored={"s": np.array([3, -1])}), "items are no longer apart"),
     "transposed batch": (model_of(node("Transpose", perm=[1, 0, 2, 3])), "moves the batch"),
+    "no number": (model_of(node("LRN", size=3, alpha=float("nan"))), "its alpha is nan, expected finite numbers"),
+    "no numbers": (model_of(node("Mul", "x k"), stored={"k": np.float32("inf")}), "its scale is inf, expected finite"),
+    "padding": (
+        model_of(node("MaxPool", kernel_shape=[3, 3], pads=[1 << 40] * 4)),
+        "pixels; 268435456 numbers are the limit",
+    ),
     "even window": (model_of(node("LRN", size=4)), "even window"),
     "pad": (model_of(node("Pad", "x p", "q"), node("Tanh", "q"), stored={"p": np.array([0, 0, 1, 1] * 2)}), "padded"),
     "bias of the items": (

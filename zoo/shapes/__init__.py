@@ -6,6 +6,7 @@ A file a family of kinds says what shape each puts out, and `network` applies th
 from zoo.shapes.detecting import map_size, prior_ratios
 from zoo.shapes.memory import check_memory
 from zoo.shapes.network import (
+    LARGEST,
     activation_shapes,
     multiply_adds,
     output_shape,
@@ -21,6 +22,7 @@ from zoo.shapes.weighted import deconv_size
 from zoo.shapes.window import Window, window
 
 __all__ = [
+    "LARGEST",
     "Window",
     "activation_shapes",
     "check_memory",

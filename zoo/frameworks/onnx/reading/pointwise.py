@@ -65,7 +65,7 @@ def _swish(op: Op, name: str, inputs: tuple[str, ...]) -> Layer:
 
 
 def _clip(op: Op, name: str, inputs: tuple[str, ...]) -> Layer:
-    low, high = op.scalar("min", 1, LOWEST), op.scalar("max", 2, _HIGHEST)
+    low, high = max(op.scalar("min", 1, LOWEST), LOWEST), min(op.scalar("max", 2, _HIGHEST), _HIGHEST)
     if low > high:
         op.refuse(f"min {low:g} is greater than max {high:g}; what that gives, runtimes do not agree on")
     if low == 0 and high >= _HIGHEST:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from math import prod
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite, prod
 from typing import TypeAlias
 
 import numpy as np
@@ -211,6 +211,10 @@ class Walk:
 
     def add(self, layer: Layer, **parameters: Array) -> str:
         """A layer with its parameters by role; returns its name. An impossible one raises `SpecError`."""
+        for item in fields(layer):
+            value = getattr(layer, item.name)
+            if any(isinstance(x, float) and not isfinite(x) for x in (value if isinstance(value, tuple) else (value,))):
+                raise RefusalError(f"its {item.name} is {value}, expected finite numbers")
         self.shapes[layer.name] = output_shape(layer, [self.shapes[name] for name in layer.inputs])
         self.layers.append(layer)
         for role, array in parameters.items():
