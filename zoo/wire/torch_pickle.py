@@ -26,20 +26,13 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from zoo.arrays import BFLOAT16, Array
+from zoo.arrays import Array
 from zoo.errors import FileFormatError, said
 from zoo.wire.mapped import mapped
+from zoo.wire.torch_objects import DTYPES, KNOWN, OTHERS, Foreign, Inert, Storage, Tensor, special
 from zoo.wire.unpickler import PythonUnpickler
 from zoo.wire.zipped import member_bytes
 
-# What numbers are, by the name of their storage's type,
-_DTYPES = {
-    **{"Double": np.dtype("<f8"), "Float": np.dtype("<f4"), "Half": np.dtype("<f2"), "BFloat16": BFLOAT16},
-    **{"Long": np.dtype("<i8"), "Int": np.dtype("<i4"), "Short": np.dtype("<i2")},
-    **{"Char": np.dtype("i1"), "Byte": np.dtype("u1")},
-}
-# and what those are called that are no weights; others may be larger than is counted.
-_OTHERS = {"Bool": ("bool", 1), "ComplexFloat": ("complex64", 8), "ComplexDouble": ("complex128", 16)}
 _PICKLES, _OBJECT, _KEYS = 5, 3, 4
 _ZIP = b"PK\x03\x04"
 _COUNT = struct.Struct("<q")
@@ -47,9 +40,6 @@ _COUNT = struct.Struct("<q")
 _MAX_TUPLE, _MAX_DEPTH = 100_000, 100
 # A state dict of a thousand tensors takes a tenth of this; what a pickle makes takes a hundred times its bytes.
 _MAX_PICKLE = 1 << 20
-# NumPy's own limit of an array's axes is 64, and no parameter has so many.
-_MAX_AXES = 8
-
 # What of Python itself lies beside weights in the files of training scripts; whatever else of it is named would do
 # something if it were loaded, and the file is refused.
 _HARMLESS = {
@@ -68,127 +58,6 @@ _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 class _HostileError(ValueError):
     """It names something that would run."""
-
-
-class _Inert:
-    """Stands for whatever a file names: it takes anything, and does nothing."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def __call__(self, *_: object) -> _Inert:
-        return self
-
-    def __setstate__(self, _: object) -> None:
-        pass
-
-    def __setitem__(self, _: object, __: object) -> None:
-        pass
-
-    def append(self, _: object) -> None:
-        pass
-
-    extend = append
-    add = append
-
-
-class _Foreign(_Inert, dict[object, object]):
-    """An object of a class that is not known, as a dictionary of what it is filled with."""
-
-    __setitem__ = dict[object, object].__setitem__  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
-    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
-
-
-@dataclass(frozen=True, eq=False)
-class Storage(_Inert):
-    """A storage, as the pickle says: where its numbers are kept, which of those are its own, how many of what type."""
-
-    key: str
-    start: int
-    numbers: int
-    type: str
-
-
-@dataclass(frozen=True, eq=False)
-class Tensor(_Inert):
-    """A tensor: its numbers' places in a storage, counted in numbers; `special` says why it has no such places."""
-
-    storage: Storage | None = None
-    offset: int = 0
-    shape: tuple[int, ...] = ()
-    stride: tuple[int, ...] = ()
-    special: str = ""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of its numbers; `problem` says where they are of no such type."""
-        return _DTYPES[self.storage.type if self.storage else "Float"]
-
-    @property
-    def problem(self) -> str:
-        """Why it cannot be a parameter; nothing where it can."""
-        if self.storage is None:
-            return self.special
-        if prod(self.shape) > self.storage.numbers:
-            return f"has shape {self.shape}, which is more than its stored numbers"
-        if len(self.shape) > _MAX_AXES:
-            return f"has {len(self.shape)} axes, more than any parameter"
-        if self.storage.type not in _DTYPES:
-            name, _ = _OTHERS.get(self.storage.type, (self.storage.type, 1))
-            return f"is {name}, expected float32, or what can become it"
-        return ""
-
-
-class _Dict(dict[object, object]):
-    """An ordered dictionary, whose attributes (a state dict's versions of modules) are left out."""
-
-    def __setstate__(self, _: object) -> None:
-        pass
-
-
-_SPECIAL = "is sparse, quantised or without data, expected an ordinary tensor"
-
-
-def _rebuilt(*parts: object) -> Tensor:
-    """In the place of torch's functions that make a tensor of (storage, offset, size, stride, ...)."""
-    if len(parts) < 4 or not isinstance(parts[0], Storage):
-        raise ValueError("a tensor without a storage")
-    if not isinstance(parts[2], tuple) or not isinstance(parts[3], tuple):
-        raise ValueError("a tensor of no shape")
-    size, stride = cast("tuple[object, ...]", parts[2]), cast("tuple[object, ...]", parts[3])
-    numbers: list[Any] = [parts[1], *size, *stride]
-    if len(size) != len(stride) or not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("a tensor of impossible shape")
-    offset, *rest = cast("list[int]", numbers)
-    shape, steps = tuple(rest[: len(size)]), tuple(rest[len(size) :])
-    last = offset + sum((side - 1) * step for side, step in zip(shape, steps, strict=True))
-    if all(shape) and last >= parts[0].numbers:
-        raise ValueError(f"a tensor reaches number {last:,} of a storage of {parts[0].numbers:,}")
-    if parts[6:7] not in ((), (None,), ({},)):  # conjugated or negated when it is read
-        return Tensor(special="is a view whose numbers are not stored as they are")
-    return Tensor(storage=parts[0], offset=offset, shape=shape, stride=steps)
-
-
-def _special(*_: object) -> Tensor:
-    return Tensor(special=_SPECIAL)
-
-
-def _parameter(tensor: object, *_: object) -> object:
-    return tensor
-
-
-def _of_a_subclass(make: object, _: object, parts: object, *__: object) -> object:
-    return _rebuilt(*cast("tuple[object, ...]", parts)) if make is _rebuilt and isinstance(parts, tuple) else _special()
-
-
-_KNOWN: dict[tuple[str, str], Callable[..., object]] = {
-    ("torch._utils", "_rebuild_tensor"): _rebuilt,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuilt,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
-    ("torch._tensor", "_rebuild_from_type_v2"): _of_a_subclass,
-    ("collections", "OrderedDict"): _Dict,
-}
 
 
 class _Limited:
@@ -228,24 +97,24 @@ class _Unpickler(PythonUnpickler):
 
     def find_class(self, module: str, name: str) -> Callable[..., object]:
         module = _PYTHON_2.get(module, module)
-        if (module, name) in _KNOWN:
-            return _KNOWN[module, name]
+        if (module, name) in KNOWN:
+            return KNOWN[module, name]
         if module in ("torch", "torch.cuda") and name.endswith("Storage"):
-            return type(name, (_Inert,), {})
+            return type(name, (Inert,), {})
         if module == "torch._utils" and name.startswith("_rebuild"):
-            return _special
+            return special
         if (module, name) not in _HARMLESS:
             if module.partition(".")[0] in sys.stdlib_module_names:
                 raise _HostileError(f"{module}.{name}")
             self.foreign.append(f"{module}.{name}")
-        return type(name, (_Foreign,), {})
+        return type(name, (Foreign,), {})
 
-    def persistent_load(self, pid: object) -> _Inert | type[_Inert]:
+    def persistent_load(self, pid: object) -> Inert | type[Inert]:
         parts: list[Any] = list(cast("tuple[Any, ...]", pid)) if isinstance(pid, tuple) else []
         if parts[:1] == ["module"]:  # a pickled class with its source
             name = getattr(parts[1], "__name__", "a class") if len(parts) > 1 else "a class"
             self.foreign.append(name)
-            return parts[1] if len(parts) > 1 and isinstance(parts[1], type) else _Inert
+            return parts[1] if len(parts) > 1 and isinstance(parts[1], type) else Inert
         shape = [type(part) for part in parts[:5]]
         if len(parts) not in (5, 6) or parts[0] != "storage" or shape[1:] != [type, str, str, int]:
             raise ValueError("it refers to what is no storage")
@@ -395,8 +264,8 @@ def _old(path: Path) -> Saved:
 
 
 def _size(storage: Storage) -> int:
-    dtype = _DTYPES.get(storage.type)
-    return storage.numbers * (dtype.itemsize if dtype else _OTHERS.get(storage.type, ("", 1))[1])
+    dtype = DTYPES.get(storage.type)
+    return storage.numbers * (dtype.itemsize if dtype else OTHERS.get(storage.type, ("", 1))[1])
 
 
 def _zipped(path: Path) -> Saved:
