@@ -113,10 +113,11 @@ def test_an_answer_that_nobody_waited_for_is_not_the_next_job_s(
     (tmp_path / "echo.py").write_text(ECHO)
     monkeypatch.setattr(live, "_PROCESS", tmp_path / "echo.py")
     monkeypatch.setattr(live, "_running", {})
+    backend = str(BACKENDS[0])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(live.pickle, "load", interrupted)
-        live._process(BACKENDS[0]).ask("run", {"number": 1}, "net")
-    assert live._process(BACKENDS[0]).ask("run", {"number": 2}, "net") == ("run", {"number": 2})
+        live._process(backend).ask("run", {"number": 1}, "net")
+    assert live._process(backend).ask("run", {"number": 2}, "net") == ("run", {"number": 2})
     live.close()
 
 
