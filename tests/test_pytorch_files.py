@@ -322,6 +322,7 @@ def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
     ("value", "problem"),
     [
         ({"w": torch.zeros(2, dtype=torch.complex64), "v": torch.zeros(2) > 0}, "w is complex64.*v is bool"),
+        ({"w": torch.zeros(2, dtype=torch.float8_e4m3fn)}, "w is float8_e4m3fn, expected float32"),
         ({"w": torch.zeros(2).to_sparse()}, "w is sparse"),
         ({"w": torch.zeros(1).expand(10**9)}, r"w has shape \(1000000000,\), which is more than its stored numbers"),
         ({"epoch": 3, "lr": 0.1}, "epoch is a int, expected a tensor"),
