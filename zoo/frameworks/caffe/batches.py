@@ -55,7 +55,7 @@ def by_numbers(layer: Reshape, batch: int, shape: Shape) -> Reshape:
     """A Reshape from axis 0 on as one that leaves the batch open, where the prototxt's own settles what it makes.
 
     A batch given by its number becomes a 0, which any batch fits. Axes before the batch, and what is left beside
-    another first size, become numbers; what leaves no axis is a number an item here; what fits no batch is left, to be refused.
+    another first size, become numbers; no axis at all is a number an item; what fits no batch is left, to be refused.
     """
     dims, full = layer.dims, (batch, *shape)
     if leaves_no_axis(layer, batch, shape):
