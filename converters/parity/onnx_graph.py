@@ -99,7 +99,7 @@ class OnnxGraph:
             self._mark += "_"
 
     def misdeclared(self, output: str, shape: Sequence[int]) -> str | None:
-        """In words, the sizes that the file declares of an output, where they are not those it has; open ones fit any."""
+        """What sizes the file declares of an output, in words, where it has others; open ones fit any."""
         dims = next(_dims(value) for value in self._model.graph.output if value.name == output)
         if _fits(dims, shape):
             return None
