@@ -61,13 +61,22 @@ def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape],
         raise SpecError(layer.name, problem)
 
 
+def leaves_no_axis(layer: Reshape, batch: int, shape: Shape) -> bool:
+    """Whether a Reshape makes a single number of a blob that holds one."""
+    rank = len(shape) + 1
+    whole = layer.axis in (0, -rank - 1) and layer.num_axes in (-1, rank)
+    return whole and not layer.dims and batch * prod(shape) == 1
+
+
 def by_numbers(layer: Reshape, batch: int, shape: Shape) -> Reshape:
     """A Reshape from axis 0 on as one that leaves the batch open, where the prototxt's own settles what it makes.
 
     A batch given by its number becomes a 0, which any batch fits. Axes before the batch, and what is left beside
-    another first size, become numbers; what fits no batch is left as it is, to be refused.
+    another first size, become numbers; no axis at all is a number an item; what fits no batch is left, to be refused.
     """
     dims, full = layer.dims, (batch, *shape)
+    if leaves_no_axis(layer, batch, shape):
+        return replace(layer, dims=(0,), axis=0, num_axes=-1)
     before = not dims or layer.num_axes == 0
     if layer.axis not in (0, -len(full) - 1):
         return layer
