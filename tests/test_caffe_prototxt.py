@@ -452,6 +452,22 @@ def test_what_caffe_runs_is_read() -> None:
     assert net.spec.layers[-1] == BatchNorm(name="b")
 
 
+@pytest.mark.parametrize("layer", ['type: "Eltwise"', 'type: "Concat" concat_param { axis: 1 }'])
+@pytest.mark.parametrize("second", ["dim: 3 dim: 5", "dim: 4 dim: 5"])
+def test_what_is_joined_has_as_many_items(layer: str, second: str) -> None:
+    """eltwise_layer.cpp and concat_layer.cpp compare all axes, the batch too."""
+    feeds = [
+        f'layer {{ name: "{top}" type: "Input" top: "{top}" input_param {{ shape {{ {dims} }} }} }}'
+        for top, dims in (("x", "dim: 4 dim: 5"), ("y", second))
+    ]
+    text = "\n".join([*feeds, f'layer {{ name: "e" {layer} bottom: "x" bottom: "y" top: "e" }}'])
+    if second.startswith("dim: 4"):
+        assert read(text).spec.layers
+    else:
+        with pytest.raises(SpecError, match="its inputs have 4 and 3 items, expected as many in each"):
+            read(text)
+
+
 @pytest.mark.parametrize(
     ("reshape", "dims"),
     [

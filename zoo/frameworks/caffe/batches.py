@@ -8,7 +8,21 @@ from math import prod
 
 from zoo.axes import axis_index, shape_text
 from zoo.errors import SpecError
-from zoo.layers import ArgMax, Bias, Crop, Dense, Layer, Permute, Reduction, Reshape, Scale, Shape, Slice
+from zoo.layers import (
+    ArgMax,
+    Bias,
+    Concat,
+    Crop,
+    Dense,
+    Eltwise,
+    Layer,
+    Permute,
+    Reduction,
+    Reshape,
+    Scale,
+    Shape,
+    Slice,
+)
 
 
 def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape], shape: Shape) -> None:
@@ -33,6 +47,9 @@ def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape],
         case Reshape(dims=(first, *_)) if layer.axis in (0, -len(inputs[0]) - 2) and first > 0:
             if first * prod(shape) != batches[0] * prod(inputs[0]):
                 problem = f"cannot reshape {batches[0]} x {shape_text(inputs[0])} to {first} x {shape_text(shape)}"
+        case Eltwise() | Concat() if len({*batches}) > 1:
+            if isinstance(layer, Eltwise) or axis_index(layer.name, layer.axis, inputs[0]):
+                problem = f"its inputs have {' and '.join(map(str, batches))} items, expected as many in each"
         case Scale() | Bias() if len(inputs) == 2:
             axis = axis_index(layer.name, layer.axis, inputs[0])
             wanted = (batches[0], *inputs[0])[axis]
