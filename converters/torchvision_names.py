@@ -86,7 +86,7 @@ def _by_order(spec: ModelSpec, own: Mapping[str, str], tensors: Mapping[str, Arr
         alike = [stem for stem, parts in theirs.items() if _kind(parts) == kind]
         if len(mine) != len(alike) or not _tell_order(alike, is_sorted=keys == sorted(keys)):
             return None
-        found |= dict(zip(mine, sorted(alike, key=_counted), strict=True))
+        found |= dict(zip(mine, sorted(alike, key=counted), strict=True))
     rest = [stem for stem in theirs if stem not in found.values()]
     if head and len(rest) == 1 and _kind(ours[head], 1) == _kind(theirs[rest[0]], 1):
         found[head] = rest.pop()
@@ -112,10 +112,10 @@ def _tell_order(stems: list[str], *, is_sorted: bool) -> bool:
     """Whether the keys of layers that are alike, in the order of their file, say which comes first."""
     if is_sorted:
         return len({_DIGITS.sub("", stem) for stem in stems}) == 1
-    return stems == sorted(stems, key=_counted)
+    return stems == sorted(stems, key=counted)
 
 
-def _counted(name: str) -> list[tuple[int, str]]:
+def counted(name: str) -> list[tuple[int, str]]:
     """A key to sort names by as people count: 2 before 10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 

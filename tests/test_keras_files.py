@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ import pytest
 
 from converters.convert import load, save
 from converters.formats import keras as files
+from converters.formats._keras_config import described
 from converters.sniff import sniffed
 from converters.weights import Array, Weights
 from tests.kinds import KINDS, merged, probe
@@ -23,6 +25,7 @@ from zoo import reference, registry
 from zoo.errors import FileFormatError, UnsupportedError, WeightsError, ZooError
 from zoo.frameworks.keras import generate, table
 from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU
+from zoo.preprocess import normalise
 from zoo.wire.hdf5 import read_hdf5, write_hdf5
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -395,3 +398,39 @@ def test_a_damaged_archive_is_refused_in_one_line(damage: str, tmp_path: Path) -
     (tmp_path / "w.keras").write_bytes(data)
     with pytest.raises(FileFormatError, match=r"no Keras file that can be read: model\.weights\.h5|config\.json"):
         load(tmp_path / "w.keras", spec=registry.model("alexnet_mini"))
+
+
+def front(*layers: Any) -> str:
+    return keras.Sequential([keras.layers.Input((10, 10, 3)), *layers]).to_json()
+
+
+def test_what_prepares_images_in_front_is_how_they_are_prepared(tmp_path: Path) -> None:
+    model = network(True)
+    preparing = [
+        keras.layers.Rescaling(1 / 127.5, offset=-1),
+        keras.layers.Normalization(mean=np.array([0.1, 0.2, 0.3]), variance=[1.0, 4.0, 0.25]),
+    ]
+    keras.Sequential([keras.layers.Input((10, 10, 3)), keras.Sequential(preparing), model]).save(tmp_path / "m.keras")
+    found = load(tmp_path / "m.keras", spec=SPEC).spec.preprocessing
+    assert found is not None
+    pixels = np.random.default_rng(1).integers(0, 256, (10, 10, 3), np.uint8)
+    theirs = np.asarray(preparing[1](preparing[0](pixels[None].astype(np.float32))))[0].transpose(2, 0, 1)
+    np.testing.assert_allclose(normalise(pixels, found), theirs, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [
+        (lambda: [keras.layers.Normalization(name="n")], "n is a Normalization that was adapted"),
+        (lambda: [keras.layers.Normalization(name="n", mean=1.0, variance=1.0, invert=True)], "n is a Norm.* inverted"),
+        (lambda: [keras.layers.Rescaling([1.0, 2.0, 3.0], name="r")], "r is a Rescaling of other than one scale"),
+        (lambda: [keras.layers.Rescaling(2.0, name="r"), keras.layers.Rescaling(2.0, name="s")], "by r .*, s "),
+        (
+            lambda: [keras.layers.ReLU(), keras.layers.Rescaling(2.0, name="r")],
+            "r is a Rescaling, which is read before",
+        ),
+    ],
+)
+def test_what_prepares_images_otherwise_is_refused_by_name(layers: Callable[[], list[Any]], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        described(front(*layers()), ())

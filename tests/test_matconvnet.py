@@ -55,6 +55,19 @@ def test_a_network_of_layers(tmp_path: Path, weights: Weights, old: bool, packed
         np.testing.assert_array_equal(np.asarray(found.tensors[name]), np.asarray(tensor))
 
 
+def test_layers_without_names_go_by_their_place(
+    tmp_path: Path, weights: Weights, caplog: pytest.LogCaptureFixture
+) -> None:
+    layers = cells(weights, False)
+    for item in layers[0]:
+        del item["name"]
+    io.savemat(tmp_path / "net.mat", {"layers": layers})
+    found = load(tmp_path / "net.mat", spec=weights.spec)
+    assert "matched by order and shape: layers[1]/weights is conv1.weight" in caplog.text
+    for name, tensor in weights.tensors.items():
+        np.testing.assert_array_equal(np.asarray(found.tensors[name]), np.asarray(tensor))
+
+
 def test_what_is_no_network_is_refused(tmp_path: Path, weights: Weights) -> None:
     io.savemat(tmp_path / "a.mat", {"x": np.zeros(3)})
     with pytest.raises(FileFormatError, match="no network of MatConvNet"):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from converters.convert import load, save
-from converters.formats import tf_slim
-from converters.tensormap import to_canonical
+from converters.formats import keras, matconvnet, tf_slim
+from converters.tensormap import to_canonical, to_native
 from converters.weights import Weights
 from tests.small import shrink
 from zoo.errors import FileFormatError, WeightsError, ZooError
@@ -48,6 +48,46 @@ def probe(spec: ModelSpec = SPEC, seed: int = 0) -> Weights:
     rng = np.random.default_rng(seed)
     tensors = {name: rng.normal(size=shape).astype("f") for name, shape in parameter_shapes(spec).items()}
     return Weights(spec=spec, tensors=tensors, source="probe")
+
+
+CHAIN = ModelSpec(
+    name="chain",
+    title="chain",
+    inputs=(Input(shape=(4, 9, 9)),),
+    layers=(
+        Conv(name="conv1", out_channels=4, kernel=(3, 3)),
+        Conv(name="conv2", out_channels=4, kernel=(3, 3)),
+        Dense(name="fc6", out_features=7),
+    ),
+)
+ROWS = [f"{layer}.{role}" for layer in ("conv1", "conv2", "fc6") for role in ("weight", "bias")]
+
+
+@pytest.mark.parametrize("form", [tf_slim, keras, matconvnet], ids=lambda form: form.__name__)
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["Variable", *(f"Variable_{i}" for i in range(1, 6))], True),
+        (["a/k9", "a/b9", "a/k10", "a/b10", "z/answer", "z/bound"], True),
+        (["block_2/k", "block_2/b", "block_10/k", "block_10/b", "answer/k", "answer/b"], True),
+        (["left/k", "left/b", "right/k", "right/b", "answer/k", "answer/b"], False),
+        (["a_1/k", "a_1/b", "a_2/k", "c_2/b", "answer/k", "answer/b"], False),
+    ],
+)
+def test_names_that_say_nothing_are_matched_by_shape_and_number(form: Any, names: list[str], told: bool) -> None:
+    weights = probe(CHAIN)
+    native = {
+        entry.canonical: tensor
+        for entry, tensor in zip(
+            tf_slim.entries(CHAIN, None), to_native(weights, tf_slim.entries(CHAIN, None)).values(), strict=True
+        )
+    }
+    theirs = {name: native[row] for name, row in zip(names, ROWS, strict=True)}
+    table = form.entries(CHAIN, dict(sorted(theirs.items())))
+    assert all(entry.by_order for entry in table) == told
+    if told:
+        found = {entry.canonical: entry.native for entry in table}
+        assert found == dict(zip(ROWS, names, strict=True))
 
 
 def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from itertools import takewhile
 from typing import Any, cast
 
+import numpy as np
+
 from converters.formats._described import Fact, Kind, Step, activation
+from converters.images import SAID_NOTHING, SaidOfImages
 from zoo.layers import Pair
 
 # Layers that compute nothing in use, or only lay numbers out.
@@ -20,13 +24,19 @@ _SILENT = {
 }
 # Layers of Keras' own that have weights and are compared with nothing; of any other's, its code alone tells the use.
 _UNCOMPARED = {"Conv2DTranspose", "PReLU", "Embedding", "LayerNormalization"}
+# Layers that prepare images, where they stand before all others; Keras' own `load_img` gives RGB.
+_PREPARING = ("Rescaling", "Normalization")
 _NESTED = {"Sequential", "Functional", "Model"}
+# Keras divides by no less (`keras.config.epsilon`).
+_LEAST = 1e-7
 # Before the classes of generated source, whose arguments are known here (`zoo.frameworks.keras.ops`).
 _OURS = "alexnet_zoo>"
 
 
-def described(config: str, holders: Collection[str]) -> list[Step] | None:
-    """The layers of a network as far as they are of a kind that is known; None where nothing is described.
+def described(config: str, holders: Collection[str]) -> tuple[list[Step], SaidOfImages] | None:
+    """The layers of a network as far as they are of a kind that is known, and how those before them prepare images.
+
+    None where nothing is described.
 
     Args:
         config: the description.
@@ -38,8 +48,11 @@ def described(config: str, holders: Collection[str]) -> list[Step] | None:
     if not config.strip():
         return None
     try:
-        whole = json.loads(config)
-        return [*_steps(_layers(whole), holders)]
+        layers = [*_flat(_layers(json.loads(config)))]
+        front = [*takewhile(lambda layer: layer["class_name"] in _SILENT | {*_PREPARING}, layers)]
+        preparing = [layer for layer in front if layer["class_name"] in _PREPARING]
+        steps = [*_steps([layer for layer in layers if layer not in preparing], holders)]
+        return steps, _images(preparing) if preparing else SAID_NOTHING
     except (TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError("its description of the network is laid out otherwise than Keras 2 and 3 do it") from error
     except ValueError as error:
@@ -51,19 +64,66 @@ def _layers(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return cast("list[Mapping[str, Any]]", inner if isinstance(inner, list) else inner["layers"])
 
 
+def _flat(layers: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Layers, and in the place of models among them theirs."""
+    for layer in layers:
+        if layer["class_name"] in _NESTED:
+            yield from _flat(_layers(layer))
+        else:
+            yield layer
+
+
+def _images(layers: list[Mapping[str, Any]]) -> SaidOfImages:
+    """What a Rescaling, a Normalization or the one and then the other do to pixels of 0..255."""
+    if [layer["class_name"] for layer in layers] not in (["Rescaling"], ["Normalization"], [*_PREPARING]):
+        told = ", ".join(f"{layer['config']['name']} ({layer['class_name']})" for layer in layers)
+        raise ValueError(f"it prepares images by {told}; a Rescaling and a Normalization after it are read")
+    scale, offset, mean, std = 1.0, 0.0, (0.0,), (1.0,)
+    for layer in layers:
+        config = cast("Mapping[str, Any]", layer["config"])
+        told = f"{config['name']} is a {layer['class_name']}"
+        if layer["class_name"] == "Rescaling":
+            numbers = config["scale"], config.get("offset", 0.0)
+            if not all(isinstance(number, int | float) for number in numbers) or numbers[0] == 0:
+                raise ValueError(f"{told} of other than one scale and one offset")
+            scale, offset = map(float, numbers)
+        else:
+            mean, std = _normalised(told, config)
+    return SaidOfImages(channels="RGB", scale=scale, mean=tuple(number - offset for number in mean), std=std)
+
+
+def _normalised(told: str, config: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of a Normalization, one number or one a channel."""
+    axis, given = config.get("axis", -1), [config.get("mean"), config.get("variance")]
+    if None in given:
+        raise ValueError(f"{told} that was adapted, not given its mean and variance; give them")
+    if config.get("invert") or axis not in (-1, 3, [-1], [3], None):
+        raise ValueError(f"{told} that is inverted, or of other axes than the channels")
+    mean, variance = (np.asarray(_plain(value), np.float64) for value in given)
+    if mean.ndim > 1 or variance.ndim > 1 or (variance < 0).any():
+        raise ValueError(f"{told} of other than one mean and one variance a channel")
+    std = np.maximum(np.sqrt(variance), _LEAST)
+    return tuple(mean.reshape(-1).tolist()), tuple(std.reshape(-1).tolist())
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, as Keras 3 writes them of a list or of an array."""
+    return value["config"]["value"] if isinstance(value, dict) else value
+
+
 def _steps(layers: list[Mapping[str, Any]], holders: Collection[str]) -> Iterator[Step]:
     border: Pair | None = (0, 0)  # what a layer before has padded; None: not the same on both sides
     for layer in layers:
         name, config = str(layer["class_name"]), cast("Mapping[str, Any]", layer["config"])
-        if name in _NESTED:
-            yield from _steps(_layers(layer), holders)
-        elif name == "ZeroPadding2D":
+        if name == "ZeroPadding2D":
             rows, columns = _both(config["padding"])
             (top, bottom), (left, right) = _both(rows), _both(columns)
             border = (int(top), int(left)) if (top, left) == (bottom, right) else None
             continue
         elif (layer.get("registered_name") or name).startswith(_OURS):
             yield from _ours(name.removeprefix(_OURS), config)
+        elif name in _PREPARING:
+            raise ValueError(f"{config['name']} is a {name}, which is read before all other layers alone")
         elif name == "Lambda":
             raise ValueError(f"{config['name']} is a Lambda, which is Python code that nothing here runs")
         elif name not in _SILENT:

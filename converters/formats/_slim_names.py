@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from converters.tensormap import Entry
+from converters.torchvision_names import counted
 from converters.weights import Array
 from zoo.frameworks.tf_slim import Variable, identifier, variables
-from zoo.layers import Conv, ModelSpec
+from zoo.layers import Conv, Deconv, Dense, ModelSpec, Shape
+from zoo.shapes import parameter_shapes
 
 # The last part of a slot's name, under the variable it belongs to: what tf.train's optimizers keep.
 _SLOTS = re.compile(
@@ -24,6 +28,8 @@ _COUNTERS = re.compile(
 _AUTOMATIC = re.compile(r"(?:^|/)(conv2d|conv|dense|fully_?connected|layer_with_weights)(?:[-_](\d+))?$", re.IGNORECASE)
 # the kind, by how such a name begins.
 _KINDS = {"conv": "conv2d", "full": "dense"}
+# What tells names apart that were counted: ``Variable``, ``Variable_1``.
+_NUMBER = re.compile(r"[-_]?\d+")
 # slim's names, and those of tf.layers, of TFLearn and of other people for the same variables.
 _ALIASES = {"weights": ("kernel", "W", "weight", "w"), "biases": ("bias", "b")}
 
@@ -40,9 +46,9 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
         return [_entry(variable, f"{identifier(spec.name)}/{variable.name}", variable.layout) for variable in ours]
     scope = _scope(identifier(spec.name), ours, tensors)
     if not any(scope + name in tensors for variable in ours for name in _names(variable)):
-        counted = _counted(spec, ours, tensors)
-        if counted:
-            return counted
+        in_order = _counted(spec, ours, tensors) or _by_shape(spec, ours, tensors)
+        if in_order:
+            return in_order
     found, places = list[Entry](), Counter[int]()  # of the names that a variable may have, which the file uses
     for variable in ours:
         places.update(i for i, name in enumerate(_names(variable)) if scope + name in tensors)
@@ -91,6 +97,37 @@ def _counted(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array]
         native = next((name for name in names if name in tensors), names[0])
         table.append(replace(_entry(variable, native, _layout(variable, tensors.get(native))), by_order=True))
     return table
+
+
+def _by_shape(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array]) -> list[Entry]:
+    """By shapes, and where these are alike by names that are one but for their numbers; nothing where a choice is left.
+
+    So are the ``Variable``, ``Variable_1``, ... of who named none, and layers of anybody's names. Statistics and scales
+    are as long as each other and made in any order: with them, there is a choice.
+    """
+    if any(not isinstance(spec.layer(v.parameter.rpartition(".")[0]), Conv | Deconv | Dense) for v in ours):
+        return []
+    shapes = parameter_shapes(spec)
+    theirs = {name: tensor.shape for name, tensor in tensors.items() if tensor.ndim and not ignored(name)}
+    groups = dict[frozenset[Shape], list[Variable]]()
+    for variable in ours:
+        layouts = {_layout(variable, np.empty((0,) * rank)) for rank in (2, 4)} | {variable.layout}
+        found = (_entry(variable, "", layout).native_shape(shapes[variable.parameter]) for layout in layouts)
+        groups.setdefault(frozenset(found), []).append(variable)
+    named = dict[str, str]()
+    for possible, mine in groups.items():
+        alike = sorted((name for name, shape in theirs.items() if shape in possible), key=counted)
+        if len(alike) != len(mine) or len({_NUMBER.sub("", name) for name in alike}) > 1:
+            return []
+        named |= {variable.parameter: name for variable, name in zip(mine, alike, strict=True)}
+    stems = {(name.rpartition(".")[0], native.rpartition("/")[0]) for name, native in named.items()}
+    if {*named.values()} != theirs.keys() or len(stems) != len({layer for layer, _ in stems}):
+        return []  # left over, or of one of our layers and two of theirs
+    return [
+        replace(_entry(variable, native, _layout(variable, tensors[native])), by_order=True)
+        for variable in ours
+        for native in (named[variable.parameter],)
+    ]
 
 
 def _scope(name: str, ours: list[Variable], tensors: Mapping[str, Array]) -> str:

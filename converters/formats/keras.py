@@ -83,14 +83,21 @@ def _read(path: Path, largest: int | None) -> NativeFile:
         if _CHANNELS_FIRST.search(config):
             raise ValueError("its layers keep channels first, and their order is not told apart; save it channels last")
         tensors = _legacy(found) if _layers_of(found) else _indexed(found)
-        steps = described(config, {name.partition("/")[0] for name in tensors})
+        layers = described(config, {name.partition("/")[0] for name in tensors})
     except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise FileFormatError(path, f"no Keras file that can be read: {error}") from error
     if not tensors:
         raise FileFormatError(path, "no Keras file: there are no variables in it")
-    if steps is None:
+    if layers is None:
         return NativeFile(tensors=tensors, writer=writer)
-    return NativeFile(tensors=tensors, unlike=partial(unlike, steps, complete=True), runs_itself=True, writer=writer)
+    steps, images = layers
+    return NativeFile(
+        tensors=tensors,
+        unlike=partial(unlike, steps, complete=True),
+        runs_itself=True,
+        images=images,
+        writer=writer,
+    )
 
 
 def _unpacked(path: Path, *, checked: bool) -> tuple[memoryview, str, str]:

@@ -125,11 +125,11 @@ def _images(meta: Mapping[str, Any]) -> SaidOfImages:
 
 def _tensors(layers: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
     tensors = dict[str, Array]()
-    for layer in layers:
-        name = str(layer.get("name", ""))
+    for place, layer in enumerate(layers, 1):
+        name = str(layer.get("name", "")) or f"layers[{place}]"  # one without a name goes by its place
         # Before the format's version of 2015, filters and biases were fields of their own.
         parts = _rows(layer.get("weights", [])) or [layer[key] for key in ("filters", "biases") if key in layer]
-        if len(parts) > 2 or (parts and not name):
+        if len(parts) > 2:
             raise ValueError(f"layer {name!r} has {len(parts)} arrays, expected filters and biases")
         for kind, array in zip(("weights", "biases"), parts, strict=False):
             if array.dtype.kind not in "fiu" or f"{name}/{kind}" in tensors:
