@@ -79,10 +79,6 @@ def read_recipe(path: Path) -> Recipe:
         return from_plain(yaml.load(path.read_text(encoding="utf-8"), _Loader))
     except (OSError, UnicodeDecodeError) as error:
         raise FileFormatError(path, f"cannot be read ({error})") from error
-    except KeyError as error:
-        raise FileFormatError(
-            path, f"no whole recipe: {error.args[0]} is missing; see: zoo show MODEL --recipe"
-        ) from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, UnknownNameError) as error:
         raise FileFormatError(path, f"no recipe: {error}; see: zoo show MODEL --recipe") from error
 
