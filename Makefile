@@ -39,7 +39,7 @@ pages: setup  ## write anew what is written by a command: the pages of reference
 	for page in api cli fields kinds; do $(BIN)/python docs/$$page.py || exit 1; done
 	for model in alexnet caffenet; do $(BIN)/zoo show $$model --svg docs/$$model.svg --force || exit 1; done
 
-bench: setup  ## measure everything beside its peers and renew docs/measured.md, in three quarters of an hour
+bench: setup  ## measure everything beside its peers and renew the tables in docs/, in an hour and more
 	$(BIN)/python -m benchmarks
 
 damage: setup  ## 10,000 damaged inputs for every reader, 100 kills and 50 signals of every command: a part of bench

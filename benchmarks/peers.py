@@ -29,8 +29,8 @@ from zoo.wire.onnx import parse
 
 # Of an output's peak: what a different order of additions does to vgg19 is a tenth of it.
 _BUDGET = 1e-4
-_LONGEST = 900  # seconds; of a reason, characters
-_TOLD = 120
+_LONGEST = 900  # seconds
+_TOLD = 120  # characters of a reason
 
 Answer = Callable[[], Array]
 

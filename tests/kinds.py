@@ -81,6 +81,7 @@ KINDS = {
     "conv dilated": net(Conv(name="op", out_channels=4, kernel=(3, 3), pad=(2, 2), dilation=(2, 2))),
     "conv dilated stride": net(Conv(name="op", out_channels=4, kernel=(3, 3), stride=(2, 2), dilation=(2, 2))),
     "conv ceil": net(Conv(name="op", out_channels=4, kernel=(3, 3), stride=(3, 3), rounding="ceil")),
+    "conv overhang": net(Conv(name="op", out_channels=4, kernel=(10, 2), stride=(4, 3), pad=(1, 0))),
     "deconv": net(Deconv(name="op", out_channels=4, kernel=(4, 4), stride=(2, 2), pad=(1, 1))),
     "deconv groups": net(Deconv(name="op", out_channels=4, kernel=(3, 2), stride=(1, 2), groups=2, bias=False)),
     "deconv gaps": net(Deconv(name="op", out_channels=3, kernel=(2, 2), stride=(3, 3), pad=(2, 0), dilation=(2, 1))),

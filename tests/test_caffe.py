@@ -68,6 +68,7 @@ AWKWARD = {
     "conv rounded up": network(
         Conv(name="c", out_channels=2, kernel=(3, 2), stride=(4, 3), pad=(1, 0), rounding="ceil")
     ),
+    "conv overhang": network(Conv(name="c", out_channels=2, kernel=(12, 14), stride=(4, 3), pad=(0, 1))),
     "towers and k": network(LRN(name="n", size=3, alpha=0.1, beta=0.6, k=3.0, towers=2), ReLU(name="r")),
     "k within": network(LRN(name="n", size=3, alpha=0.1, beta=0.6, k=2.0, region="within")),
     "slices with gaps and overlaps": network(

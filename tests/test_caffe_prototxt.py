@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zoo import reference
 from zoo.errors import FileFormatError, SpecError, UnsupportedError, ZooError
 from zoo.frameworks.caffe import CaffeNet, parse_prototxt, read_prototxt
 from zoo.layers import (
@@ -26,6 +28,7 @@ from zoo.layers import (
     Slice,
     Softmax,
 )
+from zoo.shapes import activation_shapes, parameter_shapes
 from zoo.wire.prototxt import Message, PrototxtError, Word, dumps, parse
 
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 dim: 12 dim: 12 } } }\n'
@@ -450,6 +453,22 @@ def test_what_caffe_runs_is_read() -> None:
     assert net.spec.layers[-1] == BatchNorm(name="b")
 
 
+@pytest.mark.parametrize("layer", ['type: "Eltwise"', 'type: "Concat" concat_param { axis: 1 }'])
+@pytest.mark.parametrize("second", ["dim: 3 dim: 5", "dim: 4 dim: 5"])
+def test_what_is_joined_has_as_many_items(layer: str, second: str) -> None:
+    """eltwise_layer.cpp and concat_layer.cpp compare all axes, the batch too."""
+    feeds = [
+        f'layer {{ name: "{top}" type: "Input" top: "{top}" input_param {{ shape {{ {dims} }} }} }}'
+        for top, dims in (("x", "dim: 4 dim: 5"), ("y", second))
+    ]
+    text = "\n".join([*feeds, f'layer {{ name: "e" {layer} bottom: "x" bottom: "y" top: "e" }}'])
+    if second.startswith("dim: 4"):
+        assert read(text).spec.layers
+    else:
+        with pytest.raises(SpecError, match="its inputs have 4 and 3 items, expected as many in each"):
+            read(text)
+
+
 @pytest.mark.parametrize(
     ("reshape", "dims"),
     [
@@ -465,6 +484,47 @@ def test_a_reshape_may_move_the_batch(reshape: str, dims: tuple[int, ...]) -> No
     feed = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 6 } } }'
     net = read(f'{feed} layer {{ name: "r" type: "Reshape" bottom: "x" top: "r" reshape_param {{ {reshape} }} }}')
     assert net.spec.layers[0] == Reshape(name="r", dims=dims)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "got"),
+    [
+        ('type: "Flatten" flatten_param { axis: 2 end_axis: 1 }', "dim: 2 dim: 3 dim: 4", (3, 1, 4)),
+        ('type: "Flatten" flatten_param { axis: -1 end_axis: -2 }', "dim: 2 dim: 3 dim: 4", (3, 1, 4)),
+        ('type: "Flatten" flatten_param { axis: 1 end_axis: 0 }', "dim: 2 dim: 3", (1, 3)),
+        ('type: "Reshape"', "dim: 1 dim: 1 dim: 1", ()),
+        ('type: "Reshape" reshape_param { num_axes: 1 }', "dim: 1", ()),
+    ],
+)
+def test_axes_may_be_made_of_nothing_and_none_may_be_left(layer: str, shape: str, got: tuple[int, ...]) -> None:
+    """blob.hpp: count(i, i) is 1."""
+    feed = f'layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {shape} }} }} }}'
+    spec = read(f'{feed} layer {{ name: "r" bottom: "x" top: "r" {layer} }}').spec
+    made = activation_shapes(spec)
+    assert made["r"] == got
+    inputs = {"x": np.ones((1, *spec.inputs[0].shape), np.float32)}
+    assert reference.forward(spec, {}, inputs)["r"].shape == (1, *got)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_scalar_scales_and_shifts_a_blob_of_one_axis(axis: int) -> None:
+    """scale_layer.cpp never looks at the axis of a scalar; the bias it makes, bias_layer.cpp, does."""
+    text = f"""
+        layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: 3 }} }} }}
+        layer {{ name: "y" type: "Input" top: "y" input_param {{ shape {{ }} }} }}
+        layer {{
+          name: "s" type: "Scale" bottom: "x" bottom: "y" top: "s" scale_param {{ axis: {axis} bias_term: true }}
+        }}
+    """
+    if axis:
+        with pytest.raises(SpecError, match=r"layer 's'.*axis 1"):
+            read(text)
+        return
+    net = read(text)
+    assert parameter_shapes(net.spec) == {"s.bias": ()}
+    fed = {"x": np.array([1, 2, 3], np.float32), "y": np.full(3, 2, np.float32)}
+    found = reference.forward(net.spec, {"s.bias": np.array(0.5, np.float32)}, fed)
+    assert np.array_equal([*found.values()][-1], [2.5, 4.5, 6.5])
 
 
 def test_a_dropout_that_scales_at_inference() -> None:

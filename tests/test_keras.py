@@ -97,6 +97,30 @@ def test_a_backend_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.M
         keras.forward(spec, *probe(spec))
 
 
+ECHO = """import pickle, sys
+while True:
+    pickle.dump((True, pickle.load(sys.stdin.buffer)), sys.stdout.buffer)
+    sys.stdout.flush()
+"""
+
+
+def test_an_answer_that_nobody_waited_for_is_not_the_next_job_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "echo.py").write_text(ECHO)
+    monkeypatch.setattr(live, "_PROCESS", tmp_path / "echo.py")
+    monkeypatch.setattr(live, "_running", {})
+    backend = str(BACKENDS[0])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(live.pickle, "load", interrupted)
+        live._process(backend).ask("run", {"number": 1}, "net")
+    assert live._process(backend).ask("run", {"number": 2}, "net") == ("run", {"number": 2})
+    live.close()
+
+
 def test_training_by_keras_is_refused_with_the_reason(tmp_path: Path) -> None:
     for framework, told in (("keras", "keras does not train here: .* one rate for all"), ("kers", "unknown framework")):
         how: dict[str, Any] = {"framework": framework}

@@ -14,8 +14,9 @@ from onnx import helper, numpy_helper
 
 from converters.convert import save
 from converters.parity import probe_weights, verify_files
+from converters.report.wording import verdict_sentence
 from converters.weights import Weights
-from tests.test_outputs import CHAIN, Change, verdict
+from tests.test_outputs import CHAIN, Change, proof, verdict
 from zoo.layers import LRN, Axpy, BatchNorm, Conv, Dense, Input, ModelSpec, ReLU
 
 # The chain without its softmax: an answer that a bound can cut off.
@@ -65,6 +66,29 @@ def test_a_bound_behind_an_answer_of_another_name_is_seen(tmp_path: Path) -> Non
     found = verdict(probe_weights(SCORES), tmp_path, change, names=False)
     assert (found.status, found.first_failure) == ("failed", "fc")
     assert any("its output answer is held to fc" in note for note in found.notes)
+
+
+def test_a_bound_that_no_probe_reaches_is_told_by_structure(tmp_path: Path, chain: Weights) -> None:
+    def bounded(graph: Any) -> None:
+        source = of_type(graph, "Conv")
+        bounds = [store(graph, "lowest", -1e7), store(graph, "highest", 1e7)]
+        behind(graph, source, helper.make_node("Clip", [source, *bounds], ["bounded"]))
+
+    report = proof(chain, tmp_path, bounded)
+    found = report.subjects[1]
+    assert found.structure and found.structure.verdict == "differs"
+    assert "a Unary too many" in found.structure.sentence
+    assert f"; of another structure, the same by numbers alone: {found.name}" in verdict_sentence(report)
+
+
+@pytest.mark.parametrize("size", [0, 5, 17])
+def test_a_declared_size_is_the_one_that_comes_out(size: int, tmp_path: Path, chain: Weights) -> None:
+    def declared(graph: Any) -> None:
+        graph.output[0].type.tensor_type.shape.dim[1].dim_value = size  # 0 leaves it open
+
+    found = verdict(chain, tmp_path, declared)
+    wanted = ("failed", "is declared N x 17, and has N x 5") if size == 17 else ("passed", None)
+    assert (found.status, found.outputs[0].reason) == wanted
 
 
 @pytest.mark.parametrize("names", [True, False], ids=["named", "stripped"])

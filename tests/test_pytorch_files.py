@@ -26,6 +26,8 @@ from zoo.frameworks import pytorch
 from zoo.layers import BatchNorm, Conv, Dense, Input, Layer, ModelSpec, ReLU, Scale
 from zoo.registry import model
 from zoo.shapes import parameter_shapes
+from zoo.wire import torch_pickle
+from zoo.wire.zipped import member_bytes
 
 SMALL = ModelSpec(
     name="small",
@@ -320,6 +322,7 @@ def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
     ("value", "problem"),
     [
         ({"w": torch.zeros(2, dtype=torch.complex64), "v": torch.zeros(2) > 0}, "w is complex64.*v is bool"),
+        ({"w": torch.zeros(2, dtype=torch.float8_e4m3fn)}, "w is float8_e4m3fn, expected float32"),
         ({"w": torch.zeros(2).to_sparse()}, "w is sparse"),
         ({"w": torch.zeros(1).expand(10**9)}, r"w has shape \(1000000000,\), which is more than its stored numbers"),
         ({"epoch": 3, "lr": 0.1}, "epoch is a int, expected a tensor"),
@@ -440,3 +443,26 @@ def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path: Path, zip
     path.write_bytes(data.replace(b"K\x03K\x02K\x03", b"K\xffK\x02K\x03"))
     with pytest.raises(FileFormatError, match="a tensor reaches number 260 of a storage of 9"):
         files.read(path)
+
+
+def test_a_storage_that_tensors_share_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, read = torch.arange(12.0), list[str]()
+    torch.save({f"w{i}": whole[i : i + 2].reshape(2, 1) for i in range(9)}, tmp_path / "a.pt")
+
+    def counted(archive: zipfile.ZipFile, member: zipfile.ZipInfo, data: memoryview, *, checked: bool) -> memoryview:
+        read.append(member.filename)
+        return member_bytes(archive, member, data, checked=checked)
+
+    monkeypatch.setattr(torch_pickle, "member_bytes", counted)
+    assert files.read(tmp_path / "a.pt").tensors["w8"].tolist() == [[8], [9]]
+    assert read.count("a/data/0") == 1
+
+
+def test_a_storage_of_fewer_numbers_than_none_is_refused(tmp_path: Path) -> None:
+    """It would make room for another one that is larger than the file."""
+    torch.save({"w": torch.arange(12.0)[:0]}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    data = (tmp_path / "a.pt").read_bytes()
+    assert data.count(b"K\x0c") == 1
+    (tmp_path / "a.pt").write_bytes(data.replace(b"K\x0c", b"J\xf4\xff\xff\xff"))
+    with pytest.raises(FileFormatError, match="refers to what is no storage"):
+        files.read(tmp_path / "a.pt")

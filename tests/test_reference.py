@@ -52,6 +52,15 @@ def test_a_convolution_that_rounds_up_reads_zeros_past_the_edge() -> None:
     assert y[0, 0, 2, 2] == pytest.approx((x[0, 0, 4:6, 4:6] * w[0, 0, :2, :2]).sum())
 
 
+def test_a_kernel_overhangs_by_less_than_a_stride_and_reads_zeros_there() -> None:
+    """im2col.cpp: one position, at the padded beginning."""
+    layer = Conv(name="c", out_channels=1, kernel=(5, 2), stride=(3, 2), pad=(1, 0), bias=False)
+    x, w = RNG.normal(size=(1, 1, 2, 4)), RNG.normal(size=(1, 1, 5, 2))
+    y = apply(layer, [x], {"weight": w})
+    assert y.shape == (1, 1, 1, 2)
+    assert y[0, 0, 0, 1] == pytest.approx((x[0, 0, :, 2:4] * w[0, 0, 1:3]).sum())
+
+
 BLOCKS = {
     "rows": Conv(name="c", out_channels=6, kernel=(3, 2), stride=(2, 1), pad=(1, 2), dilation=(1, 2), groups=2),
     "samples": Conv(name="c", out_channels=4, kernel=(9, 8)),

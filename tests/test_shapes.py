@@ -95,6 +95,7 @@ def test_the_published_parameters_of_alexnet() -> None:
         (Flatten(name="x"), (4, 8, 9), (288,)),
         (Flatten(name="x", axis=2), (4, 8, 9), (4, 72)),
         (Flatten(name="x", end_axis=2), (4, 8, 9), (32, 9)),
+        (Conv(name="x", out_channels=4, kernel=(9, 3), stride=(2, 1), dilation=(1, 3)), (4, 8, 9), (4, 1, 3)),
         (Slice(name="x", start=1, stop=3), (4, 8, 9), (2, 8, 9)),
         (Slice(name="x", start=1, stop=3, axis=-1), (4, 8, 9), (4, 8, 2)),
         (LRN(name="x", size=5, alpha=1.0, beta=1.0, towers=2), (4, 8, 9), (4, 8, 9)),
@@ -152,6 +153,7 @@ def test_several_inputs() -> None:
     ("layers", "name", "word"),
     [
         ([Conv(name="x", out_channels=4, kernel=(9, 9))], "x", "kernel reaches over 9"),
+        ([Conv(name="x", out_channels=4, kernel=(10, 8), stride=(2, 1))], "x", "kernel reaches over 10"),
         ([Conv(name="x", out_channels=4, kernel=(3, 3), dilation=(4, 4))], "x", "kernel reaches over 9"),
         ([Conv(name="x", out_channels=4, kernel=(3, 3), groups=3)], "x", "groups"),
         ([Conv(name="x", out_channels=5, kernel=(3, 3), groups=2)], "x", "groups"),

@@ -214,6 +214,8 @@ def test_slices_that_make_up_nothing_are_refused() -> None:
     for places, arrays in wrong:
         with pytest.raises(ValueError, match=r"slices of w do not make up its shape \(3, 3\)"):
             joined("w", (3, 3), places, arrays)
+    with pytest.raises(ValueError, match=r"the 1 slices of w do not make up its shape \(\)"):
+        joined("w", (), [()], [np.ones((), "f")])
 
 
 @pytest.mark.parametrize("version", [1, 2])

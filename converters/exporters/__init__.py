@@ -1,4 +1,4 @@
-"""One file a framework: its own exporter to ONNX, as people run it."""
+"""One file a framework: its own exporter, to ONNX and whatever else it writes, as people run it."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ from zoo.frameworks.caffe import (
     net_layers,
     rewrite_all,
     without_k,
+    without_overhang,
 )
 from zoo.layers import LRN, Eltwise, Layer, ModelSpec, Names, Pool, Power, Shape
 from zoo.shapes import activation_shapes, window
@@ -94,7 +95,7 @@ class _Network:
 
 def _prepared(weights: Weights) -> _Network:
     caffe = for_caffe(weights.spec)
-    lowered = rewrite_all(caffe.spec, _within, without_k, _pairs)
+    lowered = rewrite_all(caffe.spec, without_overhang, _within, without_k, _pairs)
     spec, tensors = as_scales(lowered.spec, weights.tensors, batch_norms=True)
     problems = list(_problems(spec))
     if problems:

@@ -20,8 +20,9 @@ _SLOTS = re.compile(
 _COUNTERS = re.compile(
     r"(^|/)(global_step|local_step|save_counter|learning_rate|beta[12]_power|_CHECKPOINTABLE_OBJECT_GRAPH)(_\d+)?$"
 )
-# What Keras, slim and TFLearn call layers that have no name, and an object checkpoint those of a model.
+# What Keras, slim and TFLearn call layers that have no name, and an object checkpoint those of a model;
 _AUTOMATIC = re.compile(r"(?:^|/)(conv2d|conv|dense|fully_?connected|layer_with_weights)(?:[-_](\d+))?$", re.IGNORECASE)
+# the kind, by how such a name begins.
 _KINDS = {"conv": "conv2d", "full": "dense"}
 # slim's names, and those of tf.layers, of TFLearn and of other people for the same variables.
 _ALIASES = {"weights": ("kernel", "W", "weight", "w"), "biases": ("bias", "b")}
@@ -61,13 +62,14 @@ def _names(variable: Variable) -> Iterator[str]:
 
 
 def _counted(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array]) -> list[Entry]:
-    """By the numbers Keras gives to layers without names, where it has counted as many of each kind; else nothing."""
+    """By the numbers that layers without names are given, where it has counted as many of each kind; else nothing."""
     numbered = list[tuple[str, int, str]]()
     for stem in dict.fromkeys(name.rpartition("/")[0] for name in tensors if not ignored(name)):
         found = _AUTOMATIC.search(stem)
         if not found:
             return []
-        numbered.append((_KINDS.get(found[1][:4].lower(), found[1]), int(found[2] or 0), stem))
+        kind = found[1].lower()
+        numbered.append((_KINDS.get(kind[:4], kind), int(found[2] or 0), stem))
     stems = [(kind, stem) for kind, _, stem in sorted(numbered)]
     layers = list(dict.fromkeys(variable.parameter.rpartition(".")[0] for variable in ours))
     if stems and stems[0][0] == "layer_with_weights":

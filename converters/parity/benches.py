@@ -59,7 +59,7 @@ def _judged(piece: Segment, made: Bench, y: Array, budget: float) -> Judged:
 
 
 @dataclass(kw_only=True)
-class Alone:
+class ByThemselves:
     """What layers do by themselves.
 
     Attributes:
@@ -94,10 +94,10 @@ class Benches:
         self._ranges = ranges_of(weights.spec, shapes)
         self._kept = dict[Segment, Bench | None]()
 
-    def judge(self, ran: Ran) -> Alone:
+    def judge(self, ran: Ran) -> ByThemselves:
         """Every layer that the subject shows, by itself, on inputs of its own."""
         wanted = [piece for piece in segments(self._weights.spec, ran.activations) if piece.target not in ran.same]
-        found, reason = Alone(), None
+        found, reason = ByThemselves(), None
         if ran.alone is None:
             return found
         for pieces in self._by_size(wanted):

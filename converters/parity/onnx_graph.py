@@ -98,6 +98,14 @@ class OnnxGraph:
         while any(name.startswith(self._mark) for name in names):
             self._mark += "_"
 
+    def misdeclared(self, output: str, shape: Sequence[int]) -> str | None:
+        """What sizes the file declares of an output, in words, where it has others; open ones fit any."""
+        dims = next(_dims(value) for value in self._model.graph.output if value.name == output)
+        if _fits(dims, shape):
+            return None
+        told = " x ".join(["N", *(str(size or "?") for size in dims[1:])])
+        return f"is declared {told}, and has {' x '.join(['N', *map(str, shape[1:])])}"
+
     def by_chance(self, output: str) -> str | None:
         """The operator that draws numbers by chance on the way to an output; None where there is none."""
         nodes, _ = self._between(Piece(reads={}, target=output, rows=1))

@@ -176,11 +176,16 @@ class GraphSubject:
                 value=outputs[name],
                 layer=name if name in named else None,
                 channels_last=channels_last,
-                defect=_NO_NUMBERS if outputs[name].dtype == object else self._defects.get(name),
+                defect=self._defect(name, outputs[name]),
             )
             for name in self.graph.outputs
             if name in outputs and name not in self.asked_for
         )
+
+    def _defect(self, name: str, value: Array) -> str | None:
+        if value.dtype == object:
+            return _NO_NUMBERS
+        return self._defects.get(name) or self.graph.misdeclared(name, value.shape)
 
     def _runs_alone(self, inputs: Mapping[str, Array], rows: int) -> bool:
         """Whether it refuses the batch, but not one sample of it."""

@@ -20,7 +20,7 @@ from converters.faults.of_rounding import float32_alone
 from converters.faults.types import parameters_of
 from converters.metric import compare, top1
 from converters.parity.agreement import Pictures, Progress
-from converters.parity.benches import Alone, Benches, Wrong, in_one_line
+from converters.parity.benches import Benches, ByThemselves, Wrong, in_one_line
 from converters.parity.garbage import swept
 from converters.parity.local import exercised
 from converters.parity.outputs import gate
@@ -146,7 +146,7 @@ class Proof:
         verdict = self._compared(subject.name, ran, lone, same)
         return replace(verdict, agreement=agreement, seconds=time.perf_counter() - started)
 
-    def _compared(self, name: str, ran: Ran, lone: Alone, same: bool) -> SubjectVerdict:
+    def _compared(self, name: str, ran: Ran, lone: ByThemselves, same: bool) -> SubjectVerdict:
         reference, sums = self._float32_alone(ran.activations)
         along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         sound = {layer.name for layer in along if layer.ok and layer.error is not None and layer.gated}
@@ -213,7 +213,7 @@ class Proof:
         inner = isinstance(layer, Softmax) and layer.name not in self.spec.outputs
         return inner or isinstance(layer, DetectionOutput)
 
-    def _by_itself(self, layer: LayerVerdict, ran: Ran, lone: Alone) -> LayerVerdict:
+    def _by_itself(self, layer: LayerVerdict, ran: Ran, lone: ByThemselves) -> LayerVerdict:
         """A layer's verdict with what it does on inputs of its own."""
         if layer.name in ran.same:
             return replace(layer, local=0.0, exercised=1.0)
@@ -227,7 +227,7 @@ class Proof:
         return replace(layer, local=judged.error, exercised=share, ok=False, reason=told if layer.ok else layer.reason)
 
     def _weighed(
-        self, layers: Sequence[LayerVerdict], ran: Ran, lone: Alone
+        self, layers: Sequence[LayerVerdict], ran: Ran, lone: ByThemselves
     ) -> tuple[tuple[LayerVerdict, ...], tuple[str, ...]]:
         """Layers whose parameters differ where both sides hold them, and what to say of those that pass."""
         judged, notes = list[LayerVerdict](), list[str]()
@@ -243,7 +243,7 @@ class Proof:
         return tuple(judged), tuple(notes)
 
     def _diagnose(
-        self, verdict: SubjectVerdict, ran: Ran, lone: Alone, output: Diagnosis | None
+        self, verdict: SubjectVerdict, ran: Ran, lone: ByThemselves, output: Diagnosis | None
     ) -> tuple[Diagnosis, ...]:
         """Why the first failure, and what else is wrong by itself."""
         failed = verdict.first_failure or ""

@@ -60,12 +60,15 @@ def verdict_sentence(report: Report) -> str:
 
 
 def _by_reading(report: Report) -> str:
-    """Which subjects are the very network; of a single one that could be read, its name is left out."""
+    """Which subjects are the very network, of a single one that could be read without its name; and which are another.
+
+    What no probe reaches, such as a bound far above them all, shows in the structure alone.
+    """
     read = [s for s in report.subjects if s.structure and s.structure.verdict != "unread"]
     same = [s.name for s in read if s.structure and s.structure.verdict == "identical"]
-    if not same:
-        return ""
-    return "; identical by structure" + ("" if len(same) == len(read) else f": {', '.join(same)}")
+    other = [s.name for s in read if s.structure and s.structure.verdict == "differs"]
+    told = ("; identical by structure" + ("" if len(same) == len(read) else f": {', '.join(same)}")) if same else ""
+    return told + (f"; of another structure, the same by numbers alone: {', '.join(other)}" if other else "")
 
 
 def subject_line(subject: SubjectVerdict) -> str:

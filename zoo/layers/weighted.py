@@ -15,7 +15,8 @@ class Conv(Named):
     """2-D cross-correlation, zero padded; parameters ``weight`` (O, I/groups, H, W) and ``bias`` (O,).
 
     ``rounding="ceil"`` rounds the output size up and reads zeros past the bottom and right edge, as
-    cuda-convnet did in 2012; every other framework rounds down.
+    cuda-convnet did in 2012; every other framework rounds down. As in Caffe, a kernel that overhangs its padded input
+    by less than a stride has one position, and reads zeros past those edges.
     """
 
     out_channels: int

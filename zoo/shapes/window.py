@@ -48,14 +48,15 @@ def window(layer: Conv | Pool | PoolMask, shape: Shape) -> Window:
     out, after = [0, 0], [0, 0]
     for i, side in enumerate("HW"):
         size = shape[1 + i]
-        # Caffe's rounding up makes one position of a window that reaches past the edge by less than a stride.
-        beyond = stride[i] - 1 if pooling and rounding == "ceil" else 0
+        # Caffe makes one position of a window that reaches past the edge by less than a stride, where it rounds up, and
+        # of a kernel always: the division of conv_layer.cpp is C's, towards zero.
+        beyond = 0 if pooling and rounding == "floor" else stride[i] - 1
         if reach[i] > size + 2 * pad[i] + beyond:
             raise SpecError(
                 layer.name,
                 f"kernel reaches over {reach[i]} pixels, but its padded input has {side} = {size + 2 * pad[i]}",
             )
-        out[i] = _positions(size + 2 * pad[i] - reach[i], stride[i], rounding)
+        out[i] = _positions(max(size + 2 * pad[i] - reach[i], 0), stride[i], rounding)
         # Caffe drops a last window that starts in the padding, on both axes, as soon as either has a pad.
         if clip and (out[i] - 1) * stride[i] >= size + pad[i]:
             out[i] -= 1

@@ -73,15 +73,16 @@ def read_v2(prefix: Path) -> dict[str, Array]:
         raise FileFormatError(path, f"no sound checkpoint index: {error}") from error
     stored = [*((name, entry) for name, entry in found.items() if not entry.slices), *pieces]
     data = {shard: _shard(prefix, shard, shards) for shard in sorted({entry.shard for _, entry in stored})}
-    read = [(name, _checked(prefix, shards, name, entry, data[entry.shard])) for name, entry in stored]
-    tensors, whole = dict[str, Array](), dict(read[: len(read) - len(pieces)])
-    for name, entry in found.items():
-        parts = [array for owner, array in read[len(read) - len(pieces) :] if owner == name]
-        try:
-            tensors[name] = joined(name, entry.shape, entry.slices, parts) if entry.slices else whole[name]
-        except ValueError as error:
-            raise FileFormatError(path, f"no sound checkpoint index: {error}") from error
-    return tensors
+    arrays = dict[str, list[Array]]()
+    for name, entry in stored:
+        arrays.setdefault(name, []).append(_checked(prefix, shards, name, entry, data[entry.shard]))
+    try:
+        return {
+            name: joined(name, entry.shape, entry.slices, arrays.get(name, [])) if entry.slices else arrays[name][0]
+            for name, entry in found.items()
+        }
+    except ValueError as error:
+        raise FileFormatError(path, f"no sound checkpoint index: {error}") from error
 
 
 def _checked(prefix: Path, shards: int, name: str, entry: _BundleEntry, data: memoryview) -> Array:

@@ -42,7 +42,7 @@ def joined(name: str, shape: tuple[int, ...], places: Sequence[Place], arrays: S
         ValueError: they do not make it up, one after the other along one axis.
     """
     problem = ValueError(f"the {len(arrays)} slices of {name} do not make up its shape {shape}")
-    if len(places) != len(arrays) or any(len(axes) != len(shape) for axes in places):
+    if not shape or len(places) != len(arrays) or any(len(axes) != len(shape) for axes in places):
         raise problem
     spans = [
         [(start, size if length is None else length) for (start, length), size in zip(axes, shape, strict=True)]

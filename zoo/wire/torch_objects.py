@@ -131,6 +131,14 @@ def special(*_: object) -> Tensor:
     return Tensor(special=_SPECIAL)
 
 
+def _of_new_type(*parts: object) -> Tensor:
+    """In the place of what makes a tensor of a type that no storage is called after: float8, unsigned integers."""
+    kind = parts[6] if len(parts) > 6 else None
+    if not isinstance(kind, type):
+        return special()
+    return Tensor(special=f"is {kind.__name__}, expected float32, or what can become it")
+
+
 def _parameter(tensor: object, *_: object) -> object:
     return tensor
 
@@ -142,6 +150,7 @@ def _of_a_subclass(make: object, _: object, parts: object, *__: object) -> objec
 KNOWN: dict[tuple[str, str], Callable[..., object]] = {
     ("torch._utils", "_rebuild_tensor"): _rebuilt,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuilt,
+    ("torch._utils", "_rebuild_tensor_v3"): _of_new_type,
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch._tensor", "_rebuild_from_type_v2"): _of_a_subclass,

@@ -18,6 +18,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -116,7 +117,7 @@ class _Unpickler(PythonUnpickler):
             self.foreign.append(name)
             return parts[1] if len(parts) > 1 and isinstance(parts[1], type) else Inert
         shape = [type(part) for part in parts[:5]]
-        if len(parts) not in (5, 6) or parts[0] != "storage" or shape[1:] != [type, str, str, int]:
+        if len(parts) not in (5, 6) or parts[0] != "storage" or shape[1:] != [type, str, str, int] or parts[4] < 0:
             raise ValueError("it refers to what is no storage")
         whole = Storage(parts[2], 0, parts[4], parts[1].__name__.removesuffix("Storage"))
         known = self.storages.setdefault(whole.key, whole)
@@ -293,7 +294,7 @@ def _zipped(path: Path) -> Saved:
     return Saved(
         value=unpickler.saved,
         foreign=tuple(unpickler.foreign),
-        numbers=lambda key: bytes_of(f"data/{key}"),
+        numbers=cache(lambda key: bytes_of(f"data/{key}")),  # many tensors may share a storage: it is checked once
         order=order,
     )
 

@@ -6,7 +6,7 @@ when something is run; reading and writing needs neither.
 
 from zoo.frameworks.caffe.images import DataImages, images_beside
 from zoo.frameworks.caffe.live import forward, forward_file, runtime
-from zoo.frameworks.caffe.lower import Lowered, Rule, as_scales, for_caffe, rewrite_all, without_k
+from zoo.frameworks.caffe.lower import Lowered, Rule, as_scales, for_caffe, rewrite_all, without_k, without_overhang
 from zoo.frameworks.caffe.prototxt import parse_prototxt, read_prototxt, with_images
 from zoo.frameworks.caffe.reader import CaffeNet
 from zoo.frameworks.caffe.source import caffemodel_pieces, generate
@@ -39,4 +39,5 @@ __all__ = [
     "runtime",
     "with_images",
     "without_k",
+    "without_overhang",
 ]

@@ -8,7 +8,21 @@ from math import prod
 
 from zoo.axes import axis_index, shape_text
 from zoo.errors import SpecError
-from zoo.layers import ArgMax, Bias, Crop, Dense, Layer, Permute, Reduction, Reshape, Scale, Shape, Slice
+from zoo.layers import (
+    ArgMax,
+    Bias,
+    Concat,
+    Crop,
+    Dense,
+    Eltwise,
+    Layer,
+    Permute,
+    Reduction,
+    Reshape,
+    Scale,
+    Shape,
+    Slice,
+)
 
 
 def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape], shape: Shape) -> None:
@@ -33,6 +47,9 @@ def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape],
         case Reshape(dims=(first, *_)) if layer.axis in (0, -len(inputs[0]) - 2) and first > 0:
             if first * prod(shape) != batches[0] * prod(inputs[0]):
                 problem = f"cannot reshape {batches[0]} x {shape_text(inputs[0])} to {first} x {shape_text(shape)}"
+        case Eltwise() | Concat() if len({*batches}) > 1:
+            if isinstance(layer, Eltwise) or axis_index(layer.name, layer.axis, inputs[0]):
+                problem = f"its inputs have {' and '.join(map(str, batches))} items, expected as many in each"
         case Scale() | Bias() if len(inputs) == 2:
             axis = axis_index(layer.name, layer.axis, inputs[0])
             wanted = (batches[0], *inputs[0])[axis]
@@ -44,13 +61,22 @@ def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape],
         raise SpecError(layer.name, problem)
 
 
+def leaves_no_axis(layer: Reshape, batch: int, shape: Shape) -> bool:
+    """Whether a Reshape makes a single number of a blob that holds one."""
+    rank = len(shape) + 1
+    whole = layer.axis in (0, -rank - 1) and layer.num_axes in (-1, rank)
+    return whole and not layer.dims and batch * prod(shape) == 1
+
+
 def by_numbers(layer: Reshape, batch: int, shape: Shape) -> Reshape:
     """A Reshape from axis 0 on as one that leaves the batch open, where the prototxt's own settles what it makes.
 
     A batch given by its number becomes a 0, which any batch fits. Axes before the batch, and what is left beside
-    another first size, become numbers; what fits no batch is left as it is, to be refused.
+    another first size, become numbers; no axis at all is a number an item; what fits no batch is left, to be refused.
     """
     dims, full = layer.dims, (batch, *shape)
+    if leaves_no_axis(layer, batch, shape):
+        return replace(layer, dims=(0,), axis=0, num_axes=-1)
     before = not dims or layer.num_axes == 0
     if layer.axis not in (0, -len(full) - 1):
         return layer

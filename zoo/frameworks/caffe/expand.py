@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from zoo.axes import axis_index
 from zoo.frameworks.caffe import pooling, shaping
+from zoo.frameworks.caffe.batches import across_batch
 from zoo.frameworks.caffe.vocabulary import BY_TYPE
 from zoo.frameworks.caffe.walk import Node, Walk
 from zoo.layers import (
@@ -121,7 +122,12 @@ def _by_scalar(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
         return True
     factor = replace(layer, name=walk.fresh(f"{node.name}_factor"), axis=0, bias=False)
     walk.add(factor, node.tops[0])
-    walk.add(Bias(name=node.name, inputs=(factor.name,), num_axes=0), node.tops[0])
+    bias = Bias(name=node.name, inputs=(factor.name,), axis=layer.axis, num_axes=0)
+    moved = across_batch(bias, walk.shapes[factor.name])
+    if moved is None:
+        walk.add(bias, node.tops[0])
+    else:
+        add_across_batch(walk, moved, node.tops[0])
     walk.sharing.add(node.name, node.message, [("bias", ())])
     return True
 

@@ -21,6 +21,7 @@ from zoo.layers import (
     Layer,
     ModelSpec,
     Names,
+    Pair,
     Power,
     PReLU,
     Scale,
@@ -118,17 +119,33 @@ def split_towers(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Lay
 def floor_convolutions(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
     """A convolution that rounds up: padded by one stride more on each side, and the surplus positions cut off.
 
-    A pad of ``p + stride`` puts one more position before the first, leaves all others where they were, and covers what
-    the last window read past the edge.
+    See `_padded_further`, which covers what the last window read past the edge.
     """
     if not isinstance(layer, Conv) or layer.rounding == "floor":
         return None
     floor = replace(layer, rounding="floor")
     wanted, got = window(layer, inputs[0]).out, window(floor, inputs[0]).out
-    padded = tuple(p + (s if w > g else 0) for p, s, w, g in zip(layer.pad, layer.stride, wanted, got, strict=True))
-    result: list[Layer] = [replace(floor, pad=(padded[0], padded[1]))]
+    return _padded_further(floor, (wanted[0] > got[0], wanted[1] > got[1]), wanted, free)
+
+
+def without_overhang(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
+    """A kernel that reaches over more than its padded input: padded further, as `floor_convolutions`."""
+    if not isinstance(layer, Conv):
+        return None
+    at = window(layer, inputs[0])
+    overhangs = (at.after[0] > layer.pad[0], at.after[1] > layer.pad[1])
+    return _padded_further(layer, overhangs, at.out, free) if any(overhangs) else None
+
+
+def _padded_further(layer: Conv, axes: tuple[bool, bool], wanted: Pair, free: Names) -> list[Layer]:
+    """A convolution with a stride more of padding on some axes, and Slices of the positions that are wanted of it.
+
+    A pad of ``p + stride`` puts one more position before the first, and leaves all others where they were.
+    """
+    padded = tuple(p + (s if more else 0) for p, s, more in zip(layer.pad, layer.stride, axes, strict=True))
+    result: list[Layer] = [replace(layer, pad=(padded[0], padded[1]))]
     for axis, side in enumerate(("rows", "columns")):
-        if wanted[axis] > got[axis]:
+        if axes[axis]:
             name = free.fresh(f"{layer.name}_{side}")
             cut = Slice(name=name, inputs=(result[-1].name,), start=1, stop=1 + wanted[axis], axis=2 + axis)
             result.append(cut)

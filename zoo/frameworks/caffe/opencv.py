@@ -19,6 +19,7 @@ tests; seen with 4.14):
 * Interp: pads are ignored, and shrinking refused -> Slices and the size it comes to.
 * Reduction, Normalize and ArgMax are right in a part of their forms, or unknown: refused. So are Embed, Upsample,
   masks, constants, what cuts or joins batches, and the layers of boxes, of which it has other ideas.
+* Convolution: a kernel that overhangs its padded input is refused -> padded further, the surplus cut off.
 * Deconvolution: dilation is ignored, so it is refused.
 * Bias is unknown -> a Scale by one; a second input is spread over a tensor of ones and added. Scale needs its axis
   counted from the front, and at least one.
@@ -37,7 +38,7 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError, said
-from zoo.frameworks.caffe.lower import Lowered, as_scales, for_caffe, rewrite_all, without_k
+from zoo.frameworks.caffe.lower import Lowered, as_scales, for_caffe, rewrite_all, without_k, without_overhang
 from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
 from zoo.layers import (
     FUNCTIONS,
@@ -130,7 +131,7 @@ def forward_file(prototxt: Path, model: Path, spec: ModelSpec, inputs: Mapping[s
 
 def _lowered(spec: ModelSpec) -> Lowered:
     """An equal network without what OpenCV computes otherwise than Caffe."""
-    return rewrite_all(spec, without_k, _pool, _unary, _mvn, _moved, _bias)
+    return rewrite_all(spec, without_overhang, without_k, _pool, _unary, _mvn, _moved, _bias)
 
 
 def _written_out(spec: ModelSpec) -> tuple[Layer, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zoo.errors import UnsupportedError
-from zoo.frameworks.caffe.batches import across_batch, by_numbers
+from zoo.frameworks.caffe import shaping
+from zoo.frameworks.caffe.batches import across_batch, by_numbers, leaves_no_axis
 from zoo.frameworks.caffe.expand import add_across_batch, expand
 from zoo.frameworks.caffe.images import DataImages
 from zoo.frameworks.caffe.inputs import CONSTANT, DATA, FEEDS, add_input, net_inputs, visit_data, visit_input
@@ -14,7 +15,7 @@ from zoo.frameworks.caffe.schema import check, check_own
 from zoo.frameworks.caffe.sharing import FACTOR
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, refusal
 from zoo.frameworks.caffe.walk import Given, Node, Walk
-from zoo.layers import BatchNorm, Constant, Layer, ModelSpec, Names, Reshape, Shape, Slice, chained
+from zoo.layers import BatchNorm, Constant, Flatten, Layer, ModelSpec, Names, Reshape, Shape, Slice, chained
 from zoo.parameters import layer_parameters
 from zoo.shapes import activation_shapes
 from zoo.wire.caffemodel import V1_TYPES
@@ -270,7 +271,11 @@ def _visit_layer(walk: Walk, node: Node) -> None:
         return
     assert row.read is not None
     layer = row.read(node.message.message(row.block), node.name, tuple(sources))
-    if isinstance(layer, Reshape):
+    if isinstance(layer, Flatten):
+        layer = shaping.of_nothing(layer, walk.shapes[sources[0]]) or layer
+    elif isinstance(layer, Reshape):
+        if leaves_no_axis(layer, walk.batches[sources[0]], walk.shapes[sources[0]]):
+            walk.scalars.add(layer.name)
         layer = by_numbers(layer, walk.batches[sources[0]], walk.shapes[sources[0]])
     if node.type == "LRN" and len(walk.shapes[sources[0]]) != 3:
         raise PrototxtError(node.message.line, "normalises N x C x H x W only, and its bottom has other axes")

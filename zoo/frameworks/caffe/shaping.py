@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, assert_never
 
+from zoo.axes import axis_index
 from zoo.frameworks.caffe.row import MANY, Row, fields, required, unless
 from zoo.layers import Concat, Constant, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
 from zoo.wire.prototxt import Message, PrototxtError
@@ -19,6 +20,14 @@ def _read_concat(block: Message, name: str, inputs: tuple[str, ...]) -> Concat:
     if "axis" in block and "concat_dim" in block:
         raise PrototxtError(block.line, "concat_param has either axis or concat_dim, not both")
     return Concat(name=name, inputs=inputs, axis=block.integer("concat_dim", block.integer("axis", 1)))
+
+
+def of_nothing(layer: Flatten, shape: Shape) -> Reshape | None:
+    """A Flatten whose end is the axis before its first, which makes an axis of one there (flatten_layer.cpp)."""
+    first, last = (axis_index(layer.name, axis, shape) for axis in (layer.axis, layer.end_axis))
+    return (
+        Reshape(name=layer.name, inputs=layer.inputs, dims=(1,), axis=first, num_axes=0) if first == last + 1 else None
+    )
 
 
 def _write_flatten(layer: Flatten) -> Message:

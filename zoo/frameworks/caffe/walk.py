@@ -9,7 +9,7 @@ from zoo.batches import first_axis
 from zoo.frameworks.caffe.batches import check_batches
 from zoo.frameworks.caffe.images import DataImages
 from zoo.frameworks.caffe.sharing import Sharing
-from zoo.layers import Input, Layer, Names, Shape
+from zoo.layers import Bias, Input, Layer, Names, Scale, Shape
 from zoo.shapes import output_shape
 from zoo.wire.prototxt import Message, PrototxtError
 
@@ -83,7 +83,7 @@ class Walk:
         """A layer and the blob it fills; an impossible one raises `SpecError`."""
         shapes, batches = [self.shapes[name] for name in layer.inputs], [self.batches[name] for name in layer.inputs]
         shape = self.shapes[layer.name] = output_shape(layer, shapes)
-        if not self.scalars.intersection(layer.inputs[1:]):
+        if not (isinstance(layer, Scale | Bias) and self.scalars.intersection(layer.inputs[1:])):
             check_batches(layer, batches, shapes, shape)
         self.batches[layer.name] = first_axis(layer, batches, shapes, shape)
         self.layers.append(layer)

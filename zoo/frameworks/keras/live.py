@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -156,8 +157,10 @@ class _Process:
             pickle.dump((what, job), self._process.stdin, protocol=5)
             self._process.stdin.flush()
             well, found = pickle.load(self._process.stdout)
-        except (EOFError, OSError) as error:
-            close()
+        except BaseException as error:
+            close()  # or else an answer that is still to come would be taken for the next job's
+            if not isinstance(error, EOFError | OSError):
+                raise
             told = f"its process ended with status {self._process.returncode}"
             raise UnsupportedError(f"{network}: Keras on {self.backend} does not run: {told}") from error
         if not well:
@@ -166,11 +169,12 @@ class _Process:
 
     def close(self) -> None:
         """End the process."""
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream:
-                stream.close()
         self._process.kill()
         self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                with suppress(BrokenPipeError):  # what was not sent before it ended
+                    stream.close()
 
 
 _running: dict[str, _Process] = {}

@@ -55,6 +55,10 @@ COMPUTED = {
 }
 
 
+# What repeats numbers; for each item of a batch, it makes an activation.
+FOR_EACH = ("ConstantOfShape", "Expand")
+
+
 class Constants:
     """What is known without any input: stored numbers, and what the nodes that were taken compute of them.
 
@@ -82,6 +86,8 @@ class Constants:
         if all(tensor in self.known for tensor in node.outputs if tensor):
             return True
         if node.op != "Constant" and not (reads and all(tensor in self.known for tensor in reads)):
+            return False
+        if node.op in FOR_EACH and OPEN_BATCH in self.known[reads[-1]]:
             return False
         op = Op(node, self._opset, self.known)
         try:
@@ -117,7 +123,7 @@ class Constants:
             case "ConstantOfShape":
                 return [self._repeated(op, first)]
             case "Expand":
-                return [self._expanded(op, first, _sizes(op, arrays[1]))]
+                return [self._expanded(op, first, sizes_of(op, arrays[1]))]
             case "Cast":
                 return [self._cast(op, first)]
             case "Shape":
@@ -157,17 +163,11 @@ class Constants:
         return np.trunc(np.divide(a, b)).astype(a.dtype)
 
     def _repeated(self, op: Op, shape: Array) -> Array:
-        value = op.other("value")
-        number = np.zeros(1, np.float32) if value is None else value
-        if not isinstance(number, np.ndarray) or number.size != 1:
-            op.refuse("its value is no single number")
-        return self._expanded(op, number.reshape(()), _sizes(op, shape))
+        return self._expanded(op, filling(op), sizes_of(op, shape))
 
     def _expanded(self, op: Op, array: Array, sizes: Shape) -> Array:
         if len(sizes) > _MAX_RANK or min(sizes, default=1) < 1:
             op.refuse(f"no number is repeated to {str(sizes)[:60]}")
-        if OPEN_BATCH in sizes:
-            op.refuse("repeats numbers for each item of a batch: constants by themselves are known here")
         shape = np.broadcast_shapes(array.shape, sizes)
         self._filled += prod(shape) * array.itemsize
         if self._filled > _MOST_FILLED:
@@ -211,7 +211,17 @@ def _constant(op: Op) -> Array:
     return op.refuse("its value is of a type that is not read")
 
 
-def _sizes(op: Op, array: Array) -> Shape:
+def filling(op: Op) -> Array:
+    """The number that a ConstantOfShape repeats."""
+    value = op.other("value")
+    number = np.zeros(1, np.float32) if value is None else value
+    if not isinstance(number, np.ndarray) or number.size != 1:
+        op.refuse("its value is no single number")
+    return number.reshape(())
+
+
+def sizes_of(op: Op, array: Array) -> Shape:
+    """A shape that a node reads as numbers."""
     if array.ndim != 1 or array.dtype.kind != "i" or array.size > _MAX_RANK:
         op.refuse("its shape is no short list of sizes")
     return tuple(int(size) for size in array)

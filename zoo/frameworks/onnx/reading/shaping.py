@@ -8,10 +8,10 @@ from math import prod
 
 import numpy as np
 
-from zoo.frameworks.onnx.reading.folding import reshaped_to, slices, split_sizes
-from zoo.frameworks.onnx.reading.op import Op
+from zoo.frameworks.onnx.reading.folding import OPEN_BATCH, filling, reshaped_to, sizes_of, slices, split_sizes
+from zoo.frameworks.onnx.reading.op import Op, short
 from zoo.frameworks.onnx.reading.walk import Padded, View, Walk
-from zoo.layers import Concat, Conv, Shape, Shuffle, Slice, Tile
+from zoo.layers import Concat, Constant, Conv, Shape, Shuffle, Slice, Tile
 
 
 def reshape(walk: Walk, op: Op) -> None:
@@ -189,6 +189,23 @@ def pad(walk: Walk, op: Op) -> None:
         op.refuse(f"pads {pads}: borders of height and width are known here")
     (top, bottom), (left, right) = sides[2], sides[3]
     walk.values[op.out] = Padded(view=view, before=(top, left), after=(bottom, right), fill=fill)
+
+
+def repeat(walk: Walk, op: Op) -> None:
+    """Expand and ConstantOfShape to as many items as there are: a Constant."""
+    is_filled = op.node.op == "ConstantOfShape"
+    array = filling(op) if is_filled else op.weight(0, "constant")
+    sizes = sizes_of(op, op.stored(0 if is_filled else 1, "shape"))
+    item = sizes[1:]
+    if sizes[:1] != (walk.batch,) or walk.batch != OPEN_BATCH or min(item, default=1) < 1 or array.dtype != np.float32:
+        op.refuse(f"repeats {array.dtype.name} numbers to {walk.told(sizes)}: float32 for each item is known here")
+    beside = walk.inputs[0].name
+    if array.size == 1:
+        walk.put(op.out, Constant(name=op.out, inputs=(beside,), shape=item, value=short(array)))
+    elif array.shape in (item, (1, *item)):
+        walk.put(op.out, Constant(name=op.out, inputs=(beside,), shape=item), weight=array.reshape(item))
+    else:
+        op.refuse(f"repeats {walk.told(array.shape)} to {walk.told(sizes)}: numbers or items of one are known here")
 
 
 def tile(walk: Walk, op: Op) -> None:
