@@ -152,8 +152,8 @@ def test_what_is_no_manifest(tmp_path: Path, text: str) -> None:
 
 
 def test_a_manifest_that_cannot_be_read(tmp_path: Path) -> None:
-    for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(FileFormatError, match="is no regular file"):
+    for path, why in ((tmp_path / "none", "cannot be read"), (tmp_path, "is no regular file")):
+        with pytest.raises(FileFormatError, match=why):
             manifest.read_manifest(path)
     big = tmp_path / "big"
     big.write_bytes(b"#" * (1 << 21))
