@@ -12,6 +12,7 @@ from zoo.axes import shape_text
 from zoo.errors import FileFormatError, UnpreparedError, UnsupportedError, ZooError
 from zoo.layers import ModelSpec, Preprocessing, stored_size
 from zoo.shapes import activation_shapes
+from zoo.wire.regular import check_regular
 
 # No list of classes is longer: ImageNet's 21,841 with all their words have 1 MB.
 _MAX_BYTES = 1 << 23
@@ -86,11 +87,12 @@ def read_labels(path: Path) -> tuple[str, ...]:
     try:
         if path.is_dir():
             found = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
-        elif path.stat().st_size > _MAX_BYTES:
-            raise FileFormatError(
-                path, f"has more than {_MAX_BYTES:,} bytes; expected the name of a class in each line"
-            )
         else:
+            check_regular(path)
+            if path.stat().st_size > _MAX_BYTES:
+                raise FileFormatError(
+                    path, f"has more than {_MAX_BYTES:,} bytes; expected the name of a class in each line"
+                )
             found = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise FileFormatError(path, error.strerror or "cannot be read") from error

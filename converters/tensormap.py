@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from zoo.errors import WeightsError
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import parameter_shapes, tied
 from zoo.wire.layout import axis_sizes, convert_shape, rearrange, reordered
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,8 @@ def to_canonical(
         table: an entry for every canonical parameter.
         tensors: native name -> array.
         source: the file, for messages.
-        ignored: names that are no weights by rule (optimizer slots, a step counter). A number alone is none either.
+        ignored: names that are no weights by rule (optimizer slots, a step counter). A number alone is none
+            either, as a metric's; that is said.
 
     Raises:
         WeightsError: lists every tensor that is missing, left over, misshapen, of another type or not finite.
@@ -89,13 +93,12 @@ def to_canonical(
         if twin in canonical and owner in canonical and not np.array_equal(canonical[twin], canonical[owner]):
             problems.append(f"{entries[twin].native} and {entries[owner].native} are one tied parameter, but differ")
     used = {entries[name].native for name in shapes}
-    problems += [
-        f"{name} is not a parameter of this network"
-        for name, tensor in tensors.items()
-        if name not in used and tensor.ndim and not ignored(name)
-    ]
+    left = [name for name in tensors if name not in used and not ignored(name)]
+    problems += [f"{name} is not a parameter of this network" for name in left if tensors[name].ndim]
     if problems:
         raise WeightsError(f"{source} as {spec.name}", problems)
+    if left:
+        _LOG.info("%s: each a number alone, and no parameter of %s; left out: %s", source, spec.name, ", ".join(left))
     return Weights(spec=spec, tensors=Arranged(canonical, shapes), source=source)
 
 

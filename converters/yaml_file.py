@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from zoo.errors import FileFormatError, said
+from zoo.wire.regular import check_regular
 from zoo.wire.yaml_loader import StrictLoader
 
 
@@ -17,6 +18,7 @@ def read_yaml(path: Path, most_bytes: int) -> object:
         FileFormatError: it is missing, longer than `most_bytes`, or no YAML.
     """
     try:
+        check_regular(path)
         if path.stat().st_size > most_bytes:
             raise FileFormatError(path, f"has more than {most_bytes:,} bytes")
         return yaml.load(path.read_text(encoding="utf-8"), StrictLoader)

@@ -372,6 +372,7 @@ def branch(second: str) -> CaffeNet:
         ('name: "r" type: RELU bottom: "data" top: "r"', "in a 'layer' block it is \"ReLU\""),
         ('name: r type: "ReLU" bottom: "data" top: "r"', "name must be text in quotes, got r"),
         ('name: "p" type: "Power" bottom: "c" top: "p" power_param { shift: inf }', "shift must be a decimal number"),
+        ('name: "p" type: "Power" bottom: "c" top: "p" power_param { shift: -1e39 }', "and finite, got -1e+39"),
         ('name: "p" type: "Power" bottom: "c" top: "p" power_param { shift: 0x10 }', "and finite, got 0x10"),
         ('name: "p" type: "Power" bottom: "c" top: "p" power_param { shift: 010 }', "and finite, got 010"),
         ('name: "p" type: "Power" bottom: "c" top: "p" power_param { scale:2shift:1 }', "cannot read '2shift:1 } }"),

@@ -18,7 +18,8 @@ from zoo import show, spec_json
 from zoo.api import generate
 from zoo.errors import ZooError
 from zoo.frameworks.caffe import read_prototxt
-from zoo.layers import Conv, Input, ModelSpec, ReLU
+from zoo.layers import Conv, Input, ModelSpec, PriorBox, ReLU
+from zoo.shapes import prior_ratios
 from zoo.svg import svg
 from zoo.wire.protobuf import integer, message
 
@@ -72,6 +73,19 @@ def test_a_network_is_told_drawn_and_compared(tmp_path: Path) -> None:
     _is_linear(lambda count: show.show_text(_weights(count).spec))
     _is_linear(lambda count: svg(_weights(count).spec))
     _is_linear(lambda count: show.diff_text(_weights(count).spec, _turned(count)))
+
+
+def test_the_ratios_of_prior_boxes_are_told_apart() -> None:
+    def boxes(count: int) -> PriorBox:
+        return PriorBox(name="p", min_sizes=(1.0,), ratios=tuple(1 + i / 7 for i in range(count)), inputs=("a", "b"))
+
+    assert prior_ratios(boxes(4)) == pytest.approx([1, 8 / 7, 7 / 8, 9 / 7, 7 / 9, 10 / 7, 7 / 10])
+    assert prior_ratios(PriorBox(name="p", min_sizes=(1.0,), ratios=(2.0, 0.5, 2.0000001), inputs=("a", "b"))) == [
+        1,
+        2,
+        0.5,
+    ]
+    assert_in_proportion(lambda count: prior_ratios(boxes(count)), 600, 6000)
 
 
 SIZE = 30_000

@@ -421,6 +421,24 @@ def test_onnx_tensors_kept_elsewhere_where_only_a_runtime_looks(
     assert "outside the folder" in every_way(capsys, home, home / "w.onnx")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "convert w.safetensors -o x.npz --map pipe",
+        "run w.safetensors w.safetensors --labels pipe",
+        "train alexnet_mini --data digits -o run --recipe pipe",
+    ],
+)
+def test_a_pipe_in_the_place_of_a_text_is_not_waited_for(
+    home: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+    save(small_weights(), home / "w.safetensors")
+    os.mkfifo("pipe")
+    assert main(command.split()) == 2
+    assert capsys.readouterr().err == "zoo: pipe: is no regular file\n"
+
+
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(home / "data.bin")
     onnx_with_external(home / "w.onnx", "data.bin")

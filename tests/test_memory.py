@@ -17,7 +17,7 @@ from tests.kinds import net
 from tests.small import shrink
 from zoo.api import forward, generate
 from zoo.errors import ZooError
-from zoo.layers import Conv, Dense, ModelSpec
+from zoo.layers import LRN, Conv, Dense, ModelSpec, Pool
 from zoo.limits import memory_limit
 from zoo.shapes import check_memory
 
@@ -102,6 +102,23 @@ def test_what_programs_call_has_it_too(spec: ModelSpec, tmp_path: Path) -> None:
             generate(spec, "caffe", tmp_path)
         assert not list(tmp_path.iterdir())
     assert _peak() - before < 1.5
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        LRN(name="wide", size=99_999_999, alpha=1.0, beta=0.75),
+        LRN(name="wide", size=9_999_999, alpha=1.0, beta=0.75, region="within"),
+        Pool(name="wide", mode="ave", kernel=(10**7, 10**7), pad=(5 * 10**6, 5 * 10**6), stride=(1, 1)),
+        Pool(name="wide", mode="max", kernel=(1, 2), stride=(1, 10**12)),
+    ],
+    ids=lambda layer: f"{type(layer).__name__} {layer}"[:24],
+)
+def test_what_a_window_reads_past_the_edges_counts_too(layer: LRN | Pool) -> None:
+    with pytest.raises(
+        ZooError, match=r"computing it takes [\d,.]+ GB of memory .* the largest, 'wide', has [\d,]{11,}"
+    ):
+        check_memory(net(layer, shapes=[(3, 9, 9)]), items=1)
 
 
 def test_inputs_that_are_given_count_by_their_batch() -> None:

@@ -197,6 +197,7 @@ def test_whatever_a_script_keeps_beside_the_weights_is_left_out(
     assert f"{key!r} taken as the state dict; left out: {', '.join(BESIDE)}" in caplog.text
     torch.save({**state, **BESIDE, "acc": torch.tensor(3.0)}, tmp_path / "b.pth")
     assert same(load(tmp_path / "b.pth", spec=SMALL), weights)
+    assert "b.pth: each a number alone, and no parameter of small; left out: acc" in caplog.text
 
 
 @pytest.mark.parametrize("ema", [True, False])

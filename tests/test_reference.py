@@ -1,6 +1,7 @@
 """The oracle against its own definitions, written out number by number. Real Caffe's answers are in test_ops."""
 
 import os
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -105,6 +106,17 @@ def test_the_window_of_lrn_stops_at_the_tower_boundary() -> None:
     assert abs(whole - towers)[0, 2:6].min() > 0
     squares = (x[0, 1:6, 0, 0] ** 2).sum()
     assert whole[0, 3, 0, 0] == pytest.approx(x[0, 3, 0, 0] * (2 + 1e-4 / 5 * squares) ** -0.75)
+
+
+@pytest.mark.parametrize(("region", "axes"), [("across", 1), ("within", 2)])
+def test_a_window_of_lrn_far_wider_than_what_it_reads_costs_no_more(
+    region: Literal["across", "within"], axes: int
+) -> None:
+    x = RNG.normal(size=(1, 4, 3, 3)) * 60
+    near, far = (
+        LRN(name="n", size=size, alpha=float(size**axes), beta=0.75, region=region) for size in (7, 999_999_999)
+    )
+    np.testing.assert_allclose(apply(far, [x], {}), apply(near, [x], {}), rtol=1e-12)
 
 
 def test_pooling_padding_never_wins_and_overhang_is_not_counted() -> None:

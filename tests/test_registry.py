@@ -88,6 +88,29 @@ def test_text_that_is_no_spec_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LRN_JSON % "1e39", "alpha: expected a finite number of float32, got 1e+39"),
+        (LRN_JSON % ("-" + "9" * 5000), "alpha: expected a finite number of float32, got -inf"),
+        (
+            r'{"name":"a\udc00","title":"","inputs":[],"layers":[]}',
+            r"name: expected text, got 'a\udc00', which is none",
+        ),
+        (
+            LRN_JSON.replace('"n"', r'"\ud800"') % 1,
+            r"layers: name: expected text, got '\ud800', which is none in UTF-8",
+        ),
+        (LRN_JSON.replace('"kind":"LRN",', "") % 1, "layers: kind is missing"),
+        (LRN_JSON.replace('"size":5,', "") % 1, "layers: size of a LRN is missing"),
+    ],
+)
+def test_what_is_wrong_in_a_spec_is_said_with_its_field(text: str, said: str) -> None:
+    with pytest.raises(ZooError) as caught:
+        spec_json.loads(text)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("typed", "meant"),
     [
         ("alexnt", ["alexnet"]),

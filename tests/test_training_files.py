@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,24 @@ def test_a_checkpoint_whose_state_is_none_is_refused_in_one_line(tmp_path: Path,
     write_file(path, both, metadata | {"checksum": checksum(both, metadata)})
     with pytest.raises(FileFormatError, match="its state of training is none"):
         load_checkpoint(path, spec)
+
+
+@pytest.mark.parametrize(
+    ("now", "what"),
+    [
+        (_TINY.with_num_classes(7), "fc: outputs 2 in the checkpoint, 7 in this run"),
+        (
+            replace(_TINY, inputs=(Input(shape=(3, 5, 5)),)),
+            "data: size 3 x 4 x 4 in the checkpoint, 3 x 5 x 5 in this run",
+        ),
+        (replace(_TINY, layers=_TINY.layers[1:]), "conv: Conv in the checkpoint, no such layer in this run"),
+    ],
+)
+def test_a_checkpoint_of_another_network_says_what_differs(tmp_path: Path, now: ModelSpec, what: str) -> None:
+    path, _ = _written(tmp_path)
+    with pytest.raises(FileFormatError, match=rf"of another network \(two\), not of this two: {what}; use another -o"):
+        load_checkpoint(path, now)
+    assert load_checkpoint(path, replace(_TINY, title="read from another place")).progress.step == 7
 
 
 def _written(tmp_path: Path) -> tuple[Path, Checkpoint]:

@@ -1,4 +1,4 @@
-"""How much memory computing a network may take; `zoo.shapes.check_memory` holds networks to it."""
+"""How large numbers may be, and how much memory computing a network may take: `zoo.shapes.check_memory` holds it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 DEFAULT_GIGABYTES = 8.0
+# From here on a number rounds to infinity in float32, of which every framework's layers make their own.
+_FLOAT32_INFINITE = 2.0**128 - 2.0**103
 _gigabytes = ContextVar("gigabytes", default=DEFAULT_GIGABYTES)
 
 
@@ -23,3 +25,8 @@ def memory_limit(gigabytes: float) -> Generator[None]:
         yield
     finally:
         _gigabytes.reset(before)
+
+
+def in_float32(number: float) -> bool:
+    """Whether a number, a whole one of any length too, is finite in float32."""
+    return abs(number) < _FLOAT32_INFINITE

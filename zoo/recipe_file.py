@@ -27,6 +27,7 @@ from zoo.recipe import (
     check_patterns,
 )
 from zoo.spec_json import build
+from zoo.wire.regular import check_regular
 from zoo.wire.yaml_loader import StrictLoader
 
 
@@ -75,14 +76,11 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         FileFormatError: no such file, no YAML, an unknown key or a value of the wrong kind; the message names it.
     """
+    check_regular(path)
     try:
         return from_plain(yaml.load(path.read_text(encoding="utf-8"), _Loader))
     except (OSError, UnicodeDecodeError) as error:
         raise FileFormatError(path, f"cannot be read ({error})") from error
-    except KeyError as error:
-        raise FileFormatError(
-            path, f"no whole recipe: {error.args[0]} is missing; see: zoo show MODEL --recipe"
-        ) from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, UnknownNameError) as error:
         raise FileFormatError(path, f"no recipe: {error}; see: zoo show MODEL --recipe") from error
 

@@ -7,14 +7,15 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from math import isfinite
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from zoo.errors import UnknownNameError, ZooError
 from zoo.layers import Layer, ModelSpec
+from zoo.limits import in_float32
 
 # The metadata key under which formats that carry metadata (safetensors, ONNX) hold the spec of their weights.
 METADATA_KEY = "alexnet_zoo.spec"
+_MOST_DIGITS = 64
 
 
 def to_dict(value: Any) -> Any:
@@ -37,8 +38,8 @@ def dumps(spec: ModelSpec) -> str:
 def loads(text: str) -> ModelSpec:
     """The inverse of `dumps`; raises `ZooError` for anything that is no spec."""
     try:
-        return cast(ModelSpec, build(ModelSpec, json.loads(text)))
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, UnknownNameError) as error:
+        return cast(ModelSpec, build(ModelSpec, json.loads(text, parse_int=_whole)))
+    except (ValueError, TypeError, RecursionError, UnknownNameError) as error:
         raise ZooError(f"the embedded network description is damaged: {error}") from error
 
 
@@ -48,7 +49,7 @@ def build(expected: Any, value: Any) -> Any:
     Dataclasses from dictionaries, one of several told by its ``kind``; tuples from lists, mappings, literals, numbers.
 
     Raises:
-        ValueError, TypeError, KeyError, OverflowError, UnknownNameError: it is none.
+        ValueError, TypeError, UnknownNameError: it is none.
     """
     origin, arguments = get_origin(expected), get_args(expected)
     if origin in (Union, types.UnionType):
@@ -72,13 +73,25 @@ def build(expected: Any, value: Any) -> Any:
     if type(value) is not expected:
         raise TypeError(f"expected {expected.__name__}, got {value!r}")
     if expected is str:
-        value.encode()  # half a surrogate pair is legal JSON, but no text
+        _text(value)
     return value
 
 
+def _whole(digits: str) -> float:
+    """A whole number; of one that no field holds, Python would speak of its own limit of digits."""
+    return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
+
+
+def _text(value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # half a surrogate pair is legal JSON
+        raise ValueError(f"expected text, got {value!r}, which is none in UTF-8") from error
+
+
 def _finite(number: float) -> float:
-    if not isfinite(number):
-        raise ValueError(f"expected a finite number, got {number}")
+    if not in_float32(number):
+        raise ValueError(f"expected a finite number of float32, got {number}")
     return float(number)
 
 
@@ -86,9 +99,12 @@ def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
     if type(None) in kinds:
         return None if value is None else build(next(kind for kind in kinds if kind is not type(None)), value)
     content, known = _mapping(value), {kind.__name__: kind for kind in kinds}
-    if content["kind"] not in known:
-        raise UnknownNameError("kind", str(content["kind"]), known)
-    return build(known[content["kind"]], {key: item for key, item in content.items() if key != "kind"})
+    kind = content.get("kind")
+    if not isinstance(kind, str):
+        raise TypeError("kind is missing")
+    if kind not in known:
+        raise UnknownNameError("kind", kind, known)
+    return build(known[kind], {key: item for key, item in content.items() if key != "kind"})
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
@@ -104,13 +120,13 @@ def _dataclass(expected: Any, value: dict[Any, Any]) -> Any:
             raise UnknownNameError(f"key of a {expected.__name__}", str(key), hints)
     missing = [field.name for field in needed if field.name not in value]
     if missing:
-        raise KeyError(f"{', '.join(missing)} of a {expected.__name__}")
+        raise ValueError(f"{', '.join(missing)} of a {expected.__name__} is missing")
     built = dict[str, Any]()
     for key, item in value.items():
         try:
             built[key] = build(hints[key], item)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{key}: {error}") from error
+            raise ValueError(f"{key}: {error}") from error
     return expected(**built)
 
 

@@ -43,7 +43,8 @@ class FileSubject:
         note: what the reader must know.
         preparation: how it prepares images otherwise than the first file; empty where it does not.
         as_read: its network is what its own graph was read as.
-        structures: what reading it said, by the identity of what it was held against: every runtime asks again.
+        structures: what it was held against, and what reading it said, by the identity of the first, which is kept
+            so that nothing else gets it: every runtime asks again.
     """
 
     path: Path
@@ -54,7 +55,7 @@ class FileSubject:
     note: str = ""
     preparation: str = ""
     as_read: bool = False
-    structures: dict[int, Structure] = field(default_factory=dict[int, Structure])
+    structures: dict[int, tuple[Weights, Structure]] = field(default_factory=dict[int, tuple[Weights, Structure]])
 
     def subject(self, right: Weights, runtime: str | None = None) -> Subject:
         """It, as a subject held against a network and its weights; in a runtime, if one is named."""
@@ -89,8 +90,8 @@ class FileSubject:
 
     def _structure(self, right: Weights) -> Structure:
         if id(right) not in self.structures:
-            self.structures[id(right)] = structure_of_graph(self.path, right)
-        return self.structures[id(right)]
+            self.structures[id(right)] = right, structure_of_graph(self.path, right)
+        return self.structures[id(right)][1]
 
     def _runner(self, right: Weights, runtime: Runtime | None) -> Feed:
         written = TfliteForward(runtime) if isinstance(runtime, registry.RunsTflite) else None

@@ -53,7 +53,7 @@ def _around(x: Float64, axis: int, reach: int) -> Float64:
     """The sum of every number and of its neighbours along an axis, as far as `reach` and as there are any."""
     y = x.copy()
     total, others = np.moveaxis(y, axis, 0), np.moveaxis(x, axis, 0)
-    for i in range(1, reach + 1):
+    for i in range(1, min(reach + 1, len(total))):
         total[i:] += others[:-i]
         total[:-i] += others[i:]
     return y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from math import prod
 from typing import assert_never
@@ -45,10 +46,14 @@ def map_size(layer: str, shape: Shape) -> Pair:
 
 def prior_ratios(layer: PriorBox) -> list[float]:
     """The ratios of a `PriorBox`, 1 first; what is given twice counts once."""
-    ratios = [1.0]
+    ratios, rising = [1.0], [1.0]
     for ratio in layer.ratios:
-        if all(abs(ratio - known) >= 1e-6 for known in ratios):
-            ratios += [ratio, 1 / ratio] if layer.flip else [ratio]
+        at = bisect_left(rising, ratio)
+        if all(abs(ratio - known) >= 1e-6 for known in rising[max(at - 1, 0) : at + 1]):
+            new = [ratio, 1 / ratio] if layer.flip else [ratio]
+            ratios += new
+            for number in new:
+                insort(rising, number)
     return ratios
 
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from zoo.errors import FileFormatError, ZooError, said
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
-from zoo.spec_json import METADATA_KEY, dumps
+from zoo.show import differences
+from zoo.spec_json import METADATA_KEY, dumps, loads
 from zoo.training.optimiser import Progress
 from zoo.wire.atomic import flush, new_file
 from zoo.wire.safetensors import read_safetensors, write_safetensors
@@ -141,10 +142,8 @@ def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
         raise FileFormatError(path, "holds weights, but no state of training: it is no checkpoint")
     if metadata.pop(_CHECKSUM, "") != checksum(tensors, metadata):
         raise FileFormatError(path, f"damaged checkpoint: its bytes are not those that were written{_before(path)}")
-    if metadata.get(METADATA_KEY) != dumps(spec):
-        raise FileFormatError(
-            path, f"is of another network ({metadata.get('model', 'unnamed')}), not of this {spec.name}; use another -o"
-        )
+    if other := _another(metadata.get(METADATA_KEY, ""), spec):
+        raise FileFormatError(path, other)
     shapes = parameter_shapes(spec)
     if {name: tensors[name].shape for name in tensors} != shapes | {_VELOCITY + n: s for n, s in shapes.items()}:
         raise FileFormatError(path, "damaged checkpoint: its tensors are not those of its network")
@@ -158,6 +157,19 @@ def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
         progress=progress,
         setting=setting,
     )
+
+
+def _another(then: str, spec: ModelSpec) -> str | None:
+    """In what the network of a checkpoint is another one than the one that is trained; None: it is that one."""
+    try:
+        kept = loads(then)
+    except ZooError as error:
+        return f"damaged checkpoint: {error}"
+    if replace(kept, name=spec.name, title=spec.title) == spec:
+        return None
+    found = differences(kept, spec)
+    what = found[0].sentence("the checkpoint", "this run") if found else "its layers are written in another way"
+    return f"is of another network ({kept.name}), not of this {spec.name}: {what}; use another -o"
 
 
 def _before(path: Path) -> str:

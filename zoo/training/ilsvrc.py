@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from zoo.errors import FileFormatError, ZooError, said
 from zoo.training.images import FolderImages, image_files
+from zoo.wire.regular import check_regular
 
 _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 _IMAGE = re.compile(rb"ILSVRC\d+_val_(\d{8})\.JPEG", re.IGNORECASE)
@@ -64,6 +65,7 @@ def _place(folder: Path, name: bytes, count: int) -> int:
 
 
 def _numbers(truth: Path) -> NDArray[np.int64]:
+    check_regular(truth)
     try:
         numbers = np.array(truth.read_text(encoding="ascii").split(), np.int64)
     except (OSError, ValueError, OverflowError) as error:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from zoo.errors import FileFormatError
 from zoo.wire.atomic import new_file
+from zoo.wire.regular import check_regular
 
 # The classes of these modules are made at run time, from messages.
 Event: Any = vars(event_pb2)["Event"]
@@ -137,6 +138,7 @@ def read_metrics(out: Path) -> list[dict[str, str]]:
     path = out / "metrics.csv"
     if not path.exists():
         return []
+    check_regular(path)
     try:
         whole = path.read_bytes().decode().rpartition("\n")[0]
         reader = csv.DictReader(whole.splitlines())

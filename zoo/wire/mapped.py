@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import FileFormatError
+from zoo.wire.regular import check_regular
 from zoo.wire.watched import watch
 
 
@@ -19,8 +20,7 @@ def mapped(path: Path) -> memoryview:
     Raises:
         FileFormatError: the file is missing, empty or cannot be read.
     """
-    if path.exists() and not path.is_file():
-        raise FileFormatError(path, "is no regular file")  # a pipe would be waited for without end
+    check_regular(path)
     try:
         with path.open("rb") as file:
             watch(path)

@@ -6,11 +6,12 @@ and whoever asks for a field says what it must be.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
+
+from zoo.limits import in_float32
 
 T = TypeVar("T")
 
@@ -121,8 +122,10 @@ class Message:
         """A repeated number."""
         values = self.fields.get(name, [])
         numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, Radix)]
-        if len(numbers) < len(values) or not all(map(math.isfinite, numbers)):
-            raise PrototxtError(self.line, f"{name} must be a decimal number, and finite, got {_shown(values)}")
+        if len(numbers) < len(values) or not all(map(in_float32, numbers)):
+            raise PrototxtError(
+                self.line, f"{name} must be a decimal number of float32, and finite, got {_shown(values)}"
+            )
         return numbers
 
     def number(self, name: str, default: float) -> float:

@@ -16,6 +16,7 @@ from zoo.frameworks.caffe.writer import SPEC_COMMENT, deploy_text
 from zoo.layers import Layer, ModelSpec, Shape, Softmax
 from zoo.shapes import activation_shapes
 from zoo.wire.prototxt import PrototxtError, parse
+from zoo.wire.regular import check_regular
 
 _LOG = logging.getLogger(__name__)
 # The largest prototxt of a published network has 0.3 MB; more is a caffemodel given by mistake.
@@ -41,8 +42,7 @@ def read_prototxt(path: Path, *, stages: Collection[str] = (), sizes: Mapping[st
         SpecError: an impossible network.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise FileFormatError(path, "is no regular file")  # a pipe would be waited for without end
+        check_regular(path)
         if path.stat().st_size > _MAX_BYTES:
             raise FileFormatError(path, f"larger than {_MAX_BYTES >> 20} MB: no prototxt (is it the caffemodel?)")
         text = path.read_text(encoding="utf-8")

@@ -6,10 +6,10 @@ Names, kinds and numbers are those of BVLC caffe's ``caffe.proto``; a block that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
 
 from zoo.frameworks.caffe.row import Fields, fields
 from zoo.frameworks.caffe.vocabulary import ROWS
+from zoo.limits import in_float32
 from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Radix, Value, Word, shown
 
@@ -301,8 +301,8 @@ def _problem(value: Value, kind: str) -> str:
                 "" if is_word or (isinstance(value, int) and value in (0, 1)) else f"true or false, got {shown(value)}"
             )
         case "number":
-            fits = isinstance(value, int | float) and not isinstance(value, Radix) and isfinite(value)
-            return "" if fits else f"a decimal number, and finite, got {shown(value)}"
+            fits = isinstance(value, int | float) and not isinstance(value, Radix) and in_float32(value)
+            return "" if fits else f"a decimal number of float32, and finite, got {shown(value)}"
         case _:
             least = 0 if kind == "count" else -(1 << 31)
             fits = isinstance(value, int) and least <= value < 1 << 31

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from math import isfinite, prod
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from zoo.arrays import Array
 from zoo.frameworks.onnx.reading.folding import OPEN_BATCH
 from zoo.frameworks.onnx.reading.op import Op, RefusalError
 from zoo.layers import Flatten, Input, Layer, Names, Pair, Permute, Reshape, Shape, Slice
+from zoo.limits import in_float32
 from zoo.parameters import ROLES
 from zoo.shapes import output_shape
 from zoo.wire.onnx import Node
@@ -213,7 +214,9 @@ class Walk:
         """A layer with its parameters by role; returns its name. An impossible one raises `SpecError`."""
         for item in fields(layer):
             value = getattr(layer, item.name)
-            if any(isinstance(x, float) and not isfinite(x) for x in (value if isinstance(value, tuple) else (value,))):
+            if any(
+                isinstance(x, float) and not in_float32(x) for x in (value if isinstance(value, tuple) else (value,))
+            ):
                 raise RefusalError(f"its {item.name} is {value}, expected finite numbers")
         self.shapes[layer.name] = output_shape(layer, [self.shapes[name] for name in layer.inputs])
         self.layers.append(layer)
