@@ -40,7 +40,7 @@ def main() -> str:
         }
         costs = compare(commands, runs=3)
     goals = {
-        _WHOLE: "60 s for ten subjects, 3 GB",
+        _WHOLE: "60 s, 3 GB",
         _TWO: f"1.2 x the last row, {1.2 * costs[_LEAST].seconds:.1f} s",
         _LEAST: "-",
     }
