@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from zoo import registry
-from zoo.errors import UnknownNameError
+from zoo.errors import UnknownNameError, UnsupportedError
 
 # Whose extra brings all that is imported here.
 _COMPLETE = ("pytorch", "tf_slim")
@@ -26,3 +26,14 @@ def exporter(framework: str) -> Any:
     if framework not in names():
         raise UnknownNameError("exporter", framework, names())
     return registry.imported(f"{__name__}.{framework}", framework if framework in _COMPLETE else None)
+
+
+def checked_opset(writer: str, opset: int | None, usual: int, known: range) -> int:
+    """The ONNX operator set that is written; the usual one where none is asked for.
+
+    Raises:
+        UnsupportedError: the exporter, here under its own name, cannot write that one.
+    """
+    if (opset or usual) not in known:
+        raise UnsupportedError(f"{writer} writes opsets {known[0]} to {known[-1]}, not {opset}")
+    return opset or usual

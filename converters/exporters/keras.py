@@ -14,6 +14,7 @@ from typing import Any
 
 import onnx
 
+from converters.exporters import checked_opset
 from converters.weights import Array, Weights
 from zoo.channels_last import to_canonical
 from zoo.errors import UnsupportedError
@@ -42,9 +43,7 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
     Raises:
         UnsupportedError: the exporter cannot write that opset, a layer, or an input of which only the size is read.
     """
-    spec, opset = weights.spec, opset or OPSET
-    if opset not in _OPSETS:
-        raise UnsupportedError(f"Keras writes opsets {_OPSETS[0]} to {_OPSETS[-1]}, not {opset}")
+    spec, opset = weights.spec, checked_opset("Keras", opset, OPSET, _OPSETS)
     outputs = [layer.name for layer in spec.layers] if every_activation else list(spec.outputs)
     how: dict[str, Any] = {"backend": "torch", "data_format": "channels_first", "opset_version": opset}
     keras.export(spec, weights.tensors, path, outputs, form="onnx", **how)

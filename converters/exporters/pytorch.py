@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from converters.exporters import checked_opset
 from converters.weights import Weights
 from zoo.errors import UnsupportedError
 from zoo.frameworks.pytorch import bind
@@ -46,10 +47,8 @@ def export_onnx(
     Raises:
         UnsupportedError: the exporter cannot write that opset, or a layer.
     """
-    spec, dynamo, opset = weights.spec, exporter == "dynamo", opset or OPSET
-    if opset not in _OPSETS[exporter]:
-        known = _OPSETS[exporter]
-        raise UnsupportedError(f"torch.onnx.export ({exporter}) writes opsets {known[0]} to {known[-1]}, not {opset}")
+    spec, dynamo = weights.spec, exporter == "dynamo"
+    opset = checked_opset(f"torch.onnx.export ({exporter})", opset, OPSET, _OPSETS[exporter])
     found = [layer.name for layer in spec.layers if isinstance(layer, DetectionOutput)]
     if found:
         raise UnsupportedError(

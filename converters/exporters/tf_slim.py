@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from converters.exporters import checked_opset
 from converters.weights import Array, Weights
 from zoo.channels_last import native_shape, to_canonical, to_native
 from zoo.environment import quiet_libraries
@@ -65,9 +66,7 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
         UnsupportedError: the exporter cannot write that opset, an input of which only the size is read, or what reads
             none.
     """
-    spec, opset = weights.spec, opset or OPSET
-    if opset not in _OPSETS:
-        raise UnsupportedError(f"tf2onnx writes opsets {_OPSETS[0]} to {_OPSETS[-1]}, not {opset}")
+    spec, opset = weights.spec, checked_opset("tf2onnx", opset, OPSET, _OPSETS)
     outputs = [layer.name for layer in spec.layers] if every_activation else list(spec.outputs)
     fixed = [layer.name for layer in spec.layers if isinstance(layer, Constant | PriorBox) and layer.name in outputs]
     if fixed:

@@ -164,9 +164,8 @@ class OnnxGraph:
 
         Args:
             pieces: their batches may differ in size.
-            fed: the graph's inputs, for a piece that reads one of them: its size may matter, its numbers must not. So
-                they are loud.
-            fed: a batch of the graph's own inputs, for what a piece reads of them besides (a batch size, say).
+            fed: a batch of the graph's own inputs, for what a piece reads of them besides: their size may matter, their
+                numbers must not. So they are loud.
 
         Raises:
             ZooError: ONNX Runtime refuses one of them.
