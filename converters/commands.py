@@ -227,7 +227,7 @@ def _train(options: argparse.Namespace) -> int:
             recipe=read_recipe(options.recipe) if options.recipe else None,
             rate=options.lr,
             weight_decay=options.weight_decay,
-            freeze=options.freeze,
+            freeze=tuple(options.freeze),
             head_rate=options.head_rate,
             profile=options.profile,
         )

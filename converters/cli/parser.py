@@ -197,7 +197,7 @@ def _train(add: argparse.ArgumentParser) -> None:
     add.add_argument("--lr", type=float, metavar="X", help="the rate at the start, instead of the recipe's")
     add.add_argument("--weight-decay", type=float, metavar="X", help="instead of the recipe's")
     add.add_argument(
-        "--freeze", type=patterns, metavar="a,b*", default=(), help="layers, or patterns of layers, that do not learn"
+        "--freeze", type=patterns, metavar="a,b*", default=[], help="layers, or patterns of layers, that do not learn"
     )
     add.add_argument("--head-rate", type=float, metavar="X", help="the multiple of the rate at which the head learns")
     add.add_argument("--new-head", action="store_true", help="draw the head anew even where the old one would fit")
