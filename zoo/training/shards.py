@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -193,11 +193,14 @@ def pack(
         sizes.append(path.stat().st_size)
     if not rows:
         raise FileFormatError(images.folder, "no image could be read: nothing to pack")
+    _write_index(folder, rows, sizes, {"classes": images.classes, "side": side})
+    return Packed(images=len(rows), shards=len(sizes), broken=tuple(broken))
+
+
+def _write_index(folder: Path, rows: Iterable[tuple[int, ...]], sizes: Sequence[int], about: Mapping[str, Any]) -> None:
     columns = dict(zip(COLUMNS, np.array(sorted(rows), np.int64).T[1:], strict=True))
     table = {name: column.astype(COLUMNS[name]) for name, column in columns.items()}
-    about = json.dumps({"classes": images.classes, "side": side})
-    write_file(folder / INDEX, table | {"sizes": np.array(sizes, np.int64)}, {"shards": about})
-    return Packed(images=len(rows), shards=len(sizes), broken=tuple(broken))
+    write_file(folder / INDEX, table | {"sizes": np.array(sizes, np.int64)}, {"shards": json.dumps(about)})
 
 
 def _files(images: FolderImages, order: list[int], side: int) -> Iterator[tuple[str, bytes] | FileFormatError]:
