@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from io import BytesIO, FileIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,9 +112,9 @@ def open_shards(folder: Path) -> ShardImages:
     """
     path = folder / INDEX
     try:
-        columns, metadata = read_safetensors(np.fromfile(path, np.uint8).data)
+        tensors, metadata = read_safetensors(np.fromfile(path, np.uint8).data)
         about = json.loads(metadata["shards"])
-        columns = {name: columns[name] for name in (*COLUMNS, "sizes")}
+        columns: dict[str, Any] = {name: tensors[name] for name in (*COLUMNS, "sizes")}
         classes, side = tuple(map(str, about["classes"])), int(about["side"])
         _check_index(columns, len(classes))
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
@@ -125,7 +125,7 @@ def open_shards(folder: Path) -> ShardImages:
         if found != size:
             there = "is missing" if found is None else f"has {found:,} bytes"
             raise FileFormatError(shard, f"{there}, and had {size:,} when it was packed; copy it again")
-    return ShardImages(folder=folder, classes=classes, side=side, **cast(Any, columns))
+    return ShardImages(folder=folder, classes=classes, side=side, **columns)
 
 
 def _check_index(columns: dict[str, NDArray[Any]], classes: int) -> None:
