@@ -16,7 +16,7 @@ from zoo.layers import ModelSpec
 from zoo.preprocess import FloatArray
 from zoo.recipe import FINE_TUNING, Phases, Rates, Recipe, layer_multiples, rates_at
 from zoo.recipe_file import check, to_plain
-from zoo.shapes import check_memory, parameter_shapes
+from zoo.shapes import check_cost, parameter_shapes
 from zoo.training.checkpoint import Setting, checkpoints, newest
 from zoo.training.datasets import check_size, fingerprint, open_pair
 from zoo.training.devices import DeviceType, Precision
@@ -173,7 +173,7 @@ def prepare(options: TrainOptions, listed: tuple[Images, Images] | None = None) 
     if batch_size % dealt:
         raise ZooError(f"a batch of {batch_size} images cannot be dealt out evenly over {dealt} devices")
     # The weights, their gradients and velocities.
-    check_memory(spec, items=batch_size // devices, copies=3)
+    check_cost(spec, items=batch_size // devices, copies=3)
     if options.out.exists() and not options.out.is_dir():
         raise ZooError(f"{options.out}: is no folder; choose another -o")
     found = checkpoints(options.out)
