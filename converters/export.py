@@ -141,7 +141,7 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
         if options.verify and options.precision == "fp32":
             _check(weights, written, target, kind, options)
         if written.is_dir():
-            publish_folder(written, path)
+            publish_folder(written, path, force=options.force)
             return [path]
         return publish(folder, path, force=options.force)
 

@@ -36,5 +36,5 @@ def pack_folder(
             place.mkdir(parents=True)
             with cast(Any, tqdm)(total=len(images), desc=str(data / part), unit="image", mininterval=0.5) as bar:
                 written[target / part] = pack(images, place, side=side, on_broken=on_broken, done=bar.update)
-        publish_folder(folder / target.name, target)
+        publish_folder(folder / target.name, target, force=force)
     return written

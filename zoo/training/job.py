@@ -23,6 +23,7 @@ from zoo.training.devices import DeviceType, Precision
 from zoo.training.images import Images, OnBroken
 from zoo.training.optimiser import Progress
 from zoo.training.towers import Arrangement, arrange
+from zoo.wire.folders import check_no_link
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +177,8 @@ def prepare(options: TrainOptions, listed: tuple[Images, Images] | None = None) 
     check_cost(spec, items=batch_size // devices, copies=3)
     if options.out.exists() and not options.out.is_dir():
         raise ZooError(f"{options.out}: is no folder; choose another -o")
+    if options.profile:
+        check_no_link(options.out / "profile")
     found = checkpoints(options.out)
     if found and not options.resume:
         raise ZooError(f"{options.out}: holds a run already ({found[-1].name}); give --resume, or another -o")
