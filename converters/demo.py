@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 
 # Says that a folder is a demo's own, to be emptied by the next one.
 _MARK = ".zoo-demo"
+# How the names begin of all that a demo puts into its folder.
+_OWN = {"zoo-demo", "training", "models", "weights", "report", "alexnet", "alexnet_mini"}
 
 
 def _loop() -> list[str]:
@@ -69,6 +71,9 @@ def _clear(folder: Path) -> None:
     if folder.exists() and not mark.is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ZooError(f"{folder}: is there, and no earlier demo's; choose another folder with -o")
     if mark.is_file():
+        strange = [path.name for path in folder.iterdir() if path.name.lstrip(".").partition(".")[0] not in _OWN]
+        if strange:
+            raise ZooError(f"{folder / strange[0]}: is no demo's, and would be lost; move it, or choose another -o")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     mark.touch()

@@ -72,7 +72,7 @@ def new_folder(target: Path, mark: str) -> Generator[Held]:
 def check_no_link(folder: Path) -> None:
     """Refuse a link where a folder of a known name is to be: anybody who may write beside it can have laid it."""
     if folder.is_symlink():
-        raise ZooError(f"{folder}: is a link to {os.readlink(folder)}, which is not followed here; remove the link")
+        raise ZooError(f"{folder}: is a link to {folder.readlink()}, which is not followed here; remove the link")
 
 
 def remove_all() -> None:
