@@ -14,7 +14,7 @@ from converters.cli.options import (
     add_force,
     add_hardware,
     add_json,
-    add_memory,
+    add_limits,
     add_network,
     add_on_broken,
     add_reading,
@@ -86,7 +86,7 @@ def _run(add: argparse.ArgumentParser) -> None:
     add.add_argument("--batch-size", type=positive, default=16, metavar="N", help="pictures at once")
     add_json(add)
     add_force(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _generate(add: argparse.ArgumentParser) -> None:
@@ -97,7 +97,7 @@ def _generate(add: argparse.ArgumentParser) -> None:
     add.add_argument("-o", "--output", type=target, required=True, metavar="DIR", help="the folder it is written to")
     add.add_argument("--num-classes", type=positive, metavar="N", help="with another number of outputs")
     add_force(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _fetch(add: argparse.ArgumentParser) -> None:
@@ -111,7 +111,7 @@ def _convert(add: argparse.ArgumentParser) -> None:
     add.add_argument("--to", dest="to_format", metavar="F", help="the target's format, if its suffix does not tell")
     add.add_argument("--num-classes", type=positive, metavar="N", help="a new head for so many classes")
     add_force(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _export(add: argparse.ArgumentParser) -> None:
@@ -126,7 +126,7 @@ def _export(add: argparse.ArgumentParser) -> None:
     add.add_argument("--calibrate", type=Path, metavar="DIR", help="pictures that int8 is calibrated and judged on")
     add.add_argument("--no-verify", action="store_true", help="do not run the result against the reference")
     add_force(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _verify(add: argparse.ArgumentParser) -> None:
@@ -163,7 +163,7 @@ def _verify(add: argparse.ArgumentParser) -> None:
         help="of a --report with any other name; or of what is printed",
     )
     add_force(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _card(add: argparse.ArgumentParser) -> None:
@@ -172,7 +172,7 @@ def _card(add: argparse.ArgumentParser) -> None:
     add.add_argument("--licence", type=licence, metavar="ID", help="as the Hub calls it: mit, apache-2.0, other, ...")
     add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only; see zoo verify")
     add_force(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _train(add: argparse.ArgumentParser) -> None:
@@ -213,7 +213,7 @@ def _train(add: argparse.ArgumentParser) -> None:
         metavar="auto",
         help="go on from the last checkpoint in the output folder; auto: if there is one",
     )
-    add_memory(add)
+    add_limits(add)
 
 
 def _eval(add: argparse.ArgumentParser) -> None:
@@ -229,7 +229,7 @@ def _eval(add: argparse.ArgumentParser) -> None:
     add_hardware(add)
     add.add_argument("--batch-size", type=positive, default=50, metavar="N", help="views in one batch")
     add_json(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _pack(add: argparse.ArgumentParser) -> None:

@@ -30,6 +30,7 @@ from zoo.training.checkpoint import write_file
 from zoo.training.images import FolderImages, OnBroken, check_broken, digest
 from zoo.wire.cores import cores
 from zoo.wire.positioned import read_at
+from zoo.wire.regular import check_regular
 from zoo.wire.safetensors import read_safetensors
 
 INDEX = "index.safetensors"
@@ -111,6 +112,7 @@ def open_shards(folder: Path) -> ShardImages:
         FileFormatError: the index is damaged, or a shard is missing or of another size.
     """
     path = folder / INDEX
+    check_regular(path)
     try:
         tensors, metadata = read_safetensors(np.fromfile(path, np.uint8).data)
         about = json.loads(metadata["shards"])
