@@ -111,6 +111,15 @@ class _Found:
     said: dict[str, tuple[object, object]] = field(default_factory=dict[str, tuple[object, object]])
     parameters: dict[str, Array] = field(default_factory=dict[str, Array])
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether all numbers are those of the pattern."""
+        return all(_same(*pair) for pair in self.said.values())
+
+    def reads(self, count: int) -> tuple[str, ...]:
+        """What a layer of so many inputs reads in the graph."""
+        return tuple(self.tensors[str(i)] for i in range(count))
+
     def numbers(self, what: str) -> tuple[int, ...]:
         """Whole numbers of the graph."""
         return tuple(int(item) for item in np.asarray(self.said[what][1]).reshape(-1))
@@ -128,13 +137,13 @@ def closes(walk: Walk, made: Mapping[str, Node], node: Node) -> tuple[str, ...] 
     """Take a node in as the last of such a layer; returns what all its nodes read, or None where it is none."""
     for form, shapes in _FORMS:
         found = _laid(_written(form, shapes, walk.opset), walk.constants, made, node)
-        reads = tuple(found.tensors[str(i)] for i in range(len(shapes))) if found else ()
+        reads = found.reads(len(shapes)) if found else ()
         if not found or not all(_is_activation(walk, tensor) for tensor in reads):
             continue
         sizes = tuple(walk.sizes(tensor)[1:] for tensor in reads)
         for layer in _layers(form, found, sizes[0]):
             again = _laid(_written(layer, sizes, walk.opset), walk.constants, made, node)
-            if again and all(_same(*pair) for pair in again.said.values()) and _take(walk, node, layer, reads, again):
+            if again and again.is_exact and again.reads(len(reads)) == reads and _take(walk, node, layer, reads, again):
                 return (*reads, *(theirs for theirs in again.tensors.values() if theirs in walk.constants))
     return None
 
@@ -149,7 +158,12 @@ def _is_activation(walk: Walk, tensor: str) -> bool:
 
 def _take(walk: Walk, node: Node, layer: Layer, reads: tuple[str, ...], found: _Found) -> bool:
     """Put a layer; what it has and does not compute with is what it is before training."""
-    inputs, name = tuple(walk.plains(reads)), node.outputs[0]
+    name = node.outputs[0]
+    if isinstance(layer, Unary):
+        view = walk.pointwise(reads[0])
+        walk.put(name, replace(layer, name=name, inputs=(view.activation,)), view)
+        return True
+    inputs = tuple(walk.plains(reads))
     rows = layer_parameters(layer, [walk.shapes[source] for source in inputs])
     unread = {row.role: np.full(row.shape, row.start, np.float32) for row in rows if row.role not in found.parameters}
     parameters = unread | found.parameters
@@ -166,12 +180,10 @@ def _layers(form: Layer, found: _Found, shape: Shape) -> Iterator[Layer]:
         case ArgMax():
             (top_k,), axis = found.numbers("/k"), None if form.axis is None else found.numbers("/axis")[0]
             yield replace(form, top_k=top_k, axis=axis)
-        case Axpy():
+        case Axpy() | Bias() | Scale():
             yield form
         case BatchNorm():
             yield replace(form, eps=found.number("/eps"))
-        case Bias() | Scale():
-            yield from (replace(form, axis=axis) for axis in range(len(shape) + 1))
         case Crop():
             yield replace(form, offsets=(*found.numbers("/first"), *found.numbers("/cut_starts")))
         case DetectionOutput():
