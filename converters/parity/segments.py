@@ -8,9 +8,9 @@ from math import lcm
 
 import numpy as np
 
-from converters.faults.types import parameters_of
 from converters.weights import Array
 from zoo.layers import BatchNorm, Input, Layer, ModelSpec, Names, Shape
+from zoo.parameters import parameters_of
 
 
 @dataclass(frozen=True, kw_only=True)
