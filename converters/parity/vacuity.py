@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.faults.types import parameters_of
 from converters.metric import error, is_saturated
 from converters.weights import Array, Weights
 from zoo.layers import LRN, Conv, Dense, ReLU, Softmax
+from zoo.parameters import parameters_of
 
 
 @dataclass(frozen=True, kw_only=True)
