@@ -15,7 +15,7 @@ from converters.parity.segments import Segment, segments
 from converters.parity.subjects import Alone, Ran
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
-from zoo.layers import Shape
+from zoo.layers import Conv, Deconv, Dense, Shape
 from zoo.wire.cores import multiply_on_cores
 
 _LOG = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Benches:
             found.judged |= judged
             reason = told or reason
         if ran.strange:
-            self._shift(ran, ran.alone, found.judged)
+            self._joined(ran, ran.alone, found.judged)
         missing = [piece.target for piece in wanted if piece.target not in found.judged]
         if missing:
             why = f" ({reason})" if reason else ""
@@ -130,25 +130,25 @@ class Benches:
         }
         return judged, reason
 
-    def _shift(self, ran: Ran, run: Alone, judged: dict[str, Judged]) -> None:
-        """Let a layer without parameters that is wrong by itself be right where it is so with each of its readers.
+    def _joined(self, ran: Ran, run: Alone, judged: dict[str, Judged]) -> None:
+        """Let layers that are wrong by themselves be right where they are so together with their neighbours.
 
-        Where several tensors hold a layer's numbers along the network (a clip that clips nothing there, in two nodes),
-        one of them was taken for the layer, and what it does may be done behind it.
+        A tensor was taken for a layer by its numbers along the network, and others may hold them: what the layer does
+        may be done behind it (a clip that clips nothing there, in two nodes), or what it reads be read elsewhere.
         """
-        spec, weighted = self._weights.spec, {name.rpartition(".")[0] for name in self._weights.tensors}
-        wrong = {name for name, item in judged.items() if item.wrong and name not in weighted | {*spec.outputs}}
-        if not wrong:
-            return
-        joined = list(segments(spec, {*ran.activations} - wrong))
-        readers = [piece for piece in joined if any(layer.name in wrong for layer in piece.layers)]
-        # Sums of sums have bounds too wide to judge by.
-        readers = [piece for piece in readers if sum(layer.name in weighted for layer in piece.layers) < 2]
-        found, _ = self._asked(run, readers)
+        spec = self._weights.spec
+        wiring, wrong = spec.wiring(), [name for name, item in judged.items() if item.wrong]
         for name in wrong:
-            held = [piece.target for piece in joined if any(layer.name == name for layer in piece.layers)]
-            if held and all(target in found and not found[target].wrong for target in held):
-                judged |= {name: found[held[0]], **{target: found[target] for target in held}}
+            behind, before = {name} - {*spec.outputs}, {*wiring[name]} & {*wiring}
+            for hidden in filter(None, (behind, before)):
+                pieces = segments(spec, {*ran.activations} - hidden)
+                held = [piece for piece in pieces if any(layer.name == name for layer in piece.layers)]
+                if any(sum(isinstance(layer, Conv | Deconv | Dense) for layer in piece.layers) > 1 for piece in held):
+                    continue  # sums of sums have bounds too wide to judge by
+                found, _ = self._asked(run, held)
+                if held and len(found) == len(held) and not any(item.wrong for item in found.values()):
+                    judged |= {name: next(iter(found.values())), **found}
+                    break
 
     def _by_size(self, pieces: Sequence[Segment]) -> list[list[Segment]]:
         """Segments in their order, as many at once as fit: their benches are the most that a proof holds."""
