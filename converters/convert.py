@@ -31,7 +31,7 @@ from zoo import registry
 from zoo.errors import CheckFailedError, FileFormatError, ZooError
 from zoo.initial import initial_weights
 from zoo.layers import ModelSpec
-from zoo.shapes import check_memory, parameter_shapes
+from zoo.shapes import check_cost, parameter_shapes
 from zoo.wire.atomic import check_target, publish, staging
 from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import blocks, packed
@@ -249,7 +249,7 @@ def with_num_classes(weights: Weights, num_classes: int, seed: int = 0) -> Weigh
     head, spec = weights.spec.head, weights.spec.with_num_classes(num_classes)
     if head is None or spec == weights.spec:
         return weights
-    check_memory(spec)
+    check_cost(spec)
     recipe, names = registry.recipe(spec), [f"{head.name}.weight", f"{head.name}.bias"]
     tensors = {**weights.tensors, **initial_weights(spec, recipe, seed, only=names)}
     _LOG.warning(

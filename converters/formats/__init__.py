@@ -153,7 +153,8 @@ def _by_suffix(path: Path, explicit: str | None, known: Mapping[str, str]) -> st
     if path.suffix in _NO_WEIGHTS:
         raise ZooError(f"{path}: {_NO_WEIGHTS[path.suffix].format(path.stem)}")
     if path.suffix not in known:
-        raise ZooError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(known)}")
+        what = f"unknown format {path.suffix!r}" if path.suffix else "its name has no suffix that says its format"
+        raise ZooError(f"{path}: {what}; known: {', '.join(known)}")
     return known[path.suffix]
 
 
