@@ -45,5 +45,6 @@ def write_text(path: Path, text: str, *, force: bool) -> None:
     """
     check_target(path, force=force)
     with staging(path) as folder:
-        (folder / path.name).write_text(text, encoding="utf-8")
+        # A file's name need not be UTF-8; Python has what is not as halves of letters, which no file can hold.
+        (folder / path.name).write_text(text, encoding="utf-8", errors="replace")
         publish(folder, path, force=force)

@@ -65,6 +65,9 @@ def _answer(arguments: Sequence[str]) -> int:
         # Whoever read the result has left; the interpreter must not complain of it when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
+    except UnicodeEncodeError as error:  # of TensorFlow's, which takes every path as UTF-8
+        told = "a library that is needed here takes names in UTF-8 alone; rename this, and the folders above it"
+        return _fail(f"{error.object}: {told}", 2, verbose)
     except MemoryError as error:
         return _fail(f"not enough memory: {error or 'for what the file asks for'}", 2, verbose)
     except OSError as error:
