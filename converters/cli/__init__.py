@@ -16,7 +16,7 @@ from converters.cli.options import limits
 from converters.cli.parser import build_parser
 from converters.host import NOISY, as_it_was, interruptible, shrinking_is_told
 from zoo.environment import environment
-from zoo.errors import ZooError, how_ended, one_line
+from zoo.errors import ZooError, how_ended, one_line, shown
 from zoo.limits import allowing
 from zoo.registry import missing
 from zoo.training import SETTINGS
@@ -115,8 +115,7 @@ class _Log(logging.Formatter):
     """Remarks in one line each, whatever names a file has; a traceback in many."""
 
     def format(self, record: logging.LogRecord) -> str:
-        lines = super().format(record).split("\n") if record.exc_info else [one_line(record.getMessage())]
-        return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+        return shown(super().format(record), lines=True) if record.exc_info else one_line(record.getMessage())
 
 
 def _fail(message: str, status: int, verbose: bool) -> int:
