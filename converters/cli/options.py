@@ -16,6 +16,9 @@ def add_hardware(add: argparse.ArgumentParser) -> None:
     add.add_argument("--device", choices=kinds, default="auto", help="what to work on; what is not there is refused")
     add.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32", help="of the arithmetic")
     add.add_argument("--compile", action="store_true", help="by torch.compile: slow to begin, then faster")
+    add.add_argument(
+        "--workers", type=natural, metavar="N", help="processes a device that decode images; left out, 2, for digits 0"
+    )
 
 
 def add_on_broken(parser: argparse.ArgumentParser) -> None:

@@ -204,9 +204,6 @@ def _train(add: argparse.ArgumentParser) -> None:
     add.add_argument("--seed", type=natural, default=0, metavar="N", help="of all that is random")
     add.add_argument("--profile", type=positive, default=0, metavar="N", help="record N steps in DIR/profile")
     add.add_argument("--checkpoint-every", type=positive, default=500, metavar="N", help="steps between checkpoints")
-    add.add_argument(
-        "--workers", type=natural, metavar="N", help="processes a device that decode images; left out, 2, for digits 0"
-    )
     add_on_broken(add)
     add.add_argument(
         "--resume",
@@ -231,9 +228,6 @@ def _eval(add: argparse.ArgumentParser) -> None:
     add.add_argument("--devices", type=positive, default=1, metavar="N", help="each judges a part of the images")
     add_hardware(add)
     add.add_argument("--batch-size", type=positive, default=50, metavar="N", help="views in one batch")
-    add.add_argument(
-        "--workers", type=natural, metavar="N", help="processes a device that decode images; left out, 2, for digits 0"
-    )
     add_json(add)
     add_limits(add)
 

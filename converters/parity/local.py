@@ -15,7 +15,6 @@ from zlib import crc32
 
 import numpy as np
 
-from converters.faults.types import parameters_of
 from converters.metric import defect, logarithms
 from converters.parity.segments import Segment
 from converters.weights import Array
@@ -56,6 +55,7 @@ from zoo.layers import (
     Tile,
     Unary,
 )
+from zoo.parameters import parameters_of
 from zoo.reference.weighted import AT_ONCE
 
 # Deviations of the noise: as small as a normalised picture and, where a layer only scales, larger than any activation

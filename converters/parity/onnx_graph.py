@@ -6,7 +6,7 @@ it hold none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -106,12 +106,16 @@ class OnnxGraph:
         told = " x ".join(["N", *(str(size or "?") for size in dims[1:])])
         return f"is declared {told}, and has {' x '.join(['N', *map(str, shape[1:])])}"
 
-    def by_chance(self, output: str) -> str | None:
-        """The operator that draws numbers by chance on the way to an output; None where there is none."""
+    def unsettled(self, output: str) -> str | None:
+        """Why an output is not what a few runs make of it, whatever they are fed; None where nothing speaks for it."""
         nodes, _ = self._between(Piece(reads={}, target=output, rows=1))
         inner = (one for node in nodes for graph in _bodies(node) for one in _all_nodes(graph))
         stored = _stored(self._inside.graph)
-        return next((node.op_type for node in (*nodes, *inner) if _draws(node, stored)), None)
+        drawn = next((node.op_type for node in (*nodes, *inner) if _draws(node, stored)), None)
+        if drawn:
+            return f"depends on chance: {drawn}"
+        chosen = _chosen(nodes, {*self.inputs})
+        return f"goes one way or another by the numbers that are fed: {chosen}" if chosen else None
 
     def normalisations(self) -> dict[str, dict[str, Any]]:
         """The result of each LRN node -> its numbers, as our `LRN` calls them."""
@@ -329,6 +333,25 @@ def _draws(node: Any, stored: Mapping[str, Any]) -> bool:
     is_off = not training or (numbers[1] is not None and not numbers[1].any())
     drops_none = numbers[0] is not None and not numbers[0].any()
     return not (is_off or drops_none)
+
+
+def _chosen(nodes: Iterable[Any], fed: set[str]) -> str | None:
+    """The first operator that runs other nodes for other numbers; `fed` are tensors that hold such, and get more."""
+    for node in nodes:
+        operator = _operator(node)
+        if fed.isdisjoint(_reads(node)) or operator in ("Shape", "Size"):
+            continue
+        fed.update(node.output)
+        decides = {"If": 1, "Loop": 2}.get(operator, 0)
+        if not fed.isdisjoint(node.input[:decides]):
+            return operator
+        for body in _bodies(node):
+            inner = fed | {value.name for value in body.input[decides:]}
+            if found := _chosen(body.node, inner):
+                return found
+            if operator == "Loop" and body.output[0].name in inner:
+                return operator
+    return None
 
 
 def _operator(node: Any) -> str:

@@ -9,7 +9,6 @@ from typing import TypeAlias
 import numpy as np
 
 from converters.faults.of_outputs import IDENTICAL, explain_output
-from converters.faults.types import parameters_of
 from converters.metric import defect, error, finite_peak, log_error
 from converters.parity.segments import segments
 from converters.parity.subjects import Declared, Ran
@@ -17,6 +16,7 @@ from converters.verdicts import Diagnosis, OutputVerdict
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo.layers import ModelSpec, Softmax
+from zoo.parameters import parameters_of
 
 Activations: TypeAlias = Mapping[str, Array]
 

@@ -17,7 +17,6 @@ from converters.faults.catalogue import diagnose, findings
 from converters.faults.diagnosis import inherited
 from converters.faults.merging import Found
 from converters.faults.of_rounding import float32_alone
-from converters.faults.types import parameters_of
 from converters.metric import compare, top1
 from converters.parity.agreement import Pictures, Progress
 from converters.parity.benches import Benches, ByThemselves, Wrong, in_one_line
@@ -43,6 +42,7 @@ from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo.errors import ZooError
 from zoo.layers import DetectionOutput, Layer, Softmax
+from zoo.parameters import parameters_of
 from zoo.shapes import activation_shapes, check_cost
 
 _LOG = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from converters.faults.types import parameters_of
 from converters.weights import Array
 from zoo.layers import Input, Layer, ModelSpec, Names, Shape
+from zoo.parameters import parameters_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.faults.types import parameters_of
 from converters.metric import error
 from converters.weights import Array, Weights
 from zoo.layers import LRN, Conv, Dense, ReLU, Softmax
+from zoo.parameters import parameters_of
 
 # A largest probability this near 1 leaves the others no digit of float32's.
 _SATURATED = 1 - 2.0**-24

@@ -29,7 +29,7 @@ from zoo.layers import (
     Shape,
     Slice,
 )
-from zoo.parameters import ROLES
+from zoo.parameters import parameters_of
 from zoo.shapes import parameter_shapes
 from zoo.wire.prototxt import Message, dumps
 
@@ -179,5 +179,5 @@ def _slice_layers(group: SliceGroup, blobs: dict[str, str]) -> list[NetLayer]:
 
 def layer_blobs(layer: Layer, weights: Mapping[str, Array]) -> list[Array]:
     """A layer's parameters in Caffe's order; BatchNorm's third blob is the factor both others are divided by, 1."""
-    blobs = [weights[name] for role in ROLES if (name := f"{layer.name}.{role}") in weights]
+    blobs = list(parameters_of(weights, layer.name).values())
     return [*blobs, np.ones(1, np.float32)] if isinstance(layer, BatchNorm) else blobs

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from zoo.arrays import Array
 from zoo.errors import SpecError, UnsupportedError
-from zoo.frameworks.onnx.reading import response
+from zoo.frameworks.onnx.reading import patterns, response
 from zoo.frameworks.onnx.reading.folding import ARITHMETIC, COMPUTED, OPEN_BATCH, Constants, shape_of
 from zoo.frameworks.onnx.reading.op import RefusalError
 from zoo.frameworks.onnx.reading.table import READERS
@@ -69,24 +69,26 @@ def read_graph(model: Model, name: str, title: str, constants: Constants | None 
         names=Names([*model.inputs, *model.initializers, *(tensor for node in nodes for tensor in node.outputs)]),
         plainly=_read_plainly,
     )
-    made = {tensor for node in model.nodes for tensor in node.outputs}
+    made = {tensor: node for node in model.nodes for tensor in node.outputs}
     reading = _Reading(walk=walk, constants=constants, made=made)
-    reading.refused += _inputs(walk, model, nodes)
+    refused = _inputs(walk, model, nodes)
     reading.nodes(nodes)
-    reading.refused += [
-        f"output {name!r}: nothing makes it" for name in model.outputs if name not in made | {*model.inputs}
-    ]
-    if reading.refused:
-        raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(reading.refused)}")
+    needed = {id(node) for node in _needed(model, reading.closed)}
+    within = {tensor for node in nodes if id(node) not in needed for tensor in node.outputs}
+    refused += [why for node, why in reading.refused if within.isdisjoint(node.outputs)]
+    walk.inexact = {tensor: how for tensor, how in walk.inexact.items() if tensor not in within}
+    refused += [f"output {name!r}: nothing makes it" for name in model.outputs if name not in {*made, *model.inputs}]
+    if refused:
+        raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(refused)}")
     return _network(walk, model, name, title)
 
 
-def _needed(model: Model) -> list[Node]:
-    """The nodes that the outputs of the graph depend on, in its order."""
-    wanted, kept = set(model.outputs), list[Node]()
+def _needed(model: Model, closed: Mapping[str, tuple[str, ...]] | None = None) -> list[Node]:
+    """The nodes that the outputs of the graph depend on, in its order; not those within layers of many nodes."""
+    wanted, kept, reads = set(model.outputs), list[Node](), closed or {}
     for node in reversed(model.nodes):
         if any(tensor in wanted for tensor in node.outputs):
-            wanted.update(_reads(node))
+            wanted.update(reads.get(node.outputs[0]) or _reads(node))
             kept.append(node)
     return kept[::-1]
 
@@ -124,7 +126,7 @@ def _unreadable(kind: TensorType) -> str:
     if kind.kind != _FLOAT:
         return f"holds ONNX's type {kind.kind}, expected 1 (float32)"
     sizes = kind.dimensions
-    if sizes is None or len(sizes) < 2:
+    if not sizes or (len(sizes) == 1 and isinstance(sizes[0], int)):
         return "does not say its sizes, or has no batch; expected N x C x H x W"
     if not all(isinstance(size, int) and size > 0 for size in sizes[1:]):
         told = " x ".join(str(size) or "?" for size in sizes)
@@ -139,7 +141,7 @@ def _take_input(walk: Walk, name: str, kind: TensorType, nodes: list[Node]) -> N
         item, order = (item[2], *item[:2]), (0, 2, 3, 1)
         walk.notes.append(f"the input {name!r} is N x H x W x C in the file; here it is N x C x H x W")
     walk.inputs.append(Input(name=name, shape=item))
-    walk.shapes[name] = item
+    walk.shapes[name], walk.firsts[name] = item, walk.batch
     whole = walk.whole(name)
     if order != (0, 1, 2, 3):
         whole = View(activation=name, order=order, shape=tuple(whole.shape[i] for i in order))
@@ -164,19 +166,31 @@ def _is_turned(name: str, nodes: list[Node]) -> bool:
 
 @dataclass(kw_only=True)
 class _Reading:
-    """Reads nodes one after the other, and gathers what is outside the vocabulary."""
+    """Reads nodes one after the other, and gathers what is outside the vocabulary.
+
+    Attributes:
+        made: tensor -> what makes it.
+        refused: node -> why.
+        lost: tensors that depend on a refused node.
+        closed: tensor -> what is read by the layer that takes all nodes from there to it, refused ones too.
+    """
 
     walk: Walk
     constants: Constants
-    made: set[str]
-    refused: list[str] = field(default_factory=list[str])
+    made: dict[str, Node]
+    refused: list[tuple[Node, str]] = field(default_factory=list[tuple[Node, str]])
     lost: set[str] = field(default_factory=set[str])
+    closed: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def nodes(self, nodes: list[Node]) -> None:
         """Read nodes; what depends on a refused one is passed over."""
         for node in nodes:
             try:
                 reads = [tensor for tensor in node.inputs if tensor]
+                closed = patterns.closes(self.walk, self.made, node)
+                if closed:
+                    self.closed[node.outputs[0]] = closed
+                    continue
                 _check(self, node, reads)
                 if any(tensor in self.lost for tensor in reads):
                     self.lost.update(node.outputs)
@@ -186,7 +200,7 @@ class _Reading:
                     _read(self.walk, node)
             except (SpecError, IndexError, ValueError, ArithmeticError) as error:
                 self.lost.update(node.outputs)
-                self.refused.append(f"{node.op} {node.name!r}: {_why(error)}")
+                self.refused.append((node, f"{node.op} {node.name!r}: {_why(error)}"))
 
     def _branch(self, node: Node) -> None:
         """An If whose condition is known: the nodes of that branch."""
@@ -199,7 +213,7 @@ class _Reading:
         inner = parse_subgraph(chosen)
         self.walk.constants.update(inner.initializers)
         self.constants.unreadable.update(inner.unreadable)
-        self.made.update(tensor for item in inner.nodes for tensor in item.outputs)
+        self.made.update((tensor, item) for item in inner.nodes for tensor in item.outputs)
         self.nodes(inner.nodes)
         for tensor, name in zip(node.outputs, inner.outputs, strict=True):
             if name in self.lost:
@@ -251,7 +265,7 @@ def _fold(walk: Walk, constants: Constants, node: Node) -> bool:
         return False
     made = [constants.known[tensor] for tensor in node.outputs if tensor in constants.known]
     if node.op in ARITHMETIC and any(array.dtype.kind == "f" and array.size > 1 for array in made):
-        walk.inexact.append(f"{op.out!r} was computed of stored numbers")
+        walk.inexact[op.out] = f"{op.out!r} was computed of stored numbers"
     return True
 
 
@@ -279,15 +293,15 @@ def _network(walk: Walk, model: Model, name: str, title: str) -> OnnxNet:
             _finish(walk, tensor)
         except (RefusalError, SpecError) as error:
             raise UnsupportedError(f"{title}: output {tensor!r}: {_why(error)}") from error
+    declared = {tensor: walk.view(tensor).activation for tensor in model.outputs}
     if not walk.inputs or not walk.layers:
         raise ValueError("no network here: it needs an input that is read, and at least one layer")
     spec = ModelSpec(
         name=name,
         title=title,
         inputs=tuple(walk.inputs),
-        layers=tuple(chained(walk.layers, walk.inputs[0].name)),
+        layers=tuple(chained(walk.needed({*declared.values()}), walk.inputs[0].name)),
     )
-    declared = {tensor: walk.view(tensor).activation for tensor in model.outputs}
     inner = sorted({*declared.values()} - {*spec.outputs})
     if inner:
         walk.notes.append(f"outputs that other nodes read as well are no outputs here: {', '.join(inner)}")
@@ -296,7 +310,7 @@ def _network(walk: Walk, model: Model, name: str, title: str) -> OnnxNet:
         parameters={name: walk.parameters[name] for name in parameter_shapes(spec)},
         outputs=declared,
         unread=tuple(walk.unread),
-        inexact=tuple(dict.fromkeys(walk.inexact)),
+        inexact=tuple(walk.inexact.values()),
         notes=tuple(walk.notes),
     )
 
@@ -306,8 +320,7 @@ def _finish(walk: Walk, tensor: str) -> None:
     if tensor in walk.constants:
         raise RefusalError("is a constant")
     view = walk.view(tensor)
-    moved = tuple((walk.batch, *walk.shapes[view.activation])[i] for i in view.order)
-    if view.order in walk.input_orders and not view.in_order and view.shape == moved:
+    if view.order in walk.input_orders and not view.in_order and view.shape == walk.moved(view):
         walk.notes.append(f"the output {tensor!r} is N x H x W x C in the file; here it is N x C x H x W")
         return
     walk.plain(tensor)

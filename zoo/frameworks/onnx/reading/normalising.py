@@ -14,12 +14,13 @@ def lrn(walk: Walk, op: Op) -> None:
     size, alpha, beta = op.integer("size", 0), op.number("alpha", 1e-4), op.number("beta", 0.75)
     view = walk.view(op.reads())
     item = walk.shapes[view.activation]
-    towers = view.shape[0] // walk.batch
+    batch = walk.firsts[view.activation]
+    towers = view.shape[0] // batch
     are_towers = (
         view.in_order
         and towers > 1
         and len(view.shape) > 2
-        and view.shape[:2] == (walk.batch * towers, item[0] // towers)
+        and view.shape[:2] == (batch * towers, item[0] // towers)
         and item[0] % towers == 0
         and prod(view.shape[2:]) == prod(item[1:])
     )
@@ -72,7 +73,7 @@ def instance_norm(walk: Walk, op: Op) -> None:
     source, eps = walk.plain(op.reads()), op.number("epsilon", 1e-5)
     shape, factor, offset = walk.shapes[source], op.weight(1, "scale"), op.weight(2, "offset")
     if len(shape) != 3 or factor.shape != shape[:1] or offset.shape != shape[:1]:
-        op.refuse(f"scale {factor.shape} and offset {offset.shape} do not fit {walk.told((walk.batch, *shape))}")
+        op.refuse(f"scale {factor.shape} and offset {offset.shape} do not fit {walk.told(walk.whole(source).shape)}")
 
     def step(what: str) -> str:
         return walk.step(op.out, what)
@@ -102,10 +103,9 @@ def softmax(walk: Walk, op: Op) -> None:
     merges, log = op.opset < 13, op.node.op == "LogSoftmax"
     axis = op.integer("axis", 1 if merges else -1)
     view = walk.view(op.reads())
-    moved = tuple((walk.batch, *walk.shapes[view.activation])[i] for i in view.order)
     axis = op.place_of(axis, len(view.shape))
     last = walk.step(op.out, "softmax") if log else op.out
-    if not merges and view.shape == moved and not view.in_order:
+    if not merges and view.shape == walk.moved(view) and not view.in_order:
         walk.put(last, Softmax(name=last, inputs=(view.activation,), axis=view.order[axis]), view)
     else:
         source = walk.plain(op.reads())
