@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
 from converters.verdicts import UNKNOWN, Diagnosis, LayerVerdict, OutputVerdict, Report, SubjectVerdict
-from zoo.errors import one_line
+from zoo.errors import one_line, shown
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ def printable(value: T) -> T:
     """A report whose names, which are strangers', neither steer a terminal nor begin a line of their own."""
     found: Any = value
     if isinstance(found, str):
-        found = "".join(letter if letter.isprintable() else "?" for letter in found)
+        found = shown(found)
     elif isinstance(found, tuple):
         found = tuple(printable(item) for item in cast("tuple[Any, ...]", found))
     elif is_dataclass(found) and not isinstance(found, type):
