@@ -404,7 +404,7 @@ def branch(second: str) -> CaffeNet:
         ),
         (
             'name: "s" type: "Scale" bottom: "data" bottom: "c" top: "c" scale_param { axis: 0 }',
-            "makes 'c', which another layer makes already",
+            "makes 'c', which is made already",
         ),
         (
             'name: "i" type: "Input" top: "i" input_param { shape { dim: 0 dim: 3 } }',
@@ -730,6 +730,8 @@ def test_layers_of_forks_that_are_left_out_may_say_what_they_like() -> None:
         ('type: "Silence" bottom: "c" top: "x"', "has 1 tops; it takes 0"),
         ('type: "Data" top: "x" top: "y" top: "z"', "has 3 tops; it takes 1 to 2"),
         ('type: "Data" bottom: "c" top: "x"', "has 1 bottoms; it takes 0"),
+        ('type: "Accuracy" bottom: "c" bottom: "data" top: "c"', "makes 'c', which is made already"),
+        ('type: "Data" top: "x" top: "x" transform_param { crop_size: 3 }', "makes 'x', which is made already"),
         ('type: "ImageData" top: "x" transform_param { crop_size: 3 }', "has 1 tops; it takes 2"),
         ('type: "Input" bottom: "c" top: "x" input_param { shape { dim: 1 } }', "has 1 bottoms; it takes 0"),
         ('type: "ReLU" bottom: "c" top: "c" loss_weight: 1 loss_weight: 1', "has 1 tops and 2 loss_weight"),
