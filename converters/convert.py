@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from converters.widen import as_float32
 from zoo import registry
 from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
 from zoo.initial import initial_weights
-from zoo.layers import ModelSpec
+from zoo.layers import ModelSpec, Shape
 from zoo.shapes import check_cost, parameter_shapes
 from zoo.wire.atomic import check_target, publish, staging
 from zoo.wire.cores import map_on_cores
@@ -55,6 +55,7 @@ class Reading:
         names: their tensor -> our parameter, or None for a tensor that is left out.
         map_out: a file to write the table of names to.
         images: how images are prepared, and what their classes are called, where the file does not say.
+        sizes: input -> C x H x W, where a graph leaves them open.
     """
 
     from_format: str | None = None
@@ -63,6 +64,7 @@ class Reading:
     names: Names | None = None
     map_out: Path | None = None
     images: SaidOfImages = SAID_NOTHING
+    sizes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +194,10 @@ def open_file(path: Path, how: Reading | None = None, *, numbers: bool = True) -
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
     native = _read(path, form.outline if not numbers and isinstance(form, Outlined) else form.read)
+    if how.sizes:
+        if native.graph is None or native.graph.sized is None:
+            raise ZooError(f"{path}: is no graph that may leave sizes open; leave --input out")
+        native = replace(native, graph=native.graph.sized(how.sizes))
     if how.ema and native.averages is None:
         raise ZooError(f"{path}: holds no moving averages beside its weights; leave --ema out")
     if native.averages is not None:

@@ -12,7 +12,7 @@ from converters.sniff import refuse_others, sniffed, text_of
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError, one_line
-from zoo.layers import ModelSpec
+from zoo.layers import ModelSpec, Shape
 from zoo.registry import facts, load_module, names
 
 # Of an outline, arrays of more bytes have no numbers.
@@ -34,12 +34,14 @@ class GraphNetwork:
         tensors: canonical name -> array.
         notes: what the reader must know, one sentence each.
         refusal: why it could not be read.
+        sized: it, where its inputs have these sizes (C x H x W) that it leaves open.
     """
 
     spec: ModelSpec | None = None
     tensors: Mapping[str, Array] = field(default_factory=dict[str, Array])
     notes: tuple[str, ...] = ()
     refusal: str = ""
+    sized: Callable[[Mapping[str, Shape]], GraphNetwork] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
