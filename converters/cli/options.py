@@ -122,7 +122,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--images-like", metavar="MODEL", help="as for this member of the family")
     group.add_argument("--channels", choices=("RGB", "BGR"), help="the order in which the network reads them")
     group.add_argument("--scale", metavar="X", help="what pixels of 0..255 are multiplied with first (1/255)")
-    group.add_argument("--mean", metavar="A,B,C|FILE", help="of the scaled pixels; or a .binaryproto or .npy")
+    group.add_argument("--mean", metavar="A,B,C|FILE", help="of the scaled pixels; or a .binaryproto, .npy or .mat")
     group.add_argument("--std", metavar="A,B,C", help="of the scaled pixels")
     group.add_argument("--labels", type=Path, metavar="FILE", help="a class a line, as synset_words.txt; or a folder")
 
