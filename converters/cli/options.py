@@ -88,7 +88,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=sized,
         metavar="NAME=CxHxW",
-        help="of a prototxt: what a data layer feeds that does not say it",
+        help="the size of an input that a prototxt (a data layer) or an ONNX graph leaves open",
     )
 
 

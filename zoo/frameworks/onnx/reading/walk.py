@@ -189,7 +189,9 @@ class Walk:
 
     def _check_batch(self, shape: Shape, moved: Shape) -> None:
         """Refuse a shape that is no batch of items; a batch of any size may become one of more or fewer items."""
-        moves = self.batch == OPEN_BATCH and shape and not shape[0] % OPEN_BATCH and max(shape[1:], default=0) < OPEN_BATCH
+        moves = (
+            self.batch == OPEN_BATCH and shape and not shape[0] % OPEN_BATCH and max(shape[1:], default=0) < OPEN_BATCH
+        )
         if not shape or (shape[0] != moved[0] and not moves) or prod(shape) != prod(moved):
             raise RefusalError(f"makes {self.told(shape)} of a batch: its items are no longer apart")
 
