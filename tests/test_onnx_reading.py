@@ -115,7 +115,7 @@ CASES = {
     "ReduceMean": 6,
     "Relu": 1,
     "Reshape": 6,
-    "Resize": 2,
+    "Resize": 3,
     "Sigmoid": 1,
     "Slice": 5,
     "Softmax": 6,
@@ -318,7 +318,28 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "pixels; 268435456 numbers are the limit",
     ),
     "even window": (model_of(node("LRN", size=4)), "even window"),
-    "pad": (model_of(node("Pad", "x p", "q"), node("Tanh", "q"), stored={"p": np.array([0, 0, 1, 1] * 2)}), "padded"),
+    "pad": (
+        model_of(
+            node("Pad", "x p v", "q"),
+            node("Tanh", "q"),
+            stored={"p": np.array([0, 0, 1, 1] * 2), "v": np.asarray(1, np.float32)},
+        ),
+        "padded with 1; only",
+    ),
+    "apart": (
+        model_of(node("MaxPool", kernel_shape=[1, 1], strides=[4, 4], auto_pad="SAME_UPPER")),
+        "windows 3 pixels apart runtimes do not agree",
+    ),
+    "broadcast": (
+        model_of(node("Max", "x k"), stored={"k": np.zeros(1, np.float32)}, opset=7),
+        "it broadcasts from operator set 8 on",
+    ),
+    "output shape": (
+        model_of(
+            node("ConvTranspose", "x w", output_shape=[1, 3, 9, 9]), stored={"w": np.ones((3, 4, 2, 2), np.float32)}
+        ),
+        "expected a height and a width",
+    ),
     "bias of the items": (
         model_of(
             node("Flatten", "x", "f"),

@@ -302,21 +302,31 @@ def several(walk: Walk, op: Op) -> None:
     """Sum, Max, Min and Mean of activations of one shape, or of one and a number."""
     kind, names = op.node.op, list(op.node.inputs)
     known = [i for i in range(len(names)) if op.constant(i) is not None]
-    op.integer("broadcast", 0)
+    shapes = {
+        walk.view(name).shape if (array := op.constant(i)) is None else array.shape for i, name in enumerate(names)
+    }
+    if len(shapes) > 1 and op.opset < 8:
+        op.refuse(
+            f"of {len(shapes)} different shapes; it broadcasts from operator set 8 on, and this one is {op.opset}"
+        )
     if len(names) == 2 and len(known) == 1 and kind in ("Max", "Min"):
         _limit(walk, op, op.reads(1 - known[0]), op.weight(known[0], "constant"))
         return
     if len(names) == 2 and kind == "Sum":
         arithmetic_of(walk, op, "Add")
         return
-    if known or kind == "Min":
+    if known:
         op.refuse("of constants is known here for one activation and one number")
     views = [walk.view(name) for name in names]
-    if len({view.shape for view in views}) != 1:
+    if len(shapes) != 1:
         op.refuse(f"of {', '.join(walk.told(view.shape) for view in views)}: they differ in shape")
     like = views[0] if len({view.order for view in views}) == 1 and _moved(walk, views) else None
     sources = tuple(view.activation for view in views) if like else tuple(walk.plains(names))
-    if kind == "Max":
+    if kind == "Min":  # minus the greatest of the negatives
+        turned = [Power(name=walk.step(op.out, "minus"), inputs=(source,), scale=-1.0) for source in sources]
+        least = Eltwise(name=walk.step(op.out, "least"), inputs=tuple(map(walk.add, turned)), operation="max")
+        layer = Power(name=op.out, inputs=(walk.add(least),), scale=-1.0)
+    elif kind == "Max":
         layer = Eltwise(name=op.out, inputs=sources, operation="max")
     else:
         layer = Eltwise(

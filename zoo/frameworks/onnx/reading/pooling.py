@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from zoo.arrays import Array
 from zoo.frameworks.onnx.reading.op import Op
 from zoo.frameworks.onnx.reading.walk import Walk
 from zoo.frameworks.onnx.reading.windows import Place, divisors, fitted, image_read, our_divisors, pair_of, place
@@ -178,8 +179,12 @@ def resize(walk: Walk, op: Op) -> None:
     if mode == "linear" and how == "align_corners":
         walk.put(op.out, Interp(name=op.out, inputs=(source,), size=(sizes[2], sizes[3])))
         return
+    whole = all(time >= 1 and time == int(time) for time in times)
+    if mode in ("linear", "bilinear") and how in _LINES and whole:
+        _between(walk, op, source, (int(times[0]), int(times[1])), centred=how != "asymmetric")
+        return
     repeats = (how == "asymmetric" and near == "floor") or (how == "half_pixel" and near.startswith("round"))
-    if mode == "nearest" and repeats and all(time >= 1 and time == int(time) for time in times):
+    if mode == "nearest" and repeats and whole:
         step = (int(times[0]), int(times[1]))
         layer = Deconv(
             name=op.out, inputs=(source,), out_channels=shape[0], kernel=step, stride=step, groups=shape[0], bias=False
@@ -187,8 +192,43 @@ def resize(walk: Walk, op: Op) -> None:
         walk.put(op.out, layer, weight=np.ones((shape[0], 1, *step), np.float32))
         return
     op.refuse(
-        f"mode {mode!r} with {how!r} and {near!r}: linear with align_corners, and each pixel repeated, are known here"
+        f"mode {mode!r} with {how!r} and {near!r}, {times[0]:g} x {times[1]:g} times as large: known here are linear "
+        "with align_corners, and each pixel repeated, or lines between them, a whole number of times"
     )
+
+
+# Where ONNX begins to count, on which lines between pixels are drawn.
+_LINES = ("half_pixel", "pytorch_half_pixel", "asymmetric")
+
+
+def _between(walk: Walk, op: Op, source: str, times: Pair, *, centred: bool) -> None:
+    """Lines between pixels, drawn by a Deconv; at the edge, where one is missing, its sums are divided by its weights."""
+    shape, axes = walk.shapes[source], (0, 1)
+    kernel = [2 * n - n % 2 if centred else 2 * n - 1 for n in times]
+    sides = [1 - np.abs(np.arange(k) - (k - 1) / 2) / n for k, n in zip(kernel, times, strict=True)]
+    starts = [(n // 2) if centred else n - 1 for n in times]
+    weight = np.broadcast_to(np.outer(*sides).astype(np.float32), (shape[0], 1, *kernel))
+    layer = Deconv(
+        name=walk.step(op.out, "whole"),
+        inputs=(source,),
+        out_channels=shape[0],
+        kernel=(kernel[0], kernel[1]),
+        stride=times,
+        groups=shape[0],
+        bias=False,
+    )
+    ends = [starts[i] + times[i] * shape[1 + i] for i in axes]
+    sums = list[Array]()
+    for i in axes:
+        spread = np.zeros(times[i] * (shape[1 + i] - 1) + 1)
+        spread[:: times[i]] = 1
+        sums.append(np.convolve(spread, sides[i])[starts[i] : ends[i]])
+    last = walk.step(op.out, "cut")
+    walk.cut(last, walk.add(layer, weight=weight), {2 + i: (starts[i], ends[i]) for i in axes})
+    share = (1 / np.outer(*sums).round(6)).astype(np.float32)
+    walk.inexact[op.out] = f"what {op.out!r} weighs pixels with was computed"
+    name = walk.view(last).activation
+    walk.put(op.out, Scale(name=op.out, inputs=(name,), axis=2, num_axes=2), weight=share)
 
 
 def _scales(op: Op) -> tuple[float, ...] | None:

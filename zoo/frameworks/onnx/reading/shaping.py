@@ -164,6 +164,8 @@ def slice_(walk: Walk, op: Op) -> None:
         if (start, stop) != (0, view.shape[axis]):
             if axis == 0 and (walk.batch != OPEN_BATCH or stop > OPEN_BATCH // 2):
                 op.refuse("takes a part of the batch that depends on its size, or of one of a fixed size")
+            if axis == 0:
+                walk.notes.append(f"{op.out!r} takes items {start} to {stop}: here a batch has to have as many")
             found.append((axis, start, stop))
     _cut(walk, op.out, view, found)
 
@@ -192,8 +194,11 @@ def pad(walk: Walk, op: Op) -> None:
 
 
 def repeat(walk: Walk, op: Op) -> None:
-    """Expand and ConstantOfShape to as many items as there are: a Constant."""
+    """Expand and ConstantOfShape to as many items as there are: a Constant; Expand of an activation: a Tile."""
     is_filled = op.node.op == "ConstantOfShape"
+    if not is_filled and op.constant(0) is None:
+        _expand(walk, op)
+        return
     array = filling(op) if is_filled else op.weight(0, "constant")
     sizes = sizes_of(op, op.stored(0 if is_filled else 1, "shape"))
     item = sizes[1:]
@@ -206,6 +211,20 @@ def repeat(walk: Walk, op: Op) -> None:
         walk.put(op.out, Constant(name=op.out, inputs=(beside,), shape=item), weight=array.reshape(item))
     else:
         op.refuse(f"repeats {walk.told(array.shape)} to {walk.told(sizes)}: numbers or items of one are known here")
+
+
+def _expand(walk: Walk, op: Op) -> None:
+    """Each axis of one number as often as the shape says."""
+    source, sizes = walk.plain(op.reads()), sizes_of(op, op.stored(1, "shape"))
+    shape = walk.whole(source).shape
+    sizes = (1,) * (len(shape) - len(sizes)) + sizes
+    if len(sizes) != len(shape) or any(b not in (1, a) for a, b in zip(shape, sizes, strict=True) if a != 1):
+        op.refuse(f"cannot make {walk.told(sizes)} of {walk.told(shape)}")
+    for axis in [axis for axis, size in enumerate(sizes) if size != shape[axis] and size != 1]:
+        if not axis:
+            op.refuse("repeats a batch of a fixed size")
+        source = walk.add(Tile(name=walk.step(op.out, f"axis{axis}"), inputs=(source,), tiles=sizes[axis], axis=axis))
+    walk.values[op.out] = walk.whole(source)
 
 
 def tile(walk: Walk, op: Op) -> None:

@@ -86,9 +86,11 @@ def _cut_off(
         op.refuse(f"auto_pad {said!r} with pads {pads} is not known")
     if said.startswith("SAME") and sizes is None:
         sizes = tuple(side * step for side, step in zip(sides, stride, strict=True))
+    if sizes is not None and len(sizes) != 2:
+        op.refuse(f"output_shape is {sizes}, expected a height and a width")
     if sizes is None:
         return ((0, 0), (0, 0)) if said == "VALID" else (pads[:2], pads[2:])
-    total = [full[i] + beyond[i] - sizes[len(sizes) - 2 + i] for i in (0, 1)]
+    total = [full[i] + beyond[i] - sizes[i] for i in (0, 1)]
     less, more = tuple(n // 2 for n in total), tuple(n - n // 2 for n in total)
     return (less, more) if said == "SAME_UPPER" else (more, less)
 
