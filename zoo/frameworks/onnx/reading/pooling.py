@@ -202,7 +202,7 @@ _LINES = ("half_pixel", "pytorch_half_pixel", "asymmetric")
 
 
 def _between(walk: Walk, op: Op, source: str, times: Pair, *, centred: bool) -> None:
-    """Lines between pixels, drawn by a Deconv; at the edge, where one is missing, its sums are divided by its weights."""
+    """Lines between pixels, drawn by a Deconv; at the edge, where one is missing, sums are divided by weights."""
     shape, axes = walk.shapes[source], (0, 1)
     kernel = [2 * n - n % 2 if centred else 2 * n - 1 for n in times]
     sides = [1 - np.abs(np.arange(k) - (k - 1) / 2) / n for k, n in zip(kernel, times, strict=True)]
