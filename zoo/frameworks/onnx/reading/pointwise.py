@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.arrays import Array
 from zoo.frameworks.onnx.reading.op import Op, short
-from zoo.frameworks.onnx.reading.walk import Above, View, Walk
+from zoo.frameworks.onnx.reading.walk import Above, View, Walk, Whole
 from zoo.layers import (
     LOWEST,
     Bias,
@@ -34,6 +34,7 @@ from zoo.layers import (
 )
 
 _HIGHEST = -LOWEST
+_WHOLE = (6, 7)  # TensorProto.DataType: int32, int64
 # SELU's own numbers (ONNX's docs/Operators.md).
 _SELU = 1.67326319217681884765625, 1.05070102214813232421875
 
@@ -371,10 +372,13 @@ def greater(walk: Walk, op: Op) -> None:
 
 
 def cast(walk: Walk, op: Op) -> None:
-    """Cast of float32 to float32, which does nothing; or of a comparison, 0 or 1."""
+    """Cast of float32 to float32, which does nothing, or to whole numbers; or of a comparison, 0 or 1."""
     to = op.node.attributes.get("to")
     op.passes_over("to", "saturate", "round_mode")  # the last two are of types that are refused
     value = walk.values.get(op.reads())
+    if to in _WHOLE and isinstance(value, View):
+        walk.values[op.out] = Whole(view=walk.pointwise(op.reads()))
+        return
     if to not in (1, "FLOAT"):
         op.refuse(f"casts to ONNX's type {to}; float32 alone is computed with here")
     if isinstance(value, Above):

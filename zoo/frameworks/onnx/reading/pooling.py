@@ -12,7 +12,7 @@ from zoo.arrays import Array
 from zoo.frameworks.onnx.reading.op import Op
 from zoo.frameworks.onnx.reading.walk import Walk
 from zoo.frameworks.onnx.reading.windows import Place, divisors, fitted, image_read, our_divisors, pair_of, place
-from zoo.layers import LOWEST, ArgMax, Deconv, Interp, Pair, Permute, Pool, Reduction, ReLU, Rounding, Scale
+from zoo.layers import LOWEST, ArgMax, Deconv, Interp, Pair, Permute, Pool, Power, Reduction, ReLU, Rounding, Scale
 from zoo.shapes import window
 
 
@@ -95,6 +95,7 @@ _REDUCTIONS: dict[str, Literal["sum", "asum", "sumsq", "mean"]] = {
     "ReduceMean": "mean",
     "ReduceSum": "sum",
     "ReduceL1": "asum",
+    "ReduceL2": "sumsq",
     "ReduceSumSquare": "sumsq",
 }
 
@@ -129,8 +130,10 @@ def reduce(walk: Walk, op: Op) -> None:
     if inner[0] < len(rest):  # a Reduction is of all axes from one on: the others come first
         order = (*rest, *inner)
         source = walk.add(Permute(name=walk.step(op.out, "rest_first"), inputs=(source,), order=order))
-    layer = Reduction(name=op.out, inputs=(source,), operation=_REDUCTIONS[op.node.op], axis=len(rest))
-    whole = walk.whole(walk.add(layer))
+    is_root = op.node.op == "ReduceL2"
+    name = walk.step(op.out, "squares") if is_root else op.out
+    walk.add(Reduction(name=name, inputs=(source,), operation=_REDUCTIONS[op.node.op], axis=len(rest)))
+    whole = walk.whole(walk.add(Power(name=op.out, inputs=(name,), power=0.5)) if is_root else name)
     walk.values[op.out] = replace(whole, shape=shape)
 
 
@@ -139,14 +142,33 @@ def arg_max(walk: Walk, op: Op) -> None:
     view = walk.view(op.reads())
     axis, keeps = op.integer("axis", 0), op.flag("keepdims", 1)
     if not op.flag("select_last_index", 0):
-        walk.inexact[op.out] = f"of equal numbers {op.out!r} takes the first, not the last"
-        walk.notes.append(f"{op.out!r}: of equal numbers ArgMax takes the first there, and the last here, as in Caffe")
+        _say_ties(walk, op.out, "ArgMax")
     source = walk.plain(op.reads())
     axis = op.place_of(axis, len(view.shape))
     name = walk.add(ArgMax(name=op.out, inputs=(source,), axis=axis))
     whole = walk.whole(name)
     shape = whole.shape if keeps else (*whole.shape[:axis], *whole.shape[axis + 1 :])
     walk.values[op.out] = replace(whole, shape=shape)
+
+
+def top_k(walk: Walk, op: Op) -> None:
+    """TopK, the greatest first: the numbers, and where they stand."""
+    view, axis = walk.view(op.reads()), op.integer("axis", -1)
+    given = op.listed("k", 1) if op.opset > 9 else (op.integer("k", 0),)
+    if not op.flag("largest", 1) or not op.flag("sorted", 1) or given is None or len(given) != 1:
+        op.refuse("takes other things than the greatest numbers in their order")
+    axis, source = op.place_of(axis, len(view.shape)), walk.plain(op.reads())
+    for tensor, is_value in zip(op.node.outputs, (True, False), strict=False):
+        if tensor and walk.readers[tensor]:
+            layer = ArgMax(name=tensor, inputs=(source,), top_k=given[0], axis=axis, out_max_val=is_value)
+            walk.put(tensor, layer)
+            if not is_value:
+                _say_ties(walk, tensor, "TopK")
+
+
+def _say_ties(walk: Walk, tensor: str, kind: str) -> None:
+    walk.inexact[tensor] = f"of equal numbers {tensor!r} takes the first, not the last"
+    walk.notes.append(f"{tensor!r}: of equal numbers {kind} takes the first there, and the last here, as in Caffe")
 
 
 def resize(walk: Walk, op: Op) -> None:

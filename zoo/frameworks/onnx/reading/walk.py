@@ -89,7 +89,14 @@ class Response:
     computed: bool = False
 
 
-Value: TypeAlias = View | Padded | Above | Response
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """Numbers cut to whole ones, by which rows of a table may be taken."""
+
+    view: View
+
+
+Value: TypeAlias = View | Padded | Above | Response | Whole
 
 
 @dataclass(kw_only=True)
