@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
@@ -30,12 +30,13 @@ from converters.widen import as_float32
 from zoo import registry
 from zoo.errors import CheckFailedError, FileFormatError, ZooError
 from zoo.initial import initial_weights
-from zoo.layers import ModelSpec
-from zoo.shapes import check_memory, parameter_shapes
+from zoo.layers import ModelSpec, Shape
+from zoo.shapes import check_cost, parameter_shapes
 from zoo.wire.atomic import check_target, publish, staging
 from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import blocks, packed
 from zoo.wire.mapped import release
+from zoo.wire.weight_map import parts_of, weights_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Reading:
         names: their tensor -> our parameter, or None for a tensor that is left out.
         map_out: a file to write the table of names to.
         images: how images are prepared, and what their classes are called, where the file does not say.
+        sizes: input -> C x H x W, where a graph leaves them open.
     """
 
     from_format: str | None = None
@@ -62,6 +64,7 @@ class Reading:
     names: Names | None = None
     map_out: Path | None = None
     images: SaidOfImages = SAID_NOTHING
+    sizes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,13 +180,17 @@ def open_file(path: Path, how: Reading | None = None, *, numbers: bool = True) -
     Raises:
         FileFormatError: missing, damaged or no weights.
     """
-    how = how or Reading()
+    how, path = how or Reading(), weights_of(path)
     name = format_name(path, how.from_format)
     form = weights_format(name)
     main = form.main_file(path)
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
-    native = form.outline(path) if not numbers and isinstance(form, Outlined) else form.read(path)
+    native = _read(path, form.outline if not numbers and isinstance(form, Outlined) else form.read)
+    if how.sizes:
+        if native.graph is None or native.graph.sized is None:
+            raise ZooError(f"{path}: is no graph that may leave sizes open; leave --input out")
+        native = replace(native, graph=native.graph.sized(how.sizes))
     if how.ema and native.averages is None:
         raise ZooError(f"{path}: holds no moving averages beside its weights; leave --ema out")
     if native.averages is not None:
@@ -192,6 +199,23 @@ def open_file(path: Path, how: Reading | None = None, *, numbers: bool = True) -
     if how.ema and native.averages is not None:
         native = replace(native, tensors=native.averages, as_loaded=None)
     return OpenedFile(path=path, format=name, form=form, native=native, how=how)
+
+
+def _read(path: Path, read: Callable[[Path], NativeFile]) -> NativeFile:
+    """What a file holds; of an index, what the files that it lists hold together."""
+    parts = parts_of(path) if path.is_file() else {}
+    if not parts:
+        return read(path)
+    whole = NativeFile(tensors={})
+    for part, names in parts.items():
+        native = read(part)
+        held = {**native.tensors, **(native.averages or {})}
+        absent = next((name for name in names if name not in held), None)
+        if absent is not None:
+            raise FileFormatError(part, f"holds no {absent[:80]}, which {path.name} lists in it")
+        averages = {**(whole.averages or {}), **(native.averages or {})}
+        whole = replace(native, tensors={**whole.tensors, **native.tensors}, averages=averages or None)
+    return whole
 
 
 def load(
@@ -231,7 +255,7 @@ def with_num_classes(weights: Weights, num_classes: int, seed: int = 0) -> Weigh
     head, spec = weights.spec.head, weights.spec.with_num_classes(num_classes)
     if head is None or spec == weights.spec:
         return weights
-    check_memory(spec)
+    check_cost(spec)
     recipe, names = registry.recipe(spec), [f"{head.name}.weight", f"{head.name}.bias"]
     tensors = {**weights.tensors, **initial_weights(spec, recipe, seed, only=names)}
     _LOG.warning(

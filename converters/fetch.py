@@ -142,13 +142,18 @@ def _workplace(target: Path) -> Generator[Path, None, None]:
         if others:
             raise ZooError(f"{target}: another process is downloading it; wait for that one")
         held = ending.enter_context(new_folder(target, _MARK))
-        parts = [path for earlier in begun if (path := earlier.path / _PART).is_file()]
+        parts = [path for earlier in begun if _is_plain(path := earlier.path / _PART)]
         if parts:
             max(parts, key=lambda path: path.stat().st_size).replace(held.path / _PART)
         try:
             yield held.path
         finally:
             held.kept = (held.path / _PART).exists()
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether it is a file, and no link to one: it will be written to."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1
 
 
 def _clear(target: Path) -> None:
@@ -282,8 +287,8 @@ class _Transfer:
                 furthest = max(furthest, reached)
                 if failed >= self._line.attempts:
                     raise _BrokenError(_plain(error, reached, self._size)) from error
-            except requests.RequestException as error:
-                raise _RefusedError(str(error)) from error
+            except (requests.RequestException, ValueError) as error:  # or an address, or a number, that is none
+                raise _RefusedError(f"answers nonsense: {said(error, 300)}") from error
             time.sleep(min(self._line.pause * 2 ** (failed - 1), 10.0))
 
     def _pull(self, url: str) -> None:

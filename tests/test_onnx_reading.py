@@ -359,6 +359,30 @@ REFUSED: dict[str, tuple[Any, str]] = {
         model_of(node("Resize", "x  s", mode="cubic"), stored={"s": np.array([1, 1, 2, 2], "f")}),
         "says neither",
     ),
+    "batch of five": (
+        model_of(
+            node("Shape", makes="s"),
+            node("Gather", "s first", "n"),
+            node("Equal", "n five", "is"),
+            node("Cast", "is", "one", to=1),
+            node("Add", "x one"),
+            stored={"first": np.asarray(0), "five": np.asarray(5)},
+        ),
+        "'the Equal': asks how many items are fed, which is left open",
+    ),
+    "batch as a number": (
+        model_of(node("Shape", makes="s"), node("Cast", "s", "c", to=1), node("Mul", "x c")),
+        "'the Cast': asks how many items",
+    ),
+    "a part of the batch": (
+        model_of(
+            node("Shape", makes="s"),
+            node("Div", "s parts", "d"),
+            node("Reshape", "x d"),
+            stored={"parts": np.array([2, 1, 1, 1])},
+        ),
+        "'the Div': asks how many items",
+    ),
     "if": (
         model_of(
             node("ReduceSum", "x", "s", keepdims=0),

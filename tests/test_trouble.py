@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from converters.answers import write_text
 from converters.cli import main
 from converters.convert import load, save
 from converters.fetch import fetch
@@ -175,6 +176,21 @@ def test_a_name_of_two_lines(tmp_path: Path) -> None:
     assert load(tmp_path / "c\nd.npz").spec == small_weights().spec
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is Unicode")
+def test_a_name_that_is_no_utf_8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"\xff")
+    save(small_weights(), tmp_path / f"{name}.safetensors")
+    assert main(["convert", f"{name}.safetensors", "-o", f"{name}.npz"]) == 0
+    write_text(tmp_path / "card.md", f"made from {name}", force=False)
+    assert (tmp_path / "card.md").read_text() == "made from ?"
+    monkeypatch.setattr("converters.convert.save", lambda *_, **__: name.encode())
+    assert main(["convert", f"{name}.safetensors", "-o", "saved.npz"]) == 2
+    assert "zoo: ?: a library that is needed here takes names in UTF-8 alone" in capsys.readouterr().err
+
+
 def test_a_folder_of_other_things_is_never_replaced_by_a_saved_model(tmp_path: Path) -> None:
     save(small_weights(), tmp_path / "w.safetensors")
     (tmp_path / "home").mkdir()
@@ -182,6 +198,17 @@ def test_a_folder_of_other_things_is_never_replaced_by_a_saved_model(tmp_path: P
     command = ("export", tmp_path / "w.safetensors", "-o", f"{tmp_path}/home/", "--force", "--no-verify")
     assert "never replaced" in one_line(zoo(*command, cwd=tmp_path))
     assert (tmp_path / "home" / "letter").read_text() == "dear"
+
+
+def test_a_demo_empties_no_folder_but_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / ".zoo-demo").touch()
+    (tmp_path / "letter").write_text("dear")
+    assert main(["demo", "-o", str(tmp_path)]) == 2
+    assert "letter: is no demo's, and would be lost" in capsys.readouterr().err
+    assert (tmp_path / "letter").read_text() == "dear"
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert main(["demo", "-o", f"{tmp_path}/link"]) == 2
+    assert "which is not followed here" in capsys.readouterr().err
 
 
 @contextmanager

@@ -5,10 +5,10 @@ The canonical name of a parameter is ``<layer>.<role>``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal, TypeAlias, assert_never, get_args
+from typing import Literal, TypeAlias, TypeVar, assert_never, get_args
 
 from zoo import layers
 from zoo.axes import affine_shape, axis_index
@@ -17,6 +17,8 @@ from zoo.layers import Layer, Shape
 # In the order of Caffe's blobs, where a layer has several.
 Role: TypeAlias = Literal["weight", "bias", "mean", "variance", "slope"]
 ROLES: tuple[Role, ...] = get_args(Role)
+
+Tensor = TypeVar("Tensor")
 
 # "kernel": drawn at random, narrower the more numbers it sums. "offset": added to such sums; a recipe may start it at a
 # constant of its own, otherwise at zero. A number: that constant.
@@ -46,6 +48,11 @@ class Parameter:
     blob: int
     start: Start
     decays: bool = False
+
+
+def parameters_of(tensors: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]:
+    """The parameters of one layer by their roles, in canonical order, of those of a network by their names."""
+    return {role: tensors[name] for role in ROLES if (name := f"{layer}.{role}") in tensors}
 
 
 def layer_parameters(layer: Layer, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:

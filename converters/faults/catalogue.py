@@ -16,6 +16,7 @@ from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo.errors import UnknownNameError, UnsupportedError, ZooError
 from zoo.layers import Layer, ModelSpec, Power
+from zoo.parameters import parameters_of
 
 FAULTS: tuple[Fault, ...] = (*of_norms.FAULTS, *of_layers.FAULTS, *of_weights.FAULTS)
 
@@ -156,12 +157,10 @@ def possible_forward(
 
 def own_layers(weights: Weights) -> dict[str, Own]:
     """Layer -> how a file has it."""
-    owned = dict[str, Own]()
-    for layer in weights.spec.layers:
-        prefix = f"{layer.name}."
-        mine = {name[len(prefix) :]: tensor for name, tensor in weights.tensors.items() if name.startswith(prefix)}
-        owned[layer.name] = Own(layer=layer, parameters=mine)
-    return owned
+    return {
+        layer.name: Own(layer=layer, parameters=parameters_of(weights.tensors, layer.name))
+        for layer in weights.spec.layers
+    }
 
 
 def plant(name: str, weights: Weights, layer: str, *, variant: int = 0) -> Planted:

@@ -19,11 +19,12 @@ from converters.faults.of_reading import (
     reads_another,
 )
 from converters.faults.of_rounding import denormals_flushed, float32_alone
-from converters.faults.types import Edit, Fault, Site, evaluate, parameters_of
+from converters.faults.types import Edit, Fault, Site, evaluate
 from converters.metric import defect, error
 from converters.verdicts import UNKNOWN, Diagnosis
 from converters.weights import Array
 from zoo.layers import Dropout, Layer, ModelSpec, Softmax
+from zoo.parameters import parameters_of
 from zoo.shapes import activation_shapes
 
 

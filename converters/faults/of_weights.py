@@ -10,10 +10,10 @@ import numpy as np
 
 from converters.faults.initial import initialiser
 from converters.faults.of_layers import same_padding
-from converters.faults.types import Edit, Fault, Site, evaluate, only, parameters_of
+from converters.faults.types import Edit, Fault, Site, evaluate, only
 from converters.weights import Array
 from zoo.layers import Conv, Dense, Layer, Preprocessing
-from zoo.parameters import layer_parameters
+from zoo.parameters import layer_parameters, parameters_of
 
 Weighted: TypeAlias = Conv | Dense
 

@@ -12,6 +12,7 @@ from converters.weights import Array
 from zoo import reference as oracle
 from zoo.errors import SpecError
 from zoo.layers import Layer, ModelSpec
+from zoo.parameters import parameters_of
 
 Family: TypeAlias = Literal["layer", "order", "window", "weights", "input", "rounding"]
 
@@ -51,12 +52,6 @@ class Site:
         wiring = self.spec.wiring()
         readers = [layer for layer in self.spec.layers if self.layer.name in wiring[layer.name]]
         return readers[0] if len(readers) == 1 and wiring[readers[0].name] == (self.layer.name,) else None
-
-
-def parameters_of(weights: Mapping[str, Array], layer: str) -> dict[str, Array]:
-    """The parameters of one layer: ``weight`` -> array."""
-    prefix = f"{layer}."
-    return {name[len(prefix) :]: tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from converters.images import SAID_NOTHING, SaidOfImages
-from converters.sniff import refuse_others, sniffed
+from converters.sniff import refuse_others, sniffed, text_of
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
-from zoo.errors import ZooError
-from zoo.layers import ModelSpec
+from zoo.errors import FileFormatError, ZooError, one_line
+from zoo.layers import ModelSpec, Shape
 from zoo.registry import facts, load_module, names
 
 # Of an outline, arrays of more bytes have no numbers.
@@ -20,6 +20,7 @@ LARGE = 1 << 20
 
 # Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
 _NO_WEIGHTS = {
+    ".prototxt": "a network without weights; give its .caffemodel, and this with --prototxt",
     ".solverstate": "a solver's state, its momenta and no weights; these are in {}.caffemodel beside it",
 }
 
@@ -33,12 +34,14 @@ class GraphNetwork:
         tensors: canonical name -> array.
         notes: what the reader must know, one sentence each.
         refusal: why it could not be read.
+        sized: it, where its inputs have these sizes (C x H x W) that it leaves open.
     """
 
     spec: ModelSpec | None = None
     tensors: Mapping[str, Array] = field(default_factory=dict[str, Array])
     notes: tuple[str, ...] = ()
     refusal: str = ""
+    sized: Callable[[Mapping[str, Shape]], GraphNetwork] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +133,8 @@ def format_name(path: Path, explicit: str | None = None) -> str:
     form, known = sniffed(path), suffixes() | _read_suffixes()
     if form is None and path.is_dir() and path.suffix not in known:
         raise ZooError(f"{path}: is a folder without a checkpoint in it, expected a file")
+    if form is None and path.suffix not in _NO_WEIGHTS and (text := text_of(path)):
+        raise FileFormatError(path, f"is a text ({one_line(text)[:40]}), expected weights")
     return form or _by_suffix(path, None, known)
 
 
@@ -150,7 +155,8 @@ def _by_suffix(path: Path, explicit: str | None, known: Mapping[str, str]) -> st
     if path.suffix in _NO_WEIGHTS:
         raise ZooError(f"{path}: {_NO_WEIGHTS[path.suffix].format(path.stem)}")
     if path.suffix not in known:
-        raise ZooError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(known)}")
+        what = f"unknown format {path.suffix!r}" if path.suffix else "its name has no suffix that says its format"
+        raise ZooError(f"{path}: {what}; known: {', '.join(known)}")
     return known[path.suffix]
 
 

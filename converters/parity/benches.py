@@ -10,12 +10,13 @@ from math import prod
 
 import numpy as np
 
-from converters.parity.local import Bench, bench, error_alone, ranges_of
+from converters.parity.local import Bench, bench, error_alone, ranges_of, reads_sizes_alone
+from converters.parity.partial_sums import widened
 from converters.parity.segments import Segment, segments
-from converters.parity.subjects import Ran
+from converters.parity.subjects import Alone, Ran
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
-from zoo.layers import Shape
+from zoo.layers import Conv, Deconv, Dense, Shape
 from zoo.wire.cores import multiply_on_cores
 
 _LOG = logging.getLogger(__name__)
@@ -50,9 +51,11 @@ class Judged:
     wrong: Wrong | None
 
 
-def _judged(piece: Segment, made: Bench, y: Array, budget: float) -> Judged:
+def _judged(piece: Segment, made: Bench, y: Array, weights: Mapping[str, Array], budget: float) -> Judged:
     """What a segment gave on its bench, judged."""
     error, reason = error_alone(y, made, piece)
+    if error is not None and error > budget and (wider := widened(piece, made, y, weights, budget)):
+        error, reason = error_alone(y, wider, piece)
     right = reason is None and error is not None and error <= budget
     wrong = None if right else Wrong(piece=piece, inputs=made.inputs, y=y)
     return Judged(error=error, reason=reason, exercised=made.exercised, wrong=wrong)
@@ -96,28 +99,60 @@ class Benches:
 
     def judge(self, ran: Ran) -> ByThemselves:
         """Every layer that the subject shows, by itself, on inputs of its own."""
-        wanted = [piece for piece in segments(self._weights.spec, ran.activations) if piece.target not in ran.same]
+        pieces = segments(self._weights.spec, ran.activations)
+        wanted = [piece for piece in pieces if piece.target not in ran.same and not reads_sizes_alone(piece)]
         found, reason = ByThemselves(), None
         if ran.alone is None:
             return found
-        for pieces in self._by_size(wanted):
-            benched = self._benched(pieces)
-            try:
-                results = ran.alone([(piece, made.inputs) for piece, made in benched]) if benched else {}
-            except ZooError as trouble:
-                results, reason = {}, str(trouble)
-            except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
-                _LOG.debug("its layers could not be run by themselves", exc_info=True)
-                results, reason = {}, in_one_line(trouble)
-            for piece, made in benched:
-                if piece.target in results:
-                    found.judged[piece.target] = _judged(piece, made, results[piece.target], self._budget)
+        for group in self._by_size(wanted):
+            judged, told = self._asked(ran.alone, group)
+            found.judged |= judged
+            reason = told or reason
+        if ran.strange:
+            self._joined(ran, ran.alone, found.judged)
         missing = [piece.target for piece in wanted if piece.target not in found.judged]
         if missing:
             why = f" ({reason})" if reason else ""
             which = "no layer" if len(missing) == len(wanted) else f"not {', '.join(missing)}"
             found.notes = (f"{which} could be run by itself{why}; judged along the network alone",)
         return found
+
+    def _asked(self, run: Alone, pieces: Sequence[Segment]) -> tuple[dict[str, Judged], str | None]:
+        """What segments did, by target; and why none of them could be asked, if so."""
+        benched, reason = self._benched(pieces), None
+        try:
+            results = run([(piece, made.inputs) for piece, made in benched]) if benched else {}
+        except ZooError as trouble:
+            results, reason = {}, str(trouble)
+        except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
+            _LOG.debug("its layers could not be run by themselves", exc_info=True)
+            results, reason = {}, in_one_line(trouble)
+        judged = {
+            piece.target: _judged(piece, made, results[piece.target], self._weights.tensors, self._budget)
+            for piece, made in benched
+            if piece.target in results
+        }
+        return judged, reason
+
+    def _joined(self, ran: Ran, run: Alone, judged: dict[str, Judged]) -> None:
+        """Let layers that are wrong by themselves be right where they are so together with their neighbours.
+
+        A tensor was taken for a layer by its numbers along the network, and others may hold them: what the layer does
+        may be done behind it (a clip that clips nothing there, in two nodes), or what it reads be read elsewhere.
+        """
+        spec = self._weights.spec
+        wiring, wrong = spec.wiring(), [name for name, item in judged.items() if item.wrong]
+        for name in wrong:
+            behind, before = {name} - {*spec.outputs}, {*wiring[name]} & {*wiring}
+            for hidden in filter(None, (behind, before)):
+                pieces = segments(spec, {*ran.activations} - hidden)
+                held = [piece for piece in pieces if any(layer.name == name for layer in piece.layers)]
+                if any(sum(isinstance(layer, Conv | Deconv | Dense) for layer in piece.layers) > 1 for piece in held):
+                    continue  # sums of sums have bounds too wide to judge by
+                found, _ = self._asked(run, held)
+                if held and len(found) == len(held) and not any(item.wrong for item in found.values()):
+                    judged |= {name: next(iter(found.values())), **found}
+                    break
 
     def _by_size(self, pieces: Sequence[Segment]) -> list[list[Segment]]:
         """Segments in their order, as many at once as fit: their benches are the most that a proof holds."""

@@ -15,7 +15,6 @@ from zlib import crc32
 
 import numpy as np
 
-from converters.faults.types import parameters_of
 from converters.metric import defect, logarithms
 from converters.parity.segments import Segment
 from converters.weights import Array
@@ -28,6 +27,7 @@ from zoo.layers import (
     BatchNorm,
     Bias,
     Concat,
+    Constant,
     Conv,
     Crop,
     Deconv,
@@ -43,6 +43,7 @@ from zoo.layers import (
     PoolMask,
     Power,
     PReLU,
+    PriorBox,
     Reduction,
     ReLU,
     Reshape,
@@ -56,6 +57,7 @@ from zoo.layers import (
     Tile,
     Unary,
 )
+from zoo.parameters import parameters_of
 from zoo.reference.weighted import AT_ONCE
 
 # Deviations of the noise: as small as a normalised picture and, where a layer only scales, larger than any activation
@@ -130,12 +132,26 @@ def bench(
             reads, parameters = [known[name] for name in layer.inputs], parameters_of(weights, layer.name)
             y = known[layer.name] = oracle.apply(layer, reads, parameters)
             bound = _bound(layer, y, reads, [sizes[name] for name in layer.inputs], parameters)
+            if _hands_on(layer) and shares:
+                bound = np.maximum(bound, sizes[layer.inputs[0]])  # the rounding of what the segment made before it
             sizes[layer.name] = np.broadcast_to(bound, y.shape)
             shares[layer.name] = exercised(layer, reads, parameters)
         if np.isfinite(known[segment.target]).all():
             bound = np.abs(sizes[segment.target])
             return Bench(inputs=inputs, right=known[segment.target], bound=bound, exercised=shares)
     return None
+
+
+def reads_sizes_alone(segment: Segment) -> bool:
+    """Whether what it reads has no numbers that count: there is nothing to feed it with."""
+    return all(isinstance(layer, Constant | PriorBox) for layer in segment.layers)
+
+
+def _hands_on(layer: Layer) -> bool:
+    """Whether it is a function of single numbers, nowhere steeper than the identity, that may end in a narrow range."""
+    return isinstance(layer, TanH | Sigmoid) or (
+        isinstance(layer, Unary) and layer.function in ("abs", "bnll", "clip", "elu")
+    )
 
 
 def _keeps_items(layer: Layer, shapes: Mapping[str, Shape]) -> bool:
@@ -200,14 +216,15 @@ def _noise(
 ) -> Array:
     """A sample a scale: normal, and uniform in size where it is large, for running sums lose the small beside it.
 
-    With `zeros`, one more: half of its numbers are zero, and all of some places, as behind a ReLU.
+    With `zeros`, one more: half of its numbers are zero, and all of some places, as behind a ReLU; every other channel
+    holds nothing above zero, or a maximum would hide what becomes of that.
     """
     generator = np.random.default_rng((seed, crc32(name.encode()), 2))
     low, high = of
     deviations = (*deviations, deviations[0]) if zeros else deviations
     if np.isfinite(low) and np.isfinite(high):
         drawn = generator.uniform(low, high, (len(deviations), *shape)).astype(np.float32)
-        return _with_zeros(drawn, generator) if zeros else drawn
+        return _with_zeros(drawn, generator, low) if zeros else drawn
     drawn = generator.standard_normal((len(deviations), *shape), np.float32)
     for sample in (sample for sample, scale in enumerate(deviations) if scale >= large):
         level = generator.random(shape, np.float32) / 2 + np.float32(0.5)
@@ -215,15 +232,18 @@ def _noise(
     if positive or low >= 0:
         drawn = np.abs(drawn) + np.float32(0.01)
     if zeros:
-        drawn = _with_zeros(drawn, generator)
+        drawn = _with_zeros(drawn, generator, low)
     return drawn * np.asarray(deviations, np.float32).reshape(-1, *[1] * len(shape))
 
 
-def _with_zeros(drawn: Array, generator: np.random.Generator) -> Array:
+def _with_zeros(drawn: Array, generator: np.random.Generator, low: float) -> Array:
     """Half of the numbers of the last sample are zero, and every eighth channel and every eighth place."""
     last = drawn[-1, ...]  # of a number an item, an array still
+    below = np.maximum(-np.abs(last), low)
     last[generator.random(last.shape) < 0.5] = 0.0
     if last.ndim > 1:
+        if low < 0:
+            last[1::2] = below[1::2]
         last[7::8] = 0.0
         last.reshape(len(last), -1)[:, 7::8] = 0.0
     return drawn
@@ -272,6 +292,8 @@ def exercised(layer: Layer, reads: Sequence[Array], parameters: Mapping[str, Arr
 
     A number of a kernel is met where its input channel is; a column of a dense layer, where its input is.
     """
+    if isinstance(layer, PriorBox):
+        return 1.0  # it reads sizes
     shares = [float(np.mean((read != 0).any(axis=0))) if read.size else 1.0 for read in reads]
     if isinstance(layer, Conv) and "weight" in parameters:
         # The kernel slides: a channel that is anything anywhere meets all of its numbers.

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from converters.metric import defect, error, finite_peak
+from converters.metric import defect, error, finite_peak, is_saturated, log_error
 from converters.verdicts import DEFAULT_BUDGET
 from converters.weights import Array
-from zoo.layers import Dropout, Layer, ModelSpec, Pool, Shape
+from zoo.layers import Dropout, Layer, ModelSpec, Pool, Shape, Softmax
 from zoo.shapes import activation_shapes
 
 Ours = TypeVar("Ours")
@@ -159,15 +159,20 @@ def match_tensors(
     counted, theirs = [layer for layer in ours.layers if not isinstance(layer, Dropout)], {node.name for node in nodes}
     strange = 2 * sum(layer.name in theirs for layer in counted) < len(counted)
 
+    softmaxes = {layer.name: layer.axis for layer in ours.layers if isinstance(layer, Softmax)}
+
     def fits(layer: str, tensor: str) -> bool:
-        return (view := canonical_view(values[tensor], shapes[layer])) is not None and _equal(
-            view, right[layer], budget
-        )
+        view = canonical_view(values[tensor], shapes[layer])
+        if view is None or not _equal(view, right[layer], budget):
+            return False
+        return layer not in softmaxes or log_error(view, right[layer]) <= budget
 
     tensors = {} if strange else named
     good = {layer for layer, tensor in tensors.items() if fits(layer, tensor)}
     good |= _by_numbers(ours, tensors, good, [node for node in nodes if node.value is not None], fits)
-    hidden = _hidden(ours, good, {*tensors})
+    # Where one class has it all on every probe, that says nothing of what comes before.
+    mute = {name for name, axis in softmaxes.items() if name in right and is_saturated(right[name], axis)}
+    hidden = _hidden(ours, good - mute, {*tensors})
     if strange:
         tensors |= _by_order(ours, nodes, {n: shape for n, shape in shapes.items() if n not in hidden}, tensors)
         _fill(ours, nodes, tensors, shapes, hidden)
@@ -203,7 +208,7 @@ def _by_numbers(
     for layer in (layer for layer in ours.layers if layer.name not in tensors):
         taken = {*tensors.values()}
         fitting = [node for node in nodes if node.name not in taken and fits(layer.name, node.name)]
-        fitting.sort(key=lambda node: not (node.operator in _OPERATORS and _one_kind(layer, node)))
+        fitting.sort(key=lambda node: not _one_kind(layer, node))
         if fitting:
             tensors[layer.name] = fitting[0].name
             found.add(layer.name)
@@ -258,7 +263,7 @@ def _by_order(
 def _one_kind(layer: Layer, node: NodeResult) -> bool:
     if isinstance(layer, Pool) and (layer.mode == "ave") != node.operator.endswith("AveragePool"):
         return False
-    return type(layer).__name__ in _OPERATORS[node.operator]
+    return type(layer).__name__ in _OPERATORS.get(node.operator, ())
 
 
 def _with_bias(nodes: Sequence[NodeResult], tensors: dict[str, str]) -> dict[str, str]:
@@ -288,7 +293,7 @@ def _fill(
         readers = [name for name, sources in wiring.items() if layer.name in sources]
         if layer.name in tensors or layer.name in hidden or len(readers) != 1 or readers[0] not in tensors:
             continue
-        reader = _unbiased(by_name[tensors[readers[0]]], by_name)
+        reader = _maker(ours.layer(readers[0]), by_name[tensors[readers[0]]], by_name)
         if not reader.reads or layer.name not in shapes:
             continue
         place = wiring[readers[0]].index(layer.name)
@@ -303,8 +308,10 @@ def _fill(
             tensors[layer.name] = source.name
 
 
-def _unbiased(node: NodeResult, by_name: Mapping[str, NodeResult]) -> NodeResult:
-    """The node that a bias is added to, where that is all a node does."""
+def _maker(layer: Layer, node: NodeResult, by_name: Mapping[str, NodeResult]) -> NodeResult:
+    """The node that makes a layer's numbers, before they were moved about or a bias was added."""
+    while node.operator in CARRIERS and not _one_kind(layer, node) and node.reads and node.reads[0] in by_name:
+        node = by_name[node.reads[0]]
     inner = [by_name[name] for name in node.reads if name in by_name] if node.operator == "Add" else []
     return inner[0] if len(inner) == 1 and inner[0].operator in _BIASED else node
 
@@ -312,8 +319,8 @@ def _unbiased(node: NodeResult, by_name: Mapping[str, NodeResult]) -> NodeResult
 def canonical_view(value: Array, wanted: Shape) -> Array | None:
     """`value` as an array of shape `wanted` (N, C, H, W or N, C), where its layout is known; None otherwise.
 
-    Known are the shape itself, N, H, W, C, unit axes at the end (a dense layer as a convolution) and towers folded
-    into the batch.
+    Known are the shape itself, N, H, W, C or back from it, unit axes at the end (a dense layer as a convolution) and
+    towers folded into the batch.
     """
     if value.shape == wanted:
         return value
@@ -321,6 +328,8 @@ def canonical_view(value: Array, wanted: Shape) -> Array | None:
         samples, channels, height, width = wanted
         if value.shape == (samples, height, width, channels):
             return value.transpose(0, 3, 1, 2)
+        if value.shape == (samples, width, channels, height):
+            return value.transpose(0, 2, 3, 1)
         towers = value.shape[0] // samples if samples else 0
         if towers and value.shape == (samples * towers, channels // towers, height, width):
             return value.reshape(wanted)
@@ -337,4 +346,6 @@ def native_view(array: Array, like: Array) -> Array:
         return array
     if array.ndim == like.ndim == 4 and own == (*array.shape[2:], array.shape[1]):
         return array.transpose(0, 2, 3, 1)
+    if array.ndim == like.ndim == 4 and own == (array.shape[3], *array.shape[1:3]):
+        return array.transpose(0, 3, 1, 2)
     return array.reshape(-1, *own)  # unit axes, or towers folded into the batch

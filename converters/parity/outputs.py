@@ -9,7 +9,6 @@ from typing import TypeAlias
 import numpy as np
 
 from converters.faults.of_outputs import IDENTICAL, explain_output
-from converters.faults.types import parameters_of
 from converters.metric import defect, error, finite_peak, log_error
 from converters.parity.segments import segments
 from converters.parity.subjects import Declared, Ran
@@ -17,6 +16,7 @@ from converters.verdicts import Diagnosis, OutputVerdict
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo.layers import ModelSpec, Softmax
+from zoo.parameters import parameters_of
 
 Activations: TypeAlias = Mapping[str, Array]
 
@@ -86,7 +86,8 @@ class _Gate:
         if value.dtype != np.float32 and (self.typed or value.dtype.kind != "f"):
             return value, f"is {value.dtype}, expected float32"
         if item.channels_last and value.ndim == 4:
-            value = value.transpose(0, 3, 1, 2)
+            turned = value.transpose(0, 3, 1, 2)
+            value = turned if turned.shape == self.known[name].shape else value
         return value, defect(value, self.known[name])
 
     def equals(self, item: Declared, name: str) -> bool:

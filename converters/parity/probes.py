@@ -13,7 +13,7 @@ from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec, Shape, Sigmoid, TanH, Unary
 from zoo.registry import optional
-from zoo.shapes import check_memory, parameter_shapes
+from zoo.shapes import check_cost, parameter_shapes
 
 # Standard deviations of the two probes. With small activations every LRN looks like the identity, so one is as large as
 # real pictures less their mean; with large ones a lost bias hides, so the other is not.
@@ -36,7 +36,7 @@ def probe_weights(spec: ModelSpec, seed: int = 0) -> Weights:
     scale. Each tensor has a generator of its own (seed and name), so that equal layers of two networks get equal
     numbers.
     """
-    check_memory(spec)
+    check_cost(spec)
     shapes = parameter_shapes(spec)
     tensors = {name: _probe(name, shape, seed) for name, shape in shapes.items()}
     return Weights(spec=spec, tensors=tensors, source=f"probe weights, seed {seed}")
@@ -61,14 +61,13 @@ def probe_deviations(spec: ModelSpec) -> tuple[float, float]:
     One with its preprocessing folded in reads pixels of 0..1. One with a TanH, Sigmoid or Unary is steepest at zero:
     behind sums of hundreds, it shows their rounding in full, against a peak of one.
     """
-    large, small = PROBE_DEVIATIONS
+    (large, small), images = PROBE_DEVIATIONS, spec.preprocessing
+    a_pixel = images.scale / min(images.std) if images else 1.0
+    if large * a_pixel < 1:
+        return large * a_pixel, small * a_pixel
     if any(isinstance(layer, TanH | Sigmoid | Unary) for layer in spec.layers):
-        large, small = small, small * small / large
-    images = spec.preprocessing
-    if images is None:
-        return large, small
-    a_pixel = images.scale / min(images.std)
-    return (large, small) if PROBE_DEVIATIONS[0] * a_pixel >= 1 else (large * a_pixel, small * a_pixel)
+        return small, small * small / large
+    return large, small
 
 
 def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple[str, ...]]:

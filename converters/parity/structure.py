@@ -22,8 +22,8 @@ from zoo.canonical import Form, Numbering, Step, canonical, differing, folded
 from zoo.canonical.folding import ROUNDINGS, nearness
 from zoo.canonical.numbering import same_parameters
 from zoo.errors import ZooError
-from zoo.frameworks.onnx import read_graph
-from zoo.layers import Constant, Crop, Dropout, Layer, ModelSpec, PriorBox, Unary
+from zoo.frameworks.onnx import open_inputs, read_graph
+from zoo.layers import Constant, Crop, Dropout, Layer, ModelSpec, PriorBox, Shape, Unary
 from zoo.show import ABSENT, Difference
 from zoo.wire.mapped import mapped
 from zoo.wire.onnx import Model, parse
@@ -61,7 +61,7 @@ def structure_of_graph(path: Path, right: Weights) -> Structure:
     """Whether an ONNX file is the very network; ``unread`` where its graph cannot be read as one."""
     try:
         model = parse(mapped(path), path.parent)
-        net = read_graph(model, path.stem, path.name)
+        net = read_graph(model, path.stem, path.name, sizes=_sizes(model, right.spec))
     except (ValueError, IndexError, OverflowError, ZooError) as refusal:
         return Structure(verdict="unread", reason=str(refusal))
     network = Network(
@@ -74,6 +74,14 @@ def structure_of_graph(path: Path, right: Weights) -> Structure:
         inexact=net.inexact,
     )
     return structure(network, right)
+
+
+def _sizes(model: Model, ours: ModelSpec) -> dict[str, Shape]:
+    """What the network reads, for the inputs that a graph leaves open: by name, else by place."""
+    names = {source.name: source.shape for source in ours.inputs}
+    placed = zip((name for name in model.inputs if name not in model.initializers), names.values(), strict=False)
+    sizes = {**dict(placed), **names}
+    return {name: sizes[name] for name in open_inputs(model) if name in sizes}
 
 
 def _strange(ours: ModelSpec, model: Model) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from zoo.arrays import Array
 from zoo.canonical.spelling import BOUNDS, NEGATION, Part, parts, times
 from zoo.layers import Layer, ModelSpec, Shape
-from zoo.parameters import ROLES
+from zoo.parameters import parameters_of
 from zoo.shapes import activation_shapes
 
 
@@ -59,9 +59,7 @@ def canonical(
     steps, wiring = list[Step](), spec.wiring()
     for layer in spec.layers:
         names = wiring[layer.name]
-        own = {
-            role: tensors[name] for role in ROLES if tensors is not None and (name := f"{layer.name}.{role}") in tensors
-        }
+        own = parameters_of(tensors or {}, layer.name)
         reads = tuple(places[name] for name in names)
         for part in parts(layer, [shapes[name] for name in names], shapes[layer.name], own):
             read = _multiplied(steps, layer, part, reads)

@@ -13,6 +13,7 @@ import numpy as np
 from zoo import layers
 from zoo.arrays import Array
 from zoo.layers import Layer, ModelSpec
+from zoo.parameters import parameters_of
 from zoo.reference import detecting, normalising, pointwise, pooling, shaping, weighted
 from zoo.reference.arrays import Float64
 from zoo.wire.cores import map_on_cores
@@ -37,9 +38,8 @@ def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, 
     activations: dict[str, Float64] = {name: np.asarray(x, np.float64) for name, x in inputs.items()}
     wiring = spec.wiring()
     for layer in spec.layers:
-        prefix = f"{layer.name}."
-        parameters = {name[len(prefix) :]: w for name, w in weights.items() if name.startswith(prefix)}
-        activations[layer.name] = apply(layer, [activations[name] for name in wiring[layer.name]], parameters)
+        reads = [activations[name] for name in wiring[layer.name]]
+        activations[layer.name] = apply(layer, reads, parameters_of(weights, layer.name))
     return {layer.name: activations[layer.name] for layer in spec.layers}
 
 

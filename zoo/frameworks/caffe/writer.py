@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo import spec_json
 from zoo.arrays import Array
+from zoo.errors import one_line
 from zoo.frameworks.caffe import pooling, shaping
 from zoo.frameworks.caffe.lower import SliceGroup, for_caffe, slice_groups
 from zoo.frameworks.caffe.vocabulary import row_of
@@ -28,7 +29,7 @@ from zoo.layers import (
     Shape,
     Slice,
 )
-from zoo.parameters import ROLES
+from zoo.parameters import parameters_of
 from zoo.shapes import parameter_shapes
 from zoo.wire.prototxt import Message, dumps
 
@@ -57,7 +58,7 @@ def deploy_text(spec: ModelSpec, *, described: bool = True) -> str:
     net.add("layer", *(item.message for item in net_layers(lowered, in_place=True)))
     if not described:
         return dumps(net)
-    return f"# {_one_line(spec.title)}\n{_preprocessing(spec)}{dumps(net)}{SPEC_COMMENT}{spec_json.dumps(spec)}\n"
+    return f"# {one_line(spec.title)}\n{_preprocessing(spec)}{dumps(net)}{SPEC_COMMENT}{spec_json.dumps(spec)}\n"
 
 
 def _preprocessing(spec: ModelSpec) -> str:
@@ -70,10 +71,6 @@ def _preprocessing(spec: ModelSpec) -> str:
         f"# Input: {p.channels} pixels {pixels}, minus mean ({mean}), over std ({std});"
         f" shorter side resized to {p.resize}, centre crop.\n"
     )
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def input_layer(name: str, shape: Shape, batch: int) -> Message:
@@ -182,5 +179,5 @@ def _slice_layers(group: SliceGroup, blobs: dict[str, str]) -> list[NetLayer]:
 
 def layer_blobs(layer: Layer, weights: Mapping[str, Array]) -> list[Array]:
     """A layer's parameters in Caffe's order; BatchNorm's third blob is the factor both others are divided by, 1."""
-    blobs = [weights[name] for role in ROLES if (name := f"{layer.name}.{role}") in weights]
+    blobs = list(parameters_of(weights, layer.name).values())
     return [*blobs, np.ones(1, np.float32)] if isinstance(layer, BatchNorm) else blobs
