@@ -319,8 +319,8 @@ def _maker(layer: Layer, node: NodeResult, by_name: Mapping[str, NodeResult]) ->
 def canonical_view(value: Array, wanted: Shape) -> Array | None:
     """`value` as an array of shape `wanted` (N, C, H, W or N, C), where its layout is known; None otherwise.
 
-    Known are the shape itself, N, H, W, C, unit axes at the end (a dense layer as a convolution) and towers folded
-    into the batch.
+    Known are the shape itself, N, H, W, C or back from it, unit axes at the end (a dense layer as a convolution) and
+    towers folded into the batch.
     """
     if value.shape == wanted:
         return value
@@ -328,6 +328,8 @@ def canonical_view(value: Array, wanted: Shape) -> Array | None:
         samples, channels, height, width = wanted
         if value.shape == (samples, height, width, channels):
             return value.transpose(0, 3, 1, 2)
+        if value.shape == (samples, width, channels, height):
+            return value.transpose(0, 2, 3, 1)
         towers = value.shape[0] // samples if samples else 0
         if towers and value.shape == (samples * towers, channels // towers, height, width):
             return value.reshape(wanted)
@@ -344,4 +346,6 @@ def native_view(array: Array, like: Array) -> Array:
         return array
     if array.ndim == like.ndim == 4 and own == (*array.shape[2:], array.shape[1]):
         return array.transpose(0, 2, 3, 1)
+    if array.ndim == like.ndim == 4 and own == (array.shape[3], *array.shape[1:3]):
+        return array.transpose(0, 3, 1, 2)
     return array.reshape(-1, *own)  # unit axes, or towers folded into the batch

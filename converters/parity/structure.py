@@ -23,35 +23,13 @@ from zoo.canonical.folding import ROUNDINGS, nearness
 from zoo.canonical.numbering import same_parameters
 from zoo.errors import ZooError
 from zoo.frameworks.onnx import open_inputs, read_graph
-from zoo.layers import (
-    MVN,
-    ArgMax,
-    Axpy,
-    Bias,
-    Constant,
-    Crop,
-    Dropout,
-    Embed,
-    Interp,
-    Layer,
-    ModelSpec,
-    Normalize,
-    Pool,
-    PoolMask,
-    Reduction,
-    Scale,
-    Shape,
-    Unary,
-    Unpool,
-)
+from zoo.layers import Constant, Crop, Dropout, Layer, ModelSpec, PriorBox, Shape, Unary
 from zoo.show import ABSENT, Difference
 from zoo.wire.mapped import mapped
 from zoo.wire.onnx import Model, parse
 
 # So many differences are told.
 _MOST = 8
-
-_SEVERAL = (ArgMax, Axpy, Constant, Crop, Embed, Interp, MVN, Normalize, PoolMask, Unpool)
 
 _SAME = same_parameters(same_bits)
 
@@ -154,22 +132,13 @@ def _told(ours: Form, theirs: Form, inputs: Sequence[int]) -> list[str]:
 
 def _in_pieces(spec: ModelSpec) -> list[str]:
     """Layers that a graph has no operator for, and what is written in their place is not read back as one."""
-    wiring = spec.wiring()
-    return [layer.name for layer in spec.layers if _is_in_pieces(layer, len(wiring[layer.name]))]
+    return [layer.name for layer in spec.layers if _is_in_pieces(layer)]
 
 
-def _is_in_pieces(layer: Layer, reads: int) -> bool:
-    match layer:
-        case Scale() | Bias():
-            return reads > 1
-        case Pool():
-            return layer.mode == "ave" and max(layer.pad) > 0
-        case Reduction():
-            return layer.operation != "sum"
-        case Unary():
-            return layer.function in ("exp", "log", "swish")
-        case _:
-            return isinstance(layer, _SEVERAL)
+def _is_in_pieces(layer: Layer) -> bool:
+    if isinstance(layer, Unary):
+        return layer.function in ("exp", "log")
+    return isinstance(layer, Constant | Crop | PriorBox)
 
 
 def _sentence(item: Difference) -> str:

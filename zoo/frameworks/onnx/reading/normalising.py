@@ -100,10 +100,9 @@ def mean_variance_norm(walk: Walk, op: Op) -> None:
 
 def softmax(walk: Walk, op: Op) -> None:
     """Softmax and LogSoftmax; before operator set 13 all axes from one on are one."""
-    merges, log = op.opset < 13, op.node.op == "LogSoftmax"
-    axis = op.integer("axis", 1 if merges else -1)
-    view = walk.view(op.reads())
-    axis = op.place_of(axis, len(view.shape))
+    log, view = op.node.op == "LogSoftmax", walk.view(op.reads())
+    axis = op.place_of(op.integer("axis", 1 if op.opset < 13 else -1), len(view.shape))
+    merges = op.opset < 13 and prod(view.shape[axis + 1 :]) > 1
     last = walk.step(op.out, "softmax") if log else op.out
     if not merges and view.shape == walk.moved(view) and not view.in_order:
         walk.put(last, Softmax(name=last, inputs=(view.activation,), axis=view.order[axis]), view)
@@ -112,7 +111,7 @@ def softmax(walk: Walk, op: Op) -> None:
         shape = walk.shapes[source]
         if axis == 0:
             op.refuse("along the batch; items are to stay apart")
-        if merges and prod(shape[axis:]) > 1:
+        if merges:
             rows = walk.add(Flatten(name=walk.step(op.out, "rows"), inputs=(source,), axis=axis))
             soft = walk.add(Softmax(name=walk.step(op.out, "of_rows"), inputs=(rows,), axis=axis))
             walk.put(last, Reshape(name=last, inputs=(soft,), dims=(0, *shape)))
