@@ -10,7 +10,8 @@ from math import prod
 
 import numpy as np
 
-from converters.parity.local import Bench, bench, error_alone, ranges_of
+from converters.parity.local import Bench, bench, error_alone, ranges_of, reads_sizes_alone
+from converters.parity.partial_sums import widened
 from converters.parity.segments import Segment, segments
 from converters.parity.subjects import Alone, Ran
 from converters.weights import Array, Weights
@@ -50,9 +51,11 @@ class Judged:
     wrong: Wrong | None
 
 
-def _judged(piece: Segment, made: Bench, y: Array, budget: float) -> Judged:
+def _judged(piece: Segment, made: Bench, y: Array, weights: Mapping[str, Array], budget: float) -> Judged:
     """What a segment gave on its bench, judged."""
     error, reason = error_alone(y, made, piece)
+    if error is not None and error > budget and (wider := widened(piece, made, y, weights, budget)):
+        error, reason = error_alone(y, wider, piece)
     right = reason is None and error is not None and error <= budget
     wrong = None if right else Wrong(piece=piece, inputs=made.inputs, y=y)
     return Judged(error=error, reason=reason, exercised=made.exercised, wrong=wrong)
@@ -96,12 +99,13 @@ class Benches:
 
     def judge(self, ran: Ran) -> ByThemselves:
         """Every layer that the subject shows, by itself, on inputs of its own."""
-        wanted = [piece for piece in segments(self._weights.spec, ran.activations) if piece.target not in ran.same]
+        pieces = segments(self._weights.spec, ran.activations)
+        wanted = [piece for piece in pieces if piece.target not in ran.same and not reads_sizes_alone(piece)]
         found, reason = ByThemselves(), None
         if ran.alone is None:
             return found
-        for pieces in self._by_size(wanted):
-            judged, told = self._asked(ran.alone, pieces)
+        for group in self._by_size(wanted):
+            judged, told = self._asked(ran.alone, group)
             found.judged |= judged
             reason = told or reason
         if ran.strange:
@@ -124,7 +128,7 @@ class Benches:
             _LOG.debug("its layers could not be run by themselves", exc_info=True)
             results, reason = {}, in_one_line(trouble)
         judged = {
-            piece.target: _judged(piece, made, results[piece.target], self._budget)
+            piece.target: _judged(piece, made, results[piece.target], self._weights.tensors, self._budget)
             for piece, made in benched
             if piece.target in results
         }

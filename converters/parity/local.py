@@ -27,6 +27,7 @@ from zoo.layers import (
     BatchNorm,
     Bias,
     Concat,
+    Constant,
     Conv,
     Crop,
     Deconv,
@@ -42,6 +43,7 @@ from zoo.layers import (
     PoolMask,
     Power,
     PReLU,
+    PriorBox,
     Reduction,
     ReLU,
     Reshape,
@@ -138,6 +140,11 @@ def bench(
             bound = np.abs(sizes[segment.target])
             return Bench(inputs=inputs, right=known[segment.target], bound=bound, exercised=shares)
     return None
+
+
+def reads_sizes_alone(segment: Segment) -> bool:
+    """Whether what it reads has no numbers that count: there is nothing to feed it with."""
+    return all(isinstance(layer, Constant | PriorBox) for layer in segment.layers)
 
 
 def _hands_on(layer: Layer) -> bool:
@@ -285,6 +292,8 @@ def exercised(layer: Layer, reads: Sequence[Array], parameters: Mapping[str, Arr
 
     A number of a kernel is met where its input channel is; a column of a dense layer, where its input is.
     """
+    if isinstance(layer, PriorBox):
+        return 1.0  # it reads sizes
     shares = [float(np.mean((read != 0).any(axis=0))) if read.size else 1.0 for read in reads]
     if isinstance(layer, Conv) and "weight" in parameters:
         # The kernel slides: a channel that is anything anywhere meets all of its numbers.
