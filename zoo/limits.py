@@ -17,11 +17,11 @@ class Limits:
 
     Attributes:
         gigabytes: of memory, for a batch.
-        operations: multiply-adds for an item, or what takes as long. VGG-16 has 1.5e10, FCN-32s 2e11.
+        operations: multiply-adds for an item, or what takes as long. VGG-16 has 1.5e10, PSPNet for 713 x 713 5e11.
     """
 
     gigabytes: float = 8.0
-    operations: float = 5e11
+    operations: float = 1e12
 
 
 DEFAULT = Limits()
