@@ -6,17 +6,19 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import numpy as np
 
+from converters.metric import peak_of
 from converters.parity.local import Bench, bench, error_alone, ranges_of
 from converters.parity.segments import Segment, segments
-from converters.parity.subjects import Ran
+from converters.parity.subjects import Alone, Ran
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import Shape
-from zoo.wire.cores import multiply_on_cores
+from zoo.wire.cores import map_on_cores, multiply_on_cores
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,7 +74,14 @@ class ByThemselves:
 
     def asked(self, layer: str) -> float:
         """The share of a layer's inputs and parameters that took part by itself, or hidden in a segment."""
-        return max((made.exercised.get(layer, 0.0) for made in self.judged.values()), default=0.0)
+        return self._shares.get(layer, 0.0)
+
+    @cached_property
+    def _shares(self) -> dict[str, float]:
+        shares = dict[str, float]()
+        for made in self.judged.values():
+            shares |= {layer: max(share, shares.get(layer, 0.0)) for layer, share in made.exercised.items()}
+        return shares
 
 
 class Benches:
@@ -101,23 +110,29 @@ class Benches:
         if ran.alone is None:
             return found
         for pieces in self._by_size(wanted):
-            benched = self._benched(pieces)
-            try:
-                results = ran.alone([(piece, made.inputs) for piece, made in benched]) if benched else {}
-            except ZooError as trouble:
-                results, reason = {}, str(trouble)
-            except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
-                _LOG.debug("its layers could not be run by themselves", exc_info=True)
-                results, reason = {}, in_one_line(trouble)
-            for piece, made in benched:
-                if piece.target in results:
-                    found.judged[piece.target] = _judged(piece, made, results[piece.target], self._budget)
+            judged, trouble = self._group(pieces, ran.alone)
+            found.judged |= judged
+            reason = trouble or reason
         missing = [piece.target for piece in wanted if piece.target not in found.judged]
         if missing:
             why = f" ({reason})" if reason else ""
             which = "no layer" if len(missing) == len(wanted) else f"not {', '.join(missing)}"
             found.notes = (f"{which} could be run by itself{why}; judged along the network alone",)
         return found
+
+    def _group(self, pieces: Sequence[Segment], run: Alone) -> tuple[dict[str, Judged], str | None]:
+        """Segments that are on benches at once, judged; and why none of them could be run, if none could."""
+        benched = self._benched(pieces)
+        try:
+            results = run([(piece, made.inputs) for piece, made in benched]) if benched else {}
+        except ZooError as trouble:
+            return {}, str(trouble)
+        except Exception as trouble:  # noqa: BLE001 - frameworks raise anything; what could not be asked is said
+            _LOG.debug("its layers could not be run by themselves", exc_info=True)
+            return {}, in_one_line(trouble)
+        shown = [(piece, made) for piece, made in benched if piece.target in results]
+        judged = map_on_cores(lambda one: _judged(*one, results[one[0].target], self._budget), shown)
+        return {piece.target: found for (piece, _), found in zip(shown, judged, strict=True)}, None
 
     def _by_size(self, pieces: Sequence[Segment]) -> list[list[Segment]]:
         """Segments in their order, as many at once as fit: their benches are the most that a proof holds."""
@@ -132,16 +147,16 @@ class Benches:
         return groups
 
     def _benched(self, pieces: Sequence[Segment]) -> list[tuple[Segment, Bench]]:
-        """Those that have a bench, with it. What one group holds is kept for the next subject."""
+        """Those that have a bench, with it. Where all are small, they are kept for the next subject."""
         made = dict(zip(pieces, multiply_on_cores(self._bench, pieces), strict=True))
-        if not self._kept or sum(map(prod, self._shapes.values())) <= _AT_ONCE / 2:
+        if sum(map(prod, self._shapes.values())) <= _AT_ONCE / 2:
             self._kept |= made
         return [(piece, bench) for piece, bench in made.items() if bench]
 
     def _bench(self, piece: Segment) -> Bench | None:
         if piece in self._kept:
             return self._kept[piece]
-        peak = max((float(np.abs(self._known[name]).max(initial=0.0)) for name in piece.reads), default=0.0)
+        peak = max((peak_of(self._known[name]) for name in piece.reads), default=0.0)
         return bench(
             self._weights.tensors, piece, self._shapes, self._ranges, peak if np.isfinite(peak) else 0.0, self._seed
         )

@@ -90,7 +90,7 @@ class Bench:
     Attributes:
         inputs: activation read -> batch, float32, one sample a scale.
         right: what the reference gives, float64.
-        bound: what each number's error is relative to; of the shape of `right`, or broadcast to it.
+        bound: what each number's error is relative to; broadcast to the shape of `right`, and its sign means nothing.
         exercised: layer of the segment -> the share of its inputs and parameters that took part.
     """
 
@@ -132,16 +132,19 @@ def bench(
             for name, of in can_be.items()
         }
         known: dict[str, Array] = {name: np.asarray(batch, np.float64) for name, batch in inputs.items()}
-        sizes, shares = {name: np.abs(batch) for name, batch in known.items()}, dict[str, float]()
+        bounds, shares = dict[str, Array](), dict[str, float]()
         for layer in segment.layers:
             reads, parameters = [known[name] for name in layer.inputs], parameters_of(weights, layer.name)
+            sizes = [
+                np.broadcast_to(np.asarray(bounds[name], np.float64), read.shape) if name in bounds else np.abs(read)
+                for name, read in zip(layer.inputs, reads, strict=True)
+            ]
             y = known[layer.name] = oracle.apply(layer, reads, parameters)
-            bound = _bound(layer, y, reads, [sizes[name] for name in layer.inputs], parameters)
-            sizes[layer.name] = np.broadcast_to(bound, y.shape)
+            bounds[layer.name] = _bound(layer, y, reads, sizes, parameters)
             shares[layer.name] = exercised(layer, reads, parameters)
-        if np.isfinite(known[segment.target]).all():
-            bound = np.abs(sizes[segment.target])
-            return Bench(inputs=inputs, right=known[segment.target], bound=bound, exercised=shares)
+        right = known[segment.target]
+        if np.isfinite(right).all():
+            return Bench(inputs=inputs, right=right, bound=bounds[segment.target], exercised=shares)
     return None
 
 
@@ -290,9 +293,9 @@ def error_alone(y: Array | None, bench: Bench, segment: Segment) -> tuple[float 
         peak = _layer_peak(right)
         bound = np.maximum(bound if segment.layers[:-1] else 0.0, np.where(peak > 0, peak, 1.0))
     errors = np.subtract(y, right, dtype=np.float64)
-    np.abs(errors, out=errors)
     with np.errstate(divide="ignore", invalid="ignore"):
         errors /= bound
+    np.abs(errors, out=errors)
     worst = float(errors.max(initial=0.0))
     if np.isnan(worst):  # no error of a number that is 0 by all that made it
         worst = float(errors.max(initial=0.0, where=(bound != 0) | (errors > 0)))
@@ -327,7 +330,8 @@ def _bound(
         case Conv() | Deconv() | Dense() | Scale() | Bias():
             # Rounding errors of a sum add up as its terms do, by chance: sum |w| |x| is sqrt(N) too loose for N terms,
             # a hundred times for AlexNet's fc6, and would hide a weight that is wrong by a thousandth.
-            bound = np.sqrt(_squares(layer, sizes, parameters), dtype=np.float64)
+            bound = _squares(layer, sizes, parameters)
+            np.sqrt(bound, out=bound)
             bound += np.abs(y)
             return bound
         case BatchNorm(batch_stats=False):
