@@ -134,18 +134,13 @@ def _training(told: Any) -> list[str]:
     return lines
 
 
-def _loading(card: Card) -> str:
-    """Commands and code that load the file in each framework; the tests run them."""
-    file, stem = shlex.quote(card.file), Path(card.file).stem
-    is_whole = not card.reading and card.file.endswith(".safetensors")
-    stem = stem if is_whole else f"{stem}-copy"  # nothing that is there is to be replaced
-    name, whole = shlex.quote(stem), card.file if is_whole else f"{stem}.safetensors"
-    first = [] if is_whole else [f"zoo convert {file} {card.reading}".rstrip() + f" -o {shlex.quote(whole)}"]
-    source = shlex.quote(whole)
+def _ways(spec: ModelSpec, whole: str, stem: str) -> dict[str, tuple[list[str], str]]:
+    """Framework -> commands that write its file, called `stem`, from the file `whole`; and code that loads it."""
+    source, name = shlex.quote(whole), shlex.quote(stem)
     inputs = ", ".join(
-        f"{source.name!r}: np.zeros({(1, *source.shape)}, np.float32)" for source in card.spec.inputs
+        f"{blob.name!r}: np.zeros({(1, *blob.shape)}, np.float32)" for blob in spec.inputs
     )  # N x C x H x W
-    parts = {
+    return {
         "PyTorch": (
             [f"zoo generate {source} --framework pytorch -o src  # the same as source that needs torch alone"],
             "import converters\nimport zoo\n\n"
@@ -168,8 +163,17 @@ def _loading(card: Card) -> str:
             f"import cv2\n\nnetwork = cv2.dnn.readNetFromCaffe({stem + '.prototxt'!r}, {stem + '.caffemodel'!r})",
         ),
     }
+
+
+def _loading(card: Card) -> str:
+    """Commands and code that load the file in each framework; the tests run them."""
+    file, stem = shlex.quote(card.file), Path(card.file).stem
+    is_whole = not card.reading and card.file.endswith(".safetensors")
+    stem = stem if is_whole else f"{stem}-copy"  # nothing that is there is to be replaced
+    whole = card.file if is_whole else f"{stem}.safetensors"
+    first = [] if is_whole else [f"zoo convert {file} {card.reading}".rstrip() + f" -o {shlex.quote(whole)}"]
     lines = ["## How to load it", "", "With alexnet-zoo installed:"]
     lines += ["", "```sh", *first, "```"] if first else []
-    for framework, (commands, code) in parts.items():
+    for framework, (commands, code) in _ways(card.spec, whole, stem).items():
         lines += ["", f"### {framework}", "", "```sh", *commands, "```", "", "```python", code, "```"]
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from converters.said import HUB, check_network, is_member
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
-from zoo.shapes import check_memory
+from zoo.shapes import check_cost
 from zoo.wire.atomic import check_target, publish, staging
 
 _LOG = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def _generate(options: argparse.Namespace) -> int:
         spec = prototxt(options, options.prototxt)
     if options.num_classes:
         spec = spec.with_num_classes(options.num_classes)
-    check_memory(spec)
+    check_cost(spec)
     framework = registry.framework(options.framework)
     if options.output.exists() and not options.output.is_dir():
         raise ZooError(f"{options.output}: is a file, expected a folder for the source; choose another -o")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
@@ -30,8 +30,8 @@ from converters.widen import as_float32
 from zoo import registry
 from zoo.errors import CheckFailedError, FileFormatError, ZooError
 from zoo.initial import initial_weights
-from zoo.layers import ModelSpec
-from zoo.shapes import check_memory, parameter_shapes
+from zoo.layers import ModelSpec, Shape
+from zoo.shapes import check_cost, parameter_shapes
 from zoo.wire.atomic import check_target, publish, staging
 from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import blocks, packed
@@ -54,6 +54,7 @@ class Reading:
         names: their tensor -> our parameter, or None for a tensor that is left out.
         map_out: a file to write the table of names to.
         images: how images are prepared, and what their classes are called, where the file does not say.
+        sizes: input -> C x H x W, where a graph leaves them open.
     """
 
     from_format: str | None = None
@@ -62,6 +63,7 @@ class Reading:
     names: Names | None = None
     map_out: Path | None = None
     images: SaidOfImages = SAID_NOTHING
+    sizes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +186,10 @@ def open_file(path: Path, how: Reading | None = None, *, numbers: bool = True) -
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
     native = form.outline(path) if not numbers and isinstance(form, Outlined) else form.read(path)
+    if how.sizes:
+        if native.graph is None or native.graph.sized is None:
+            raise ZooError(f"{path}: is no graph that may leave sizes open; leave --input out")
+        native = replace(native, graph=native.graph.sized(how.sizes))
     if how.ema and native.averages is None:
         raise ZooError(f"{path}: holds no moving averages beside its weights; leave --ema out")
     if native.averages is not None:
@@ -231,7 +237,7 @@ def with_num_classes(weights: Weights, num_classes: int, seed: int = 0) -> Weigh
     head, spec = weights.spec.head, weights.spec.with_num_classes(num_classes)
     if head is None or spec == weights.spec:
         return weights
-    check_memory(spec)
+    check_cost(spec)
     recipe, names = registry.recipe(spec), [f"{head.name}.weight", f"{head.name}.bias"]
     tensors = {**weights.tensors, **initial_weights(spec, recipe, seed, only=names)}
     _LOG.warning(

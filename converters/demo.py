@@ -20,12 +20,15 @@ from zoo import registry
 from zoo.errors import CheckFailedError, ZooError
 from zoo.layers import ModelSpec
 from zoo.training.images import sample_data
-from zoo.wire.atomic import publish, staging
+from zoo.wire.atomic import new_file, publish, staging
+from zoo.wire.folders import check_no_link
 
 _LOG = logging.getLogger(__name__)
 
 # Says that a folder is a demo's own, to be emptied by the next one.
 _MARK = ".zoo-demo"
+# How the names begin of all that a demo puts into its folder.
+_OWN = {"zoo-demo", "training", "models", "weights", "report", "alexnet", "alexnet_mini"}
 
 
 def _loop() -> list[str]:
@@ -63,10 +66,14 @@ def demo_trained(folder: Path) -> Report:
 
 def _clear(folder: Path) -> None:
     """Make the folder, or empty that of an earlier demo; anybody else's is refused."""
+    check_no_link(folder)
     mark = folder / _MARK
     if folder.exists() and not mark.is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ZooError(f"{folder}: is there, and no earlier demo's; choose another folder with -o")
     if mark.is_file():
+        strange = [path.name for path in folder.iterdir() if path.name.lstrip(".").partition(".")[0] not in _OWN]
+        if strange:
+            raise ZooError(f"{folder / strange[0]}: is no demo's, and would be lost; move it, or choose another -o")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     mark.touch()
@@ -83,7 +90,8 @@ def _road(weights: Weights, source: Path, folder: Path, images: list[Path], comm
     with _step("the proof"):
         report = verify_file(source, images=images, progress=_LOG.info, command=command)
     for form in FORMS:
-        (folder / f"report.{form}").write_text(render(report, form), encoding="utf-8")
+        with new_file(folder / f"report.{form}") as fresh:
+            fresh.write_text(render(report, form), encoding="utf-8")
     return report
 
 

@@ -24,7 +24,7 @@ from converters.weights import Weights
 from zoo import registry
 from zoo.errors import CheckFailedError, UnknownNameError, UnsupportedError, ZooError
 from zoo.frameworks import onnx
-from zoo.shapes import check_memory
+from zoo.shapes import check_cost
 from zoo.wire.atomic import check_target, publish, publish_folder, staging
 
 _LOG = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
     check_export(target, options)
     if options.fold_preprocessing:
         weights = fold_preprocessing(weights)
-    check_memory(weights.spec, items=1)
+    check_cost(weights.spec, items=1)
     path, kind = Path(target), _kind(target)
     with staging(path) as folder:
         written = folder / path.name
@@ -141,7 +141,7 @@ def export(weights: Weights, target: str, options: ExportOptions) -> list[Path]:
         if options.verify and options.precision == "fp32":
             _check(weights, written, target, kind, options)
         if written.is_dir():
-            publish_folder(written, path)
+            publish_folder(written, path, force=options.force)
             return [path]
         return publish(folder, path, force=options.force)
 

@@ -142,13 +142,18 @@ def _workplace(target: Path) -> Generator[Path, None, None]:
         if others:
             raise ZooError(f"{target}: another process is downloading it; wait for that one")
         held = ending.enter_context(new_folder(target, _MARK))
-        parts = [path for earlier in begun if (path := earlier.path / _PART).is_file()]
+        parts = [path for earlier in begun if _is_plain(path := earlier.path / _PART)]
         if parts:
             max(parts, key=lambda path: path.stat().st_size).replace(held.path / _PART)
         try:
             yield held.path
         finally:
             held.kept = (held.path / _PART).exists()
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether it is a file, and no link to one: it will be written to."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1
 
 
 def _clear(target: Path) -> None:

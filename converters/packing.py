@@ -10,8 +10,10 @@ from tqdm import tqdm
 from zoo.errors import ZooError
 from zoo.training.datasets import open_folder
 from zoo.training.images import FolderImages, OnBroken
-from zoo.training.shards import Packed, pack
+from zoo.training.shards import INDEX, Packed, pack
 from zoo.wire.atomic import check_target, publish_folder, staging
+
+_PARTS = ("train", "val")
 
 
 def pack_folder(
@@ -23,9 +25,11 @@ def pack_folder(
         ZooError: there are no images, one is broken, or the target cannot be written; nothing is left then.
     """
     check_target(target, force=force, folder=True)
+    if target.is_dir() and (odd := [path.name for path in target.iterdir() if not _is_packed(path)]):
+        raise ZooError(f"{target}: is a folder of other things than shards ({odd[0]}), which is never replaced")
     if not data.is_dir():
         raise ZooError(f"{data}: no such folder; expected {data}/train/<class>/*.jpg|png, or {data}/<class>/*.jpg|png")
-    parts = [Path(part) for part in ("train", "val") if (data / part).is_dir()] or [Path()]
+    parts = [Path(part) for part in _PARTS if (data / part).is_dir()] or [Path()]
     sources = {part: open_folder(data / part) for part in parts}
     written = dict[Path, Packed]()
     with staging(target) as folder:
@@ -36,5 +40,10 @@ def pack_folder(
             place.mkdir(parents=True)
             with cast(Any, tqdm)(total=len(images), desc=str(data / part), unit="image", mininterval=0.5) as bar:
                 written[target / part] = pack(images, place, side=side, on_broken=on_broken, done=bar.update)
-        publish_folder(folder / target.name, target)
+        publish_folder(folder / target.name, target, force=force)
     return written
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether a name is one that `pack_folder` writes: a shard, an index, or a part that has one."""
+    return path.match("shard-*.tar") or path.name == INDEX or (path.name in _PARTS and (path / INDEX).is_file())

@@ -19,7 +19,7 @@ from converters.weights import Array, Weights
 from zoo import registry
 from zoo.errors import UnsupportedError, ZooError
 from zoo.layers import ModelSpec, Names
-from zoo.shapes import activation_shapes, check_memory
+from zoo.shapes import activation_shapes, check_cost
 from zoo.wire.atomic import check_target, publish, staging
 
 _LOG = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def run(weights: Weights, images: Sequence[Path], how: RunOptions) -> Run:
     if output is None and how.save is None:
         raise UnsupportedError(f"{spec.name}: no output is one number a class; save activations with --save FILE.npz")
     paths = [path for given in images for path in (images_in(given) if given.is_dir() else [given])]
-    check_memory(spec, items=min(how.batch_size, len(paths)))
+    check_cost(spec, items=min(how.batch_size, len(paths)))
     runner = _Runner(weights, _framework(how.framework), output, how)
     if how.save is None:
         return runner.run(paths, {})

@@ -13,6 +13,7 @@ from zoo.registry import optional
 from zoo.wire.checkpoint_files import checkpoint_of, index_path
 from zoo.wire.mapped import mapped
 from zoo.wire.protobuf import BYTES, VARINT, fields
+from zoo.wire.regular import check_regular
 from zoo.wire.safetensors import is_safetensors
 
 # So many bytes tell most kinds; a tar archive says what it is at byte 257.
@@ -59,15 +60,18 @@ def sniffed(path: Path) -> str | None:
         None where there is no such file, or where its bytes tell nothing.
 
     Raises:
-        FileFormatError: it is something else, which is named with what to do.
+        FileFormatError: it is something else, which is named with what to do; or empty, or no regular file.
     """
     path = checkpoint_of(path)
     if index_path(path).is_file():
         return "tf_slim"
     if path.is_dir():
         return "tf_slim" if _is_checkpoint_folder(path) else None
-    if not path.is_file() or not path.stat().st_size:
+    check_regular(path)
+    if not path.exists():
         return None
+    if not path.stat().st_size:
+        raise FileFormatError(path, "the file is empty")
     refuse_others(path)
     if is_hdf5(path):
         return _in_hdf5(path)

@@ -50,8 +50,8 @@ def given(options: argparse.Namespace) -> ModelSpec | None:
     """The network that the user says a file is read as."""
     if options.prototxt:
         return _prototxt(options, options.prototxt)
-    if options.stage or options.input:
-        raise ZooError("--stage and --input say how a prototxt is read; give --prototxt FILE")
+    if options.stage:
+        raise ZooError("--stage says how a prototxt is read; give --prototxt FILE")
     return registry.model(options.model) if options.model else None
 
 
@@ -104,6 +104,7 @@ def reading(options: argparse.Namespace) -> Reading:
         names=read_map(options.names) if options.names else None,
         map_out=options.map_out,
         images=_images(options),
+        sizes={} if options.prototxt else dict(options.input),
     )
 
 

@@ -88,9 +88,42 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
         with staging(target) as folder:
             (folder / "model").mkdir()
             (folder / "model" / "f").write_text(text)
-            publish_folder(folder / "model", target)
+            publish_folder(folder / "model", target, force=True)
         assert (target / "f").read_text() == text
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_of_two_folders_without_force_one_has_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both looked and saw nothing."""
+    monkeypatch.setattr("zoo.wire.atomic.check_target", lambda *_, **__: None)
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    target = tmp_path / "model"
+    with staging(target) as late, staging(target) as early:
+        for folder in (early, late):
+            (folder / "model").mkdir()
+            (folder / "model" / folder.name).touch()
+        publish_folder(early / "model", target, force=False)
+        with pytest.raises(ZooError, match=r"model: already exists; choose another name"):
+            publish_folder(late / "model", target, force=False)
+        assert [path.name for path in target.iterdir()] == [early.name]
+
+
+def test_a_signal_between_two_renames_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, rename = tmp_path / "model", Path.rename
+    target.mkdir()
+    (target / "old").touch()
+
+    def interrupted(self: Path, to: Path) -> Path:
+        if (self / "new").exists():
+            raise KeyboardInterrupt
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), staging(target) as folder:
+        (folder / "model").mkdir()
+        (folder / "model" / "new").touch()
+        publish_folder(folder / "model", target, force=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
 
 
 def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:

@@ -21,12 +21,15 @@ from zoo.layers import (
     Dense,
     Dropout,
     Input,
+    Interp,
     Pool,
     Power,
     ReLU,
     Reshape,
     Slice,
     Softmax,
+    TanH,
+    Unpool,
 )
 from zoo.shapes import activation_shapes, parameter_shapes
 from zoo.wire.prototxt import Message, PrototxtError, Word, dumps, parse
@@ -630,3 +633,77 @@ def test_a_python_layer_is_refused_by_module_and_class() -> None:
 def test_new_kinds_are_refused_where_caffe_refuses_them(layer: str, word: str) -> None:
     with pytest.raises(ZooError, match=word):
         branch(f'name: "x" {layer}')
+
+
+def test_layers_of_one_name_are_told_apart_unless_they_have_weights() -> None:
+    """net.cpp loads by name, into the first that has it."""
+    net = branch('name: "r" type: "ReLU" bottom: "c" top: "a"\nname: "r" type: "TanH" bottom: "a" top: "b"')
+    assert net.spec.layers[1:] == (ReLU(name="r"), TanH(name="r_2"))
+    assert net.notes == ("the name 'r' is used twice: the later layer is 'r_2' here",)
+    with pytest.raises(FileFormatError, match="layer 'c' is there twice, and Caffe loads the weights of both into"):
+        branch('name: "c" type: "InnerProduct" bottom: "c" top: "i" inner_product_param { num_output: 2 }')
+
+
+@pytest.mark.parametrize(
+    ("layer", "is_taken"),
+    [
+        ('type: "Concat" bottom: "x" bottom: "y" concat_param { axis: 0 }', False),
+        ('type: "Concat" bottom: "y" bottom: "y" concat_param { axis: 0 }', False),
+        ('type: "Flatten" bottom: "y" flatten_param { axis: 0 }', False),
+        ('type: "Slice" bottom: "y" slice_param { axis: 0 }', False),
+        ('type: "Eltwise" bottom: "x" bottom: "y"', False),
+        ('type: "Concat" bottom: "t" bottom: "x" concat_param { axis: 0 }', False),
+        ('type: "Eltwise" bottom: "y" bottom: "t"', True),
+        ('type: "Power" bottom: "t" power_param { scale: 2 }', True),
+    ],
+)
+def test_a_blob_without_axes_goes_where_caffe_lets_it(layer: str, is_taken: bool) -> None:
+    """blob.hpp: no axis of such a blob can be named, and no other blob has its shape."""
+    text = f"""
+        layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: 1 }} }} }}
+        layer {{ name: "y" type: "Input" top: "y" input_param {{ shape {{ }} }} }}
+        layer {{ name: "t" type: "TanH" bottom: "y" top: "t" }}
+        layer {{ name: "z" {layer} top: "z" }}
+    """
+    if is_taken:
+        assert read(text).spec.layers[-1].name == "z"
+    else:
+        with pytest.raises(FileFormatError, match=r"layer 'z'.* a number without axes; give it some with a Reshape"):
+            read(text)
+
+
+def test_what_is_made_of_labels_alone_is_of_training() -> None:
+    net = read("""
+        layer { name: "d" type: "Data" top: "data" top: "label" transform_param { crop_size: 6 } }
+        layer { name: "s" type: "Slice" bottom: "label" top: "l1" top: "l2" }
+        layer { name: "i" type: "InnerProduct" bottom: "data" top: "i" inner_product_param { num_output: 2 } }
+        layer { name: "m" type: "MultiBoxLoss" bottom: "i" bottom: "l2" top: "m" multibox_loss_param { } }
+        layer { name: "e" type: "Eltwise" bottom: "m" bottom: "m" top: "e" }
+    """)
+    assert [layer.name for layer in net.spec.layers] == ["i"]
+    assert net.omitted == ("s (Slice)", "m (MultiBoxLoss)", "e (Eltwise)")
+
+
+def test_a_dropout_that_would_leave_nothing_drops_nothing_here() -> None:
+    net = branch('name: "d" type: "Dropout" bottom: "c" top: "c" dropout_param { dropout_ratio: 1 }')
+    assert net.spec.layers[1:] == (Dropout(name="d", ratio=0.0),)
+    assert "here it drops nothing" in net.notes[0]
+
+
+def test_a_size_may_be_that_of_a_second_blob() -> None:
+    net = branch('name: "z" type: "Interp" bottom: "c" bottom: "data" top: "z" interp_param { use_blob_size: true }')
+    assert net.spec.layers[-1] == Interp(name="z", size=(12, 12))
+    size = "upsample_h: 20 upsample_w: 21 scale: 2"
+    mask = 'name: "p" type: "Pooling" bottom: "c" top: "p" top: "m" pooling_param { kernel_size: 2 stride: 2 }'
+    net = branch(f'{mask}\nname: "u" type: "Upsample" bottom: "p" bottom: "m" top: "u" upsample_param {{ {size} }}')
+    unpool = net.spec.layer("u")
+    assert isinstance(unpool, Unpool) and unpool.size == (20, 21)
+
+
+def test_layers_of_forks_that_are_left_out_may_say_what_they_like() -> None:
+    own = 'type: "LaneData" include { phase: TRAIN } lane_data_param { x: 1 }'
+    assert len(branch(f'name: "l" {own} top: "l"').spec.layers) == 1
+    with pytest.raises(FileFormatError, match="unknown field lane_data_param"):
+        branch(f'name: "l" {own.replace("LaneData", "Data")} top: "l"')
+    with pytest.raises(FileFormatError, match=r"layer 'a' \(AnnotatedData\): .* give it with --input data=CxHxW"):
+        read('layer { name: "a" type: "AnnotatedData" top: "data" annotated_data_param { any: thing } }')

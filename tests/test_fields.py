@@ -5,12 +5,14 @@ The tables below hold a row for each field of Caffe's schema; a field added ther
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from zoo.errors import ZooError
 from zoo.frameworks.caffe import CaffeNet, parse_prototxt
+from zoo.frameworks.caffe.forks import PASSED_OVER
 from zoo.frameworks.caffe.schema import MESSAGES
 from zoo.frameworks.caffe.vocabulary import ROWS
 
@@ -187,10 +189,8 @@ REFUSED = (
     }
     | {(kind, "axis"): (f"{CONV} axis: 2", "axis 2") for kind in (*CONVOLUTIONS, "ConvolutionDepthwise")}
     | {
-        ("DetectionOutput", "save_output_param"): (
-            'num_classes: 2 save_output_param { output_directory: "x" }',
-            "writes files",
-        )
+        ("Dropout", "sample_weights_test"): ("sample_weights_test: true", "drops at random"),
+        ("Interp", "use_blob_size"): ("use_blob_size: true", "needs two bottoms"),
     }
 )
 
@@ -207,9 +207,6 @@ WITHOUT_EFFECT = {
     "slope_filler": ("initial values, overwritten by the weights", f"slope_filler {{ {FILLER} }}"),
     "frozen": ("what training learns", "frozen: true"),
     "momentum": ("how training averages statistics", "momentum: 0.5"),
-    "visualize": ("what is drawn on a screen", "visualize: true"),
-    "visualize_threshold": ("what is drawn on a screen", "visualize_threshold: 0.5"),
-    "save_file": ("what is drawn on a screen, as a film", 'save_file: "x"'),
     "filler": ("initial values, overwritten by the weights", f"filler {{ {FILLER} }}"),
     "moving_average_fraction": ("how training averages statistics", "moving_average_fraction: 0.5"),
     "stable_prod_grad": ("how the gradient is computed", "stable_prod_grad: false"),
@@ -269,9 +266,13 @@ def base(kind: str) -> str:
     }.get(kind, "")
 
 
-FIELDS = [
-    (kind, field) for kind, block in VOCABULARY.items() for field in MESSAGES[MESSAGES["LayerParameter"][block][0]]
-]
+def fields_of(block: str) -> set[str]:
+    """The fields of a block, without what a fork has added to no effect."""
+    message = MESSAGES["LayerParameter"][block][0]
+    return MESSAGES[message].keys() - PASSED_OVER.get(message, {}).keys()
+
+
+FIELDS = sorted((kind, field) for kind, block in VOCABULARY.items() for field in fields_of(block))
 
 
 @pytest.mark.parametrize(("kind", "field"), FIELDS)
@@ -286,6 +287,41 @@ def test_every_field_of_a_block(kind: str, field: str) -> None:
     else:
         _, text = WITHOUT_EFFECT[field]
         assert one(kind, f"{base(kind)} {text}") == one(kind, base(kind))
+
+
+# A value of each kind that a fork's field may have.
+SOME = {
+    **dict.fromkeys(("whole", "count", "number"), ": 3"),
+    **{"flag": ": true", "text": ': "x"', "block": " { any: thing }", "Engine": ": MKLDNN", "Precision": ": FLOAT16"},
+    **{"FillerParameter": " { }", "SaveOutputParameter": " { }", "LabelType": ": PIXEL"},
+}
+PICTURES = {"DataParameter", "ImageDataParameter", "TransformationParameter"}
+
+
+@pytest.mark.parametrize("message", sorted(PASSED_OVER.keys() - PICTURES))
+def test_what_forks_have_added_to_no_effect_is_passed_over_and_named(message: str) -> None:
+    texts = {field: f"{field}{SOME[kind]}" for field, (kind, _) in PASSED_OVER[message].items()}
+    text = " ".join(texts.values())
+    kind = message.removesuffix("Parameter")
+    match kind:
+        case "Net":
+            with_them, without = read("", text), read("")
+        case "Layer":
+            with_them, without = one("Power", "", text), one("Power", "")
+        case _:
+            with_them, without = one(kind, f"{base(kind)} {text}"), one(kind, base(kind))
+    told = f"passed over, of a fork and not of the deployed network: {', '.join(sorted(texts))}"
+    assert with_them == replace(without, notes=(told,))
+
+
+def test_what_forks_say_of_their_data_is_passed_over_and_named() -> None:
+    images = {name: PASSED_OVER[f"{name}Parameter"] for name in ("ImageData", "Transformation")}
+    image, transform = (
+        " ".join(f"{field}{SOME[kind]}" for field, (kind, _) in fields.items()) for fields in images.values()
+    )
+    blocks = f"image_data_param {{ {image} }} transform_param {{ {transform} crop_size: 6 }}"
+    net = read(f'layer {{ name: "i" type: "ImageData" top: "i" {blocks} }}')
+    assert net.notes[-1].rpartition(": ")[2] == ", ".join(sorted({*images["ImageData"], *images["Transformation"]}))
 
 
 def test_the_tables_know_no_field_that_caffe_does_not() -> None:
@@ -329,8 +365,8 @@ LAYER_WITHOUT_EFFECT = {"loss_weight": 'name: "x" type: "ReLU" bottom: "data" to
 
 
 def test_every_field_of_a_layer() -> None:
-    blocks = {name for name in MESSAGES["LayerParameter"] if name.endswith("_param")}
-    assert {*LAYER_HONOURED, *LAYER_REFUSED, *LAYER_WITHOUT_EFFECT} == set(MESSAGES["LayerParameter"]) - blocks
+    others = {name for name in MESSAGES["LayerParameter"] if name.endswith("_param")} | {*PASSED_OVER["LayerParameter"]}
+    assert {*LAYER_HONOURED, *LAYER_REFUSED, *LAYER_WITHOUT_EFFECT} == set(MESSAGES["LayerParameter"]) - others
     for one_way, another in LAYER_HONOURED.values():
         assert read(f"layer {{ {one_way} }}").spec != read(f"layer {{ {another} }}").spec
     for field, text in LAYER_REFUSED.items():
@@ -365,7 +401,7 @@ def test_every_field_of_a_rule() -> None:
 def test_every_field_of_the_network() -> None:
     """The inputs of the older style and both dialects of layers are tested in test_caffe_prototxt."""
     fields = {"name", "input", "input_dim", "input_shape", "layer", "layers", "state", "force_backward", "debug_info"}
-    assert set(MESSAGES["NetParameter"]) == fields
+    assert set(MESSAGES["NetParameter"]) == fields | {*PASSED_OVER["NetParameter"]}
     assert read("", 'name: "one"').spec != read("", 'name: "two"').spec
     # How training runs, and what it prints.
     assert read("", "force_backward: true debug_info: true") == read("")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from converters.parity import probe_weights, verify_model
 from converters.weights import Weights
 from tests.kinds import net
 from tests.small import shrink
+from zoo import registry
 from zoo.api import forward, generate
 from zoo.errors import ZooError
-from zoo.layers import LRN, Conv, Dense, ModelSpec, Pool
-from zoo.limits import memory_limit
-from zoo.shapes import check_memory
+from zoo.layers import LRN, Conv, Deconv, Dense, Eltwise, Layer, ModelSpec, Pool, PoolMask, ROIPool
+from zoo.limits import Limits, allowing
+from zoo.shapes import check_cost
 
 SMALL = shrink("alexnet_mini", 2)
 # Each activation is below what one may have; both, for two probes in float64, are 12 GB.
@@ -82,14 +84,14 @@ def test_every_command_that_computes_has_the_limit(
 
 def test_the_flag_lifts_it(desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(desk)
-    with memory_limit(1e-5), pytest.raises(ZooError, match="computing it takes"):
-        check_memory(SMALL, items=1)
-    with memory_limit(1.0):
-        check_memory(SMALL, items=1)
+    with allowing(Limits(gigabytes=1e-5)), pytest.raises(ZooError, match="computing it takes"):
+        check_cost(SMALL, items=1)
+    with allowing(Limits(gigabytes=1.0)):
+        check_cost(SMALL, items=1)
     assert main(["verify", "w.safetensors", "w.safetensors", "--max-memory", "0.001"]) == 2
     assert main(["verify", "w.safetensors", "w.safetensors", "--max-memory", "0.1"]) == 0
     assert main(["verify", "w.safetensors", "--max-memory", "lots"]) == 2
-    assert "expected a number of gigabytes above 0, got 'lots'" in capsys.readouterr().err
+    assert "expected a number above 0, got 'lots'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("spec", [DEEP, WIDE], ids=["parameters", "activations"])
@@ -118,11 +120,43 @@ def test_what_a_window_reads_past_the_edges_counts_too(layer: LRN | Pool) -> Non
     with pytest.raises(
         ZooError, match=r"computing it takes [\d,.]+ GB of memory .* the largest, 'wide', has [\d,]{11,}"
     ):
-        check_memory(net(layer, shapes=[(3, 9, 9)]), items=1)
+        check_cost(net(layer, shapes=[(3, 9, 9)]), items=1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (Pool(name="far", mode="ave", kernel=(9000, 9000)), (1, 9999, 9999)),
+        (Pool(name="far", mode="max", kernel=(999, 999)), (3, 2000, 2000)),
+        (PoolMask(name="far", kernel=(9999, 9999)), (1, 9999, 9999)),
+        (LRN(name="far", size=9999, alpha=1.0, beta=0.75, region="within"), (1, 9999, 9999)),
+        (LRN(name="far", size=99_999, alpha=1.0, beta=0.75), (99_999, 20, 20)),
+        (Conv(name="far", out_channels=1, kernel=(3000, 3000)), (1, 6000, 6000)),
+        (Deconv(name="far", out_channels=1, kernel=(3000, 3000)), (1, 3000, 3000)),
+        (ROIPool(name="far", inputs=("in0", "in1"), size=(9999, 9999), scale=1.0), [(1, 9, 9), (5,)]),
+        (Eltwise(name="far", operation="sum", inputs=("in0",) * 2000), (3, 3000, 3000)),
+    ],
+    ids=lambda case: type(case).__name__,
+)
+def test_what_takes_hours_is_refused_before_it_begins(layer: Layer, shape: Any) -> None:
+    """A hundred billion reads, of numbers that fit into memory: it is the work that is too much."""
+    spec = net(layer, shapes=shape if isinstance(shape, list) else [shape])
+    with allowing(Limits(gigabytes=1e3)):
+        check_cost(spec)
+        with pytest.raises(ZooError, match=r"takes [\d.e+]+ operations an item \('far' .* --max-operations N lifts it"):
+            check_cost(spec, items=1)
+    with allowing(Limits(gigabytes=1e3, operations=1e20)):
+        check_cost(spec, items=1)
+
+
+def test_networks_that_people_use_are_below_the_limit() -> None:
+    for name in registry.models():
+        with allowing(Limits(operations=2e10)):
+            check_cost(registry.model(name), items=1)
 
 
 def test_inputs_that_are_given_count_by_their_batch() -> None:
     weights = probe_weights(SMALL)
     (source,) = SMALL.inputs
-    with memory_limit(0.05), pytest.raises(ZooError, match="computing it takes"):
+    with allowing(Limits(gigabytes=0.05)), pytest.raises(ZooError, match="computing it takes"):
         forward(SMALL, weights.tensors, {source.name: np.broadcast_to(np.float32(0), (10**6, *source.shape))})

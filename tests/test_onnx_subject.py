@@ -17,7 +17,7 @@ from converters.parity import probe_weights, verify_files
 from converters.report.wording import verdict_sentence
 from converters.weights import Weights
 from tests.test_outputs import CHAIN, Change, proof, verdict
-from zoo.layers import LRN, Axpy, BatchNorm, Conv, Dense, Input, ModelSpec, ReLU
+from zoo.layers import LRN, Axpy, BatchNorm, Conv, Dense, Input, ModelSpec, ReLU, Unary
 
 # The chain without its softmax: an answer that a bound can cut off.
 SCORES = replace(CHAIN, name="scores", layers=CHAIN.layers[:-1])
@@ -296,6 +296,55 @@ def test_chance_that_two_runs_do_not_meet_is_seen(tmp_path: Path, chain: Weights
     found = verdict(chain, tmp_path, seldom)
     assert (found.status, found.outputs[0].reason) == ("failed", "depends on chance: RandomUniform")
     assert verdict(chain, tmp_path, beside).status == "passed"
+
+
+@pytest.mark.parametrize("by", ["numbers", "sizes"])
+def test_a_branch_that_no_probe_takes_is_no_proof(by: str, tmp_path: Path, chain: Weights) -> None:
+    def branching(graph: Any) -> None:
+        asked = {
+            "numbers": helper.make_node("ReduceMax", ["relu"], ["asked"], keepdims=0),
+            "sizes": helper.make_node("Size", ["relu"], ["size"]),
+        }[by]
+        as_float = [] if by == "numbers" else [helper.make_node("Cast", ["size"], ["asked"], to=onnx.TensorProto.FLOAT)]
+        branches = [
+            helper.make_graph(
+                [helper.make_node(operator, ["relu"], [operator])],
+                operator,
+                [],
+                [helper.make_tensor_value_info(operator, onnx.TensorProto.FLOAT, None)],
+            )
+            for operator in ("Neg", "Identity")
+        ]
+        is_far = helper.make_node("Greater", ["asked", store(graph, "far", 1e9)], ["is_far"])
+        behind(
+            graph,
+            "relu",
+            asked,
+            *as_float,
+            is_far,
+            helper.make_node("If", ["is_far"], ["taken"], then_branch=branches[0], else_branch=branches[1]),
+        )
+
+    found = verdict(chain, tmp_path, branching)
+    told = "goes one way or another by the numbers that are fed: If"
+    assert (found.status, found.outputs[0].reason) == (("failed", told) if by == "numbers" else ("passed", None))
+
+
+@pytest.mark.parametrize("most", [5e3, 4e3])
+def test_a_clip_in_several_nodes_that_clips_nothing_along_the_network(most: float, tmp_path: Path) -> None:
+    def bounded(graph: Any) -> None:
+        for constant in (node.attribute[0].t for node in graph.node if node.op_type == "Constant"):
+            if numpy_helper.to_array(constant) == np.float32(5e3):
+                constant.CopyFrom(numpy_helper.from_array(np.float32(most)))
+
+    layers = (
+        Conv(name="conv", out_channels=4, kernel=(3, 3)),
+        Unary(name="bound", function="clip", numbers=(-5e3, 5e3)),
+        Dense(name="fc", out_features=5),
+    )
+    weights = probe_weights(ModelSpec(name="bounded", title="", inputs=(Input(shape=(3, 8, 8)),), layers=layers))
+    found = verdict(weights, tmp_path, bounded, names=False)
+    assert (found.status, found.first_failure) == (("passed", None) if most == 5e3 else ("failed", "bound"))
 
 
 def test_a_tensor_of_another_shape_leaves_the_other_layers_judged_by_themselves(tmp_path: Path) -> None:

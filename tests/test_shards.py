@@ -104,6 +104,15 @@ def test_equal_images_give_equal_bytes_and_files_that_others_read(folder: Path, 
     assert {(second / file).stat().st_mode & 0o044 for file in files} == {0o044}
 
 
+def test_a_folder_of_other_things_is_never_replaced_by_shards(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(folder.rglob("*"))
+    assert main(["pack", str(folder), "-o", str(folder), "--force"]) == 2
+    assert "is a folder of other things than shards (" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+
+
 def _losses(out: Path, data: Path, **changes: Any) -> list[str]:
     common = {"model": SMALL, "data": data, "out": out, "steps": 5, "batch_size": 4, "device": "cpu", "recipe": DEFAULT}
     train(TrainOptions(**(common | changes)))  # pyright: ignore[reportArgumentType]

@@ -1,5 +1,6 @@
 """What a file is, told by its bytes: every writer's own file under any name, in every command."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -91,6 +92,7 @@ def test_a_saved_model_is_its_variables(tmp_path: Path, weights: Weights) -> Non
     ("content", "told"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"", "the file is empty"),
         (b"\n <!DOCTYPE HTML><title>Sign in</title>", "a web page"),
         (b"<html>", "a web page"),
         (b"\xef\xbb\xbf<!doctype html>", "a web page"),
@@ -112,7 +114,14 @@ def test_what_is_no_weights_is_called_by_its_name(tmp_path: Path, content: bytes
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0", b"PK\x03\x04", b"\x08", b"\x0a\x02", b"\xff" * 600, b"name: 'a'\n"])
+def test_a_pipe_is_called_one(tmp_path: Path) -> None:
+    for name in ("a.pth", "a"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(FileFormatError, match="is no regular file"):
+            load(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"\0", b"PK\x03\x04", b"\x08", b"\x0a\x02", b"\xff" * 600, b"name: 'a'\n"])
 def test_bytes_that_tell_nothing_leave_it_to_the_suffix(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
     assert sniffed(tmp_path / "a.onnx") is None

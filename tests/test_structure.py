@@ -18,7 +18,10 @@ from converters.parity.structure import structure_of_graph, structure_of_weights
 from converters.report import html, json_text, markdown, text
 from converters.verdicts import Structure
 from converters.weights import Weights
-from zoo.layers import LRN, MVN, Conv, Dense, Flatten, Input, ModelSpec, Pool, ReLU, Softmax
+from tests import kinds
+from zoo.frameworks.onnx import graph
+from zoo.layers import LRN, Conv, Dense, Flatten, Input, ModelSpec, Pool, ReLU, Softmax, Unary
+from zoo.wire.onnx import chunks
 
 SPEC = ModelSpec(
     name="small",
@@ -150,11 +153,30 @@ def test_what_cannot_be_read_says_nothing(file: Path, right: Weights) -> None:
 
 
 def test_what_a_graph_spells_in_pieces_says_nothing(tmp_path: Path) -> None:
-    layers = (Conv(name="conv", out_channels=4, kernel=(3, 3)), MVN(name="norm"))
+    layers = (
+        Conv(name="conv", out_channels=4, kernel=(3, 3)),
+        Unary(name="e", function="exp", numbers=(2.0, 1.0, 1.0)),
+    )
     weights = probe_weights(ModelSpec(name="pieces", title="", inputs=SPEC.inputs, layers=layers))
     save(weights, tmp_path / "pieces.onnx")
     found = structure_of_graph(tmp_path / "pieces.onnx", weights)
-    assert found.verdict == "unread" and found.reason.startswith("norm: written there in several nodes")
+    assert found.verdict == "unread" and found.reason.startswith("e: written there in several nodes")
+
+
+# What reads an input only for its size, which nothing in a graph then reads; or is no graph.
+_UNSAID = {
+    *("constant alone", "crop", "crop batch", "crop channels", "detections", "exp", "flatten nothing", "log"),
+    *("parameter", "power 1", "prior boxes"),
+}
+
+
+def test_every_kind_is_known_again_in_its_graph(tmp_path: Path) -> None:
+    for name, spec in kinds.KINDS.items():
+        weights = Weights(spec=spec, tensors=kinds.probe(spec)[0], source="")
+        (tmp_path / "kind.onnx").write_bytes(b"".join(chunks(graph(spec), weights.tensors)))
+        assert (structure_of_graph(tmp_path / "kind.onnx", weights).verdict == "identical") == (name not in _UNSAID), (
+            name
+        )
 
 
 def test_files_of_weights_are_networks(right: Weights, tmp_path: Path) -> None:

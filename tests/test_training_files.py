@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from zoo import registry
-from zoo.errors import FileFormatError
+from zoo.errors import FileFormatError, ZooError
 from zoo.layers import Conv, Dense, Input, ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.spec_json import METADATA_KEY, dumps
@@ -114,6 +114,21 @@ def test_a_checkpoint_damaged_at_any_byte_is_refused_in_one_line(tmp_path: Path)
         path.write_bytes(whole[:end])
         with pytest.raises(FileFormatError, match="damaged checkpoint"):
             load_checkpoint(path, _TINY)
+
+
+def test_nothing_that_others_may_have_laid_is_followed_or_waited_for(tmp_path: Path) -> None:
+    shapes = parameter_shapes(_TINY)
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    state = Checkpoint(weights=zeros, velocities=zeros, progress=Progress(step=1), setting=_SETTING)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to("../theirs")
+    with pytest.raises(ZooError, match=r"run/checkpoints: is a link to \.\./theirs, which is not followed here"):
+        save_checkpoint(tmp_path / "run", _TINY, state)
+    assert not list((tmp_path / "theirs").iterdir())
+    os.mkfifo(tmp_path / "step-00000001.safetensors")
+    with pytest.raises(FileFormatError, match="is no regular file"):
+        load_checkpoint(tmp_path / "step-00000001.safetensors", _TINY)
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])

@@ -184,6 +184,17 @@ def test_a_folder_of_other_things_is_never_replaced_by_a_saved_model(tmp_path: P
     assert (tmp_path / "home" / "letter").read_text() == "dear"
 
 
+def test_a_demo_empties_no_folder_but_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / ".zoo-demo").touch()
+    (tmp_path / "letter").write_text("dear")
+    assert main(["demo", "-o", str(tmp_path)]) == 2
+    assert "letter: is no demo's, and would be lost" in capsys.readouterr().err
+    assert (tmp_path / "letter").read_text() == "dear"
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert main(["demo", "-o", f"{tmp_path}/link"]) == 2
+    assert "which is not followed here" in capsys.readouterr().err
+
+
 @contextmanager
 def nobody() -> Generator[None]:
     """For as long as this lasts, root is a user like any other: root may read and write everything."""

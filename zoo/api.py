@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from zoo import reference, registry
 from zoo.errors import UnsupportedError
 from zoo.layers import ModelSpec
-from zoo.shapes import check_memory
+from zoo.shapes import check_cost
 
 if TYPE_CHECKING:
     from zoo.frameworks.pytorch import Network
@@ -83,7 +83,7 @@ def generate(model: ModelSpec | str, framework: str, directory: str | PathLike[s
         MissingDependencyError: a package it needs is not installed.
     """
     spec, adapter = _spec(model), registry.framework(framework)
-    check_memory(spec)
+    check_cost(spec)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     return adapter.generate(spec, folder)
@@ -113,7 +113,7 @@ def forward(
     """
     spec, is_reference = _spec(model), framework == "reference"
     items = max(map(len, inputs.values()), default=0)
-    check_memory(spec, items=items, width=8 if is_reference else 4, lays_out=is_reference)
+    check_cost(spec, items=items, width=8 if is_reference else 4, lays_out=is_reference)
     if is_reference:
         return {**reference.forward(spec, weights, inputs)}
     return registry.framework(framework).forward(spec, weights, inputs)

@@ -341,12 +341,8 @@ def _layer_words(layer: Layer) -> str:
         case Dense():
             return "dense"
         case Pool():
-            kind = "max" if layer.mode == "max" else "mean"
-            return (
-                f"{kind} pool, global"
-                if layer.global_pool
-                else f"{kind} pool {layer.kernel[0]}×{layer.kernel[1]}/{layer.stride[0]}"
-            )
+            window = f" {layer.kernel[0]}×{layer.kernel[1]}/{layer.stride[0]}"
+            return ("max" if layer.mode == "max" else "mean") + " pool" + (", global" if layer.global_pool else window)
         case LRN():
             where = "in maps" if layer.region == "within" else "per tower" if layer.towers > 1 else "all maps"
             return f"LRN {layer.size} {where}"

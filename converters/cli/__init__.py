@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from converters.cli.options import limits
 from converters.cli.parser import build_parser
 from converters.host import NOISY, as_it_was, interruptible, shrinking_is_told
 from zoo.environment import environment
 from zoo.errors import ZooError, how_ended, one_line
-from zoo.limits import DEFAULT_GIGABYTES, memory_limit
+from zoo.limits import allowing
 from zoo.registry import missing
 from zoo.training import SETTINGS
 
@@ -103,7 +104,7 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
         # Imported here: `zoo --help` must not wait for numpy.
         from converters.commands import COMMANDS
 
-        with memory_limit(getattr(options, "max_memory", DEFAULT_GIGABYTES)):
+        with allowing(limits(options)):
             return COMMANDS[options.command](options)
 
 

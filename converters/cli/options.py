@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from zoo.limits import DEFAULT_GIGABYTES
+from zoo.limits import DEFAULT, Limits
 from zoo.training import NO_TRAINERS
 
 
@@ -16,6 +16,9 @@ def add_hardware(add: argparse.ArgumentParser) -> None:
     add.add_argument("--device", choices=kinds, default="auto", help="what to work on; what is not there is refused")
     add.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32", help="of the arithmetic")
     add.add_argument("--compile", action="store_true", help="by torch.compile: slow to begin, then faster")
+    add.add_argument(
+        "--workers", type=natural, metavar="N", help="processes a device that decode images; left out, 2, for digits 0"
+    )
 
 
 def add_on_broken(parser: argparse.ArgumentParser) -> None:
@@ -30,21 +33,31 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
-def add_memory(parser: argparse.ArgumentParser) -> None:
-    """The limit of what is computed."""
-    parser.add_argument(
-        "--max-memory", type=gigabytes, default=DEFAULT_GIGABYTES, metavar="GB", help="that computing may take"
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """The limits of what is computed."""
+    for flag, most, letter, told in (
+        ("--max-memory", DEFAULT.gigabytes, "GB", "that computing may take"),
+        ("--max-operations", DEFAULT.operations, "N", "that computing may take for an item"),
+    ):
+        parser.add_argument(flag, type=amount, default=f"{most:g}", metavar=letter, help=told)
+
+
+def limits(options: argparse.Namespace) -> Limits:
+    """What was asked for; the defaults for a command that has no limits."""
+    return Limits(
+        gigabytes=getattr(options, "max_memory", DEFAULT.gigabytes),
+        operations=getattr(options, "max_operations", DEFAULT.operations),
     )
 
 
-def gigabytes(text: str) -> float:
+def amount(text: str) -> float:
     """A number above 0."""
     try:
         number = float(text)
     except ValueError:
         number = 0.0
     if not number > 0:
-        raise argparse.ArgumentTypeError(f"expected a number of gigabytes above 0, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return number
 
 
@@ -74,7 +87,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=sized,
         metavar="NAME=CxHxW",
-        help="of a prototxt: what a data layer feeds that does not say it",
+        help="the size of an input that a prototxt (a data layer) or an ONNX graph leaves open",
     )
 
 

@@ -14,7 +14,7 @@ from converters.cli.options import (
     add_force,
     add_hardware,
     add_json,
-    add_memory,
+    add_limits,
     add_network,
     add_on_broken,
     add_reading,
@@ -86,7 +86,7 @@ def _run(add: argparse.ArgumentParser) -> None:
     add.add_argument("--batch-size", type=positive, default=16, metavar="N", help="pictures at once")
     add_json(add)
     add_force(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _generate(add: argparse.ArgumentParser) -> None:
@@ -97,7 +97,7 @@ def _generate(add: argparse.ArgumentParser) -> None:
     add.add_argument("-o", "--output", type=target, required=True, metavar="DIR", help="the folder it is written to")
     add.add_argument("--num-classes", type=positive, metavar="N", help="with another number of outputs")
     add_force(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _fetch(add: argparse.ArgumentParser) -> None:
@@ -111,7 +111,7 @@ def _convert(add: argparse.ArgumentParser) -> None:
     add.add_argument("--to", dest="to_format", metavar="F", help="the target's format, if its suffix does not tell")
     add.add_argument("--num-classes", type=positive, metavar="N", help="a new head for so many classes")
     add_force(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _export(add: argparse.ArgumentParser) -> None:
@@ -126,7 +126,7 @@ def _export(add: argparse.ArgumentParser) -> None:
     add.add_argument("--calibrate", type=Path, metavar="DIR", help="pictures that int8 is calibrated and judged on")
     add.add_argument("--no-verify", action="store_true", help="do not run the result against the reference")
     add_force(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _verify(add: argparse.ArgumentParser) -> None:
@@ -163,7 +163,7 @@ def _verify(add: argparse.ArgumentParser) -> None:
         help="of a --report with any other name; or of what is printed",
     )
     add_force(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _card(add: argparse.ArgumentParser) -> None:
@@ -172,7 +172,7 @@ def _card(add: argparse.ArgumentParser) -> None:
     add.add_argument("--licence", type=licence, metavar="ID", help="as the Hub calls it: mit, apache-2.0, other, ...")
     add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only; see zoo verify")
     add_force(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _train(add: argparse.ArgumentParser) -> None:
@@ -204,9 +204,6 @@ def _train(add: argparse.ArgumentParser) -> None:
     add.add_argument("--seed", type=natural, default=0, metavar="N", help="of all that is random")
     add.add_argument("--profile", type=positive, default=0, metavar="N", help="record N steps in DIR/profile")
     add.add_argument("--checkpoint-every", type=positive, default=500, metavar="N", help="steps between checkpoints")
-    add.add_argument(
-        "--workers", type=natural, metavar="N", help="processes a device that decode images; left out, 2, for digits 0"
-    )
     add_on_broken(add)
     add.add_argument(
         "--resume",
@@ -216,7 +213,7 @@ def _train(add: argparse.ArgumentParser) -> None:
         metavar="auto",
         help="go on from the last checkpoint in the output folder; auto: if there is one",
     )
-    add_memory(add)
+    add_limits(add)
 
 
 def _eval(add: argparse.ArgumentParser) -> None:
@@ -231,11 +228,8 @@ def _eval(add: argparse.ArgumentParser) -> None:
     add.add_argument("--devices", type=positive, default=1, metavar="N", help="each judges a part of the images")
     add_hardware(add)
     add.add_argument("--batch-size", type=positive, default=50, metavar="N", help="views in one batch")
-    add.add_argument(
-        "--workers", type=natural, metavar="N", help="processes a device that decode images; left out, 2, for digits 0"
-    )
     add_json(add)
-    add_memory(add)
+    add_limits(add)
 
 
 def _pack(add: argparse.ArgumentParser) -> None:

@@ -77,7 +77,7 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
         raise UnsupportedError(f"{weights.spec.name}: caffe2onnx writes operator set {OPSET} only, not {opset}")
     network = _prepared(weights)
     model = _converted(network)
-    wanted = [layer.name for layer in weights.spec.layers] if every_activation else list(weights.spec.outputs)
+    wanted = weights.spec.graph_outputs(every_activation=every_activation)
     _mend(model, network, wanted)
     onnx.save_model(model, path)
 

@@ -7,7 +7,7 @@ since the batch is free.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,7 +44,7 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
         UnsupportedError: the exporter cannot write that opset, a layer, or an input of which only the size is read.
     """
     spec, opset = weights.spec, checked_opset("Keras", opset, OPSET, _OPSETS)
-    outputs = [layer.name for layer in spec.layers] if every_activation else list(spec.outputs)
+    outputs = spec.graph_outputs(every_activation=every_activation)
     how: dict[str, Any] = {"backend": "torch", "data_format": "channels_first", "opset_version": opset}
     keras.export(spec, weights.tensors, path, outputs, form="onnx", **how)
     model = onnx.load(path)
@@ -52,7 +52,7 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
     onnx.save_model(model, path)
 
 
-def _name(model: Any, spec: ModelSpec, outputs: list[str]) -> None:
+def _name(model: Any, spec: ModelSpec, outputs: Sequence[str]) -> None:
     """Call inputs and outputs as the spec does: Keras leaves outputs without names, and no slash in one of an input."""
     graph = onnx.compose.add_prefix(model, _PREFIX, inplace=True).graph
     inputs = {value.name: value for value in graph.input}
@@ -110,7 +110,7 @@ def tflite(weights: Weights, *, every_activation: bool = False) -> bytes:
         UnsupportedError: Keras cannot have one of the layers, or does not write it.
     """
     spec = weights.spec
-    outputs = [layer.name for layer in spec.layers] if every_activation else spec.outputs
+    outputs = spec.graph_outputs(every_activation=every_activation)
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.tflite"
         keras.export(spec, weights.tensors, path, outputs, form="litert", backend="tensorflow")

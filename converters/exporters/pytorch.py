@@ -15,7 +15,7 @@ from converters.exporters import checked_opset
 from converters.weights import Weights
 from zoo.errors import UnsupportedError
 from zoo.frameworks.pytorch import bind
-from zoo.layers import DetectionOutput
+from zoo.layers import DetectionOutput, ModelSpec
 
 # torch.onnx's own operators are written for this opset; a newer one comes out of a converter that runs after them.
 OPSET = 18
@@ -49,14 +49,9 @@ def export_onnx(
     """
     spec, dynamo = weights.spec, exporter == "dynamo"
     opset = checked_opset(f"torch.onnx.export ({exporter})", opset, OPSET, _OPSETS[exporter])
-    found = [layer.name for layer in spec.layers if isinstance(layer, DetectionOutput)]
-    if found:
-        raise UnsupportedError(
-            f"layer {found[0]!r} (DetectionOutput): torch.onnx.export cannot follow a loop over what is found;"
-            " zoo export writes it"
-        )
+    _refuse(spec)
     inputs = [source.name for source in spec.inputs]
-    outputs = [layer.name for layer in spec.layers] if every_activation else list(spec.outputs)
+    outputs = spec.graph_outputs(every_activation=every_activation)
     free = {0: "batch"}
     batches = tuple(torch.zeros(2, *source.shape) for source in spec.inputs)  # a batch of 1 is taken for a constant
     with _quiet():
@@ -65,7 +60,7 @@ def export_onnx(
             batches,
             path,
             input_names=inputs,
-            output_names=outputs,
+            output_names=list(outputs),
             opset_version=opset,
             dynamo=dynamo,
             external_data=False,
@@ -73,6 +68,15 @@ def export_onnx(
             dynamic_shapes=((free,) * len(inputs),) if dynamo else None,
             dynamic_axes=None if dynamo else dict.fromkeys([*inputs, *outputs], free),
         )
+
+
+def _refuse(spec: ModelSpec) -> None:
+    for layer in spec.layers:
+        if isinstance(layer, DetectionOutput):
+            raise UnsupportedError(
+                f"layer {layer.name!r} (DetectionOutput): torch.onnx.export cannot follow a loop over what is found;"
+                " zoo export writes it"
+            )
 
 
 @contextmanager

@@ -67,13 +67,8 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
             none.
     """
     spec, opset = weights.spec, checked_opset("tf2onnx", opset, OPSET, _OPSETS)
-    outputs = [layer.name for layer in spec.layers] if every_activation else list(spec.outputs)
-    fixed = [layer.name for layer in spec.layers if isinstance(layer, Constant | PriorBox) and layer.name in outputs]
-    if fixed:
-        raise UnsupportedError(f"{spec.name}: tf2onnx cannot keep {', '.join(fixed)}, which do not depend on any input")
-    unpooled = next((layer.name for layer in spec.layers if isinstance(layer, Unpool)), None)
-    if unpooled:
-        raise UnsupportedError(f"layer {unpooled!r}: tf2onnx writes its SegmentMax, which is no operator of ONNX")
+    outputs = spec.graph_outputs(every_activation=every_activation)
+    _refuse(spec, outputs)
     with tf.Graph().as_default() as graph, _quiet():
         built = _build(spec, outputs, canonical=True)
         definition, reads = _opened(graph, built.outputs)
@@ -93,6 +88,15 @@ def export_onnx(weights: Weights, path: Path, *, every_activation: bool, opset: 
         )
     _close(model.graph, {tensor: values[variable] for tensor, variable in reads.items()})
     onnx.save_model(model, str(path))
+
+
+def _refuse(spec: ModelSpec, outputs: Sequence[str]) -> None:
+    fixed = [layer.name for layer in spec.layers if isinstance(layer, Constant | PriorBox) and layer.name in outputs]
+    if fixed:
+        raise UnsupportedError(f"{spec.name}: tf2onnx cannot keep {', '.join(fixed)}, which do not depend on any input")
+    unpooled = next((layer.name for layer in spec.layers if isinstance(layer, Unpool)), None)
+    if unpooled:
+        raise UnsupportedError(f"layer {unpooled!r}: tf2onnx writes its SegmentMax, which is no operator of ONNX")
 
 
 def _without_variables(graph: Any, outputs: Mapping[str, str], replace: Callable[[Any, Any], None]) -> Any:

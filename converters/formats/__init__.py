@@ -12,7 +12,7 @@ from converters.sniff import refuse_others, sniffed
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
-from zoo.layers import ModelSpec
+from zoo.layers import ModelSpec, Shape
 from zoo.registry import facts, load_module, names
 
 # Of an outline, arrays of more bytes have no numbers.
@@ -33,12 +33,14 @@ class GraphNetwork:
         tensors: canonical name -> array.
         notes: what the reader must know, one sentence each.
         refusal: why it could not be read.
+        sized: it, where its inputs have these sizes (C x H x W) that it leaves open.
     """
 
     spec: ModelSpec | None = None
     tensors: Mapping[str, Array] = field(default_factory=dict[str, Array])
     notes: tuple[str, ...] = ()
     refusal: str = ""
+    sized: Callable[[Mapping[str, Shape]], GraphNetwork] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,8 @@ def _by_suffix(path: Path, explicit: str | None, known: Mapping[str, str]) -> st
     if path.suffix in _NO_WEIGHTS:
         raise ZooError(f"{path}: {_NO_WEIGHTS[path.suffix].format(path.stem)}")
     if path.suffix not in known:
-        raise ZooError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(known)}")
+        what = f"unknown format {path.suffix!r}" if path.suffix else "its name has no suffix that says its format"
+        raise ZooError(f"{path}: {what}; known: {', '.join(known)}")
     return known[path.suffix]
 
 

@@ -7,6 +7,7 @@ H, W, C after an image. Its descendants also wrote ``{layer: [weights, biases]}`
 
 from __future__ import annotations
 
+import logging
 import struct
 import zipfile
 import zlib
@@ -15,7 +16,7 @@ from io import BytesIO
 from math import prod
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -36,6 +37,11 @@ from zoo.wire.layout import contiguous
 from zoo.wire.mapped import mapped
 from zoo.wire.npy_pickle import dump, loads
 from zoo.wire.zipped import member_bytes
+
+_LOG = logging.getLogger(__name__)
+
+# Shape, whether in Fortran's order, type, and where the content begins.
+_Header: TypeAlias = tuple[tuple[int, ...], bool, np.dtype[Any], int]
 
 SUFFIXES = (".npy", ".npz")
 # Suffixes whose files hold the network and its preprocessing, beside the tensors.
@@ -92,8 +98,7 @@ def _read_dictionary(data: memoryview) -> dict[str, Array]:
     return loads(data[start:])
 
 
-def _header(data: memoryview) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether in Fortran's order, type, and where the content begins."""
+def _header(data: memoryview) -> _Header:
     file = BytesIO(data[: _MAX_HEADER + 20])
     version = _format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
@@ -120,36 +125,32 @@ def _read_archive(path: Path, data: memoryview, *, whole: bool) -> NativeFile:
             name = member.filename.removesuffix(".npy")
             if name in tensors:
                 raise ValueError(f"{name} is there twice")
-            tensors[name] = _array(name, member_bytes(archive, member, data)) if whole else _unread(archive, member)
+            with archive.open(member) as file:
+                header = _header(memoryview(file.read(_MAX_HEADER + 20)))
+            _, _, dtype, start = header
+            if dtype.kind in "US":  # a remark
+                _LOG.info("%s: %s is a text, left out", path, name)
+            elif dtype.hasobject:  # of one layer
+                content = member_bytes(archive, member, data)
+                tensors |= {f"{name}/{inner}": array for inner, array in loads(content[start:]).items()}
+            else:
+                content = member_bytes(archive, member, data) if whole else None
+                tensors[name] = _array(name, header, member.file_size, content)
         comment = archive.comment
     spec = spec_loads(comment[len(_SPEC) :].decode()) if comment.startswith(_SPEC) else None
     return NativeFile(tensors=tensors, spec=spec)
 
 
-def _unread(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    """An array by its header alone."""
-    with archive.open(member) as file:
-        shape, _, dtype, start = _numbers_header(member.filename, memoryview(file.read(_MAX_HEADER + 20)))
-    _check_size(member.filename, shape, dtype, member.file_size - start)
-    return unread(shape, dtype)
-
-
-def _array(name: str, data: memoryview) -> Array:
-    shape, fortran, dtype, start = _numbers_header(name, data)
-    _check_size(name, shape, dtype, len(data) - start)
-    return np.frombuffer(data[start:], dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _numbers_header(name: str, data: memoryview) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    header = _header(data)
-    if header[2].hasobject or header[2].kind not in "fiub":
-        raise ValueError(f"{name} holds {header[2]}; arrays of numbers alone are read")
-    return header
-
-
-def _check_size(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> None:
-    if prod(shape) * dtype.itemsize != size:
-        raise ValueError(f"{name} of shape {shape} has {size:,} bytes")
+def _array(name: str, header: _Header, size: int, content: memoryview | None) -> Array:
+    """An array of `size` bytes, header included; without its numbers where there is no content."""
+    shape, fortran, dtype, start = header
+    if dtype.kind not in "fiub":
+        raise ValueError(f"{name} holds {dtype}; arrays of numbers alone are read")
+    if prod(shape) * dtype.itemsize != size - start:
+        raise ValueError(f"{name} of shape {shape} has {size - start:,} bytes")
+    if content is None:
+        return unread(shape, dtype)
+    return np.frombuffer(content[start:], dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:

@@ -59,12 +59,13 @@ def read(path: Path) -> NativeFile:
     return NativeFile(tensors=tensors, spec=spec, graph=graph, unlike=partial(_unlike, graph), writer=model.producer)
 
 
-def _graph(model: Model, path: Path, constants: Constants) -> GraphNetwork:
+def _graph(model: Model, path: Path, constants: Constants, sizes: Mapping[str, Shape] | None = None) -> GraphNetwork:
+    sized = partial(_graph, model, path, constants)
     try:
-        net = read_graph(model, path.stem, f"read from {path.name}", constants)
+        net = read_graph(model, path.stem, f"read from {path.name}", constants, sizes)
     except (ValueError, ZooError) as error:
-        return GraphNetwork(refusal=str(error))
-    return GraphNetwork(spec=net.spec, tensors=net.parameters, notes=net.notes)
+        return GraphNetwork(refusal=str(error), sized=sized)
+    return GraphNetwork(spec=net.spec, tensors=net.parameters, notes=net.notes, sized=sized)
 
 
 def _tensors(model: Model, graph: GraphNetwork | None, constants: Constants) -> dict[str, Array]:

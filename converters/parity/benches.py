@@ -110,9 +110,11 @@ class Benches:
         if ran.alone is None:
             return found
         for pieces in self._by_size(wanted):
-            judged, trouble = self._group(pieces, ran.alone)
+            judged, told = self._asked(ran.alone, pieces)
             found.judged |= judged
-            reason = trouble or reason
+            reason = told or reason
+        if ran.strange:
+            self._shift(ran, ran.alone, found.judged)
         missing = [piece.target for piece in wanted if piece.target not in found.judged]
         if missing:
             why = f" ({reason})" if reason else ""
@@ -120,19 +122,39 @@ class Benches:
             found.notes = (f"{which} could be run by itself{why}; judged along the network alone",)
         return found
 
-    def _group(self, pieces: Sequence[Segment], run: Alone) -> tuple[dict[str, Judged], str | None]:
-        """Segments that are on benches at once, judged; and why none of them could be run, if none could."""
-        benched = self._benched(pieces)
+    def _asked(self, run: Alone, pieces: Sequence[Segment]) -> tuple[dict[str, Judged], str | None]:
+        """What segments did, by target; and why none of them could be asked, if so."""
+        benched, reason = self._benched(pieces), None
         try:
             results = run([(piece, made.inputs) for piece, made in benched]) if benched else {}
         except ZooError as trouble:
-            return {}, str(trouble)
-        except Exception as trouble:  # noqa: BLE001 - frameworks raise anything; what could not be asked is said
+            results, reason = {}, str(trouble)
+        except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
             _LOG.debug("its layers could not be run by themselves", exc_info=True)
-            return {}, in_one_line(trouble)
+            results, reason = {}, in_one_line(trouble)
         shown = [(piece, made) for piece, made in benched if piece.target in results]
         judged = map_on_cores(lambda one: _judged(*one, results[one[0].target], self._budget), shown)
-        return {piece.target: found for (piece, _), found in zip(shown, judged, strict=True)}, None
+        return {piece.target: found for (piece, _), found in zip(shown, judged, strict=True)}, reason
+
+    def _shift(self, ran: Ran, run: Alone, judged: dict[str, Judged]) -> None:
+        """Let a layer without parameters that is wrong by itself be right where it is so with each of its readers.
+
+        Where several tensors hold a layer's numbers along the network (a clip that clips nothing there, in two nodes),
+        one of them was taken for the layer, and what it does may be done behind it.
+        """
+        spec, weighted = self._weights.spec, {name.rpartition(".")[0] for name in self._weights.tensors}
+        wrong = {name for name, item in judged.items() if item.wrong and name not in weighted | {*spec.outputs}}
+        if not wrong:
+            return
+        joined = list(segments(spec, {*ran.activations} - wrong))
+        readers = [piece for piece in joined if any(layer.name in wrong for layer in piece.layers)]
+        # Sums of sums have bounds too wide to judge by.
+        readers = [piece for piece in readers if sum(layer.name in weighted for layer in piece.layers) < 2]
+        found, _ = self._asked(run, readers)
+        for name in wrong:
+            held = [piece.target for piece in joined if any(layer.name == name for layer in piece.layers)]
+            if held and all(target in found and not found[target].wrong for target in held):
+                judged |= {name: found[held[0]], **{target: found[target] for target in held}}
 
     def _by_size(self, pieces: Sequence[Segment]) -> list[list[Segment]]:
         """Segments in their order, as many at once as fit: their benches are the most that a proof holds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -94,22 +94,21 @@ def _is_module(source: Any) -> bool:
     return torch is not None and isinstance(source, torch.nn.Module)
 
 
-def _called(source: Callable[..., Any], inputs: Mapping[str, Array] | Array) -> Any:
+def _called(source: Any, inputs: Mapping[str, Array] | Array) -> Any:
     """Every call gets inputs of its own: what works in place changes nobody else's."""
     if not _is_module(source):
         return source(
             {name: _copied(x) for name, x in inputs.items()} if isinstance(inputs, Mapping) else _copied(inputs)
         )
-    torch, module = sys.modules["torch"], cast(Any, source)
-    training = module.training
+    torch, training = sys.modules["torch"], source.training
     given = inputs if isinstance(inputs, Mapping) else {"inputs": inputs}
     arrays = [as_array(array, name).astype(np.float32) for name, array in given.items()]
-    module.eval()
+    source.eval()
     try:
         with torch.no_grad():
-            return module(*map(torch.as_tensor, arrays))
+            return source(*map(torch.as_tensor, arrays))
     finally:
-        module.train(training)
+        source.train(training)
 
 
 def _copied(value: Any) -> Any:

@@ -203,7 +203,7 @@ def _by_numbers(
     for layer in (layer for layer in ours.layers if layer.name not in tensors):
         taken = {*tensors.values()}
         fitting = [node for node in nodes if node.name not in taken and fits(layer.name, node.name)]
-        fitting.sort(key=lambda node: not (node.operator in _OPERATORS and _one_kind(layer, node)))
+        fitting.sort(key=lambda node: not _one_kind(layer, node))
         if fitting:
             tensors[layer.name] = fitting[0].name
             found.add(layer.name)
@@ -258,7 +258,7 @@ def _by_order(
 def _one_kind(layer: Layer, node: NodeResult) -> bool:
     if isinstance(layer, Pool) and (layer.mode == "ave") != node.operator.endswith("AveragePool"):
         return False
-    return type(layer).__name__ in _OPERATORS[node.operator]
+    return type(layer).__name__ in _OPERATORS.get(node.operator, ())
 
 
 def _with_bias(nodes: Sequence[NodeResult], tensors: dict[str, str]) -> dict[str, str]:
@@ -288,7 +288,7 @@ def _fill(
         readers = [name for name, sources in wiring.items() if layer.name in sources]
         if layer.name in tensors or layer.name in hidden or len(readers) != 1 or readers[0] not in tensors:
             continue
-        reader = _unbiased(by_name[tensors[readers[0]]], by_name)
+        reader = _maker(ours.layer(readers[0]), by_name[tensors[readers[0]]], by_name)
         if not reader.reads or layer.name not in shapes:
             continue
         place = wiring[readers[0]].index(layer.name)
@@ -303,8 +303,10 @@ def _fill(
             tensors[layer.name] = source.name
 
 
-def _unbiased(node: NodeResult, by_name: Mapping[str, NodeResult]) -> NodeResult:
-    """The node that a bias is added to, where that is all a node does."""
+def _maker(layer: Layer, node: NodeResult, by_name: Mapping[str, NodeResult]) -> NodeResult:
+    """The node that makes a layer's numbers, before they were moved about or a bias was added."""
+    while node.operator in CARRIERS and not _one_kind(layer, node) and node.reads and node.reads[0] in by_name:
+        node = by_name[node.reads[0]]
     inner = [by_name[name] for name in node.reads if name in by_name] if node.operator == "Add" else []
     return inner[0] if len(inner) == 1 and inner[0].operator in _BIASED else node
 

@@ -6,7 +6,7 @@ it hold none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -94,6 +94,7 @@ class OnnxGraph:
                 path, f"Split {nameless.name!r}: one of its outputs has no name; ONNX wants all of them"
             )
         names = {*stored, *self.inputs, *(name for node in _all_nodes(graph) for name in node.output)}
+        self._copied = _copied(self._inside)
         self._mark = "piece"
         while any(name.startswith(self._mark) for name in names):
             self._mark += "_"
@@ -106,12 +107,16 @@ class OnnxGraph:
         told = " x ".join(["N", *(str(size or "?") for size in dims[1:])])
         return f"is declared {told}, and has {' x '.join(['N', *map(str, shape[1:])])}"
 
-    def by_chance(self, output: str) -> str | None:
-        """The operator that draws numbers by chance on the way to an output; None where there is none."""
+    def unsettled(self, output: str) -> str | None:
+        """Why an output is not what a few runs make of it, whatever they are fed; None where nothing speaks for it."""
         nodes, _ = self._between(Piece(reads={}, target=output, rows=1))
         inner = (one for node in nodes for graph in _bodies(node) for one in _all_nodes(graph))
         stored = _stored(self._inside.graph)
-        return next((node.op_type for node in (*nodes, *inner) if _draws(node, stored)), None)
+        drawn = next((node.op_type for node in (*nodes, *inner) if _draws(node, stored)), None)
+        if drawn:
+            return f"depends on chance: {drawn}"
+        chosen = _chosen(nodes, {*self.inputs})
+        return f"goes one way or another by the numbers that are fed: {chosen}" if chosen else None
 
     def normalisations(self) -> dict[str, dict[str, Any]]:
         """The result of each LRN node -> its numbers, as our `LRN` calls them."""
@@ -192,11 +197,14 @@ class OnnxGraph:
     def _put(self, model: Any, piece: Piece, fed: Mapping[str, Array], prefix: str, rows: int) -> dict[str, Array]:
         """Add a piece to a model, all its names prefixed; returns its inputs, repeated to make so many samples."""
         nodes, sources = self._between(piece)
-        used = {name for node in nodes for name in _reads(node)}
+        stands_for = self._stands_for(piece)
+        used = {stands_for(name) for node in nodes for name in _reads(node)}
         read = {name: loud((piece.rows, *fed[name].shape[1:])) for name in sources}
         read |= {name: array for name, array in piece.reads.items() if name in used}
         made = (name for node in nodes for name in node.output if name)
         names = {name: f"{prefix}{name}" for name in (*made, *read)}
+        copies = {name for node in nodes for name in _reads(node)} - names.keys()
+        names |= {name: names[stands_for(name)] for name in copies if stands_for(name) in read}
         model.graph.node.extend(_renamed(node, names, f"{prefix}{k}") for k, node in enumerate(nodes))
         model.graph.output.append(onnx.ValueInfoProto(name=names.get(piece.target, piece.target)))
         return {
@@ -208,14 +216,19 @@ class OnnxGraph:
 
     def _between(self, piece: Piece) -> tuple[list[Any], set[str]]:
         """The nodes that make a piece's target from what it reads, and the graph's own inputs among their sources."""
-        wanted, nodes = {piece.target} - {*piece.reads}, list[Any]()
+        wanted, nodes, stands_for = {piece.target} - {*piece.reads}, list[Any](), self._stands_for(piece)
         for node in reversed(self._inside.graph.node):
             if wanted.isdisjoint(node.output):
                 continue
             nodes.append(node)
             wanted.difference_update(node.output)
-            wanted.update(name for name in _reads(node) if name not in piece.reads)
+            wanted.update(name for name in _reads(node) if stands_for(name) not in piece.reads)
         return nodes[::-1], wanted & {*self.inputs}
+
+    def _stands_for(self, piece: Piece) -> Callable[[str], str]:
+        """A tensor, or what a piece reads in its place: an exporter may hand a layer one copy, and show another."""
+        origins = {self._copied.get(name, name): name for name in reversed(piece.reads)}
+        return lambda name: name if name in piece.reads else origins.get(self._copied.get(name, name), name)
 
     def _emptied(self) -> Any:
         """The model without nodes, inputs and outputs."""
@@ -309,6 +322,20 @@ def _written_out(model: Any) -> Any:
     return inline_local_functions(copy)
 
 
+def _copied(model: Any) -> dict[str, str]:
+    """Tensor -> the one that it is a copy of: by Identity, or by a Cast to the type it has."""
+    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    if any(node.op_type == "Cast" for node in model.graph.node):
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+        kinds |= {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
+    origins = dict[str, str]()
+    for node in model.graph.node:
+        kept = kinds.get(node.input[0]) if _operator(node) == "Cast" else None
+        if _operator(node) == "Identity" or (kept and kept == node.attribute[0].i):
+            origins[node.output[0]] = origins.get(node.input[0], node.input[0])
+    return origins
+
+
 def _stored(graph: Any) -> dict[str, Any]:
     """The tensors that a graph and the graphs inside its nodes hold, by name."""
     found = {tensor.name: tensor for tensor in graph.initializer}
@@ -329,6 +356,25 @@ def _draws(node: Any, stored: Mapping[str, Any]) -> bool:
     is_off = not training or (numbers[1] is not None and not numbers[1].any())
     drops_none = numbers[0] is not None and not numbers[0].any()
     return not (is_off or drops_none)
+
+
+def _chosen(nodes: Iterable[Any], fed: set[str]) -> str | None:
+    """The first operator that runs other nodes for other numbers; `fed` are tensors that hold such, and get more."""
+    for node in nodes:
+        operator = _operator(node)
+        if fed.isdisjoint(_reads(node)) or operator in ("Shape", "Size"):
+            continue
+        fed.update(node.output)
+        decides = {"If": 1, "Loop": 2}.get(operator, 0)
+        if not fed.isdisjoint(node.input[:decides]):
+            return operator
+        for body in _bodies(node):
+            inner = fed | {value.name for value in body.input[decides:]}
+            if found := _chosen(body.node, inner):
+                return found
+            if operator == "Loop" and body.output[0].name in inner:
+                return operator
+    return None
 
 
 def _operator(node: Any) -> str:

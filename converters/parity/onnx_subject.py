@@ -64,8 +64,7 @@ class GraphSubject:
                 outputs = {name: values.get(name, value) for name, value in outputs.items()}  # one run is explained
                 self._defects = dict.fromkeys(random, "is another one in every run")
             elif is_first:
-                drawn = {name: operator for name in outputs if (operator := self.graph.by_chance(name))}
-                self._defects = defects | {n: f"depends on chance: {operator}" for n, operator in drawn.items()}
+                self._defects = defects | {name: why for name in outputs if (why := self.graph.unsettled(name))}
                 notes += told
             # Of one run, as far as it goes: copies are told by their bits.
             values = {name: value for name, value in outputs.items() if value.dtype != object} | values

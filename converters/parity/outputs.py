@@ -86,7 +86,8 @@ class _Gate:
         if value.dtype != np.float32 and (self.typed or value.dtype.kind != "f"):
             return value, f"is {value.dtype}, expected float32"
         if item.channels_last and value.ndim == 4:
-            value = value.transpose(0, 3, 1, 2)
+            turned = value.transpose(0, 3, 1, 2)
+            value = turned if turned.shape == self.known[name].shape else value
         return value, defect(value, self.known[name])
 
     def equals(self, item: Declared, name: str) -> bool:

@@ -13,7 +13,7 @@ from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec, Shape, Sigmoid, TanH, Unary
 from zoo.registry import optional
-from zoo.shapes import check_memory, parameter_shapes
+from zoo.shapes import check_cost, parameter_shapes
 
 # Standard deviations of the two probes. With small activations every LRN looks like the identity, so one is as large as
 # real pictures less their mean; with large ones a lost bias hides, so the other is not.
@@ -36,7 +36,7 @@ def probe_weights(spec: ModelSpec, seed: int = 0) -> Weights:
     scale. Each tensor has a generator of its own (seed and name), so that equal layers of two networks get equal
     numbers.
     """
-    check_memory(spec)
+    check_cost(spec)
     shapes = parameter_shapes(spec)
     tensors = {name: _probe(name, shape, seed) for name, shape in shapes.items()}
     return Weights(spec=spec, tensors=tensors, source=f"probe weights, seed {seed}")

@@ -43,7 +43,7 @@ from zoo import reference as oracle
 from zoo.errors import ZooError
 from zoo.layers import DetectionOutput, Layer, Softmax
 from zoo.parameters import parameters_of
-from zoo.shapes import activation_shapes, check_memory
+from zoo.shapes import activation_shapes, check_cost
 
 _LOG = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Proof:
         self.seed, self.budget, self.progress = seed, budget, progress
         self._started = time.perf_counter()
         probes = max(map(len, inputs.values())) if inputs else len(probe_deviations(self.spec))
-        check_memory(self.spec, items=probes + len(images), width=8, lays_out=True)
+        check_cost(self.spec, items=probes + len(images), width=8, lays_out=True)
         self.inputs, self.samples = given_inputs(self.spec, inputs) if inputs else probe_inputs(self.spec, seed)
         self.samples = tuple(samples) or self.samples
         if images:

@@ -22,35 +22,14 @@ from zoo.canonical import Form, Numbering, Step, canonical, differing, folded
 from zoo.canonical.folding import ROUNDINGS, nearness
 from zoo.canonical.numbering import same_parameters
 from zoo.errors import ZooError
-from zoo.frameworks.onnx import read_graph
-from zoo.layers import (
-    MVN,
-    ArgMax,
-    Axpy,
-    Bias,
-    Constant,
-    Crop,
-    Dropout,
-    Embed,
-    Interp,
-    Layer,
-    ModelSpec,
-    Normalize,
-    Pool,
-    PoolMask,
-    Reduction,
-    Scale,
-    Unary,
-    Unpool,
-)
+from zoo.frameworks.onnx import open_inputs, read_graph
+from zoo.layers import Constant, Crop, Dropout, Layer, ModelSpec, PriorBox, Shape, Unary
 from zoo.show import ABSENT, Difference
 from zoo.wire.mapped import mapped
 from zoo.wire.onnx import Model, parse
 
 # So many differences are told.
 _MOST = 8
-
-_SEVERAL = (ArgMax, Axpy, Constant, Crop, Embed, Interp, MVN, Normalize, PoolMask, Unpool)
 
 _SAME = same_parameters(same_bits)
 
@@ -82,7 +61,7 @@ def structure_of_graph(path: Path, right: Weights) -> Structure:
     """Whether an ONNX file is the very network; ``unread`` where its graph cannot be read as one."""
     try:
         model = parse(mapped(path), path.parent)
-        net = read_graph(model, path.stem, path.name)
+        net = read_graph(model, path.stem, path.name, sizes=_sizes(model, right.spec))
     except (ValueError, IndexError, OverflowError, ZooError) as refusal:
         return Structure(verdict="unread", reason=str(refusal))
     network = Network(
@@ -95,6 +74,14 @@ def structure_of_graph(path: Path, right: Weights) -> Structure:
         inexact=net.inexact,
     )
     return structure(network, right)
+
+
+def _sizes(model: Model, ours: ModelSpec) -> dict[str, Shape]:
+    """What the network reads, for the inputs that a graph leaves open: by name, else by place."""
+    names = {source.name: source.shape for source in ours.inputs}
+    placed = zip((name for name in model.inputs if name not in model.initializers), names.values(), strict=False)
+    sizes = {**dict(placed), **names}
+    return {name: sizes[name] for name in open_inputs(model) if name in sizes}
 
 
 def _strange(ours: ModelSpec, model: Model) -> bool:
@@ -145,22 +132,13 @@ def _told(ours: Form, theirs: Form, inputs: Sequence[int]) -> list[str]:
 
 def _in_pieces(spec: ModelSpec) -> list[str]:
     """Layers that a graph has no operator for, and what is written in their place is not read back as one."""
-    wiring = spec.wiring()
-    return [layer.name for layer in spec.layers if _is_in_pieces(layer, len(wiring[layer.name]))]
+    return [layer.name for layer in spec.layers if _is_in_pieces(layer)]
 
 
-def _is_in_pieces(layer: Layer, reads: int) -> bool:
-    match layer:
-        case Scale() | Bias():
-            return reads > 1
-        case Pool():
-            return layer.mode == "ave" and max(layer.pad) > 0
-        case Reduction():
-            return layer.operation != "sum"
-        case Unary():
-            return layer.function in ("exp", "log", "swish")
-        case _:
-            return isinstance(layer, _SEVERAL)
+def _is_in_pieces(layer: Layer) -> bool:
+    if isinstance(layer, Unary):
+        return layer.function in ("exp", "log")
+    return isinstance(layer, Constant | Crop | PriorBox)
 
 
 def _sentence(item: Difference) -> str:

@@ -88,8 +88,10 @@ def _gone(layer: Any, sources: Sequence[Shape], shape: Shape, parameters: Mappin
     return []
 
 
-def _reshaped(layer: Any, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part] | None:
-    return [] if prod(shape) == prod(sources[0]) else None  # else it makes more or fewer items of them
+def _reshaped(layer: Any, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+    if prod(shape) == prod(sources[0]):
+        return []
+    return [Part(key=("more or fewer items", *sources, shape))]
 
 
 def bias(parameters: Mapping[str, Array], *around: int) -> list[Part]:
@@ -129,7 +131,7 @@ def _scale(
 ) -> list[Part] | None:
     around = _along(layer, sources)
     if around is None:
-        return None
+        return _of_two(layer, sources, "prod")
     weight = parameters.get("weight")
     if weight is None:
         return [Part(key=("scale", *around))]
@@ -142,8 +144,14 @@ def _bias(
 ) -> list[Part] | None:
     around = _along(layer, sources)
     if around is None:
-        return None
+        return _of_two(layer, sources, "sum")
     return bias(parameters, *around) if parameters else [Part(key=("bias", *around))]
+
+
+def _of_two(layer: layers.Scale | layers.Bias, sources: Sequence[Shape], operation: str) -> list[Part] | None:
+    """A Scale or Bias by an activation of the same shape."""
+    is_plain = sources[0] == sources[1] and not (isinstance(layer, layers.Scale) and layer.bias)
+    return [Part(key=("eltwise", operation), commutes=True)] if is_plain else None
 
 
 def _along(layer: layers.Scale | layers.Bias, sources: Sequence[Shape]) -> tuple[int, int, int] | None:
@@ -158,9 +166,10 @@ def _along(layer: layers.Scale | layers.Bias, sources: Sequence[Shape]) -> tuple
 def _norm(
     layer: layers.BatchNorm, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
 ) -> list[Part] | None:
-    if layer.batch_stats:
-        return None
-    return [Part(key=("norm", *_around(layer, 1, sources[0]), single(layer.eps)), parameters=parameters)]
+    around = _around(layer, 1, sources[0])
+    if layer.batch_stats:  # its own statistics do not count
+        return [Part(key=("norm by the batch", *around, single(layer.eps)))]
+    return [Part(key=("norm", *around, single(layer.eps)), parameters=parameters)]
 
 
 def _relu(layer: layers.ReLU, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
@@ -285,8 +294,22 @@ def _interp(
     return [Part(key=("interp", sources[0], layer.pad_beg, layer.pad_end, shape))]
 
 
+def _unpool(
+    layer: layers.Unpool, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part]:
+    return [Part(key=("unpool", sources[0], shape))]
+
+
+def _arg_max(
+    layer: layers.ArgMax, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
+) -> list[Part]:
+    where = None if layer.axis is None else axis_index(layer.name, layer.axis, sources[0])
+    return [Part(key=("argmax", sources[0], where, layer.top_k, layer.out_max_val))]
+
+
 # Kinds that have another spelling, their own or another kind's. All others are what their fields say.
 _SPELT: dict[type, Callable[..., list[Part] | None]] = {
+    layers.ArgMax: _arg_max,
     layers.BatchNorm: _norm,
     layers.Bias: _bias,
     layers.Concat: _concat,
@@ -312,4 +335,5 @@ _SPELT: dict[type, Callable[..., list[Part] | None]] = {
     layers.TanH: _called("tanh"),
     layers.Tile: _tile,
     layers.Unary: _unary,
+    layers.Unpool: _unpool,
 }

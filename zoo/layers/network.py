@@ -104,6 +104,10 @@ class ModelSpec:
         read = {name for names in self.wiring().values() for name in names}
         return tuple(layer.name for layer in self.layers if layer.name not in read)
 
+    def graph_outputs(self, *, every_activation: bool) -> tuple[str, ...]:
+        """What a graph of this network declares: every layer, where the inner ones are to be seen, or its `outputs`."""
+        return tuple(layer.name for layer in self.layers) if every_activation else self.outputs
+
     @property
     def head(self) -> Conv | Dense | None:
         """The last layer with an ordinary weight: the classifier, whose output are the logits."""

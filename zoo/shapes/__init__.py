@@ -3,8 +3,8 @@
 A file a family of kinds says what shape each puts out, and `network` applies them.
 """
 
+from zoo.shapes.cost import check_cost
 from zoo.shapes.detecting import map_size, prior_ratios
-from zoo.shapes.memory import check_memory
 from zoo.shapes.network import (
     LARGEST,
     activation_shapes,
@@ -25,7 +25,7 @@ __all__ = [
     "LARGEST",
     "Window",
     "activation_shapes",
-    "check_memory",
+    "check_cost",
     "cuts",
     "deconv_size",
     "first_cut",

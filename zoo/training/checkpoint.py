@@ -23,6 +23,8 @@ from zoo.show import differences
 from zoo.spec_json import METADATA_KEY, dumps, loads
 from zoo.training.optimiser import Progress
 from zoo.wire.atomic import flush, new_file
+from zoo.wire.folders import check_no_link
+from zoo.wire.regular import check_regular
 from zoo.wire.safetensors import read_safetensors, write_safetensors
 
 _VELOCITY, _CHECKSUM = "velocity/", "checksum"
@@ -65,7 +67,8 @@ class Checkpoint:
 
 
 def checkpoints(out: Path) -> list[Path]:
-    """The checkpoints of an output folder, oldest first."""
+    """The checkpoints of an output folder, oldest first; raises `ZooError` where a link leads elsewhere."""
+    check_no_link(out / "checkpoints")
     return sorted((out / "checkpoints").glob("step-*.safetensors"))
 
 
@@ -76,6 +79,7 @@ def save_checkpoint(out: Path, spec: ModelSpec, checkpoint: Checkpoint) -> Path:
         ZooError: the disk is full, or not writable; the checkpoints before are untouched.
     """
     path = out / "checkpoints" / f"step-{checkpoint.progress.step:08d}.safetensors"
+    check_no_link(path.parent)
     tensors = dict(checkpoint.weights) | {_VELOCITY + name: v for name, v in checkpoint.velocities.items()}
     state = {"progress": asdict(checkpoint.progress), "setting": asdict(checkpoint.setting)}
     metadata = _metadata(spec) | {"training": json.dumps(state)}
@@ -134,6 +138,7 @@ def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
     Raises:
         FileFormatError: damaged, no checkpoint, or one of another network.
     """
+    check_regular(path)
     try:
         tensors, metadata = read_safetensors(np.fromfile(path, np.uint8).data)  # training writes to them
     except (OSError, ValueError, RecursionError) as error:

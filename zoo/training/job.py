@@ -16,13 +16,14 @@ from zoo.layers import ModelSpec
 from zoo.preprocess import FloatArray
 from zoo.recipe import FINE_TUNING, Phases, Rates, Recipe, layer_multiples, rates_at
 from zoo.recipe_file import check, to_plain
-from zoo.shapes import check_memory, parameter_shapes
+from zoo.shapes import check_cost, parameter_shapes
 from zoo.training.checkpoint import Setting, checkpoints, newest
 from zoo.training.datasets import check_size, fingerprint, open_pair
 from zoo.training.devices import DeviceType, Precision
 from zoo.training.images import Images, OnBroken
 from zoo.training.optimiser import Progress
 from zoo.training.towers import Arrangement, arrange
+from zoo.wire.folders import check_no_link
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +174,11 @@ def prepare(options: TrainOptions, listed: tuple[Images, Images] | None = None) 
     if batch_size % dealt:
         raise ZooError(f"a batch of {batch_size} images cannot be dealt out evenly over {dealt} devices")
     # The weights, their gradients and velocities.
-    check_memory(spec, items=batch_size // devices, copies=3)
+    check_cost(spec, items=batch_size // devices, copies=3)
     if options.out.exists() and not options.out.is_dir():
         raise ZooError(f"{options.out}: is no folder; choose another -o")
+    if options.profile:
+        check_no_link(options.out / "profile")
     found = checkpoints(options.out)
     if found and not options.resume:
         raise ZooError(f"{options.out}: holds a run already ({found[-1].name}); give --resume, or another -o")

@@ -15,7 +15,7 @@ from zoo.errors import ZooError
 from zoo.frameworks.pytorch import bind
 from zoo.layers import ModelSpec
 from zoo.preprocess import FloatArray
-from zoo.shapes import check_memory
+from zoo.shapes import check_cost
 from zoo.training.datasets import open_to_judge
 from zoo.training.devices import DeviceType, Precision, arithmetic, decide, own_view, settle
 from zoo.training.evaluate import Scores, evaluate, module_forward
@@ -58,7 +58,7 @@ def judge(spec: ModelSpec, weights: Mapping[str, FloatArray], how: Judging, devi
     Raises:
         ZooError: the network gives no logits, the images do not suit it, or a process died.
     """
-    check_memory(spec, items=how.batch_size)
+    check_cost(spec, items=how.batch_size)
     if len(devices) == 1:
         return _part(spec, weights, how, devices[0], 0)
     shared = {name: torch.tensor(array).share_memory_() for name, array in weights.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class Momentum:
             {"params": [parameter], "name": name, "weight_decay": decay_of(recipe, name)}
             for name, parameter in parameters.items()
         ]
-        self.sgd = SGD(groups, lr=1.0, momentum=recipe.momentum, fused=True)
+        self.sgd: Any = SGD(groups, lr=1.0, momentum=recipe.momentum, fused=True)
         for parameter in parameters.values():
             self.sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
@@ -42,7 +42,7 @@ class Momentum:
         """One update with the gradients at hand, which are dropped; where `overflown` is 1, nothing is updated."""
         for group in self.sgd.param_groups:
             group["dampening"] = 1.0 - rates.of(group["name"])
-        cast(Any, self.sgd).found_inf = overflown  # fused optimisers look at it on their device
+        self.sgd.found_inf = overflown  # fused optimisers look at it on their device
         self.sgd.step()
         self.sgd.zero_grad(set_to_none=True)
 

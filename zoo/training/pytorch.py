@@ -26,6 +26,7 @@ from zoo.training.loop import Loss
 from zoo.training.optimiser import Momentum, Progress
 from zoo.training.placed import Draw, PlacedNetwork, own_row, summing
 from zoo.training.towers import share
+from zoo.wire.atomic import new_file
 
 # Gradients in half precision: losses are multiplied by this at first, by half of it after a step whose gradients
 # overflow (which is left out), and by twice as much every so many steps.
@@ -85,10 +86,12 @@ class PyTorchLearner:
         with torch.profiler.profile(record_shapes=True) as recorded:
             yield
         folder.mkdir(parents=True, exist_ok=True)
-        recorded.export_chrome_trace(str(folder / "trace.json"))
+        with new_file(folder / "trace.json") as fresh:
+            recorded.export_chrome_trace(str(fresh))
         order = "self_cuda_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
         table = recorded.key_averages().table(sort_by=order, row_limit=50)
-        (folder / "operators.txt").write_text(table, encoding="utf-8")
+        with new_file(folder / "operators.txt") as fresh:
+            fresh.write_text(table, encoding="utf-8")
 
     def _check_alike(self) -> None:
         """All processes must go on from the same step; they may not see the same folder."""

@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from io import BytesIO, FileIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from zoo.training.checkpoint import write_file
 from zoo.training.images import FolderImages, OnBroken, check_broken, digest
 from zoo.wire.cores import cores
 from zoo.wire.positioned import read_at
+from zoo.wire.regular import check_regular
 from zoo.wire.safetensors import read_safetensors
 
 INDEX = "index.safetensors"
@@ -111,10 +112,11 @@ def open_shards(folder: Path) -> ShardImages:
         FileFormatError: the index is damaged, or a shard is missing or of another size.
     """
     path = folder / INDEX
+    check_regular(path)
     try:
-        columns, metadata = read_safetensors(np.fromfile(path, np.uint8).data)
+        tensors, metadata = read_safetensors(np.fromfile(path, np.uint8).data)
         about = json.loads(metadata["shards"])
-        columns = {name: columns[name] for name in (*COLUMNS, "sizes")}
+        columns: dict[str, Any] = {name: tensors[name] for name in (*COLUMNS, "sizes")}
         classes, side = tuple(map(str, about["classes"])), int(about["side"])
         _check_index(columns, len(classes))
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
@@ -125,7 +127,7 @@ def open_shards(folder: Path) -> ShardImages:
         if found != size:
             there = "is missing" if found is None else f"has {found:,} bytes"
             raise FileFormatError(shard, f"{there}, and had {size:,} when it was packed; copy it again")
-    return ShardImages(folder=folder, classes=classes, side=side, **cast(Any, columns))
+    return ShardImages(folder=folder, classes=classes, side=side, **columns)
 
 
 def _check_index(columns: dict[str, NDArray[Any]], classes: int) -> None:
@@ -193,11 +195,14 @@ def pack(
         sizes.append(path.stat().st_size)
     if not rows:
         raise FileFormatError(images.folder, "no image could be read: nothing to pack")
+    _write_index(folder, rows, sizes, {"classes": images.classes, "side": side})
+    return Packed(images=len(rows), shards=len(sizes), broken=tuple(broken))
+
+
+def _write_index(folder: Path, rows: Iterable[tuple[int, ...]], sizes: Sequence[int], about: Mapping[str, Any]) -> None:
     columns = dict(zip(COLUMNS, np.array(sorted(rows), np.int64).T[1:], strict=True))
     table = {name: column.astype(COLUMNS[name]) for name, column in columns.items()}
-    about = json.dumps({"classes": images.classes, "side": side})
-    write_file(folder / INDEX, table | {"sizes": np.array(sizes, np.int64)}, {"shards": about})
-    return Packed(images=len(rows), shards=len(sizes), broken=tuple(broken))
+    write_file(folder / INDEX, table | {"sizes": np.array(sizes, np.int64)}, {"shards": json.dumps(about)})
 
 
 def _files(images: FolderImages, order: list[int], side: int) -> Iterator[tuple[str, bytes] | FileFormatError]:

@@ -37,6 +37,7 @@ from zoo.training.loop import Loss
 from zoo.training.masks import keep_mask
 from zoo.training.optimiser import Progress
 from zoo.training.towers import Placement, Step, plan, trunk
+from zoo.wire.atomic import new_file
 
 tf: Any = slim_runtime.tf
 timeline: Any = import_module("tensorflow.python.client.timeline")
@@ -157,7 +158,8 @@ class TFSlimLearner:
         yield
         folder.mkdir(parents=True, exist_ok=True)
         for number, stats in enumerate(self._recorded):
-            (folder / f"trace-{number}.json").write_text(timeline.Timeline(stats).generate_chrome_trace_format())
+            with new_file(folder / f"trace-{number}.json") as fresh:
+                fresh.write_text(timeline.Timeline(stats).generate_chrome_trace_format())
         self._recorded = None
 
     def _mask(self, layer: str, step: int) -> FloatArray:

@@ -142,14 +142,28 @@ def _linked(written: Path, target: Path) -> bool:
     return True
 
 
-def publish_folder(written: Path, target: Path) -> None:
-    """Put a folder that was written in a staging folder in place of one that may be there."""
+def publish_folder(written: Path, target: Path, *, force: bool) -> None:
+    """Put a folder that was written in a staging folder in its place; with `force`, in that of one that may be there.
+
+    Raises:
+        ZooError: something is there, without `force`, be it of a moment before.
+    """
+    check_target(target, force=force, folder=True)
+    old = written.with_name("old")
     replaces = target.exists()
     if replaces:
         for path in written.rglob("*"):
             flush(path)
-        target.rename(written.with_name("old"))
-    written.rename(target)
+        target.rename(old)
+    try:
+        written.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise _taken(target) from error
+        raise
+    finally:
+        if replaces and not target.exists():  # a signal came between the two
+            old.rename(target)
     if replaces:
         flush(target.parent)
 

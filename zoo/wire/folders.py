@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
+from zoo.errors import ZooError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -65,6 +67,12 @@ def new_folder(target: Path, mark: str) -> Generator[Held]:
         finally:
             (held or Held(path)).end()
             _living.discard(path)
+
+
+def check_no_link(folder: Path) -> None:
+    """Refuse a link where a folder of a known name is to be: anybody who may write beside it can have laid it."""
+    if folder.is_symlink():
+        raise ZooError(f"{folder}: is a link to {folder.readlink()}, which is not followed here; remove the link")
 
 
 def remove_all() -> None:

@@ -56,14 +56,14 @@ class _ArrayNote:
             raise ValueError(f"an array of shape {shape} with {len(content)} bytes")
         return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 
-    def item(self) -> object:
-        """The one object of an array of objects without axes: what `numpy.save` makes of a dictionary."""
+    def opened(self) -> object:
+        """Of an array of objects, the list of them; without axes, what `numpy.save` makes of a dictionary, the one."""
         shape, kind, _, content = self.state[-4:] if len(self.state) >= 4 else (None,) * 4
-        if shape != () or not isinstance(kind, _TypeNote) or not kind.name.startswith("O"):
-            raise ValueError("it holds an array of objects, expected a dictionary")
-        if not isinstance(content, list) or len(cast("list[object]", content)) != 1:
-            raise ValueError("it holds no dictionary")
-        return cast("list[object]", content)[0]
+        if not isinstance(kind, _TypeNote) or not kind.name.startswith("O"):
+            return self
+        if not isinstance(content, list) or (shape == () and len(cast("list[object]", content)) != 1):
+            raise ValueError("an array of objects without them")
+        return cast("list[object]", content)[0] if shape == () else cast("list[object]", content)
 
 
 class _TypeNote:
@@ -171,6 +171,8 @@ class _Unpickler(PythonUnpickler):
 def loads(data: memoryview) -> dict[str, Array]:
     """The arrays of a pickled dictionary {layer: {name: array}} or {layer: [array, ...]}, as ``layer/name``.
 
+    A list, and an array of objects, are taken as a dictionary whose names are numbers.
+
     Raises:
         ValueError: it is damaged, names anything but NumPy's arrays, or is no such dictionary.
     """
@@ -178,9 +180,8 @@ def loads(data: memoryview) -> dict[str, Array]:
         found = _Unpickler(_Bytes(data), encoding="latin1").load()
     except (PickleError, EOFError, LookupError, TypeError, AttributeError, AssertionError, struct.error) as error:
         raise ValueError(f"a damaged pickle, or one of more than arrays ({error})") from error
-    layers = found.item() if isinstance(found, _ArrayNote) else found
     arrays = dict[str, Array]()
-    for layer, value in _pairs("the file", layers):
+    for layer, value in _pairs("the file", found):
         if isinstance(value, _ArrayNote):
             arrays[layer] = value.array()
             continue
@@ -192,12 +193,17 @@ def loads(data: memoryview) -> dict[str, Array]:
 
 
 def _pairs(where: str, value: object) -> list[tuple[str, object]]:
+    value = _opened(value)
     if isinstance(value, list | tuple):
-        return [(str(i), item) for i, item in enumerate(cast("list[object]", value))]
+        value = dict(enumerate(cast("list[object]", value)))
     if not isinstance(value, dict):
         raise ValueError(f"{where[:60]} is no dictionary and no list of arrays")
     items = cast("dict[object, object]", value).items()
-    return [(key.decode("latin1") if isinstance(key, bytes) else str(key), item) for key, item in items]
+    return [(key.decode("latin1") if isinstance(key, bytes) else str(key), _opened(item)) for key, item in items]
+
+
+def _opened(value: object) -> object:
+    return value.opened() if isinstance(value, _ArrayNote) else value
 
 
 def dump(layers: Mapping[str, Mapping[str, Array]], file: BinaryIO) -> None:

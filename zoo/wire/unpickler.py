@@ -7,6 +7,6 @@ relies on it. The unpickler written in C, which is public, cannot be kept from a
 from __future__ import annotations
 
 import pickle
-from typing import Any, cast
+from typing import Any
 
-PythonUnpickler: Any = cast(Any, pickle)._Unpickler
+PythonUnpickler: Any = vars(pickle)["_Unpickler"]

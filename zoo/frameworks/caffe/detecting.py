@@ -54,9 +54,7 @@ def _write_prior_box(layer: PriorBox) -> Message:
 
 
 def _read_detection(block: Message, name: str, inputs: tuple[str, ...]) -> DetectionOutput:
-    nms, saved = block.message("nms_param"), block.message("save_output_param")
-    if saved.fields:
-        raise PrototxtError(saved.line, "save_output_param writes files, which a converted network cannot; take it out")
+    nms = block.message("nms_param")
     return DetectionOutput(
         name=name,
         inputs=inputs,
@@ -124,13 +122,11 @@ _DETECTION_OUTPUT = Row(
     block="detection_output_param",
     fields=fields(  # weiliu89/caffe, branch ssd
         count="num_classes",
-        flag="share_location variance_encoded_in_target visualize",
+        flag="share_location variance_encoded_in_target",
         whole="background_label_id keep_top_k",
         NonMaximumSuppressionParameter="nms_param",
-        SaveOutputParameter="save_output_param",
         BoxCode="code_type",
-        number="confidence_threshold visualize_threshold",
-        text="save_file",
+        number="confidence_threshold",
     ),
     read=_read_detection,
     write=_write_detection,

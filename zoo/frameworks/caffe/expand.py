@@ -18,6 +18,7 @@ from zoo.layers import (
     Deconv,
     Dropout,
     Flatten,
+    Interp,
     Layer,
     Pair,
     Pool,
@@ -221,14 +222,38 @@ def _add_affine(walk: Walk, node: Node, sources: Sequence[str], norm: BatchNorm)
     walk.add(Scale(name=node.name, inputs=(norm.name,), bias=True), node.tops[0])
 
 
+def _interp(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
+    """The size of a second bottom, of which nothing else is read (a fork's ``use_blob_size``)."""
+    block = node.message.message("interp_param")
+    if not block.flag("use_blob_size", False):
+        return False
+    if len(sources) != 2 or not all(len(walk.shapes[name]) == 3 for name in sources):
+        raise PrototxtError(block.line, "use_blob_size needs two bottoms of N x C x H x W")
+    height, width = walk.shapes[sources[1]][1:]
+    pads = [block.integer(name, 0) for name in ("pad_beg", "pad_end")]
+    layer = Interp(name=node.name, inputs=(sources[0],), size=(height, width), pad_beg=pads[0], pad_end=pads[1])
+    walk.add(layer, node.tops[0])
+    return True
+
+
 def _dropout(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     """A Dropout that scales not in training but at inference, by ``1 - ratio`` (caffe-fast-rcnn, dropout_layer.cpp)."""
     block = node.message.message("dropout_param")
-    if block.flag("scale_train", True):
+    if block.flag("sample_weights_test", False):
+        raise PrototxtError(block.line, "sample_weights_test drops at random at inference, too; take it out")
+    ratio, scales = block.number("dropout_ratio", 0.5), not block.flag("scale_train", True)
+    if not scales and ratio != 1:
         return False
-    ratio = block.number("dropout_ratio", 0.5)
-    mask = Dropout(name=walk.fresh(f"{node.name}_mask"), inputs=tuple(sources), ratio=ratio)
+    name = walk.fresh(f"{node.name}_mask") if scales else node.name
+    # dropout_layer.cpp looks at a ratio of 1 in debug builds alone; in training nothing would be left.
+    mask = Dropout(name=name, inputs=tuple(sources), ratio=0.0 if ratio == 1 else ratio)
     walk.add(mask, node.tops[0])
+    if ratio == 1:
+        walk.notes.append(
+            f"{node} has dropout_ratio: 1, with which training would leave nothing; here it drops nothing"
+        )
+    if not scales:
+        return True
     walk.add(Power(name=node.name, inputs=(mask.name,), scale=1 - ratio), node.tops[0])
     walk.notes.append(f"{node} has scale_train: false: at inference it multiplies by {1 - ratio:g}")
     return True
@@ -243,6 +268,7 @@ _EXPANSIONS: dict[str, Callable[[Walk, Node, Sequence[str]], bool]] = {
     "Deconvolution": _convolution,
     "DepthwiseConvolution": _convolution,
     "Dropout": _dropout,
+    "Interp": _interp,
     "Pooling": _pooling,
     "SPP": _pyramid,
     "Scale": _by_scalar,

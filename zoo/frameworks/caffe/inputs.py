@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from zoo.axes import shape_text
+from zoo.frameworks.caffe import forks
 from zoo.frameworks.caffe.images import images_of
 from zoo.frameworks.caffe.walk import Node, Walk
 from zoo.layers import Constant, Input, Shape
@@ -13,9 +14,9 @@ from zoo.wire.prototxt import Message, PrototxtError
 # blob.hpp, kMaxBlobAxes
 _MOST_AXES = 32
 
-FEEDS = {"Data", "HDF5Data", "ImageData", "Input", "MemoryData", "WindowData"}
+FEEDS = {"Data", "HDF5Data", "ImageData", "Input", "MemoryData", "WindowData", *forks.DATA}
 CONSTANT = {"DummyData", "Parameter"}
-DATA = {"Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"}
+DATA = {"DummyData", *FEEDS} - {"Input"}
 
 
 def net_inputs(net: Message) -> Iterable[tuple[str, Shape]]:
@@ -133,6 +134,11 @@ def _dummy_shapes(node: Node) -> list[Shape]:
 def _data_shape(node: Node) -> tuple[Shape, str]:
     """The shape of one image of a data layer, and what had to be assumed for it."""
     message = node.message
+    if node.type in forks.DATA:  # some hold more than pictures
+        raise PrototxtError(
+            message.line,
+            f"does not say the size of what it feeds in Caffe's words; give it with --input {node.tops[0]}=CxHxW",
+        )
     blocks = [message.message(name) for name in message.fields if name.endswith("_param")]
     crops = [block.integer("crop_size", 0) for block in blocks if "crop_size" in block]
     crop = max(crops, default=0)

@@ -286,20 +286,31 @@ def _mvn(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | No
     return [*steps, Reshape(name=free.fresh(f"{layer.name}_back"), inputs=(steps[-1].name,), dims=(0, *made))]
 
 
+def _refusal(layer: Layer, inputs: Sequence[Shape]) -> str:
+    """Why OpenCV cannot run a layer; empty where it can."""
+    match layer:
+        case Crop() | Slice() | Flatten() if axis_index(layer.name, layer.axis, inputs[0]) == 0:
+            return "is not given batches to cut"
+        case Scale() | Bias() if len(inputs) == 2 and axis_index(layer.name, layer.axis, inputs[0]) != 0:
+            return "multiplies from axis 0 on"
+        case Reduction() | Normalize() | ArgMax() | Constant() | Embed() | PoolMask() | Unpool():
+            return "does not run Caffe's"
+        case PriorBox() | DetectionOutput() | ROIPool() | PSROIPool():
+            return "does not run Caffe's"
+        case Deconv() if layer.dilation != (1, 1):
+            return "ignores its dilation"
+        case _:
+            return ""
+
+
 def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
+    if why := _refusal(layer, inputs):
+        raise UnsupportedError(f"layer {layer.name!r} ({type(layer).__name__}): {VERSION} {why}")
     match layer:
         case Reshape():
             shape = output_shape(layer, list(inputs))
             first = 0 if prod(shape) == prod(inputs[0]) else -1
             return [replace(layer, dims=(first, *shape), axis=0, num_axes=-1)]
-        case Crop() | Slice() | Flatten() if axis_index(layer.name, layer.axis, inputs[0]) == 0:
-            raise UnsupportedError(
-                f"layer {layer.name!r} ({type(layer).__name__}): {VERSION} is not given batches to cut"
-            )
-        case Scale() | Bias() if len(inputs) == 2 and axis_index(layer.name, layer.axis, inputs[0]) != 0:
-            raise UnsupportedError(
-                f"layer {layer.name!r} ({type(layer).__name__}): {VERSION} multiplies from axis 0 on"
-            )
         case Permute():
             return [replace(layer, order=permutation(layer, inputs[0]))]
         case Crop():
@@ -317,16 +328,10 @@ def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
             return [factor, scaled, Eltwise(name=layer.name, inputs=(names[1], y))]
         case Interp():
             return _interp(layer, inputs[0], free)
-        case Reduction() | Normalize() | ArgMax() | Constant() | Embed() | PoolMask() | Unpool():
-            raise UnsupportedError(f"layer {layer.name!r} ({type(layer).__name__}): {VERSION} does not run Caffe's")
-        case PriorBox() | DetectionOutput() | ROIPool() | PSROIPool():
-            raise UnsupportedError(f"layer {layer.name!r} ({type(layer).__name__}): {VERSION} does not run Caffe's")
         case Tile(tiles=1):
             return [Power(name=layer.name, inputs=layer.inputs)]
         case Tile():
             return [Concat(name=layer.name, inputs=layer.inputs * layer.tiles, axis=layer.axis)]
-        case Deconv() if layer.dilation != (1, 1):
-            raise UnsupportedError(f"layer {layer.name!r} (Deconvolution): {VERSION} ignores its dilation")
         case _:
             return None
 

@@ -65,9 +65,7 @@ def _read_unpool(block: Message, name: str, inputs: tuple[str, ...]) -> Unpool:
     # upsample_layer.cpp, LayerSetUp
     if ("upsample_h" in block) != ("upsample_w" in block):
         raise PrototxtError(block.line, "upsample_h and upsample_w belong together")
-    if "upsample_h" in block:
-        if any(field in block for field in ("scale", "scale_h", "scale_w", "pad_out_h", "pad_out_w")):
-            raise PrototxtError(block.line, "either upsample_h and upsample_w, or scale and pad_out, not both")
+    if "upsample_h" in block:  # whatever scale and pad_out say beside
         return Unpool(name=name, inputs=inputs, size=(block.integer("upsample_h", 0), block.integer("upsample_w", 0)))
     if "scale_h" not in block and "scale_w" not in block:
         scale = (block.integer("scale", 2),) * 2
@@ -146,7 +144,8 @@ _INTERP = Row(
     kind=Interp,
     type="Interp",
     block="interp_param",
-    fields=fields(whole="height width zoom_factor shrink_factor pad_beg pad_end"),  # hszhao/PSPNet
+    # hszhao/PSPNet; the flag is soeaver's
+    fields=fields(whole="height width zoom_factor shrink_factor pad_beg pad_end", flag="use_blob_size"),
     read=_read_interp,
     write=_write_interp,
 )

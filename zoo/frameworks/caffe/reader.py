@@ -5,17 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zoo.errors import UnsupportedError
-from zoo.frameworks.caffe import shaping
+from zoo.frameworks.caffe import forks, shaping
 from zoo.frameworks.caffe.batches import across_batch, by_numbers, leaves_no_axis
 from zoo.frameworks.caffe.expand import add_across_batch, expand
 from zoo.frameworks.caffe.images import DataImages
 from zoo.frameworks.caffe.inputs import CONSTANT, DATA, FEEDS, add_input, net_inputs, visit_data, visit_input
 from zoo.frameworks.caffe.legacy import current_layers
-from zoo.frameworks.caffe.schema import check, check_own
+from zoo.frameworks.caffe.schema import check, check_own, passed_over
 from zoo.frameworks.caffe.sharing import FACTOR
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, refusal
 from zoo.frameworks.caffe.walk import Given, Node, Walk
-from zoo.layers import BatchNorm, Constant, Flatten, Layer, ModelSpec, Names, Reshape, Shape, Slice, chained
+from zoo.layers import (
+    BatchNorm,
+    Constant,
+    Eltwise,
+    Flatten,
+    Layer,
+    ModelSpec,
+    Names,
+    Pointwise,
+    Power,
+    Reduction,
+    Reshape,
+    Shape,
+    Shaping,
+    Slice,
+    Unary,
+    chained,
+)
 from zoo.parameters import layer_parameters
 from zoo.shapes import activation_shapes
 from zoo.wire.caffemodel import V1_TYPES
@@ -33,7 +50,11 @@ _OMITTED = {
     "SigmoidCrossEntropyLoss",
     "Silence",
     "SoftmaxWithLoss",
+    *forks.TRAINING,
 }
+# What may be made of labels and losses for a layer that is left out; where all is, it is left out as well.
+_OF_LABELS = Shaping | Eltwise | Power | Unary | Reduction
+_KNOWN = _OMITTED | DATA | {"Input", "Split", *BY_TYPE}
 _NO_NETWORK = "no network here: it needs an input and at least one layer (is this a solver?)"
 
 
@@ -81,15 +102,16 @@ def read_net(net: Message, name: str, title: str, given: Given | None = None) ->
     kept, left_out = list[Message](), list[Message]()
     for layer in current_layers(net):
         (kept if _in_test_phase(layer, stages) else left_out).append(layer)
-    nodes = [_node(layer) for layer in kept]
+    nodes, renamed = _distinct([_node(layer) for layer in kept])
     refused = [f"{node}: {why}" for node in nodes if (why := _refusal(node))]
     if refused:
         raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(refused)}")
     for layer in left_out:
-        check_own(layer, "LayerParameter")
+        if layer.fields.get("type", [""])[0] in _KNOWN:  # nobody knows the fields of other types
+            check_own(layer, "LayerParameter")
     names = frozenset(node.name for node in nodes)
     taken = Names([*names, *(blob for node in nodes for blob in (*node.tops, *node.bottoms))])
-    walk = Walk(absent=_absent_stages(left_out), given=given, layer_names=names, names=taken)
+    walk = Walk(absent=_absent(left_out), given=given, layer_names=names, names=taken)
     types = {node.type for node in nodes}
     walk.is_fed = not types.isdisjoint(FEEDS) or any(net_inputs(net)) or types <= CONSTANT
     for top, shape in net_inputs(net):
@@ -99,6 +121,7 @@ def read_net(net: Message, name: str, title: str, given: Given | None = None) ->
             _visit(walk, node)
         except PrototxtError as error:
             raise PrototxtError(0, f"{node}: {error}") from error
+    _refuse_twins(walk, renamed)
     unfed = [name for name in given.sizes if name not in walk.shapes]
     if unfed:
         raise PrototxtError(1, f"nothing feeds {', '.join(unfed)}, of which a size is given")
@@ -106,6 +129,7 @@ def read_net(net: Message, name: str, title: str, given: Given | None = None) ->
         raise PrototxtError(1, _NO_NETWORK)
     _drop_silenced(walk)
     _drop_labels(walk)
+    _note_passed_over(walk, net, nodes)
     layers = chained(walk.layers, walk.inputs[0].name if walk.inputs else "")
     spec = ModelSpec(
         name=net.string("name") or name,
@@ -140,18 +164,38 @@ def _node(message: Message) -> Node:
     return Node(message=message, name=name, type=kind, bottoms=bottoms, tops=tops)
 
 
+def _distinct(nodes: list[Node]) -> tuple[list[Node], dict[str, str]]:
+    """The layers, each with a name of its own, and what those are called in Caffe that have another now."""
+    names, seen, renamed = Names(node.name for node in nodes), set[str](), dict[str, str]()
+    for node in nodes:
+        if node.name in seen:
+            own = names.numbered(node.name)
+            renamed[own], node.name = node.name, own
+        seen.add(node.name)
+    return nodes, renamed
+
+
+def _refuse_twins(walk: Walk, renamed: dict[str, str]) -> None:
+    """Of layers of one name, only the first may have weights: Caffe loads into it whatever has its name (net.cpp)."""
+    for layer in walk.layers:
+        if layer.name in renamed and layer_parameters(layer, [walk.shapes[name] for name in layer.inputs]):
+            twin = renamed[layer.name]
+            raise PrototxtError(
+                0, f"layer {twin!r} is there twice, and Caffe loads the weights of both into the first; rename one"
+            )
+    walk.notes += [f"the name {twin!r} is used twice: the later layer is {own!r} here" for own, twin in renamed.items()]
+
+
 def _refusal(node: Node) -> str:
-    if node.type in _OMITTED | DATA | {"Input", "Split"}:
-        return ""
     if node.type == "Python":
         written = node.message.message("python_param")
         what = f"class {written.string('layer') or '?'} of module {written.string('module') or '?'}"
-        return (
-            f"{what} is Python code, which is not converted; cut the prototxt before it, and run it on what comes out"
-        )
-    if node.type not in BY_TYPE:
+        cut = "cut the prototxt before it, and run it on what comes out"
+        advice = cut if node.bottoms else "put an Input layer in its place"
+        return f"{what} is Python code, which is not converted; {advice}"
+    if node.type not in _KNOWN:
         return "this type is not supported"
-    return refusal(node.type, node.message, len(node.tops))
+    return refusal(node.type, node.message, len(node.tops)) if node.type in BY_TYPE and node.type not in DATA else ""
 
 
 def _in_test_phase(layer: Message, stages: set[str]) -> bool:
@@ -172,13 +216,14 @@ def _in_test_phase(layer: Message, stages: set[str]) -> bool:
     return any(map(met, include)) if include else not any(map(met, exclude))
 
 
-def _absent_stages(left_out: list[Message]) -> dict[str, str]:
-    """Blob -> the stage for which a layer would make it, of layers that are left out."""
+def _absent(left_out: list[Message]) -> dict[str, str]:
+    """Blob -> for what alone a layer would make it, of layers that are left out."""
+    stages = [
+        (layer, [stage for rule in layer.messages("include") for stage in rule.strings("stage")]) for layer in left_out
+    ]
     return {
-        top: stage
-        for layer in left_out
-        for rule in layer.messages("include")
-        for stage in rule.strings("stage")
+        top: f"stage {found[0]!r}" if found else "another phase"
+        for layer, found in stages
         for top in layer.strings("top")
     }
 
@@ -252,7 +297,12 @@ def _sources(walk: Walk, node: Node) -> list[str]:
 
 
 def _visit_layer(walk: Walk, node: Node) -> None:
-    sources, row = _sources(walk, node), BY_TYPE[node.type]
+    row = BY_TYPE[node.type]
+    if node.bottoms and issubclass(row.kind, _OF_LABELS) and not any(map(walk.blobs.get, node.bottoms)):
+        _visit_omitted(walk, node)
+        return
+    sources = _sources(walk, node)
+    _check_scalars(walk, node, sources)
     if not node.tops:
         raise PrototxtError(node.message.line, "has no top")
     for i, top in enumerate(node.tops):
@@ -289,6 +339,17 @@ def _visit_layer(walk: Walk, node: Node) -> None:
     _share_blobs(walk, node, layer)
 
 
+def _check_scalars(walk: Walk, node: Node, sources: list[str]) -> None:
+    """Refuse what wants axes of a blob that has none, and an Eltwise of such a blob and another."""
+    scalars = [name for name in sources if name in walk.scalars]
+    of_one = issubclass(BY_TYPE[node.type].kind, Pointwise | Reshape)
+    if scalars and not (len(scalars) == len(sources) if node.type == "Eltwise" else of_one):
+        raise PrototxtError(
+            node.message.line,
+            f"reads {node.bottoms[sources.index(scalars[0])]!r}, a number without axes; give it some with a Reshape",
+        )
+
+
 def _check_alone(walk: Walk, node: Node, blob: str) -> None:
     """Refuse in-place work on what another layer reads: Caffe splits that blob, and then two layers make it."""
     others = [name for name in walk.readers[blob] if name != node.name]
@@ -307,6 +368,15 @@ def _share_blobs(walk: Walk, node: Node, layer: Layer) -> None:
         if any(param.number("lr_mult", 1.0) for param in node.message.messages("param")[:3]):
             raise PrototxtError(node.message.line, "has an lr_mult other than 0; the statistics are not learned")
     walk.sharing.add(node.name, node.message, blobs, transposed=node.name in walk.transposed)
+
+
+def _note_passed_over(walk: Walk, net: Message, nodes: list[Node]) -> None:
+    found = net.fields.keys() & forks.PASSED_OVER["NetParameter"]
+    found |= {
+        name for node in nodes if node.type not in _OMITTED for name in passed_over(node.message, "LayerParameter")
+    }
+    if found:
+        walk.notes.append(f"passed over, of a fork and not of the deployed network: {', '.join(sorted(found))}")
 
 
 def _drop_silenced(walk: Walk) -> None:

@@ -5,15 +5,16 @@ Names, kinds and numbers are those of BVLC caffe's ``caffe.proto``; a block that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from zoo.frameworks.caffe.forks import PASSED_OVER
 from zoo.frameworks.caffe.row import Fields, fields
 from zoo.frameworks.caffe.vocabulary import ROWS
 from zoo.limits import in_float32
 from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Radix, Value, Word, shown
 
-_ENGINES = ("DEFAULT", "CAFFE", "CUDNN")
+_ENGINES = ("DEFAULT", "CAFFE", "CUDNN", "MKL2017", "MKLDNN")  # the last two are Intel's
 _POOLS = ("MAX", "AVE", "STOCHASTIC")
 
 # Enum -> its values, by name.
@@ -30,7 +31,9 @@ _ENUMS: dict[str, Mapping[str, int]] = {
             "DB": ("LEVELDB", "LMDB"),
             "EltwiseOp": ("PROD", "SUM", "MAX"),
             "NormRegion": ("ACROSS_CHANNELS", "WITHIN_CHANNEL"),
+            "LabelType": ("NONE", "PIXEL", "IMAGE"),
             "PoolMethod": _POOLS,
+            "Precision": ("DOUBLE", "FLOAT", "FLOAT16", "INT", "UINT"),
             "RoundMode": ("CEIL", "FLOOR"),
         }.items()
     },
@@ -235,20 +238,24 @@ MESSAGES: dict[str, Fields] = {
     ),
 }
 
-# caffe-fast-rcnn's dropout_layer.cpp, and the pooling of many forks (as OpenCV's importer reads it).
-MESSAGES["DropoutParameter"] |= fields(flag="scale_train")
+# The dropout_layer.cpp of caffe-fast-rcnn and of caffe-segnet, and the pooling of many forks (as OpenCV reads it).
+MESSAGES["DropoutParameter"] |= fields(flag="scale_train sample_weights_test")
 MESSAGES["PoolingParameter"] |= fields(flag="ceil_mode")
 # NVIDIA's Caffe.
 MESSAGES["BatchNormParameter"] |= fields(flag="scale_bias", FillerParameter="scale_filler bias_filler")
 # Within a DetectionOutput (weiliu89/caffe, branch ssd).
 MESSAGES["NonMaximumSuppressionParameter"] = fields(number="nms_threshold eta", whole="top_k")
 MESSAGES["SaveOutputParameter"] = fields(
-    text="output_directory output_name_prefix output_format label_map_file name_size_file", count="num_test_image"
+    text="output_directory output_name_prefix output_format label_map_file name_size_file",
+    count="num_test_image",
+    block="resize_param",
 )
 for _row in ROWS:
     if _row.fields is not None:
         MESSAGES["LayerParameter"][_row.block] = (f"{_row.type}Parameter", False)
         MESSAGES[f"{_row.type}Parameter"] = _row.fields
+for _kind, _fields in PASSED_OVER.items():
+    MESSAGES[_kind] |= _fields
 
 
 def check(message: Message, kind: str, where: str = "") -> None:
@@ -260,10 +267,21 @@ def check(message: Message, kind: str, where: str = "") -> None:
         where: the field it is the value of, for the error.
     """
     check_own(message, kind, where)
+    for name, inner, value in _blocks(message, kind):
+        check(value, inner, name)
+
+
+def passed_over(message: Message, kind: str) -> set[str]:
+    """The fields of a message, and of what is in it, that say nothing of a deployed network."""
+    found = {name for name in message.fields if name in PASSED_OVER.get(kind, ())}
+    return found.union(*(passed_over(value, inner) for _, inner, value in _blocks(message, kind)))
+
+
+def _blocks(message: Message, kind: str) -> Iterator[tuple[str, str, Message]]:
+    """The field, the kind and the value of every block in a message whose fields are known."""
     for name, values in message.fields.items():
-        for value in values:
-            if isinstance(value, Message):
-                check(value, MESSAGES[kind][name][0], name)
+        inner = MESSAGES[kind][name][0]
+        yield from ((name, inner, value) for value in values if isinstance(value, Message) and inner in MESSAGES)
 
 
 def check_own(message: Message, kind: str, where: str = "") -> None:
@@ -285,7 +303,7 @@ def check_own(message: Message, kind: str, where: str = "") -> None:
 
 def _problem(value: Value, kind: str) -> str:
     """What a value of that kind must be, where it is not."""
-    if kind in MESSAGES:
+    if kind in MESSAGES or kind == "block":
         return "" if isinstance(value, Message) else f"a {{ }} block, got {shown(value)}"
     if kind in _ENUMS:
         fits = value in _ENUMS[kind] if isinstance(value, Word) else value in _ENUMS[kind].values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from math import ceil
 from typing import assert_never
 
@@ -233,11 +234,7 @@ def _add_schedule(solver: Message, recipe: Recipe, epoch: int, length: int) -> l
             solver.add("lr_policy", "poly").add("power", schedule.power)
             return []
         case Phases():
-            falls = [
-                now.epoch * epoch
-                for before, now in zip(schedule.phases, schedule.phases[1:], strict=False)
-                if now.rate < before.rate
-            ]
+            falls = [now.epoch * epoch for before, now in pairwise(schedule.phases) if now.rate < before.rate]
             solver.add("lr_policy", "multistep").add("gamma", 0.1).add("stepvalue", *falls)
             return [
                 f"From epoch {phase.epoch}: biases stay at a rate of {phase.bias_rate:g}"

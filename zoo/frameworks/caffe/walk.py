@@ -9,7 +9,7 @@ from zoo.batches import first_axis
 from zoo.frameworks.caffe.batches import check_batches
 from zoo.frameworks.caffe.images import DataImages
 from zoo.frameworks.caffe.sharing import Sharing
-from zoo.layers import Bias, Input, Layer, Names, Scale, Shape
+from zoo.layers import Bias, Input, Layer, Names, Pointwise, Scale, Shape
 from zoo.shapes import output_shape
 from zoo.wire.prototxt import Message, PrototxtError
 
@@ -47,7 +47,7 @@ class Given:
 class Walk:
     """The state of reading a network from top to bottom."""
 
-    # Blob -> the stage of a layer that would make it, and is left out.
+    # Blob -> for what alone a layer would make it, and is left out.
     absent: dict[str, str]
     given: Given
     layer_names: frozenset[str] = frozenset()
@@ -86,6 +86,8 @@ class Walk:
         if not (isinstance(layer, Scale | Bias) and self.scalars.intersection(layer.inputs[1:])):
             check_batches(layer, batches, shapes, shape)
         self.batches[layer.name] = first_axis(layer, batches, shapes, shape)
+        if layer.inputs and isinstance(layer, Pointwise) and self.scalars.issuperset(layer.inputs):
+            self.scalars.add(layer.name)
         self.layers.append(layer)
         self.blobs[top] = layer.name
         self.readers.pop(top, None)
@@ -101,8 +103,8 @@ class Walk:
     def read(self, node: Node, blob: str) -> str | None:
         """A layer reads a blob: the activation it holds, None for a label and the like."""
         if blob not in self.blobs:
-            stage = f"; a layer of stage {self.absent[blob]!r} would, but is left out" if blob in self.absent else ""
-            raise PrototxtError(node.message.line, f"reads {blob!r}, which nothing before it makes{stage}")
+            why = f"; a layer of {self.absent[blob]} would, but is left out" if blob in self.absent else ""
+            raise PrototxtError(node.message.line, f"reads {blob!r}, which nothing before it makes{why}")
         if blob in self.overwritten:
             raise PrototxtError(
                 node.message.line,

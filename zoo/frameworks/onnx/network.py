@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 from pathlib import Path
 
@@ -37,30 +37,33 @@ def graph(spec: ModelSpec, *, opset: int = OPSET, every_activation: bool = False
         UnsupportedError: another operator set, one that lacks what a layer needs, or two things that ONNX would have
             to call by one name.
     """
-    if opset not in IR_VERSIONS:
-        known = f"{min(IR_VERSIONS)} to {max(IR_VERSIONS)}"
-        raise UnsupportedError(f"{spec.name}: ONNX operator set {opset} cannot be written; choose one of {known}")
     shapes, parameters, wiring = activation_shapes(spec), parameter_shapes(spec), spec.wiring()
-    for name in parameters:
-        if name in shapes:
-            raise UnsupportedError(f"layer {name!r}: an ONNX graph needs this name for a weight; rename the layer")
+    declared = spec.graph_outputs(every_activation=every_activation)
+    _refuse(spec, opset, parameters.keys() & shapes.keys())
     builder = Builder(opset=opset, fast_lrn=fast_lrn, taken={*shapes, *parameters})
     for layer in spec.layers:
         sources = wiring[layer.name]
         add_layer(builder, layer, sources, [shapes[name] for name in sources], shapes[layer.name])
     batches = _batches(spec, shapes)
-    outputs = [layer.name for layer in spec.layers] if every_activation else spec.outputs
     return Graph(
         name=spec.name,
         title=spec.title,
         opset=opset,
         inputs={source.name: (batches[source.name], *source.shape) for source in spec.inputs},
-        outputs={name: (batches[name], *_declared(spec, name, shapes[name])) for name in outputs},
+        outputs={name: (batches[name], *_declared(spec, name, shapes[name])) for name in declared},
         nodes=tuple(builder.nodes),
         parameters=parameters,
         metadata=_metadata(spec),
         sizes=builder.sizes,
     )
+
+
+def _refuse(spec: ModelSpec, opset: int, twice: Collection[str]) -> None:
+    if opset not in IR_VERSIONS:
+        known = f"{min(IR_VERSIONS)} to {max(IR_VERSIONS)}"
+        raise UnsupportedError(f"{spec.name}: ONNX operator set {opset} cannot be written; choose one of {known}")
+    if twice:
+        raise UnsupportedError(f"layer {min(twice)!r}: an ONNX graph needs this name for a weight; rename the layer")
 
 
 def _batches(spec: ModelSpec, shapes: Mapping[str, Shape]) -> dict[str, str | int]:

@@ -32,10 +32,8 @@ def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shap
     x = inputs[0]
     match layer:
         case ReLU():
-            if layer.negative_slope:
-                g.last(layer, "LeakyRelu", x, alpha=layer.negative_slope)
-            else:
-                g.last(layer, "Relu", x)
+            slope = layer.negative_slope
+            g.last(layer, "LeakyRelu" if slope else "Relu", x, **({"alpha": slope} if slope else {}))
         case PReLU():
             slope, spread = f"{layer.name}.slope", len(shapes[0]) > 1 and not layer.shared
             ones = [1] * (len(shapes[0]) - 1)
@@ -49,10 +47,7 @@ def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shap
         case Power():
             _power(g, layer, x)
         case Dropout():
-            if g.opset < 12:
-                g.last(layer, "Dropout", x, ratio=float(layer.ratio))
-            else:
-                g.last(layer, "Dropout", x, g.floats(layer, "ratio", layer.ratio))
+            _dropout(g, layer, x)
         case Eltwise():
             _eltwise(g, layer, inputs)
         case Scale():
@@ -70,6 +65,13 @@ def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shap
             g.last(layer, "Add", x, _operand(g, layer, "bias", inputs, shapes))
         case _:
             assert_never(layer)
+
+
+def _dropout(g: Builder, layer: Dropout, x: str) -> None:
+    if g.opset < 12:
+        g.last(layer, "Dropout", x, ratio=float(layer.ratio))
+    else:
+        g.last(layer, "Dropout", x, g.floats(layer, "ratio", layer.ratio))
 
 
 def _unary(g: Builder, layer: Unary, x: str) -> None:

@@ -56,6 +56,15 @@ def run(
     return opened(model, outputs, weights)(inputs)
 
 
+def _options(*, lean: bool) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL
+    if lean:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
+
+
 def opened(
     model: Path | bytes,
     outputs: Sequence[str] | None,
@@ -76,13 +85,9 @@ def opened(
     Raises:
         FileFormatError: ONNX Runtime refuses the graph; what is returned, where it refuses the inputs.
     """
-    options, lent = ort.SessionOptions(), list[Any]()
-    options.log_severity_level = _FATAL
-    if lean:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.add_session_config_entry("session.disable_prepacking", "1")
+    options = _options(lean=lean)
+    lent = [ort.OrtValue.ortvalue_from_numpy(np.asarray(x, order="C")) for x in (weights or {}).values()]
     if weights:
-        lent = [ort.OrtValue.ortvalue_from_numpy(np.asarray(x, order="C")) for x in weights.values()]
         options.add_external_initializers(list(weights), lent)
     where = model if isinstance(model, Path) else "the ONNX graph"
     source = str(model) if isinstance(model, Path) else model

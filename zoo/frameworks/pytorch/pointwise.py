@@ -45,12 +45,11 @@ def call(layer: layers.Pointwise, inputs: Sequence[Shape]) -> Call:
             coefficients = (layer.coeffs,) if layer.coeffs else ()
             return Call(make=Eltwise, args=(layer.operation, *coefficients), listed=True)
         case layers.Scale():
-            options = unless(not layer.bias, bias=True)
             if len(inputs) == 2:
                 rows = layer_parameters(layer, inputs)
                 options = {"bias": rows[0].shape} if rows else {}
                 return Call(make=Multiply, args=(_behind(layer, inputs),), options=options)
-            return Call(make=Scale, args=_affine(layer, shape), options=options)
+            return Call(make=Scale, args=_affine(layer, shape), options=unless(not layer.bias, bias=True))
         case layers.Axpy():
             return Call(make=Axpy)
         case layers.Bias():

@@ -31,6 +31,11 @@ class _Word(str):
     __repr__ = str.__str__
 
 
+def _imports(body: str) -> list[str]:
+    lines = ["import math\n"] * ("math." in body) + ["import torch"] * ("torch." in body)
+    return [*lines, "from torch import Tensor, nn", *["from torch.nn import functional"] * ("functional." in body)]
+
+
 def source_text(spec: ModelSpec) -> str:
     """The Python source of the network.
 
@@ -41,10 +46,6 @@ def source_text(spec: ModelSpec) -> str:
     head = _free_head(spec)
     helpers = sorted({made.make for made in calls.values() if made.own}, key=_place)
     body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in [*helpers, *_functions(helpers)])
-    imports = (
-        ["import math\n"] * ("math." in body) + ["import torch"] * ("torch." in body) + ["from torch import Tensor, nn"]
-    )
-    imports += ["from torch.nn import functional"] * ("functional." in body)
     classes = ""
     if head:
         made = calls[head]
@@ -53,7 +54,7 @@ def source_text(spec: ModelSpec) -> str:
     lines = [
         f'"""{in_docstring(spec.name)}: {in_docstring(spec.title)}."""\n',
         "from __future__ import annotations\n",
-        *imports,
+        *_imports(body),
         f"{body}\n",
         f"class {_class_name(spec.name, {helper.__name__ for helper in helpers})}(nn.Module):",
         '    """Comments give the output of each layer, without the batch axis.\n',

@@ -34,12 +34,7 @@ def expression(layer: Shaping, at: Site) -> Expression:
         case Permute():
             return native(call("tf.transpose", canonical(x, shape), [*permutation(layer, shape)]), at.shape)
         case Crop():
-            found = cuts(layer, at.shapes)
-            found = [*found[1:], found[0]] if len(shape) == 3 else found
-            begin, size = [start for start, _ in found], [stop - start for start, stop in found]
-            first = first_cut(layer, shape)
-            x = x if first is None else call("crop_batch", x, at.inputs[1], first)
-            return call("tf.slice", x, [0, *begin], [-1, *size], name=at.scope)
+            return _crop(layer, at)
         case Shuffle():
             groups = [-1, layer.groups, shape[0] // layer.groups, *shape[1:]]
             order = [0, 2, 1, *range(3, len(groups))]
@@ -68,3 +63,13 @@ def _reshape(x: Expression, before: Shape, after: Shape, scope: str) -> Expressi
     if before == after:
         return call("tf.identity", x, name=scope)
     return native(call("tf.reshape", canonical(x, before), [-1, *after]), after)
+
+
+def _crop(layer: Crop, at: Site) -> Expression:
+    x, shape = at.inputs[0], at.shapes[0]
+    found = cuts(layer, at.shapes)
+    found = [*found[1:], found[0]] if len(shape) == 3 else found
+    begin, size = [start for start, _ in found], [stop - start for start, stop in found]
+    first = first_cut(layer, shape)
+    x = x if first is None else call("crop_batch", x, at.inputs[1], first)
+    return call("tf.slice", x, [0, *begin], [-1, *size], name=at.scope)

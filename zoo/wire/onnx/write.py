@@ -97,14 +97,7 @@ def chunks(graph: Graph, tensors: Mapping[str, Array] | None, beside: str = "") 
     sizes = {name: len(heads[name]) + len(tails[name]) + payload[name] for name in graph.parameters}
     before = b"".join(message(InGraph.NODE, _node(node)) for node in graph.nodes) + text(InGraph.NAME, graph.name)
     before += b"".join(message(InGraph.INITIALIZER, _whole_numbers(name, array)) for name, array in graph.sizes.items())
-    listed = IR_VERSIONS[graph.opset] < _APART
-    inputs = {**graph.inputs, **(graph.parameters if listed else {})}
-    after = b"".join(message(InGraph.INPUT, _value(name, dims)) for name, dims in inputs.items())
-    after += b"".join(
-        message(InGraph.INPUT, _value(name, array.shape, DataType.INT64))
-        for name, array in (graph.sizes.items() if listed else ())
-    )
-    after += b"".join(message(InGraph.OUTPUT, _value(name, dims)) for name, dims in graph.outputs.items())
+    after = _declarations(graph)
     size = len(before) + len(after) + sum(len(tag(InGraph.INITIALIZER, BYTES) + varint(n)) + n for n in sizes.values())
     if size + sum(map(len, graph.metadata.values())) > MAX_BYTES - (1 << 16):
         raise UnsupportedError(
@@ -120,6 +113,16 @@ def chunks(graph: Graph, tensors: Mapping[str, Array] | None, beside: str = "") 
     yield after + message(InModel.OPSET, text(InOpset.DOMAIN, "") + integer(InOpset.VERSION, graph.opset))
     for key, value in graph.metadata.items():
         yield message(InModel.METADATA, text(InPair.KEY, key) + text(InPair.VALUE, value))
+
+
+def _declarations(graph: Graph) -> bytes:
+    """What the graph says of its inputs and outputs; weights are inputs as well in the old versions of the format."""
+    inputs = [_value(name, dims) for name, dims in graph.inputs.items()]
+    if IR_VERSIONS[graph.opset] < _APART:
+        inputs += [_value(name, shape) for name, shape in graph.parameters.items()]
+        inputs += [_value(name, array.shape, DataType.INT64) for name, array in graph.sizes.items()]
+    outputs = [_value(name, dims) for name, dims in graph.outputs.items()]
+    return b"".join([message(InGraph.INPUT, one) for one in inputs] + [message(InGraph.OUTPUT, one) for one in outputs])
 
 
 def data_chunks(graph: Graph, tensors: Mapping[str, Array]) -> Iterator[bytes | memoryview]:

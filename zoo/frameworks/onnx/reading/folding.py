@@ -44,6 +44,12 @@ _ONE: dict[str, Callable[[Array], Array]] = {
     "Not": np.logical_not,
 }
 
+# What of an open batch size is a size again, whatever it is: its multiples, and where they stand in a shape.
+_SIZES = {
+    *("Identity", "Mul", "ReduceProd", "Concat", "Gather", "Slice", "Split", "Where", "ConstantOfShape", "Expand"),
+    *("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose"),
+}
+
 # What makes other floating-point numbers of those that are stored.
 ARITHMETIC = {*_TWO, *_ONE, "Cast", "Div", "ReduceProd", "ReduceSum"} - {"Neg", "Abs"}
 
@@ -90,6 +96,8 @@ class Constants:
         if node.op in FOR_EACH and OPEN_BATCH in self.known[reads[-1]]:
             return False
         op = Op(node, self._opset, self.known)
+        if _asks_how_many(op, [self.known[tensor] for tensor in reads]):
+            raise RefusalError("asks how many items are fed, which is left open")
         try:
             with np.errstate(all="ignore"):
                 results = self._results(op, [self.known[tensor] for tensor in reads])
@@ -200,6 +208,22 @@ class Constants:
         axis = op.integer("axis", 0)
         self.spend(indices.size * (array.size // max(array.shape[axis], 1)) * array.itemsize)
         return np.take(array, indices.astype(np.int64), axis=axis)
+
+
+def _asks_how_many(op: Op, arrays: Sequence[Array]) -> bool:
+    """Whether what a node makes of sizes depends on how many items a batch left open has, other than as a size."""
+    if not any(map(_is_open, arrays)):
+        return False
+    if op.node.op == "Cast":
+        return _CASTS.get(op.integer("to", 0)) not in (np.int32, np.int64)
+    if op.node.op == "Div":
+        return bool((arrays[0] % np.where(arrays[1] == 0, 1, arrays[1])).any())
+    no_size = op.node.op == "Equal" and any((array < 0).all() for array in arrays)  # which of them is a -1
+    return op.node.op not in _SIZES and not no_size
+
+
+def _is_open(array: Array) -> bool:
+    return array.dtype.kind == "i" and bool(((array > 0) & (array % OPEN_BATCH == 0)).any())
 
 
 def _constant(op: Op) -> Array:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from zoo.arrays import Array
+from zoo.axes import shape_text
 from zoo.errors import SpecError, UnsupportedError
-from zoo.frameworks.onnx.reading import response
+from zoo.frameworks.onnx.reading import patterns, response
 from zoo.frameworks.onnx.reading.folding import ARITHMETIC, COMPUTED, OPEN_BATCH, Constants, shape_of
 from zoo.frameworks.onnx.reading.op import RefusalError
 from zoo.frameworks.onnx.reading.table import READERS
 from zoo.frameworks.onnx.reading.walk import View, Walk
-from zoo.layers import Input, ModelSpec, Names, Shape, chained
+from zoo.layers import Input, Layer, ModelSpec, Names, Shape, chained
 from zoo.shapes import parameter_shapes
 from zoo.wire.onnx import IR_VERSIONS, Model, Node, Subgraph, TensorType, parse_subgraph
 
@@ -45,7 +46,9 @@ class OnnxNet:
     notes: tuple[str, ...] = ()
 
 
-def read_graph(model: Model, name: str, title: str, constants: Constants | None = None) -> OnnxNet:
+def read_graph(
+    model: Model, name: str, title: str, constants: Constants | None = None, sizes: Mapping[str, Shape] | None = None
+) -> OnnxNet:
     """The network of a graph.
 
     Args:
@@ -53,6 +56,7 @@ def read_graph(model: Model, name: str, title: str, constants: Constants | None 
         name: of the network.
         title: of the spec.
         constants: of the graph, for who needs them as well.
+        sizes: input -> C x H x W, for those that the graph leaves open; of the others they must be the graph's own.
 
     Raises:
         UnsupportedError: lists every node outside the layer vocabulary, by name and operator.
@@ -69,24 +73,33 @@ def read_graph(model: Model, name: str, title: str, constants: Constants | None 
         names=Names([*model.inputs, *model.initializers, *(tensor for node in nodes for tensor in node.outputs)]),
         plainly=_read_plainly,
     )
-    made = {tensor for node in model.nodes for tensor in node.outputs}
+    made = {tensor: node for node in model.nodes for tensor in node.outputs}
     reading = _Reading(walk=walk, constants=constants, made=made)
-    reading.refused += _inputs(walk, model, nodes)
+    refused = _inputs(walk, model, nodes, sizes or {})
+    reading.lost |= {name for name in model.inputs if name not in walk.values and name not in constants.known}
     reading.nodes(nodes)
-    reading.refused += [
-        f"output {name!r}: nothing makes it" for name in model.outputs if name not in made | {*model.inputs}
-    ]
-    if reading.refused:
-        raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(reading.refused)}")
+    needed = {id(node) for node in _needed(model, reading.closed)}
+    within = {tensor for node in nodes if id(node) not in needed for tensor in node.outputs}
+    refused += [why for node, why in reading.refused if within.isdisjoint(node.outputs)]
+    walk.inexact = {tensor: how for tensor, how in walk.inexact.items() if tensor not in within}
+    refused += [f"output {name!r}: nothing makes it" for name in model.outputs if name not in {*made, *model.inputs}]
+    if refused:
+        raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(refused)}")
     return _network(walk, model, name, title)
 
 
-def _needed(model: Model) -> list[Node]:
-    """The nodes that the outputs of the graph depend on, in its order."""
-    wanted, kept = set(model.outputs), list[Node]()
+def open_inputs(model: Model) -> list[str]:
+    """The inputs of a graph that leave more than their batch open."""
+    fed = {name: kind.dimensions or () for name, kind in model.inputs.items() if name not in model.initializers}
+    return [name for name, sizes in fed.items() if not all(isinstance(size, int) and size > 0 for size in sizes[1:])]
+
+
+def _needed(model: Model, closed: Mapping[str, tuple[str, ...]] | None = None) -> list[Node]:
+    """The nodes that the outputs of the graph depend on, in its order; not those within layers of many nodes."""
+    wanted, kept, reads = set(model.outputs), list[Node](), closed or {}
     for node in reversed(model.nodes):
         if any(tensor in wanted for tensor in node.outputs):
-            wanted.update(_reads(node))
+            wanted.update(reads.get(node.outputs[0]) or _reads(node))
             kept.append(node)
     return kept[::-1]
 
@@ -100,46 +113,66 @@ def _reads(node: Node, depth: int = 0) -> list[str]:
     return [*node.inputs, *within, *(name for graph in inner for name in graph.outputs)]
 
 
-def _inputs(walk: Walk, model: Model, nodes: list[Node]) -> list[str]:
+def _inputs(walk: Walk, model: Model, nodes: list[Node], sizes: Mapping[str, Shape]) -> list[str]:
     """Take in what feeds the graph; returns what cannot be."""
     fed = {name: kind for name, kind in model.inputs.items() if name not in model.initializers}
     read = {tensor for node in nodes for tensor in _reads(node)} | {*model.outputs}
     batches = {kind.dimensions[0] for name, kind in fed.items() if name in read and kind.dimensions}
     if len(batches) == 1 and isinstance(size := batches.pop(), int) and size > 0:
         walk.batch = size
-    refused = list[str]()
+    refused = [f"input {name!r}, whose size is given: there is none of this name" for name in sizes if name not in fed]
     for name, kind in fed.items():
-        why = _unreadable(kind) if name in read else ""
+        item = _item(kind, sizes.get(name), turned=_is_turned(name, nodes))
+        why = _unreadable(kind, item, sizes.get(name)) if name in read else ""
         if name not in read:
             walk.unread.append(name)
             walk.notes.append(f"nothing reads the input {name!r}: left out")
         elif why:
             refused.append(f"input {name!r}: {why}")
         else:
-            _take_input(walk, name, kind, nodes)
+            _take_input(walk, name, item, nodes)
     return refused
 
 
-def _unreadable(kind: TensorType) -> str:
+def _item(kind: TensorType, given: Shape | None, *, turned: bool) -> Shape:
+    """The sizes of an input without its batch, as the graph has them in order; 0 where it leaves one open.
+
+    Args:
+        kind: the graph's.
+        given: C x H x W, for what is open.
+        turned: the graph has H x W x C.
+    """
+    said = tuple(size if isinstance(size, int) else 0 for size in (kind.dimensions or ())[1:])
+    if given and turned and len(given) == 3:
+        given = (*given[1:], given[0])
+    return (
+        tuple(size or more for size, more in zip(said, given, strict=True))
+        if given and len(given) == len(said)
+        else said
+    )
+
+
+def _unreadable(kind: TensorType, item: Shape, given: Shape | None) -> str:
     if kind.kind != _FLOAT:
         return f"holds ONNX's type {kind.kind}, expected 1 (float32)"
     sizes = kind.dimensions
-    if sizes is None or len(sizes) < 2:
+    if not sizes or (len(sizes) == 1 and isinstance(sizes[0], int)):
         return "does not say its sizes, or has no batch; expected N x C x H x W"
-    if not all(isinstance(size, int) and size > 0 for size in sizes[1:]):
-        told = " x ".join(str(size) or "?" for size in sizes)
-        return f"leaves sizes open ({told}); fix all but the batch (onnxruntime.tools.make_dynamic_shape_fixed does it)"
+    told = " x ".join(str(size) or "?" for size in sizes)
+    if not all(size > 0 for size in item):
+        return f"leaves sizes open ({told}); say them: --input NAME=CxHxW"
+    if given and sorted(given) != sorted(item):
+        return f"is {told}, not {shape_text(given)} an item"
     return ""
 
 
-def _take_input(walk: Walk, name: str, kind: TensorType, nodes: list[Node]) -> None:
-    item: Shape = tuple(size for size in (kind.dimensions or ())[1:] if isinstance(size, int))
+def _take_input(walk: Walk, name: str, item: Shape, nodes: list[Node]) -> None:
     order = (0, 1, 2, 3)
     if len(item) == 3 and _is_turned(name, nodes):
         item, order = (item[2], *item[:2]), (0, 2, 3, 1)
         walk.notes.append(f"the input {name!r} is N x H x W x C in the file; here it is N x C x H x W")
     walk.inputs.append(Input(name=name, shape=item))
-    walk.shapes[name] = item
+    walk.shapes[name], walk.firsts[name] = item, walk.batch
     whole = walk.whole(name)
     if order != (0, 1, 2, 3):
         whole = View(activation=name, order=order, shape=tuple(whole.shape[i] for i in order))
@@ -164,19 +197,31 @@ def _is_turned(name: str, nodes: list[Node]) -> bool:
 
 @dataclass(kw_only=True)
 class _Reading:
-    """Reads nodes one after the other, and gathers what is outside the vocabulary."""
+    """Reads nodes one after the other, and gathers what is outside the vocabulary.
+
+    Attributes:
+        made: tensor -> what makes it.
+        refused: node -> why.
+        lost: tensors that depend on a refused node.
+        closed: tensor -> what is read by the layer that takes all nodes from there to it, refused ones too.
+    """
 
     walk: Walk
     constants: Constants
-    made: set[str]
-    refused: list[str] = field(default_factory=list[str])
+    made: dict[str, Node]
+    refused: list[tuple[Node, str]] = field(default_factory=list[tuple[Node, str]])
     lost: set[str] = field(default_factory=set[str])
+    closed: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def nodes(self, nodes: list[Node]) -> None:
         """Read nodes; what depends on a refused one is passed over."""
         for node in nodes:
             try:
                 reads = [tensor for tensor in node.inputs if tensor]
+                closed = patterns.closes(self.walk, self.made, node)
+                if closed:
+                    self.closed[node.outputs[0]] = closed
+                    continue
                 _check(self, node, reads)
                 if any(tensor in self.lost for tensor in reads):
                     self.lost.update(node.outputs)
@@ -186,7 +231,7 @@ class _Reading:
                     _read(self.walk, node)
             except (SpecError, IndexError, ValueError, ArithmeticError) as error:
                 self.lost.update(node.outputs)
-                self.refused.append(f"{node.op} {node.name!r}: {_why(error)}")
+                self.refused.append((node, f"{node.op} {node.name!r}: {_why(error)}"))
 
     def _branch(self, node: Node) -> None:
         """An If whose condition is known: the nodes of that branch."""
@@ -199,7 +244,7 @@ class _Reading:
         inner = parse_subgraph(chosen)
         self.walk.constants.update(inner.initializers)
         self.constants.unreadable.update(inner.unreadable)
-        self.made.update(tensor for item in inner.nodes for tensor in item.outputs)
+        self.made.update((tensor, item) for item in inner.nodes for tensor in item.outputs)
         self.nodes(inner.nodes)
         for tensor, name in zip(node.outputs, inner.outputs, strict=True):
             if name in self.lost:
@@ -251,7 +296,7 @@ def _fold(walk: Walk, constants: Constants, node: Node) -> bool:
         return False
     made = [constants.known[tensor] for tensor in node.outputs if tensor in constants.known]
     if node.op in ARITHMETIC and any(array.dtype.kind == "f" and array.size > 1 for array in made):
-        walk.inexact.append(f"{op.out!r} was computed of stored numbers")
+        walk.inexact[op.out] = f"{op.out!r} was computed of stored numbers"
     return True
 
 
@@ -279,26 +324,46 @@ def _network(walk: Walk, model: Model, name: str, title: str) -> OnnxNet:
             _finish(walk, tensor)
         except (RefusalError, SpecError) as error:
             raise UnsupportedError(f"{title}: output {tensor!r}: {_why(error)}") from error
+    declared = {tensor: walk.view(tensor).activation for tensor in model.outputs}
     if not walk.inputs or not walk.layers:
         raise ValueError("no network here: it needs an input that is read, and at least one layer")
+    layers = chained(walk.needed({*declared.values()}), walk.inputs[0].name)
+    names = _names(walk, declared, layers)
     spec = ModelSpec(
         name=name,
         title=title,
         inputs=tuple(walk.inputs),
-        layers=tuple(chained(walk.layers, walk.inputs[0].name)),
+        layers=tuple(
+            replace(layer, name=names[layer.name], inputs=tuple(names.get(source, source) for source in layer.inputs))
+            for layer in layers
+        ),
     )
-    declared = {tensor: walk.view(tensor).activation for tensor in model.outputs}
+    declared = {tensor: names.get(activation, activation) for tensor, activation in declared.items()}
     inner = sorted({*declared.values()} - {*spec.outputs})
+    parts = ((key.rpartition("."), array) for key, array in walk.parameters.items())
+    parameters = {f"{names.get(layer, layer)}.{role}": array for (layer, _, role), array in parts}
     if inner:
         walk.notes.append(f"outputs that other nodes read as well are no outputs here: {', '.join(inner)}")
     return OnnxNet(
         spec=spec,
-        parameters={name: walk.parameters[name] for name in parameter_shapes(spec)},
+        parameters={name: parameters[name] for name in parameter_shapes(spec)},
         outputs=declared,
         unread=tuple(walk.unread),
-        inexact=tuple(dict.fromkeys(walk.inexact)),
+        inexact=tuple(walk.inexact.values()),
         notes=tuple(walk.notes),
     )
+
+
+def _names(walk: Walk, declared: Mapping[str, str], layers: Sequence[Layer]) -> dict[str, str]:
+    """Layer -> its name: that of an output which shows it alone, copied or laid out otherwise, else its own."""
+    shown = Counter(declared.values())
+    names = {layer.name: layer.name for layer in layers}
+    names |= {
+        activation: tensor
+        for tensor, activation in declared.items()
+        if shown[activation] == 1 and activation in names and tensor not in names and tensor not in walk.shapes
+    }
+    return names
 
 
 def _finish(walk: Walk, tensor: str) -> None:
@@ -306,8 +371,7 @@ def _finish(walk: Walk, tensor: str) -> None:
     if tensor in walk.constants:
         raise RefusalError("is a constant")
     view = walk.view(tensor)
-    moved = tuple((walk.batch, *walk.shapes[view.activation])[i] for i in view.order)
-    if view.order in walk.input_orders and not view.in_order and view.shape == moved:
+    if view.order in walk.input_orders and not view.in_order and view.shape == walk.moved(view):
         walk.notes.append(f"the output {tensor!r} is N x H x W x C in the file; here it is N x C x H x W")
         return
     walk.plain(tensor)

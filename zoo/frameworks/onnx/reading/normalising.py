@@ -14,12 +14,13 @@ def lrn(walk: Walk, op: Op) -> None:
     size, alpha, beta = op.integer("size", 0), op.number("alpha", 1e-4), op.number("beta", 0.75)
     view = walk.view(op.reads())
     item = walk.shapes[view.activation]
-    towers = view.shape[0] // walk.batch
+    batch = walk.firsts[view.activation]
+    towers = view.shape[0] // batch
     are_towers = (
         view.in_order
         and towers > 1
         and len(view.shape) > 2
-        and view.shape[:2] == (walk.batch * towers, item[0] // towers)
+        and view.shape[:2] == (batch * towers, item[0] // towers)
         and item[0] % towers == 0
         and prod(view.shape[2:]) == prod(item[1:])
     )
@@ -72,7 +73,7 @@ def instance_norm(walk: Walk, op: Op) -> None:
     source, eps = walk.plain(op.reads()), op.number("epsilon", 1e-5)
     shape, factor, offset = walk.shapes[source], op.weight(1, "scale"), op.weight(2, "offset")
     if len(shape) != 3 or factor.shape != shape[:1] or offset.shape != shape[:1]:
-        op.refuse(f"scale {factor.shape} and offset {offset.shape} do not fit {walk.told((walk.batch, *shape))}")
+        op.refuse(f"scale {factor.shape} and offset {offset.shape} do not fit {walk.told(walk.whole(source).shape)}")
 
     def step(what: str) -> str:
         return walk.step(op.out, what)
@@ -99,20 +100,18 @@ def mean_variance_norm(walk: Walk, op: Op) -> None:
 
 def softmax(walk: Walk, op: Op) -> None:
     """Softmax and LogSoftmax; before operator set 13 all axes from one on are one."""
-    merges, log = op.opset < 13, op.node.op == "LogSoftmax"
-    axis = op.integer("axis", 1 if merges else -1)
-    view = walk.view(op.reads())
-    moved = tuple((walk.batch, *walk.shapes[view.activation])[i] for i in view.order)
-    axis = op.place_of(axis, len(view.shape))
+    log, view = op.node.op == "LogSoftmax", walk.view(op.reads())
+    axis = op.place_of(op.integer("axis", 1 if op.opset < 13 else -1), len(view.shape))
+    merges = op.opset < 13 and prod(view.shape[axis + 1 :]) > 1
     last = walk.step(op.out, "softmax") if log else op.out
-    if not merges and view.shape == moved and not view.in_order:
+    if not merges and view.shape == walk.moved(view) and not view.in_order:
         walk.put(last, Softmax(name=last, inputs=(view.activation,), axis=view.order[axis]), view)
     else:
         source = walk.plain(op.reads())
         shape = walk.shapes[source]
         if axis == 0:
             op.refuse("along the batch; items are to stay apart")
-        if merges and prod(shape[axis:]) > 1:
+        if merges:
             rows = walk.add(Flatten(name=walk.step(op.out, "rows"), inputs=(source,), axis=axis))
             soft = walk.add(Softmax(name=walk.step(op.out, "of_rows"), inputs=(rows,), axis=axis))
             walk.put(last, Reshape(name=last, inputs=(soft,), dims=(0, *shape)))

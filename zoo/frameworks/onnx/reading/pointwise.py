@@ -205,7 +205,7 @@ def _with_constant(walk: Walk, op: Op, tensor: str, view: View, constant: Array,
     elif kind in ("Sub", "Div"):
         numbers = -numbers if kind == "Sub" else np.float32(1) / numbers
     if kind == "Div" and not turned:
-        walk.inexact.append(f"the inverse of what {op.out!r} divides by was computed")
+        walk.inexact[op.out] = f"the inverse of what {op.out!r} divides by was computed"
     adds = kind in ("Add", "Sub")
     if not numbers.ndim:
         number = short(numbers) if kind != "Div" or turned else 1 / short(constant.reshape(()))
@@ -323,7 +323,7 @@ def several(walk: Walk, op: Op) -> None:
             name=op.out, inputs=sources, coeffs=(1 / len(sources),) * len(sources) if kind == "Mean" else ()
         )
         if kind == "Mean":
-            walk.inexact.append(f"the share of each input of {op.out!r} was computed")
+            walk.inexact[op.out] = f"the share of each input of {op.out!r} was computed"
     walk.put(op.out, layer, like)
 
 

@@ -79,7 +79,7 @@ def _pool(walk: Walk, op: Op, source: str, at: Place, mode: Literal["max", "ave"
     if corrected:
         # Where padding does not count, sums that were divided by all cells of a window are divided anew.
         share = (ours / theirs).astype(np.float32)
-        walk.inexact.append(f"what {op.out!r} divides its sums by was computed")
+        walk.inexact[op.out] = f"what {op.out!r} divides its sums by was computed"
         walk.put(op.out, Scale(name=op.out, inputs=(last,), axis=2, num_axes=2), weight=share)
 
 
@@ -107,8 +107,7 @@ def reduce(walk: Walk, op: Op) -> None:
         walk.values[op.out] = view
         return
     axes = sorted({op.place_of(axis, rank) for axis in given}) if given else list(range(rank))
-    moved = tuple((walk.batch, *walk.shapes[view.activation])[i] for i in view.order)
-    if view.shape != moved:
+    if view.shape != walk.moved(view):
         view = walk.whole(walk.plain(op.reads()))
     inner = sorted(view.order[axis] for axis in axes)
     shape = tuple(1 if i in axes else size for i, size in enumerate(view.shape) if keeps or i not in axes)
@@ -139,7 +138,7 @@ def arg_max(walk: Walk, op: Op) -> None:
     view = walk.view(op.reads())
     axis, keeps = op.integer("axis", 0), op.flag("keepdims", 1)
     if not op.flag("select_last_index", 0):
-        walk.inexact.append(f"of equal numbers {op.out!r} takes the first, not the last")
+        walk.inexact[op.out] = f"of equal numbers {op.out!r} takes the first, not the last"
         walk.notes.append(f"{op.out!r}: of equal numbers ArgMax takes the first there, and the last here, as in Caffe")
     source = walk.plain(op.reads())
     axis = op.place_of(axis, len(view.shape))
@@ -154,7 +153,7 @@ def resize(walk: Walk, op: Op) -> None:
     source = walk.plain(op.reads())
     shape = walk.shapes[source]
     if len(shape) != 3:
-        op.refuse(f"reads {walk.told((walk.batch, *shape))}; images alone are resized here")
+        op.refuse(f"reads {walk.told(walk.whole(source).shape)}; images alone are resized here")
     scales, sizes = _scales(op), op.listed("sizes", 3) if op.has(3) else None
     if sizes is None and scales is None:
         op.refuse("says neither its scales nor its sizes")

@@ -113,11 +113,12 @@ def _window(walk: Walk, r: Response, kernel: tuple[int, ...], border: list[tuple
     both = [(n // 2, n // 2) for n in kernel]
     if not r.view.in_order or border != both or size % 2 == 0:
         return None
-    within = len(kernel) == 2 and kernel == (size, size) and r.shape == (walk.batch, channels, *area)
+    within = len(kernel) == 2 and kernel == (size, size) and r.shape == walk.whole(r.view.activation).shape
     if within and size > 1:
         return replace(r, size=size, region="within", scale=1.0, border=())
-    towers = r.shape[0] // walk.batch
-    across = (walk.batch * towers, 1, channels // max(towers, 1)) == r.shape[:3] and towers and not channels % towers
+    batch = walk.firsts[r.view.activation]
+    towers = r.shape[0] // batch
+    across = (batch * towers, 1, channels // max(towers, 1)) == r.shape[:3] and towers and not channels % towers
     if not across or any(n != 1 for n in kernel[1:]) or prod(r.shape[3:]) != prod(area):
         return None
     return replace(r, size=size, towers=towers, scale=1.0, border=())
@@ -129,7 +130,7 @@ def _banded(walk: Walk, op: Op, r: Response) -> Response | None:
     if kernel is None or bias is None or kernel.ndim != 4 or kernel.shape[2:] != (1, 1) or r.size or r.border:
         return None
     towers, size = op.integer("group", 1), kernel.shape[1]
-    whole = r.shape == (walk.batch, *walk.shapes[r.view.activation]) and r.view.in_order
+    whole = r.shape == walk.whole(r.view.activation).shape and r.view.in_order
     if not whole or len(kernel) != towers * size or len(kernel) != r.shape[1] or np.ptp(bias):
         return None
     if {*op.integers("strides", (1,)), *op.integers("dilations", (1,))} != {1} or any(op.integers("pads", ())):
@@ -202,7 +203,7 @@ def _closed(walk: Walk, op: Op, r: Response) -> bool:
         return False
     power = 1.0 if r.power is None else r.power
     if r.computed:
-        walk.inexact.append(f"alpha of {op.out!r} was computed")
+        walk.inexact[op.out] = f"alpha of {op.out!r} was computed"
     layer = LRN(
         name=op.out,
         inputs=(r.view.activation,),

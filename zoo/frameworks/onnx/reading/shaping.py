@@ -67,7 +67,7 @@ def _takes_apart(view: View, item: Shape) -> bool:
 def _unmerged(walk: Walk, tensor: str) -> View:
     """A view of which every axis is one of the activation."""
     view = walk.view(tensor)
-    return view if _as(walk, view.activation, view.order) == view.shape else walk.whole(walk.plain(tensor))
+    return view if walk.moved(view) == view.shape else walk.whole(walk.plain(tensor))
 
 
 def concat(walk: Walk, op: Op) -> None:
@@ -79,9 +79,9 @@ def concat(walk: Walk, op: Op) -> None:
         op.refuse("does not say its axis")
     axis = op.integer("axis", 1)
     axis = op.place_of(axis, len(views[0].shape))
-    if axis == 0:
+    if axis == 0 and walk.batch != OPEN_BATCH:
         op.refuse("joins batches; items are to stay apart")
-    if len({len(view.shape) for view in views}) != 1:
+    if len({(len(view.shape), 0 if axis == 0 else view.shape[0]) for view in views}) != 1:
         op.refuse(f"joins {', '.join(walk.told(view.shape) for view in views)}")
     order = views[0].order
     if order[axis] == 1 and _joins_groups(walk, op, [view.activation for view in views]):
@@ -94,7 +94,7 @@ def concat(walk: Walk, op: Op) -> None:
 
 def _as(walk: Walk, activation: str, order: tuple[int, ...]) -> Shape:
     """The sizes of an activation with its axes in another order."""
-    whole = (walk.batch, *walk.shapes[activation])
+    whole = walk.whole(activation).shape
     return tuple(whole[i] for i in order)
 
 
@@ -162,8 +162,8 @@ def slice_(walk: Walk, op: Op) -> None:
         if step != 1 or stop is None or start >= stop:
             op.refuse(f"takes {start}:{stop}:{step} of axis {axis}: parts in one piece are known here")
         if (start, stop) != (0, view.shape[axis]):
-            if axis == 0:
-                op.refuse("takes a part of the batch")
+            if axis == 0 and (walk.batch != OPEN_BATCH or stop > OPEN_BATCH // 2):
+                op.refuse("takes a part of the batch that depends on its size, or of one of a fixed size")
             found.append((axis, start, stop))
     _cut(walk, op.out, view, found)
 
@@ -212,8 +212,10 @@ def tile(walk: Walk, op: Op) -> None:
     """Tile along one axis."""
     times, view = op.listed("repeats", 1), walk.whole(walk.plain(op.reads()))
     along = [i for i, count in enumerate(times or ()) if count != 1]
-    if times is None or len(times) != len(view.shape) or len(along) > 1 or along == [0] or op.opset < 6:
-        op.refuse(f"repeats {times}: along one axis of an item is known here")
+    if times is None or len(times) != len(view.shape) or len(along) > 1 or op.opset < 6:
+        op.refuse(f"repeats {times}: along one axis is known here")
+    if along == [0] and walk.batch != OPEN_BATCH:
+        op.refuse("repeats a batch of a fixed size")
     if not along:
         walk.values[op.out] = view
         return

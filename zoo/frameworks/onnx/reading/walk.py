@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from zoo.arrays import Array
+from zoo.batches import first_axis
 from zoo.frameworks.onnx.reading.folding import OPEN_BATCH
 from zoo.frameworks.onnx.reading.op import Op, RefusalError
 from zoo.layers import Flatten, Input, Layer, Names, Pair, Permute, Reshape, Shape, Slice
@@ -97,13 +98,15 @@ class Walk:
 
     Attributes:
         batch: the number that stands for the batch in shapes.
+        shapes, firsts: activation -> its shape without the first axis; and how long that is.
         opset: the operator set.
         constants: tensor -> its numbers, where they are known.
         readers: tensor -> how many nodes and outputs of the graph read it.
         names: hands out names for layers that the file has none for.
         input_orders: in which orders the graph has the axes of its inputs.
         plainly: reads a node as what it says by itself, whatever pattern it might be part of.
-        unread, inexact: as in `OnnxNet`.
+        unread: as in `OnnxNet`.
+        inexact: tensor -> how it differs from what the graph has there.
     """
 
     batch: int
@@ -117,9 +120,10 @@ class Walk:
     layers: list[Layer] = field(default_factory=list[Layer])
     parameters: dict[str, Array] = field(default_factory=dict[str, Array])
     shapes: dict[str, Shape] = field(default_factory=dict[str, Shape])
+    firsts: dict[str, int] = field(default_factory=dict[str, int])
     values: dict[str, Value] = field(default_factory=dict[str, Value])
     unread: list[str] = field(default_factory=list[str])
-    inexact: list[str] = field(default_factory=list[str])
+    inexact: dict[str, str] = field(default_factory=dict[str, str])
     notes: list[str] = field(default_factory=list[str])
 
     def op(self, node: Node) -> Op:
@@ -143,11 +147,11 @@ class Walk:
                 raise RefusalError(f"reads {tensor!r}, which is no float32 tensor")
 
     def _value(self, tensor: str) -> Value:
+        if tensor in self.values:
+            return self.values[tensor]
         if tensor in self.constants:
             raise RefusalError(f"reads the constant {tensor!r} where an activation is expected")
-        if tensor not in self.values:
-            raise RefusalError("an input is missing")
-        return self.values[tensor]
+        raise RefusalError("an input is missing")
 
     def sizes(self, tensor: str) -> Shape:
         """The sizes of a tensor, whatever is made of it later."""
@@ -160,22 +164,20 @@ class Walk:
     def plain(self, tensor: str) -> str:
         """The activation that is a tensor exactly: where axes were moved or merged, layers do so now."""
         view = self.view(tensor)
-        whole = (self.batch, *self.shapes[view.activation])
-        moved = tuple(whole[i] for i in view.order)
+        moved = self.moved(view)
         if view.in_order and moved == view.shape:
             return view.activation
-        self.check_batch(view.shape, prod(moved))
+        self._check_batch(view.shape, moved)
         name = self._unused(tensor)
         source = self.view(tensor).activation
         if not view.in_order:
             last = name if moved == view.shape else self.step(tensor, "order")
             source = self.add(Permute(name=last, inputs=(source,), order=view.order))
         if moved != view.shape:
-            item = view.shape[1:]
+            first, *item = (0 if view.shape[0] == moved[0] else -1), *view.shape[1:]
             flat = Flatten(name=name, inputs=(source,))
-            source = self.add(
-                flat if len(item) == 1 and len(moved) > 1 else Reshape(name=name, inputs=(source,), dims=(0, *item))
-            )
+            is_flat = first == 0 and len(item) == 1 and len(moved) > 1
+            source = self.add(flat if is_flat else Reshape(name=name, inputs=(source,), dims=(first, *item)))
         self.values[tensor] = self.whole(source)
         return source
 
@@ -185,10 +187,18 @@ class Walk:
             self.plain(tensor)
         return [self.plain(tensor) for tensor in tensors]
 
-    def check_batch(self, shape: Shape, count: int) -> None:
-        """Refuse a shape that is no batch of items."""
-        if not shape or shape[0] != self.batch or prod(shape) != count:
+    def _check_batch(self, shape: Shape, moved: Shape) -> None:
+        """Refuse a shape that is no batch of items; a batch of any size may become one of more or fewer items."""
+        moves = (
+            self.batch == OPEN_BATCH and shape and not shape[0] % OPEN_BATCH and max(shape[1:], default=0) < OPEN_BATCH
+        )
+        if not shape or (shape[0] != moved[0] and not moves) or prod(shape) != prod(moved):
             raise RefusalError(f"makes {self.told(shape)} of a batch: its items are no longer apart")
+
+    def moved(self, view: View) -> Shape:
+        """The sizes of the activation of a view, its axes in the order of the view."""
+        whole = self.whole(view.activation).shape
+        return tuple(whole[i] for i in view.order)
 
     def told(self, shape: Shape) -> str:
         """A shape in words."""
@@ -201,12 +211,21 @@ class Walk:
 
     def whole(self, activation: str) -> View:
         """An activation as it is."""
-        shape = (self.batch, *self.shapes[activation])
+        shape = (self.firsts[activation], *self.shapes[activation])
         return View(activation=activation, order=tuple(range(len(shape))), shape=shape)
 
     def layer(self, activation: str) -> Layer | None:
         """The layer that makes an activation; None for an input."""
         return next((layer for layer in reversed(self.layers) if layer.name == activation), None)
+
+    def needed(self, outputs: set[str]) -> list[Layer]:
+        """The layers that activations depend on."""
+        wanted, kept = set(outputs), list[Layer]()
+        for layer in reversed(self.layers):
+            if layer.name in wanted:
+                wanted.update(layer.inputs)
+                kept.append(layer)
+        return kept[::-1]
 
     # What a node makes
 
@@ -218,7 +237,9 @@ class Walk:
                 isinstance(x, float) and not in_float32(x) for x in (value if isinstance(value, tuple) else (value,))
             ):
                 raise RefusalError(f"its {item.name} is {value}, expected finite numbers")
-        self.shapes[layer.name] = output_shape(layer, [self.shapes[name] for name in layer.inputs])
+        read = [self.shapes[name] for name in layer.inputs]
+        self.shapes[layer.name] = shape = output_shape(layer, read)
+        self.firsts[layer.name] = first_axis(layer, [self.firsts[name] for name in layer.inputs], read, shape)
         self.layers.append(layer)
         for role, array in parameters.items():
             if array.dtype != np.float32:
@@ -256,7 +277,7 @@ class Walk:
 
     def cut(self, tensor: str, source: str, ranges: Mapping[int, Pair]) -> None:
         """A tensor that is part of an activation; axis -> from, to."""
-        shape = (self.batch, *self.shapes[source])
+        shape = self.whole(source).shape
         needed = [(axis, cut) for axis, cut in ranges.items() if cut != (0, shape[axis])]
         for i, (axis, (start, stop)) in enumerate(needed):
             name = tensor if i == len(needed) - 1 else self.step(tensor, f"cut{axis}")

@@ -123,7 +123,7 @@ def gemm(walk: Walk, op: Op) -> None:
     bias, alpha, beta = _bias(op, len(weight)), op.number("alpha", 1.0), op.number("beta", 1.0)
     bias = {role: array if beta == 1 else array * np.float32(beta) for role, array in bias.items() if beta}
     if alpha != 1 or (bias and beta != 1):
-        walk.inexact.append(f"the weights of {op.out!r} were multiplied by its alpha and beta")
+        walk.inexact[op.out] = f"the weights of {op.out!r} were multiplied by its alpha and beta"
     _dense(walk, op, weight if alpha == 1 else weight * np.float32(alpha), bias)
 
 
@@ -140,24 +140,23 @@ def _dense(walk: Walk, op: Op, weight: Array, bias: dict[str, Array]) -> None:
     view = walk.view(op.reads())
     if view.shape[-1] != weight.shape[1]:
         op.refuse(f"its weight takes {weight.shape[1]} numbers, and there are {walk.told(view.shape)}")
-    item = walk.shapes[view.activation]
-    moved = tuple((walk.batch, *item)[i] for i in view.order)
+    whole, moved = walk.whole(view.activation).shape, walk.moved(view)
     if view.order == _CHANNELS_LAST and view.shape == moved:
         kernel = weight[:, :, None, None]
         layer = Conv(name=op.out, inputs=(view.activation,), out_channels=len(weight), kernel=(1, 1), bias=bool(bias))
         name = walk.add(layer, weight=kernel, **bias)
         walk.values[op.out] = replace(view, activation=name, shape=(*view.shape[:-1], len(weight)))
         return
-    if view.shape == (walk.batch, prod(item)):
-        columns, axis, rows = _columns(view, moved, weight), 1, (walk.batch,)
+    if view.shape == (whole[0], prod(whole[1:])):
+        columns, axis, rows = _columns(view, moved, weight), 1, whole[:1]
     else:
-        columns, axis, rows = weight, _merged_from(view, (walk.batch, *item)), view.shape[:-1]
+        columns, axis, rows = weight, _merged_from(view, whole), view.shape[:-1]
     if not axis:
         view = walk.whole(walk.plain(op.reads()))
         columns, axis, rows = weight, len(view.shape) - 1, view.shape[:-1]
     layer = Dense(name=op.out, inputs=(view.activation,), out_features=len(weight), bias=bool(bias), axis=axis)
-    whole = walk.whole(walk.add(layer, weight=columns, **bias))
-    walk.values[op.out] = replace(whole, shape=(*rows, len(weight)))
+    made = walk.whole(walk.add(layer, weight=columns, **bias))
+    walk.values[op.out] = replace(made, shape=(*rows, len(weight)))
 
 
 def _columns(view: View, moved: tuple[int, ...], weight: Array) -> Array:

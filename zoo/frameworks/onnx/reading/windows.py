@@ -74,7 +74,7 @@ def image_read(walk: Walk, op: Op, fill: Callable[[float, str], bool]) -> tuple[
     else:
         source = walk.plain(op.reads())
     if len(walk.shapes[source]) != 3:
-        op.refuse(f"reads {walk.told((walk.batch, *walk.shapes[source]))}; two-dimensional images alone are known here")
+        op.refuse(f"reads {walk.told(walk.whole(source).shape)}; two-dimensional images alone are known here")
     return source, border
 
 

@@ -68,6 +68,15 @@ def taken_boxes(boxes, valid, overlap, eta):
     return tf.while_loop(lambda i, taken, most: i < count, step, start)[1]
 
 
+def listed_boxes(boxes, scores, names, taken):
+    """The rows of the boxes that are taken, of N lists of K; one of -1 an image where no image has any."""
+    images = tf.cast(tf.range(tf.shape(scores)[0]), tf.float32)[:, tf.newaxis]
+    words = [tf.broadcast_to(images, tf.shape(scores)), tf.broadcast_to(names, tf.shape(scores)), scores]
+    found = tf.boolean_mask(tf.concat([tf.stack(words, -1), boxes], -1), taken)
+    none = tf.concat([images, tf.fill([tf.shape(images)[0], 6], -1.0)], 1)
+    return tf.cond(tf.shape(found)[0] > 0, lambda: found, lambda: none)
+
+
 def detection_output(
     places,
     scores,
@@ -116,19 +125,13 @@ def detection_output(
         valid = best > (tf.float32.min if confidence is None else confidence)
         taken = taken_boxes(boxes, valid, overlap, eta)
         rows = len(labels) * count
-        taken, best = tf.reshape(taken, [-1, rows]), tf.reshape(best, [-1, rows])
+        taken, best, boxes = (tf.reshape(what, [-1, rows, *what.shape[2:]]) for what in (taken, best, boxes))
         if -1 < keep < rows:
             ranked = tf.where_v2(taken, best, tf.float32.min)
             rank = tf.argsort(tf.argsort(ranked, direction="DESCENDING", stable=True), stable=True)
             taken = tf.logical_and(taken, rank < keep)
-        images = tf.cast(tf.range(tf.shape(best)[0]), tf.float32)[:, tf.newaxis]
         names = tf.constant([float(label) for label in labels for _ in range(count)])
-        words = [tf.broadcast_to(images, tf.shape(best)), tf.broadcast_to(names, tf.shape(best)), best]
-        full = tf.concat([tf.stack(words, -1), tf.reshape(boxes, [-1, rows, 4])], -1)
-        found = tf.boolean_mask(full, taken)
-        none = tf.concat([images, tf.fill([tf.shape(images)[0], 6], -1.0)], 1)
-        found = tf.cond(tf.shape(found)[0] > 0, lambda: found, lambda: none)
-        return found[tf.newaxis, tf.newaxis]
+        return listed_boxes(boxes, best, names, taken)[tf.newaxis, tf.newaxis]
 
 
 def bins(start, side, base, count, limit):

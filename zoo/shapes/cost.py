@@ -1,6 +1,7 @@
 """What computing a network takes at least, known from its description before anything is allocated.
 
-A few bytes can describe a network that asks for all the memory of a machine that others work on, too.
+A few bytes can describe a network that asks for all the memory of a machine that others work on, or for days of its
+processors.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 from math import prod
 
 from zoo.errors import ZooError
-from zoo.layers import LRN, Conv, ModelSpec, Pool, PoolMask, Shape
-from zoo.limits import limit
-from zoo.shapes.network import activation_shapes, parameter_shapes
+from zoo.layers import LRN, Conv, DetectionOutput, Layer, ModelSpec, Pool, PoolMask, PriorBox, PSROIPool, ROIPool, Shape
+from zoo.limits import limits
+from zoo.shapes.network import activation_shapes, multiply_adds, parameter_shapes
 from zoo.shapes.window import window
 
+# Products of matrices do so many multiply-adds in the time in which another layer reads a number; and where a layer is
+# a loop in Python, or of operators in a graph, a turn takes as long as it takes to read so many numbers.
+_QUICK, _TURN = 32, 1024
 
-def check_memory(spec: ModelSpec, *, items: int = 0, width: int = 4, lays_out: bool = False, copies: int = 1) -> None:
-    """Refuse to compute a network that takes more than `zoo.limits.memory_limit` allows.
+
+def check_cost(spec: ModelSpec, *, items: int = 0, width: int = 4, lays_out: bool = False, copies: int = 1) -> None:
+    """Refuse to compute a network that takes more than `zoo.limits` allows.
 
     Args:
         spec: the network.
@@ -33,15 +38,52 @@ def check_memory(spec: ModelSpec, *, items: int = 0, width: int = 4, lays_out: b
     beside = (_laid_out(spec) if lays_out else 0) + max(padded.values(), default=0)
     activations = items * (sum(sizes.values()) + beside)
     asked = width * (parameters + activations) / 1e9
-    if asked <= limit():
-        return
+    most = limits()
+    if asked <= most.gigabytes:
+        return _check_operations(spec) if items else None
     sizes |= {name: size for name, size in padded.items() if size > sizes[name]}
     largest = max(sizes, key=lambda name: sizes[name])
     of_them = f"; the largest, {largest!r}, has {sizes[largest]:,} an item" if activations else ""
     raise ZooError(
         f"{spec.name}: computing it takes {asked:,.1f} GB of memory ({parameters:,} numbers of parameters, "
-        f"{activations:,} of activations{of_them}), {limit():g} GB are the limit; --max-memory GB lifts it"
+        f"{activations:,} of activations{of_them}), {most.gigabytes:g} GB are the limit; --max-memory GB lifts it"
     )
+
+
+def _check_operations(spec: ModelSpec) -> None:
+    counts, most = _operations(spec), limits().operations
+    asked, largest = sum(counts.values()), max(counts, key=lambda name: counts[name])
+    if asked > most:
+        raise ZooError(
+            f"{spec.name}: computing it takes {asked:.2g} operations an item ({largest!r} alone "
+            f"{counts[largest]:.2g}), {most:.2g} are the limit; --max-operations N lifts it"
+        )
+
+
+def _operations(spec: ModelSpec) -> dict[str, int]:
+    """Layer -> multiply-adds for an item, or as many as could be done in the time that it takes."""
+    shapes, wires, products = activation_shapes(spec), spec.wiring(), multiply_adds(spec)
+    read = {
+        layer.name: _reads(layer, [shapes[x] for x in wires[layer.name]], shapes[layer.name]) for layer in spec.layers
+    }
+    return {name: products.get(name, 0) + _QUICK * count for name, count in read.items()}
+
+
+def _reads(layer: Layer, inputs: list[Shape], made: Shape) -> int:
+    match layer:
+        case Pool():
+            return prod(made) * prod(window(layer, inputs[0]).kernel)
+        case PoolMask():
+            return (prod(made) + _TURN) * prod(window(layer, inputs[0]).kernel)
+        case LRN():
+            return prod(made) * layer.size ** (2 if layer.region == "within" else 1)
+        case PriorBox() | ROIPool() | PSROIPool():
+            return prod(made) * _TURN
+        case DetectionOutput():  # each box with each
+            boxes = inputs[2][1] // 4
+            return layer.classes * (min(boxes, layer.top_k) if layer.top_k > -1 else boxes) ** 2
+        case _:
+            return sum(map(prod, inputs))
 
 
 def _laid_out(spec: ModelSpec) -> int:
