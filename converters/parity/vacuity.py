@@ -116,10 +116,10 @@ def _past_float32(weights: Weights, reference: Mapping[str, Array]) -> Iterator[
     float32 = np.finfo(np.float32)
     for layer in weights.spec.layers:
         for role, tensor in parameters_of(weights.tensors, layer.name).items():
-            if tensor.ndim > 1 and 0 < peak_of(tensor) < float32.tiny:
+            if tensor.ndim > 1 and 0 < peak_of(tensor) < float(float32.tiny):
                 yield (
                     f"{layer.name}.{role} holds nothing above {float32.tiny:.1e}: such numbers are denormal, and "
                     "frameworks take them for 0"
                 )
-        if peak_of(reference[layer.name]) > float32.max:
+        if peak_of(reference[layer.name]) > float(float32.max):
             yield f"{layer.name} is past float32's {float32.max:.1e} on the probes: in float32 it can only be Inf"
