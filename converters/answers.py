@@ -11,12 +11,18 @@ from typing import Any
 
 from converters.said import check_network, is_member, says_images
 from zoo import registry
+from zoo.errors import shown
 from zoo.layers import ModelSpec
 from zoo.wire.atomic import check_target, publish, staging
 
 
 def print_text(text: str) -> None:
-    """Text on stdout, with one end of line at its end."""
+    """Text on stdout, with one end of line at its end; strangers' names in it steer no terminal."""
+    print_as_it_is(shown(text, lines=True))
+
+
+def print_as_it_is(text: str) -> None:
+    """Text of which every name has been made harmless, and every colour is ours."""
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
@@ -45,5 +51,6 @@ def write_text(path: Path, text: str, *, force: bool) -> None:
     """
     check_target(path, force=force)
     with staging(path) as folder:
-        (folder / path.name).write_text(text, encoding="utf-8")
+        # A file's name need not be UTF-8; Python has what is not as halves of letters, which no file can hold.
+        (folder / path.name).write_text(text, encoding="utf-8", errors="replace")
         publish(folder, path, force=force)

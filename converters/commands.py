@@ -8,12 +8,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from converters.answers import networks, print_json, print_text, write_text
+from converters.answers import networks, print_as_it_is, print_json, print_text, write_text
 from converters.host import colours, columns, fitted
 from converters.proving import card, verify
 from converters.said import HUB, check_network, is_member
 from zoo import registry
-from zoo.errors import ZooError
+from zoo.errors import ZooError, shown
 from zoo.layers import ModelSpec
 from zoo.shapes import check_cost
 from zoo.wire.atomic import check_target, publish, staging
@@ -190,7 +190,7 @@ def _run(options: argparse.Namespace) -> int:
     for seen in result.seen:
         print_text(f"{seen.image}: {result.output}, by {result.framework}")
         for index, name, value in seen.top:
-            print_text(f"  {value:10.4f}  {index:4}  {name}".rstrip())
+            print_text(shown(f"  {value:10.4f}  {index:4}  {name}".rstrip()))
     if options.save:
         print_text(str(options.save))
     return 0
@@ -300,7 +300,7 @@ def _eval(options: argparse.Namespace) -> int:
     count = f"images {means['images']}" + (f"  broken {means['broken']}" if means["broken"] else "")
     print_text(f"top-1 {means['top1']:.2%}  top-5 {means['top5']:.2%}  loss {means['loss']:.4f}  {count}")
     for row in rows:
-        print_text(f"{row['top1']:8.2%} {row['top5']:8.2%} {row['images']:8,}  {row['class']}")
+        print_text(shown(f"{row['top1']:8.2%} {row['top5']:8.2%} {row['images']:8,}  {row['class']}"))
     return 0
 
 
@@ -334,7 +334,7 @@ def _demo(options: argparse.Namespace) -> int:
     from converters.demo import demo_full, demo_trained
 
     result = (demo_full if options.full else demo_trained)(options.output)
-    print_text(report.text(result, colour=colours()))
+    print_as_it_is(report.text(result, colour=colours()))
     print_text(f"everything is in {options.output}/, the proof in {options.output / 'report.html'}")
     return result.exit_status
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -36,6 +36,7 @@ from zoo.wire.atomic import check_target, publish, staging
 from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import blocks, packed
 from zoo.wire.mapped import release
+from zoo.wire.weight_map import parts_of, weights_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -179,13 +180,13 @@ def open_file(path: Path, how: Reading | None = None, *, numbers: bool = True) -
     Raises:
         FileFormatError: missing, damaged or no weights.
     """
-    how = how or Reading()
+    how, path = how or Reading(), weights_of(path)
     name = format_name(path, how.from_format)
     form = weights_format(name)
     main = form.main_file(path)
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
-    native = form.outline(path) if not numbers and isinstance(form, Outlined) else form.read(path)
+    native = _read(path, form.outline if not numbers and isinstance(form, Outlined) else form.read)
     if how.sizes:
         if native.graph is None or native.graph.sized is None:
             raise ZooError(f"{path}: is no graph that may leave sizes open; leave --input out")
@@ -198,6 +199,23 @@ def open_file(path: Path, how: Reading | None = None, *, numbers: bool = True) -
     if how.ema and native.averages is not None:
         native = replace(native, tensors=native.averages, as_loaded=None)
     return OpenedFile(path=path, format=name, form=form, native=native, how=how)
+
+
+def _read(path: Path, read: Callable[[Path], NativeFile]) -> NativeFile:
+    """What a file holds; of an index, what the files that it lists hold together."""
+    parts = parts_of(path) if path.is_file() else {}
+    if not parts:
+        return read(path)
+    whole = NativeFile(tensors={})
+    for part, names in parts.items():
+        native = read(part)
+        held = {**native.tensors, **(native.averages or {})}
+        absent = next((name for name in names if name not in held), None)
+        if absent is not None:
+            raise FileFormatError(part, f"holds no {absent[:80]}, which {path.name} lists in it")
+        averages = {**(whole.averages or {}), **(native.averages or {})}
+        whole = replace(native, tensors={**whole.tensors, **native.tensors}, averages=averages or None)
+    return whole
 
 
 def load(

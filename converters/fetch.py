@@ -287,8 +287,8 @@ class _Transfer:
                 furthest = max(furthest, reached)
                 if failed >= self._line.attempts:
                     raise _BrokenError(_plain(error, reached, self._size)) from error
-            except requests.RequestException as error:
-                raise _RefusedError(str(error)) from error
+            except (requests.RequestException, ValueError) as error:  # or an address, or a number, that is none
+                raise _RefusedError(f"answers nonsense: {said(error, 300)}") from error
             time.sleep(min(self._line.pause * 2 ** (failed - 1), 10.0))
 
     def _pull(self, url: str) -> None:

@@ -9,7 +9,7 @@ from converters.convert import Reading, open_file
 from converters.formats import suffixes
 from converters.widen import type_name
 from zoo.axes import shape_text
-from zoo.errors import one_line
+from zoo.errors import one_line, shown
 
 # So many names of classes are shown to people.
 _NAMES_SHOWN = 5
@@ -70,4 +70,4 @@ def info_text(told: dict[str, Any]) -> str:
     lines += [f"  not {name}: {reason}" for name, reason in told["misfits"].items()]
     known = told["network"] or len(told["fits"]) == 1
     lines.append(f"becomes: {' '.join(told['becomes'])}{'' if known else ', with --model or --prototxt'}")
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))

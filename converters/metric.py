@@ -11,6 +11,9 @@ from converters.weights import Array
 from zoo.axes import shape_text
 from zoo.layers import ModelSpec, Softmax
 
+# A largest probability this near 1 leaves the others no digit of float32's.
+_SATURATED = 1 - 2.0**-24
+
 # Why a layer of somebody else's network has no error.
 UNMATCHED = "not matched: no tensor could be told to be this layer"
 
@@ -57,6 +60,11 @@ def log_error(y: Array, reference: Array) -> float:
     Probabilities below 1e-30 are left out; there float32 loses digits.
     """
     return error(*logarithms(y, reference), fallback=1.0)[0]
+
+
+def is_saturated(probabilities: Array, axis: int) -> bool:
+    """Whether one class has it all in every sample, wherever there are several."""
+    return probabilities.shape[axis] > 1 and bool((probabilities.max(axis=axis) >= _SATURATED).all())
 
 
 def logarithms(y: Array, reference: Array) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from tqdm import tqdm
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, shown
 from zoo.training.datasets import open_folder
 from zoo.training.images import FolderImages, OnBroken
 from zoo.training.shards import INDEX, Packed, pack
@@ -38,7 +38,7 @@ def pack_folder(
                 raise ZooError(f"{data / part}: holds shards already; give the folder that they were made of")
             place = folder / target.name / part
             place.mkdir(parents=True)
-            with cast(Any, tqdm)(total=len(images), desc=str(data / part), unit="image", mininterval=0.5) as bar:
+            with cast(Any, tqdm)(total=len(images), desc=shown(str(data / part)), unit="image", mininterval=0.5) as bar:
                 written[target / part] = pack(images, place, side=side, on_broken=on_broken, done=bar.update)
         publish_folder(folder / target.name, target, force=force)
     return written

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from converters.answers import networks, print_text, write_text
+from converters.answers import networks, print_as_it_is, print_text, write_text
 from converters.host import colours
 from converters.said import check_network, is_member, listed, retold
 from zoo import registry
@@ -48,9 +48,9 @@ def verify(options: argparse.Namespace) -> int:
     if options.report:
         write_text(options.report, report.render(result, form), force=options.force)
     if form and not options.report:
-        print_text(report.render(result, form))
+        print_as_it_is(report.render(result, form))
     else:
-        print_text(report.json_text(result) if options.json else report.text(result, colour=colours()))
+        print_as_it_is(report.json_text(result) if options.json else report.text(result, colour=colours()))
     return result.exit_status
 
 

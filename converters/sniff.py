@@ -10,15 +10,18 @@ from pathlib import Path
 
 from zoo.errors import FileFormatError
 from zoo.registry import optional
-from zoo.wire.checkpoint_files import checkpoint_of, index_path
+from zoo.wire.checkpoint_files import checkpoint_in, checkpoint_of, index_path
 from zoo.wire.mapped import mapped
 from zoo.wire.protobuf import BYTES, VARINT, fields
 from zoo.wire.regular import check_regular
 from zoo.wire.safetensors import is_safetensors
+from zoo.wire.weight_map import parts_of, weights_of
 
 # So many bytes tell most kinds; a tar archive says what it is at byte 257.
 _HEAD = 512
 _NUMPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
+# A pickle: its protocol, then a frame, or what a list, a dictionary or an imported name begins with.
+_PICKLE = re.compile(rb"\x80([\x04\x05]\x95|[\x02\x03][]}(c])")
 # The number that torch.save wrote first before 1.6, as a pickle of its own (torch/serialization.py, MAGIC_NUMBER).
 _TORCH = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 # The last bytes of a table, which a checkpoint's index is, and a V1 checkpoint (tensorflow/core/lib/io/format.h).
@@ -28,6 +31,17 @@ _FIELDS = 10_000
 _MODEL_GRAPH, _NET_NAME, _NET_LAYERS, _NET_LAYER = 7, 1, 2, 100
 _SOLVER_ITER, _SOLVER_NET, _SOLVER_HISTORY = 1, 2, 3
 
+# Of a BlobProto: what was four sizes and became a shape, and the numbers.
+_BLOB_SIZES, _BLOB_SHAPE, _BLOB_DATA = dict.fromkeys(range(1, 5), VARINT), 7, {5: BYTES}
+# TensorFlow's GraphDef and MetaGraphDef: nodes or meta_info_def, and versions or collections, a network's input_dim.
+_GRAPH = {1: BYTES, 4: BYTES}
+
+_DISTRIBUTED = (
+    "is a checkpoint of torch.distributed, in parts; make one file of it: "
+    "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE.pt"
+)
+_LITERT = b"TFL3"  # at byte 4 of a flatbuffer
+_PROGRAM = re.compile(r"(^|/)(model_weights_config\.json|serialized_exported_program\.json)$")
 _SOLVER = "is a solver's state, its momenta and no weights; these are in {}.caffemodel beside it"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MATLAB = b"MATLAB "
@@ -62,11 +76,13 @@ def sniffed(path: Path) -> str | None:
     Raises:
         FileFormatError: it is something else, which is named with what to do; or empty, or no regular file.
     """
-    path = checkpoint_of(path)
+    path = weights_of(checkpoint_of(path))
     if index_path(path).is_file():
         return "tf_slim"
     if path.is_dir():
-        return "tf_slim" if _is_checkpoint_folder(path) else None
+        if (path / ".metadata").is_file():
+            raise FileFormatError(path, _DISTRIBUTED)
+        return "tf_slim" if checkpoint_in(path) else None
     check_regular(path)
     if not path.exists():
         return None
@@ -76,7 +92,10 @@ def sniffed(path: Path) -> str | None:
     if is_hdf5(path):
         return _in_hdf5(path)
     data = mapped(path)
-    return _by_head(path, bytes(data[:_HEAD]), len(data)) or _by_structure(path, data)
+    head = bytes(data[:_HEAD])
+    if head[:1] == b"{" and (parts := parts_of(path)):
+        return sniffed(next(iter(parts)))
+    return _by_head(path, head, len(data)) or _by_structure(path, data)
 
 
 def refuse_others(path: Path) -> None:
@@ -104,6 +123,12 @@ def _head(path: Path) -> bytes:
         raise FileFormatError(path, error.strerror or "cannot be read") from error
 
 
+def text_of(path: Path) -> str:
+    """How a file begins that is a text; nothing of any other."""
+    text = _head(path).removeprefix(_BOM).decode("utf-8", "ignore")
+    return text.strip() if all(letter.isprintable() or letter.isspace() for letter in text) else ""
+
+
 def is_hdf5(path: Path) -> bool:
     """Whether a file is HDF5."""
     return _head(path).startswith(_HDF5)
@@ -121,10 +146,6 @@ def _in_hdf5(path: Path) -> str:
     return "caffe" if groups == {"data"} else "keras"
 
 
-def _is_checkpoint_folder(path: Path) -> bool:
-    return (path / "variables" / "variables.index").is_file() or (path / "checkpoint").is_file()
-
-
 def _by_head(path: Path, head: bytes, size: int) -> str | None:
     if head.startswith(_NUMPY):
         return "numpy"
@@ -134,6 +155,14 @@ def _by_head(path: Path, head: bytes, size: int) -> str | None:
         return _in_zip(path)
     if head[:1] == b"\x80" and head[2:].startswith(_TORCH):
         return "pytorch"
+    if _PICKLE.match(head):
+        raise FileFormatError(
+            path,
+            "is a pickle of Python's own, and loading those would run code; load it where it was made, and numpy.savez "
+            "its arrays by name",
+        )
+    if head[4:8] == _LITERT:
+        raise FileFormatError(path, "is a model of LiteRT (.tflite), made for running alone; give what it was made of")
     return "safetensors" if is_safetensors(head, size) else None
 
 
@@ -148,8 +177,14 @@ def _in_zip(path: Path) -> str | None:
         return "pytorch"
     if "model.weights.h5" in names:
         return "keras"
+    if any(_PROGRAM.search(name) for name in names):
+        raise FileFormatError(path, "is a program of torch.export; torch.export.load it and torch.save its state_dict")
     if names and all(name.endswith(".npy") for name in names):
         return "numpy"
+    if names:
+        raise FileFormatError(
+            path, f"is a zip archive of {', '.join(names[:3])}, no weights by itself; unpack it first"
+        )
     return None
 
 
@@ -162,6 +197,14 @@ def _by_structure(path: Path, data: memoryview) -> str | None:
             found.setdefault(number, kind)
     except ValueError:
         return None
+    if _BLOB_DATA.items() <= found.items() and (
+        _BLOB_SIZES.items() <= found.items() or found.get(_BLOB_SHAPE) == BYTES
+    ):
+        raise FileFormatError(path, "is one blob of Caffe, as a mean image is, and no weights; give it with --mean")
+    if {number: found.get(number) for number in _GRAPH} == _GRAPH:
+        raise FileFormatError(
+            path, "is a graph of TensorFlow (.pb or .meta); give the checkpoint, or the SavedModel's folder"
+        )
     if found.get(_MODEL_GRAPH) == BYTES and found.get(_NET_NAME, VARINT) == VARINT:
         return "onnx"
     solver = {_SOLVER_ITER: VARINT, _SOLVER_HISTORY: BYTES}

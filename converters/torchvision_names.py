@@ -74,7 +74,8 @@ def _by_order(spec: ModelSpec, own: Mapping[str, str], tensors: Mapping[str, Arr
     """Parameter -> key by the shapes of layers, and the order of those that are alike; None where a choice is left.
 
     A state dict is in the order in which its layers were made, and the keys of layers that are alike must count in that
-    order. In one that was sorted (safetensors is), counting alone tells. A head may have another number of classes.
+    order. In one that was sorted (safetensors is), counting alone tells. A head may have another number of classes, and
+    the file layers of other shapes.
     """
     keys = [key for key, tensor in tensors.items() if tensor.ndim and not is_count(key)]
     shapes = parameter_shapes(spec)
@@ -87,11 +88,13 @@ def _by_order(spec: ModelSpec, own: Mapping[str, str], tensors: Mapping[str, Arr
         if len(mine) != len(alike) or not _tell_order(alike, is_sorted=keys == sorted(keys)):
             return None
         found |= dict(zip(mine, sorted(alike, key=counted), strict=True))
-    rest = [stem for stem in theirs if stem not in found.values()]
-    if head and len(rest) == 1 and _kind(ours[head], 1) == _kind(theirs[rest[0]], 1):
-        found[head] = rest.pop()
-    if rest or len(found) != len(ours):
-        return None
+    if head:
+        rest = [stem for stem in theirs if stem not in found.values()]
+        same = [stem for stem in rest if _kind(theirs[stem]) == _kind(ours[head])]
+        like = same or [stem for stem in rest if _kind(theirs[stem], 1) == _kind(ours[head], 1)]
+        if len(like) != 1:
+            return None
+        found[head] = like[0]
     return {name: theirs[found[layer]][role][0] for layer, parts in ours.items() for role, (name, _) in parts.items()}
 
 

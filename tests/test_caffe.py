@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,14 +28,17 @@ from zoo.layers import (
     Concat,
     Conv,
     Dense,
+    DetectionOutput,
     Dropout,
     Eltwise,
     Flatten,
     Input,
     Layer,
     ModelSpec,
+    Normalize,
     Pool,
     Power,
+    PriorBox,
     ReLU,
     Scale,
     Slice,
@@ -263,6 +267,58 @@ def test_what_the_runtime_cannot_do_is_refused_with_its_reason() -> None:
     spec = network(LRN(name="n", size=3, alpha=1.0, beta=0.75, k=0.0))  # Caffe can; OpenCV needs k to divide by
     with pytest.raises(UnsupportedError, match=r"layer 'n' \(LRN\): k must be positive"):
         opencv.forward(spec, {}, images(spec))
+
+
+BOXES: dict[str, dict[str, Any]] = {
+    "all": {},
+    "by_corner": {"code": "corner"},
+    "one_box_a_class": {"share_location": False},
+    "best_of_each_class": {"top_k": 3},
+    "best_of_all": {"keep": 4},
+    "another_background": {"background": 2},
+    "nothing": {"confidence": 2.0},
+}
+
+
+@pytest.mark.parametrize("kind", BOXES)
+def test_opencv_finds_the_boxes_that_caffe_finds_in_its_order(kind: str) -> None:
+    numbers: dict[str, Any] = {"code": "center_size", "confidence": 0.2} | BOXES[kind]
+    found = DetectionOutput(name="d", inputs=("places", "scores", "priors"), classes=3, **numbers)
+    shapes = {"places": (48 if found.share_location else 144,), "scores": (36,), "priors": (2, 48)}
+    spec = ModelSpec(
+        name="boxes", title="", inputs=tuple(Input(name=n, shape=s) for n, s in shapes.items()), layers=(found,)
+    )
+    draws, centres = np.random.default_rng(3), np.random.default_rng(4).uniform(0.2, 0.8, (12, 2))
+    priors = np.stack([np.concatenate([centres - 0.1, centres + 0.1], 1).ravel(), np.tile([0.1, 0.1, 0.2, 0.2], 12)])
+    x = {
+        "places": draws.normal(0, 1, (2, *shapes["places"])).astype(np.float32),
+        "scores": draws.uniform(0, 1, (2, 36)).astype(np.float32),
+        "priors": priors[None].astype(np.float32),
+    }
+    assert_close(opencv.forward(spec, {}, x), reference.forward(spec, {}, x))
+
+
+@pytest.mark.parametrize("sizes", [{}, {"max_sizes": (60.7,), "ratios": (2.0,)}, {"clip": True, "step": (8.0, 16.0)}])
+def test_opencv_lays_prior_boxes_as_caffe_does(sizes: dict[str, Any]) -> None:
+    prior = PriorBox(name="p", inputs=("map", "image"), min_sizes=(30.5,), **sizes)
+    inputs = Input(name="map", shape=(4, 5, 6)), Input(name="image", shape=(3, 60, 90))
+    spec = ModelSpec(name="priors", title="", inputs=inputs, layers=(prior,))
+    assert "clip: " in deploy_text(spec)  # left out, OpenCV clips
+    x = images(spec)
+    assert_close(opencv.forward(spec, {}, x), reference.forward(spec, {}, x))
+
+
+@pytest.mark.parametrize(("across", "shared"), [(True, True), (False, True), (False, False)])
+def test_opencv_normalises_by_length_as_caffe_does(across: bool, shared: bool) -> None:
+    weights = probe_weights(network(Normalize(name="n", across_spatial=across, shared=shared)))
+    x = images(weights.spec)
+    assert_close(opencv.forward(weights.spec, weights.tensors, x), reference.forward(weights.spec, weights.tensors, x))
+
+
+def test_a_form_that_opencv_has_not_is_refused_by_name() -> None:
+    spec = network(Normalize(name="n", across_spatial=True, shared=False))
+    with pytest.raises(UnsupportedError, match=r"layer 'n' \(Normalize\): OpenCV .* scales all of an image by one"):
+        opencv.forward(spec, probe_weights(spec).tensors, images(spec))
 
 
 # What pycaffe offers to us, computed by the reference.

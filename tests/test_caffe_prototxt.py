@@ -385,7 +385,7 @@ def branch(second: str) -> CaffeNet:
             "layer 'r' (ReLU): line 4: works in place on 'c', which layer 's' reads as well",
         ),
         (
-            'name: "a" type: "Accuracy" bottom: "c" top: "a"\nname: "r" type: "ReLU" bottom: "c" top: "c"',
+            'name: "a" type: "HDF5Output" bottom: "c" bottom: "data"\nname: "r" type: "ReLU" bottom: "c" top: "c"',
             "works in place on 'c', which layer 'a' reads as well",
         ),
         ('name: "e" type: "Eltwise" bottom: "c" top: "e"', "has one bottom"),
@@ -707,3 +707,23 @@ def test_layers_of_forks_that_are_left_out_may_say_what_they_like() -> None:
         branch(f'name: "l" {own.replace("LaneData", "Data")} top: "l"')
     with pytest.raises(FileFormatError, match=r"layer 'a' \(AnnotatedData\): .* give it with --input data=CxHxW"):
         read('layer { name: "a" type: "AnnotatedData" top: "data" annotated_data_param { any: thing } }')
+
+
+@pytest.mark.parametrize(
+    ("layer", "error"),
+    [
+        ('type: "Accuracy" bottom: "c" top: "x"', "has 1 bottoms; it takes 2"),
+        ('type: "Accuracy" bottom: "c" bottom: "data"', "has 0 tops; it takes 1 to 2"),
+        ('type: "EuclideanLoss" bottom: "c" bottom: "c" bottom: "c"', "has 3 bottoms; it takes 2"),
+        ('type: "Silence" bottom: "c" top: "x"', "has 1 tops; it takes 0"),
+        ('type: "Data" top: "x" top: "y" top: "z"', "has 3 tops; it takes 1 to 2"),
+        ('type: "Data" bottom: "c" top: "x"', "has 1 bottoms; it takes 0"),
+        ('type: "ImageData" top: "x" transform_param { crop_size: 3 }', "has 1 tops; it takes 2"),
+        ('type: "Input" bottom: "c" top: "x" input_param { shape { dim: 1 } }', "has 1 bottoms; it takes 0"),
+        ('type: "ReLU" bottom: "c" top: "c" loss_weight: 1 loss_weight: 1', "has 1 tops and 2 loss_weight"),
+        ('type: "HingeLoss" bottom: "c" bottom: "c" loss_param { normalise: true }', "unknown field normalise"),
+    ],
+)
+def test_layers_around_a_network_are_held_to_caffes_rules(layer: str, error: str) -> None:
+    with pytest.raises(FileFormatError, match=rf"layer 'x' \(\w+\): line \d+: {error}"):
+        branch(f'name: "x" {layer}')

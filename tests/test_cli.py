@@ -311,7 +311,7 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
         ("verify .", ".: is a folder without a checkpoint in it"),
         ("verify ..", "..: is a folder without a checkpoint in it"),
         ("verify /", "/: is a folder without a checkpoint in it"),
-        ("verify deploy.prototxt", "unknown format '.prototxt'; known: .caffemodel"),
+        ("verify deploy.prototxt", "a network without weights; give its .caffemodel"),
         ("show .", ".: is a folder without a checkpoint in it"),
         ("show alexnet --ema", "leave --ema out"),
         ("show deploy.prototxt --model alexnet", "deploy.prototxt says itself which network it is; leave --model out"),

@@ -178,6 +178,13 @@ class Server:
     def do_out(self, handler: BaseHTTPRequestHandler) -> None:
         self.head(handler, 301, 0, Location="http://example.invalid/weights")
 
+    def do_nowhere(self, handler: BaseHTTPRequestHandler) -> None:
+        self.head(handler, 302, 0, Location="https://[weights")
+
+    def do_uncountable(self, handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")
+        handler.close_connection = True
+
     def do_tofile(self, handler: BaseHTTPRequestHandler) -> None:
         self.head(handler, 302, 0, Location="file:///etc/hostname")
 
@@ -285,6 +292,8 @@ def test_another_file_is_refused_and_not_kept(server: Server, tmp_path: Path, wa
         ("loop", "redirects"),
         ("out", "not https"),
         ("tofile", "not https"),
+        ("nowhere", "answers nonsense: Invalid IPv6"),
+        ("uncountable", "answers nonsense: Exceeds the limit"),
     ],
 )
 def test_trouble_is_one_line(server: Server, tmp_path: Path, way: str, word: str) -> None:

@@ -295,10 +295,10 @@ SOME = {
     **{"flag": ": true", "text": ': "x"', "block": " { any: thing }", "Engine": ": MKLDNN", "Precision": ": FLOAT16"},
     **{"FillerParameter": " { }", "SaveOutputParameter": " { }", "LabelType": ": PIXEL"},
 }
-PICTURES = {"DataParameter", "ImageDataParameter", "TransformationParameter"}
+AROUND = {"DataParameter", "ImageDataParameter", "LossParameter", "TransformationParameter"}
 
 
-@pytest.mark.parametrize("message", sorted(PASSED_OVER.keys() - PICTURES))
+@pytest.mark.parametrize("message", sorted(PASSED_OVER.keys() - AROUND))
 def test_what_forks_have_added_to_no_effect_is_passed_over_and_named(message: str) -> None:
     texts = {field: f"{field}{SOME[kind]}" for field, (kind, _) in PASSED_OVER[message].items()}
     text = " ".join(texts.values())
@@ -314,14 +314,19 @@ def test_what_forks_have_added_to_no_effect_is_passed_over_and_named(message: st
     assert with_them == replace(without, notes=(told,))
 
 
-def test_what_forks_say_of_their_data_is_passed_over_and_named() -> None:
-    images = {name: PASSED_OVER[f"{name}Parameter"] for name in ("ImageData", "Transformation")}
-    image, transform = (
-        " ".join(f"{field}{SOME[kind]}" for field, (kind, _) in fields.items()) for fields in images.values()
+def test_what_forks_say_of_data_and_losses_is_passed_over_and_that_of_data_named() -> None:
+    data, transform, loss = (
+        " ".join(f"{field}{SOME[kind]}" for field, (kind, _) in PASSED_OVER[f"{name}Parameter"].items())
+        for name in ("ImageData", "Transformation", "Loss")
     )
-    blocks = f"image_data_param {{ {image} }} transform_param {{ {transform} crop_size: 6 }}"
-    net = read(f'layer {{ name: "i" type: "ImageData" top: "i" {blocks} }}')
-    assert net.notes[-1].rpartition(": ")[2] == ", ".join(sorted({*images["ImageData"], *images["Transformation"]}))
+    blocks = f"image_data_param {{ {data} }} transform_param {{ {transform} crop_size: 6 }}"
+    net = read(f"""
+        layer {{ name: "i" type: "ImageData" top: "i" top: "j" {blocks} }}
+        layer {{ name: "h" type: "HingeLoss" bottom: "i" bottom: "j" loss_param {{ {loss} }} }}
+    """)
+    named = PASSED_OVER["ImageDataParameter"].keys() | PASSED_OVER["TransformationParameter"].keys()
+    assert net.notes[-1].rpartition(": ")[2] == ", ".join(sorted(named))
+    assert net.omitted == ("h (HingeLoss)",)
 
 
 def test_the_tables_know_no_field_that_caffe_does_not() -> None:

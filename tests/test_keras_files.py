@@ -104,7 +104,41 @@ def test_every_file_that_keras_writes(tmp_path: Path, named: bool, caplog: pytes
     assert_read(tmp_path, model)
     tf.saved_model.save(model, str(tmp_path / "saved"))
     assert_read(tmp_path / "saved", model)
+    model.export(str(tmp_path / "exported"), verbose=False)  # which names every variable twice
+    assert_read(tmp_path / "exported", model)
     assert ("matched by order" in caplog.text) == (not named)
+
+
+class Own(keras.Model):
+    """A network that its code alone describes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network(True)
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x)
+
+
+def test_a_class_of_somebody_s_own_is_its_weights(tmp_path: Path) -> None:
+    keras.backend.clear_session()
+    model = Own()
+    model(np.zeros((1, 10, 10, 3), "f"))
+    model.save(tmp_path / "m.keras")
+    assert_read(tmp_path / "m.keras", model)
+
+
+def test_bfloat16_is_told_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    keras.backend.clear_session()
+    layer = keras.layers.Conv2D(4, 3, dtype="bfloat16", name="conv1")
+    model = keras.Sequential([keras.layers.Input((10, 10, 3)), layer])
+    spec = replace(SPEC, layers=SPEC.layers[:1])
+    meant = np.asarray(keras.ops.cast(layer.kernel, "float32")).transpose(3, 2, 0, 1)
+    for name in ("m.keras", "m.weights.h5", "m.h5"):
+        (model.save_weights if "weights" in name else model.save)(tmp_path / name)
+        np.testing.assert_array_equal(np.asarray(load(tmp_path / name, spec=spec).tensors["conv1.weight"]), meant)
+    assert "2 bfloat16 tensors became float32" in caplog.text
 
 
 def test_another_count_of_layers_is_not_matched(tmp_path: Path) -> None:

@@ -533,6 +533,24 @@ def test_names_that_want_to_steer_a_terminal_or_a_page(
         assert "default-src 'none'" in page
 
 
+@pytest.mark.parametrize(
+    "command", ["info w.safetensors", "show w.safetensors", "diff w.safetensors alexnet", "show w.safetensors --svg p"]
+)
+def test_names_that_want_to_steer_a_terminal_are_shown_harmless(
+    home: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    spec = small_weights("alexnet_mini").spec
+    layers = (replace(spec.layers[0], name=STEERING), *spec.layers[1:])
+    renamed = replace(spec, name=STEERING, title=STEERING, layers=layers, classes=(STEERING, *"123456789"))
+    save(probe_weights(renamed), home / "w.safetensors")
+    assert main(command.split()) == 0
+    texts = [capsys.readouterr().out, *(path.read_text() for path in home.glob("p"))]
+    for text in texts:
+        assert all(letter.isprintable() or letter == "\n" for letter in text)
+        assert not any(line.startswith("relu1 passed") for line in text.split("\n"))
+
+
 def test_a_fetched_archive_is_kept_as_it_is(home: Path) -> None:
     """Nothing is unpacked, so nothing is unpacked elsewhere."""
     with tarfile.open(home / "evil.tar.gz", "w:gz") as archive:

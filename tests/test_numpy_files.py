@@ -95,6 +95,19 @@ def test_a_dictionary_as_others_wrote_it(tmp_path: Path, form: Any) -> None:
     same(load(path, spec=SPEC).tensors, weights.tensors)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_archive_of_objects(tmp_path: Path, whole: bool, caplog: pytest.LogCaptureFixture) -> None:
+    weights = probe()
+    layers = {k: {n: np.ascontiguousarray(a) for n, a in v.items()} for k, v in caffe_tensorflow(weights).items()}
+    lists = {layer: np.empty(len(arrays), dtype=object) for layer, arrays in layers.items()}
+    for layer, arrays in layers.items():
+        lists[layer][:] = list(arrays.values())
+    caplog.set_level("INFO")
+    np.savez(tmp_path / "net.npz", epoch=3, note=np.array("mine"), **cast(Any, layers if whole else lists))
+    same(load(tmp_path / "net.npz", spec=SPEC).tensors, weights.tensors)
+    assert "note is a text, left out" in caplog.text
+
+
 def test_a_dictionary_of_python_2(tmp_path: Path) -> None:
     # Byte strings for names and for numbers, and the opcodes of protocol 2.
     def string(text: Any):

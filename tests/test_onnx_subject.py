@@ -17,7 +17,7 @@ from converters.parity import probe_weights, verify_files
 from converters.report.wording import verdict_sentence
 from converters.weights import Weights
 from tests.test_outputs import CHAIN, Change, proof, verdict
-from zoo.layers import LRN, Axpy, BatchNorm, Conv, Dense, Input, ModelSpec, ReLU, Unary
+from zoo.layers import LRN, Axpy, BatchNorm, Conv, Dense, Input, ModelSpec, ReLU, Sigmoid, TanH, Unary
 
 # The chain without its softmax: an answer that a bound can cut off.
 SCORES = replace(CHAIN, name="scores", layers=CHAIN.layers[:-1])
@@ -345,6 +345,50 @@ def test_a_clip_in_several_nodes_that_clips_nothing_along_the_network(most: floa
     weights = probe_weights(ModelSpec(name="bounded", title="", inputs=(Input(shape=(3, 8, 8)),), layers=layers))
     found = verdict(weights, tmp_path, bounded, names=False)
     assert (found.status, found.first_failure) == (("passed", None) if most == 5e3 else ("failed", "bound"))
+
+
+def test_what_a_layer_reads_may_be_made_twice(tmp_path: Path, chain: Weights) -> None:
+    def twice(graph: Any) -> None:
+        relu = next(node for node in graph.node if node.op_type == "Relu")
+        behind(graph, relu.output[0], helper.make_node("Relu", list(relu.input), ["again"]))
+
+    assert verdict(chain, tmp_path, twice, names=False).status == "passed"
+
+
+@pytest.mark.parametrize("operator", ["Tanh", "Sigmoid"])
+def test_the_rounding_of_sums_is_no_fault_of_what_bends_them(operator: str, tmp_path: Path) -> None:
+    def fused(graph: Any) -> None:
+        conv, bend = (next(node for node in graph.node if node.op_type == kind) for kind in ("Conv", operator))
+        conv.op_type, conv.domain, conv.output[0] = "FusedConv", "com.microsoft", bend.output[0]
+        conv.attribute.append(helper.make_attribute("activation", operator))
+        graph.node.remove(bend)
+
+    bends = {"Tanh": TanH(name="bend"), "Sigmoid": Sigmoid(name="bend")}[operator]
+    layers = (Conv(name="conv", out_channels=6, kernel=(3, 3)), bends, Dense(name="fc", out_features=5))
+    for seed in range(3):
+        weights = probe_weights(
+            ModelSpec(name="bent", title="", inputs=(Input(shape=(4, 10, 10)),), layers=layers), seed
+        )
+        found = verdict(weights, tmp_path, fused)
+        assert found.status == "passed", found.diagnosis
+
+
+def test_one_class_that_has_it_all_says_nothing_of_what_comes_before(tmp_path: Path, chain: Weights) -> None:
+    def scaled(graph: Any) -> None:
+        source = of_type(graph, "Conv")
+        behind(graph, source, helper.make_node("Mul", [source, store(graph, "factor", 1.0005)], ["scaled"]))
+
+    loud = {name: array * np.float32(1e3) if name == "fc.weight" else array for name, array in chain.tensors.items()}
+    found = verdict(replace(chain, tensors=loud), tmp_path, scaled, names=False)
+    assert (found.status, found.first_failure) == ("failed", "relu")
+
+
+def test_a_maximum_hides_nothing_of_what_comes_before(tmp_path: Path, chain: Weights) -> None:
+    def leaking(graph: Any) -> None:
+        next(node for node in graph.node if node.op_type == "Relu").op_type = "LeakyRelu"
+
+    found = verdict(chain, tmp_path, leaking, names=False)
+    assert found.diagnosis and (found.status, found.diagnosis.message[:13]) == ("failed", "relu or pool:")
 
 
 def test_a_tensor_of_another_shape_leaves_the_other_layers_judged_by_themselves(tmp_path: Path) -> None:

@@ -22,12 +22,15 @@ from converters.faults import plant
 from converters.metric import UNMATCHED, compare, error, judge, log_error
 from converters.parity import Proof, SubjectVerdict, probe_inputs, probe_weights, verify_files, verify_model
 from converters.parity.matching import align, canonical_view, match_layers
+from converters.parity.probes import probe_deviations
 from converters.parity.subjects import Ran, Subject
 from converters.weights import Array, Weights
 from tests.small import shrink, small_weights
 from zoo import reference, registry
 from zoo.errors import FileFormatError, MissingDependencyError, UnknownNameError, WeightsError, ZooError
-from zoo.layers import ModelSpec
+from zoo.layers import BatchNorm, Input, ModelSpec, Preprocessing, ReLU, Sigmoid
+
+IMAGES = (Input(name="data", shape=(3, 8, 8)),)
 
 
 def small(model: str = "alexnet") -> ModelSpec:
@@ -117,6 +120,27 @@ def test_the_probes_are_large_and_small(weights: Weights) -> None:
 
 
 # Models
+
+
+def test_probes_that_are_small_already_are_made_no_smaller_for_a_sigmoid() -> None:
+    images = Preprocessing(channels="RGB", scale=1 / 255, resize=8)
+    plain = ModelSpec(name="n", title="n", inputs=IMAGES, layers=(ReLU(name="r"),), preprocessing=images)
+    bent = replace(plain, layers=(Sigmoid(name="s"),))
+    assert probe_deviations(bent) == probe_deviations(plain) == (60 / 255, 1 / 255)
+    assert probe_deviations(replace(bent, preprocessing=None)) == (1, 1 / 60)
+
+
+def test_statistics_of_a_batch_are_judged_beside_layers_with_more_samples() -> None:
+    """All segments are fed one batch size: a batch is repeated whole where a layer looks across it."""
+    spec = ModelSpec(
+        name="n",
+        title="n",
+        inputs=IMAGES,
+        layers=(BatchNorm(name="b", batch_stats=True), Sigmoid(name="s")),
+    )
+    (subject,) = verify_model(spec, frameworks=["onnx"]).subjects
+    assert subject.status == "passed"
+    assert {layer.name: layer.local is not None for layer in subject.layers} == {"b": True, "s": True}
 
 
 def test_every_way_to_run_the_network_is_a_subject() -> None:

@@ -70,6 +70,8 @@ ROWS = [f"{layer}.{role}" for layer in ("conv1", "conv2", "fc6") for role in ("w
         (["Variable", *(f"Variable_{i}" for i in range(1, 6))], True),
         (["a/k9", "a/b9", "a/k10", "a/b10", "z/answer", "z/bound"], True),
         (["block_2/k", "block_2/b", "block_10/k", "block_10/b", "answer/k", "answer/b"], True),
+        (["conv1/weights", "conv1/biases", "conv2/weights", "conv2/biases", "logits/w", "logits/b"], True),
+        (["conv2/weights", "conv2/biases", "conv3/weights", "conv3/biases", "logits/w", "logits/b"], False),
         (["left/k", "left/b", "right/k", "right/b", "answer/k", "answer/b"], False),
         (["a_1/k", "a_1/b", "a_2/k", "c_2/b", "answer/k", "answer/b"], False),
     ],
@@ -454,7 +456,7 @@ def test_shards_may_not_leave_the_folder(sound: Path, tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match=r"nothing\.ckpt\.index: no such file"):
         load(tmp_path / "nothing.ckpt", spec=SPEC)
-    (tmp_path / "text.ckpt").write_text("no checkpoint at all, but long enough to hold a footer of 48 bytes")
+    (tmp_path / "text.ckpt").write_bytes(b"\0no checkpoint at all, but long enough to hold a footer of 48 bytes")
     with pytest.raises(FileFormatError, match="does not end as a checkpoint"):
         load(tmp_path / "text.ckpt", spec=SPEC)
 

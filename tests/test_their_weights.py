@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn.utils import prune
 
 from converters.cli import main
 from converters.convert import OpenedFile, Reading, load, same_bits, save
@@ -103,6 +104,35 @@ def test_names_that_say_nothing_are_matched_by_order_and_said(
     assert_same(read(tmp_path, renumbered(state, SHIFTED), weights), weights)
     assert "matched by order and shape: f.0.weight is conv1.weight" in caplog.text
     assert caplog.text.count("matched by order") == 1
+
+
+def test_layers_of_other_shapes_beside_those_matched_by_order_are_left_out(
+    tmp_path: Path, weights: Weights, state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = renumbered(state, SHIFTED)
+    assert_same(read(tmp_path, {"aux.weight": torch.zeros(2, 2), **theirs}, weights), weights)
+    assert "layers that alexnet_mini has not are left out: aux" in caplog.text
+    with pytest.raises(ZooError, match="fit no network of the family"):
+        load(tmp_path / "theirs.pth")
+    with pytest.raises(WeightsError, match="is missing"):  # which of them is fc8 cannot be told
+        read(tmp_path, {"aux.weight": theirs["c.6.weight"], "aux.bias": theirs["c.6.bias"], **theirs}, weights)
+
+
+def test_what_stands_in_the_place_of_weights_is_said(
+    tmp_path: Path, weights: Weights, state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    torch.nn.utils.parametrizations.weight_norm(module[0])
+    prune.random_unstructured(module[1], "weight", amount=1)
+    with pytest.raises(WeightsError, match="is missing"):
+        read(tmp_path, module.state_dict(), weights)
+    for told in (r"0.parametrizations.weight.original0 is parametrized", "1.weight_orig is pruned"):
+        assert told in caplog.text
+    optimizer = torch.optim.SGD(module.parameters(), momentum=0.9)
+    with pytest.raises(FileFormatError, match="holds an optimizer's state"):
+        read(tmp_path, optimizer.state_dict(), weights)
+    momenta = {"momentum_buffers": {name: torch.zeros_like(it) for name, it in state.items()}}
+    assert_same(read(tmp_path, {"optim_state": momenta, "model_state": state}, weights), weights)
 
 
 def test_order_is_not_believed_where_the_numbers_contradict_it(tmp_path: Path, weights: Weights, state: State) -> None:

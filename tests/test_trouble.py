@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from converters.answers import write_text
 from converters.cli import main
 from converters.convert import load, save
 from converters.fetch import fetch
@@ -173,6 +174,21 @@ def test_a_name_of_two_lines(tmp_path: Path) -> None:
     one_line(zoo("convert", tmp_path / "a\nb.safetensors", "-o", tmp_path / "none" / "c\nd.npz", cwd=tmp_path))
     assert zoo("convert", tmp_path / "a\nb.safetensors", "-o", tmp_path / "c\nd.npz", cwd=tmp_path).returncode == 0
     assert load(tmp_path / "c\nd.npz").spec == small_weights().spec
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is Unicode")
+def test_a_name_that_is_no_utf_8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"\xff")
+    save(small_weights(), tmp_path / f"{name}.safetensors")
+    assert main(["convert", f"{name}.safetensors", "-o", f"{name}.npz"]) == 0
+    write_text(tmp_path / "card.md", f"made from {name}", force=False)
+    assert (tmp_path / "card.md").read_text() == "made from ?"
+    monkeypatch.setattr("converters.convert.save", lambda *_, **__: name.encode())
+    assert main(["convert", f"{name}.safetensors", "-o", "saved.npz"]) == 2
+    assert "zoo: ?: a library that is needed here takes names in UTF-8 alone" in capsys.readouterr().err
 
 
 def test_a_folder_of_other_things_is_never_replaced_by_a_saved_model(tmp_path: Path) -> None:

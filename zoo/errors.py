@@ -23,7 +23,12 @@ class ZooError(Exception):
 def one_line(text: str) -> str:
     """`text` in one line without what would steer a terminal; what is endlessly long is cut in its middle."""
     words = (_cut(word, _LONGEST_WORD) for word in text.split())
-    return _cut("".join(letter if letter.isprintable() else "?" for letter in " ".join(words)), _LONGEST_MESSAGE)
+    return _cut(shown(" ".join(words)), _LONGEST_MESSAGE)
+
+
+def shown(text: str, *, lines: bool = False) -> str:
+    """`text` with a question mark for whatever would steer a terminal; its `lines` are left, or are one."""
+    return "".join(letter if letter.isprintable() or (lines and letter == "\n") else "?" for letter in text)
 
 
 def said(error: BaseException, most: int = _LONGEST_MESSAGE) -> str:

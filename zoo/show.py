@@ -14,6 +14,7 @@ from typing import Any
 
 from zoo import spec_json
 from zoo.axes import shape_text
+from zoo.errors import shown
 from zoo.layers import LRN, Conv, Dense, Layer, ModelSpec, Pool, Preprocessing, Shape
 from zoo.parameters import ROLES
 from zoo.shapes import activation_shapes, multiply_adds, parameter_count, parameter_shapes
@@ -92,7 +93,7 @@ def show_text(spec: ModelSpec, width: int | None = None) -> str:
         )
         previous = layer.name
     rows.append(("total", "", "", "", "", "", "", f"{sum(counts.values()):,}", f"{sum(operations.values()):,}", ""))
-    about = [f"{spec.name}: {spec.title}", images_text(spec)]
+    about = [shown(f"{spec.name}: {spec.title}"), images_text(spec)]
     parts = [*(fill(text, width) for text in about)] if width else about
     parts.append(_table(rows, {7, 8}, rule_before_last=True, width=width))
     if tower_count(spec) > 1:
@@ -130,7 +131,7 @@ def diff_text(left: ModelSpec, right: ModelSpec, width: int | None = None) -> st
     """Every difference of two networks, a line a fact, in the order of the layers; `width` as in `show_text`."""
     found = differences(left, right)
     if not found:
-        return f"{left.name} and {right.name} are the same network.\n"
+        return shown(f"{left.name} and {right.name} are the same network.") + "\n"
     rows = [("layer", "what", left.name, right.name)]
     rows += [(item.layer, item.what, item.left, item.right) for item in found]
     counts = parameter_count(left), parameter_count(right)
@@ -354,6 +355,7 @@ def _table(
     width: int | None = None,
 ) -> str:
     """Rows under a head; where they are wider than `width`, the last column stands under each row."""
+    rows = [tuple(map(shown, row)) for row in rows]
     lines = _lines(rows, right, "  ")
     if width and max(map(len, lines)) > width:
         last = [wrap(row[-1], width, initial_indent="    ", subsequent_indent="    ") for row in rows]

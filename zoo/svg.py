@@ -15,6 +15,7 @@ from itertools import pairwise
 from math import sqrt
 
 from zoo.axes import shape_text
+from zoo.errors import shown
 from zoo.layers import LRN, Concat, Conv, Dense, Dropout, Eltwise, Input, Layer, ModelSpec, Pool, Shape, Slice
 from zoo.shapes import activation_shapes, multiply_adds, parameter_count
 from zoo.show import tower_count
@@ -394,8 +395,8 @@ def _document(spec: ModelSpec, stages: list[_Stage], parts: list[str], width: fl
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title desc" '
         f'width="{_n(width)}" height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}">\n'
-        f'<title id="title">{escape(f"{spec.name}: {spec.title}")}</title>\n'
-        f'<desc id="desc">{escape(told)}.{escape(crossing)}</desc>\n<style>\n{_STYLE}\n</style>\n'
+        f'<title id="title">{escape(shown(f"{spec.name}: {spec.title}"))}</title>\n'
+        f'<desc id="desc">{escape(shown(told))}.{escape(crossing)}</desc>\n<style>\n{_STYLE}\n</style>\n'
         f'<rect class="paper" width="100%" height="100%"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
@@ -406,7 +407,7 @@ def _meets(source: _Stage, stage: _Stage) -> bool:
 
 
 def _text(x: float, y: float, words: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}">{escape(words)}</text>'
+    return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}">{escape(shown(words))}</text>'
 
 
 def _closed(points: list[tuple[float, float]]) -> str:

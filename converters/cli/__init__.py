@@ -16,7 +16,7 @@ from converters.cli.options import limits
 from converters.cli.parser import build_parser
 from converters.host import NOISY, as_it_was, interruptible, shrinking_is_told
 from zoo.environment import environment
-from zoo.errors import ZooError, how_ended, one_line
+from zoo.errors import ZooError, how_ended, one_line, shown
 from zoo.limits import allowing
 from zoo.registry import missing
 from zoo.training import SETTINGS
@@ -65,6 +65,9 @@ def _answer(arguments: Sequence[str]) -> int:
         # Whoever read the result has left; the interpreter must not complain of it when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
+    except UnicodeEncodeError as error:  # of TensorFlow's, which takes every path as UTF-8
+        told = "a library that is needed here takes names in UTF-8 alone; rename this, and the folders above it"
+        return _fail(f"{error.object}: {told}", 2, verbose)
     except MemoryError as error:
         return _fail(f"not enough memory: {error or 'for what the file asks for'}", 2, verbose)
     except OSError as error:
@@ -112,8 +115,7 @@ class _Log(logging.Formatter):
     """Remarks in one line each, whatever names a file has; a traceback in many."""
 
     def format(self, record: logging.LogRecord) -> str:
-        lines = super().format(record).split("\n") if record.exc_info else [one_line(record.getMessage())]
-        return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+        return shown(super().format(record), lines=True) if record.exc_info else one_line(record.getMessage())
 
 
 def _fail(message: str, status: int, verbose: bool) -> int:

@@ -275,10 +275,13 @@ def _fitted(answer: _Answer, bases: Sequence[_Claim], y: Array) -> Iterator[_Cla
         negated = bool((np.abs(base.value + y) <= noise).all())
         if negated:
             yield _within("output_negated", -base.value, noise, f"-1 times {right}")
-        elif factor:
+        elif factor and abs(factor - 1) > answer.budget:  # or else nothing was done but noise
             told = f"{factor:.5g} times {right}"
             yield _within("output_scaled", factor * base.value, abs(factor) * noise, told)
-        yield _within("output_shifted", base.value + shift, noise + answer.budget * abs(shift), f"{right} {shift:+.5g}")
+        if np.any(abs(shift) > noise):
+            yield _within(
+                "output_shifted", base.value + shift, noise + answer.budget * abs(shift), f"{right} {shift:+.5g}"
+            )
 
 
 def _lines(answer: _Answer, bases: Sequence[_Claim], y: Array) -> Iterator[_Claim]:
@@ -290,7 +293,7 @@ def _lines(answer: _Answer, bases: Sequence[_Claim], y: Array) -> Iterator[_Clai
         spread = float((risen**2).sum())
         slope = float((risen * y).sum()) / spread if spread else 0.0
         start = float((y - slope * base.value).mean())
-        if slope:
+        if slope and (abs(slope - 1) > answer.budget or np.any(abs(start) > _noise(answer, base))):
             noise = abs(slope) * _noise(answer, base) + answer.budget * abs(start)
             told = f"{slope:.5g} times {_called(answer, base)}, {start:+.5g}"
             yield _within("output_affine", slope * base.value + start, noise, told)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from converters.images import SAID_NOTHING, SaidOfImages
-from converters.sniff import refuse_others, sniffed
+from converters.sniff import refuse_others, sniffed, text_of
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
-from zoo.errors import ZooError
+from zoo.errors import FileFormatError, ZooError, one_line
 from zoo.layers import ModelSpec, Shape
 from zoo.registry import facts, load_module, names
 
@@ -20,6 +20,7 @@ LARGE = 1 << 20
 
 # Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
 _NO_WEIGHTS = {
+    ".prototxt": "a network without weights; give its .caffemodel, and this with --prototxt",
     ".solverstate": "a solver's state, its momenta and no weights; these are in {}.caffemodel beside it",
 }
 
@@ -132,6 +133,8 @@ def format_name(path: Path, explicit: str | None = None) -> str:
     form, known = sniffed(path), suffixes() | _read_suffixes()
     if form is None and path.is_dir() and path.suffix not in known:
         raise ZooError(f"{path}: is a folder without a checkpoint in it, expected a file")
+    if form is None and path.suffix not in _NO_WEIGHTS and (text := text_of(path)):
+        raise FileFormatError(path, f"is a text ({one_line(text)[:40]}), expected weights")
     return form or _by_suffix(path, None, known)
 
 

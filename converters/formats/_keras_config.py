@@ -36,7 +36,7 @@ _OURS = "alexnet_zoo>"
 def described(config: str, holders: Collection[str]) -> tuple[list[Step], SaidOfImages] | None:
     """The layers of a network as far as they are of a kind that is known, and how those before them prepare images.
 
-    None where nothing is described.
+    None where nothing is described, as of a class derived from Keras' Model.
 
     Args:
         config: the description.
@@ -48,7 +48,10 @@ def described(config: str, holders: Collection[str]) -> tuple[list[Step], SaidOf
     if not config.strip():
         return None
     try:
-        layers = [*_flat(_layers(json.loads(config)))]
+        model = json.loads(config)
+        if model["class_name"] not in _NESTED and "layers" not in model["config"]:
+            return None  # a class of somebody's own, which alone knows its layers
+        layers = [*_flat(_layers(model))]
         front = [*takewhile(lambda layer: layer["class_name"] in _SILENT | {*_PREPARING}, layers)]
         preparing = [layer for layer in front if layer["class_name"] in _PREPARING]
         steps = [*_steps([layer for layer in layers if layer not in preparing], holders)]

@@ -45,9 +45,10 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
     if tensors is None:
         return [_entry(variable, f"{identifier(spec.name)}/{variable.name}", variable.layout) for variable in ours]
     scope = _scope(identifier(spec.name), ours, tensors)
-    if not any(scope + name in tensors for variable in ours for name in _names(variable)):
+    known = [next((scope + name for name in _names(variable) if scope + name in tensors), None) for variable in ours]
+    if not all(known):
         in_order = _counted(spec, ours, tensors) or _by_shape(spec, ours, tensors)
-        if in_order:
+        if in_order and all(name in (None, entry.native) for name, entry in zip(known, in_order, strict=True)):
             return in_order
     found, places = list[Entry](), Counter[int]()  # of the names that a variable may have, which the file uses
     for variable in ours:

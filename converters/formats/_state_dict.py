@@ -20,7 +20,16 @@ _Place: TypeAlias = tuple[str, ...]
 _Shaped = TypeVar("_Shaped", Tensor, Array)
 
 # Where several dictionaries of tensors lie side by side, the one under the first of these keys is the network.
-_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
+_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params", "module")
+# What leads to what an optimizer keeps of each parameter.
+_OPTIMIZER = re.compile(r"optim|momentum", re.IGNORECASE)
+# Names of the parts that a weight is computed of -> what computes it, and what to do (torch.nn.utils, torch.ao).
+_COMPUTED = {
+    r"(^|\.)parametrizations\.|(^|[._])weight_[gv]$": "is parametrized (weight_norm, spectral_norm); before saving, "
+    "torch.nn.utils.parametrize.remove_parametrizations",
+    r"\.(weight|bias)_(orig|mask)$": "is pruned; before saving, torch.nn.utils.prune.remove",
+    r"\._packed_params(\.|$)": "is quantised; save the state_dict() of the model it was made of",
+}
 # What training scripts call a moving average, in a key that leads to it or at the start of each of its names
 # (torchvision's references, timm, Swin, BasicSR; torch.optim.swa_utils, ema-pytorch).
 _AVERAGE = re.compile(r"(^|[_.])(ema|swa|averaged|shadow)([_.]|$)", re.IGNORECASE)
@@ -49,6 +58,7 @@ def states(path: Path, saved: Saved) -> tuple[State, State | None]:
     if not weights:
         _LOG.info("%s: %r, a moving average, is all there is; taken", path, ".".join(place))
         averages = {}
+    _warn_of_parts(path, state)
     raw, beside = split(path, _tensors(state))
     if beside is None and averages:
         _, averaged = _network(averages)
@@ -63,6 +73,14 @@ def writer(saved: Saved) -> str:
     return f"PyTorch Lightning {version}" if isinstance(version, str) else ""
 
 
+def _warn_of_parts(path: Path, state: Mapping[object, object]) -> None:
+    """Say which layer has no weight, but what it is computed of."""
+    for part, told in _COMPUTED.items():
+        name = next((key for key in state if isinstance(key, str) and re.search(part, key)), None)
+        if name:
+            _LOG.warning("%s: the layer of %s %s", path, name, told)
+
+
 def _dicts(value: object, axes: int) -> Iterator[tuple[_Place, dict[object, object]]]:
     """Every dictionary with a tensor of as many axes, and the keys that lead to it; those of optimizers are none."""
     waiting: list[tuple[_Place, object]] = [((), value)]
@@ -75,6 +93,8 @@ def _dicts(value: object, axes: int) -> Iterator[tuple[_Place, dict[object, obje
         if not isinstance(inner, dict) or "param_groups" in inner:
             continue
         items = {key: item for key, item in cast("dict[object, object]", inner).items() if isinstance(key, str)}
+        if not place:
+            items = {key: item for key, item in items.items() if isinstance(item, Tensor) or not _OPTIMIZER.search(key)}
         if any(isinstance(item, Tensor) and (len(item.shape) >= axes) for item in items.values()):
             yield place, cast("dict[object, object]", inner)
         else:
@@ -130,6 +150,8 @@ def _nothing(path: Path, saved: Saved) -> FileFormatError:
         return FileFormatError(path, f"holds a {type(value).__name__}, expected a state dict (name -> tensor)")
     if not value:
         return FileFormatError(path, "holds an empty state dict")
+    if "param_groups" in value:
+        return FileFormatError(path, "holds an optimizer's state, its momenta and no weights; give the model's file")
     if not all(isinstance(key, str) for key in cast("dict[object, object]", value)):
         return FileFormatError(path, "holds a dictionary whose keys are not names, expected a state dict")
     name, item = next(iter(cast("dict[object, object]", value).items()))

@@ -16,7 +16,7 @@ from zoo.errors import FileFormatError
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.wire.checkpoint import read_v1, read_v2, write_v2
-from zoo.wire.checkpoint_files import checkpoint_of, index_path
+from zoo.wire.checkpoint_files import checkpoint_in, checkpoint_of, index_path
 from zoo.wire.object_graph import OBJECT_GRAPH, variable_names
 
 SUFFIXES = (".ckpt",)
@@ -27,9 +27,6 @@ _LOG = logging.getLogger(__name__)
 
 # tf.train.ExponentialMovingAverage calls the average of a variable so, unless it is given a name.
 _AVERAGE = re.compile(r"/(ExponentialMovingAverage|[^/]*(?:\b|_)ema(?:\b|_)[^/]*)$", re.IGNORECASE)
-# CheckpointState, in protobuf's text form: which checkpoint of the folder was written last.
-_LAST = re.compile(r'^model_checkpoint_path: *"([^"\n]+)"', re.MULTILINE)
-_MAX_STATE = 1 << 16
 
 
 def read(path: Path) -> NativeFile:
@@ -80,17 +77,7 @@ def main_file(path: Path) -> Path:
     """The index of a V2 checkpoint, or the one file of V1; in a folder, of its SavedModel or its last checkpoint."""
     path = checkpoint_of(path)
     if path.is_dir() and not index_path(path).is_file():
-        return index_path(_in_folder(path))
+        return index_path(checkpoint_in(path) or path / "variables" / "variables")
     if path.suffix == ".index":
         return path
     return path if path.is_file() and not index_path(path).is_file() else index_path(path)
-
-
-def _in_folder(path: Path) -> Path:
-    """The prefix of the checkpoint that a folder is about: a SavedModel's variables, or what ``checkpoint`` names."""
-    if (path / "variables" / "variables.index").is_file() or not (path / "checkpoint").is_file():
-        return path / "variables" / "variables"
-    with (path / "checkpoint").open(encoding="utf-8", errors="replace") as file:
-        found = _LAST.search(file.read(_MAX_STATE))
-    # A file name alone: the folder may have been moved, and nothing outside it is read.
-    return path / Path(found[1]).name if found else path / "checkpoint"

@@ -12,12 +12,13 @@ from math import prod
 import numpy as np
 
 from converters.metric import peak_of
-from converters.parity.local import Bench, bench, error_alone, ranges_of
+from converters.parity.local import Bench, bench, error_alone, ranges_of, reads_sizes_alone
+from converters.parity.partial_sums import widened
 from converters.parity.segments import Segment, segments
 from converters.parity.subjects import Alone, Ran
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
-from zoo.layers import Shape
+from zoo.layers import Conv, Deconv, Dense, Shape
 from zoo.wire.cores import map_on_cores, multiply_on_cores
 
 _LOG = logging.getLogger(__name__)
@@ -52,9 +53,11 @@ class Judged:
     wrong: Wrong | None
 
 
-def _judged(piece: Segment, made: Bench, y: Array, budget: float) -> Judged:
+def _judged(piece: Segment, made: Bench, y: Array, weights: Mapping[str, Array], budget: float) -> Judged:
     """What a segment gave on its bench, judged."""
     error, reason = error_alone(y, made, piece)
+    if error is not None and error > budget and (wider := widened(piece, made, y, weights, budget)):
+        error, reason = error_alone(y, wider, piece)
     right = reason is None and error is not None and error <= budget
     wrong = None if right else Wrong(piece=piece, inputs=made.inputs, y=y)
     return Judged(error=error, reason=reason, exercised=made.exercised, wrong=wrong)
@@ -105,16 +108,17 @@ class Benches:
 
     def judge(self, ran: Ran) -> ByThemselves:
         """Every layer that the subject shows, by itself, on inputs of its own."""
-        wanted = [piece for piece in segments(self._weights.spec, ran.activations) if piece.target not in ran.same]
+        pieces = segments(self._weights.spec, ran.activations)
+        wanted = [piece for piece in pieces if piece.target not in ran.same and not reads_sizes_alone(piece)]
         found, reason = ByThemselves(), None
         if ran.alone is None:
             return found
-        for pieces in self._by_size(wanted):
-            judged, told = self._asked(ran.alone, pieces)
+        for group in self._by_size(wanted):
+            judged, told = self._asked(ran.alone, group)
             found.judged |= judged
             reason = told or reason
         if ran.strange:
-            self._shift(ran, ran.alone, found.judged)
+            self._joined(ran, ran.alone, found.judged)
         missing = [piece.target for piece in wanted if piece.target not in found.judged]
         if missing:
             why = f" ({reason})" if reason else ""
@@ -132,29 +136,29 @@ class Benches:
         except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
             _LOG.debug("its layers could not be run by themselves", exc_info=True)
             results, reason = {}, in_one_line(trouble)
-        shown = [(piece, made) for piece, made in benched if piece.target in results]
-        judged = map_on_cores(lambda one: _judged(*one, results[one[0].target], self._budget), shown)
-        return {piece.target: found for (piece, _), found in zip(shown, judged, strict=True)}, reason
+        shown = [(piece, made, results[piece.target]) for piece, made in benched if piece.target in results]
+        judged = map_on_cores(lambda one: _judged(*one, self._weights.tensors, self._budget), shown)
+        return {piece.target: item for (piece, *_), item in zip(shown, judged, strict=True)}, reason
 
-    def _shift(self, ran: Ran, run: Alone, judged: dict[str, Judged]) -> None:
-        """Let a layer without parameters that is wrong by itself be right where it is so with each of its readers.
+    def _joined(self, ran: Ran, run: Alone, judged: dict[str, Judged]) -> None:
+        """Let layers that are wrong by themselves be right where they are so together with their neighbours.
 
-        Where several tensors hold a layer's numbers along the network (a clip that clips nothing there, in two nodes),
-        one of them was taken for the layer, and what it does may be done behind it.
+        A tensor was taken for a layer by its numbers along the network, and others may hold them: what the layer does
+        may be done behind it (a clip that clips nothing there, in two nodes), or what it reads be read elsewhere.
         """
-        spec, weighted = self._weights.spec, {name.rpartition(".")[0] for name in self._weights.tensors}
-        wrong = {name for name, item in judged.items() if item.wrong and name not in weighted | {*spec.outputs}}
-        if not wrong:
-            return
-        joined = list(segments(spec, {*ran.activations} - wrong))
-        readers = [piece for piece in joined if any(layer.name in wrong for layer in piece.layers)]
-        # Sums of sums have bounds too wide to judge by.
-        readers = [piece for piece in readers if sum(layer.name in weighted for layer in piece.layers) < 2]
-        found, _ = self._asked(run, readers)
+        spec = self._weights.spec
+        wiring, wrong = spec.wiring(), [name for name, item in judged.items() if item.wrong]
         for name in wrong:
-            held = [piece.target for piece in joined if any(layer.name == name for layer in piece.layers)]
-            if held and all(target in found and not found[target].wrong for target in held):
-                judged |= {name: found[held[0]], **{target: found[target] for target in held}}
+            behind, before = {name} - {*spec.outputs}, {*wiring[name]} & {*wiring}
+            for hidden in filter(None, (behind, before)):
+                pieces = segments(spec, {*ran.activations} - hidden)
+                held = [piece for piece in pieces if any(layer.name == name for layer in piece.layers)]
+                if any(sum(isinstance(layer, Conv | Deconv | Dense) for layer in piece.layers) > 1 for piece in held):
+                    continue  # sums of sums have bounds too wide to judge by
+                found, _ = self._asked(run, held)
+                if held and len(found) == len(held) and not any(item.wrong for item in found.values()):
+                    judged |= {name: next(iter(found.values())), **found}
+                    break
 
     def _by_size(self, pieces: Sequence[Segment]) -> list[list[Segment]]:
         """Segments in their order, as many at once as fit: their benches are the most that a proof holds."""

@@ -28,6 +28,7 @@ from zoo.layers import (
     BatchNorm,
     Bias,
     Concat,
+    Constant,
     Conv,
     Crop,
     Deconv,
@@ -43,6 +44,7 @@ from zoo.layers import (
     PoolMask,
     Power,
     PReLU,
+    PriorBox,
     Reduction,
     ReLU,
     Reshape,
@@ -140,12 +142,27 @@ def bench(
                 for name, read in zip(layer.inputs, reads, strict=True)
             ]
             y = known[layer.name] = oracle.apply(layer, reads, parameters)
-            bounds[layer.name] = _bound(layer, y, reads, sizes, parameters)
+            bound = _bound(layer, y, reads, sizes, parameters)
+            if _hands_on(layer) and shares:
+                bound = np.maximum(bound, sizes[0])  # the rounding of what the segment made before it
+            bounds[layer.name] = bound
             shares[layer.name] = exercised(layer, reads, parameters)
         right = known[segment.target]
         if np.isfinite(right).all():
             return Bench(inputs=inputs, right=right, bound=bounds[segment.target], exercised=shares)
     return None
+
+
+def reads_sizes_alone(segment: Segment) -> bool:
+    """Whether what it reads has no numbers that count: there is nothing to feed it with."""
+    return all(isinstance(layer, Constant | PriorBox) for layer in segment.layers)
+
+
+def _hands_on(layer: Layer) -> bool:
+    """Whether it is a function of single numbers, nowhere steeper than the identity, that may end in a narrow range."""
+    return isinstance(layer, TanH | Sigmoid) or (
+        isinstance(layer, Unary) and layer.function in ("abs", "bnll", "clip", "elu")
+    )
 
 
 def _keeps_items(layer: Layer, shapes: Mapping[str, Shape]) -> bool:
@@ -210,7 +227,8 @@ def _noise(
 ) -> Array:
     """A sample a scale: normal, and uniform in size where it is large, for running sums lose the small beside it.
 
-    With `zeros`, one more: half of its numbers are zero, and all of some places, as behind a ReLU.
+    With `zeros`, one more: half of its numbers are zero, and all of some places, as behind a ReLU; every other channel
+    holds nothing above zero, or a maximum would hide what becomes of that.
     """
     generator, size = np.random.default_rng((seed, crc32(name.encode()), 2)), prod(shape)
     normal, uniform = _drawn(seed)
@@ -232,7 +250,7 @@ def _noise(
             numbers += np.float32(0.01)
         numbers *= scale
     if zeros:
-        _drop_some(drawn[-1, ...], _some(normal, generator, size))
+        _drop_some(drawn[-1, ...], _some(normal, generator, size), low)
     return drawn
 
 
@@ -253,10 +271,13 @@ def _some(drawn: Array, generator: np.random.Generator, size: int) -> Array:
     return drawn[start : start + size] if size <= _PERIOD else np.resize(drawn[start : start + _PERIOD], size)
 
 
-def _drop_some(sample: Array, chances: Array) -> None:
+def _drop_some(sample: Array, chances: Array, low: float) -> None:
     """Half of the numbers are zero, by as many normal ones, and every eighth channel and every eighth place."""
+    below = np.maximum(-np.abs(sample), np.float32(low))
     sample *= chances.reshape(sample.shape) > 0
     if sample.ndim > 1:
+        if low < 0:
+            sample[1::2] = below[1::2]
         sample[7::8] = 0.0
         sample.reshape(len(sample), -1)[:, 7::8] = 0.0
 
@@ -307,6 +328,8 @@ def exercised(layer: Layer, reads: Sequence[Array], parameters: Mapping[str, Arr
 
     A number of a kernel is met where its input channel is; a column of a dense layer, where its input is.
     """
+    if isinstance(layer, PriorBox):
+        return 1.0  # it reads sizes
     if isinstance(layer, Conv) and "weight" in parameters:
         # The kernel slides: a channel that is anything anywhere meets all of its numbers.
         return float(np.mean((reads[0] != 0).any(axis=(0, *range(2, reads[0].ndim)))))

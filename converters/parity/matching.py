@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from converters.metric import defect, error, finite_peak
+from converters.metric import defect, error, finite_peak, is_saturated, log_error
 from converters.verdicts import DEFAULT_BUDGET
 from converters.weights import Array
-from zoo.layers import Dropout, Layer, ModelSpec, Pool, Shape
+from zoo.layers import Dropout, Layer, ModelSpec, Pool, Shape, Softmax
 from zoo.shapes import activation_shapes
 
 Ours = TypeVar("Ours")
@@ -159,15 +159,20 @@ def match_tensors(
     counted, theirs = [layer for layer in ours.layers if not isinstance(layer, Dropout)], {node.name for node in nodes}
     strange = 2 * sum(layer.name in theirs for layer in counted) < len(counted)
 
+    softmaxes = {layer.name: layer.axis for layer in ours.layers if isinstance(layer, Softmax)}
+
     def fits(layer: str, tensor: str) -> bool:
-        return (view := canonical_view(values[tensor], shapes[layer])) is not None and _equal(
-            view, right[layer], budget
-        )
+        view = canonical_view(values[tensor], shapes[layer])
+        if view is None or not _equal(view, right[layer], budget):
+            return False
+        return layer not in softmaxes or log_error(view, right[layer]) <= budget
 
     tensors = {} if strange else named
     good = {layer for layer, tensor in tensors.items() if fits(layer, tensor)}
     good |= _by_numbers(ours, tensors, good, [node for node in nodes if node.value is not None], fits)
-    hidden = _hidden(ours, good, {*tensors})
+    # Where one class has it all on every probe, that says nothing of what comes before.
+    mute = {name for name, axis in softmaxes.items() if name in right and is_saturated(right[name], axis)}
+    hidden = _hidden(ours, good - mute, {*tensors})
     if strange:
         tensors |= _by_order(ours, nodes, {n: shape for n, shape in shapes.items() if n not in hidden}, tensors)
         _fill(ours, nodes, tensors, shapes, hidden)
@@ -314,8 +319,8 @@ def _maker(layer: Layer, node: NodeResult, by_name: Mapping[str, NodeResult]) ->
 def canonical_view(value: Array, wanted: Shape) -> Array | None:
     """`value` as an array of shape `wanted` (N, C, H, W or N, C), where its layout is known; None otherwise.
 
-    Known are the shape itself, N, H, W, C, unit axes at the end (a dense layer as a convolution) and towers folded
-    into the batch.
+    Known are the shape itself, N, H, W, C or back from it, unit axes at the end (a dense layer as a convolution) and
+    towers folded into the batch.
     """
     if value.shape == wanted:
         return value
@@ -323,6 +328,8 @@ def canonical_view(value: Array, wanted: Shape) -> Array | None:
         samples, channels, height, width = wanted
         if value.shape == (samples, height, width, channels):
             return value.transpose(0, 3, 1, 2)
+        if value.shape == (samples, width, channels, height):
+            return value.transpose(0, 2, 3, 1)
         towers = value.shape[0] // samples if samples else 0
         if towers and value.shape == (samples * towers, channels // towers, height, width):
             return value.reshape(wanted)
@@ -339,4 +346,6 @@ def native_view(array: Array, like: Array) -> Array:
         return array
     if array.ndim == like.ndim == 4 and own == (*array.shape[2:], array.shape[1]):
         return array.transpose(0, 2, 3, 1)
+    if array.ndim == like.ndim == 4 and own == (array.shape[3], *array.shape[1:3]):
+        return array.transpose(0, 3, 1, 2)
     return array.reshape(-1, *own)  # unit axes, or towers folded into the batch

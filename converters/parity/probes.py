@@ -61,14 +61,13 @@ def probe_deviations(spec: ModelSpec) -> tuple[float, float]:
     One with its preprocessing folded in reads pixels of 0..1. One with a TanH, Sigmoid or Unary is steepest at zero:
     behind sums of hundreds, it shows their rounding in full, against a peak of one.
     """
-    large, small = PROBE_DEVIATIONS
+    (large, small), images = PROBE_DEVIATIONS, spec.preprocessing
+    a_pixel = images.scale / min(images.std) if images else 1.0
+    if large * a_pixel < 1:
+        return large * a_pixel, small * a_pixel
     if any(isinstance(layer, TanH | Sigmoid | Unary) for layer in spec.layers):
-        large, small = small, small * small / large
-    images = spec.preprocessing
-    if images is None:
-        return large, small
-    a_pixel = images.scale / min(images.std)
-    return (large, small) if PROBE_DEVIATIONS[0] * a_pixel >= 1 else (large * a_pixel, small * a_pixel)
+        return small, small * small / large
+    return large, small
 
 
 def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple[str, ...]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import lcm
 
 import numpy as np
 
 from converters.weights import Array
-from zoo.layers import Input, Layer, ModelSpec, Names, Shape
+from zoo.layers import BatchNorm, Input, Layer, ModelSpec, Names, Shape
 from zoo.parameters import parameters_of
 
 
@@ -75,6 +76,10 @@ class Apart:
     targets: Mapping[str, str]
 
 
+def _mixes(segment: Segment) -> bool:
+    return any(isinstance(layer, BatchNorm) and layer.batch_stats for layer in segment.layers)
+
+
 def apart(
     spec: ModelSpec,
     weights: Mapping[str, Array],
@@ -82,9 +87,12 @@ def apart(
 ) -> Apart:
     """Put segments side by side; layers that several segments hold are there several times.
 
-    All batches are repeated to the size of the largest: it is one network, and its inputs have one batch size.
+    All batches are repeated to the size of the largest: it is one network, and its inputs have one batch size. Where a
+    normalisation takes its statistics from the batch, that is repeated whole.
     """
-    rows = max((len(batch) for _, batches in fed for batch in batches.values()), default=0)
+    longest = max((len(batch) for _, batches in fed for batch in batches.values()), default=0)
+    whole = lcm(*(len(batch) for segment, batches in fed if _mixes(segment) for batch in batches.values()))
+    rows = -(-longest // whole) * whole
     inputs, layers, tensors = dict[str, Array](), list[Layer](), dict[str, Array]()
     free, targets = Names(()), dict[str, str]()
     for segment, batches in fed:

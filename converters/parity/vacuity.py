@@ -7,13 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.metric import error, peak_of
+from converters.metric import error, is_saturated, peak_of
 from converters.weights import Array, Weights
 from zoo.layers import LRN, Conv, Dense, ReLU, Softmax
 from zoo.parameters import parameters_of
-
-# A largest probability this near 1 leaves the others no digit of float32's.
-_SATURATED = 1 - 2.0**-24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +51,8 @@ def vacuity(weights: Weights, inputs: Mapping[str, Array], reference: Mapping[st
     limits += [f"{name} has no live unit on any probe" for name in dead]
     if dead and len(dead) == sum(isinstance(layer, ReLU) for layer in spec.layers):
         unproved.append("no ReLU has a live unit on any probe")
-    full = [layer.name for layer in spec.layers if isinstance(layer, Softmax) and _saturated(layer, reference)]
+    softmaxes = [layer for layer in spec.layers if isinstance(layer, Softmax)]
+    full = [layer.name for layer in softmaxes if is_saturated(reference[layer.name], layer.axis)]
     limits += [f"{name} is saturated on every probe: one class has it all" for name in full]
     if all(name in full for name in spec.outputs):
         unproved.append(f"the answer, {', '.join(spec.outputs)}, is a saturated softmax on every probe")
@@ -89,11 +87,6 @@ def _not_finite(reference: Mapping[str, Array]) -> Iterator[str]:
         count = y.size - np.count_nonzero(np.isfinite(y))
         if 0 < count < y.size:
             yield f"{name} is NaN or Inf in {count:,} of its {y.size:,} numbers: there, only that it is so is compared"
-
-
-def _saturated(layer: Softmax, reference: Mapping[str, Array]) -> bool:
-    y = reference[layer.name]
-    return y.shape[layer.axis] > 1 and bool((y.max(axis=layer.axis) >= _SATURATED).all())
 
 
 def _idle_norms(

@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
 from converters.verdicts import UNKNOWN, Diagnosis, LayerVerdict, OutputVerdict, Report, SubjectVerdict
-from zoo.errors import one_line
+from zoo.errors import one_line, shown
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ def printable(value: T) -> T:
     """A report whose names, which are strangers', neither steer a terminal nor begin a line of their own."""
     found: Any = value
     if isinstance(found, str):
-        found = "".join(letter if letter.isprintable() else "?" for letter in found)
+        found = shown(found)
     elif isinstance(found, tuple):
         found = tuple(printable(item) for item in cast("tuple[Any, ...]", found))
     elif is_dataclass(found) and not isinstance(found, type):
@@ -48,11 +48,14 @@ def verdict_sentence(report: Report) -> str:
         return (
             f"{report.model}: FAILED, {first.name}{others} of {total} differ, first in {first.first_failure}{missing}"
         )
-    if absent:
+    worst = max((subject.max_error or 0.0 for subject in report.subjects), default=0.0)
+    if len(absent) == total or (absent and report.unproved):
         return f"{report.model}: NOT PROVED, {len(absent)} of {total} subjects could not be run{missing}"
+    if absent:
+        agree = f"{total - len(absent)} of {total} subjects compute the same function, worst error {error_text(worst)}"
+        return f"{report.model}: NOT PROVED BY ALL, {agree}{missing}"
     if report.unproved:
         return f"{report.model}: NOT PROVED, the numbers agree and show nothing: {'; '.join(report.unproved)}"
-    worst = max((subject.max_error or 0.0 for subject in report.subjects), default=0.0)
     what = "the subject computes" if total == 1 else f"all {total} subjects compute"
     told = f"{report.model}: PASSED, {what} the same function, worst error {error_text(worst)}{_by_reading(report)}"
     others = ", ".join(subject.name for subject in report.subjects if subject.preparation)

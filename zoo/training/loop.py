@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 from tqdm import tqdm
 
-from zoo.errors import EndedError, ZooError
+from zoo.errors import EndedError, ZooError, shown
 from zoo.preprocess import FloatArray
 from zoo.recipe_file import dumps
 from zoo.training.checkpoint import Checkpoint, checkpoints, save_checkpoint, save_model
@@ -236,13 +236,13 @@ def _journal(job: Job, learner: Learner) -> Journal | None:
     from zoo.training.journal import Journal  # noqa: PLC0415 - charts and events: the first process's alone
 
     for line in _about(job, learner):
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(shown(line), file=sys.stderr)
     return Journal(
         job.options.out,
         done=learner.start.step,
         steps=job.steps,
         batch_size=job.batch_size,
-        title=job.title,
+        title=shown(job.title),
         memory=learner.memory,
     )
 

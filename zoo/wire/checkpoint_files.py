@@ -10,6 +10,11 @@ _OTHERS = re.compile(r"\.(meta|data-\d{5}-of-\d{5})$")
 _STATE = b"model_checkpoint_path"
 
 
+# CheckpointState, in protobuf's text form: which checkpoint of the folder was written last.
+_LAST = re.compile(r'^model_checkpoint_path: *"([^"\n]+)"', re.MULTILINE)
+_MAX_STATE = 1 << 16
+
+
 def index_path(prefix: Path) -> Path:
     """``X.index`` of the checkpoint ``X``."""
     return prefix.parent / f"{prefix.name}.index"  # not with_name(), which a path without a name, as ".", has not
@@ -18,6 +23,19 @@ def index_path(prefix: Path) -> Path:
 def shard_path(prefix: Path, shard: int, shards: int) -> Path:
     """``X.data-00000-of-00002`` of the checkpoint ``X``."""
     return prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}")
+
+
+def checkpoint_in(folder: Path) -> Path | None:
+    """The checkpoint that a folder is about, if any: a SavedModel's, the last that ``checkpoint`` names, the one."""
+    if index_path(variables := folder / "variables" / "variables").is_file():
+        return variables
+    if (folder / "checkpoint").is_file():
+        with (folder / "checkpoint").open(encoding="utf-8", errors="replace") as file:
+            found = _LAST.search(file.read(_MAX_STATE))
+        # A file name alone: the folder may have been moved, and nothing outside it is read.
+        return folder / Path(found[1]).name if found else folder / "checkpoint"
+    found = [*folder.glob("*.index")]
+    return found[0].with_suffix("") if len(found) == 1 else None
 
 
 def checkpoint_of(path: Path) -> Path:

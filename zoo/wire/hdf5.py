@@ -16,7 +16,7 @@ from typing import Any, cast
 import h5py
 import numpy as np
 
-from zoo.arrays import Array, unread
+from zoo.arrays import BFLOAT16, Array, unread
 from zoo.errors import said
 from zoo.wire.mapped import mapped
 
@@ -28,6 +28,8 @@ _UNFOLDED = 1100
 # A heap of texts (HDF5 File Format, III.E): its signature and version; then, by their sizes, its objects.
 _HEAP = re.compile(rb"GCOL\x01")
 _HEAP_HEAD = _OBJECT_HEAD = 16
+# How h5py stores a bfloat16 of ml_dtypes, which Keras has its numbers in; of two bytes there is no other such type.
+_TWO_BYTES = np.dtype("V2")
 _h5: Any = h5py
 
 
@@ -250,13 +252,15 @@ def _array(path: str, item: Any, size: int, largest: int | None) -> Array:
         raise ValueError(f"the numbers of {path} lie in another file, which is not followed")
     if not {*filters} <= _FILTERS:
         raise ValueError(f"{path} is packed with a filter that is not built into HDF5 ({filters})")
-    if item.shape is None or item.dtype.kind not in "fiub":
+    dtype = BFLOAT16 if item.dtype == _TWO_BYTES else item.dtype
+    if item.shape is None or (dtype.kind not in "fiub" and dtype != BFLOAT16):
         raise ValueError(f"{path} holds {item.dtype}; arrays of numbers alone are read")
     if item.nbytes > min(size, item.id.get_storage_size()) * (_UNFOLDED if filters else 1):
         raise ValueError(f"{path} of shape {item.shape} is larger than what is stored of it")
     if largest is not None and item.nbytes > largest:
-        return unread(item.shape, item.dtype)
-    return cast(Array, item[()]) if item.shape else cast(Array, item[()]).reshape(())
+        return unread(item.shape, dtype)
+    numbers = cast(Array, item[()]).reshape(item.shape)
+    return numbers if dtype == item.dtype else numbers.view(dtype)
 
 
 def _text(value: Any) -> str | list[str] | None:

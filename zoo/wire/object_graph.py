@@ -15,10 +15,10 @@ from zoo.wire.protobuf import fields, read_varint
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-# What belongs to training, and what Keras keeps of a model beside its layers' weights. The shortest path to a weight
-# may lead through the optimizer that trains it.
+# What belongs to training, and what Keras keeps of a model beside its layers' weights, or says twice (`Model.export`).
+# The shortest path to a weight may lead through the optimizer that trains it.
 _NO_WEIGHTS = re.compile(
-    r"(^|/)(save_counter|keras_api|_?metrics|loss_tracker|seed_generator)(/|$)|OPTIMIZER_SLOT"
+    r"(^|/)(save_counter|keras_api|_all_variables|_?metrics|loss_tracker|seed_generator(_\d+)?)(/|$)|OPTIMIZER_SLOT"
     r"|(^|/)_?optimizer/(?!_trainable_variables/)"
 )
 _CRC = 4
@@ -34,8 +34,9 @@ def variable_names(graph: memoryview, keys: Iterable[str]) -> dict[str, str]:
     Raises:
         ValueError: the graph is damaged.
     """
-    weights = [key for key in keys if key.endswith(_VALUE) and not _NO_WEIGHTS.search(key)]
     named = _full_names(graph)
+    weights = [key for key in keys if key.endswith(_VALUE)]
+    weights = [key for key in weights if not any(map(_NO_WEIGHTS.search, (key, named.get(key, ""))))]
     names = [named.get(key, "") for key in weights]
     if all(names) and max(Counter(names).values(), default=1) == 1:
         return dict(zip(weights, names, strict=True))

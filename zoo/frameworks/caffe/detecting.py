@@ -44,7 +44,7 @@ def _read_prior_box(block: Message, name: str, inputs: tuple[str, ...]) -> Prior
 def _write_prior_box(layer: PriorBox) -> Message:
     block = Message().add("min_size", *layer.min_sizes).add("max_size", *layer.max_sizes)
     block.add("aspect_ratio", *layer.ratios)
-    unless(unless(block, "flip", layer.flip, True), "clip", layer.clip, False)
+    unless(block, "flip", layer.flip, True).add("clip", layer.clip)  # left out, it is true to OpenCV
     block.add("variance", *layer.variances)
     if layer.image is not None:
         block.add("img_h", layer.image[0]).add("img_w", layer.image[1])
@@ -72,13 +72,13 @@ def _read_detection(block: Message, name: str, inputs: tuple[str, ...]) -> Detec
 
 
 def _write_detection(layer: DetectionOutput) -> Message:
-    block = Message().add("num_classes", layer.classes)
-    unless(block, "share_location", layer.share_location, True)
+    # OpenCV wants to be told what Caffe has a default for.
+    block = Message().add("num_classes", layer.classes).add("share_location", layer.share_location)
     block.add("background_label_id", layer.background)
-    nms = unless(Message().add("nms_threshold", layer.overlap), "top_k", layer.top_k, -1)
+    nms = Message().add("nms_threshold", layer.overlap).add("top_k", layer.top_k)
     block.add("nms_param", unless(nms, "eta", layer.eta, 1.0)).add("code_type", Word(layer.code.upper()))
     unless(block, "variance_encoded_in_target", layer.variance_encoded, False)
-    unless(block, "keep_top_k", layer.keep, -1)
+    block.add("keep_top_k", layer.keep)
     return block if layer.confidence is None else block.add("confidence_threshold", layer.confidence)
 
 

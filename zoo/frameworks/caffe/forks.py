@@ -49,6 +49,9 @@ PASSED_OVER: dict[str, Fields] = {
         block="resize_param noise_param distort_param expand_param emit_constraint random_resize_param"
         " random_aspect_ratio_param",
     ),
+    "LossParameter": fields(
+        number="class_weighting* label_smoothing pre_fixed_normalizer", flag="weight_by_label_freqs"
+    ),
     "DetectionOutputParameter": fields(
         flag="visualize", number="visualize_threshold", text="save_file", SaveOutputParameter="save_output_param"
     ),

@@ -14,10 +14,6 @@ from zoo.wire.prototxt import Message, PrototxtError
 # blob.hpp, kMaxBlobAxes
 _MOST_AXES = 32
 
-FEEDS = {"Data", "HDF5Data", "ImageData", "Input", "MemoryData", "WindowData", *forks.DATA}
-CONSTANT = {"DummyData", "Parameter"}
-DATA = {"DummyData", *FEEDS} - {"Input"}
-
 
 def net_inputs(net: Message) -> Iterable[tuple[str, Shape]]:
     """The inputs of the older style, declared beside the layers."""

@@ -17,8 +17,11 @@ tests; seen with 4.14):
 * Reshape, Permute: a part of the axes is refused, or misread -> all of them. Tile is another one -> Concat.
 * Crop, Axpy: misread, or unknown -> Slices; a Scale and a sum. ShuffleChannel -> Reshape, Permute, Reshape.
 * Interp: pads are ignored, and shrinking refused -> Slices and the size it comes to.
-* Reduction, Normalize and ArgMax are right in a part of their forms, or unknown: refused. So are Embed, Upsample,
-  masks, constants, what cuts or joins batches, and the layers of boxes, of which it has other ideas.
+* Normalize: a shared factor without axes is refused -> with one. PriorBox: sizes are not cut -> whole numbers.
+* DetectionOutput: -1 for no limit breaks it -> the number of boxes. It lists by score, and fills up with zeros -> put
+  in order.
+* Reduction and ArgMax are right in a part of their forms, or unknown: refused. So are Embed, Upsample, masks,
+  constants, regions, and what cuts or joins batches.
 * Convolution: a kernel that overhangs its padded input is refused -> padded further, the surplus cut off.
 * Deconvolution: dilation is ignored, so it is refused.
 * Bias is unknown -> a Scale by one; a second input is spread over a tensor of ones and added. Scale needs its axis
@@ -102,7 +105,23 @@ def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, 
     )
     names = [lowered.names[caffe.names[layer.name]] for layer in spec.layers]
     outputs = _run(spec.name, text.encode(), model, inputs, names)
-    return {layer.name: output for layer, output in zip(spec.layers, outputs, strict=True)}
+    return {
+        layer.name: _in_caffes_order(output, len(next(iter(inputs.values()))))
+        if isinstance(layer, DetectionOutput)
+        else output
+        for layer, output in zip(spec.layers, outputs, strict=True)
+    }
+
+
+def _in_caffes_order(found: Array, images: int) -> Array:
+    """Detections, 1 x 1 x M x 7, which OpenCV lists by score and fills up with rows of zeros."""
+    rows = found.reshape(-1, 7)
+    rows = rows[rows.any(axis=1)]
+    rows = rows[np.lexsort((-rows[:, 2], rows[:, 1], rows[:, 0]))]
+    if not len(rows):
+        rows = np.full((images, 7), -1, np.float32)
+        rows[:, 0] = np.arange(images)
+    return rows[None, None]
 
 
 def forward_file(prototxt: Path, model: Path, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -118,12 +137,14 @@ def forward_file(prototxt: Path, model: Path, spec: ModelSpec, inputs: Mapping[s
     """
     lowered = _lowered(for_caffe(spec).spec).spec
     odd = [
-        layer for layer in spec.layers if isinstance(layer, Slice) or _takes_the_batch(layer) or _joins_one(layer, spec)
+        layer
+        for layer in spec.layers
+        if isinstance(layer, Slice | DetectionOutput) or _is_odd(layer) or _joins_one(layer, spec)
     ]
     if lowered.layers != _written_out(spec) or odd:
         changed = {layer.name for layer in lowered.layers} - {layer.name for layer in spec.layers}
         where = ", ".join(sorted({layer.name for layer in odd} | changed)) or "a layer"
-        raise UnsupportedError(f"{VERSION} computes {where} otherwise than Caffe")
+        raise UnsupportedError(f"{VERSION} may compute {where} otherwise than Caffe")
     names = [layer.name for layer in spec.layers]
     outputs = _run(spec.name, prototxt.read_bytes(), np.fromfile(model, np.uint8), inputs, names)
     return dict(zip(names, outputs, strict=True))
@@ -139,8 +160,9 @@ def _written_out(spec: ModelSpec) -> tuple[Layer, ...]:
     return tuple(replace(layer, inputs=wiring[layer.name]) for layer in spec.layers)
 
 
-def _takes_the_batch(layer: Layer) -> bool:
-    return isinstance(layer, BatchNorm) and layer.batch_stats
+def _is_odd(layer: Layer) -> bool:
+    """Whether a file may make another layer of it: statistics of the batch, boxes of which it is not said to clip."""
+    return (isinstance(layer, BatchNorm) and layer.batch_stats) or (isinstance(layer, PriorBox) and not layer.clip)
 
 
 def _joins_one(layer: Layer, spec: ModelSpec) -> bool:
@@ -178,7 +200,11 @@ def _network(spec: ModelSpec, weights: Mapping[str, Array], batches: Mapping[str
     net.add("layer", *(input_layer(source.name, source.shape, batches[source.name]) for source in spec.inputs))
     net.add("layer", *(item.message for item in layers))
     pieces = caffemodel(
-        spec.name, [(item.message, layer_blobs(item.layer, weights) if item.layer else []) for item in layers]
+        spec.name,
+        [
+            (item.message, [np.atleast_1d(blob) for blob in layer_blobs(item.layer, weights)] if item.layer else [])
+            for item in layers
+        ],
     )
     return dumps(net), np.frombuffer(b"".join(pieces), np.uint8)
 
@@ -293,10 +319,16 @@ def _refusal(layer: Layer, inputs: Sequence[Shape]) -> str:
             return "is not given batches to cut"
         case Scale() | Bias() if len(inputs) == 2 and axis_index(layer.name, layer.axis, inputs[0]) != 0:
             return "multiplies from axis 0 on"
-        case Reduction() | Normalize() | ArgMax() | Constant() | Embed() | PoolMask() | Unpool():
+        case Reduction() | ArgMax() | Constant() | Embed() | PoolMask() | Unpool() | ROIPool() | PSROIPool():
             return "does not run Caffe's"
-        case PriorBox() | DetectionOutput() | ROIPool() | PSROIPool():
+        case Normalize() if layer.across_spatial and not layer.shared:
+            return "scales all of an image by one number"
+        case PriorBox() if layer.image:
+            return "ignores its image size"
+        case DetectionOutput() if layer.code == "corner_size" or layer.variance_encoded or layer.eta != 1:
             return "does not run Caffe's"
+        case DetectionOutput() if layer.confidence is None or layer.confidence < 0:
+            return "fills up what it finds with scores of 0"
         case Deconv() if layer.dilation != (1, 1):
             return "ignores its dilation"
         case _:
@@ -328,6 +360,13 @@ def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
             return [factor, scaled, Eltwise(name=layer.name, inputs=(names[1], y))]
         case Interp():
             return _interp(layer, inputs[0], free)
+        case PriorBox():
+            sizes = [tuple(float(int(size)) for size in sizes) for sizes in (layer.min_sizes, layer.max_sizes)]
+            return [replace(layer, min_sizes=sizes[0], max_sizes=sizes[1])]
+        case DetectionOutput():
+            boxes = inputs[2][1] // 4
+            top_k = layer.top_k if layer.top_k > -1 else boxes
+            return [replace(layer, top_k=top_k, keep=layer.keep if layer.keep > -1 else boxes * layer.classes)]
         case Tile(tiles=1):
             return [Power(name=layer.name, inputs=layer.inputs)]
         case Tile():

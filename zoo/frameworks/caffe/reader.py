@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe import forks, shaping
+from zoo.frameworks.caffe.around import CONSTANT, DATA, FEEDS, OMITTED, check_counts
 from zoo.frameworks.caffe.batches import across_batch, by_numbers, leaves_no_axis
 from zoo.frameworks.caffe.expand import add_across_batch, expand
 from zoo.frameworks.caffe.images import DataImages
-from zoo.frameworks.caffe.inputs import CONSTANT, DATA, FEEDS, add_input, net_inputs, visit_data, visit_input
+from zoo.frameworks.caffe.inputs import add_input, net_inputs, visit_data, visit_input
 from zoo.frameworks.caffe.legacy import current_layers
 from zoo.frameworks.caffe.schema import check, check_own, passed_over
 from zoo.frameworks.caffe.sharing import FACTOR
@@ -38,23 +39,9 @@ from zoo.shapes import activation_shapes
 from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
-# Layers that only serve training, testing or bookkeeping; they are left out, and named.
-_OMITTED = {
-    "Accuracy",
-    "ContrastiveLoss",
-    "EuclideanLoss",
-    "HDF5Output",
-    "HingeLoss",
-    "InfogainLoss",
-    "MultinomialLogisticLoss",
-    "SigmoidCrossEntropyLoss",
-    "Silence",
-    "SoftmaxWithLoss",
-    *forks.TRAINING,
-}
 # What may be made of labels and losses for a layer that is left out; where all is, it is left out as well.
 _OF_LABELS = Shaping | Eltwise | Power | Unary | Reduction
-_KNOWN = _OMITTED | DATA | {"Input", "Split", *BY_TYPE}
+_KNOWN = OMITTED | DATA | {"Input", "Split", *BY_TYPE}
 _NO_NETWORK = "no network here: it needs an input and at least one layer (is this a solver?)"
 
 
@@ -230,6 +217,12 @@ def _absent(left_out: list[Message]) -> dict[str, str]:
 
 def _visit(walk: Walk, node: Node) -> None:
     _check_text(node)
+    check_counts(node)
+    weights = node.message.fields.get("loss_weight", [])
+    if weights and len(weights) != max(len(node.tops), 1):
+        raise PrototxtError(
+            node.message.line, f"has {len(node.tops)} tops and {len(weights)} loss_weight; one each, or none"
+        )
     backward = node.message.fields.get("propagate_down", [])
     if backward and len(backward) != len(node.bottoms):
         raise PrototxtError(
@@ -239,7 +232,7 @@ def _visit(walk: Walk, node: Node) -> None:
         visit_input(walk, node)
     elif node.type in DATA:
         visit_data(walk, node)
-    elif node.type in _OMITTED:
+    elif node.type in OMITTED:
         _visit_omitted(walk, node)
     elif node.type == "Split":
         (source,) = _sources(walk, node)
@@ -250,11 +243,10 @@ def _visit(walk: Walk, node: Node) -> None:
 
 
 def _check_text(node: Node) -> None:
-    """Refuse fields that Caffe does not know; what is in the blocks of a layer that is left out, nobody reads."""
-    if node.type in _OMITTED:
-        check_own(node.message, "LayerParameter")
-        return
+    """Refuse fields that Caffe does not know, and weights or a phase in the text."""
     check(node.message, "LayerParameter")
+    if node.type in OMITTED:
+        return
     if "blobs" in node.message:
         raise PrototxtError(node.message.line, "holds blobs, weights written as text; they belong into a caffemodel")
     if node.message.enum("phase", "TEST", ("TRAIN", "TEST")) == "TRAIN" and _differs_in_training(node):
@@ -373,7 +365,7 @@ def _share_blobs(walk: Walk, node: Node, layer: Layer) -> None:
 def _note_passed_over(walk: Walk, net: Message, nodes: list[Node]) -> None:
     found = net.fields.keys() & forks.PASSED_OVER["NetParameter"]
     found |= {
-        name for node in nodes if node.type not in _OMITTED for name in passed_over(node.message, "LayerParameter")
+        name for node in nodes if node.type not in OMITTED for name in passed_over(node.message, "LayerParameter")
     }
     if found:
         walk.notes.append(f"passed over, of a fork and not of the deployed network: {', '.join(sorted(found))}")

@@ -25,7 +25,7 @@ _ENUMS: dict[str, Mapping[str, int]] = {
             "Phase": ("TRAIN", "TEST"),
             "DimCheckMode": ("STRICT", "PERMISSIVE"),
             "VarianceNorm": ("FAN_IN", "FAN_OUT", "AVERAGE"),
-            "NormalizationMode": ("FULL", "VALID", "BATCH_SIZE", "NONE"),
+            "NormalizationMode": ("FULL", "VALID", "BATCH_SIZE", "NONE", "PRE_FIXED"),  # the last is R-FCN's
             "Engine": _ENGINES,
             "BNMode": ("LEARN", "INFERENCE"),
             "DB": ("LEVELDB", "LMDB"),

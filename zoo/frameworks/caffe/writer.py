@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo import spec_json
 from zoo.arrays import Array
+from zoo.errors import one_line
 from zoo.frameworks.caffe import pooling, shaping
 from zoo.frameworks.caffe.lower import SliceGroup, for_caffe, slice_groups
 from zoo.frameworks.caffe.vocabulary import row_of
@@ -57,7 +58,7 @@ def deploy_text(spec: ModelSpec, *, described: bool = True) -> str:
     net.add("layer", *(item.message for item in net_layers(lowered, in_place=True)))
     if not described:
         return dumps(net)
-    return f"# {_one_line(spec.title)}\n{_preprocessing(spec)}{dumps(net)}{SPEC_COMMENT}{spec_json.dumps(spec)}\n"
+    return f"# {one_line(spec.title)}\n{_preprocessing(spec)}{dumps(net)}{SPEC_COMMENT}{spec_json.dumps(spec)}\n"
 
 
 def _preprocessing(spec: ModelSpec) -> str:
@@ -70,10 +71,6 @@ def _preprocessing(spec: ModelSpec) -> str:
         f"# Input: {p.channels} pixels {pixels}, minus mean ({mean}), over std ({std});"
         f" shorter side resized to {p.resize}, centre crop.\n"
     )
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def input_layer(name: str, shape: Shape, batch: int) -> Message:
