@@ -27,6 +27,24 @@ from caffe2onnx.convert import main
 main(SimpleNamespace(prototxt=sys.argv[1], caffemodel=sys.argv[2], onnx=sys.argv[3], frozen=False))
 """
 
+# The weights as MatConvNet's own conversions of Caffe's models have them: H x W x I x O in Fortran's order.
+_MATLAB = """
+import sys
+import numpy as np
+from scipy import io
+from converters.convert import load
+from converters.formats import matconvnet
+from converters.tensormap import to_native
+weights = load(sys.argv[1])
+native = list(to_native(weights, matconvnet.entries(weights.spec, None)).items())
+layers = np.empty((1, len(native) // 2), object)
+for i, ((name, kernel), (_, bias)) in enumerate(zip(native[::2], native[1::2])):
+    parts = np.empty((1, 2), object)
+    parts[0, 0], parts[0, 1] = kernel, bias.reshape(1, -1)
+    layers[0, i] = {"type": "conv", "name": name.split("/")[-2], "weights": parts}
+io.savemat(sys.argv[2], {"layers": layers})
+"""
+
 
 def main() -> str:
     with tempfile.TemporaryDirectory() as name:
@@ -38,11 +56,12 @@ def _measure(folder: Path) -> str:
         "import sys; from pathlib import Path; from zoo import registry; from converters.convert import save; from "
         "converters.parity import probe_weights; save(probe_weights(registry.model(sys.argv[2])), Path(sys.argv[1]))"
     )
-    kinds = ("caffemodel", "safetensors", "ckpt", "onnx", "keras")
-    caffe, safe, ckpt, onnx, keras = (folder / f"a.{kind}" for kind in kinds)
+    kinds = ("caffemodel", "safetensors", "ckpt", "onnx", "keras", "h5", "mat")
+    caffe, safe, ckpt, onnx, keras, h5, mat = (folder / f"a.{kind}" for kind in kinds)
     run([sys.executable, "-c", seed, str(caffe), _MODEL])
-    for target in (safe, ckpt, onnx, keras):
+    for target in (safe, ckpt, onnx, keras, h5):
         run([ZOO, "convert", str(caffe), "-o", str(target)])
+    run([sys.executable, "-c", _MATLAB, str(safe), str(mat)])
     out = folder / "out"
     jobs = {
         "caffemodel -> safetensors": (caffe, "safetensors", 4.0),
@@ -55,6 +74,9 @@ def _measure(folder: Path) -> str:
         "TF checkpoint -> safetensors": (ckpt, "safetensors", 6.0),
         "safetensors -> Keras": (safe, "keras", 6.0),
         "Keras -> safetensors": (keras, "safetensors", 6.0),
+        "safetensors -> Keras's older .h5": (safe, "h5", 6.0),
+        "Keras's older .h5 -> safetensors": (h5, "safetensors", 6.0),
+        "MatConvNet's .mat -> safetensors": (mat, "safetensors", 6.0),
     }
     commands = {"start": [sys.executable, "-c", "pass"], "cp": ["cp", str(caffe), str(out / "b")]}
     for title, (source, kind, _) in jobs.items():

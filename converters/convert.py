@@ -28,7 +28,7 @@ from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
 from converters.widen import as_float32
 from zoo import registry
-from zoo.errors import CheckFailedError, FileFormatError, ZooError
+from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
 from zoo.initial import initial_weights
 from zoo.layers import ModelSpec, Shape
 from zoo.shapes import check_cost, parameter_shapes
@@ -165,7 +165,14 @@ class OpenedFile:
         if in_order:
             _LOG.warning("%s: matched by order and shape: %s", self.path, ", ".join(in_order))
         numbers = as_float32(tensors, (entry.native for entry in table), str(self.path), narrow=self.how.narrow)
-        weights = to_canonical(spec, table, numbers, str(self.path), self.form.ignored)
+        try:
+            weights = to_canonical(spec, table, numbers, str(self.path), self.form.ignored)
+        except WeightsError as error:
+            used = {entry.native for entry in table}
+            if used <= tensors.keys() or not any(tensors[name].ndim for name in tensors.keys() - used):
+                raise
+            told = "where names alone differ, --map-out FILE writes a table of them, and --map FILE reads it completed"
+            raise WeightsError(f"{self.path} as {spec.name}", [*error.problems, told]) from error
         return weights.with_spec(self.how.images.of(self.native.images.of(spec)))
 
 

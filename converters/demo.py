@@ -45,7 +45,7 @@ def photographs() -> list[Path]:
 
 def demo_full(folder: Path) -> Report:
     """The canonical network at full size, with seeded probe weights, on two photographs."""
-    _clear(folder)
+    empty_for_a_demo(folder)
     with _step("probe weights of the full-size alexnet"):
         weights = probe_weights(registry.model("alexnet"))
         save(weights, folder / "alexnet.safetensors", force=True)
@@ -57,14 +57,14 @@ def demo_trained(folder: Path) -> Report:
     from zoo.training.job import TrainOptions
     from zoo.training.launch import train
 
-    _clear(folder)
+    empty_for_a_demo(folder)
     spec = registry.model("alexnet_mini")
     with _step("training alexnet_mini on the digits, its two towers on two processes"):
         trained = train(TrainOptions(model=spec, data="digits", out=folder / "training", devices=2, parallel="towers"))
     return _road(load(trained), trained, folder, [], "zoo demo")
 
 
-def _clear(folder: Path) -> None:
+def empty_for_a_demo(folder: Path) -> None:
     """Make the folder, or empty that of an earlier demo; anybody else's is refused."""
     check_no_link(folder)
     mark = folder / _MARK
@@ -74,7 +74,11 @@ def _clear(folder: Path) -> None:
         strange = [path.name for path in folder.iterdir() if path.name.lstrip(".").partition(".")[0] not in _OWN]
         if strange:
             raise ZooError(f"{folder / strange[0]}: is no demo's, and would be lost; move it, or choose another -o")
-        shutil.rmtree(folder)
+        for path in folder.iterdir():  # the folder itself may be a disk of its own, as in a container
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != mark:
+                path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     mark.touch()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zipfile
+from codecs import getincrementaldecoder
 from itertools import islice
 from pathlib import Path
 
@@ -125,7 +126,10 @@ def _head(path: Path) -> bytes:
 
 def text_of(path: Path) -> str:
     """How a file begins that is a text; nothing of any other."""
-    text = _head(path).removeprefix(_BOM).decode("utf-8", "ignore")
+    try:
+        text = getincrementaldecoder("utf-8")().decode(_head(path).removeprefix(_BOM))  # the last letter may be cut
+    except UnicodeDecodeError:
+        return ""
     return text.strip() if all(letter.isprintable() or letter.isspace() for letter in text) else ""
 
 

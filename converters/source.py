@@ -16,13 +16,18 @@ from converters.formats.caffe import read_mean, read_network
 from converters.names import read_map
 from converters.said import HUB, check_network, is_member
 from converters.sniff import refuse_others, sniffed
-from converters.weights import Weights
+from converters.weights import Array, Weights
 from zoo import registry
-from zoo.errors import FileFormatError, UnknownNameError, ZooError
+from zoo.errors import FileFormatError, UnknownNameError, ZooError, said
 from zoo.layers import ModelSpec
 from zoo.wire.checkpoint_files import index_path
+from zoo.wire.mapped import mapped
+from zoo.wire.matlab import read_matlab_5
 
 _LOG = logging.getLogger(__name__)
+
+# What a mean image is called in MATLAB (caffe ``matlab/+caffe/imagenet``; mean_data in its older files).
+_MATLAB_MEANS = ("image_mean", "mean_data")
 
 
 def find(source: str) -> tuple[Path, ModelSpec | None]:
@@ -137,15 +142,17 @@ def _numbers(flag: str, text: str | None, counts: tuple[int, ...]) -> tuple[floa
         values = ()
     if len(values) not in counts:
         wanted = " or ".join(map(str, counts))
-        file = ", or a mean image (.binaryproto, .npy)" if flag == "--mean" else ""
+        file = ", or a mean image (.binaryproto, .npy, .mat)" if flag == "--mean" else ""
         raise ZooError(f"{flag}: expected {wanted} numbers, as 1.5,2,1/3{file}; got {text!r}")
     return values
 
 
 def _mean_image(path: Path) -> tuple[float, ...]:
-    """The mean of each channel of a mean image, ``.binaryproto`` or ``.npy``, both in Caffe's order, BGR."""
+    """The mean of each channel of a mean image: ``.binaryproto``, ``.npy`` or ``.mat``, all in Caffe's order, BGR."""
     refuse_others(path)
-    if path.suffix != ".npy":
+    if path.suffix == ".mat":
+        image = _matlab_image(path)
+    elif path.suffix != ".npy":
         image = read_mean(path)
     else:
         try:
@@ -155,3 +162,14 @@ def _mean_image(path: Path) -> tuple[float, ...]:
     if image.dtype.kind not in "fiu" or image.ndim not in (1, 3) or image.shape[0] != 3:
         raise FileFormatError(path, f"no mean image of pictures: {image.dtype} of {image.shape}, expected 3 x H x W")
     return tuple(float(value) for value in image.reshape(3, -1).mean(axis=1, dtype=np.float64))
+
+
+def _matlab_image(path: Path) -> Array:
+    """The mean image of Caffe's interface to MATLAB, W x H x C there (``ilsvrc_2012_mean.mat``), as C x H x W."""
+    try:
+        found = read_matlab_5(mapped(path), _MATLAB_MEANS)
+    except Exception as error:  # whatever a damaged file can raise
+        raise FileFormatError(path, f"no mean image: {said(error, 200)}") from error
+    if not isinstance(image := next(iter(found.values()), None), np.ndarray):
+        raise FileFormatError(path, f"no mean image: none of {', '.join(_MATLAB_MEANS)} is there")
+    return image.T

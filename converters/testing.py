@@ -24,7 +24,8 @@ def assert_parity(
             or their order and shapes, say which they are.
         inputs: what to feed: input name -> batch (N, ...), or one batch; every call gets a copy. Left out, seeded
             probes, where `a` is a file or `Weights`: two, or sixteen for a module or function, whose layers cannot be
-            asked one by one. Not needed for two mappings.
+            asked one by one. Not needed for two mappings. A module is run again on the last sample alone, a function
+            a second time on all: both must tell the same.
         budget: the largest error that passes: max|b - a| / max|a|, of the worst layer and sample.
         spec: the network (`zoo.layers.ModelSpec`) of the file `a`, where it does not say it.
         runtimes: what every ONNX file of the two is run in besides (``onnxruntime``, ``openvino``, ``opencv``,

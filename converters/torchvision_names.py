@@ -113,9 +113,8 @@ def _kind(parts: _Parts, first: int = 0) -> dict[str, tuple[int, Shape]]:
 
 def _tell_order(stems: list[str], *, is_sorted: bool) -> bool:
     """Whether the keys of layers that are alike, in the order of their file, say which comes first."""
-    if is_sorted:
-        return len({_DIGITS.sub("", stem) for stem in stems}) == 1
-    return stems == sorted(stems, key=counted)
+    is_counted = len({_DIGITS.sub("", stem) for stem in stems}) == 1  # words may be in order by chance
+    return is_counted and (is_sorted or stems == sorted(stems, key=counted))
 
 
 def counted(name: str) -> list[tuple[int, str]]:

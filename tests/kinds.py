@@ -139,6 +139,7 @@ KINDS = {
     "normalize vector": net(Normalize(name="op", shared=False), shapes=(VECTOR,)),
     "mvn": net(MVN(name="op", eps=0.1)),
     "mvn across": net(MVN(name="op", across_channels=True)),
+    "reduction of five axes": net(Reduction(name="op", axis=-1), shapes=((2, 3, 4, 3),)),
     "mvn mean": net(MVN(name="op", normalize_variance=False), shapes=(SEQUENCE,)),
     "relu": net(ReLU(name="op")),
     "relu slope": net(ReLU(name="op", negative_slope=0.1)),

@@ -18,6 +18,7 @@ from zoo import reference, registry
 from zoo.errors import UnsupportedError, ZooError
 from zoo.frameworks import caffe
 from zoo.frameworks.caffe import deploy_text, opencv, parse_prototxt, read_prototxt
+from zoo.frameworks.caffe.batches import lengths
 from zoo.frameworks.caffe.lower import as_scales, for_caffe, slice_groups
 from zoo.frameworks.caffe.training import solver_text, train_val_text
 from zoo.frameworks.onnx import run
@@ -26,7 +27,9 @@ from zoo.layers import (
     BatchNorm,
     Bias,
     Concat,
+    Constant,
     Conv,
+    Deconv,
     Dense,
     DetectionOutput,
     Dropout,
@@ -165,7 +168,7 @@ def test_two_inputs_and_a_second_operand(tmp_path: Path) -> None:
 
 def test_adjacent_slices_become_one_caffe_layer() -> None:
     spec = AWKWARD["slices with gaps and overlaps"]
-    groups = slice_groups(spec)
+    groups = slice_groups(spec, lengths(spec))
     assert {name: (group.pieces, group.points, group.unused) for name, group in groups.items()} == {
         "a": (("a_unused1", "a", "b"), (1, 3), ("a_unused1",)),
         "c": (("c", "c_unused1"), (2,), ("c_unused1",)),
@@ -410,3 +413,80 @@ def test_everything_caffe2onnx_cannot_do_is_named_at_once(tmp_path: Path) -> Non
     )
     with pytest.raises(UnsupportedError, match=r"layer 'p' \(Pool.*layer 's' \(Softmax"):
         export_onnx(Weights(spec=spec, tensors={}, source="none"), tmp_path / "a.onnx", every_activation=True)
+
+
+BATCHED = {
+    "slices": ("x: 6 2", 'type: "Slice" bottom: "x" top: "y" top: "z" slice_param { axis: 0 slice_point: 4 }', (6,)),
+    "slices of one axis": (
+        "x: 5",
+        'type: "Slice" bottom: "x" top: "y" top: "z" slice_param { axis: 0 slice_point: 1 }',
+        (5,),
+    ),
+    "largest": ("x: 4 3", 'type: "ArgMax" bottom: "x" top: "y" argmax_param { axis: 0 top_k: 3 }', (3,)),
+    "factors": (
+        "x: 1 3 2|z: 3 2",
+        'type: "Scale" bottom: "x" bottom: "z" top: "y" scale_param { bias_term: true }',
+        (1, 3),
+    ),
+    "factors of items": (
+        "x: 2 3|z: 2",
+        'type: "Scale" bottom: "x" bottom: "z" top: "y" scale_param { axis: 0 }',
+        (1, 1),
+    ),
+    "constants": (
+        "x: 2 3",
+        'type: "Parameter" top: "p" parameter_param { shape { dim: 2 dim: 3 } } }'
+        ' layer { name: "e" type: "Eltwise" bottom: "x" bottom: "p" top: "y"',
+        (2,),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_a_network_is_written_for_a_batch_that_caffe_takes(name: str) -> None:
+    feeds, layer, batches = BATCHED[name]
+    text = f'layer {{ name: "l" {layer} }}'
+    for feed in reversed(feeds.split("|")):
+        top, _, sizes = feed.partition(":")
+        dims = " ".join(f"dim: {size}" for size in sizes.split())
+        text = f'layer {{ name: "{top}" type: "Input" top: "{top}" input_param {{ shape {{ {dims} }} }} }} {text}'
+    spec = parse_prototxt(text, Path("net.prototxt")).spec
+    written = deploy_text(spec, described=False)
+    assert parse_prototxt(written, Path("net.prototxt")).spec.layers == spec.layers
+    inputs = [layer for layer in parse(written).messages("layer") if layer.string("type") == "Input"]
+    found = [layer.message("input_param").message("shape").integers("dim")[0] for layer in inputs]
+    assert tuple(found) == batches
+
+
+def test_what_no_batch_suits_is_not_written() -> None:
+    halves = [Slice(name=f"s{i}", inputs=("data",), start=i, stop=i + 1, axis=0) for i in (0, 80)]
+    spec = ModelSpec(name="n", title="n", inputs=(Input(name="data", shape=(2,)),), layers=tuple(halves))
+    with pytest.raises(
+        UnsupportedError, match=r"layer 's80': .* no batches of up to 64 items suit this layer in Caffe"
+    ):
+        deploy_text(spec)
+
+
+def test_constants_have_no_bottom() -> None:
+    """dummy_data_layer.hpp: ExactNumBottomBlobs is 0."""
+    layers = (Constant(name="c", inputs=("data",), shape=(2,), value=3.0), Eltwise(name="e", inputs=("data", "c")))
+    spec = ModelSpec(name="n", title="n", inputs=(Input(name="data", shape=(2,)),), layers=layers)
+    written = deploy_text(spec, described=False)
+    assert "bottom" not in parse(written).messages("layer")[1]
+    assert parse_prototxt(written, Path("net.prototxt")).spec.layers == layers
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Deconv(name="op", out_channels=2, kernel=(1, 1), pad=(1, 2)),
+        Deconv(name="op", out_channels=4, kernel=(1, 1), pad=(0, 1), groups=2),
+        Conv(name="op", out_channels=4, kernel=(3, 3), pad=(0, 1), dilation=(1, 2), groups=4),
+        Conv(name="op", out_channels=4, kernel=(3, 3), pad=(1, 1), dilation=(3, 3), groups=4),
+    ],
+)
+def test_what_opencv_misplaces_is_given_to_it_otherwise(layer: Conv | Deconv) -> None:
+    spec = ModelSpec(name="n", title="n", inputs=(Input(name="data", shape=(4, 9, 8)),), layers=(layer,))
+    weights = probe_weights(spec).tensors
+    inputs = {"data": np.random.default_rng(0).normal(size=(2, 4, 9, 8)).astype(np.float32)}
+    assert_close(opencv.forward(spec, weights, inputs), reference.forward(spec, weights, inputs))

@@ -404,7 +404,7 @@ def branch(second: str) -> CaffeNet:
         ),
         (
             'name: "s" type: "Scale" bottom: "data" bottom: "c" top: "c" scale_param { axis: 0 }',
-            "makes 'c', which another layer makes already",
+            "makes 'c', which is made already",
         ),
         (
             'name: "i" type: "Input" top: "i" input_param { shape { dim: 0 dim: 3 } }',
@@ -700,6 +700,18 @@ def test_a_size_may_be_that_of_a_second_blob() -> None:
     assert isinstance(unpool, Unpool) and unpool.size == (20, 21)
 
 
+def test_what_a_fork_called_its_layers_in_the_dialect_of_2014() -> None:
+    net = read("""
+        input: "x" input_dim: 1 input_dim: 2 input_dim: 6 input_dim: 6
+        input: "r" input_dim: 3 input_dim: 5 input_dim: 1 input_dim: 1
+        layers { name: "p" type: ROI_POOLING bottom: "x" bottom: "r" top: "p" roi_pooling_param {
+          pooled_h: 2 pooled_w: 2 } }
+        layers { name: "l" type: SMOOTH_L1_LOSS bottom: "p" bottom: "x" top: "l" }
+    """)
+    assert [type(layer).__name__ for layer in net.spec.layers] == ["ROIPool"]
+    assert net.omitted == ("l (SmoothL1Loss)",)
+
+
 def test_layers_of_forks_that_are_left_out_may_say_what_they_like() -> None:
     own = 'type: "LaneData" include { phase: TRAIN } lane_data_param { x: 1 }'
     assert len(branch(f'name: "l" {own} top: "l"').spec.layers) == 1
@@ -718,6 +730,8 @@ def test_layers_of_forks_that_are_left_out_may_say_what_they_like() -> None:
         ('type: "Silence" bottom: "c" top: "x"', "has 1 tops; it takes 0"),
         ('type: "Data" top: "x" top: "y" top: "z"', "has 3 tops; it takes 1 to 2"),
         ('type: "Data" bottom: "c" top: "x"', "has 1 bottoms; it takes 0"),
+        ('type: "Accuracy" bottom: "c" bottom: "data" top: "c"', "makes 'c', which is made already"),
+        ('type: "Data" top: "x" top: "x" transform_param { crop_size: 3 }', "makes 'x', which is made already"),
         ('type: "ImageData" top: "x" transform_param { crop_size: 3 }', "has 1 tops; it takes 2"),
         ('type: "Input" bottom: "c" top: "x" input_param { shape { dim: 1 } }', "has 1 bottoms; it takes 0"),
         ('type: "ReLU" bottom: "c" top: "c" loss_weight: 1 loss_weight: 1', "has 1 tops and 2 loss_weight"),

@@ -133,6 +133,38 @@ def test_outputs_without_names_go_by_their_order(weights: Weights) -> None:
         assert_parity(weights, lambda x: (reference.forward(NET, weights.tensors, {"data": x})["two"], x[:, 0]))
 
 
+class Unsteady(nn.Module):
+    def __init__(self, tensors: Any, how: str) -> None:
+        super().__init__()
+        self.network, self.how, self.calls = module(tensors), how, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        y = self.network(x)
+        odd = {"memory": self.calls > 1, "batch": len(x) == 1, "chance": torch.rand(1).item() < 2, "nothing": False}
+        return y * (1 + torch.rand(1)) if odd[self.how] else y
+
+
+@pytest.mark.parametrize("how", ["memory", "batch", "chance", "nothing"])
+def test_a_module_tells_the_same_of_a_sample_alone(how: str, weights: Weights) -> None:
+    inputs = np.random.default_rng(0).normal(0, 60, (3, 3, 6, 6)).astype(np.float32)
+    steady = module(weights.tensors)
+    for right, fed in ((weights, None), (steady, inputs)):
+        other = Unsteady(weights.tensors, how)
+        if how == "nothing":
+            assert_parity(right, other, fed)
+            continue
+        with pytest.raises(AssertionError, match="is another one when it is run for a batch of 1"):
+            assert_parity(right, other, fed)
+
+
+def test_a_function_tells_the_same_a_second_time(weights: Weights) -> None:
+    right = reference.forward(NET, weights.tensors, {"data": np.ones((2, 3, 6, 6), np.float32)})["two"]
+    answers = iter((right, 2 * right))
+    with pytest.raises(AssertionError, match="is another one when it is run a second time"):
+        assert_parity(weights, lambda _: next(answers), np.ones((2, 3, 6, 6), np.float32))
+
+
 def test_zeros_are_no_proof() -> None:
     zeros = {"a": np.zeros((2, 3)), "b": np.zeros((2, 1))}
     with pytest.raises(AssertionError, match="show nothing: every activation of the first is zero"):

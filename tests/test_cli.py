@@ -696,3 +696,17 @@ def test_a_locale_without_our_letters_prints_what_it_can(locale: dict[str, str],
     )
     assert done.returncode == 0, done.stderr
     assert b"alexnet" in done.stdout and not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--workers=257", "--workers: expected a whole number of at most 256, got '257'"),
+        ("--devices=65", "--devices: expected a whole number of at most 64, got '65'"),
+        ("--devices=0", "--devices: expected a whole number of at least 1, got '0'"),
+        (f"--steps={'9' * 5000}", "--steps: expected a whole number of at most 1,000,000,000,000,000,000"),
+    ],
+)
+def test_a_slip_starts_no_more_processes_than_a_machine_bears(option: str, said: str) -> None:
+    with pytest.raises(ZooError, match=said):  # read alone: without a limit, it would start them
+        build_parser().parse_args(["train", "alexnet_mini", "--data", "digits", "-o", "run", option])

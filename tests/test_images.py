@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import io
 
 from converters.cli import build_parser, main
 from converters.convert import load, save
@@ -52,7 +53,8 @@ def test_a_mean_file_is_caffe_s(tmp_path: Path, channels: str) -> None:
     np.save(tmp_path / "mean.npy", mean_chw)
     blob = b"".join(integer(number, size) for number, size in ((1, 1), (2, 3), (3, 4), (4, 5)))
     (tmp_path / "mean.binaryproto").write_bytes(blob + message(5, mean_chw.tobytes()))
-    for name in ("mean.npy", "mean.binaryproto"):
+    io.savemat(tmp_path / "mean.mat", {"image_mean": mean_chw.T})
+    for name in ("mean.npy", "mean.binaryproto", "mean.mat"):
         flags = ("--channels", channels, "--scale", "0.5", "--mean", str(tmp_path / name))
         images = said(*flags).of(shrink("alexnet_owt")).preprocessing
         assert images is not None
@@ -63,7 +65,7 @@ def test_a_mean_file_is_caffe_s(tmp_path: Path, channels: str) -> None:
     ("flags", "told"),
     [
         (("--mean", "1,2"), "expected 1 or 3 numbers"),
-        (("--mean", "mean.binaryproto"), r"or a mean image \(.binaryproto, .npy\)"),
+        (("--mean", "mean.binaryproto"), r"or a mean image \(.binaryproto, .npy, .mat\)"),
         (("--scale", "0"), "expected numbers above 0"),
         (("--scale", "1/0"), "expected 1 numbers"),
         (("--std", "1,nan,1"), "expected 1 or 3"),
@@ -80,7 +82,11 @@ def test_mean_images_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.binaryproto").write_text("version https://git-lfs.github.com/spec/v1\n")
     np.save(tmp_path / "grey.npy", np.zeros((1, 4, 4)))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "grey.npy").read_bytes()[:50])
-    for name, told in (("a.binaryproto", "git lfs pull"), ("grey.npy", "expected 3 x H x W"), ("cut.npy", "no mean")):
+    io.savemat(tmp_path / "other.mat", {"image": np.zeros((4, 4, 3))})
+    (tmp_path / "cut.mat").write_bytes((tmp_path / "other.mat").read_bytes()[:150])
+    wrong = {"a.binaryproto": "git lfs pull", "grey.npy": "expected 3 x H x W", "cut.npy": "no mean"}
+    wrong |= {"other.mat": "none of image_mean, mean_data", "cut.mat": "no mean image: "}
+    for name, told in wrong.items():
         with pytest.raises(FileFormatError, match=told):
             said("--mean", str(tmp_path / name))
 

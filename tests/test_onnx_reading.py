@@ -115,7 +115,7 @@ CASES = {
     "ReduceMean": 6,
     "Relu": 1,
     "Reshape": 6,
-    "Resize": 2,
+    "Resize": 3,
     "Sigmoid": 1,
     "Slice": 5,
     "Softmax": 6,
@@ -318,7 +318,28 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "pixels; 268435456 numbers are the limit",
     ),
     "even window": (model_of(node("LRN", size=4)), "even window"),
-    "pad": (model_of(node("Pad", "x p", "q"), node("Tanh", "q"), stored={"p": np.array([0, 0, 1, 1] * 2)}), "padded"),
+    "pad": (
+        model_of(
+            node("Pad", "x p v", "q"),
+            node("Tanh", "q"),
+            stored={"p": np.array([0, 0, 1, 1] * 2), "v": np.asarray(1, np.float32)},
+        ),
+        "padded with 1; only",
+    ),
+    "apart": (
+        model_of(node("MaxPool", kernel_shape=[1, 1], strides=[4, 4], auto_pad="SAME_UPPER")),
+        "windows 3 pixels apart runtimes do not agree",
+    ),
+    "broadcast": (
+        model_of(node("Max", "x k"), stored={"k": np.zeros(1, np.float32)}, opset=7),
+        "it broadcasts from operator set 8 on",
+    ),
+    "output shape": (
+        model_of(
+            node("ConvTranspose", "x w", output_shape=[1, 3, 9, 9]), stored={"w": np.ones((3, 4, 2, 2), np.float32)}
+        ),
+        "expected a height and a width",
+    ),
     "bias of the items": (
         model_of(
             node("Flatten", "x", "f"),
@@ -395,6 +416,51 @@ def test_constants_do_not_fill_the_memory() -> None:
     wide, tall = np.ones((1, 1, 1, 1 << 15), np.float32), np.ones((1, 1, 1 << 15, 1), np.float32)
     with pytest.raises(UnsupportedError, match="before memory runs out"):
         read_model(model_of(node("Add", "a b", "c"), node("Add", "x c"), stored={"a": wide, "b": tall}))
+
+
+# What exporters write, and a few layers mean
+
+X12 = make.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 12, 4, 5])
+_INTS = {"one": np.asarray(1), "k": np.array([3]), "axes": np.array([1]), "wide": np.array([1, 12, 4, 5])}
+_BORDERS = {"sides": np.array([0, 0, 1, 0, 0, 0, 2, 1]), "scales": np.array([1, 1, 2, 3], np.float32)}
+_APART = {"apart": np.array([-1, 3, 2, 2, 4, 5]), "whole": np.array([-1, 3, 8, 10]), "groups": np.array([0, 2, -1])}
+_TABLE = {"table": np.arange(24, dtype=np.float32).reshape(12, 2), "ones": np.array([2, 3], np.float32)}
+SPELT: dict[str, list[Any]] = {
+    "blocks, outputs first": [node("DepthToSpace", blocksize=2, mode="CRD")],
+    "blocks": [node("DepthToSpace", blocksize=2)],
+    "blocks by axes": [
+        node("Reshape", "x apart", "a"),
+        node("Transpose", "a", "t", perm=[0, 1, 4, 2, 5, 3]),
+        node("Reshape", "t whole"),
+    ],
+    "one place": [node("Gather", "x one", axis=1)],
+    "rows of a table": [node("Abs", "x", "a"), node("Cast", "a", "i", to=7), node("Gather", "table i", axis=0)],
+    "greatest": [node("TopK", "x k", "y i", axis=1)],
+    "where the greatest are": [node("TopK", "x k", "v i", axis=1), node("Cast", "i", "c", to=1), node("Relu", "c")],
+    "length": [node("ReduceL2", "x axes")],
+    "lesser": [node("Tanh", "x", "t"), node("Min", "x t")],
+    "spread": [node("ReduceMean", "x axes", "m"), node("Expand", "m wide")],
+    "border alone": [node("Pad", "x sides", "p"), node("Tanh", "p")],
+    "lines between": [make.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear")],
+    "lines from the corner": [
+        make.make_node(
+            "Resize", ["x", "", "scales"], ["y"], mode="linear", coordinate_transformation_mode="asymmetric"
+        ),
+    ],
+    "groups": [node("Reshape", "x groups", "g"), node("InstanceNormalization", "g ones ones")],
+}
+
+
+@pytest.mark.parametrize("what", SPELT)
+def test_what_a_few_layers_mean_is_read(tmp_path: Path, what: str) -> None:
+    read_by = {name for item in SPELT[what] for name in item.input}
+    stored = {name: array for name, array in (_INTS | _BORDERS | _APART | _TABLE).items() if name in read_by}
+    model = model_of(*SPELT[what], x=X12, stored=stored, opset=18)
+    model.ir_version = 8
+    for item in model.graph.node:
+        item.name = ""
+    onnx.save(model, tmp_path / "m.onnx")
+    held_against_runtime(tmp_path / "m.onnx", read(tmp_path / "m.onnx"))
 
 
 # Windows

@@ -335,7 +335,7 @@ def test_a_clip_in_several_nodes_that_clips_nothing_along_the_network(most: floa
     def bounded(graph: Any) -> None:
         for constant in (node.attribute[0].t for node in graph.node if node.op_type == "Constant"):
             if numpy_helper.to_array(constant) == np.float32(5e3):
-                constant.CopyFrom(numpy_helper.from_array(np.float32(most)))
+                constant.CopyFrom(numpy_helper.from_array(np.asarray(most, np.float32)))
 
     layers = (
         Conv(name="conv", out_channels=4, kernel=(3, 3)),

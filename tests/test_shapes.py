@@ -8,6 +8,7 @@ import pytest
 from zoo.errors import SpecError
 from zoo.layers import (
     LRN,
+    MVN,
     ArgMax,
     Axpy,
     BatchNorm,
@@ -54,6 +55,11 @@ def test_the_published_sizes_of_alexnet() -> None:
     assert shapes["conv1"] == (96, 55, 55)
     assert [shapes[f"pool{i}"] for i in (1, 2, 5)] == [(96, 27, 27), (256, 13, 13), (256, 6, 6)]
     assert shapes["conv4"] == (384, 13, 13) and shapes["fc7"] == (4096,) and shapes["prob"] == (1000,)
+
+
+def test_a_row_of_numbers_is_normalised_each_by_itself() -> None:
+    """mvn_layer.cpp reads num, channels, height and width, which are 1 where there is no such axis."""
+    assert _out(MVN(name="m"), shape=()) == (1, 1, 1)
 
 
 def test_the_published_parameters_of_alexnet() -> None:

@@ -20,6 +20,7 @@ import pytest
 from converters.answers import write_text
 from converters.cli import main
 from converters.convert import load, save
+from converters.demo import empty_for_a_demo
 from converters.fetch import fetch
 from tests.small import small_weights
 from tests.test_fetch import DATA, make_entry
@@ -206,6 +207,13 @@ def test_a_demo_empties_no_folder_but_its_own(tmp_path: Path, capsys: pytest.Cap
     assert main(["demo", "-o", str(tmp_path)]) == 2
     assert "letter: is no demo's, and would be lost" in capsys.readouterr().err
     assert (tmp_path / "letter").read_text() == "dear"
+    (tmp_path / "letter").unlink()
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "models").symlink_to("..")
+    (tmp_path / "report.md").touch()
+    inode = tmp_path.stat().st_ino
+    empty_for_a_demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".zoo-demo"] and tmp_path.stat().st_ino == inode
     (tmp_path / "link").symlink_to(tmp_path)
     assert main(["demo", "-o", f"{tmp_path}/link"]) == 2
     assert "which is not followed here" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from zoo.limits import DEFAULT, Limits
@@ -17,7 +18,7 @@ def add_hardware(add: argparse.ArgumentParser) -> None:
     add.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32", help="of the arithmetic")
     add.add_argument("--compile", action="store_true", help="by torch.compile: slow to begin, then faster")
     add.add_argument(
-        "--workers", type=natural, metavar="N", help="processes a device that decode images; left out, 2, for digits 0"
+        "--workers", type=workers, metavar="N", help="processes a device that decode images; left out, 2, for digits 0"
     )
 
 
@@ -122,7 +123,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--images-like", metavar="MODEL", help="as for this member of the family")
     group.add_argument("--channels", choices=("RGB", "BGR"), help="the order in which the network reads them")
     group.add_argument("--scale", metavar="X", help="what pixels of 0..255 are multiplied with first (1/255)")
-    group.add_argument("--mean", metavar="A,B,C|FILE", help="of the scaled pixels; or a .binaryproto or .npy")
+    group.add_argument("--mean", metavar="A,B,C|FILE", help="of the scaled pixels; or a .binaryproto, .npy or .mat")
     group.add_argument("--std", metavar="A,B,C", help="of the scaled pixels")
     group.add_argument("--labels", type=Path, metavar="FILE", help="a class a line, as synset_words.txt; or a folder")
 
@@ -149,15 +150,20 @@ def licence(text: str) -> str:
     return text
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
+def whole(least: int, most: int = 10**18) -> Callable[[str], int]:
+    """What reads a whole number from `least` to `most`."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text[:_DIGITS]) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+        if len(text) >= _DIGITS or int(text) > most:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at most {most:,}, got {text!r}")
+        return int(text)
+
+    return number
 
 
-def natural(text: str) -> int:
-    """A whole number of at least 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
-    return int(text)
+_DIGITS = 20  # more than any number that is asked for
+positive, natural = whole(1), whole(0)
+# A slip of the hand must not start more processes than a machine bears.
+devices, workers = whole(1, 64), whole(0, 256)

@@ -19,6 +19,7 @@ from converters.cli.options import (
     add_on_broken,
     add_reading,
     add_source,
+    devices,
     licence,
     natural,
     patterns,
@@ -183,7 +184,7 @@ def _train(add: argparse.ArgumentParser) -> None:
     add.add_argument("--data", required=True, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or: digits")
     add.add_argument("-o", "--output", type=target, required=True, metavar="DIR", help="the folder of the run")
     add.add_argument("--framework", type=trainer, choices=TRAINERS, default="pytorch", help="what trains")
-    add.add_argument("--devices", type=positive, default=1, metavar="N", help="processes, each on a device")
+    add.add_argument("--devices", type=devices, default=1, metavar="N", help="processes, each on a device")
     add.add_argument("--parallel", choices=("towers", "data", "hybrid"), help="how several devices share the work")
     add_hardware(add)
     add.add_argument("--deterministic", action="store_true", help="the same bits every time, as far as torch can")
@@ -225,7 +226,7 @@ def _eval(add: argparse.ArgumentParser) -> None:
     add.add_argument("--per-class", action="store_true", help="the numbers of every class as well")
     add.add_argument("--confusion", type=Path, metavar="FILE.csv", help="how often each class was taken for which")
     add_force(add)
-    add.add_argument("--devices", type=positive, default=1, metavar="N", help="each judges a part of the images")
+    add.add_argument("--devices", type=devices, default=1, metavar="N", help="each judges a part of the images")
     add_hardware(add)
     add.add_argument("--batch-size", type=positive, default=50, metavar="N", help="views in one batch")
     add_json(add)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -20,14 +19,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from converters.formats import LARGE, NativeFile, _slim_names
 from converters.formats._described import unlike
 from converters.formats._keras_config import described
-from converters.tensormap import Entry
+from converters.tensormap import Entry, native_numbers
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError
 from zoo.frameworks.keras import KERAS_VERSION, Variable, groups, model_config, variables
-from zoo.layers import ModelSpec
+from zoo.layers import ModelSpec, Shape
 from zoo.registry import optional
 from zoo.shapes import parameter_shapes
-from zoo.wire.layout import contiguous, rearrange
 from zoo.wire.mapped import mapped
 from zoo.wire.zipped import member_bytes, unpacked
 
@@ -38,7 +36,7 @@ SUFFIXES = (".keras", ".h5")
 # Suffixes whose files hold the network and its preprocessing, beside the tensors.
 HOLDS_NETWORK = ()
 
-_Made: TypeAlias = Callable[[], Array]
+_Made: TypeAlias = tuple[Shape, Callable[[], Array]]
 _Place: TypeAlias = tuple[str, str]
 _Text: TypeAlias = str | list[str]
 _Content: TypeAlias = tuple[dict[str, _Made], dict[_Place, _Text]]
@@ -46,7 +44,6 @@ _Content: TypeAlias = tuple[dict[str, _Made], dict[_Place, _Text]]
 _WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
 _VERSION, _METADATA_READ = re.compile(r'"keras_version": *"([\w.+-]{1,40})"'), 1 << 16
 _ROOT = "model_weights"
-_PIECE = 1 << 22
 _OPTIMIZERS = ("optimizer", "optimizer_weights")
 # An archive may not unfold to more than this beyond twice its size.
 _UNFOLDED = 1 << 27
@@ -207,21 +204,20 @@ def write(path: Path, weights: Weights) -> None:
     """
     with optional("keras"):
         from zoo.wire import hdf5
-    if path.name.endswith(".h5") and not path.name.endswith(".weights.h5"):
-        hdf5.write_hdf5(path, *_whole(weights))
-    elif path.suffix != ".keras":
-        hdf5.write_hdf5(path, *_numbered(weights))
-    else:
-        config = json.dumps(model_config(weights.spec))
-        metadata = json.dumps({"keras_version": KERAS_VERSION, "date_saved": "1980-01-01@00:00:00"})
-        inner = path.with_name(_WEIGHTS)
-        hdf5.write_hdf5(inner, *_numbered(weights))
-        with zipfile.ZipFile(path, "w") as archive:  # not packed, and of one date: equal weights give equal bytes
-            archive.writestr(zipfile.ZipInfo(_METADATA), metadata)
-            archive.writestr(zipfile.ZipInfo(_CONFIG), config)
-            with inner.open("rb") as source, archive.open(zipfile.ZipInfo(_WEIGHTS), "w", force_zip64=True) as member:
-                shutil.copyfileobj(source, member, _PIECE)
-        inner.unlink()
+    is_whole = path.name.endswith(".h5") and not path.name.endswith(".weights.h5")
+    arrays, texts = _whole(weights) if is_whole else _numbered(weights)
+    pieces = hdf5.hdf5_pieces(path.with_name(f"{path.name}.outline"), arrays, texts)
+    if path.suffix != ".keras":
+        with path.open("wb") as file:
+            file.writelines(pieces)
+        return
+    metadata = json.dumps({"keras_version": KERAS_VERSION, "date_saved": "1980-01-01@00:00:00"})
+    with zipfile.ZipFile(path, "w") as archive:  # not packed, and of one date: equal weights give equal bytes
+        archive.writestr(zipfile.ZipInfo(_METADATA), metadata)
+        archive.writestr(zipfile.ZipInfo(_CONFIG), json.dumps(model_config(weights.spec)))
+        with archive.open(zipfile.ZipInfo(_WEIGHTS), "w", force_zip64=True) as member:
+            for piece in pieces:
+                member.write(piece)
 
 
 def _numbered(weights: Weights) -> _Content:
@@ -229,7 +225,7 @@ def _numbered(weights: Weights) -> _Content:
     group, places, arrays, texts = groups(weights.spec), Counter[str](), dict[str, _Made](), dict[_Place, _Text]()
     for variable in variables(weights.spec):
         holder = f"{group[variable.layer]}/vars"
-        arrays[f"{holder}/{places[holder]}"] = partial(_laid_out, weights, variable)
+        arrays[f"{holder}/{places[holder]}"] = _made(weights, variable)
         texts[holder, "name"] = variable.layer
         places[holder] += 1
     return arrays, texts
@@ -240,7 +236,7 @@ def _whole(weights: Weights) -> _Content:
     layers, arrays = {layer: list[str]() for layer in groups(weights.spec)}, dict[str, _Made]()
     for variable in variables(weights.spec):
         layers[variable.layer].append(f"{variable.layer}/{variable.name}")
-        arrays[f"{_ROOT}/{variable.layer}/{variable.layer}/{variable.name}"] = partial(_laid_out, weights, variable)
+        arrays[f"{_ROOT}/{variable.layer}/{variable.layer}/{variable.name}"] = _made(weights, variable)
     texts: dict[_Place, _Text] = {
         ("", "keras_version"): KERAS_VERSION,
         ("", "model_config"): json.dumps(model_config(weights.spec, legacy=True)),
@@ -251,10 +247,10 @@ def _whole(weights: Weights) -> _Content:
     return arrays, texts
 
 
-def _laid_out(weights: Weights, variable: Variable) -> Array:
-    array = weights.tensors[variable.parameter]
-    laid = rearrange(array, variable.axes, variable.layout, variable.sizes) if variable.axes else array
-    return contiguous(laid)
+def _made(weights: Weights, variable: Variable) -> _Made:
+    entry = _entry(variable, variable.name)
+    shape = entry.native_shape(parameter_shapes(weights.spec)[variable.parameter])
+    return shape, partial(native_numbers, weights, entry)
 
 
 def main_file(path: Path) -> Path:

@@ -59,8 +59,10 @@ def read(path: Path) -> NativeFile:
     return NativeFile(tensors=tensors, spec=spec, graph=graph, unlike=partial(_unlike, graph), writer=model.producer)
 
 
-def _graph(model: Model, path: Path, constants: Constants, sizes: Mapping[str, Shape] | None = None) -> GraphNetwork:
-    sized = partial(_graph, model, path, constants)
+def _graph(
+    model: Model, path: Path, constants: Constants | None, sizes: Mapping[str, Shape] | None = None
+) -> GraphNetwork:
+    sized = partial(_graph, model, path, None)
     try:
         net = read_graph(model, path.stem, f"read from {path.name}", constants, sizes)
     except (ValueError, ZooError) as error:

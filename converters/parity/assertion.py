@@ -13,7 +13,7 @@ import numpy as np
 
 from converters.convert import load
 from converters.metric import judge
-from converters.parity.called import Inputs, as_array, nameless, parameters_of_module, shown
+from converters.parity.called import Inputs, as_array, nameless, parameters_of_module, shown, unsteady
 from converters.parity.file_subjects import FileSubject, open_subject
 from converters.parity.probes import many_probes
 from converters.parity.proof import Proof, checked_budget, unexercised
@@ -42,7 +42,11 @@ def parity_report(a: Any, b: Any, inputs: Inputs, *, budget: float, spec: Any, r
         raise TypeError("runtimes run what is in a file or Weights, but the first argument is neither; leave them out")
     if isinstance(b, str | PathLike | Weights):
         raise TypeError("put the file or Weights first: the first argument is what the other is held against")
-    return _activations_report(shown(a, inputs), shown(b, inputs), budget)
+    right, found = shown(a, inputs), shown(b, inputs)
+    told = {
+        name: why for name, one in (("a", a), ("b", b)) if (why := unsteady(one, inputs, right if one is a else found))
+    }
+    return _activations_report(right, found, budget, told)
 
 
 def _against_weights(
@@ -83,7 +87,9 @@ def _live(b: Any, network: ModelSpec) -> Subject:
     theirs, said = parameters_of_module(b, network)
 
     def feed(inputs: Mapping[str, Array], _: Mapping[str, Array]) -> Ran:
-        found = shown(b, inputs if len(inputs) > 1 else next(iter(inputs.values())))
+        fed = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+        found = shown(b, fed)
+        defect = unsteady(b, fed, found)
         known = {layer.name for layer in network.layers}
         strange = [name for name in found if name not in known]
         without_names = strange == nameless(len(found))
@@ -94,7 +100,8 @@ def _live(b: Any, network: ModelSpec) -> Subject:
         return Ran(
             activations={name: value for name, value in found.items() if name in known},
             declared=tuple(
-                Declared(name=name, value=value, layer=name if name in known else None) for name, value in found.items()
+                Declared(name=name, value=value, layer=name if name in known else None, defect=defect)
+                for name, value in found.items()
             ),
             strange=without_names,
             unmatched=frozenset(hidden),
@@ -113,11 +120,18 @@ def _named(inputs: Mapping[str, Array] | Array, names: Sequence[str]) -> dict[st
     return {names[0]: as_array(inputs, names[0])}
 
 
-def _activations_report(a: Mapping[str, Array], b: Mapping[str, Array], budget: float) -> Report:
-    """Two sets of activations compared by name, all of them gated; what one of them lacks fails."""
+def _activations_report(
+    a: Mapping[str, Array], b: Mapping[str, Array], budget: float, unsteady: Mapping[str, str]
+) -> Report:
+    """Two sets of activations compared by name, all of them gated; what one of them lacks fails.
+
+    So does what a second run of one of them, ``a`` or ``b``, does not give again; `unsteady` says why.
+    """
     if not a:
         raise TypeError("the first mapping holds no activation to compare with")
     layers = [judge(name, b.get(name), np.asarray(right, np.float64), budget) for name, right in a.items()]
+    told = ", ".join(f"{name} {why}" for name, why in unsteady.items())
+    layers = [replace(layer, ok=False, reason=told) if told else layer for layer in layers]
     extra = [name for name in b if name not in a]
     kinds = [
         f"{name} is {b[name].dtype}, {right.dtype} in the first"

@@ -18,7 +18,7 @@ from converters.parity.segments import Segment, segments
 from converters.parity.subjects import Alone, Ran
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
-from zoo.layers import Conv, Deconv, Dense, Shape
+from zoo.layers import Conv, Deconv, Dense, Shape, Sigmoid, Softmax, TanH
 from zoo.wire.cores import map_on_cores, multiply_on_cores
 
 _LOG = logging.getLogger(__name__)
@@ -51,6 +51,14 @@ class Judged:
     reason: str | None
     exercised: Mapping[str, float]
     wrong: Wrong | None
+
+
+def _tells(piece: Segment) -> bool:
+    """Whether a segment shows what any layer of it does: not sums of sums, whose bounds are too wide, nor what ends in
+    a range that it fills, whatever is fed.
+    """
+    sums = sum(isinstance(layer, Conv | Deconv | Dense) for layer in piece.layers)
+    return sums < 2 and not any(isinstance(layer, Softmax | Sigmoid | TanH) for layer in piece.layers)
 
 
 def _judged(piece: Segment, made: Bench, y: Array, weights: Mapping[str, Array], budget: float) -> Judged:
@@ -146,15 +154,15 @@ class Benches:
         A tensor was taken for a layer by its numbers along the network, and others may hold them: what the layer does
         may be done behind it (a clip that clips nothing there, in two nodes), or what it reads be read elsewhere.
         """
-        spec = self._weights.spec
+        spec, parametered = self._weights.spec, {name.rpartition(".")[0] for name in self._weights.tensors}
         wiring, wrong = spec.wiring(), [name for name, item in judged.items() if item.wrong]
         for name in wrong:
-            behind, before = {name} - {*spec.outputs}, {*wiring[name]} & {*wiring}
+            behind, before = {name} - parametered - {*spec.outputs}, {*wiring[name]} & {*wiring}
             for hidden in filter(None, (behind, before)):
                 pieces = segments(spec, {*ran.activations} - hidden)
                 held = [piece for piece in pieces if any(layer.name == name for layer in piece.layers)]
-                if any(sum(isinstance(layer, Conv | Deconv | Dense) for layer in piece.layers) > 1 for piece in held):
-                    continue  # sums of sums have bounds too wide to judge by
+                if not all(map(_tells, held)):
+                    continue
                 found, _ = self._asked(run, held)
                 if held and len(found) == len(held) and not any(item.wrong for item in found.values()):
                     judged |= {name: next(iter(found.values())), **found}

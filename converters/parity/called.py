@@ -11,6 +11,7 @@ import numpy as np
 from converters.faults.case import Own
 from converters.faults.catalogue import own_layers
 from converters.formats import weights_format
+from converters.metric import one_run
 from converters.tensormap import to_canonical
 from converters.weights import Array
 from zoo.errors import WeightsError
@@ -43,6 +44,25 @@ def shown(source: Any, inputs: Inputs) -> dict[str, Array]:
     return {name: as_array(value, name) for name, value in zip(nameless(len(given)), given, strict=True)}
 
 
+def unsteady(source: Any, inputs: Inputs, found: Mapping[str, Array]) -> str | None:
+    """Why a second run tells another story than the first, if it does: chance, memory, or what a batch has in common.
+
+    A module is run on the last sample alone; a function, which may know one batch only, on all of them again.
+    """
+    if isinstance(source, Mapping):
+        return None
+    alone = _is_module(source)
+    arrays = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    fed = {name: array[-1:] if alone else array for name, array in arrays.items() if array is not None}
+    how = "for a batch of 1" if alone else "a second time"
+    try:
+        again = shown(source, fed if isinstance(inputs, Mapping) else fed[""])
+    except Exception as trouble:  # noqa: BLE001 - whatever it raises, it did not the first time
+        return f"cannot be run {how} ({type(trouble).__name__})"
+    same = again.keys() == found.keys() and all(one_run(found[name][-len(y) :], y) for name, y in again.items())
+    return None if same else f"is another one when it is run {how}"
+
+
 def nameless(count: int) -> list[str]:
     """What the outputs of a function are called that gives them no names: by their order."""
     return [OUTPUT] if count == 1 else [f"{OUTPUT} {i}" for i in range(count)]
@@ -56,7 +76,7 @@ def as_array(value: Any, name: str) -> Array:
     """
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     try:
         array = np.array(value)
     except (TypeError, ValueError) as error:

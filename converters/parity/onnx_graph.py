@@ -227,7 +227,7 @@ class OnnxGraph:
 
     def _stands_for(self, piece: Piece) -> Callable[[str], str]:
         """A tensor, or what a piece reads in its place: an exporter may hand a layer one copy, and show another."""
-        origins = {self._copied.get(name, name): name for name in reversed(piece.reads)}
+        origins = {self._copied.get(name, name): name for name in reversed([*piece.reads])}
         return lambda name: name if name in piece.reads else origins.get(self._copied.get(name, name), name)
 
     def _emptied(self) -> Any:
@@ -332,7 +332,8 @@ def _copied(model: Any) -> dict[str, str]:
     for node in model.graph.node:
         kept = kinds.get(node.input[0]) if _operator(node) == "Cast" else None
         if _operator(node) == "Identity" or (kept and kept == node.attribute[0].i):
-            origins[node.output[0]] = origins.get(node.input[0], node.input[0])
+            source = str(node.input[0])
+            origins[str(node.output[0])] = origins.get(source, source)
     return origins
 
 

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from converters.faults.case import Own
+from converters.metric import one_run
 from converters.parity.matching import CARRIERS, Matched, NodeResult, canonical_view, match_tensors, native_view
 from converters.parity.onnx_graph import OnnxGraph, Piece, Runs
 from converters.parity.segments import Segment
@@ -59,7 +60,7 @@ class GraphSubject:
             defects = self._by_size(run, inputs, rows, outputs, told) if is_first else {}
             del run  # and its copies of the weights
             values = self.graph.every_result(batches, rows)
-            if random := [name for name, value in outputs.items() if not _same(value, values.get(name, value))]:
+            if random := [name for name, value in outputs.items() if not one_run(value, values.get(name, value))]:
                 notes.append(f"two runs give {', '.join(random)} otherwise: something in it is drawn by chance")
                 outputs = {name: values.get(name, value) for name, value in outputs.items()}  # one run is explained
                 self._defects = dict.fromkeys(random, "is another one in every run")
@@ -196,7 +197,8 @@ class GraphSubject:
 
     def _of_size(self, run: Runs, size: int, inputs: Mapping[str, Array]) -> dict[str, Array] | str:
         """Its outputs for a batch of so many samples; or why there are none."""
-        resized = {name: np.resize(array, (size, *array.shape[1:])) for name, array in inputs.items()}
+        fed = {name: array[-1:] if size == 1 else array for name, array in inputs.items()}  # the last one is quiet
+        resized = {name: np.resize(array, (size, *array.shape[1:])) for name, array in fed.items()}
         try:
             return run(self.graph.feed(resized), size)
         except ZooError as trouble:
@@ -211,26 +213,25 @@ class GraphSubject:
         if not keeps_items(self.ours, activation_shapes(self.ours)):
             return {}  # what it finds in one image stands with what it finds in the others
         for size in (1, rows + 1):
-            found, count = self._of_size(run, size, inputs), min(size, rows)
+            found = self._of_size(run, size, inputs)
             if isinstance(found, str):
                 notes.append(f"a batch of {size}: {found}")
                 return dict.fromkeys(outputs, f"cannot be run for a batch of {size}, though it declares any")
-            wrong = [name for name in outputs if not _same(_rows(outputs[name], count), _rows(found[name], count))]
+            wrong = [
+                name
+                for name, y in outputs.items()
+                if not one_run(_rows(y, size, rows), _rows(found[name], min(size, rows), size))
+            ]
             if wrong:
                 return dict.fromkeys(wrong, f"is another one in a batch of {size}, though it declares any")
         return {}
 
 
-def _same(a: Array, b: Array) -> bool:
-    """Whether two runs of one graph agree, but for the order in which threads add up."""
-    if a.dtype.kind not in "fc":
-        return bool(np.array_equal(a, b))
-    peak = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
-    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-3, atol=1e-3 * peak, equal_nan=True))
-
-
-def _rows(value: Array, count: int) -> Array:
-    return value[:count] if value.ndim else value
+def _rows(value: Array, count: int, rows: int) -> Array:
+    """The last of so many rows, or else the first `count`; of what has no batch, as far as it goes."""
+    if not value.ndim:
+        return value
+    return value[-1:] if count == 1 and len(value) == rows else value[: min(count, rows)]
 
 
 def _stood_for(
@@ -247,7 +248,7 @@ def _stood_for(
     for item in (item for item in declared if item.layer is None and item.value.dtype.kind == "f"):
         free = [name for name in answers if name not in found and name in right and name in matched.tensors]
         views = {name: canonical_view(item.value, right[name].shape) for name in free}
-        held = (name for name, view in views.items() if view is not None and _same(view, right[name]))
+        held = (name for name, view in views.items() if view is not None and one_run(view, right[name]))
         if name := next(held, None):
             found[name] = item.name
     return found

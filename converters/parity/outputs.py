@@ -202,7 +202,8 @@ def _judged(held: _Gate, name: str, item: Declared) -> _Judged:
         ok=is_right and not renamed,
         reason=reason,
     )
-    diagnosis = None if is_right else _explained(held, name, item)
+    # What is not the same every time is no function of anything.
+    diagnosis = None if is_right or item.defect else _explained(held, name, item)
     note = f"its output {item.name} is held to {name}" if item.layer is None and held.strange else ""
     return _Judged(verdict=verdict, layer=name, array=None if wrong is None else value, note=note, diagnosis=diagnosis)
 

@@ -41,7 +41,7 @@ from converters.verdicts import (
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo.errors import ZooError
-from zoo.layers import DetectionOutput, Layer, Softmax
+from zoo.layers import DetectionOutput, Layer, Sigmoid, Softmax
 from zoo.parameters import parameters_of
 from zoo.shapes import activation_shapes, check_cost
 
@@ -209,9 +209,12 @@ class Proof:
         return right, tuple(notes)
 
     def _decides(self, layer: Layer) -> bool:
-        """Whether an answer turns on the last bits of what is read; a softmax that is an output is judged as one."""
+        """Whether an answer turns on the last bits of what is read; a softmax that is an output is judged as one.
+
+        Where all that a Sigmoid gives is next to nothing, an honest error of its logits is as large as what it gives.
+        """
         inner = isinstance(layer, Softmax) and layer.name not in self.spec.outputs
-        return inner or isinstance(layer, DetectionOutput)
+        return inner or isinstance(layer, Sigmoid | DetectionOutput)
 
     def _by_itself(self, layer: LayerVerdict, ran: Ran, lone: ByThemselves) -> LayerVerdict:
         """A layer's verdict with what it does on inputs of its own."""

@@ -13,7 +13,7 @@ from zoo.shapes.base import check_channels
 
 def output_shape(layer: layers.Normalising, shape: Shape) -> Shape:
     """The family's part of `zoo.shapes.output_shape`."""
-    if not isinstance(layer, layers.Softmax):
+    if not isinstance(layer, layers.Softmax | layers.MVN):
         check_channels(layer, shape)
     match layer:
         case LRN():

@@ -18,13 +18,19 @@ import numpy as np
 
 from zoo.arrays import BFLOAT16, Array, unread
 from zoo.errors import said
-from zoo.wire.mapped import mapped
+from zoo.layers import Shape
+from zoo.wire.layout import contiguous
+from zoo.wire.mapped import mapped, release
 
 # gzip, shuffle, fletcher32: built into HDF5, where others are loaded by their number.
 _FILTERS = {1, 2, 3}
 _MAX_DEPTH, _MAX_OBJECTS = 30, 100_000
 # deflate cannot unfold to more than this many times its size.
 _UNFOLDED = 1100
+# So many bytes are laid out, and looked through, at a time.
+_PIECE, _SEEN = 1 << 23, 1 << 24
+# What is written at once Linux keeps in pages as large, and who maps a number of it then holds all of its page.
+_WRITTEN = 1 << 17
 # A heap of texts (HDF5 File Format, III.E): its signature and version; then, by their sizes, its objects.
 _HEAP = re.compile(rb"GCOL\x01")
 _HEAP_HEAD = _OBJECT_HEAD = 16
@@ -92,8 +98,7 @@ class _Attributes:
 
     def _check_heaps(self) -> None:
         steps = 0
-        for found in _HEAP.finditer(self._data):
-            at = found.start()
+        for at in self._heaps():
             end = min(at + self._number(at + 8), len(self._data))
             at += _HEAP_HEAD
             while at + _OBJECT_HEAD <= end:
@@ -102,6 +107,14 @@ class _Attributes:
                 at, steps = at + step, steps + 1
                 if not step or steps > 10 * _MAX_OBJECTS:
                     raise ValueError("HDF5 that is damaged: a heap of texts without end")
+
+    def _heaps(self) -> Iterator[int]:
+        """Where heaps begin; the file is looked through piece by piece, and let go."""
+        for start in range(0, len(self._data), _SEEN):
+            for found in _HEAP.finditer(self._data, start, start + _SEEN + _HEAP_HEAD):
+                if found.start() < start + _SEEN:
+                    yield found.start()
+            release(self._data)
 
     def _number(self, at: int) -> int:
         return int.from_bytes(self._data[at : at + 8], "little")
@@ -128,7 +141,7 @@ def read_hdf5(source: Path | memoryview, skip: tuple[str, ...] = (), largest: in
                     if text is not None:
                         contents.texts[path, name] = text
                 if isinstance(item, _h5.Dataset):
-                    contents.arrays[path] = _array(path, item, len(data), largest)
+                    contents.arrays[path] = _array(path, item, data, largest)
                 if len(contents.arrays) + len(contents.texts) > _MAX_OBJECTS:
                     raise ValueError("it holds more objects than any network")
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
@@ -153,7 +166,7 @@ def read_matlab(path: Path, names: Iterable[str], largest: int | None = None) ->
         with _h5.File(path, "r") as file:
             _ = sum(1 for _ in _walk(file, "", 0, ()))  # refuses what leads elsewhere
             data = mapped(path)
-            reader = _Matlab(file=file, attributes=_Attributes(file, data), size=len(data), largest=largest)
+            reader = _Matlab(file=file, attributes=_Attributes(file, data), data=data, largest=largest)
             return {name: reader.value(file[name], name, 0) for name in names if name in file}
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
         raise ValueError(f"HDF5 that is damaged: {said(error, 200)}") from error
@@ -163,7 +176,7 @@ def read_matlab(path: Path, names: Iterable[str], largest: int | None = None) ->
 class _Matlab:
     file: Any
     attributes: _Attributes
-    size: int
+    data: memoryview
     largest: int | None
     count: int = 0
 
@@ -178,7 +191,7 @@ class _Matlab:
             return "" if kind == "char" else [] if kind in ("cell", "struct") else np.empty(0)
         if item.dtype.kind == "O":
             return self._referred(item, path, depth)
-        numbers = _array(path, item, self.size, None if kind == "char" else self.largest)
+        numbers = _array(path, item, self.data, None if kind == "char" else self.largest)
         return "".join(map(chr, numbers.reshape(-1).tolist())) if kind == "char" else numbers.T
 
     def _struct(self, item: Any, path: str, depth: int) -> Any:
@@ -190,29 +203,52 @@ class _Matlab:
         return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
 
     def _referred(self, item: Any, path: str, depth: int) -> list[Any]:
-        if item.is_virtual or item.external or item.nbytes > self.size:
+        if item.is_virtual or item.external or item.nbytes > len(self.data):
             raise ValueError(f"the references of {path} are more than what is stored of them")
         return [self.value(self.file[one], f"{path}/{i}", depth + 1) for i, one in enumerate(item[()].reshape(-1))]
 
 
-def write_hdf5(
-    path: Path,
-    arrays: Mapping[str, Callable[[], Array]],
+def hdf5_pieces(
+    outline: Path,
+    arrays: Mapping[str, tuple[Shape, Callable[[], Array]]],
     texts: Mapping[tuple[str, str], str | Sequence[str]],
-) -> None:
-    """Write a file; equal contents give equal bytes.
+) -> Iterator[bytes | memoryview]:
+    """A file of float32 arrays, piece by piece; equal contents give equal bytes.
+
+    HDF5 lays the file out, with holes where numbers belong; those are never whole in memory, however they are turned.
 
     Args:
-        path: of the file.
-        arrays: path within it -> what makes the array, when its turn comes.
+        outline: a file that is written, and removed after the last piece.
+        arrays: path within the file -> shape, and what gives the numbers in order, in an array of any strides and axes.
         texts: (path of a group, attribute) -> its text, or list of texts.
     """
-    with _h5.File(path, "w") as file:
+    with _h5.File(outline, "w") as file:
         for (group, name), text in texts.items():
             holder = file.require_group(group) if group else file
             holder.attrs[name] = text if isinstance(text, str) else np.array(text, _h5.string_dtype())
-        for name, made in arrays.items():
-            file.create_dataset(name, data=made())
+        unfilled = _h5.h5p.create(_h5.h5p.DATASET_CREATE)
+        unfilled.set_alloc_time(_h5.h5d.ALLOC_TIME_EARLY)
+        unfilled.set_fill_time(_h5.h5d.FILL_TIME_NEVER)
+        places = dict[int, Callable[[], Array]]()
+        for name, (shape, made) in arrays.items():
+            dataset = file.create_dataset(name, shape, "<f4", dcpl=unfilled)
+            if dataset.size:
+                places[dataset.id.get_offset()] = made
+    with outline.open("rb") as file:
+        for place in sorted(places):
+            yield file.read(place - file.tell())
+            for piece in _in_pieces(places[place]()):
+                yield piece
+                file.seek(len(piece), SEEK_CUR)
+        yield file.read()
+    outline.unlink()
+
+
+def _in_pieces(array: Array) -> Iterator[memoryview]:
+    step = max(_PIECE // array[:1].nbytes, 1)
+    for start in range(0, len(array), step):
+        laid = contiguous(array[start : start + step]).astype("<f4", copy=False).reshape(-1).view(np.uint8).data
+        yield from (laid[at : at + _WRITTEN] for at in range(0, len(laid), _WRITTEN))
 
 
 def top_names(path: Path) -> set[str]:
@@ -245,7 +281,7 @@ def _walk(group: Any, path: str, depth: int, skip: tuple[str, ...]) -> Iterator[
             yield inner, item
 
 
-def _array(path: str, item: Any, size: int, largest: int | None) -> Array:
+def _array(path: str, item: Any, data: memoryview, largest: int | None) -> Array:
     created = item.id.get_create_plist()
     filters = [created.get_filter(i)[0] for i in range(created.get_nfilters())]
     if item.is_virtual or item.external:
@@ -255,10 +291,13 @@ def _array(path: str, item: Any, size: int, largest: int | None) -> Array:
     dtype = BFLOAT16 if item.dtype == _TWO_BYTES else item.dtype
     if item.shape is None or (dtype.kind not in "fiub" and dtype != BFLOAT16):
         raise ValueError(f"{path} holds {item.dtype}; arrays of numbers alone are read")
-    if item.nbytes > min(size, item.id.get_storage_size()) * (_UNFOLDED if filters else 1):
+    if item.nbytes > min(len(data), item.id.get_storage_size()) * (_UNFOLDED if filters else 1):
         raise ValueError(f"{path} of shape {item.shape} is larger than what is stored of it")
     if largest is not None and item.nbytes > largest:
         return unread(item.shape, dtype)
+    place = item.id.get_offset()
+    if place is not None and item.id.get_type() == _h5.h5t.py_create(item.dtype):  # in one piece, as NumPy has them
+        return np.frombuffer(data[place : place + item.nbytes], dtype).reshape(item.shape)
     numbers = cast(Array, item[()]).reshape(item.shape)
     return numbers if dtype == item.dtype else numbers.view(dtype)
 

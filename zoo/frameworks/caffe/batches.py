@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from math import prod
 
 from zoo.axes import axis_index, shape_text
-from zoo.errors import SpecError
+from zoo.batches import first_axis
+from zoo.errors import SpecError, UnsupportedError
 from zoo.layers import (
     ArgMax,
     Bias,
@@ -16,6 +18,7 @@ from zoo.layers import (
     Dense,
     Eltwise,
     Layer,
+    ModelSpec,
     Permute,
     Reduction,
     Reshape,
@@ -23,6 +26,10 @@ from zoo.layers import (
     Shape,
     Slice,
 )
+from zoo.shapes import activation_shapes
+
+# The most items of a batch that a network is written for, where one does not do.
+_MOST_ITEMS = 64
 
 
 def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape], shape: Shape) -> None:
@@ -59,6 +66,61 @@ def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape],
             pass
     if problem:
         raise SpecError(layer.name, problem)
+
+
+def lengths(spec: ModelSpec, batches: Mapping[str, int] | None = None) -> dict[str, int]:
+    """How long the first axis of every input and activation is.
+
+    Args:
+        spec: the network.
+        batches: of the inputs; left out, the smallest that Caffe takes.
+
+    Raises:
+        SpecError: the batches given do not suit a layer.
+        UnsupportedError: no batches of up to 64 items suit one.
+    """
+    shapes, wiring = activation_shapes(spec), spec.wiring()
+    sizes = {source.name: 1 for source in spec.inputs} if batches is None else batches
+    found, problem = _lengths(spec, shapes, wiring, sizes)
+    if problem is not None and batches is not None:
+        raise problem
+    while problem is not None:
+        feeds = [source.name for source in spec.inputs if source.name in _leading_to(problem.layer, wiring)]
+        tries = [*([name] for name in feeds), feeds]
+        for names, size in product(tries, range(2, _MOST_ITEMS + 1)):
+            longer = {**sizes, **dict.fromkeys(names, size)}
+            further, still = _lengths(spec, shapes, wiring, longer)
+            if len(further) > len(found):
+                break
+        else:
+            raise UnsupportedError(f"{problem}; no batches of up to {_MOST_ITEMS} items suit this layer in Caffe")
+        sizes, found, problem = longer, further, still
+    return found
+
+
+def _lengths(
+    spec: ModelSpec, shapes: Mapping[str, Shape], wiring: Mapping[str, Sequence[str]], batches: Mapping[str, int]
+) -> tuple[dict[str, int], SpecError | None]:
+    """The lengths up to the first layer that they do not suit, and what it says."""
+    found = dict(batches)
+    for layer in spec.layers:
+        reads, sizes = [shapes[name] for name in wiring[layer.name]], [found[name] for name in wiring[layer.name]]
+        try:
+            check_batches(layer, sizes, reads, shapes[layer.name])
+        except SpecError as error:
+            return found, error
+        found[layer.name] = first_axis(layer, sizes, reads, shapes[layer.name])
+    return found, None
+
+
+def _leading_to(layer: str, wiring: Mapping[str, Sequence[str]]) -> set[str]:
+    found, stack = set[str](), [layer]
+    while stack:
+        name = stack.pop()
+        if name not in found:
+            found.add(name)
+            stack += wiring.get(name, ())
+    return found
 
 
 def leaves_no_axis(layer: Reshape, batch: int, shape: Shape) -> bool:

@@ -15,6 +15,9 @@ TRAINING = {
     *("SegAccuracy", "SmoothL1Loss", "SmoothL1LossOHEM", "SoftmaxWithLossOHEM"),
 }
 
+# Types of the V1 dialect (rbgirshick/fast-rcnn, 2015), by what they are called today; their numbers are not known.
+V1_TYPES = {"ROI_POOLING": "ROIPooling", "SMOOTH_L1_LOSS": "SmoothL1Loss"}
+
 _WITH_ENGINE = ("BatchNorm", "Concat", "Dropout", "Eltwise", "InnerProduct")
 
 # Message -> fields, of NVIDIA/caffe, intel/caffe, weiliu89/caffe (branch ssd), yjxiong/caffe and caffe-segnet.

@@ -6,6 +6,7 @@ a ``layer`` with every parameter of every type side by side.
 
 from __future__ import annotations
 
+from zoo.frameworks.caffe import forks
 from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError
 
@@ -67,7 +68,8 @@ def current_layers(net: Message) -> list[Message]:
 
 def _from_v1(layer: Message) -> Message:
     written = layer.fields.get("type", ["NONE"])[0]
-    current = next((current for name, (number, current) in V1_TYPES.items() if written in (name, number)), "NONE")
+    known = (current for name, (number, current) in V1_TYPES.items() if written in (name, number))
+    current = forks.V1_TYPES.get(str(written)) or next(known, "NONE")
     fields = {name: values for name, values in layer.fields.items() if name not in _V1_PARAMS}
     given = {_V1_PARAMS[name]: values for name, values in layer.fields.items() if name in _V1_PARAMS}
     params = [

@@ -77,20 +77,23 @@ def for_caffe(spec: ModelSpec) -> Lowered:
         UnsupportedError: a layer Caffe has no equal for.
         SpecError: an impossible network.
     """
-    return rewrite_all(spec, _checked, single_eltwise, split_towers, floor_convolutions, within_k)
+    return rewrite_all(spec, _checked, bias_apart, single_eltwise, split_towers, floor_convolutions, within_k)
 
 
 def _checked(layer: Layer, inputs: Sequence[Shape], free: Names) -> None:
     """Refuse what Caffe's own checks refuse."""
     if isinstance(layer, LRN) and len(inputs[0]) != 3:
         raise UnsupportedError(f"layer {layer.name!r} (LRN): Caffe normalises N x C x H x W only")
-    if (
-        isinstance(layer, Scale)
-        and layer.bias
-        and len(inputs) == 2
-        and axis_index(layer.name, layer.axis, inputs[0]) == 0
-    ):
-        raise UnsupportedError(f"layer {layer.name!r} (Scale): Caffe's bias beside a second input spans the batch")
+
+
+def bias_apart(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
+    """A Scale by a second input from the batch on, with a bias, which would span it in Caffe. The Bias is named so."""
+    if not isinstance(layer, Scale) or not layer.bias or len(inputs) == 1:
+        return None
+    if axis_index(layer.name, layer.axis, inputs[0]):
+        return None
+    factor = replace(layer, name=free.fresh(f"{layer.name}_factor"), bias=False)
+    return [factor, Bias(name=layer.name, inputs=(factor.name,), axis=1, num_axes=len(inputs[1]))]
 
 
 def single_eltwise(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
@@ -135,6 +138,15 @@ def without_overhang(layer: Layer, inputs: Sequence[Shape], free: Names) -> list
     at = window(layer, inputs[0])
     overhangs = (at.after[0] > layer.pad[0], at.after[1] > layer.pad[1])
     return _padded_further(layer, overhangs, at.out, free) if any(overhangs) else None
+
+
+def without_gaps(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
+    """A kernel of 3 x 3 a channel, with gaps between its columns and a pad of one: padded further."""
+    if not isinstance(layer, Conv) or not 1 < layer.groups == layer.out_channels == inputs[0][0]:
+        return None
+    if layer.kernel != (3, 3) or layer.pad[1] != 1 or layer.dilation[1] == 1:
+        return None
+    return _padded_further(layer, (False, True), window(layer, inputs[0]).out, free)
 
 
 def _padded_further(layer: Conv, axes: tuple[bool, bool], wanted: Pair, free: Names) -> list[Layer]:
@@ -225,8 +237,13 @@ class SliceGroup:
     unused: tuple[str, ...]
 
 
-def slice_groups(spec: ModelSpec) -> dict[str, SliceGroup]:
-    """First slice of a group (in the spec's order) -> the group; each Slice of `spec` is in one of them."""
+def slice_groups(spec: ModelSpec, lengths: Mapping[str, int]) -> dict[str, SliceGroup]:
+    """First slice of a group (in the spec's order) -> the group; each Slice of `spec` is in one of them.
+
+    Args:
+        spec: the network.
+        lengths: of the first axis of its activations.
+    """
     shapes, wiring = activation_shapes(spec), spec.wiring()
     free, open_groups = Names(shapes), dict[tuple[str, int], list[list[Slice]]]()
     for layer in spec.layers:
@@ -241,7 +258,7 @@ def slice_groups(spec: ModelSpec) -> dict[str, SliceGroup]:
         else:
             group.append(layer)
     return {
-        group[0].name: _tiled(group, source, axis, shapes[source][axis - 1], free)
+        group[0].name: _tiled(group, source, axis, (lengths[source], *shapes[source])[axis], free)
         for (source, axis), groups in open_groups.items()
         for group in groups
     }

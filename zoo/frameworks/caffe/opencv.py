@@ -22,8 +22,10 @@ tests; seen with 4.14):
   in order.
 * Reduction and ArgMax are right in a part of their forms, or unknown: refused. So are Embed, Upsample, masks,
   constants, regions, and what cuts or joins batches.
-* Convolution: a kernel that overhangs its padded input is refused -> padded further, the surplus cut off.
-* Deconvolution: dilation is ignored, so it is refused.
+* Convolution: a kernel that overhangs its padded input is refused, and one of 3 x 3 a channel with gaps between its
+  columns is misplaced beside a pad of 1 -> padded further, the surplus cut off.
+* Deconvolution: dilation is ignored, so it is refused. With a kernel of 1 x 1 a pad is forgotten, and numbers are
+  written past the end of the memory (the process may die) -> the input is cut.
 * Bias is unknown -> a Scale by one; a second input is spread over a tensor of ones and added. Scale needs its axis
   counted from the front, and at least one.
 """
@@ -41,7 +43,15 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError, said
-from zoo.frameworks.caffe.lower import Lowered, as_scales, for_caffe, rewrite_all, without_k, without_overhang
+from zoo.frameworks.caffe.lower import (
+    Lowered,
+    as_scales,
+    for_caffe,
+    rewrite_all,
+    without_gaps,
+    without_k,
+    without_overhang,
+)
 from zoo.frameworks.caffe.writer import NetLayer, input_layer, layer_blobs, net_layers
 from zoo.layers import (
     FUNCTIONS,
@@ -64,6 +74,7 @@ from zoo.layers import (
     ModelSpec,
     Names,
     Normalize,
+    Pair,
     Permute,
     Pool,
     PoolMask,
@@ -152,7 +163,7 @@ def forward_file(prototxt: Path, model: Path, spec: ModelSpec, inputs: Mapping[s
 
 def _lowered(spec: ModelSpec) -> Lowered:
     """An equal network without what OpenCV computes otherwise than Caffe."""
-    return rewrite_all(spec, without_overhang, without_k, _pool, _unary, _mvn, _moved, _bias)
+    return rewrite_all(spec, without_overhang, without_gaps, without_k, _pool, _unary, _mvn, _moved, _bias)
 
 
 def _written_out(spec: ModelSpec) -> tuple[Layer, ...]:
@@ -186,7 +197,7 @@ def _network(spec: ModelSpec, weights: Mapping[str, Array], batches: Mapping[str
     """The prototxt and the caffemodel of a network."""
     shapes, wiring = activation_shapes(spec), spec.wiring()
     free, layers = Names(shapes), list[NetLayer]()
-    for item in net_layers(spec, in_place=False):
+    for item in net_layers(spec, batches, in_place=False):
         kind = item.message.string("type")
         if kind == "Slice":
             layers += _named_slices(item.message, free)
@@ -360,6 +371,9 @@ def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
             return [factor, scaled, Eltwise(name=layer.name, inputs=(names[1], y))]
         case Interp():
             return _interp(layer, inputs[0], free)
+        case Deconv(kernel=(1, 1), stride=(1, 1), pad=pad) if any(pad):
+            inner = _inner(layer, [(p, side - p) for p, side in zip(pad, inputs[0][1:], strict=True)], free)
+            return [*inner, replace(layer, inputs=(inner[-1].name,), pad=(0, 0))]
         case PriorBox():
             sizes = [tuple(float(int(size)) for size in sizes) for sizes in (layer.min_sizes, layer.max_sizes)]
             return [replace(layer, min_sizes=sizes[0], max_sizes=sizes[1])]
@@ -375,13 +389,20 @@ def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
             return None
 
 
-def _interp(layer: Interp, shape: Shape, free: Names) -> list[Layer]:
+def _inner(layer: Layer, bounds: Sequence[Pair], free: Names) -> list[Layer]:
+    """What a layer reads of the rows and of the columns of its input."""
     steps, source = list[Layer](), layer.inputs[0]
-    for axis, side in enumerate(shape[1:] if layer.pad_beg or layer.pad_end else (), 2):
+    for axis, (start, stop) in enumerate(bounds, 2):
         name = free.fresh(f"{layer.name}_in{axis}")
-        start, stop = -layer.pad_beg, side + layer.pad_end
         steps.append(Slice(name=name, inputs=(source,), start=start, stop=stop, axis=axis))
         source = name
+    return steps
+
+
+def _interp(layer: Interp, shape: Shape, free: Names) -> list[Layer]:
+    bounds = [(-layer.pad_beg, side + layer.pad_end) for side in shape[1:]]
+    steps: list[Layer] = _inner(layer, bounds, free) if layer.pad_beg or layer.pad_end else []
+    source = steps[-1].name if steps else layer.inputs[0]
     return [*steps, Interp(name=layer.name, inputs=(source,), size=interp_size(layer, shape))]
 
 

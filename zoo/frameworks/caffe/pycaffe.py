@@ -61,8 +61,9 @@ VERSION = f"Caffe {_version()}"
 def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
     """See `zoo.registry.Framework.forward`; raises `UnsupportedError` for what Caffe's checks refuse."""
     lowered = for_caffe(spec)
-    layers = [NetLayer(input_layer(source.name, source.shape, len(inputs[source.name]))) for source in spec.inputs]
-    layers += net_layers(lowered.spec, in_place=False)
+    batches = {source.name: len(inputs[source.name]) for source in spec.inputs}
+    layers = [NetLayer(input_layer(source.name, source.shape, batches[source.name])) for source in spec.inputs]
+    layers += net_layers(lowered.spec, batches, in_place=False)
     net = Message().add("name", spec.name).add("layer", *(item.message for item in layers))
     blobs = [(item.message, layer_blobs(item.layer, weights) if item.layer else []) for item in layers]
     with TemporaryDirectory(prefix="zoo-caffe-") as name:

@@ -218,6 +218,10 @@ def _absent(left_out: list[Message]) -> dict[str, str]:
 def _visit(walk: Walk, node: Node) -> None:
     _check_text(node)
     check_counts(node)
+    for i, top in enumerate(node.tops):
+        in_place = node.type in BY_TYPE and top in node.bottoms[i : i + 1]
+        if (top in walk.blobs and not in_place) or top in node.tops[:i]:
+            raise PrototxtError(node.message.line, f"makes {top!r}, which is made already")
     weights = node.message.fields.get("loss_weight", [])
     if weights and len(weights) != max(len(node.tops), 1):
         raise PrototxtError(
@@ -297,9 +301,7 @@ def _visit_layer(walk: Walk, node: Node) -> None:
     _check_scalars(walk, node, sources)
     if not node.tops:
         raise PrototxtError(node.message.line, "has no top")
-    for i, top in enumerate(node.tops):
-        if top in walk.blobs and top not in node.bottoms[i : i + 1]:
-            raise PrototxtError(node.message.line, f"makes {top!r}, which another layer makes already")
+    for top in node.tops:
         if top in node.bottoms and not row.in_place:
             raise PrototxtError(node.message.line, f"cannot work in place on {top!r}; give it a top of its own")
         if top in node.bottoms:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from zoo.frameworks.caffe.forks import PASSED_OVER
+from zoo.frameworks.caffe import forks
 from zoo.frameworks.caffe.row import Fields, fields
 from zoo.frameworks.caffe.vocabulary import ROWS
 from zoo.limits import in_float32
@@ -17,8 +17,8 @@ from zoo.wire.prototxt import Message, PrototxtError, Radix, Value, Word, shown
 _ENGINES = ("DEFAULT", "CAFFE", "CUDNN", "MKL2017", "MKLDNN")  # the last two are Intel's
 _POOLS = ("MAX", "AVE", "STOCHASTIC")
 
-# Enum -> its values, by name.
-_ENUMS: dict[str, Mapping[str, int]] = {
+# Enum -> its values, by name; those of forks may have no number that is known.
+_ENUMS: dict[str, Mapping[str, int | None]] = {
     **{
         kind: {name: number for number, name in enumerate(names)}
         for kind, names in {
@@ -40,7 +40,11 @@ _ENUMS: dict[str, Mapping[str, int]] = {
     "BoxCode": {"CORNER": 1, "CENTER_SIZE": 2, "CORNER_SIZE": 3},
     "Norm": {"L1": 1, "L2": 2},
     "ReductionOp": {"SUM": 1, "ASUM": 2, "SUMSQ": 3, "MEAN": 4},
-    "LayerType": {"NONE": 0, **{name: number for name, (number, _) in V1_TYPES.items()}},
+    "LayerType": {
+        "NONE": 0,
+        **{name: number for name, (number, _) in V1_TYPES.items()},
+        **dict.fromkeys(forks.V1_TYPES),
+    },
 }
 
 
@@ -252,9 +256,10 @@ MESSAGES["SaveOutputParameter"] = fields(
 )
 for _row in ROWS:
     if _row.fields is not None:
-        MESSAGES["LayerParameter"][_row.block] = (f"{_row.type}Parameter", False)
+        for _dialect in ("LayerParameter", "V1LayerParameter"):
+            MESSAGES[_dialect][_row.block] = (f"{_row.type}Parameter", False)
         MESSAGES[f"{_row.type}Parameter"] = _row.fields
-for _kind, _fields in PASSED_OVER.items():
+for _kind, _fields in forks.PASSED_OVER.items():
     MESSAGES[_kind] |= _fields
 
 
@@ -273,7 +278,7 @@ def check(message: Message, kind: str, where: str = "") -> None:
 
 def passed_over(message: Message, kind: str) -> set[str]:
     """The fields of a message, and of what is in it, that say nothing of a deployed network."""
-    found = {name for name in message.fields if name in PASSED_OVER.get(kind, ())}
+    found = {name for name in message.fields if name in forks.PASSED_OVER.get(kind, ())}
     return found.union(*(passed_over(value, inner) for _, inner, value in _blocks(message, kind)))
 
 

@@ -92,8 +92,7 @@ def _write_parameter(layer: Constant) -> Message:
 
 def _write_dummy_data(layer: Constant) -> Message:
     filler = Message().add("type", "constant").add("value", layer.value or 0.0)
-    # Of an activation's items there is one, as of the inputs that are written.
-    dims = (1, *layer.shape) if layer.inputs else layer.shape
+    dims = (1, *layer.shape) if layer.inputs else layer.shape  # as many items as in the network, by whoever writes it
     return Message().add("data_filler", filler).add("shape", Message().add("dim", *dims))
 
 

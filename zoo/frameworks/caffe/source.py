@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zoo.arrays import Array
 from zoo.frameworks.caffe.lower import for_caffe
-from zoo.frameworks.caffe.writer import deploy_text, input_layer, layer_blobs, net_layers
+from zoo.frameworks.caffe.writer import deploy_text, layer_blobs, whole_net
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
 from zoo.wire.caffemodel import Piece, caffemodel
@@ -40,10 +40,8 @@ def generate(spec: ModelSpec, directory: Path) -> list[Path]:
 
 def caffemodel_pieces(spec: ModelSpec, weights: Mapping[str, Array]) -> list[Piece]:
     """The caffemodel of a network in pieces to be written one after the other; arrays are views, not copies."""
-    lowered = for_caffe(spec).spec
-    layers = [(input_layer(source.name, source.shape, batch=1), list[Array]()) for source in spec.inputs]
-    layers += [
+    layers = [
         (item.message, layer_blobs(item.layer, weights) if item.layer else [])
-        for item in net_layers(lowered, in_place=True)
+        for item in whole_net(for_caffe(spec).spec)
     ]
     return list(caffemodel(spec.name, layers))

@@ -12,11 +12,13 @@ from zoo import spec_json
 from zoo.arrays import Array
 from zoo.errors import one_line
 from zoo.frameworks.caffe import pooling, shaping
+from zoo.frameworks.caffe.batches import lengths
 from zoo.frameworks.caffe.lower import SliceGroup, for_caffe, slice_groups
 from zoo.frameworks.caffe.vocabulary import row_of
 from zoo.layers import (
     BatchNorm,
     Concat,
+    Constant,
     Dropout,
     Flatten,
     Layer,
@@ -53,9 +55,7 @@ def deploy_text(spec: ModelSpec, *, described: bool = True) -> str:
     """
     lowered = for_caffe(spec).spec
     net = Message().add("name", spec.name)
-    for source in spec.inputs:
-        net.add("layer", input_layer(source.name, source.shape, batch=1))
-    net.add("layer", *(item.message for item in net_layers(lowered, in_place=True)))
+    net.add("layer", *(item.message for item in whole_net(lowered)))
     if not described:
         return dumps(net)
     return f"# {one_line(spec.title)}\n{_preprocessing(spec)}{dumps(net)}{SPEC_COMMENT}{spec_json.dumps(spec)}\n"
@@ -79,15 +79,24 @@ def input_layer(name: str, shape: Shape, batch: int) -> Message:
     return Message().add("name", name).add("type", "Input").add("top", name).add("input_param", dims)
 
 
-def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
+def whole_net(spec: ModelSpec) -> list[NetLayer]:
+    """The Caffe layers of a network that `for_caffe` made, inputs of the smallest batches that Caffe takes first."""
+    batches = lengths(spec)
+    inputs = [NetLayer(input_layer(source.name, source.shape, batches[source.name])) for source in spec.inputs]
+    return inputs + net_layers(spec, batches, in_place=True)
+
+
+def net_layers(spec: ModelSpec, batches: Mapping[str, int] | None = None, *, in_place: bool) -> list[NetLayer]:
     """The Caffe layers of a network that `for_caffe` made, inputs excepted.
 
     Args:
         spec: the network.
+        batches: of its inputs; left out, the smallest that Caffe takes.
         in_place: whether ReLU and Dropout overwrite their input where nobody else reads it, as Caffe's own networks do
             to save memory; every activation can be read back only without.
     """
-    wiring, groups, result = spec.wiring(), slice_groups(spec), list[NetLayer]()
+    wiring, sizes, result = spec.wiring(), lengths(spec, batches), list[NetLayer]()
+    groups = slice_groups(spec, sizes)
     readers = Counter(name for names in wiring.values() for name in names)
     inputs = {source.name for source in spec.inputs}
     # Whatever works in place on these, works on another blob as well: Caffe gives both the same memory.
@@ -110,11 +119,13 @@ def net_layers(spec: ModelSpec, *, in_place: bool) -> list[NetLayer]:
             continue
         row = row_of(layer)
         message = Message().add("name", layer.name).add("type", row.type)
-        message.add("bottom", *(blobs[name] for name in sources)).add(
-            "top", blobs[layer.name], *masks.get(layer.name, [])
-        )
+        if not isinstance(layer, Constant):
+            message.add("bottom", *(blobs[name] for name in sources))
+        message.add("top", blobs[layer.name], *masks.get(layer.name, []))
         message.add("param", *params.get(layer.name, []))
         block = row.write(layer) if row.write else Message()
+        if isinstance(layer, Constant) and sources:
+            block.message("shape").fields["dim"][0] = sizes[layer.name]
         if block.fields:
             message.add(row.block, block)
         result.append(NetLayer(message, layer))

@@ -48,7 +48,7 @@ def _reduction(layer: Reduction, at: Site) -> Expression:
     axes = [*range(axis_index(layer.name, layer.axis, shape), len(shape) + 1)]
     x = {"asum": call("tf.abs", x), "sumsq": call("tf.square", x)}.get(layer.operation, x)
     total = call("tf.reduce_mean" if layer.operation == "mean" else "tf.reduce_sum", x, axes)
-    return call("tf.multiply", total, layer.coeff, name=at.scope)
+    return native(call("tf.multiply", total, layer.coeff, name=at.scope), at.shape)
 
 
 def _pool(layer: Pool, at: Site) -> Expression:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import e, prod
 
 from zoo.frameworks.onnx.reading.op import Op
@@ -72,12 +73,14 @@ def instance_norm(walk: Walk, op: Op) -> None:
     """InstanceNormalization, written out: ``(x - mean) / sqrt(variance + epsilon)`` of each map, and a Scale."""
     source, eps = walk.plain(op.reads()), op.number("epsilon", 1e-5)
     shape, factor, offset = walk.shapes[source], op.weight(1, "scale"), op.weight(2, "offset")
-    if len(shape) != 3 or factor.shape != shape[:1] or offset.shape != shape[:1]:
+    if len(shape) not in (2, 3) or factor.shape != shape[:1] or offset.shape != shape[:1]:
         op.refuse(f"scale {factor.shape} and offset {offset.shape} do not fit {walk.told(walk.whole(source).shape)}")
 
     def step(what: str) -> str:
         return walk.step(op.out, what)
 
+    if len(shape) == 2:
+        source = walk.add(Reshape(name=step("image"), inputs=(source,), dims=(0, *shape, 1)))
     mean = walk.add(Pool(name=step("mean"), inputs=(source,), mode="ave", global_pool=True))
     minus = walk.add(Power(name=step("minus"), inputs=(mean,), scale=-1.0))
     row = walk.add(Flatten(name=step("minus_row"), inputs=(minus,)))
@@ -88,6 +91,7 @@ def instance_norm(walk: Walk, op: Op) -> None:
     factors = walk.add(Flatten(name=step("inverse_row"), inputs=(inverse,)))
     normed = walk.add(Scale(name=step("norm"), inputs=(centred, factors), axis=0))
     walk.put(op.out, Scale(name=op.out, inputs=(normed,), bias=True), weight=factor, bias=offset)
+    walk.values[op.out] = replace(walk.whole(op.out), shape=(walk.firsts[op.out], *shape))
 
 
 def mean_variance_norm(walk: Walk, op: Op) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 
 import numpy as np
@@ -135,7 +135,7 @@ class _Found:
 
 def closes(walk: Walk, made: Mapping[str, Node], node: Node) -> tuple[str, ...] | None:
     """Take a node in as the last of such a layer; returns what all its nodes read, or None where it is none."""
-    for form, shapes in _FORMS:
+    for form, shapes in _forms(walk.opset).get(node.op, ()):
         found = _laid(_written(form, shapes, walk.opset), walk.constants, made, node)
         reads = found.reads(len(shapes)) if found else ()
         if not found or not all(_is_activation(walk, tensor) for tensor in reads):
@@ -244,6 +244,17 @@ def _layers(form: Layer, found: _Found, shape: Shape) -> Iterator[Layer]:
 
 def _rounded(layer: Pool | PoolMask) -> Iterator[Layer]:
     yield from (replace(layer, rounding=rounding) for rounding in ("ceil", "floor"))
+
+
+@cache
+def _forms(opset: int) -> dict[str, list[tuple[Layer, tuple[Shape, ...]]]]:
+    """The operator that a form ends in -> the forms."""
+    found = dict[str, list[tuple[Layer, tuple[Shape, ...]]]]()
+    for form, shapes in _FORMS:
+        pattern = _written(form, shapes, opset)
+        if pattern:
+            found.setdefault(pattern.made[_NAME].op, []).append((form, shapes))
+    return found
 
 
 @lru_cache(256)

@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.arrays import Array
 from zoo.frameworks.onnx.reading.op import Op, short
-from zoo.frameworks.onnx.reading.walk import Above, View, Walk
+from zoo.frameworks.onnx.reading.walk import Above, View, Walk, Whole
 from zoo.layers import (
     LOWEST,
     Bias,
@@ -34,6 +34,7 @@ from zoo.layers import (
 )
 
 _HIGHEST = -LOWEST
+_WHOLE = (6, 7)  # TensorProto.DataType: int32, int64
 # SELU's own numbers (ONNX's docs/Operators.md).
 _SELU = 1.67326319217681884765625, 1.05070102214813232421875
 
@@ -302,21 +303,31 @@ def several(walk: Walk, op: Op) -> None:
     """Sum, Max, Min and Mean of activations of one shape, or of one and a number."""
     kind, names = op.node.op, list(op.node.inputs)
     known = [i for i in range(len(names)) if op.constant(i) is not None]
-    op.integer("broadcast", 0)
+    shapes = {
+        walk.view(name).shape if (array := op.constant(i)) is None else array.shape for i, name in enumerate(names)
+    }
+    if len(shapes) > 1 and op.opset < 8:
+        op.refuse(
+            f"of {len(shapes)} different shapes; it broadcasts from operator set 8 on, and this one is {op.opset}"
+        )
     if len(names) == 2 and len(known) == 1 and kind in ("Max", "Min"):
         _limit(walk, op, op.reads(1 - known[0]), op.weight(known[0], "constant"))
         return
     if len(names) == 2 and kind == "Sum":
         arithmetic_of(walk, op, "Add")
         return
-    if known or kind == "Min":
+    if known:
         op.refuse("of constants is known here for one activation and one number")
     views = [walk.view(name) for name in names]
-    if len({view.shape for view in views}) != 1:
+    if len(shapes) != 1:
         op.refuse(f"of {', '.join(walk.told(view.shape) for view in views)}: they differ in shape")
     like = views[0] if len({view.order for view in views}) == 1 and _moved(walk, views) else None
     sources = tuple(view.activation for view in views) if like else tuple(walk.plains(names))
-    if kind == "Max":
+    if kind == "Min":  # minus the greatest of the negatives
+        turned = [Power(name=walk.step(op.out, "minus"), inputs=(source,), scale=-1.0) for source in sources]
+        least = Eltwise(name=walk.step(op.out, "least"), inputs=tuple(map(walk.add, turned)), operation="max")
+        layer = Power(name=op.out, inputs=(walk.add(least),), scale=-1.0)
+    elif kind == "Max":
         layer = Eltwise(name=op.out, inputs=sources, operation="max")
     else:
         layer = Eltwise(
@@ -361,10 +372,13 @@ def greater(walk: Walk, op: Op) -> None:
 
 
 def cast(walk: Walk, op: Op) -> None:
-    """Cast of float32 to float32, which does nothing; or of a comparison, 0 or 1."""
+    """Cast of float32 to float32, which does nothing, or to whole numbers; or of a comparison, 0 or 1."""
     to = op.node.attributes.get("to")
     op.passes_over("to", "saturate", "round_mode")  # the last two are of types that are refused
     value = walk.values.get(op.reads())
+    if to in _WHOLE and isinstance(value, View):
+        walk.values[op.out] = Whole(view=walk.pointwise(op.reads()))
+        return
     if to not in (1, "FLOAT"):
         op.refuse(f"casts to ONNX's type {to}; float32 alone is computed with here")
     if isinstance(value, Above):

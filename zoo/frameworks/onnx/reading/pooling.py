@@ -8,10 +8,11 @@ from typing import Literal
 
 import numpy as np
 
+from zoo.arrays import Array
 from zoo.frameworks.onnx.reading.op import Op
 from zoo.frameworks.onnx.reading.walk import Walk
 from zoo.frameworks.onnx.reading.windows import Place, divisors, fitted, image_read, our_divisors, pair_of, place
-from zoo.layers import LOWEST, ArgMax, Deconv, Interp, Pair, Permute, Pool, Reduction, ReLU, Rounding, Scale
+from zoo.layers import LOWEST, ArgMax, Deconv, Interp, Pair, Permute, Pool, Power, Reduction, ReLU, Rounding, Scale
 from zoo.shapes import window
 
 
@@ -94,6 +95,7 @@ _REDUCTIONS: dict[str, Literal["sum", "asum", "sumsq", "mean"]] = {
     "ReduceMean": "mean",
     "ReduceSum": "sum",
     "ReduceL1": "asum",
+    "ReduceL2": "sumsq",
     "ReduceSumSquare": "sumsq",
 }
 
@@ -128,8 +130,10 @@ def reduce(walk: Walk, op: Op) -> None:
     if inner[0] < len(rest):  # a Reduction is of all axes from one on: the others come first
         order = (*rest, *inner)
         source = walk.add(Permute(name=walk.step(op.out, "rest_first"), inputs=(source,), order=order))
-    layer = Reduction(name=op.out, inputs=(source,), operation=_REDUCTIONS[op.node.op], axis=len(rest))
-    whole = walk.whole(walk.add(layer))
+    is_root = op.node.op == "ReduceL2"
+    name = walk.step(op.out, "squares") if is_root else op.out
+    walk.add(Reduction(name=name, inputs=(source,), operation=_REDUCTIONS[op.node.op], axis=len(rest)))
+    whole = walk.whole(walk.add(Power(name=op.out, inputs=(name,), power=0.5)) if is_root else name)
     walk.values[op.out] = replace(whole, shape=shape)
 
 
@@ -138,14 +142,33 @@ def arg_max(walk: Walk, op: Op) -> None:
     view = walk.view(op.reads())
     axis, keeps = op.integer("axis", 0), op.flag("keepdims", 1)
     if not op.flag("select_last_index", 0):
-        walk.inexact[op.out] = f"of equal numbers {op.out!r} takes the first, not the last"
-        walk.notes.append(f"{op.out!r}: of equal numbers ArgMax takes the first there, and the last here, as in Caffe")
+        _say_ties(walk, op.out, "ArgMax")
     source = walk.plain(op.reads())
     axis = op.place_of(axis, len(view.shape))
     name = walk.add(ArgMax(name=op.out, inputs=(source,), axis=axis))
     whole = walk.whole(name)
     shape = whole.shape if keeps else (*whole.shape[:axis], *whole.shape[axis + 1 :])
     walk.values[op.out] = replace(whole, shape=shape)
+
+
+def top_k(walk: Walk, op: Op) -> None:
+    """TopK, the greatest first: the numbers, and where they stand."""
+    view, axis = walk.view(op.reads()), op.integer("axis", -1)
+    given = op.listed("k", 1) if op.opset > 9 else (op.integer("k", 0),)
+    if not op.flag("largest", 1) or not op.flag("sorted", 1) or given is None or len(given) != 1:
+        op.refuse("takes other things than the greatest numbers in their order")
+    axis, source = op.place_of(axis, len(view.shape)), walk.plain(op.reads())
+    for tensor, is_value in zip(op.node.outputs, (True, False), strict=False):
+        if tensor and walk.readers[tensor]:
+            layer = ArgMax(name=tensor, inputs=(source,), top_k=given[0], axis=axis, out_max_val=is_value)
+            walk.put(tensor, layer)
+            if not is_value:
+                _say_ties(walk, tensor, "TopK")
+
+
+def _say_ties(walk: Walk, tensor: str, kind: str) -> None:
+    walk.inexact[tensor] = f"of equal numbers {tensor!r} takes the first, not the last"
+    walk.notes.append(f"{tensor!r}: of equal numbers {kind} takes the first there, and the last here, as in Caffe")
 
 
 def resize(walk: Walk, op: Op) -> None:
@@ -178,8 +201,12 @@ def resize(walk: Walk, op: Op) -> None:
     if mode == "linear" and how == "align_corners":
         walk.put(op.out, Interp(name=op.out, inputs=(source,), size=(sizes[2], sizes[3])))
         return
+    whole = all(time >= 1 and time == int(time) for time in times)
+    if mode in ("linear", "bilinear") and how in _LINES and whole:
+        _between(walk, op, source, (int(times[0]), int(times[1])), centred=how != "asymmetric")
+        return
     repeats = (how == "asymmetric" and near == "floor") or (how == "half_pixel" and near.startswith("round"))
-    if mode == "nearest" and repeats and all(time >= 1 and time == int(time) for time in times):
+    if mode == "nearest" and repeats and whole:
         step = (int(times[0]), int(times[1]))
         layer = Deconv(
             name=op.out, inputs=(source,), out_channels=shape[0], kernel=step, stride=step, groups=shape[0], bias=False
@@ -187,8 +214,43 @@ def resize(walk: Walk, op: Op) -> None:
         walk.put(op.out, layer, weight=np.ones((shape[0], 1, *step), np.float32))
         return
     op.refuse(
-        f"mode {mode!r} with {how!r} and {near!r}: linear with align_corners, and each pixel repeated, are known here"
+        f"mode {mode!r} with {how!r} and {near!r}, {times[0]:g} x {times[1]:g} times as large: known here are linear "
+        "with align_corners, and each pixel repeated, or lines between them, a whole number of times"
     )
+
+
+# Where ONNX begins to count, on which lines between pixels are drawn.
+_LINES = ("half_pixel", "pytorch_half_pixel", "asymmetric")
+
+
+def _between(walk: Walk, op: Op, source: str, times: Pair, *, centred: bool) -> None:
+    """Lines between pixels, drawn by a Deconv; at the edge, where one is missing, sums are divided by weights."""
+    shape, axes = walk.shapes[source], (0, 1)
+    kernel = [2 * n - n % 2 if centred else 2 * n - 1 for n in times]
+    sides = [1 - np.abs(np.arange(k) - (k - 1) / 2) / n for k, n in zip(kernel, times, strict=True)]
+    starts = [(n // 2) if centred else n - 1 for n in times]
+    weight = np.broadcast_to(np.outer(*sides).astype(np.float32), (shape[0], 1, *kernel))
+    layer = Deconv(
+        name=walk.step(op.out, "whole"),
+        inputs=(source,),
+        out_channels=shape[0],
+        kernel=(kernel[0], kernel[1]),
+        stride=times,
+        groups=shape[0],
+        bias=False,
+    )
+    ends = [starts[i] + times[i] * shape[1 + i] for i in axes]
+    sums = list[Array]()
+    for i in axes:
+        spread = np.zeros(times[i] * (shape[1 + i] - 1) + 1)
+        spread[:: times[i]] = 1
+        sums.append(np.convolve(spread, sides[i])[starts[i] : ends[i]])
+    last = walk.step(op.out, "cut")
+    walk.cut(last, walk.add(layer, weight=weight), {2 + i: (starts[i], ends[i]) for i in axes})
+    share = (1 / np.outer(*sums).round(6)).astype(np.float32)
+    walk.inexact[op.out] = f"what {op.out!r} weighs pixels with was computed"
+    name = walk.view(last).activation
+    walk.put(op.out, Scale(name=op.out, inputs=(name,), axis=2, num_axes=2), weight=share)
 
 
 def _scales(op: Op) -> tuple[float, ...] | None:

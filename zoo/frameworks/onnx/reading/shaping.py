@@ -8,10 +8,12 @@ from math import prod
 
 import numpy as np
 
+from zoo.arrays import Array
 from zoo.frameworks.onnx.reading.folding import OPEN_BATCH, filling, reshaped_to, sizes_of, slices, split_sizes
 from zoo.frameworks.onnx.reading.op import Op, short
 from zoo.frameworks.onnx.reading.walk import Padded, View, Walk
-from zoo.layers import Concat, Constant, Conv, Shape, Shuffle, Slice, Tile
+from zoo.frameworks.onnx.reading.weighted import embed
+from zoo.layers import Concat, Constant, Conv, Deconv, Pair, Shape, Shuffle, Slice, Tile
 
 
 def reshape(walk: Walk, op: Op) -> None:
@@ -38,6 +40,8 @@ def transpose(walk: Walk, op: Op) -> None:
     order = op.integers("perm") or tuple(reversed(range(rank)))
     if sorted(order) != list(range(rank)) or order[0] != 0:
         op.refuse(f"moves the batch, or is no order of {rank} axes: {order}")
+    if _makes_blocks(walk, op, view, order):
+        return
     item = walk.shapes[view.activation]
     if order == (0, 2, 1, *range(3, rank)) and _takes_apart(view, item):
         groups = view.shape[1]
@@ -164,8 +168,28 @@ def slice_(walk: Walk, op: Op) -> None:
         if (start, stop) != (0, view.shape[axis]):
             if axis == 0 and (walk.batch != OPEN_BATCH or stop > OPEN_BATCH // 2):
                 op.refuse("takes a part of the batch that depends on its size, or of one of a fixed size")
+            if axis == 0:
+                walk.notes.append(f"{op.out!r} takes items {start} to {stop}: here a batch has to have as many")
             found.append((axis, start, stop))
     _cut(walk, op.out, view, found)
+
+
+def gather(walk: Walk, op: Op) -> None:
+    """Gather: of rows of a table, an Embed; of one place of an activation, a Slice."""
+    at = op.constant(1)
+    if op.constant(0) is not None or at is None:
+        embed(walk, op)
+        return
+    view = _unmerged(walk, op.reads())
+    axis = op.place_of(op.integer("axis", 0), len(view.shape))
+    place = int(at.reshape(-1)[0]) if at.size == 1 and at.dtype.kind == "i" else view.shape[axis]
+    if not axis or not -view.shape[axis] <= place < view.shape[axis]:
+        op.refuse(f"takes {at.size} places of axis {axis}: one place of an item is known here")
+    place %= view.shape[axis]
+    _cut(walk, op.out, view, [(axis, place, place + 1)])
+    if not at.ndim:
+        made = walk.whole(walk.plain(op.out))
+        walk.values[op.out] = replace(made, shape=(*made.shape[:axis], *made.shape[axis + 1 :]))
 
 
 def pad(walk: Walk, op: Op) -> None:
@@ -192,8 +216,11 @@ def pad(walk: Walk, op: Op) -> None:
 
 
 def repeat(walk: Walk, op: Op) -> None:
-    """Expand and ConstantOfShape to as many items as there are: a Constant."""
+    """Expand and ConstantOfShape to as many items as there are: a Constant; Expand of an activation: a Tile."""
     is_filled = op.node.op == "ConstantOfShape"
+    if not is_filled and op.constant(0) is None:
+        _expand(walk, op)
+        return
     array = filling(op) if is_filled else op.weight(0, "constant")
     sizes = sizes_of(op, op.stored(0 if is_filled else 1, "shape"))
     item = sizes[1:]
@@ -208,15 +235,74 @@ def repeat(walk: Walk, op: Op) -> None:
         op.refuse(f"repeats {walk.told(array.shape)} to {walk.told(sizes)}: numbers or items of one are known here")
 
 
+def _expand(walk: Walk, op: Op) -> None:
+    """Each axis of one number as often as the shape says."""
+    sizes, shape = sizes_of(op, op.stored(1, "shape")), walk.whole(walk.plain(op.reads())).shape
+    sizes = (1,) * (len(shape) - len(sizes)) + sizes
+    if len(sizes) != len(shape) or any(b not in (1, a) for a, b in zip(shape, sizes, strict=True) if a != 1):
+        op.refuse(f"cannot make {walk.told(sizes)} of {walk.told(shape)}")
+    _tiled(walk, op, [1 if size in (1, shape[axis]) else size for axis, size in enumerate(sizes)])
+
+
 def tile(walk: Walk, op: Op) -> None:
-    """Tile along one axis."""
-    times, view = op.listed("repeats", 1), walk.whole(walk.plain(op.reads()))
-    along = [i for i, count in enumerate(times or ()) if count != 1]
-    if times is None or len(times) != len(view.shape) or len(along) > 1 or op.opset < 6:
-        op.refuse(f"repeats {times}: along one axis is known here")
-    if along == [0] and walk.batch != OPEN_BATCH:
+    """Tile."""
+    times = op.listed("repeats", 1)
+    if times is None or len(times) != len(walk.view(op.reads()).shape) or op.opset < 6:
+        op.refuse(f"repeats {times}: a number for each axis is known here")
+    _tiled(walk, op, times)
+
+
+def _tiled(walk: Walk, op: Op, times: Sequence[int]) -> None:
+    """An activation so many times along each axis."""
+    source, along = walk.plain(op.reads()), [axis for axis, count in enumerate(times) if count != 1]
+    if times[0] != 1 and walk.batch != OPEN_BATCH:
         op.refuse("repeats a batch of a fixed size")
-    if not along:
-        walk.values[op.out] = view
-        return
-    walk.put(op.out, Tile(name=op.out, inputs=(view.activation,), tiles=times[along[0]], axis=along[0]))
+    for axis in along:
+        name = op.out if axis == along[-1] else walk.step(op.out, f"axis{axis}")
+        source = walk.add(Tile(name=name, inputs=(source,), tiles=times[axis], axis=axis))
+    walk.values[op.out] = walk.whole(source)
+
+
+def depth_to_space(walk: Walk, op: Op) -> None:
+    """DepthToSpace: channels become blocks of pixels."""
+    side, first = op.integer("blocksize", 0), op.text("mode", "DCR") == "CRD"
+    source = walk.plain(op.reads())
+    shape = walk.shapes[source]
+    if side < 1 or len(shape) != 3 or shape[0] % side**2 or op.text("mode", "DCR") not in ("CRD", "DCR"):
+        op.refuse(f"cannot make blocks of {side} x {side} of {walk.told(walk.whole(source).shape)}")
+    block = (side, side)
+    walk.put(op.out, _blocks(op.out, source, shape[0], block), weight=_places(shape[0], block, first=first))
+
+
+def _blocks(name: str, source: str, channels: int, block: Pair) -> Deconv:
+    """Channels as blocks of pixels: a Deconv with a single 1 for each channel."""
+    outs = channels // prod(block)
+    return Deconv(name=name, inputs=(source,), out_channels=outs, kernel=block, stride=block, bias=False)
+
+
+def _places(channels: int, block: Pair, *, first: bool) -> Array:
+    """Which pixel of a block of which output each channel is; whether outputs stand first among the channels."""
+    outs = channels // prod(block)
+    weight = np.zeros((channels, outs, *block), np.float32)
+    for at in range(channels):
+        out, place = divmod(at, prod(block)) if first else (at % outs, at // outs)
+        weight[at, out, place // block[1], place % block[1]] = 1
+    return weight
+
+
+# The order of axes that brings channels, taken apart, into blocks of pixels -> whether outputs stand first.
+_INTO_BLOCKS: dict[tuple[int, ...], bool] = {(0, 1, 4, 2, 5, 3): True, (0, 3, 4, 1, 5, 2): False}
+
+
+def _makes_blocks(walk: Walk, op: Op, view: View, order: tuple[int, ...]) -> bool:
+    """Whether a Transpose is the middle of a DepthToSpace; then it is read as that."""
+    first, item = _INTO_BLOCKS.get(order), walk.shapes[view.activation]
+    if first is None or not view.in_order or len(item) != 3 or view.shape[4:] != item[1:]:
+        return False
+    block = view.shape[2:4] if first else view.shape[1:3]
+    if view.shape[0] != walk.firsts[view.activation] or prod(view.shape[1:4]) != item[0]:
+        return False
+    pair = (block[0], block[1])
+    name = walk.add(_blocks(op.out, view.activation, item[0], pair), weight=_places(item[0], pair, first=first))
+    walk.values[op.out] = replace(walk.whole(name), shape=tuple(view.shape[i] for i in order))
+    return True

@@ -14,7 +14,7 @@ from zoo.arrays import Array
 from zoo.batches import first_axis
 from zoo.frameworks.onnx.reading.folding import OPEN_BATCH
 from zoo.frameworks.onnx.reading.op import Op, RefusalError
-from zoo.layers import Flatten, Input, Layer, Names, Pair, Permute, Reshape, Shape, Slice
+from zoo.layers import Conv, Flatten, Input, Layer, Names, Pair, Permute, Reshape, Shape, Slice
 from zoo.limits import in_float32
 from zoo.parameters import ROLES
 from zoo.shapes import output_shape
@@ -89,7 +89,14 @@ class Response:
     computed: bool = False
 
 
-Value: TypeAlias = View | Padded | Above | Response
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """Numbers cut to whole ones, by which rows of a table may be taken."""
+
+    view: View
+
+
+Value: TypeAlias = View | Padded | Above | Response | Whole
 
 
 @dataclass(kw_only=True)
@@ -141,8 +148,11 @@ class Walk:
         match value:
             case View():
                 return value
+            case Padded(fill=0):
+                return self._bordered(tensor, value)
             case Padded():
-                raise RefusalError(f"reads {tensor!r}, which is padded; only a convolution or a pooling layer can")
+                told = f"{tensor!r}, which is padded with {value.fill:g}"
+                raise RefusalError(f"reads {told}; only a convolution or a pooling layer that pads alike can")
             case _:
                 raise RefusalError(f"reads {tensor!r}, which is no float32 tensor")
 
@@ -153,9 +163,33 @@ class Walk:
             raise RefusalError(f"reads the constant {tensor!r} where an activation is expected")
         raise RefusalError("an input is missing")
 
+    def _bordered(self, tensor: str, padded: Padded) -> View:
+        """An image with its border of zeros, which a convolution with a single 1 a channel gives it."""
+        before, after, source = padded.before, padded.after, padded.view.activation
+        channels, height, width = self.shapes[source]
+        pad = max(before[0], after[0]), max(before[1], after[1])
+        starts = pad[0] - before[0], pad[1] - before[1]
+        cuts = {2 + i: (starts[i], starts[i] + before[i] + n + after[i]) for i, n in enumerate((height, width))}
+        layer = Conv(
+            name=tensor if before == after else self.step(tensor, "border"),
+            inputs=(source,),
+            out_channels=channels,
+            kernel=(1, 1),
+            pad=pad,
+            groups=channels,
+            bias=False,
+        )
+        self.cut(tensor, self.add(layer, weight=np.ones((channels, 1, 1, 1), np.float32)), cuts)
+        made = replace(self.view(tensor), order=padded.view.order)
+        self.values[tensor] = replace(made, shape=self.moved(made))
+        return self.view(tensor)
+
     def sizes(self, tensor: str) -> Shape:
         """The sizes of a tensor, whatever is made of it later."""
         value = self._value(tensor)
+        if isinstance(value, Padded):
+            grown = (0, 0, *(sum(ends) for ends in zip(value.before, value.after, strict=True)))
+            return tuple(size + grown[axis] for size, axis in zip(value.view.shape, value.view.order, strict=True))
         if not isinstance(value, Response):
             return self.view(tensor).shape
         border = value.border or ((0, 0),) * len(value.shape)

@@ -9,9 +9,9 @@ import numpy as np
 
 from zoo.arrays import Array
 from zoo.frameworks.onnx.reading.op import Op
-from zoo.frameworks.onnx.reading.walk import View, Walk
+from zoo.frameworks.onnx.reading.walk import View, Walk, Whole
 from zoo.frameworks.onnx.reading.windows import fitted, image_read, pair_of, place
-from zoo.layers import Conv, Deconv, Dense, Pair, Rounding
+from zoo.layers import Conv, Deconv, Dense, Embed, Pair, Rounding
 
 _CHANNELS_LAST = (0, 2, 3, 1)
 
@@ -86,9 +86,11 @@ def _cut_off(
         op.refuse(f"auto_pad {said!r} with pads {pads} is not known")
     if said.startswith("SAME") and sizes is None:
         sizes = tuple(side * step for side, step in zip(sides, stride, strict=True))
+    if sizes is not None and len(sizes) != 2:
+        op.refuse(f"output_shape is {sizes}, expected a height and a width")
     if sizes is None:
         return ((0, 0), (0, 0)) if said == "VALID" else (pads[:2], pads[2:])
-    total = [full[i] + beyond[i] - sizes[len(sizes) - 2 + i] for i in (0, 1)]
+    total = [full[i] + beyond[i] - sizes[i] for i in (0, 1)]
     less, more = tuple(n // 2 for n in total), tuple(n - n // 2 for n in total)
     return (less, more) if said == "SAME_UPPER" else (more, less)
 
@@ -157,6 +159,18 @@ def _dense(walk: Walk, op: Op, weight: Array, bias: dict[str, Array]) -> None:
     layer = Dense(name=op.out, inputs=(view.activation,), out_features=len(weight), bias=bool(bias), axis=axis)
     made = walk.whole(walk.add(layer, weight=columns, **bias))
     walk.values[op.out] = replace(made, shape=(*rows, len(weight)))
+
+
+def embed(walk: Walk, op: Op) -> None:
+    """Gather of the rows of a table, by an activation cut to whole numbers."""
+    table, at = op.weight(0, "table"), walk.values.get(op.reads(1))
+    if not isinstance(at, Whole) or not at.view.in_order or table.ndim != 2 or op.integer("axis", 0) not in (0, -2):
+        op.refuse("takes other things than rows of a table, by numbers that are cast to whole ones")
+    rows, outs = table.shape
+    walk.notes.append(f"{op.out!r}: numbers below 0 count from the end there; here they are taken for 0")
+    walk.inexact[op.out] = f"{op.out!r} counts numbers below 0 from the end"
+    layer = Embed(name=op.out, inputs=(at.view.activation,), rows=rows, out_features=outs, bias=False)
+    walk.put(op.out, layer, weight=table)
 
 
 def _columns(view: View, moved: tuple[int, ...], weight: Array) -> Array:

@@ -132,7 +132,12 @@ def _sides(op: Op, said: str, pads: Pair, side: int, stride: int, reach: int) ->
         case "VALID":
             return 0, 0
         case "SAME_UPPER" | "SAME_LOWER":
-            total = max((-(-side // stride) - 1) * stride + reach - side, 0)
+            total = (-(-side // stride) - 1) * stride + reach - side
+            if total < -1:
+                op.refuse(
+                    f"auto_pad {said!r}: of windows {stride - reach} pixels apart runtimes do not agree which they are"
+                )
+            total = max(total, 0)
             less, more = total // 2, total - total // 2
             return (less, more) if said == "SAME_UPPER" else (more, less)
         case _:
