@@ -28,13 +28,23 @@ def error(y: Array, reference: Array, fallback: float = 0.0) -> tuple[float, flo
             reads). If that is zero too, only an equal answer is right: any other has the error infinity.
     """
     rows, (y, reference) = len(reference), _where_finite(y, reference)
-    difference = np.abs(np.subtract(y, reference, dtype=np.float64)).reshape(rows, -1).max(axis=1, initial=0.0)
-    peaks = np.abs(reference).reshape(rows, -1).max(axis=1, initial=0.0)
+    difference = _peaks(np.subtract(y, reference, dtype=np.float64).reshape(rows, -1))
+    peaks = _peaks(reference.reshape(rows, -1))
     scale = np.where(peaks > 0, peaks, fallback)
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = np.where(difference > 0, difference / scale, 0.0)
     worst = int(errors.argmax()) if rows else 0
     return (float(errors[worst]), float(peaks[worst])) if rows else (0.0, 0.0)
+
+
+def _peaks(rows: Array) -> Array:
+    """max|x| of each row; the two ends of its range, so that no array of sizes is made."""
+    return np.maximum(rows.max(axis=1, initial=0.0), -rows.min(axis=1, initial=0.0))
+
+
+def peak_of(array: Array) -> float:
+    """max|array|; NaN or Inf where it holds any."""
+    return float(_peaks(array.reshape(1, -1))[0])
 
 
 def _where_finite(y: Array, reference: Array) -> tuple[Array, Array]:
@@ -132,7 +142,8 @@ def defect(y: Array | None, reference: Array) -> str | None:
 
 def finite_peak(array: Array) -> float:
     """max|array| of its finite numbers."""
-    return float(np.abs(array).max(initial=0.0, where=np.isfinite(array)))
+    peak = peak_of(array)
+    return peak if np.isfinite(peak) else float(np.abs(array).max(initial=0.0, where=np.isfinite(array)))
 
 
 def one_run(a: Array, b: Array) -> bool:

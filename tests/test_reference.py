@@ -87,7 +87,7 @@ def test_sums_of_products_are_the_same_in_blocks_of_any_size(
     for block, columns in ((1, 1), (60, 10), (700, 150)):
         monkeypatch.setattr(weighted, "_BLOCK", block)
         monkeypatch.setattr(weighted, "_COLUMNS", columns)
-        monkeypatch.setattr(weighted, "AT_ONCE", block)
+        monkeypatch.setattr(weighted, "_AT_ONCE", block)
         np.testing.assert_allclose(forward(spec, weights, inputs)["c"], whole, rtol=1e-12, atol=1e-12)
 
 

@@ -6,10 +6,12 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import numpy as np
 
+from converters.metric import peak_of
 from converters.parity.local import Bench, bench, error_alone, ranges_of, reads_sizes_alone
 from converters.parity.partial_sums import widened
 from converters.parity.segments import Segment, segments
@@ -17,7 +19,7 @@ from converters.parity.subjects import Alone, Ran
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import Conv, Deconv, Dense, Shape, Sigmoid, Softmax, TanH
-from zoo.wire.cores import multiply_on_cores
+from zoo.wire.cores import map_on_cores, multiply_on_cores
 
 _LOG = logging.getLogger(__name__)
 
@@ -83,7 +85,14 @@ class ByThemselves:
 
     def asked(self, layer: str) -> float:
         """The share of a layer's inputs and parameters that took part by itself, or hidden in a segment."""
-        return max((made.exercised.get(layer, 0.0) for made in self.judged.values()), default=0.0)
+        return self._shares.get(layer, 0.0)
+
+    @cached_property
+    def _shares(self) -> dict[str, float]:
+        shares = dict[str, float]()
+        for made in self.judged.values():
+            shares |= {layer: max(share, shares.get(layer, 0.0)) for layer, share in made.exercised.items()}
+        return shares
 
 
 class Benches:
@@ -135,12 +144,9 @@ class Benches:
         except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
             _LOG.debug("its layers could not be run by themselves", exc_info=True)
             results, reason = {}, in_one_line(trouble)
-        judged = {
-            piece.target: _judged(piece, made, results[piece.target], self._weights.tensors, self._budget)
-            for piece, made in benched
-            if piece.target in results
-        }
-        return judged, reason
+        shown = [(piece, made, results[piece.target]) for piece, made in benched if piece.target in results]
+        judged = map_on_cores(lambda one: _judged(*one, self._weights.tensors, self._budget), shown)
+        return {piece.target: item for (piece, *_), item in zip(shown, judged, strict=True)}, reason
 
     def _joined(self, ran: Ran, run: Alone, judged: dict[str, Judged]) -> None:
         """Let layers that are wrong by themselves be right where they are so together with their neighbours.
@@ -175,16 +181,16 @@ class Benches:
         return groups
 
     def _benched(self, pieces: Sequence[Segment]) -> list[tuple[Segment, Bench]]:
-        """Those that have a bench, with it. What one group holds is kept for the next subject."""
+        """Those that have a bench, with it. Where all are small, they are kept for the next subject."""
         made = dict(zip(pieces, multiply_on_cores(self._bench, pieces), strict=True))
-        if not self._kept or sum(map(prod, self._shapes.values())) <= _AT_ONCE / 2:
+        if sum(map(prod, self._shapes.values())) <= _AT_ONCE / 2:
             self._kept |= made
         return [(piece, bench) for piece, bench in made.items() if bench]
 
     def _bench(self, piece: Segment) -> Bench | None:
         if piece in self._kept:
             return self._kept[piece]
-        peak = max((float(np.abs(self._known[name]).max(initial=0.0)) for name in piece.reads), default=0.0)
+        peak = max((peak_of(self._known[name]) for name in piece.reads), default=0.0)
         return bench(
             self._weights.tensors, piece, self._shapes, self._ranges, peak if np.isfinite(peak) else 0.0, self._seed
         )

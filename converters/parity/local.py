@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from math import prod
 from typing import TypeAlias
 from zlib import crc32
@@ -58,7 +59,7 @@ from zoo.layers import (
     Unary,
 )
 from zoo.parameters import parameters_of
-from zoo.reference.weighted import AT_ONCE
+from zoo.reference.weighted import weighted_sums
 
 # Deviations of the noise: as small as a normalised picture and, where a layer only scales, larger than any activation
 # that a clip may have been made for.
@@ -66,6 +67,12 @@ _SMALL, _LARGE = 1.0, 1e5
 
 # So many times what is read along the network is past any bound that hides there.
 _BEYOND = 8.0
+
+# A sum of squares in float32 that is larger has lost no digit to terms too small for it.
+_FAINT = 1e-30
+
+# So many numbers are drawn for all noise of a seed: a prime.
+_PERIOD = 1_048_573
 
 # A larger power of the largest noise is past float32, and one below 0 has a pole.
 _STEEP = 4.0
@@ -85,7 +92,7 @@ class Bench:
     Attributes:
         inputs: activation read -> batch, float32, one sample a scale.
         right: what the reference gives, float64.
-        bound: what each number's error is relative to; of the shape of `right`, or broadcast to it.
+        bound: what each number's error is relative to; broadcast to the shape of `right`, and its sign means nothing.
         exercised: layer of the segment -> the share of its inputs and parameters that took part.
     """
 
@@ -127,18 +134,22 @@ def bench(
             for name, of in can_be.items()
         }
         known: dict[str, Array] = {name: np.asarray(batch, np.float64) for name, batch in inputs.items()}
-        sizes, shares = {name: np.abs(batch) for name, batch in known.items()}, dict[str, float]()
+        bounds, shares = dict[str, Array](), dict[str, float]()
         for layer in segment.layers:
             reads, parameters = [known[name] for name in layer.inputs], parameters_of(weights, layer.name)
+            sizes = [
+                np.broadcast_to(np.asarray(bounds[name], np.float64), read.shape) if name in bounds else np.abs(read)
+                for name, read in zip(layer.inputs, reads, strict=True)
+            ]
             y = known[layer.name] = oracle.apply(layer, reads, parameters)
-            bound = _bound(layer, y, reads, [sizes[name] for name in layer.inputs], parameters)
+            bound = _bound(layer, y, reads, sizes, parameters)
             if _hands_on(layer) and shares:
-                bound = np.maximum(bound, sizes[layer.inputs[0]])  # the rounding of what the segment made before it
-            sizes[layer.name] = np.broadcast_to(bound, y.shape)
+                bound = np.maximum(bound, sizes[0])  # the rounding of what the segment made before it
+            bounds[layer.name] = bound
             shares[layer.name] = exercised(layer, reads, parameters)
-        if np.isfinite(known[segment.target]).all():
-            bound = np.abs(sizes[segment.target])
-            return Bench(inputs=inputs, right=known[segment.target], bound=bound, exercised=shares)
+        right = known[segment.target]
+        if np.isfinite(right).all():
+            return Bench(inputs=inputs, right=right, bound=bounds[segment.target], exercised=shares)
     return None
 
 
@@ -219,34 +230,56 @@ def _noise(
     With `zeros`, one more: half of its numbers are zero, and all of some places, as behind a ReLU; every other channel
     holds nothing above zero, or a maximum would hide what becomes of that.
     """
-    generator = np.random.default_rng((seed, crc32(name.encode()), 2))
+    generator, size = np.random.default_rng((seed, crc32(name.encode()), 2)), prod(shape)
+    normal, uniform = _drawn(seed)
     low, high = of
     deviations = (*deviations, deviations[0]) if zeros else deviations
-    if np.isfinite(low) and np.isfinite(high):
-        drawn = generator.uniform(low, high, (len(deviations), *shape)).astype(np.float32)
-        return _with_zeros(drawn, generator, low) if zeros else drawn
-    drawn = generator.standard_normal((len(deviations), *shape), np.float32)
-    for sample in (sample for sample, scale in enumerate(deviations) if scale >= large):
-        level = generator.random(shape, np.float32) / 2 + np.float32(0.5)
-        drawn[sample] = np.copysign(level, drawn[sample])
-    if positive or low >= 0:
-        drawn = np.abs(drawn) + np.float32(0.01)
+    drawn = np.empty((len(deviations), *shape), np.float32)
+    for sample, scale in enumerate(deviations):
+        numbers = drawn[sample, ...].reshape(-1)
+        if np.isfinite(low) and np.isfinite(high):
+            np.multiply(_some(uniform, generator, size), high - low, out=numbers)
+            numbers += low
+            continue
+        numbers[:] = _some(normal if scale < large else uniform, generator, size)
+        if scale >= large:  # of either sign, and of no size below a half
+            numbers -= 0.5
+            numbers += np.copysign(np.float32(0.5), numbers)
+        if positive or low >= 0:
+            np.abs(numbers, out=numbers)
+            numbers += np.float32(0.01)
+        numbers *= scale
     if zeros:
-        drawn = _with_zeros(drawn, generator, low)
-    return drawn * np.asarray(deviations, np.float32).reshape(-1, *[1] * len(shape))
-
-
-def _with_zeros(drawn: Array, generator: np.random.Generator, low: float) -> Array:
-    """Half of the numbers of the last sample are zero, and every eighth channel and every eighth place."""
-    last = drawn[-1, ...]  # of a number an item, an array still
-    below = np.maximum(-np.abs(last), low)
-    last[generator.random(last.shape) < 0.5] = 0.0
-    if last.ndim > 1:
-        if low < 0:
-            last[1::2] = below[1::2]
-        last[7::8] = 0.0
-        last.reshape(len(last), -1)[:, 7::8] = 0.0
+        _drop_some(drawn[-1, ...], _some(normal, generator, size), low)
     return drawn
+
+
+@lru_cache(maxsize=1)
+def _drawn(seed: int) -> tuple[Array, Array]:
+    """Normal and uniform numbers, for all noise of one seed: drawing them anew would take longer than to judge.
+
+    As many as a prime: where they begin again, they fall on other places of a map.
+    """
+    generator = np.random.default_rng((seed, 2))
+    normal, uniform = generator.standard_normal(_PERIOD, np.float32), generator.random(_PERIOD, np.float32)
+    return np.tile(normal, 2), np.tile(uniform, 2)
+
+
+def _some(drawn: Array, generator: np.random.Generator, size: int) -> Array:
+    """So many numbers of those drawn, from a place of their own on."""
+    start = int(generator.integers(_PERIOD))
+    return drawn[start : start + size] if size <= _PERIOD else np.resize(drawn[start : start + _PERIOD], size)
+
+
+def _drop_some(sample: Array, chances: Array, low: float) -> None:
+    """Half of the numbers are zero, by as many normal ones, and every eighth channel and every eighth place."""
+    below = np.maximum(-np.abs(sample), np.float32(low))
+    sample *= chances.reshape(sample.shape) > 0
+    if sample.ndim > 1:
+        if low < 0:
+            sample[1::2] = below[1::2]
+        sample[7::8] = 0.0
+        sample.reshape(len(sample), -1)[:, 7::8] = 0.0
 
 
 def _deviations(layers: Sequence[Layer], large: float) -> tuple[float, ...]:
@@ -280,10 +313,13 @@ def error_alone(y: Array | None, bench: Bench, segment: Segment) -> tuple[float 
         y, right = logarithms(y, right)
         peak = _layer_peak(right)
         bound = np.maximum(bound if segment.layers[:-1] else 0.0, np.where(peak > 0, peak, 1.0))
-    difference = np.abs(np.subtract(y, right, dtype=np.float64))
+    errors = np.subtract(y, right, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        errors = np.where(difference > 0, difference / bound, 0.0)
+        errors /= bound
+    np.abs(errors, out=errors)
     worst = float(errors.max(initial=0.0))
+    if np.isnan(worst):  # no error of a number that is 0 by all that made it
+        worst = float(errors.max(initial=0.0, where=(bound != 0) | (errors > 0)))
     return (worst, None) if np.isfinite(worst) else (None, "by itself, on dense inputs: not zero, where it should be")
 
 
@@ -294,10 +330,10 @@ def exercised(layer: Layer, reads: Sequence[Array], parameters: Mapping[str, Arr
     """
     if isinstance(layer, PriorBox):
         return 1.0  # it reads sizes
-    shares = [float(np.mean((read != 0).any(axis=0))) if read.size else 1.0 for read in reads]
     if isinstance(layer, Conv) and "weight" in parameters:
         # The kernel slides: a channel that is anything anywhere meets all of its numbers.
-        shares = [float(np.mean((reads[0] != 0).any(axis=(0, *range(2, reads[0].ndim)))))]
+        return float(np.mean((reads[0] != 0).any(axis=(0, *range(2, reads[0].ndim)))))
+    shares = [float(np.mean((read != 0).any(axis=0))) if read.size else 1.0 for read in reads]
     return min(shares, default=1.0)
 
 
@@ -317,7 +353,10 @@ def _bound(
         case Conv() | Deconv() | Dense() | Scale() | Bias():
             # Rounding errors of a sum add up as its terms do, by chance: sum |w| |x| is sqrt(N) too loose for N terms,
             # a hundred times for AlexNet's fc6, and would hide a weight that is wrong by a thousandth.
-            return np.sqrt(_squares(layer, [np.square(size) for size in sizes], parameters)) + np.abs(y)
+            bound = _squares(layer, sizes, parameters)
+            np.sqrt(bound, out=bound)
+            bound += np.abs(y)
+            return bound
         case BatchNorm(batch_stats=False):
             return oracle.apply(layer, sizes, {**parameters, "mean": -np.abs(parameters["mean"])})
         case Eltwise():
@@ -341,24 +380,21 @@ def _bound(
             return _layer_peak(y)
 
 
-def _squares(layer: Layer, squares: Sequence[Array], parameters: Mapping[str, Array]) -> Array:
-    """A layer with weights, all of whose numbers are squared; those of a dense one a few rows at a time."""
-    if not isinstance(layer, Dense):
-        return oracle.apply(layer, squares, {name: np.square(x, dtype=np.float64) for name, x in parameters.items()})
-    weight = parameters["weight"]
-    count = max(1, AT_ONCE // weight.shape[1])
-    y = np.concatenate(
-        [
-            oracle.apply(
-                replace(layer, out_features=len(rows), bias=False),
-                squares,
-                {"weight": np.square(rows, dtype=np.float64)},
-            )
-            for rows in (weight[start : start + count] for start in range(0, len(weight), count))
-        ],
-        axis=-1,
-    )
-    return y + np.square(parameters["bias"], dtype=np.float64) if layer.bias else y
+def _squares(layer: Layer, sizes: Sequence[Array], parameters: Mapping[str, Array]) -> Array:
+    """What a layer with weights makes of numbers and weights that are all squared.
+
+    Of sums of many terms float32 makes as good a yardstick, at half the cost; but for one that is past it, or so small
+    that terms of it may be lost.
+    """
+    if isinstance(layer, Conv | Dense):
+        y = weighted_sums(
+            layer, np.square(sizes[0], dtype=np.float32), parameters, partial(np.square, dtype=np.float32)
+        )
+        if y.min(initial=1.0) > _FAINT and y.max(initial=1.0) < np.inf:
+            return y
+        return weighted_sums(layer, np.square(sizes[0]), parameters, partial(np.square, dtype=np.float64))
+    squares = {name: np.square(x, dtype=np.float64) for name, x in parameters.items()}
+    return oracle.apply(layer, [np.square(size) for size in sizes], squares)
 
 
 def _channel_peak(y: Array) -> Array:

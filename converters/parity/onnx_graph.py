@@ -453,7 +453,7 @@ def _joined(parts: Sequence[Mapping[str, Array]], fed: Sequence[Mapping[str, Arr
     each, joined = len(next(iter(fed[0].values()))), dict[str, Array]()
     for name, value in parts[0].items():
         if value.ndim and len(value) and len(value) % each == 0:
-            whole = np.concatenate([part[name] for part in parts])
+            whole = np.concatenate([part[name] for part in parts]) if len(parts) > 1 else value
             joined[name] = whole[: len(whole) * size // (each * len(parts))]
         else:
             joined[name] = value  # no batch axis: a constant of the graph

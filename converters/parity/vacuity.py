@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.metric import error, is_saturated
+from converters.metric import error, is_saturated, peak_of
 from converters.weights import Array, Weights
 from zoo.layers import LRN, Conv, Dense, ReLU, Softmax
 from zoo.parameters import parameters_of
@@ -74,9 +74,10 @@ def _dull(y: Array) -> str | None:
         return "is NaN or Inf throughout on every probe"
     if not y.any():
         return "is zero on every probe"
-    if len(y) > 1 and not np.ptp(y, axis=0).any():
+    if len(y) > 1 and not (y[1:] != y[:1]).any():
         return "is the same on every probe"
-    if y[0].size > 1 and not np.ptp(y.reshape(len(y), -1), axis=1).any():
+    rows = y.reshape(len(y), -1)
+    if rows.shape[1] > 1 and not (rows[:, 1:] != rows[:, :1]).any():
         return "is one number throughout on every probe"
     return None
 
@@ -108,11 +109,10 @@ def _past_float32(weights: Weights, reference: Mapping[str, Array]) -> Iterator[
     float32 = np.finfo(np.float32)
     for layer in weights.spec.layers:
         for role, tensor in parameters_of(weights.tensors, layer.name).items():
-            peak = max(float(tensor.max(initial=0.0)), -float(tensor.min(initial=0.0)))
-            if tensor.ndim > 1 and 0 < peak < float32.tiny:
+            if tensor.ndim > 1 and 0 < peak_of(tensor) < float(float32.tiny):
                 yield (
                     f"{layer.name}.{role} holds nothing above {float32.tiny:.1e}: such numbers are denormal, and "
                     "frameworks take them for 0"
                 )
-        if np.abs(reference[layer.name]).max(initial=0.0) > float32.max:
+        if peak_of(reference[layer.name]) > float(float32.max):
             yield f"{layer.name} is past float32's {float32.max:.1e} on the probes: in float32 it can only be Inf"

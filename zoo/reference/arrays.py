@@ -22,19 +22,22 @@ def along(x: Float64, axis: int, parameter: Array) -> Float64:
     return np.asarray(parameter, np.float64).reshape(*[1] * start, *parameter.shape, *[1] * tail)
 
 
-def place(x: Float64, before: Pair, after: Pair, fill: float) -> Float64:
+def place(x: Array, before: Pair, after: Pair, fill: float) -> Array:
     """`x` with `fill` around its pixels; a negative `after` crops. Where nothing is added, no copy."""
     height, width = (x.shape[2 + i] + min(after[i], 0) for i in (0, 1))
     cropped = x[:, :, :height, :width]
     if max(*before, *after) <= 0:
         return cropped
     rows, columns = (before[i] + cropped.shape[2 + i] + max(after[i], 0) for i in (0, 1))
-    padded = np.full((*x.shape[:2], rows, columns), fill)
-    padded[:, :, before[0] : before[0] + height, before[1] : before[1] + width] = cropped
+    padded = np.empty((*x.shape[:2], rows, columns), x.dtype)
+    top, left = (slice(before[i], before[i] + (height, width)[i]) for i in (0, 1))
+    padded[:, :, : top.start], padded[:, :, top.stop :] = fill, fill
+    padded[..., : left.start], padded[..., left.stop :] = fill, fill
+    padded[:, :, top, left] = cropped
     return padded
 
 
-def cells(image: Float64, kernel: Pair, stride: Pair, out: Pair, dilation: Pair = (1, 1)) -> Iterator[Float64]:
+def cells(image: Array, kernel: Pair, stride: Pair, out: Pair, dilation: Pair = (1, 1)) -> Iterator[Array]:
     """The pixels of every window of a padded image, one place in the window after the other; views, ... x `out`."""
     (sh, sw), (dh, dw), (oh, ow) = stride, dilation, out
     for i, j in product(range(kernel[0]), range(kernel[1])):

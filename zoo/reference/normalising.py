@@ -63,7 +63,9 @@ def _batch_norm(layer: BatchNorm, x: Float64, parameters: Mapping[str, Array]) -
     axes = tuple(i for i in range(x.ndim) if i != 1)
     mean = x.mean(axis=axes) if layer.batch_stats else parameters["mean"]
     variance = x.var(axis=axes) if layer.batch_stats else parameters["variance"]
-    return (x - along(x, 1, mean)) / np.sqrt(along(x, 1, variance) + layer.eps)
+    y = x - along(x, 1, mean)
+    y /= np.sqrt(along(x, 1, variance) + layer.eps)
+    return y
 
 
 def _mvn(layer: MVN, x: Float64) -> Float64:

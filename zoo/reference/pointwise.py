@@ -19,10 +19,9 @@ def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, 
     x = inputs[0]
     match layer:
         case ReLU():
-            return np.where(x > 0, x, layer.negative_slope * x)
+            return _below_zero(x, layer.negative_slope)
         case PReLU():
-            slope = along(x, 0 if layer.shared else 1, parameters["slope"])
-            return np.maximum(x, 0) + slope * np.minimum(x, 0)
+            return _below_zero(x, along(x, 0 if layer.shared else 1, parameters["slope"]))
         case Unary():
             return _unary(layer, x)
         case Sigmoid():
@@ -37,15 +36,26 @@ def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, 
             return _eltwise(layer, inputs)
         case Scale():
             scaled = x * along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["weight"])
-            # The bias has no batch axis, wherever the factor comes from.
-            return scaled + along(x, layer.axis % x.ndim or 1, parameters["bias"]) if layer.bias else scaled
+            if layer.bias:  # it has no batch axis, wherever the factor comes from
+                scaled += along(x, layer.axis % x.ndim or 1, parameters["bias"])
+            return scaled
         case Axpy():
             a, x, y = inputs
-            return a.reshape(*a.shape[:2], *[1] * (x.ndim - 2)) * x + y
+            scaled = a.reshape(*a.shape[:2], *[1] * (x.ndim - 2)) * x
+            scaled += y
+            return scaled
         case Bias():
             return x + along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["bias"])
         case _:
             assert_never(layer)
+
+
+def _below_zero(x: Float64, slope: float | Float64) -> Float64:
+    """`x` above zero and `slope` times it below, without a choice at each number, which a processor cannot guess."""
+    below = np.minimum(x, 0)
+    below *= slope
+    below += np.maximum(x, 0)
+    return below
 
 
 def _sigmoid(x: Float64) -> Float64:

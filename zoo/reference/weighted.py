@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from math import prod
-from typing import assert_never
+from typing import Any, TypeAlias, assert_never
 
 import numpy as np
 
@@ -19,17 +19,27 @@ from zoo.wire.cores import multiply_on_cores
 def apply(layer: Weighted, x: Float64, parameters: Mapping[str, Array]) -> Float64:
     """One layer of the family; see `zoo.reference.apply`."""
     match layer:
-        case Conv():
-            return _conv(layer, x, parameters)
+        case Conv() | Dense():
+            return weighted_sums(layer, x, parameters)
         case Deconv():
             return _deconv(layer, x, parameters)
-        case Dense():
-            return _dense(layer, x, parameters)
         case Embed():
             rows = np.take(parameters["weight"], x.astype(np.intp), axis=0, mode="clip").astype(np.float64)
-            return rows + np.asarray(parameters["bias"], np.float64) if layer.bias else rows
+            return rows + _float64(parameters["bias"]) if layer.bias else rows
         case _:
             assert_never(layer)
+
+
+Widened: TypeAlias = Callable[[Array], Array]
+
+
+def _float64(numbers: Array) -> Array:
+    return np.asarray(numbers, np.float64)
+
+
+def weighted_sums(layer: Conv | Dense, x: Array, parameters: Mapping[str, Array], widened: Widened = _float64) -> Array:
+    """A convolution or a dense layer, in float64 or in what else its parameters are made."""
+    return _conv(layer, x, parameters, widened) if isinstance(layer, Conv) else _dense(layer, x, parameters, widened)
 
 
 # So many numbers are laid out for one product of matrices, so that they stay in a core's cache; but no fewer columns
@@ -38,19 +48,18 @@ _BLOCK, _COLUMNS = 2**18, 256
 
 # Dense weights are widened to float64 as many numbers at a time as stay in a processor's cache: a pass over fc6 is 20
 # times as fast as one over a copy of it all, which would take 302 MB.
-AT_ONCE = 1 << 17
+_AT_ONCE = 1 << 17
 
 # Of so many rows and more, so many numbers of each at a time.
 _MANY, _DEPTH = 16, 256
 
 
-def _conv(layer: Conv, x: Float64, parameters: Mapping[str, Array]) -> Float64:
+def _conv(layer: Conv, x: Array, parameters: Mapping[str, Array], widened: Widened) -> Array:
     at = window(layer, x.shape[1:])
     image = place(x, at.before, at.after, 0.0)
     image = image.reshape(len(x), layer.groups, x.shape[1] // layer.groups, *image.shape[2:])
-    kernels = np.asarray(parameters["weight"], np.float64)
-    kernels = kernels.reshape(layer.groups, layer.out_channels // layer.groups, -1)
-    y = np.empty((len(x), *kernels.shape[:2], *at.out))
+    kernels = widened(parameters["weight"]).reshape(layer.groups, layer.out_channels // layer.groups, -1)
+    y = np.empty((len(x), *kernels.shape[:2], *at.out), kernels.dtype)
     reach = layer.dilation[0] * (layer.kernel[0] - 1) + 1
 
     def work(block: tuple[slice, slice, slice]) -> None:
@@ -59,22 +68,22 @@ def _conv(layer: Conv, x: Float64, parameters: Mapping[str, Array]) -> Float64:
         pixels = pixels.transpose(1, 2, 0, 3, 4)
         size = (rows.stop - rows.start, at.out[1])
         taken = cells(pixels, layer.kernel, layer.stride, size, layer.dilation)
-        columns = _laid_out(taken, (*pixels.shape[:2], prod(layer.kernel), len(y[samples]), *size))
+        columns = _laid_out(taken, (*pixels.shape[:2], prod(layer.kernel), len(y[samples]), *size), kernels.dtype)
         found = kernels[groups] @ columns.reshape(len(columns), kernels.shape[2], -1)
         y[samples, groups, :, rows] = found.reshape(*found.shape[:2], -1, *size).transpose(2, 0, 1, 3, 4)
 
     multiply_on_cores(work, _blocks(y.shape, kernels.shape[2]))
     y = y.reshape(len(x), layer.out_channels, *at.out)
     if layer.bias:
-        y += along(y, 1, parameters["bias"])
+        y += along(y, 1, widened(parameters["bias"]))
     return y
 
 
-def _laid_out(taken: Iterator[Float64], shape: tuple[int, ...]) -> Float64:
+def _laid_out(taken: Iterator[Array], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """G x C x K x N x H x W, of K times G x C x N x H x W; a single one as it is."""
     if shape[2] == 1:
         return next(taken)
-    columns = np.empty(shape)
+    columns = np.empty(shape, dtype)
     for i, cell in enumerate(taken):
         columns[:, :, i] = cell
     return columns
@@ -97,7 +106,7 @@ def _steps(size: int, step: int) -> list[slice]:
 def _deconv(layer: Deconv, x: Float64, parameters: Mapping[str, Array]) -> Float64:
     (height, width), (ph, pw) = deconv_size(layer, x.shape[1:]), layer.pad
     read = x.reshape(len(x), layer.groups, x.shape[1] // layer.groups, prod(x.shape[2:]))
-    kernels = np.asarray(parameters["weight"], np.float64)
+    kernels = _float64(parameters["weight"])
     outputs, taps = kernels.shape[1], prod(layer.kernel)
     kernels = kernels.reshape(layer.groups, -1, outputs, taps)
     full = np.zeros((len(x), layer.groups, outputs, height + 2 * ph, width + 2 * pw))
@@ -119,18 +128,20 @@ def _deconv(layer: Deconv, x: Float64, parameters: Mapping[str, Array]) -> Float
     return y + along(y, 1, parameters["bias"]) if layer.bias else np.ascontiguousarray(y)
 
 
-def _dense(layer: Dense, x: Float64, parameters: Mapping[str, Array]) -> Float64:
+def _dense(layer: Dense, x: Array, parameters: Mapping[str, Array], widened: Widened) -> Array:
     axis, weight = layer.axis % x.ndim, parameters["weight"]
     rows = x.reshape(-1, prod(x.shape[axis:]))
-    y = np.zeros((len(rows), layer.out_features))
+    y = np.zeros((len(rows), layer.out_features), widened(weight[:0]).dtype)
     # Many rows are read again for all outputs, and so a part at a time; few stay in the cache as they are.
     depth = _DEPTH if len(rows) >= _MANY else max(1, rows.shape[1])
     parts = _steps(rows.shape[1], depth)
 
     def work(some: slice) -> None:
         for part in parts:
-            y[:, some] += rows[:, part] @ np.asarray(weight[some, part], np.float64).T
+            y[:, some] += rows[:, part] @ widened(weight[some, part]).T
 
-    multiply_on_cores(work, _steps(layer.out_features, max(1, AT_ONCE // depth)))
+    multiply_on_cores(work, _steps(layer.out_features, max(1, _AT_ONCE // depth)))
     y = y.reshape(*x.shape[:axis], layer.out_features)
-    return y + np.asarray(parameters["bias"], np.float64) if layer.bias else y
+    if layer.bias:
+        y += widened(parameters["bias"])
+    return y
