@@ -7,27 +7,24 @@ import numpy as np
 from converters.faults.case import Case, left_by
 from converters.faults.of_norms import running_sum
 from converters.faults.types import Edit, evaluate
-from converters.metric import error
+from converters.metric import OF_ONE, error
 from converters.verdicts import DEFAULT_BUDGET, Diagnosis
 from converters.weights import Array
 from zoo import reference as oracle
-from zoo.layers import LRN, Layer, TanH, Unary
+from zoo.layers import LRN, Layer, Sigmoid, TanH, Unary
 
-# A function that is 0 at 0, made of terms near 1 by way of exp.
+# A function that is next to 0 somewhere, made of terms near 1 by way of exp.
 BY_EXP = "rounding_of_exp"
 
 # Numbers too small for float32 to hold in full, which runtimes take for 0.
 DENORMAL = "denormals_taken_for_zero"
-
-# The rounding of a few numbers near 1, half a unit in the last place each.
-_OF_ONE = 4 * 2.0**-24
 
 
 def float32_alone(layer: Layer, read: Array, observed: Array, *, budget: float = DEFAULT_BUDGET) -> Diagnosis | None:
     """Whether a layer is off by float32's own error, and by nothing else; arguments as of `running_sum`."""
     if isinstance(layer, LRN):
         return running_sum(layer, read, observed, budget=budget)
-    bends = isinstance(layer, TanH) or (isinstance(layer, Unary) and layer.function == "elu")
+    bends = isinstance(layer, TanH | Sigmoid) or (isinstance(layer, Unary) and layer.function == "elu")
     return _by_exp(layer, read, observed, budget) if bends else None
 
 
@@ -37,8 +34,9 @@ def _by_exp(layer: Layer, read: Array, observed: Array, budget: float) -> Diagno
         return None
     right = oracle.apply(layer, [np.asarray(read, np.float64)], {})
     off, peak = error(observed, right)
+    difference = float(np.abs(observed - right).max(initial=0.0))
     of_one = max(1.0, *(abs(number) for number in layer.numbers)) if isinstance(layer, Unary) else 1.0
-    if off <= budget or float(np.abs(observed - right).max(initial=0.0)) > _OF_ONE * of_one:
+    if off <= budget or difference > OF_ONE * of_one:
         return None
     return Diagnosis(
         fault=BY_EXP,
@@ -48,7 +46,7 @@ def _by_exp(layer: Layer, read: Array, observed: Array, budget: float) -> Diagno
             f"is {off:.1e} of a layer as small as this one ({peak:.1e})"
         ),
         remedy="the file is not at fault; a runtime that has the function itself has no such error",
-        error=off,
+        error=difference if isinstance(layer, Sigmoid) else off,  # which is of one, however little it gives
     )
 
 

@@ -81,6 +81,9 @@ _STEEP = 4.0
 Range: TypeAlias = tuple[float, float]
 _ANY: Range = (-np.inf, np.inf)
 
+# Of fewer numbers than these, chance may leave all but one on one side of a bound: half of them are given either sign.
+_FEW = 64
+
 # What a function of a narrow range is fed with: its bend, and both its ends.
 _BEND = (0.3, 2.0, 6.0)
 
@@ -245,6 +248,8 @@ def _noise(
         if scale >= large:  # of either sign, and of no size below a half
             numbers -= 0.5
             numbers += np.copysign(np.float32(0.5), numbers)
+            if size < _FEW:
+                np.copysign(numbers, generator.permutation(np.arange(size) % 2 - 0.5), out=numbers)
         if positive or low >= 0:
             np.abs(numbers, out=numbers)
             numbers += np.float32(0.01)

@@ -331,7 +331,7 @@ def canonical_view(value: Array, wanted: Shape) -> Array | None:
         if value.shape == (samples, width, channels, height):
             return value.transpose(0, 2, 3, 1)
         towers = value.shape[0] // samples if samples else 0
-        if towers and value.shape == (samples * towers, channels // towers, height, width):
+        if towers and not channels % towers and value.shape == (samples * towers, channels // towers, height, width):
             return value.reshape(wanted)
     squeezed = tuple(size for size in value.shape[1:] if size != 1)
     if len(wanted) == 2 and value.shape[:1] == wanted[:1] and squeezed == tuple(s for s in wanted[1:] if s != 1):

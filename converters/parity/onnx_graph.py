@@ -395,7 +395,8 @@ def _fits_last(dims: Sequence[int], shape: Sequence[int]) -> bool:
 
 
 def _dims(value: Any) -> list[int]:
-    return [d.dim_value for d in value.type.tensor_type.shape.dim]
+    """The sizes that are declared; 0 where one is open, which Paddle writes as -1."""
+    return [max(d.dim_value, 0) for d in value.type.tensor_type.shape.dim]
 
 
 def _say_lent(model: Any, lent: Collection[str]) -> None:

@@ -9,13 +9,13 @@ from typing import TypeAlias
 import numpy as np
 
 from converters.faults.of_outputs import IDENTICAL, explain_output
-from converters.metric import defect, error, finite_peak, log_error
+from converters.metric import OF_ONE, defect, error, finite_peak, log_error, peak_of
 from converters.parity.segments import segments
 from converters.parity.subjects import Declared, Ran
 from converters.verdicts import Diagnosis, OutputVerdict
 from converters.weights import Array, Weights
 from zoo import reference as oracle
-from zoo.layers import ModelSpec, Softmax
+from zoo.layers import ModelSpec, Sigmoid, Softmax
 from zoo.parameters import parameters_of
 
 Activations: TypeAlias = Mapping[str, Array]
@@ -105,7 +105,9 @@ class _Gate:
         logits = self.logits(name)
         if logits is None:
             reads = [self.known[source] for source in self.spec.wiring()[name]]
-            return error(value, self.known[name], max(map(finite_peak, reads)))[0]
+            off = error(value, self.known[name], max(map(finite_peak, reads)))[0]
+            rounded = isinstance(self.spec.layer(name), Sigmoid) and peak_of(value - self.known[name]) <= OF_ONE
+            return min(off, OF_ONE) if rounded else off
         own = self._recomputed(name)
         exact = error(value, own)[0] if logits in self.shown or logits in self._inputs() else 0.0
         return max(exact, log_error(value, own))

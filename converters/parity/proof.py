@@ -41,7 +41,7 @@ from converters.verdicts import (
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo.errors import ZooError
-from zoo.layers import DetectionOutput, Layer, Sigmoid, Softmax
+from zoo.layers import Concat, DetectionOutput, Flatten, Layer, Permute, Reshape, Sigmoid, Slice, Softmax
 from zoo.parameters import parameters_of
 from zoo.shapes import activation_shapes, check_cost
 
@@ -154,6 +154,7 @@ class Proof:
         gated = gate(self.weights, {**self.known, **reference}, ran, right, self.budget)
         if any(ran.activations.get(layer) is not array for layer, array in gated.arrays.items()):
             ran = replace(ran, activations={**ran.activations, **gated.arrays})
+            reference, sums = self._float32_alone(ran.activations)
             along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         wrong = {output.name: output.reason for output in gated.verdicts if not output.ok}
         layers, notes = tuple(self._by_itself(layer, ran, lone) for layer in along), tuple[str, ...]()
@@ -192,13 +193,11 @@ class Proof:
             if moved.intersection(wiring[layer.name]):
                 right[layer.name] = oracle.apply(layer, reads, parameters_of(self.weights.tensors, layer.name))
                 moved.add(layer.name)
-            if self._decides(layer) and all(name in shown for name in wiring[layer.name]):
-                # It magnifies honest noise: held to what it makes of the subject's own numbers.
-                own = [np.asarray(shown[name], np.float64) for name in wiring[layer.name]]
-                right[layer.name] = oracle.apply(layer, own, {})
-                moved.add(layer.name)
-                continue
             fed, observed = shown.get(next(iter(wiring[layer.name]), "")), activations.get(layer.name)
+            if self._decides(layer) and (own := self._all_own(wiring[layer.name], shown)):
+                # It magnifies honest noise: held to what it makes of the subject's own numbers.
+                right[layer.name], fed = oracle.apply(layer, own, {}), own[0]
+                moved.add(layer.name)
             if fed is None or observed is None:
                 continue
             told = float32_alone(layer, fed, observed, budget=self.budget)
@@ -207,6 +206,19 @@ class Proof:
                 moved.add(layer.name)
                 notes.append(told.message)
         return right, tuple(notes)
+
+    def _all_own(self, names: Sequence[str], shown: Activations) -> list[Array]:
+        """The subject's own numbers of activations; none at all where it hides one that is not others, moved about."""
+        found = list[Array]()
+        for name in names:
+            layer = None if name in shown else self.spec.layer(name)
+            if layer is None:
+                found.append(np.asarray(shown[name], np.float64))
+            elif isinstance(layer, Slice | Concat | Reshape | Flatten | Permute) and (
+                reads := self._all_own(self.spec.wiring()[name], shown)
+            ):
+                found.append(oracle.apply(layer, reads, {}))
+        return found if len(found) == len(names) else []
 
     def _decides(self, layer: Layer) -> bool:
         """Whether an answer turns on the last bits of what is read; a softmax that is an output is judged as one.
