@@ -622,3 +622,76 @@ def test_tensors_outside_the_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(FileFormatError, match="outside the folder"):
         load(tmp_path / "m.onnx")
+
+
+def open_file_of(path: Path, *, sizes: tuple[Any, ...] = ("N", "h", "w", 3)) -> Path:
+    """A network of any size in N, H, W, C, as Keras exports one: a softmax over the last axis, an output moved back."""
+    draw = np.random.default_rng(0)
+    weights = {
+        "kernel": draw.normal(size=(4, 3, 3, 3)).astype("f"),
+        "points": draw.normal(size=(2, 3, 3, 3)).astype("f"),
+    }
+    nodes = [
+        make.make_node("Transpose", ["images"], ["front"], perm=[0, 3, 1, 2]),
+        make.make_node("Conv", ["front", "kernel"], ["boxes_inner"]),
+        make.make_node("Conv", ["front", "points"], ["points_inner"]),
+        make.make_node("Transpose", ["boxes_inner"], ["boxes"], perm=[0, 2, 3, 1]),
+        make.make_node("Transpose", ["points_inner"], ["last"], perm=[0, 2, 3, 1]),
+        make.make_node("Softmax", ["last"], ["scores"], axis=3),
+    ]
+    graph = make.make_graph(
+        nodes,
+        "open",
+        [make.make_tensor_value_info("images", TensorProto.FLOAT, sizes)],
+        [make.make_tensor_value_info(name, TensorProto.FLOAT, ["N", None, None, None]) for name in ("boxes", "scores")],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    onnx.save_model(make.make_model(graph, opset_imports=[make.make_opsetid("", 9)], ir_version=6), path)
+    return path
+
+
+@pytest.mark.parametrize("sizes", [("N", "h", "w", 3), (-1, -1, -1, 3)])
+def test_sizes_that_a_graph_leaves_open_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sizes: tuple[Any, ...]
+) -> None:
+    path = open_file_of(tmp_path / "open.onnx", sizes=sizes)
+    assert main(["show", str(path)]) == 2
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith("say them: --input NAME=CxHxW; with --model or --prototxt, its weights alone are looked for")
+    )
+    assert main(["verify", str(path), "--input", "images=3x8x9", "--frameworks", "onnx", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [item["name"] for item in told["subjects"][0]["outputs"]] == ["boxes", "scores"]
+
+
+def test_an_output_keeps_the_name_that_the_file_declares(tmp_path: Path) -> None:
+    graph = open_file(open_file_of(tmp_path / "open.onnx", sizes=("N", 8, 9, 3))).native.graph
+    assert graph is not None and graph.spec is not None
+    assert graph.spec.outputs == ("boxes", "scores")
+    softmax = graph.spec.layer("scores")
+    assert isinstance(softmax, Softmax) and softmax.axis == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("images=4x8x9", "is N x h x w x 3, not 4 x 8 x 9 an item"),
+        ("images=8x9", "leaves sizes open"),
+        ("pictures=3x8x9", "input 'pictures', whose size is given: there is none of this name"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, why: str
+) -> None:
+    path = open_file_of(tmp_path / "open.onnx")
+    assert main(["show", str(path), "--input", given]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_file_of_weights_has_no_open_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mini.npz"
+    save(small_weights("alexnet_owt"), path)
+    assert main(["show", str(path), "--input", "data=3x8x8"]) == 2
+    assert "is no graph that may leave sizes open; leave --input out" in capsys.readouterr().err

@@ -232,8 +232,11 @@ def hdf5_pieces(
         places = dict[int, Callable[[], Array]]()
         for name, (shape, made) in arrays.items():
             dataset = file.create_dataset(name, shape, "<f4", dcpl=unfilled)
-            if dataset.size:
-                places[dataset.id.get_offset()] = made
+            offset = dataset.id.get_offset()
+            if offset is None and dataset.size:  # it has no place before it has a number: of no axes
+                dataset[()] = made()
+            elif offset is not None:
+                places[offset] = made
     with outline.open("rb") as file:
         for place in sorted(places):
             yield file.read(place - file.tell())

@@ -117,18 +117,20 @@ def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, 
     names = [lowered.names[caffe.names[layer.name]] for layer in spec.layers]
     outputs = _run(spec.name, text.encode(), model, inputs, names)
     return {
-        layer.name: _in_caffes_order(output, len(next(iter(inputs.values()))))
+        layer.name: _in_caffes_order(layer.name, output, len(next(iter(inputs.values()))))
         if isinstance(layer, DetectionOutput)
         else output
         for layer, output in zip(spec.layers, outputs, strict=True)
     }
 
 
-def _in_caffes_order(found: Array, images: int) -> Array:
+def _in_caffes_order(name: str, found: Array, images: int) -> Array:
     """Detections, 1 x 1 x M x 7, which OpenCV lists by score and fills up with rows of zeros."""
     rows = found.reshape(-1, 7)
     rows = rows[rows.any(axis=1)]
     rows = rows[np.lexsort((-rows[:, 2], rows[:, 1], rows[:, 0]))]
+    if (rows[1:, :3] == rows[:-1, :3]).all(axis=1).any():
+        raise UnsupportedError(f"layer {name!r} (DetectionOutput): {VERSION} has an order of its own for equal scores")
     if not len(rows):
         rows = np.full((images, 7), -1, np.float32)
         rows[:, 0] = np.arange(images)

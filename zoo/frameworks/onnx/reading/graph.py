@@ -142,7 +142,7 @@ def _item(kind: TensorType, given: Shape | None, *, turned: bool) -> Shape:
         given: C x H x W, for what is open.
         turned: the graph has H x W x C.
     """
-    said = tuple(size if isinstance(size, int) else 0 for size in (kind.dimensions or ())[1:])
+    said = tuple(max(size, 0) if isinstance(size, int) else 0 for size in (kind.dimensions or ())[1:])
     if given and turned and len(given) == 3:
         given = (*given[1:], given[0])
     return (
