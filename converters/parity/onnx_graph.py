@@ -6,17 +6,28 @@ it hold none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 from onnx.external_data_helper import load_external_data_for_model
-from onnx.inliner import inline_local_functions
 
+from converters.parity.onnx_nodes import (
+    all_nodes,
+    bodies,
+    chosen,
+    copied,
+    draws,
+    operator_of,
+    reads_of,
+    renamed,
+    stored_in,
+    written_out,
+)
 from converters.parity.segments import loud
 from converters.weights import Array
 from zoo.errors import FileFormatError, ZooError, said
@@ -28,10 +39,6 @@ from zoo.wire.onnx import without_weights
 
 # Constants smaller than this stay in the graph: shapes and axes, which ONNX Runtime wants to see.
 _LENT = 1024
-
-_OWN_DOMAINS = ("", "ai.onnx")
-
-_BY_CHANCE = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +87,21 @@ class OnnxGraph:
         self.path, self._runtime = path, runtime
         _say_lent(model, self._lent)
         # What runs is the file as it is; what is looked into has its functions written out.
-        self._model, self._inside = model, _written_out(model) if model.functions else model
+        self._model, self._inside = model, written_out(model) if model.functions else model
         graph = self._inside.graph
         stored = {tensor.name for tensor in graph.initializer}
         self._inputs = [value for value in graph.input if value.name not in stored]
         self.inputs = [value.name for value in self._inputs]
         self.outputs = [value.name for value in graph.output]
         made = [node for node in graph.node if node.output and node.output[0]]
-        self.nodes = [(node.output[0], _operator(node), tuple(node.input)) for node in made]
+        self.nodes = [(node.output[0], operator_of(node), tuple(node.input)) for node in made]
         nameless = next((node for node in graph.node if node.op_type == "Split" and "" in node.output), None)
         if nameless:
             raise FileFormatError(
                 path, f"Split {nameless.name!r}: one of its outputs has no name; ONNX wants all of them"
             )
-        names = {*stored, *self.inputs, *(name for node in _all_nodes(graph) for name in node.output)}
-        self._copied = _copied(self._inside)
+        names = {*stored, *self.inputs, *(name for node in all_nodes(graph) for name in node.output)}
+        self._copied = copied(self._inside)
         self._mark = "piece"
         while any(name.startswith(self._mark) for name in names):
             self._mark += "_"
@@ -110,19 +117,19 @@ class OnnxGraph:
     def unsettled(self, output: str) -> str | None:
         """Why an output is not what a few runs make of it, whatever they are fed; None where nothing speaks for it."""
         nodes, _ = self._between(Piece(reads={}, target=output, rows=1))
-        inner = (one for node in nodes for graph in _bodies(node) for one in _all_nodes(graph))
-        stored = _stored(self._inside.graph)
-        drawn = next((node.op_type for node in (*nodes, *inner) if _draws(node, stored)), None)
+        inner = (one for node in nodes for graph in bodies(node) for one in all_nodes(graph))
+        stored = stored_in(self._inside.graph)
+        drawn = next((node.op_type for node in (*nodes, *inner) if draws(node, stored)), None)
         if drawn:
             return f"depends on chance: {drawn}"
-        chosen = _chosen(nodes, {*self.inputs})
-        return f"goes one way or another by the numbers that are fed: {chosen}" if chosen else None
+        decides = chosen(nodes, {*self.inputs})
+        return f"goes one way or another by the numbers that are fed: {decides}" if decides else None
 
     def normalisations(self) -> dict[str, dict[str, Any]]:
         """The result of each LRN node -> its numbers, as our `LRN` calls them."""
         found = dict[str, dict[str, Any]]()
         for node in self._inside.graph.node:
-            if _operator(node) == "LRN":
+            if operator_of(node) == "LRN":
                 said = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
                 found[node.output[0]] = {
                     "size": int(said.get("size", 0)),
@@ -198,14 +205,14 @@ class OnnxGraph:
         """Add a piece to a model, all its names prefixed; returns its inputs, repeated to make so many samples."""
         nodes, sources = self._between(piece)
         stands_for = self._stands_for(piece)
-        used = {stands_for(name) for node in nodes for name in _reads(node)}
+        used = {stands_for(name) for node in nodes for name in reads_of(node)}
         read = {name: loud((piece.rows, *fed[name].shape[1:])) for name in sources}
         read |= {name: array for name, array in piece.reads.items() if name in used}
         made = (name for node in nodes for name in node.output if name)
         names = {name: f"{prefix}{name}" for name in (*made, *read)}
-        copies = {name for node in nodes for name in _reads(node)} - names.keys()
+        copies = {name for node in nodes for name in reads_of(node)} - names.keys()
         names |= {name: names[stands_for(name)] for name in copies if stands_for(name) in read}
-        model.graph.node.extend(_renamed(node, names, f"{prefix}{k}") for k, node in enumerate(nodes))
+        model.graph.node.extend(renamed(node, names, f"{prefix}{k}") for k, node in enumerate(nodes))
         model.graph.output.append(onnx.ValueInfoProto(name=names.get(piece.target, piece.target)))
         return {
             names[name]: array
@@ -222,7 +229,7 @@ class OnnxGraph:
                 continue
             nodes.append(node)
             wanted.difference_update(node.output)
-            wanted.update(name for name in _reads(node) if stands_for(name) not in piece.reads)
+            wanted.update(name for name in reads_of(node) if stands_for(name) not in piece.reads)
         return nodes[::-1], wanted & {*self.inputs}
 
     def _stands_for(self, piece: Piece) -> Callable[[str], str]:
@@ -238,7 +245,7 @@ class OnnxGraph:
         return model
 
     def _session(self, model: Any, *, lean: bool) -> onnxruntime.Session:
-        read = {name for node in _all_nodes(model.graph) for name in node.input}
+        read = {name for node in all_nodes(model.graph) for name in node.input}
         read |= {value.name for value in model.graph.output}
         lean = lean and self._runtime is None
         # ONNX Runtime takes no loan of a weight that nothing reads. One that is fed stays where it lies; any other it
@@ -310,79 +317,6 @@ class OnnxGraph:
         raise ZooError(f"{self.path}: input {name!r} is {wanted}, the network's is {' x '.join(map(str, array.shape))}")
 
 
-def _written_out(model: Any) -> Any:
-    """A model whose functions stand where they are called, but for those of another opset, which stay as they are.
-
-    One that is called as an operator of ONNX's own is left out: it is not what ONNX Runtime runs.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.functions[:]
-    copy.functions.extend(item for item in model.functions if item.domain not in _OWN_DOMAINS)
-    return inline_local_functions(copy)
-
-
-def _copied(model: Any) -> dict[str, str]:
-    """Tensor -> the one that it is a copy of: by Identity, or by a Cast to the type it has."""
-    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
-    if any(node.op_type == "Cast" for node in model.graph.node):
-        inferred = onnx.shape_inference.infer_shapes(model).graph
-        kinds |= {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
-    origins = dict[str, str]()
-    for node in model.graph.node:
-        kept = kinds.get(node.input[0]) if _operator(node) == "Cast" else None
-        if _operator(node) == "Identity" or (kept and kept == node.attribute[0].i):
-            source = str(node.input[0])
-            origins[str(node.output[0])] = origins.get(source, source)
-    return origins
-
-
-def _stored(graph: Any) -> dict[str, Any]:
-    """The tensors that a graph and the graphs inside its nodes hold, by name."""
-    found = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if _operator(node) == "Constant":
-            found |= [(node.output[0], item.t) for item in node.attribute if item.name == "value"]
-        for body in _bodies(node):
-            found |= _stored(body)
-    return found
-
-
-def _draws(node: Any, stored: Mapping[str, Any]) -> bool:
-    """Whether a node's result is a matter of chance: also a Dropout that is not known to be off."""
-    if _operator(node) != "Dropout":
-        return _operator(node) in _BY_CHANCE
-    ratio, training = (node.input[i] if i < len(node.input) else "" for i in (1, 2))
-    numbers = [numpy_helper.to_array(stored[name]) if name in stored else None for name in (ratio, training)]
-    is_off = not training or (numbers[1] is not None and not numbers[1].any())
-    drops_none = numbers[0] is not None and not numbers[0].any()
-    return not (is_off or drops_none)
-
-
-def _chosen(nodes: Iterable[Any], fed: set[str]) -> str | None:
-    """The first operator that runs other nodes for other numbers; `fed` are tensors that hold such, and get more."""
-    for node in nodes:
-        operator = _operator(node)
-        if fed.isdisjoint(_reads(node)) or operator in ("Shape", "Size"):
-            continue
-        fed.update(node.output)
-        decides = {"If": 1, "Loop": 2}.get(operator, 0)
-        if not fed.isdisjoint(node.input[:decides]):
-            return operator
-        for body in _bodies(node):
-            inner = fed | {value.name for value in body.input[decides:]}
-            if found := _chosen(body.node, inner):
-                return found
-            if operator == "Loop" and body.output[0].name in inner:
-                return operator
-    return None
-
-
-def _operator(node: Any) -> str:
-    """What a node does; an operator of another domain than ONNX's own is another one, whatever it is called."""
-    return node.op_type if node.domain in _OWN_DOMAINS else f"{node.domain}.{node.op_type}"
-
-
 def _fits(dims: Sequence[int], shape: Sequence[int]) -> bool:
     """Whether declared sizes (0: any) are these; the batch's does not count."""
     free = zip(dims[1:], shape[1:], strict=False)
@@ -405,38 +339,6 @@ def _say_lent(model: Any, lent: Collection[str]) -> None:
         if tensor.name in lent:
             tensor.data_location = TensorProto.EXTERNAL
             tensor.external_data.add(key="location", value="in memory")
-
-
-def _all_nodes(graph: Any) -> Iterator[Any]:
-    for node in graph.node:
-        yield node
-        for inner in _bodies(node):
-            yield from _all_nodes(inner)
-
-
-def _renamed(node: Any, names: Mapping[str, str], own: str) -> Any:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    copy.name = own
-    copy.output[:] = [names.get(name, name) for name in node.output]
-    for inner in (copy, *(node for graph in _bodies(copy) for node in _all_nodes(graph))):
-        inner.input[:] = [names.get(name, name) for name in inner.input]
-    return copy
-
-
-def _bodies(node: Any) -> list[Any]:
-    """The graphs inside a node: the branches of an If, the body of a Loop."""
-    return [
-        graph
-        for attribute in node.attribute
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
-    ]
-
-
-def _reads(node: Any) -> set[str]:
-    """What a node and the graphs inside it read; what these make for themselves is among it, and made by no other."""
-    inner = (name for graph in _bodies(node) for one in _all_nodes(graph) for name in one.input)
-    return {name for name in (*node.input, *inner) if name}
 
 
 def cut(fed: Mapping[str, Array], rows: int, size: int) -> list[dict[str, Array]]:
