@@ -66,7 +66,8 @@ def info_text(told: dict[str, Any]) -> str:
     if told["class_names"]:
         names, more = told["class_names"], ", ..." if len(told["class_names"]) > _NAMES_SHOWN else ""
         lines.append(f"classes: {len(names):,}: {one_line(', '.join(names[:_NAMES_SHOWN]))}{more}")
-    lines.append(f"fits: {', '.join(told['fits']) or 'no network of the family; give its --prototxt'}")
+    none = "no network of the family" + ("" if told["network"] else "; give its --prototxt")
+    lines.append(f"fits: {', '.join(told['fits']) or none}")
     lines += [f"  not {name}: {reason}" for name, reason in told["misfits"].items()]
     known = told["network"] or len(told["fits"]) == 1
     lines.append(f"becomes: {' '.join(told['becomes'])}{'' if known else ', with --model or --prototxt'}")
