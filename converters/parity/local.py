@@ -230,8 +230,7 @@ def _noise(
 ) -> Array:
     """A sample a scale: normal, and uniform in size where it is large, for running sums lose the small beside it.
 
-    With `zeros`, one more: half of its numbers are zero, and all of some places, as behind a ReLU; every other channel
-    holds nothing above zero, or a maximum would hide what becomes of that.
+    With `zeros`, one more: half of its numbers are zero, and all of some places, as behind a ReLU (`_drop_some`).
     """
     generator, size = np.random.default_rng((seed, crc32(name.encode()), 2)), prod(shape)
     normal, uniform = _drawn(seed)
@@ -277,14 +276,17 @@ def _some(drawn: Array, generator: np.random.Generator, size: int) -> Array:
 
 
 def _drop_some(sample: Array, chances: Array, low: float) -> None:
-    """Half of the numbers are zero, by as many normal ones, and every eighth channel and every eighth place."""
+    """Half of the numbers are zero, by as many normal ones, and every eighth channel and every eighth place.
+
+    But every fourth channel is below zero everywhere: a zero in each window would hide from a maximum what is there.
+    """
     below = np.maximum(-np.abs(sample), np.float32(low))
     sample *= chances.reshape(sample.shape) > 0
     if sample.ndim > 1:
-        if low < 0:
-            sample[1::2] = below[1::2]
         sample[7::8] = 0.0
         sample.reshape(len(sample), -1)[:, 7::8] = 0.0
+        if low < 0:
+            sample[1::4] = below[1::4]
 
 
 def _deviations(layers: Sequence[Layer], large: float) -> tuple[float, ...]:

@@ -28,17 +28,24 @@ def written_out(model: Any) -> Any:
 
 def copied(model: Any) -> dict[str, str]:
     """Tensor -> the one that it is a copy of: by Identity, or by a Cast to the type it has."""
-    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
-    if any(node.op_type == "Cast" for node in model.graph.node):
-        inferred = onnx.shape_inference.infer_shapes(model).graph
-        kinds |= {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
-    origins = dict[str, str]()
-    for node in model.graph.node:
-        kept = kinds.get(node.input[0]) if operator_of(node) == "Cast" else None
-        if operator_of(node) == "Identity" or (kept and kept == node.attribute[0].i):
-            source = str(node.input[0])
+    kinds, origins = _types(model), dict[str, str]()
+    for node in (node for node in model.graph.node if len(node.input) == len(node.output) == 1):
+        source, wanted = str(node.input[0]), [item.i for item in node.attribute if item.name == "to"]
+        casts = operator_of(node) == "Cast" and kinds.get(source) in wanted
+        if casts or operator_of(node) == "Identity":
             origins[str(node.output[0])] = origins.get(source, source)
     return origins
+
+
+def _types(model: Any) -> dict[str, int]:
+    """Tensor -> the type of its numbers, as far as that is known; asked where a node casts."""
+    if all(node.op_type != "Cast" for node in model.graph.node):
+        return {}
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except onnx.shape_inference.InferenceError:  # what is wrong with it shows when it is run
+        return {}
+    return {item.name: item.type.tensor_type.elem_type for item in (*graph.input, *graph.value_info, *graph.output)}
 
 
 def stored_in(graph: Any) -> dict[str, Any]:
