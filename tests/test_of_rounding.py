@@ -11,7 +11,7 @@ from converters.faults import diagnose
 from converters.faults.of_rounding import BY_EXP, DENORMAL, float32_alone
 from converters.parity import probe_weights, verify_model
 from zoo import reference
-from zoo.layers import Concat, Conv, Dense, Input, Layer, ModelSpec, Power, TanH, Unary
+from zoo.layers import Concat, Conv, Dense, Input, Layer, ModelSpec, Power, Sigmoid, TanH, Unary
 
 SMALL = ModelSpec(
     name="small",
@@ -88,3 +88,12 @@ def test_operands_in_another_order_are_named() -> None:
     (found,) = diagnose(spec, weights.tensors, inputs, shown)
     assert (found.fault, found.layer) == ("operands_exchanged", "joined")
     assert "right, left, in this order, instead of left, right" in found.message
+
+
+def test_a_sigmoid_that_gives_next_to_nothing_is_as_exact_as_numbers_near_one() -> None:
+    layer, read = Sigmoid(name="s"), np.random.default_rng(0).uniform(-60, -20, (2, 3, 6, 6)).astype(np.float32)
+    coarse = np.round(1 / (1 + np.exp(-read.astype(np.float64))) * 2.0**25).astype(np.float32) / np.float32(2.0**25)
+    found = float32_alone(layer, read, coarse)
+    assert found is not None
+    assert found.fault == BY_EXP
+    assert float32_alone(layer, read, coarse + np.float32(1e-6)) is None

@@ -493,3 +493,24 @@ def test_a_function_that_is_called_as_an_operator_of_onnx_is_not_what_runs(tmp_p
     found = verify_files([tmp_path / "right.safetensors", tmp_path / "subject.onnx"]).subjects[1]
     assert found.status == "passed", found.to_dict()
     assert all(layer.local is not None for layer in found.layers)
+
+
+def test_a_layer_is_cut_off_whichever_copy_of_a_tensor_it_reads(tmp_path: Path, chain: Weights) -> None:
+    """An exporter shows one cast of a tensor, and hands on another."""
+
+    def change(graph: Any) -> None:
+        source = of_type(graph, "Conv")
+        names = ("handed", "again", source)
+        copies = [helper.make_node("Cast", ["made"], [name], to=onnx.TensorProto.FLOAT) for name in names]
+        node = next(node for node in graph.node if source in node.output)
+        node.output[:] = ["made"]
+        for reader in graph.node:
+            reader.input[:] = ["again" if name == source else name for name in reader.input]
+        at = list(graph.node).index(node) + 1
+        for k, copy in enumerate(copies):
+            graph.node.insert(at + k, copy)
+
+    found = verdict(chain, tmp_path, change)
+    assert found.status == "passed", found.to_dict()
+    relu = next(layer for layer in found.layers if layer.name == "relu")
+    assert relu.local is not None and relu.local < 1e-6
