@@ -196,7 +196,7 @@ def open_file(path: Path, how: Reading | None = None, *, numbers: bool = True) -
     native = _read(path, form.outline if not numbers and isinstance(form, Outlined) else form.read)
     if how.sizes:
         if native.graph is None or native.graph.sized is None:
-            raise ZooError(f"{path}: is no graph that may leave sizes open; leave --input out")
+            raise ZooError(f"{path}: is no graph that may leave sizes open; leave --input out, or give --prototxt FILE")
         native = replace(native, graph=native.graph.sized(how.sizes))
     if how.ema and native.averages is None:
         raise ZooError(f"{path}: holds no moving averages beside its weights; leave --ema out")

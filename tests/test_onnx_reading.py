@@ -690,6 +690,13 @@ def test_sizes_that_do_not_fit_are_refused(
     assert why in capsys.readouterr().err
 
 
+def test_sizes_that_a_graph_fixes_are_held_to_axis_by_axis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = open_file_of(tmp_path / "fixed.onnx", sizes=("N", 8, 9, 3))
+    assert main(["show", str(path), "--input", "images=3x8x9"]) == 0
+    assert main(["show", str(path), "--input", "images=3x9x8"]) == 2
+    assert "is N x 8 x 9 x 3, not 3 x 9 x 8 an item" in capsys.readouterr().err
+
+
 def test_a_file_of_weights_has_no_open_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mini.npz"
     save(small_weights("alexnet_owt"), path)

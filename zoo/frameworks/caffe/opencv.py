@@ -37,7 +37,7 @@ def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, 
     names = [equal.names[caffe.names[layer.name]] for layer in spec.layers]
     outputs = _run(spec.name, text.encode(), model, inputs, names)
     return {
-        layer.name: _in_caffes_order(layer.name, output, len(next(iter(inputs.values()))))
+        layer.name: _in_caffes_order(layer.name, output, max(map(len, inputs.values())))
         if isinstance(layer, DetectionOutput)
         else output
         for layer, output in zip(spec.layers, outputs, strict=True)

@@ -122,8 +122,11 @@ def _inputs(walk: Walk, model: Model, nodes: list[Node], sizes: Mapping[str, Sha
         walk.batch = size
     refused = [f"input {name!r}, whose size is given: there is none of this name" for name in sizes if name not in fed]
     for name, kind in fed.items():
-        item = _item(kind, sizes.get(name), turned=_is_turned(name, nodes))
-        why = _unreadable(kind, item, sizes.get(name)) if name in read else ""
+        given = laid = sizes.get(name, ())
+        if len(given) == 3 and _is_turned(name, nodes):
+            laid = (*given[1:], given[0])
+        item = _item(kind, laid)
+        why = _unreadable(kind, item, given if laid != item else ()) if name in read else ""
         if name not in read:
             walk.unread.append(name)
             walk.notes.append(f"nothing reads the input {name!r}: left out")
@@ -134,25 +137,14 @@ def _inputs(walk: Walk, model: Model, nodes: list[Node], sizes: Mapping[str, Sha
     return refused
 
 
-def _item(kind: TensorType, given: Shape | None, *, turned: bool) -> Shape:
-    """The sizes of an input without its batch, as the graph has them in order; 0 where it leaves one open.
-
-    Args:
-        kind: the graph's.
-        given: C x H x W, for what is open.
-        turned: the graph has H x W x C.
-    """
+def _item(kind: TensorType, given: Shape) -> Shape:
+    """The sizes of an input without its batch, those that the graph leaves open as given; 0 where one stays open."""
     said = tuple(max(size, 0) if isinstance(size, int) else 0 for size in (kind.dimensions or ())[1:])
-    if given and turned and len(given) == 3:
-        given = (*given[1:], given[0])
-    return (
-        tuple(size or more for size, more in zip(said, given, strict=True))
-        if given and len(given) == len(said)
-        else said
-    )
+    return tuple(size or more for size, more in zip(said, given, strict=True)) if len(given) == len(said) else said
 
 
-def _unreadable(kind: TensorType, item: Shape, given: Shape | None) -> str:
+def _unreadable(kind: TensorType, item: Shape, denied: Shape) -> str:
+    """Why an input cannot be read, if so; `denied` are sizes that were given, and that it has not."""
     if kind.kind != _FLOAT:
         return f"holds ONNX's type {kind.kind}, expected 1 (float32)"
     sizes = kind.dimensions
@@ -161,8 +153,8 @@ def _unreadable(kind: TensorType, item: Shape, given: Shape | None) -> str:
     told = " x ".join(str(size) or "?" for size in sizes)
     if not all(size > 0 for size in item):
         return f"leaves sizes open ({told}); say them: --input NAME=CxHxW"
-    if given and sorted(given) != sorted(item):
-        return f"is {told}, not {shape_text(given)} an item"
+    if denied:
+        return f"is {told}, not {shape_text(denied)} an item"
     return ""
 
 
