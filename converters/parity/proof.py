@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -17,9 +18,10 @@ from converters.faults.catalogue import diagnose, findings
 from converters.faults.diagnosis import inherited
 from converters.faults.merging import Found
 from converters.faults.of_rounding import float32_alone
-from converters.metric import compare, top1
+from converters.metric import compare, error, top1
 from converters.parity.agreement import Pictures, Progress
 from converters.parity.benches import Benches, ByThemselves, Wrong, in_one_line
+from converters.parity.depth import float32_errors, is_own, off_by_depth
 from converters.parity.garbage import swept
 from converters.parity.local import exercised
 from converters.parity.outputs import gate
@@ -149,12 +151,15 @@ class Proof:
     def _compared(self, name: str, ran: Ran, lone: ByThemselves, same: bool) -> SubjectVerdict:
         reference, sums = self._float32_alone(ran.activations)
         along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
+        if deep := self._deep(along, ran, lone):
+            reference, sums = self._float32_alone(ran.activations, deep)
+            along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         sound = {layer.name for layer in along if layer.ok and layer.error is not None and layer.gated}
         right = {layer: ran.activations[layer] for layer in sound}
         gated = gate(self.weights, {**self.known, **reference}, ran, right, self.budget)
         if any(ran.activations.get(layer) is not array for layer, array in gated.arrays.items()):
             ran = replace(ran, activations={**ran.activations, **gated.arrays})
-            reference, sums = self._float32_alone(ran.activations)
+            reference, sums = self._float32_alone(ran.activations, deep)
             along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         wrong = {output.name: output.reason for output in gated.verdicts if not output.ok}
         layers, notes = tuple(self._by_itself(layer, ran, lone) for layer in along), tuple[str, ...]()
@@ -181,10 +186,32 @@ class Proof:
         first, *further = self._diagnose(verdict, ran, lone, gated.diagnosis)
         return replace(verdict, diagnosis=first, further=tuple(further))
 
-    def _float32_alone(self, activations: Activations) -> tuple[Activations, tuple[str, ...]]:
+    def _deep(self, along: Sequence[LayerVerdict], ran: Ran, lone: ByThemselves) -> dict[str, str]:
+        """The layers that are off by depth alone, and what to say of each."""
+        wrong = {name for name, judged in lone.judged.items() if judged.wrong}
+        asked = {layer.name for layer in along if layer.name in ran.same or lone.asked(layer.name) >= _ENOUGH}
+        found = off_by_depth(along, asked - wrong, self.spec.wiring(), _OWN_NOISE)
+        return {
+            layer.name: (
+                f"{layer.name}: float32's own error: {layer.error:.1e} after all that comes before, where float32 "
+                f"itself is off by {self._noise[layer.name]:.1e}; by itself, no layer is wrong"
+            )
+            for layer in found
+            if is_own(layer, self._noise[layer.name])
+        }
+
+    @cached_property
+    def _noise(self) -> Mapping[str, float]:
+        self.progress("the network in float32")
+        return dict(float32_errors(self.weights, self.inputs, self.reference))
+
+    def _float32_alone(
+        self, activations: Activations, deep: Mapping[str, str] | None = None
+    ) -> tuple[Activations, tuple[str, ...]]:
         """The reference, from a layer on that is off by float32's own error alone; and what to say of it.
 
-        That is no fault of the subject, and what comes after is held to what it was fed.
+        That is no fault of the subject, and what comes after is held to what it was fed. In `deep` are layers that are
+        so by their depth, with what to say.
         """
         wiring, notes, right = self.spec.wiring(), list[str](), dict(self.reference)
         moved, shown = set[str](), {**self.inputs, **activations}
@@ -201,10 +228,14 @@ class Proof:
             if fed is None or observed is None:
                 continue
             told = float32_alone(layer, fed, observed, budget=self.budget)
-            if told and (told.error or 0.0) <= _OWN_NOISE:
+            message = told.message if told and (told.error or 0.0) <= _OWN_NOISE else None
+            if message is None and deep and layer.name in deep:
+                is_off = error(observed, right[layer.name])[0] > self.budget
+                message = deep[layer.name] if is_off else None
+            if message:
                 right[layer.name] = np.asarray(observed, np.float64)
                 moved.add(layer.name)
-                notes.append(told.message)
+                notes.append(message)
         return right, tuple(notes)
 
     def _all_own(self, names: Sequence[str], shown: Activations) -> list[Array]:
