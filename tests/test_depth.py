@@ -13,7 +13,7 @@ from converters.parity import probe_weights, verify_files
 from converters.weights import Weights
 from zoo.layers import Conv, Eltwise, Input, ModelSpec, ReLU
 
-# The difference of two maps that are nearly one: what rounds off each of them is a thousand times as much of it.
+# The difference of two maps that are nearly one: what rounds off each of them is a hundred times as much of it.
 _DIFFERENCE = ModelSpec(
     name="difference",
     title="",
@@ -32,7 +32,7 @@ _DIFFERENCE = ModelSpec(
 def weights() -> Weights:
     probe = probe_weights(_DIFFERENCE)
     near = {
-        f"right.{role}": probe.tensors[f"left.{role}"] + np.float32(1e-4) * probe.tensors[f"right.{role}"]
+        f"right.{role}": probe.tensors[f"left.{role}"] + np.float32(1e-2) * probe.tensors[f"right.{role}"]
         for role in ("weight", "bias")
     }
     return replace(probe, tensors={**probe.tensors, **near})

@@ -6,13 +6,13 @@ reference than the budget, and no further than this arithmetic is, shows no faul
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
 from converters.metric import error
-from converters.verdicts import LayerVerdict
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo.layers import Conv, Dense
@@ -22,41 +22,49 @@ from zoo.reference.weighted import weighted_sums
 # Two runs in float32 that add up in different orders are off by different numbers, the larger by so many times at most.
 _SCATTER = 4.0
 
-
-def float32_errors(
-    weights: Weights, inputs: Mapping[str, Array], reference: Mapping[str, Array]
-) -> Iterator[tuple[str, float]]:
-    """Layer -> the error of a run in which sums and activations are float32."""
-    known, wiring = {name: np.asarray(x, np.float32) for name, x in inputs.items()}, weights.spec.wiring()
-    for layer in weights.spec.layers:
-        reads, parameters = [known[name] for name in wiring[layer.name]], parameters_of(weights.tensors, layer.name)
-        if isinstance(layer, Conv | Dense):
-            y = weighted_sums(layer, reads[0], parameters, partial(np.asarray, dtype=np.float32))
-        else:
-            y = oracle.apply(layer, reads, parameters)
-        known[layer.name] = y = np.asarray(y, np.float32)
-        yield layer.name, error(y, reference[layer.name])[0]
+# What float32's own error may make of a layer; of one that it leaves nothing of, the subject gives no answer.
+OWN_NOISE = 1e-3
 
 
-def off_by_depth(
-    along: Sequence[LayerVerdict], trusted: Collection[str], wiring: Mapping[str, Sequence[str]], most: float
-) -> Iterator[LayerVerdict]:
-    """The layers that only depth may have put past the budget: off by `most` at most, and trusted with all before them.
+@dataclass(frozen=True)
+class Depth:
+    """A network, its parameters and inputs, and its activations by the reference."""
 
-    Args:
-        along: the layers along the network.
-        trusted: layers that are right by themselves.
-        wiring: layer -> what it reads.
-        most: what float32 leaves something of.
-    """
-    doubted = set[str]()
-    for layer in along:
-        if layer.name not in trusted or doubted.intersection(wiring[layer.name]):
-            doubted.add(layer.name)
-        elif not layer.ok and layer.error is not None and layer.error <= most:
-            yield layer
+    weights: Weights
+    inputs: Mapping[str, Array]
+    reference: Mapping[str, Array]
+    progress: Callable[[str], None]
 
+    def excuses(self, layer: str, off: float, trusted: Collection[str]) -> bool:
+        """Whether float32 alone may put a layer off by so much; a softmax shows what its logits are off by."""
+        if layer not in trusted or off > OWN_NOISE:
+            return False
+        names = (layer, *(name for name in self.weights.spec.wiring()[layer] if name in self.errors))
+        return off <= _SCATTER * max(self.errors[name] for name in names)
 
-def is_own(layer: LayerVerdict, own: float) -> bool:
-    """Whether a layer is off no further than float32 itself is."""
-    return layer.error is not None and layer.error <= _SCATTER * own
+    @cached_property
+    def errors(self) -> Mapping[str, float]:
+        """Layer -> the error of a run in which sums and activations are float32."""
+        self.progress("the network in float32")
+        return dict(self._run())
+
+    def _run(self) -> Iterator[tuple[str, float]]:
+        known = {name: np.asarray(x, np.float32) for name, x in self.inputs.items()}
+        wiring = self.weights.spec.wiring()
+        for layer in self.weights.spec.layers:
+            reads = [known[name] for name in wiring[layer.name]]
+            parameters = parameters_of(self.weights.tensors, layer.name)
+            if isinstance(layer, Conv | Dense):
+                y = weighted_sums(layer, reads[0], parameters, partial(np.asarray, dtype=np.float32))
+            else:
+                y = oracle.apply(layer, reads, parameters)
+            known[layer.name] = y = np.asarray(y, np.float32)
+            yield layer.name, error(y, self.reference[layer.name])[0]
+
+    def trusted(self, right: Collection[str]) -> frozenset[str]:
+        """The layers that are right by themselves, as are all that lead to them."""
+        found, wiring = set[str](self.inputs), self.weights.spec.wiring()
+        for name in (layer.name for layer in self.weights.spec.layers if layer.name in right):
+            if found.issuperset(wiring[name]):
+                found.add(name)
+        return frozenset(found)

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -21,7 +20,7 @@ from converters.faults.of_rounding import float32_alone
 from converters.metric import compare, error, top1
 from converters.parity.agreement import Pictures, Progress
 from converters.parity.benches import Benches, ByThemselves, Wrong, in_one_line
-from converters.parity.depth import float32_errors, is_own, off_by_depth
+from converters.parity.depth import OWN_NOISE, Depth
 from converters.parity.garbage import swept
 from converters.parity.local import exercised
 from converters.parity.outputs import gate
@@ -50,9 +49,6 @@ from zoo.shapes import activation_shapes, check_cost
 _LOG = logging.getLogger(__name__)
 
 Activations: TypeAlias = Mapping[str, Array]
-
-# What float32's own error may make of a layer; of one that it leaves nothing of, the subject gives no answer.
-_OWN_NOISE = 1e-3
 
 # A layer of whose inputs and parameters a smaller share took part is said.
 _ENOUGH = 0.99
@@ -117,6 +113,7 @@ class Proof:
             )
             for layer in self.spec.layers
         }
+        self._depth = Depth(weights, self.inputs, self.reference, progress)
         self._benches = Benches(weights, self.known, self._shapes, seed=seed, budget=budget)
 
     @np.errstate(all="ignore")  # what is not finite is judged and told, not warned of
@@ -151,12 +148,16 @@ class Proof:
     def _compared(self, name: str, ran: Ran, lone: ByThemselves, same: bool) -> SubjectVerdict:
         reference, sums = self._float32_alone(ran.activations)
         along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
-        if deep := self._deep(along, ran, lone):
+        wrong_alone = {layer for layer, judged in lone.judged.items() if judged.wrong}
+        asked = {layer.name for layer in along if layer.name in ran.same or lone.asked(layer.name) >= _ENOUGH}
+        trusted = self._depth.trusted(asked - wrong_alone)
+        if deep := self._deep(along, trusted):
             reference, sums = self._float32_alone(ran.activations, deep)
             along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         sound = {layer.name for layer in along if layer.ok and layer.error is not None and layer.gated}
         right = {layer: ran.activations[layer] for layer in sound}
-        gated = gate(self.weights, {**self.known, **reference}, ran, right, self.budget)
+        held = {**self.known, **reference, **{layer: self.reference[layer] for layer in deep}}
+        gated = gate(self.weights, held, ran, right, self.budget, lambda *off: self._depth.excuses(*off, trusted))
         if any(ran.activations.get(layer) is not array for layer, array in gated.arrays.items()):
             ran = replace(ran, activations={**ran.activations, **gated.arrays})
             reference, sums = self._float32_alone(ran.activations, deep)
@@ -186,24 +187,16 @@ class Proof:
         first, *further = self._diagnose(verdict, ran, lone, gated.diagnosis)
         return replace(verdict, diagnosis=first, further=tuple(further))
 
-    def _deep(self, along: Sequence[LayerVerdict], ran: Ran, lone: ByThemselves) -> dict[str, str]:
+    def _deep(self, along: Sequence[LayerVerdict], trusted: Collection[str]) -> dict[str, str]:
         """The layers that are off by depth alone, and what to say of each."""
-        wrong = {name for name, judged in lone.judged.items() if judged.wrong}
-        asked = {layer.name for layer in along if layer.name in ran.same or lone.asked(layer.name) >= _ENOUGH}
-        found = off_by_depth(along, asked - wrong, self.spec.wiring(), _OWN_NOISE)
         return {
             layer.name: (
                 f"{layer.name}: float32's own error: {layer.error:.1e} after all that comes before, where float32 "
-                f"itself is off by {self._noise[layer.name]:.1e}; by itself, no layer is wrong"
+                f"itself is off by {self._depth.errors[layer.name]:.1e}; by itself, no layer is wrong"
             )
-            for layer in found
-            if is_own(layer, self._noise[layer.name])
+            for layer in along
+            if not layer.ok and layer.error is not None and self._depth.excuses(layer.name, layer.error, trusted)
         }
-
-    @cached_property
-    def _noise(self) -> Mapping[str, float]:
-        self.progress("the network in float32")
-        return dict(float32_errors(self.weights, self.inputs, self.reference))
 
     def _float32_alone(
         self, activations: Activations, deep: Mapping[str, str] | None = None
@@ -228,7 +221,7 @@ class Proof:
             if fed is None or observed is None:
                 continue
             told = float32_alone(layer, fed, observed, budget=self.budget)
-            message = told.message if told and (told.error or 0.0) <= _OWN_NOISE else None
+            message = told.message if told and (told.error or 0.0) <= OWN_NOISE else None
             if message is None and deep and layer.name in deep:
                 is_off = error(observed, right[layer.name])[0] > self.budget
                 message = deep[layer.name] if is_off else None
