@@ -61,8 +61,8 @@ def telling_sizes(
     numbers = np.array([np.pad(line, (0, longest - len(line))) for line in lines])
     step = numbers[2] - numbers[1]
     straight = numbers[1] + np.subtract.outer(_SIZES, 2)[:, None] * step
-    off = ~np.isclose(numbers, straight, rtol=1e-5, atol=1e-6).all(axis=1)
-    return tuple(size for size, is_off in zip(_SIZES, off, strict=True) if is_off and size > rows + 1)[:_RUN], ""
+    off = np.flatnonzero(~np.isclose(numbers, straight, rtol=1e-5, atol=1e-6).all(axis=1))
+    return tuple(_SIZES[i] for i in off if _SIZES[i] > rows + 1)[:_RUN], ""
 
 
 def _sizes(nodes: Sequence[Any]) -> Iterator[Any]:

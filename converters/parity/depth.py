@@ -35,7 +35,7 @@ class Depth:
     reference: Mapping[str, Array]
     progress: Callable[[str], None]
 
-    def excuses(self, layer: str, off: float, trusted: Collection[str]) -> bool:
+    def excuses(self, trusted: Collection[str], layer: str, off: float) -> bool:
         """Whether float32 alone may put a layer off by so much; a softmax shows what its logits are off by."""
         if layer not in trusted or off > OWN_NOISE:
             return False
@@ -57,7 +57,7 @@ class Depth:
             if isinstance(layer, Conv | Dense):
                 y = weighted_sums(layer, reads[0], parameters, partial(np.asarray, dtype=np.float32))
             else:
-                y = oracle.apply(layer, reads, parameters)
+                y = oracle.apply(layer, [read.astype(np.float64) for read in reads], parameters)
             known[layer.name] = y = np.asarray(y, np.float32)
             yield layer.name, error(y, self.reference[layer.name])[0]
 

@@ -215,13 +215,13 @@ def _by_numbers(
             tensors[layer.name] = fitting[0].name
             found.add(layer.name)
     same_by_kind = {layer.name for layer in ours.layers if isinstance(layer, Dropout | Flatten | Reshape)}
-    for layer in [layer.name for layer in ours.layers if layer.name in found]:
-        last = layer
-        for name in _after(wiring, layer):
-            if name in tensors or not fits(name, tensors[layer]):
+    for name in [layer.name for layer in ours.layers if layer.name in found]:
+        last = name
+        for later in _after(wiring, name):
+            if later in tensors or not fits(later, tensors[name]):
                 break
-            last = last if name in same_by_kind else name
-        tensors[last] = tensors.pop(layer)
+            last = last if later in same_by_kind else later
+        tensors[last] = tensors.pop(name)
         found.add(last)
     return found & {*tensors}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -146,22 +147,15 @@ class Proof:
         return replace(verdict, agreement=agreement, seconds=time.perf_counter() - started)
 
     def _compared(self, name: str, ran: Ran, lone: ByThemselves, same: bool) -> SubjectVerdict:
-        reference, sums = self._float32_alone(ran.activations)
-        along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
         wrong_alone = {layer for layer, judged in lone.judged.items() if judged.wrong}
-        asked = {layer.name for layer in along if layer.name in ran.same or lone.asked(layer.name) >= _ENOUGH}
-        trusted = self._depth.trusted(asked - wrong_alone)
-        if deep := self._deep(along, trusted):
-            reference, sums = self._float32_alone(ran.activations, deep)
-            along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
+        trusted = self._depth.trusted({*self._asked(ran, lone)} - wrong_alone)
+        along, reference, sums = self._along(ran, trusted)
         sound = {layer.name for layer in along if layer.ok and layer.error is not None and layer.gated}
-        right = {layer: ran.activations[layer] for layer in sound}
-        held = {**self.known, **reference, **{layer: self.reference[layer] for layer in deep}}
-        gated = gate(self.weights, held, ran, right, self.budget, lambda *off: self._depth.excuses(*off, trusted))
+        right, held = {layer: ran.activations[layer] for layer in sound}, {**self.known, **reference}
+        gated = gate(self.weights, held, ran, right, self.budget, partial(self._depth.excuses, trusted))
         if any(ran.activations.get(layer) is not array for layer, array in gated.arrays.items()):
             ran = replace(ran, activations={**ran.activations, **gated.arrays})
-            reference, sums = self._float32_alone(ran.activations, deep)
-            along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
+            along, _, sums = self._along(ran, trusted)
         wrong = {output.name: output.reason for output in gated.verdicts if not output.ok}
         layers, notes = tuple(self._by_itself(layer, ran, lone) for layer in along), tuple[str, ...]()
         if not same:  # or else every weight was compared already, bit for bit
@@ -180,27 +174,48 @@ class Proof:
             layers=layers,
             top1=top1(self.spec, ran.activations, self.reference),
             preparation=ran.preparation or None,
-            notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *(unexercised(layers) if passed else ())),
+            notes=(
+                *ran.notes,
+                *sums,
+                *gated.notes,
+                *lone.notes,
+                *notes,
+                *(unexercised(layers) if passed else ()),
+            ),
         )
         if passed:
             return verdict
         first, *further = self._diagnose(verdict, ran, lone, gated.diagnosis)
         return replace(verdict, diagnosis=first, further=tuple(further))
 
-    def _deep(self, along: Sequence[LayerVerdict], trusted: Collection[str]) -> dict[str, str]:
-        """The layers that are off by depth alone, and what to say of each."""
-        return {
+    def _asked(self, ran: Ran, lone: ByThemselves) -> Iterator[str]:
+        """The layers that took part by themselves, as a whole."""
+        return (n for n in (layer.name for layer in self.spec.layers) if n in ran.same or lone.asked(n) >= _ENOUGH)
+
+    def _along(
+        self, ran: Ran, trusted: Collection[str]
+    ) -> tuple[tuple[LayerVerdict, ...], Activations, tuple[str, ...]]:
+        """The layers along the network, what they were held to, and what to say of it.
+
+        Those that float32 alone puts past the budget, and what comes after them, are held to the subject's own numbers.
+        """
+        reference, notes = self._float32_alone(ran.activations, {})
+        along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
+        deep = {
             layer.name: (
                 f"{layer.name}: float32's own error: {layer.error:.1e} after all that comes before, where float32 "
                 f"itself is off by {self._depth.errors[layer.name]:.1e}; by itself, no layer is wrong"
             )
             for layer in along
-            if not layer.ok and layer.error is not None and self._depth.excuses(layer.name, layer.error, trusted)
+            if not layer.ok and layer.error is not None and self._depth.excuses(trusted, layer.name, layer.error)
         }
+        if deep:
+            own, notes = self._float32_alone(ran.activations, deep)
+            again = compare(self.spec, ran.activations, own, self.inputs, self.budget, ran.unmatched)
+            along = tuple(first if first.ok else second for first, second in zip(along, again, strict=True))
+        return along, reference, notes
 
-    def _float32_alone(
-        self, activations: Activations, deep: Mapping[str, str] | None = None
-    ) -> tuple[Activations, tuple[str, ...]]:
+    def _float32_alone(self, activations: Activations, deep: Mapping[str, str]) -> tuple[Activations, tuple[str, ...]]:
         """The reference, from a layer on that is off by float32's own error alone; and what to say of it.
 
         That is no fault of the subject, and what comes after is held to what it was fed. In `deep` are layers that are
@@ -222,7 +237,7 @@ class Proof:
                 continue
             told = float32_alone(layer, fed, observed, budget=self.budget)
             message = told.message if told and (told.error or 0.0) <= OWN_NOISE else None
-            if message is None and deep and layer.name in deep:
+            if message is None and layer.name in deep:
                 is_off = error(observed, right[layer.name])[0] > self.budget
                 message = deep[layer.name] if is_off else None
             if message:
