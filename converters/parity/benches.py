@@ -125,7 +125,7 @@ class Benches:
             judged, told = self._asked(ran.alone, group)
             found.judged |= judged
             reason = told or reason
-        if ran.strange:
+        if ran.graph:
             self._joined(ran, ran.alone, found.judged)
         missing = [piece.target for piece in wanted if piece.target not in found.judged]
         if missing:
@@ -151,13 +151,15 @@ class Benches:
     def _joined(self, ran: Ran, run: Alone, judged: dict[str, Judged]) -> None:
         """Let layers that are wrong by themselves be right where they are so together with their neighbours.
 
-        A tensor was taken for a layer by its numbers along the network, and others may hold them: what the layer does
-        may be done behind it (a clip that clips nothing there, in two nodes), or what it reads be read elsewhere.
+        A tensor was taken for a layer by its numbers along the network or its name, and others may hold them: what the
+        layer does may be done behind it (a clip that clips nothing there, in two nodes), or what it reads be read
+        elsewhere (in another layout).
         """
         spec, parametered = self._weights.spec, {name.rpartition(".")[0] for name in self._weights.tensors}
-        wiring, wrong = spec.wiring(), [name for name, item in judged.items() if item.wrong]
-        for name in wrong:
-            behind, before = {name} - parametered - {*spec.outputs}, {*wiring[name]} & {*wiring}
+        wiring, wrong = spec.wiring(), {name: item.wrong.piece for name, item in judged.items() if item.wrong}
+        for name, alone in wrong.items():
+            behind = {name} - parametered - {*spec.outputs}
+            before = {*wiring[name]} & {*wiring} if ran.reads_more(alone) else set[str]()
             for hidden in filter(None, (behind, before)):
                 pieces = segments(spec, {*ran.activations} - hidden)
                 held = [piece for piece in pieces if any(layer.name == name for layer in piece.layers)]

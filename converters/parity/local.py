@@ -253,6 +253,10 @@ def _noise(
             np.abs(numbers, out=numbers)
             numbers += np.float32(0.01)
         numbers *= scale
+        if (
+            sample % 2 and low < 0 and not positive
+        ):  # each place has both signs: there is a sample that no ReLU silences
+            np.copysign(drawn[sample - 1, ...], -drawn[sample, ...], out=drawn[sample - 1, ...])
     if zeros:
         _drop_some(drawn[-1, ...], _some(normal, generator, size), low)
     return drawn

@@ -177,11 +177,38 @@ def match_tensors(
     if strange:
         tensors |= _by_order(ours, nodes, {n: shape for n, shape in shapes.items() if n not in hidden}, tensors)
         _fill(ours, nodes, tensors, shapes, hidden)
+    _move_on(ours, nodes, tensors, fits)
     found = dict[str, Array]()
     for layer in (layer.name for layer in ours.layers if layer.name in tensors):
         view = canonical_view(values[tensors[layer]], shapes[layer])
         found[layer] = values[tensors[layer]] if view is None else view
     return Matched(tensors=tensors, activations=found, strange=strange, hidden=hidden)
+
+
+def _move_on(
+    ours: ModelSpec, nodes: Sequence[NodeResult], tensors: dict[str, str], fits: Callable[[str, str], bool]
+) -> None:
+    """Give a layer what its only reader makes of its tensor, where that is the same numbers to the bit.
+
+    Of a layer, that is, that only layers without a tensor read: a bound that nothing reaches on these inputs is then
+    asked with the layer that it bounds, on loud inputs, and not with what comes next, which may add up and bend them.
+    """
+    wiring, by_name = ours.wiring(), {node.name: node for node in nodes}
+    readers = dict[str, list[NodeResult]]()
+    for node in nodes:
+        for name in {*node.reads}:
+            readers.setdefault(name, []).append(node)
+    for layer in [name for name in tensors if name not in ours.outputs]:
+        nexts = [name for name, sources in wiring.items() if layer in sources]
+        if not {*nexts}.isdisjoint(tensors):
+            continue
+        while len(found := readers.get(tensors[layer], [])) == 1:
+            (node,), value = found, by_name[tensors[layer]].value
+            same = node.value is not None and value is not None and np.array_equal(node.value, value)
+            taken = node.operator in CARRIERS or node.name in tensors.values()
+            if not same or taken or any(fits(name, node.name) for name in nexts):
+                break
+            tensors[layer] = node.name
 
 
 def _equal(value: Array, right: Array, budget: float) -> bool:

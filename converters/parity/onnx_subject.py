@@ -173,6 +173,7 @@ class GraphSubject:
             notes=tuple(notes),
             graph=True,
             alone=cut,
+            reads_more=cut.reads_more,
         )
 
     def _declared(self, matched: Matched, outputs: Mapping[str, Array]) -> tuple[Declared, ...]:
@@ -305,6 +306,12 @@ class _Cut:
             segment.target: one for segment, batches in wanted if (one := self._handed_on(segment, batches)) is not None
         }
         return idle | self._run([item for item in wanted if item[0].target not in idle and self._fits(item[1])])
+
+    def reads_more(self, segment: Segment) -> bool:
+        """See `converters.parity.subjects.Ran`."""
+        return self.graph.reads_more(
+            [t for name in segment.reads for t in self.aliases[name]], self.tensors[segment.target]
+        )
 
     def _fits(self, batches: Mapping[str, Array]) -> bool:
         """Whether the tensors in whose place a segment is fed have the shapes that they should have."""
