@@ -136,6 +136,8 @@ def bench(
             name: _noise(f"{segment.target}/{name}", shapes[name], deviations, large, seed, of, positive, zeros)
             for name, of in can_be.items()
         }
+        if isinstance(segment.layers[0], Softmax) and can_be[segment.reads[0]] == _ANY:
+            _move_together(inputs[segment.reads[0]], large)
         known: dict[str, Array] = {name: np.asarray(batch, np.float64) for name, batch in inputs.items()}
         bounds, shares = dict[str, Array](), dict[str, float]()
         for layer in segment.layers:
@@ -277,6 +279,12 @@ def _some(drawn: Array, generator: np.random.Generator, size: int) -> Array:
     """So many numbers of those drawn, from a place of their own on."""
     start = int(generator.integers(_PERIOD))
     return drawn[start : start + size] if size <= _PERIOD else np.resize(drawn[start : start + _PERIOD], size)
+
+
+def _move_together(batch: Array, large: float) -> None:
+    """A softmax is the same of numbers that are moved together: one sample far up, one far down, past any bound."""
+    batch[0] += np.float32(large)
+    batch[1] -= np.float32(large)
 
 
 def _drop_some(sample: Array, chances: Array, low: float) -> None:
