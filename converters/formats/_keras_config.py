@@ -16,9 +16,10 @@ from converters.formats._described import Fact, Kind, Step, activation
 from converters.images import SAID_NOTHING, SaidOfImages
 from zoo.layers import Pair
 
-# Layers that compute nothing in use, or only lay numbers out.
+# Layers that compute nothing in use, or only lay numbers out or join them.
 _SILENT = {
     *("InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "Reshape", "ActivityRegularization", "Permute"),
+    *("Concatenate", "Add", "Subtract", "Multiply", "Maximum", "Minimum", "Average"),  # branches, which have no order
     *("AlphaDropout", "GaussianDropout", "GaussianNoise", "RandomBrightness", "RandomContrast", "RandomFlip"),
     *("RandomRotation", "RandomTranslation", "RandomZoom"),
 }
@@ -60,6 +61,22 @@ def described(config: str, holders: Collection[str]) -> tuple[list[Step], SaidOf
         raise ValueError("its description of the network is laid out otherwise than Keras 2 and 3 do it") from error
     except ValueError as error:
         raise ValueError(f"its description of the network cannot be read ({error})") from error
+
+
+def arguments(model: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The layers of generated source in a description that could be read: their classes, and what makes them."""
+    return [
+        (
+            _registered(layer).removeprefix(_OURS),
+            {key: value for key, value in layer["config"].items() if key not in ("name", "trainable", "dtype")},
+        )
+        for layer in _flat(_layers(model))
+        if _registered(layer).startswith(_OURS)
+    ]
+
+
+def _registered(layer: Mapping[str, Any]) -> str:
+    return str(layer.get("registered_name") or layer["class_name"])
 
 
 def _layers(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -123,7 +140,7 @@ def _steps(layers: list[Mapping[str, Any]], holders: Collection[str]) -> Iterato
             (top, bottom), (left, right) = _both(rows), _both(columns)
             border = (int(top), int(left)) if (top, left) == (bottom, right) else None
             continue
-        elif (layer.get("registered_name") or name).startswith(_OURS):
+        elif _registered(layer).startswith(_OURS):
             yield from _ours(name.removeprefix(_OURS), config)
         elif name in _PREPARING:
             raise ValueError(f"{config['name']} is a {name}, which is read before all other layers alone")
@@ -144,7 +161,7 @@ def _one(name: str, config: Mapping[str, Any], border: Pair | None) -> Iterator[
     match name:
         case "Conv2D" | "DepthwiseConv2D":
             dilation = _pair(config.get("dilation_rate", 1))
-            facts = _window({"strides": 1, **config}, "kernel_size", border) | {"dilation": dilation}
+            facts = _window({"strides": 1, **config}, "kernel_size", border, dilation) | {"dilation": dilation}
             if dilation != (1, 1):
                 del facts["stride"]  # Keras takes not both; a stride comes after it
             yield Step(kind="weighted", facts=facts | ({"groups": config.get("groups", 1)} if name == "Conv2D" else {}))
@@ -203,7 +220,7 @@ def _is_norm(name: str) -> bool:
     return "lrn" in low or "localresponse" in low or "local_response" in low
 
 
-def _window(config: Mapping[str, Any], size: str, border: Pair | None) -> dict[str, Fact]:
+def _window(config: Mapping[str, Any], size: str, border: Pair | None, dilation: Pair = (1, 1)) -> dict[str, Fact]:
     kernel, steps = _pair(config[size]), config.get("strides")
     stride = kernel if steps is None else _pair(steps)
     facts: dict[str, Fact] = {"kernel": kernel, "stride": stride}
@@ -211,7 +228,7 @@ def _window(config: Mapping[str, Any], size: str, border: Pair | None) -> dict[s
         return facts | ({} if border is None else {"pad": border})
     # What "same" adds depends on the image, but for a stride of 1 and an odd kernel.
     even = stride != (1, 1) or any(side % 2 == 0 for side in kernel) or border != (0, 0)
-    return facts if even else facts | {"pad": (kernel[0] // 2, kernel[1] // 2)}
+    return facts if even else facts | {"pad": (dilation[0] * (kernel[0] // 2), dilation[1] * (kernel[1] // 2))}
 
 
 def _both(value: Any) -> tuple[Any, Any]:

@@ -11,17 +11,17 @@ import json
 import re
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from converters.formats import LARGE, NativeFile, _slim_names
-from converters.formats._described import unlike
-from converters.formats._keras_config import described
+from converters.formats._described import Step, unlike
+from converters.formats._keras_config import arguments, described
 from converters.tensormap import Entry, native_numbers
 from converters.weights import Array, Weights
-from zoo.errors import FileFormatError
+from zoo.errors import FileFormatError, UnsupportedError
 from zoo.frameworks.keras import KERAS_VERSION, Variable, groups, model_config, variables
 from zoo.layers import ModelSpec, Shape
 from zoo.registry import optional
@@ -90,11 +90,26 @@ def _read(path: Path, largest: int | None) -> NativeFile:
     steps, images = layers
     return NativeFile(
         tensors=tensors,
-        unlike=partial(unlike, steps, complete=True),
+        unlike=partial(_unlike, steps, arguments(json.loads(config))),
         runs_itself=True,
         images=images,
         writer=writer,
     )
+
+
+def _unlike(steps: Sequence[Step], own: Sequence[tuple[str, dict[str, Any]]], spec: ModelSpec) -> str | None:
+    """As `converters.formats._described.unlike`; layers of generated source are those that are generated."""
+    if (told := unlike(steps, spec, complete=True)) or not own:
+        return told
+    try:
+        wanted = arguments(json.loads(json.dumps(model_config(spec))))
+    except UnsupportedError:
+        return None  # of which Keras has another network
+    wrong = next((layer for layer in own if layer not in wanted), None)
+    if wrong is None:
+        return None
+    others = [layer for layer in wanted if layer[0] == wrong[0]]
+    return f"it has {wrong[0]} {wrong[1]}, not {others[0][1] if others else 'any'}"
 
 
 def _unpacked(path: Path, *, checked: bool) -> tuple[memoryview, str, str]:
