@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -495,15 +496,33 @@ def test_every_unit_of_a_layer_is_alive_by_itself(tmp_path: Path) -> None:
     layers = (Dense(name="fc", out_features=8), ReLU(name="relu"), Dense(name="last", out_features=3))
     probe = probe_weights(ModelSpec(name="units", title="", inputs=(Input(shape=(4, 1, 1)),), layers=layers))
     dead = {**probe.tensors, "fc.bias": np.full(8, -1e4, np.float32)}
+
+    def louder(graph: Any, unit: int) -> None:
+        source, factors = of_type(graph, "Relu"), np.ones(8)
+        factors[unit] = 1.01
+        behind(graph, source, helper.make_node("Mul", [source, store(graph, "factors", factors)], ["louder"]))
+
     for unit in range(8):
-
-        def louder(graph: Any, unit: int = unit) -> None:
-            source, factors = of_type(graph, "Relu"), np.ones(8)
-            factors[unit] = 1.01
-            behind(graph, source, helper.make_node("Mul", [source, store(graph, "factors", factors)], ["louder"]))
-
-        found = verdict(replace(probe, tensors=dead), tmp_path, louder, names=False)
+        found = verdict(replace(probe, tensors=dead), tmp_path, partial(louder, unit=unit), names=False)
         assert found.status == "failed", unit
+
+
+def test_every_unit_of_a_layer_in_one_node_with_its_relu_is_alive(tmp_path: Path) -> None:
+    layers = (Dense(name="fc", out_features=12), ReLU(name="relu"), Dense(name="last", out_features=3))
+    probe = probe_weights(ModelSpec(name="units", title="", inputs=(Input(shape=(4, 1, 1)),), layers=layers))
+
+    def fused(graph: Any, unit: int) -> None:
+        dense, relu = (next(node for node in graph.node if node.op_type == kind) for kind in ("Gemm", "Relu"))
+        dense.op_type, dense.domain, dense.output[0] = "FusedGemm", "com.microsoft", relu.output[0]
+        dense.attribute.append(helper.make_attribute("activation", "Relu"))
+        graph.node.remove(relu)
+        bias = next(tensor for tensor in graph.initializer if tensor.name == dense.input[2])
+        numbers = numpy_helper.to_array(bias) + np.float32(0.01) * (np.arange(12) == unit)
+        bias.CopyFrom(numpy_helper.from_array(numbers.astype(np.float32), bias.name))
+
+    for unit in range(12):
+        found = verdict(probe, tmp_path, partial(fused, unit=unit), names=False)
+        assert (found.status, found.first_failure) == ("failed", "relu"), unit
 
 
 def test_what_is_read_in_another_layout_is_judged_with_what_makes_it(tmp_path: Path) -> None:

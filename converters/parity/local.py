@@ -65,6 +65,9 @@ from zoo.reference.weighted import weighted_sums
 # that a clip may have been made for.
 _SMALL, _LARGE = 1.0, 1e5
 
+# A unit of a dense layer that is not shown has one number a sample, which a ReLU behind it hides in half of them.
+_ROUNDS = 6
+
 # So many times what is read along the network is past any bound that hides there.
 _BEYOND = 8.0
 
@@ -129,6 +132,8 @@ def bench(
         return None  # a sample more or less changes the others
     large = max(_LARGE, _BEYOND * peak)
     deviations = _deviations(segment.layers, large)
+    if any(isinstance(layer, Dense) for layer in segment.layers[:-1]):
+        deviations *= _ROUNDS
     can_be = {name: ranges.get(name, _ANY) for name in segment.reads}
     for positive in (False, True):  # a root or a logarithm wants positive numbers
         zeros = not positive and all(low <= 0 <= high for low, high in can_be.values())
