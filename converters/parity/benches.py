@@ -12,7 +12,8 @@ from math import prod
 import numpy as np
 
 from converters.metric import peak_of
-from converters.parity.local import Bench, bench, error_alone, ranges_of, reads_sizes_alone
+from converters.parity.local import Bench, bench, error_alone, reads_sizes_alone
+from converters.parity.noise import ranges_of
 from converters.parity.partial_sums import widened
 from converters.parity.segments import Segment, segments
 from converters.parity.subjects import Alone, Ran

@@ -11,10 +11,11 @@ import numpy as np
 
 from converters.faults.case import Own
 from converters.metric import OF_ONE, one_run
-from converters.parity.matching import Matched, NodeResult, canonical_view, match_tensors, native_view, roots_of
+from converters.parity.matching import Matched, NodeResult, match_tensors, roots_of
 from converters.parity.onnx_graph import OnnxGraph, Piece, Runs
 from converters.parity.segments import Segment
 from converters.parity.subjects import Declared, Ran
+from converters.parity.views import canonical_view, native_view
 from converters.weights import Array
 from zoo.batches import keeps_items
 from zoo.errors import ZooError
