@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TypeVar
 
 import numpy as np
@@ -224,16 +224,24 @@ def _by_numbers(
 ) -> set[str]:
     """Give tensors to the layers that they are exactly; returns these layers.
 
-    A named tensor that is not its layer, but is exactly one further on, is that one. A tensor that is several layers in
-    a row, as far as these inputs show, is the last of them that has no other.
+    A named tensor that is not its layer, but is exactly one further on, is that one; where it becomes exactly its layer
+    further on, the layer is what it becomes (a BatchNorm that is folded into our convolution, and not into theirs). A
+    tensor that is several layers in a row, as far as these inputs show, is the last of them that has no other.
     """
     wiring, found = ours.wiring(), set[str]()
+    reads = {node.name: node.reads for node in nodes}
     for wrong in [name for name in tensors if name not in good]:
         free = (name for name in _after(wiring, wrong) if name not in tensors)
         later = next((name for name in free if fits(name, tensors[wrong])), None)
         if later:
             tensors[later] = tensors.pop(wrong)
             found.add(later)
+            continue
+        made = takewhile(lambda name: name not in tensors.values(), _after(reads, tensors[wrong]))
+        becomes = next((name for name in made if fits(wrong, name)), None)
+        if becomes:
+            tensors[wrong] = becomes
+            found.add(wrong)
     for layer in (layer for layer in ours.layers if layer.name not in tensors):
         taken = {*tensors.values()}
         fitting = [node for node in nodes if node.name not in taken and fits(layer.name, node.name)]
@@ -253,7 +261,7 @@ def _by_numbers(
     return found & {*tensors}
 
 
-def _after(wiring: Mapping[str, tuple[str, ...]], layer: str) -> Iterator[str]:
+def _after(wiring: Mapping[str, Sequence[str]], layer: str) -> Iterator[str]:
     """The layers that follow one, as long as each has a single reader."""
     while len(readers := [name for name, sources in wiring.items() if layer in sources]) == 1:
         layer = readers[0]

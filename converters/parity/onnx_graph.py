@@ -272,8 +272,11 @@ class OnnxGraph:
         ]
         runnable = onnx.ModelProto()
         runnable.CopyFrom(model)
-        del runnable.graph.initializer[:]
+        del runnable.graph.initializer[:], runnable.graph.input[:]
         runnable.graph.initializer.extend(kept)
+        # Old exporters list weights as inputs, too, and those that nothing reads.
+        stored = {tensor.name for tensor in self._model.graph.initializer}
+        runnable.graph.input.extend(value for value in model.graph.input if value.name not in stored)
         if self._runtime:
             return self._runtime.open_onnx(runnable.SerializeToString(), lent)
         if not lean:
