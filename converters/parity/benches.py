@@ -28,6 +28,9 @@ _LOG = logging.getLogger(__name__)
 # An escape sequence of terminals (ECMA-48).
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
+# Most segments have no more samples.
+_SAMPLES = 6
+
 # So many numbers of activations, an item, are on benches at once: some 500 MB. AlexNet has half of it.
 _AT_ONCE = 4_000_000
 
@@ -145,14 +148,20 @@ class Benches:
 
     def _asked(self, run: Alone, pieces: Sequence[Segment], terms: Terms) -> tuple[dict[str, Judged], str | None]:
         """What segments did, by target; and why none of them could be asked, if so."""
-        benched, reason = self._benched(pieces), None
-        try:
-            results = run([(piece, made.inputs) for piece, made in benched]) if benched else {}
-        except ZooError as trouble:
-            results, reason = {}, str(trouble)
-        except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
-            _LOG.debug("its layers could not be run by themselves", exc_info=True)
-            results, reason = {}, in_one_line(trouble)
+        benched, results, reason = self._benched(pieces), dict[str, Array](), None
+        fed = [(piece, made.inputs) for piece, made in benched]
+        # What is run together has the samples of what has most of them.
+        parts = [
+            [item for item in fed if (len(next(iter(item[1].values()))) > _SAMPLES) is many] for many in (False, True)
+        ]
+        for part in filter(None, parts):
+            try:
+                results |= run(part)
+            except ZooError as trouble:
+                reason = str(trouble)
+            except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
+                _LOG.debug("its layers could not be run by themselves", exc_info=True)
+                reason = in_one_line(trouble)
         shown = [(piece, made, results[piece.target]) for piece, made in benched if piece.target in results]
         judged = map_on_cores(lambda one: _judged(*one, self._weights.tensors, self._budget, terms), shown)
         return {piece.target: item for (piece, *_), item in zip(shown, judged, strict=True)}, reason
