@@ -28,6 +28,7 @@ from converters.cli import main
 from converters.convert import load, save
 from converters.fetch import fetch
 from converters.manifest import ManifestEntry
+from converters.names import read_map
 from converters.parity import probe_weights
 from tests.small import small_weights
 from zoo.errors import ZooError
@@ -166,6 +167,11 @@ def test_yaml_that_runs_or_grows(tmp_path: Path, text: str) -> None:
         manifest.read_manifest(tmp_path / "m.yaml")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / SENTINEL).exists()
+
+
+def test_yaml_whose_keys_are_numbers_of_one_hash(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text("".join(f"{i * (2**61 - 1)}: conv1.weight\n" for i in range(9)))
+    assert read_map(tmp_path / "m.yaml") == {str(i * (2**61 - 1)): "conv1.weight" for i in range(9)}
 
 
 @pytest.mark.parametrize("name", ["w.npz", "w.pth"])

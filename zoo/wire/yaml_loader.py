@@ -7,6 +7,9 @@ from typing import Any, cast
 import yaml
 
 
+_TEXT, *_WORDS = [f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp")]
+
+
 class StrictLoader(yaml.SafeLoader):
     """YAML without aliases, which can make a small file endless, and without keys that replace each other."""
 
@@ -17,7 +20,10 @@ class StrictLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Keys and values, of which no two are of one key."""
+        """Keys and values, of which no two are of one key; keys are text, for numbers can be chosen to have one hash."""
+        for key, _ in node.value:
+            if key.tag in _WORDS:
+                key.tag = _TEXT
         keys = [key.value for key, _ in node.value]
         if len({str(key) for key in keys}) != len(keys):
             raise yaml.YAMLError(f"a key is given twice (line {node.start_mark.line + 1})")
