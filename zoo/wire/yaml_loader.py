@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import yaml
 
-
 _TEXT, *_WORDS = [f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp")]
 
 
@@ -20,7 +19,7 @@ class StrictLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Keys and values, of which no two are of one key; keys are text, for numbers can be chosen to have one hash."""
+        """Keys and values; no two keys are one, and all are text, for numbers can be chosen that have one hash."""
         for key, _ in node.value:
             if key.tag in _WORDS:
                 key.tag = _TEXT
