@@ -164,9 +164,11 @@ def test_a_signal_at_a_random_moment(
         folder, number = tmp_path / str(moment), (signal.SIGTERM, signal.SIGHUP)[moment % 2]
         (folder / "out").mkdir(parents=True)
         (folder / "temporary").mkdir()
-        begun = time.perf_counter()
         process = _FORKS.Process(target=_told, args=(*_command(name, tmp_path, folder / "out", server.root), folder))
         process.start()
+        while not (folder / "said2").exists() and process.exitcode is None:  # until then, modules are imported
+            time.sleep(0.0005)
+        begun = time.perf_counter()
         if moment:  # the first one is not disturbed
             process.join(rng.uniform(0, usual))
             with suppress(ProcessLookupError):  # it has just ended
@@ -174,7 +176,7 @@ def test_a_signal_at_a_random_moment(
         process.join()
         if process.exitcode == 0:  # the first one of all has taken longer than any other
             usual = min(usual or math.inf, time.perf_counter() - begun)
-        said = (folder / "said2").read_text() if (folder / "said2").exists() else ""
+        said = (folder / "said2").read_text()
         # Before its first line it is the system that ends it; after its last, the work is done.
         assert process.exitcode in (0, 128 + number, -number) if moment else process.exitcode == 0, said
         if process.exitcode == 128 + number:
