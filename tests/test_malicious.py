@@ -31,6 +31,7 @@ from converters.manifest import ManifestEntry
 from converters.names import read_map
 from converters.parity import probe_weights
 from tests.small import small_weights
+from zoo.api import generate
 from zoo.errors import ZooError
 from zoo.frameworks.caffe import read_prototxt
 from zoo.spec_json import METADATA_KEY
@@ -314,6 +315,14 @@ def test_a_caffemodel_s_own_name_is_no_path(home: Path) -> None:
         save(renamed, home / name)
     assert {path.name for path in home.parent.iterdir()} == {"home", "secret.bin"}
     assert load(home / "w.safetensors").spec.name == "../../evil"
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "tf_slim", "keras", "onnx"])
+@pytest.mark.parametrize("name", ["torch", "keras", "tf_slim", "NUL", "com1", "n" * 400])
+def test_names_that_no_file_may_have(tmp_path: Path, framework: str, name: str) -> None:
+    """Devices of Windows, packages that the source itself imports, and what is too long."""
+    (path,) = generate(replace(small_weights("alexnet_mini").spec, name=name), framework, tmp_path)
+    assert path.stem.startswith("n" * 100 if len(name) > 99 else "_")
 
 
 def graph_in(attribute_name: str, tensor: TensorProto) -> onnx.NodeProto:

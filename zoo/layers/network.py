@@ -16,7 +16,7 @@ from zoo.layers.pooling import Pooling
 from zoo.layers.shaping import Constant, Shaping
 from zoo.layers.weighted import Conv, Dense, Weighted
 
-__all__ = ["Input", "Layer", "ModelSpec", "Names", "Preprocessing", "Tie", "chained", "stored_size"]
+__all__ = ["Input", "Layer", "ModelSpec", "Names", "Preprocessing", "Tie", "as_file_name", "chained", "stored_size"]
 
 # The closed union: every consumer goes through the families, and a new kind is a type error in each of them.
 Layer: TypeAlias = Weighted | Pooling | Normalising | Pointwise | Shaping | Detecting
@@ -24,6 +24,9 @@ Layer: TypeAlias = Weighted | Pooling | Normalising | Pointwise | Shaping | Dete
 
 # ImageNet's pictures were stored with 256 pixels a side, whatever was cropped from them.
 _STORED = 256
+_LONGEST = 100
+# Names that no file may have: Windows' devices, and packages in whose place a source of that name would be imported.
+_TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|(torch|tensorflow|tf_slim|keras|numpy|math)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +56,11 @@ def stored_size(shape: Shape) -> int:
     """The shorter side of the images that crops of a size are usually taken from."""
     side = max(shape[1:])
     return _STORED if 200 <= side <= _STORED else side
+
+
+def as_file_name(name: str) -> str:
+    """A name as a file may have it, without its suffix: no longer than any disk takes, and none that means more."""
+    return f"_{name}" if _TAKEN.fullmatch(name) else name[:_LONGEST]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +104,7 @@ class ModelSpec:
     @property
     def file_name(self) -> str:
         """The name as a file's, without a suffix: a stranger's network may be called ``../../x``."""
-        return re.sub(r"[^0-9A-Za-z._-]+", "_", self.name).lstrip(".")[:100] or "network"
+        return as_file_name(re.sub(r"[^0-9A-Za-z._-]+", "_", self.name).lstrip(".") or "network")
 
     @property
     def outputs(self) -> tuple[str, ...]:

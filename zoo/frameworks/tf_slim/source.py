@@ -11,7 +11,7 @@ from zoo.axes import shape_text
 from zoo.frameworks.tf_slim.calls import Activation, functions, render, statement
 from zoo.frameworks.tf_slim.naming import identifier, shared
 from zoo.frameworks.tf_slim.table import Table
-from zoo.layers import ModelSpec
+from zoo.layers import ModelSpec, as_file_name
 from zoo.wire.python import definitions_of, quoted, write_source
 
 _OPS = Path(__file__).with_name("ops")
@@ -19,7 +19,7 @@ _OPS = Path(__file__).with_name("ops")
 
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     """Write `source_text` as ``<name>.py`` into `directory`; returns the file."""
-    path = directory / f"{identifier(spec.name)}.py"
+    path = directory / f"{as_file_name(identifier(spec.name))}.py"
     write_source(path, source_text(spec))
     return [path]
 
