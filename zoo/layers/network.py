@@ -16,7 +16,7 @@ from zoo.layers.pooling import Pooling
 from zoo.layers.shaping import Constant, Shaping
 from zoo.layers.weighted import Conv, Dense, Weighted
 
-__all__ = ["Input", "Layer", "ModelSpec", "Names", "Preprocessing", "Tie", "as_file_name", "chained", "stored_size"]
+__all__ = ["Input", "Layer", "ModelSpec", "Names", "Preprocessing", "Tie", "chained", "stored_size"]
 
 # The closed union: every consumer goes through the families, and a new kind is a type error in each of them.
 Layer: TypeAlias = Weighted | Pooling | Normalising | Pointwise | Shaping | Detecting

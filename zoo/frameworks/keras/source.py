@@ -12,7 +12,8 @@ from zoo.axes import shape_text
 from zoo.channels_last import native_shape
 from zoo.frameworks.keras.calls import LAST, printed
 from zoo.frameworks.keras.table import Step, Table, table
-from zoo.layers import ModelSpec, Names, Shape, as_file_name
+from zoo.layers import ModelSpec, Names, Shape
+from zoo.layers.network import as_file_name
 from zoo.show import images_text
 from zoo.wire.python import definitions, definitions_of, in_docstring, write_source
 

@@ -17,7 +17,8 @@ from zoo.axes import shape_text
 from zoo.frameworks.pytorch.calls import Call
 from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.table import network_calls
-from zoo.layers import Conv, Dropout, Flatten, ModelSpec, ReLU, Softmax, as_file_name
+from zoo.layers import Conv, Dropout, Flatten, ModelSpec, ReLU, Softmax
+from zoo.layers.network import as_file_name
 from zoo.shapes import activation_shapes
 from zoo.show import images_text
 from zoo.torch_names import attribute_names, identifier, parameter_names, tied_keys

@@ -11,7 +11,8 @@ from zoo.axes import shape_text
 from zoo.frameworks.tf_slim.calls import Activation, functions, render, statement
 from zoo.frameworks.tf_slim.naming import identifier, shared
 from zoo.frameworks.tf_slim.table import Table
-from zoo.layers import ModelSpec, as_file_name
+from zoo.layers import ModelSpec
+from zoo.layers.network import as_file_name
 from zoo.wire.python import definitions_of, quoted, write_source
 
 _OPS = Path(__file__).with_name("ops")
