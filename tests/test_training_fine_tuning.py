@@ -162,10 +162,10 @@ def test_two_devices_fine_tune_as_one_does(weights: Weights, tmp_path: Path) -> 
         ({"freeze": ("conv9",)}, "layer_rates 'conv9' fits nothing in theirs; it has conv1, conv2"),
         ({"freeze": ("relu1",)}, "layer_rates 'relu1' fits nothing in theirs"),
         ({"freeze": ("*",)}, "every layer is frozen: nothing is left to train"),
-        ({"head_rate": -1.0}, "layer_rates 'head' is -1.0, expected 0 or more"),
-        ({"head_rate": float("nan")}, "layer_rates 'head' is nan"),
+        ({"head_rate": -1.0}, "layer_rates: head is -1.0, expected a number of at least 0"),
+        ({"head_rate": float("nan")}, "layer_rates: head is nan"),
         ({"rate": 0.0}, "rate is 0.0, expected a number above 0"),
-        ({"rate": float("nan")}, "rate is nan, expected a number above 0"),
+        ({"rate": float("nan")}, "rate is nan, expected a number of at least 0"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0, expected a number of at least 0"),
     ],
 )

@@ -336,6 +336,10 @@ def check_patterns(recipe: Recipe, spec: ModelSpec) -> None:
     for pattern in recipe.layer_rates:
         if not any(_matching({pattern: 0}, spec, layer) for layer in layers):
             raise _fits_nothing(recipe, "layer_rates", pattern, spec, layers)
+    for phase in recipe.schedule.phases if isinstance(recipe.schedule, Phases) else ():
+        for layer in phase.layers:
+            if layer not in layers:
+                raise _fits_nothing(recipe, f"the phase from epoch {phase.epoch}", layer, spec, layers)
     for pattern in recipe.initial:
         if not any(_matching({pattern: 0}, spec, layer, kind) for layer, kind in parameters):
             raise _fits_nothing(recipe, "initial", pattern, spec, [".".join(name) for name in parameters])
