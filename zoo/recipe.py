@@ -319,7 +319,7 @@ _Value = TypeVar("_Value")
 
 def _matching(patterns: Mapping[str, _Value], spec: ModelSpec, layer: str, kind: str = "") -> list[_Value]:
     """What is said of a layer (or, with a kind, of its parameter), in the order in which it is said."""
-    names = [layer, "head"] if spec.head is not None and spec.head.name == layer else [layer]
+    names = [layer, "head"] if layer in spec.heads else [layer]
     full = [f"{name}.{kind}" if kind else name for name in names]
     return [value for pattern, value in patterns.items() if any(fnmatchcase(name, pattern) for name in full)]
 
