@@ -298,6 +298,13 @@ def test_a_new_head_of_any_kind_is_judged_as_it_was_trained(
     assert judged["loss"] == pytest.approx(float(recorded["val_loss"]), rel=1e-5)
 
 
+def test_one_tensor_has_one_rate() -> None:
+    spec = _odd_head("shared")
+    recipe_file.check(replace(STEADY, layer_rates={"h*": 0.0}), spec)
+    with pytest.raises(ZooError, match=r"layer_rates has more than one rate for h1\.weight, h2\.weight, which are one"):
+        recipe_file.check(replace(STEADY, layer_rates={"h1": 0.0}), spec)
+
+
 def test_what_gives_no_number_a_class_is_refused() -> None:
     spec = _odd_head("convolution")
     with pytest.raises(UnsupportedError, match="r10 gives 7 x 4 x 4 numbers, expected one for each of 7 classes"):
