@@ -342,7 +342,7 @@ def check_patterns(recipe: Recipe, spec: ModelSpec) -> None:
             if layer not in layers:
                 raise _fits_nothing(recipe, what, layer, spec, layers)
     for what, rates in {"layer_rates": layer_multiples(recipe, spec), **by_hand}.items():
-        for tie in spec.ties:  # Caffe refuses it, too
+        for tie in spec.ties:  # BVLC caffe, net.cpp, AppendParam: "has mismatched lr_mult"
             if len({rates.get(name.rpartition(".")[0]) for name in tie.parameters}) > 1:
                 told = f"{what} has more than one rate for {', '.join(tie.parameters)}, which are one tensor"
                 raise ZooError(f"recipe {recipe.name!r}: {told}; give these layers the same")
