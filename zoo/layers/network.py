@@ -145,15 +145,27 @@ class ModelSpec:
         """This chain with a layer at another place."""
         return self.without(name).insert(self.layer(name), after=after)
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The head and the layers that share its weight."""
+        if self.head is None:
+            return ()
+        weight, parameters = f"{self.head.name}.weight", list[str]()
+        for tie in self.ties:
+            parameters += tie.parameters if weight in tie.parameters else ()
+        return tuple(dict.fromkeys(name.rpartition(".")[0] for name in (weight, *parameters)))
+
     def with_num_classes(self, num_classes: int) -> ModelSpec:
-        """This network with another number of outputs in its `head`, whose classes nobody has named then."""
-        match self.head:
-            case Dense() as head:
-                changed = self.replace_layer(replace(head, out_features=num_classes))
-            case Conv() as head:
-                changed = self.replace_layer(replace(head, out_channels=num_classes))
-            case None:
-                return self
+        """This network with another number of outputs in its `heads`, whose classes nobody has named then."""
+        changed = self
+        for name in self.heads:
+            match self.layer(name):
+                case Dense() as head:
+                    changed = changed.replace_layer(replace(head, out_features=num_classes))
+                case Conv() as head:
+                    changed = changed.replace_layer(replace(head, out_channels=num_classes))
+                case _:
+                    pass
         return self if changed == self else replace(changed, classes=())
 
     def with_input_size(self, size: int) -> ModelSpec:
