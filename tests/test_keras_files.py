@@ -19,12 +19,12 @@ from converters.formats import keras as files
 from converters.formats._keras_config import described
 from converters.sniff import sniffed
 from converters.weights import Array, Weights
-from tests.kinds import KINDS, merged, probe
+from tests.kinds import KINDS, TWINS, merged, net, probe
 from tests.small import small_weights
 from zoo import reference, registry
 from zoo.errors import FileFormatError, UnsupportedError, WeightsError, ZooError
 from zoo.frameworks.keras import generate, table
-from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU
+from zoo.layers import Conv, Dense, Flatten, Input, ModelSpec, Pool, ReLU, Tie
 from zoo.preprocess import normalise
 from zoo.wire.hdf5 import hdf5_pieces, read_hdf5
 
@@ -230,8 +230,7 @@ assert models[0].get_config()["layers"][-1]
 
 @pytest.mark.slow
 def test_keras_loads_what_is_written_with_the_generated_source_alone(tmp_path: Path) -> None:
-    every = {name: spec for name, spec in KINDS.items() if name != "detections"}
-    spec = replace(merged(every), name="net")
+    spec = replace(merged(KINDS | TWINS), name="net")
     tensors, inputs = probe(spec)
     weights = Weights(spec=spec, tensors=tensors, source="probe")
     for file in NAMES:
@@ -259,10 +258,14 @@ def native(x: Array) -> Array:
 
 
 def test_what_keras_cannot_have_is_not_written(tmp_path: Path) -> None:
-    tensors, _ = probe(KINDS["detections"])
-    weights = Weights(spec=KINDS["detections"], tensors=tensors, source="probe")
+    of_image, rows = Dense(name="a", out_features=3), Flatten(name="rows", inputs=("in0",))
+    spec = replace(
+        net(of_image, rows, replace(of_image, name="b", inputs=("rows",))),
+        ties=(Tie(name="t", parameters=("a.weight", "b.weight")),),
+    )
+    weights = Weights(spec=spec, tensors=probe(spec)[0], source="probe")
     for file in ("m.keras", "m.h5"):
-        with pytest.raises(UnsupportedError, match="layer 'op': how many boxes"):
+        with pytest.raises(UnsupportedError, match=r"a\.weight are tied, but lie differently in Keras"):
             save(weights, tmp_path / file)
     assert not [*tmp_path.iterdir()]
     with pytest.raises(ZooError, match="read here, not written"):

@@ -68,10 +68,12 @@ def _layers(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _flat(layers: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Layers, and in the place of models among them theirs."""
+    """Layers, and in the place of models among them theirs; of one of ours that shares weights, what it is."""
     for layer in layers:
         if layer["class_name"] in _NESTED:
             yield from _flat(_layers(layer))
+        elif (layer.get("registered_name") or layer["class_name"]) == f"{_OURS}Sharing":
+            yield layer["config"]["layer"]
         else:
             yield layer
 
@@ -123,6 +125,8 @@ def _steps(layers: list[Mapping[str, Any]], holders: Collection[str]) -> Iterato
             (top, bottom), (left, right) = _both(rows), _both(columns)
             border = (int(top), int(left)) if (top, left) == (bottom, right) else None
             continue
+        elif (layer.get("registered_name") or name) == f"{_OURS}WideConv2D":
+            yield from _one("Conv2D", config, border)
         elif (layer.get("registered_name") or name).startswith(_OURS):
             yield from _ours(name.removeprefix(_OURS), config)
         elif name in _PREPARING:

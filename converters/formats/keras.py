@@ -22,7 +22,7 @@ from converters.formats._keras_config import described
 from converters.tensormap import Entry, native_numbers
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError
-from zoo.frameworks.keras import KERAS_VERSION, Variable, groups, model_config, variables
+from zoo.frameworks.keras import KERAS_VERSION, Variable, groups, model_config, stored, variables
 from zoo.layers import ModelSpec, Shape
 from zoo.registry import optional
 from zoo.shapes import parameter_shapes
@@ -167,11 +167,11 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
     table = [_entry(variable, variable.name) for variable in ours]
     if tensors is None:
         return table
-    places = Counter[str]()
-    numbered = list[Entry]()
-    for variable in ours:
-        numbered.append(_entry(variable, _PAIR[places[variable.layer]]))
+    places, words = Counter[str](), dict[tuple[str, str], str]()
+    for variable in stored(spec):
+        words[variable.layer, variable.name] = _PAIR[places[variable.layer]]
         places[variable.layer] += 1
+    numbered = [_entry(variable, words[variable.layer, variable.name]) for variable in ours]
     found = {name: tensor.shape for name, tensor in tensors.items()}
     for own in (table, numbered):
         if {entry.native: entry.native_shape(shapes[entry.canonical]) for entry in own} == found:
@@ -223,7 +223,7 @@ def write(path: Path, weights: Weights) -> None:
 def _numbered(weights: Weights) -> _Content:
     """The arrays and texts of a file of weights: a group a layer, its variables counted."""
     group, places, arrays, texts = groups(weights.spec), Counter[str](), dict[str, _Made](), dict[_Place, _Text]()
-    for variable in variables(weights.spec):
+    for variable in stored(weights.spec):
         holder = f"{group[variable.layer]}/vars"
         arrays[f"{holder}/{places[holder]}"] = _made(weights, variable)
         texts[holder, "name"] = variable.layer
@@ -234,7 +234,7 @@ def _numbered(weights: Weights) -> _Content:
 def _whole(weights: Weights) -> _Content:
     """The arrays and texts of the older format: the layers by name, and the description as an attribute."""
     layers, arrays = {layer: list[str]() for layer in groups(weights.spec)}, dict[str, _Made]()
-    for variable in variables(weights.spec):
+    for variable in stored(weights.spec):
         layers[variable.layer].append(f"{variable.layer}/{variable.name}")
         arrays[f"{_ROOT}/{variable.layer}/{variable.layer}/{variable.name}"] = _made(weights, variable)
     texts: dict[_Place, _Text] = {
