@@ -120,8 +120,8 @@ class OpenedFile:
 
     def _without_others(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         """The tensors without those of layers that the network has not, where all that it has are there."""
-        ours, _ = with_our_head(tensors, spec, self.form)
-        used = {entry.native for entry in self.form.entries(spec, ours)}
+        ours, table, _ = with_our_head(tensors, spec, self.form)
+        used = {entry.native for entry in table}
         if not used <= ours.keys():
             return tensors
         layers = {_layer_of(name) for name in used}
@@ -155,10 +155,9 @@ class OpenedFile:
         return replace(self, native=native, how=replace(self.how, names=None)).fitted(spec)
 
     def _taken(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Weights:
-        tensors, own = with_our_head(tensors, spec, self.form)
+        tensors, table, own = with_our_head(tensors, spec, self.form)
         if own and spec.head:
             _LOG.warning("%s: %s is taken for %s, the classifier", self.path, own, spec.head.name)
-        table = self.form.entries(spec, tensors)
         if self.how.map_out:
             write_map(self.how.map_out, table, tensors, spec)
         in_order = [f"{entry.native} is {entry.canonical}" for entry in table if entry.by_order]

@@ -168,7 +168,7 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
     if tensors is None:
         return table
     places, words = Counter[str](), dict[tuple[str, str], str]()
-    for variable in stored(spec):
+    for variable in stored(ours):
         words[variable.layer, variable.name] = _PAIR[places[variable.layer]]
         places[variable.layer] += 1
     numbered = [_entry(variable, words[variable.layer, variable.name]) for variable in ours]
@@ -223,7 +223,7 @@ def write(path: Path, weights: Weights) -> None:
 def _numbered(weights: Weights) -> _Content:
     """The arrays and texts of a file of weights: a group a layer, its variables counted."""
     group, places, arrays, texts = groups(weights.spec), Counter[str](), dict[str, _Made](), dict[_Place, _Text]()
-    for variable in stored(weights.spec):
+    for variable in stored(variables(weights.spec)):
         holder = f"{group[variable.layer]}/vars"
         arrays[f"{holder}/{places[holder]}"] = _made(weights, variable)
         texts[holder, "name"] = variable.layer
@@ -234,7 +234,7 @@ def _numbered(weights: Weights) -> _Content:
 def _whole(weights: Weights) -> _Content:
     """The arrays and texts of the older format: the layers by name, and the description as an attribute."""
     layers, arrays = {layer: list[str]() for layer in groups(weights.spec)}, dict[str, _Made]()
-    for variable in stored(weights.spec):
+    for variable in stored(variables(weights.spec)):
         layers[variable.layer].append(f"{variable.layer}/{variable.name}")
         arrays[f"{_ROOT}/{variable.layer}/{variable.layer}/{variable.name}"] = _made(weights, variable)
     texts: dict[_Place, _Text] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from zoo.axes import axis_index
@@ -104,9 +105,9 @@ def _shared(spec: ModelSpec, found: list[Variable]) -> list[Variable]:
     ]
 
 
-def stored(spec: ModelSpec) -> list[Variable]:
-    """The variables of the model: `variables`, of those that are one the first."""
+def stored(every: Sequence[Variable]) -> list[Variable]:
+    """The variables of the model, each once: of `variables`, of those that are one the first."""
     found = dict[tuple[str, str], Variable]()
-    for one in variables(spec):
+    for one in every:
         found.setdefault((one.layer, one.name), one)
     return [*found.values()]

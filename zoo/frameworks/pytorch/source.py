@@ -105,7 +105,7 @@ def _method_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mappin
     chain = all(names == (name,) for name, names in zip(before, wiring.values(), strict=False))
     variables = {name: "x" if chain and name in calls else python for name, python in attributes.items()}
     signature = ", ".join(f"{attributes[source.name]}: Tensor" for source in spec.inputs)
-    kind = "Tensor" if len(answers) == 1 else "tuple[Tensor, ...]"
+    kind = "Tensor" if len(answers) == 1 else f"tuple[{', '.join(['Tensor'] * len(answers))}]"
     inputs = ", ".join(f"{source.name} (N x {shape_text(source.shape)})" for source in spec.inputs)
     what = f"{answers[0]}, the logits, which torch's losses take" if softmax else ", ".join(answers)
     lines = [
