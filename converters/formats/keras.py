@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from converters.formats import LARGE, NativeFile, _slim_names
-from converters.formats._described import unlike
-from converters.formats._keras_config import described
+from converters.formats._described import Step, unlike
+from converters.formats._keras_config import described, is_of
 from converters.tensormap import Entry, native_numbers
 from converters.weights import Array, Weights
-from zoo.errors import FileFormatError
+from zoo.errors import FileFormatError, UnsupportedError
 from zoo.frameworks.keras import KERAS_VERSION, Variable, groups, model_config, stored, variables
 from zoo.layers import ModelSpec, Shape
 from zoo.registry import optional
@@ -90,11 +90,20 @@ def _read(path: Path, largest: int | None) -> NativeFile:
     steps, images = layers
     return NativeFile(
         tensors=tensors,
-        unlike=partial(unlike, steps, complete=True),
+        unlike=partial(_unlike, config, steps),
         runs_itself=True,
         images=images,
         writer=writer,
     )
+
+
+def _unlike(config: str, steps: list[Step], spec: ModelSpec) -> str | None:
+    """In what a network differs from the one described; None if in nothing, as from one that is written here."""
+    reason = unlike(steps, spec, complete=True)
+    try:
+        return None if reason is None or is_of(config, model_config(spec)) else reason
+    except UnsupportedError:  # written here, it is not
+        return reason
 
 
 def _unpacked(path: Path, *, checked: bool) -> tuple[memoryview, str, str]:
