@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 from converters.formats import GraphNetwork, NativeFile
@@ -67,7 +68,7 @@ def _graph(
         net = read_graph(model, path.stem, f"read from {path.name}", constants, sizes)
     except (ValueError, ZooError) as error:
         return GraphNetwork(refusal=str(error), sized=sized)
-    return GraphNetwork(spec=net.spec, tensors=net.parameters, notes=net.notes, sized=sized)
+    return GraphNetwork(spec=net.spec, tensors=net.parameters, stored=net.stored, notes=net.notes, sized=sized)
 
 
 def _tensors(model: Model, graph: GraphNetwork | None, constants: Constants) -> dict[str, Array]:
@@ -125,8 +126,8 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
 
 
 def _pairs(tensors: Mapping[str, Array]) -> Iterator[tuple[str, str | None]]:
-    names = list(tensors)
-    for name, after in zip(names, [*names[1:], None], strict=True):
+    names = [*tensors]
+    for name, after in zip_longest(names, names[1:]):
         if tensors[name].ndim > 1:
             yield name, after if after is not None and tensors[after].ndim == 1 else None
 
