@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, Literal, TypeAlias
 
 from zoo.errors import UnknownNameError
 from zoo.layers.base import Shape
 from zoo.layers.detecting import Detecting
-from zoo.layers.normalising import Normalising
-from zoo.layers.pointwise import Pointwise
+from zoo.layers.normalising import Normalising, Softmax
+from zoo.layers.pointwise import Dropout, Pointwise, ReLU
 from zoo.layers.pooling import Pooling
-from zoo.layers.shaping import Constant, Shaping
+from zoo.layers.shaping import Constant, Flatten, Shaping
 from zoo.layers.weighted import Conv, Dense, Weighted
 
 __all__ = ["Input", "Layer", "ModelSpec", "Names", "Preprocessing", "Tie", "chained", "stored_size"]
@@ -120,6 +121,14 @@ class ModelSpec:
     def head(self) -> Conv | Dense | None:
         """The last layer with an ordinary weight: the classifier, whose output are the logits."""
         return next((layer for layer in reversed(self.layers) if isinstance(layer, Conv | Dense)), None)
+
+    @property
+    def free_head(self) -> Conv | Dense | None:
+        """The head, where it may have any number of outputs: nothing behind it has parameters or another shape."""
+        if (head := self.head) is None or self.ties or (isinstance(head, Conv) and head.groups > 1):
+            return None
+        behind = takewhile(lambda layer: layer is not head, reversed(self.layers))
+        return head if all(isinstance(layer, Softmax | Dropout | ReLU | Flatten) for layer in behind) else None
 
     def replace_layer(self, layer: Layer) -> ModelSpec:
         """This network with the layer of the same name exchanged."""
