@@ -93,25 +93,30 @@ def test_shuffled_channels_are_a_shuffle() -> None:
 CASES = {
     "Add": 2,
     "ArgMax": 16,
-    "AveragePool": 12,
+    "AveragePool": 13,
     "BatchNormalization": 2,
+    "Celu": 1,
     "Clip": 3,
     "Concat": 6,
     "Conv": 6,
-    "ConvTranspose": 6,
+    "ConvTranspose": 7,
     "Div": 2,
     "Dropout": 3,
     "Elu": 2,
     "Flatten": 3,
+    "Gelu": 1,
     "Gemm": 8,
     "GlobalAveragePool": 2,
     "GlobalMaxPool": 2,
+    "GroupNormalization": 2,
     "InstanceNormalization": 2,
     "LRN": 2,
+    "LayerNormalization": 13,
     "LeakyRelu": 2,
     "LogSoftmax": 6,
-    "MaxPool": 10,
+    "MaxPool": 11,
     "Mul": 2,
+    "ReduceMax": 6,
     "ReduceMean": 6,
     "Relu": 1,
     "Reshape": 6,
@@ -424,6 +429,7 @@ X12 = make.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 12, 4, 5])
 _INTS = {"one": np.asarray(1), "k": np.array([3]), "axes": np.array([1]), "wide": np.array([1, 12, 4, 5])}
 _BORDERS = {"sides": np.array([0, 0, 1, 0, 0, 0, 2, 1]), "scales": np.array([1, 1, 2, 3], np.float32)}
 _APART = {"apart": np.array([-1, 3, 2, 2, 4, 5]), "whole": np.array([-1, 3, 8, 10]), "groups": np.array([0, 2, -1])}
+_ROW = {"row": np.array([-1, 12, 20]), "window": np.linspace(-1, 1, 72, dtype=np.float32).reshape(6, 4, 3)}
 _TABLE = {"table": np.arange(24, dtype=np.float32).reshape(12, 2), "ones": np.array([2, 3], np.float32)}
 SPELT: dict[str, list[Any]] = {
     "blocks, outputs first": [node("DepthToSpace", blocksize=2, mode="CRD")],
@@ -441,6 +447,18 @@ SPELT: dict[str, list[Any]] = {
     "lesser": [node("Tanh", "x", "t"), node("Min", "x t")],
     "spread": [node("ReduceMean", "x axes", "m"), node("Expand", "m wide")],
     "border alone": [node("Pad", "x sides", "p"), node("Tanh", "p")],
+    "edges": [
+        node("Pad", "x sides", "p", mode="reflect"),
+        node("Pad", "p sides", "q", mode="edge"),
+        node("Pad", "q sides", "r", mode="wrap"),
+        node("Mish", "r"),
+    ],
+    "windows over rows": [
+        node("Reshape", "x row", "r"),
+        node("Conv", "r window", "c", group=3, strides=[2], pads=[1, 0]),
+        node("MaxPool", "c", "m", kernel_shape=[3], ceil_mode=1, strides=[2]),
+        node("GlobalAveragePool", "m"),
+    ],
     "lines between": [make.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear")],
     "lines from the corner": [
         make.make_node(
@@ -454,9 +472,9 @@ SPELT: dict[str, list[Any]] = {
 @pytest.mark.parametrize("what", SPELT)
 def test_what_a_few_layers_mean_is_read(tmp_path: Path, what: str) -> None:
     read_by = {name for item in SPELT[what] for name in item.input}
-    stored = {name: array for name, array in (_INTS | _BORDERS | _APART | _TABLE).items() if name in read_by}
-    model = model_of(*SPELT[what], x=X12, stored=stored, opset=18)
-    model.ir_version = 8
+    stored = {name: array for name, array in (_INTS | _BORDERS | _APART | _ROW | _TABLE).items() if name in read_by}
+    model = model_of(*SPELT[what], x=X12, stored=stored, opset=19)
+    model.ir_version = 9
     for item in model.graph.node:
         item.name = ""
     onnx.save(model, tmp_path / "m.onnx")

@@ -122,6 +122,12 @@ def reduce(walk: Walk, op: Op) -> None:
             replace(whole, shape=shape) if view.in_order or not keeps else replace(view, activation=name, shape=shape)
         )
         return
+    if op.node.op == "ReduceMax" and len(inner) == 1 != inner[0] + 1:
+        name = walk.add(ArgMax(name=op.out, inputs=(view.activation,), out_max_val=True, axis=inner[0]))
+        walk.values[op.out] = replace(
+            walk.whole(name) if view.in_order else replace(view, activation=name), shape=shape
+        )
+        return
     if op.node.op not in _REDUCTIONS or inner[0] == 0:
         op.refuse(
             f"over the axes {tuple(axes)} of {walk.told(view.shape)}: not over the batch, nor maxima but of images"
@@ -247,7 +253,7 @@ def _between(walk: Walk, op: Op, source: str, times: Pair, *, centred: bool) -> 
         sums.append(np.convolve(spread, sides[i])[starts[i] : ends[i]])
     last = walk.step(op.out, "cut")
     walk.cut(last, walk.add(layer, weight=weight), {2 + i: (starts[i], ends[i]) for i in axes})
-    share = (1 / np.outer(*sums).round(6)).astype(np.float32)
+    share = (1 / np.outer(*sums)).astype(np.float32)
     walk.inexact[op.out] = f"what {op.out!r} weighs pixels with was computed"
     name = walk.view(last).activation
     walk.put(op.out, Scale(name=op.out, inputs=(name,), axis=2, num_axes=2), weight=share)

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from zoo.arrays import Array
+from zoo.frameworks.onnx.reading.composed import edges
 from zoo.frameworks.onnx.reading.folding import OPEN_BATCH, filling, reshaped_to, sizes_of, slices, split_sizes
 from zoo.frameworks.onnx.reading.op import Op, short
 from zoo.frameworks.onnx.reading.walk import Padded, View, Walk
@@ -193,7 +194,7 @@ def gather(walk: Walk, op: Op) -> None:
 
 
 def pad(walk: Walk, op: Op) -> None:
-    """Pad of height and width with a number, for a convolution or a pooling layer to take in."""
+    """Pad with what the tensor holds; or height and width with a number, for a layer of windows to take in."""
     name = "paddings" if op.opset < 2 else "pads"
     pads, mode = op.listed(name, 1), op.text("mode", "constant")
     fill = op.scalar("value", 2, 0.0)
@@ -203,12 +204,16 @@ def pad(walk: Walk, op: Op) -> None:
         axes = [op.place_of(int(axis), rank) for axis in op.stored(3, "axes").reshape(-1)]
         both = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
         pads = tuple(both.get(i, (0, 0))[end] for end in (0, 1) for i in range(rank))
-    if pads is None or len(pads) != 2 * rank or mode != "constant":
-        op.refuse(f"pads {pads} in mode {mode!r}: pads for each axis in mode 'constant' are known here")
-    sides = {view.order[i]: (pads[i], pads[rank + i]) for i in range(rank)}
+    if pads is None or len(pads) != 2 * rank or mode not in ("constant", "edge", "reflect", "wrap"):
+        op.refuse(f"pads {pads} in mode {mode!r}: not known here")
     if not any(pads):
         walk.values[op.out] = view
         return
+    sides = {i: (pads[i], pads[rank + i]) for i in range(rank)}
+    if mode != "constant":
+        edges(walk, op, {i: both for i, both in sides.items() if any(both)}, mode)
+        return
+    sides = {view.order[i]: both for i, both in sides.items()}
     if rank != 4 or any(sides[i] != (0, 0) for i in (0, 1)) or min(pads) < 0:
         op.refuse(f"pads {pads}: borders of height and width are known here")
     (top, bottom), (left, right) = sides[2], sides[3]
