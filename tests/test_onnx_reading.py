@@ -301,8 +301,35 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "integers": (
         model_of(node("Relu"), x=make.make_tensor_value_info("x", TensorProto.INT64, [1, 3])),
-        "type 7, expected 1",
+        "reads 'x', which is no float32 tensor",
     ),
+    "put elsewhere": (
+        model_of(
+            node("Abs", makes="a"),
+            node("Cast", "a", "i", to=7),
+            node("ScatterND", "x i x"),
+        ),
+        "elsewhere than where the maxima of a pool stood",
+    ),
+    "put among others": (
+        model_of(
+            node("MaxPool", "x", "p i", kernel_shape=[2, 2], strides=[2, 2]), node("ScatterElements", "x i p", axis=2)
+        ),
+        "among others than zeros",
+    ),
+    "put in other maps": (
+        model_of(
+            node("MaxPool", "x", "p i", kernel_shape=[2, 2], strides=[2, 2]),
+            node("ScatterElements", "z i p", axis=2),
+            stored={"z": np.zeros((1, 3, 4, 4), "f")},
+        ),
+        "in other maps than those of N x 3 x 8 x 8 that were pooled",
+    ),
+    "edges": (
+        model_of(node("Pad", "x p", mode="reflect"), stored={"p": np.array([0, 0, 8, 0] * 2)}),
+        "0 to 7 are known",
+    ),
+    "erf": (model_of(node("Gelu"), opset=20), "by the error function, which no layer computes"),
     "open size": (
         model_of(node("Relu"), x=make.make_tensor_value_info("x", 1, ["n", 3, "h", "w"])),
         "leaves sizes open",
@@ -357,7 +384,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "kernel": (model_of(node("Conv", "x w", kernel_shape=[5, 5]), stored={"w": W}), "does not fit kernel"),
     "second output": (
         model_of(node("MaxPool", "x", "m i", kernel_shape=[2, 2]), node("Cast", "i", to=1)),
-        "'i' is read",
+        "reads 'i', which is no float32 tensor",
     ),
     "newest": (model_of(node("Relu"), opset=99), "operator set 99"),
     "resize": (
@@ -430,8 +457,34 @@ _INTS = {"one": np.asarray(1), "k": np.array([3]), "axes": np.array([1]), "wide"
 _BORDERS = {"sides": np.array([0, 0, 1, 0, 0, 0, 2, 1]), "scales": np.array([1, 1, 2, 3], np.float32)}
 _APART = {"apart": np.array([-1, 3, 2, 2, 4, 5]), "whole": np.array([-1, 3, 8, 10]), "groups": np.array([0, 2, -1])}
 _ROW = {"row": np.array([-1, 12, 20]), "window": np.linspace(-1, 1, 72, dtype=np.float32).reshape(6, 4, 3)}
-_TABLE = {"table": np.arange(24, dtype=np.float32).reshape(12, 2), "ones": np.array([2, 3], np.float32)}
+_TABLE = {"table": np.arange(24, dtype=np.float32).reshape(12, 2), "factors": np.array([2, 3], np.float32)}
+_MAPS = {
+    **{"none": np.asarray(0), "no": np.array([0, 0]), "ones": np.array([1, 1]), "two": np.array([2, 3])},
+    **{"maps": np.asarray(12), "area": np.asarray(20), "each": np.array([-1, 12, 1, 1]), "item": np.array([12, 20])},
+    **{"flat": np.array([-1]), "rows": np.array([0, 12, -1]), "image": np.array([-1, 12, 4, 5])},
+}
+# As torch.onnx writes it: places in the whole batch, less the first one of each map; and back, to put numbers there.
+_PLACES = [
+    node("MaxPool", "x", "p i", kernel_shape=[2, 2], strides=[2, 2]),
+    node("MaxPool", "x", "x1 all", kernel_shape=[1, 1]),
+    node("Slice", "all no ones two", "firsts"),
+    node("Sub", "i firsts", "within"),
+    node("Shape", "x", "n", start=0, end=1),
+]
+_BACK = [
+    *(node("Squeeze", "n", "items"), node("Mul", "items maps", "all_maps"), node("Range", "none all_maps one", "r")),
+    *(node("Reshape", "r each", "e"), node("Mul", "e area", "starts"), node("Add", "within starts", "through")),
+    *(node("Reshape", "through flat", "f"), node("Unsqueeze", "f flat", "at"), node("Reshape", "p flat", "numbers")),
+    *(node("Shape", "x", "s"), node("ConstantOfShape", "s", "z"), node("Reshape", "z flat", "zeros")),
+]
 SPELT: dict[str, list[Any]] = {
+    "put back": [*_PLACES, *_BACK, node("ScatterND", "zeros at numbers", "o"), node("Reshape", "o image")],
+    "put back in each map": [
+        *_PLACES,
+        *(node("Reshape", "within rows", "at"), node("Reshape", "p rows", "numbers")),
+        *(node("Concat", "n item", "shape", axis=0), node("ConstantOfShape", "shape", "zeros")),
+        *(node("ScatterElements", "zeros at numbers", "o", axis=2), node("Reshape", "o image")),
+    ],
     "blocks, outputs first": [node("DepthToSpace", blocksize=2, mode="CRD")],
     "blocks": [node("DepthToSpace", blocksize=2)],
     "blocks by axes": [
@@ -465,20 +518,34 @@ SPELT: dict[str, list[Any]] = {
             "Resize", ["x", "", "scales"], ["y"], mode="linear", coordinate_transformation_mode="asymmetric"
         ),
     ],
-    "groups": [node("Reshape", "x groups", "g"), node("InstanceNormalization", "g ones ones")],
+    "groups": [node("Reshape", "x groups", "g"), node("InstanceNormalization", "g factors factors")],
 }
 
 
 @pytest.mark.parametrize("what", SPELT)
 def test_what_a_few_layers_mean_is_read(tmp_path: Path, what: str) -> None:
     read_by = {name for item in SPELT[what] for name in item.input}
-    stored = {name: array for name, array in (_INTS | _BORDERS | _APART | _ROW | _TABLE).items() if name in read_by}
+    stored = {
+        name: array for name, array in (_INTS | _BORDERS | _APART | _MAPS | _ROW | _TABLE).items() if name in read_by
+    }
     model = model_of(*SPELT[what], x=X12, stored=stored, opset=19)
     model.ir_version = 9
     for item in model.graph.node:
         item.name = ""
     onnx.save(model, tmp_path / "m.onnx")
     held_against_runtime(tmp_path / "m.onnx", read(tmp_path / "m.onnx"))
+
+
+def test_whole_numbers_that_are_fed_are_rows_of_a_table(tmp_path: Path) -> None:
+    words = make.make_tensor_value_info("x", TensorProto.INT64, ["n", 5])
+    model = model_of(node("Gather", "table x", "g"), node("Relu", "g"), x=words, stored={"table": _TABLE["table"]})
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "m.onnx")
+    net, fed = read(tmp_path / "m.onnx"), np.arange(10).reshape(2, 5)
+    assert net.spec.inputs == (Input(name="x", shape=(5,)),)
+    found = reference.forward(net.spec, net.parameters, {"x": fed.astype("f")})["y"]
+    assert_close(found.astype("f"), ours.run(tmp_path / "m.onnx", {"x": fed})["y"])
+    assert_close(found.astype("f"), ours.run(tmp_path / "m.onnx", {"x": fed.astype("f") + np.float32(0.5)})["y"])
 
 
 # Windows

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from zoo.arrays import Array
+from zoo.frameworks.onnx.reading import places
 from zoo.frameworks.onnx.reading.op import Op
 from zoo.frameworks.onnx.reading.walk import Walk
 from zoo.frameworks.onnx.reading.windows import Place, divisors, fitted, image_read, our_divisors, pair_of, place
@@ -17,7 +18,7 @@ from zoo.shapes import window
 
 
 def max_pool(walk: Walk, op: Op) -> None:
-    """MaxPool; its second output, where the maxima are, is not read."""
+    """MaxPool, and where the maxima are."""
     op.passes_over("storage_order")  # of the second output
 
     def never_wins(fill: float, activation: str) -> bool:
@@ -34,6 +35,8 @@ def max_pool(walk: Walk, op: Op) -> None:
     ):
         op.refuse(f"its input has a border {border} that is as wide as the window {at.kernel}")
     _pool(walk, op, source, at, "max")
+    if walk.readers["".join(op.node.outputs[1:])]:
+        places.take(walk, op, source)
 
 
 def average_pool(walk: Walk, op: Op) -> None:

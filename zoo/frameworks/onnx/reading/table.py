@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zoo.frameworks.onnx.reading import composed, normalising, pointwise, pooling, shaping, weighted
+from zoo.frameworks.onnx.reading import composed, normalising, places, pointwise, pooling, shaping, weighted
 from zoo.frameworks.onnx.reading.op import Op
 from zoo.frameworks.onnx.reading.walk import Walk
 
@@ -63,6 +63,9 @@ READERS: dict[str, Callable[[Walk, Op], None]] = {
     "ReduceSumSquare": pooling.reduce,
     "Reshape": shaping.reshape,
     "Resize": pooling.resize,
+    "Scatter": places.unpool,
+    "ScatterElements": places.unpool,
+    "ScatterND": places.unpool,
     "Selu": pointwise.selu,
     "Slice": shaping.slice_,
     "Softmax": normalising.softmax,
