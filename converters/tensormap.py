@@ -79,16 +79,8 @@ def to_canonical(
     Raises:
         WeightsError: lists every tensor that is missing, left over, misshapen, of another type or not finite.
     """
-    shapes, problems, canonical = parameter_shapes(spec), list[str](), dict[str, Array]()
-    entries = {entry.canonical: entry for entry in table}
-    for name, shape in shapes.items():
-        entry = entries[name]
-        tensor = tensors.get(entry.native)
-        problem = tensor_problem(entry.native, tensor, entry.native_shape(shape))
-        if tensor is None or problem:
-            problems.append(str(problem))
-        else:
-            canonical[name] = _in_order(entry, tensor, shape)
+    shapes, entries = parameter_shapes(spec), {entry.canonical: entry for entry in table}
+    canonical, problems = _fitting(shapes, entries, tensors)
     for twin, owner in tied(spec).items():
         if twin in canonical and owner in canonical and not np.array_equal(canonical[twin], canonical[owner]):
             problems.append(f"{entries[twin].native} and {entries[owner].native} are one tied parameter, but differ")
@@ -100,6 +92,22 @@ def to_canonical(
     if left:
         _LOG.info("%s: each a number alone, and no parameter of %s; left out: %s", source, spec.name, ", ".join(left))
     return Weights(spec=spec, tensors=Arranged(canonical, shapes), source=source)
+
+
+def _fitting(
+    shapes: Mapping[str, Shape], entries: Mapping[str, Entry], tensors: Mapping[str, Array]
+) -> tuple[dict[str, Array], list[str]]:
+    """The parameters whose tensors are right, and what is wrong with the others."""
+    canonical, problems = dict[str, Array](), list[str]()
+    for name, shape in shapes.items():
+        entry = entries[name]
+        tensor = tensors.get(entry.native)
+        problem = tensor_problem(entry.native, tensor, entry.native_shape(shape))
+        if tensor is None or problem:
+            problems.append(str(problem))
+        else:
+            canonical[name] = _in_order(entry, tensor, shape)
+    return canonical, problems
 
 
 def _in_order(entry: Entry, tensor: Array, shape: Shape) -> Array:

@@ -72,11 +72,10 @@ def diagnose_layers(
         )
         if wrong <= budget or layer.name in excused or (not first and resized(layer.name)):
             continue
-        chain = tuple(_upstream(spec, wiring, layer.name, hidden))
         case = Case(
             spec=spec,
             weights=weights,
-            chain=chain,
+            chain=tuple(_upstream(spec, wiring, layer.name, hidden)),
             known={name: value for name, value in known.items() if name != layer.name},
             observed=known[layer.name],
             shown=activations,
@@ -88,7 +87,7 @@ def diagnose_layers(
         diagnosis, other = _explained(faults, case)
         also = _involved(faults, diagnosis, wiring)
         excused, first = excused | also, False
-        yield Found(diagnosis=diagnosis, layers=frozenset(place.name for place in chain) | also, other=other)
+        yield Found(diagnosis=diagnosis, layers=frozenset(place.name for place in case.chain) | also, other=other)
 
 
 def without_result(spec: ModelSpec, activations: Mapping[str, Array], theirs: Mapping[str, Own]) -> tuple[Found, ...]:

@@ -9,13 +9,15 @@ import numpy as np
 
 from zoo.arrays import Array
 from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
-from zoo.reference.arrays import Float64, along
+from zoo.reference.arrays import Float64, along, in_parts
 
 
 def apply(layer: Normalising, x: Float64, parameters: Mapping[str, Array]) -> Float64:
     """One layer of the family; see `zoo.reference.apply`."""
     match layer:
         case LRN():
+            if layer.region == "within":
+                return in_parts(lambda maps: _lrn(layer, maps[None])[0], x, 2)
             return _lrn(layer, x)
         case BatchNorm():
             return _batch_norm(layer, x, parameters)

@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.arrays import Array
 from zoo.layers import LOWEST, ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Unpool
-from zoo.reference.arrays import Float64, cells, place
+from zoo.reference.arrays import Float64, cells, in_parts, place
 from zoo.shapes import Window, interp_size, unpooled, window
 
 
@@ -19,13 +19,13 @@ def apply(layer: Pooling, inputs: Sequence[Float64]) -> Float64:
     x = inputs[0]
     match layer:
         case Pool():
-            return _pool(layer, x)
+            return in_parts(lambda maps: _pool(layer, maps[None])[0], x, 2)
         case PoolMask():
-            return _pool_mask(layer, x)
+            return in_parts(lambda maps: _pool_mask(layer, maps[None])[0], x, 2)
         case Unpool():
             return _unpool(layer, *inputs)
         case Interp():
-            return _interp(layer, x)
+            return in_parts(lambda maps: _interp(layer, maps[None])[0], x, 2)
         case Reduction():
             return _reduction(layer, x)
         case ArgMax():
@@ -78,6 +78,9 @@ def _windows(image: Float64, at: Window, combine: np.ufunc) -> Float64:
     """Every window of a padded image made one number: its columns first, then its rows."""
     for axis, size, stride, out in zip((2, 3), at.kernel, at.stride, at.out, strict=True):
         before = (slice(None),) * axis
+        if out == 1:
+            image = combine.reduce(image[(*before, slice(size))], axis=axis, keepdims=True)
+            continue
         parts = [image[(*before, slice(i, i + stride * (out - 1) + 1, stride))] for i in range(size)]
         image = np.array(parts[0]) if size == 1 else combine(parts[0], parts[1])
         for part in parts[2:]:

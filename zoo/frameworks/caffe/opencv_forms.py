@@ -33,7 +33,7 @@ tests; seen with 4.14):
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import log, prod
 
 import cv2
@@ -125,52 +125,66 @@ def _pool(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | N
     return result
 
 
+@dataclass
+class _Chain:
+    """Layers that read one another, made of what OpenCV has."""
+
+    layer: Layer
+    free: Names
+    steps: list[Layer] = field(default_factory=list[Layer])
+
+    @property
+    def reached(self) -> str:
+        return self.steps[-1].name if self.steps else self.layer.inputs[0]
+
+    def name(self, what: str) -> str:
+        return self.free.fresh(f"{self.layer.name}_{what}")
+
+    def power(self, what: str, source: str = "", **numbers: float) -> None:
+        self.steps.append(Power(name=self.name(what), inputs=(source or self.reached,), **numbers))
+
+    def at_least(self, what: str, number: float) -> None:
+        reached = self.reached
+        # Made of the layer's own input: what was made of it may be infinite.
+        self.power(f"{what}_bound", self.layer.inputs[0], scale=0.0, shift=number)
+        self.steps.append(Eltwise(name=self.name(what), inputs=(self.reached, reached), operation="max"))
+
+    def clip(self, low: float, high: float) -> None:
+        if low > high:
+            self.power("least", scale=0.0, shift=low)
+            return
+        self.at_least("raised", low)
+        self.power("negative", scale=-1.0)
+        self.at_least("capped", -high)
+        self.power("positive", scale=-1.0)
+
+
 def _unary(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
     if not isinstance(layer, Unary):
         return None
-    steps = list[Layer]()
-
-    def power(what: str, source: str = "", **numbers: float) -> None:
-        source = source or (steps[-1].name if steps else layer.inputs[0])
-        steps.append(Power(name=free.fresh(f"{layer.name}_{what}"), inputs=(source,), **numbers))
-
-    def at_least(what: str, number: float) -> None:
-        reached = steps[-1].name if steps else layer.inputs[0]
-        power(f"{what}_bound", layer.inputs[0], scale=0.0, shift=number)  # what was made of it may be infinite
-        pair = (steps[-1].name, reached)
-        steps.append(Eltwise(name=free.fresh(f"{layer.name}_{what}"), inputs=pair, operation="max"))
-
-    def clip(low: float, high: float) -> None:
-        if low > high:
-            power("least", scale=0.0, shift=low)
-            return
-        at_least("raised", low)
-        power("negative", scale=-1.0)
-        at_least("capped", -high)
-        power("positive", scale=-1.0)
-
+    chain = _Chain(layer, free)
     match layer.function, layer.numbers:
         case "clip", (low, high):
-            clip(low, high)
+            chain.clip(low, high)
         case "threshold", (threshold,):
             # Any difference but a denormal one becomes more than one. It makes one layer of the two: neither their
             # scale nor the threshold times it may overflow.
-            power("above", shift=-threshold)
-            power("large", scale=1e38 / max(1.0, abs(threshold)))
-            clip(0.0, 1.0)
+            chain.power("above", shift=-threshold)
+            chain.power("large", scale=1e38 / max(1.0, abs(threshold)))
+            chain.clip(0.0, 1.0)
         case "log", (base, scale, shift):
-            power("read", scale=scale, shift=shift)
-            plain = Unary(name=free.fresh(f"{layer.name}_ln"), inputs=(steps[-1].name,), function="log")
-            steps.append(replace(plain, numbers=tuple(FUNCTIONS["log"].values())))
-            power("base", scale=1 / log(base))
+            chain.power("read", scale=scale, shift=shift)
+            plain = Unary(name=chain.name("ln"), inputs=(chain.reached,), function="log")
+            chain.steps.append(replace(plain, numbers=tuple(FUNCTIONS["log"].values())))
+            chain.power("base", scale=1 / log(base))
         case "swish", (beta,):
-            power("scaled", scale=beta)
-            steps.append(Sigmoid(name=free.fresh(f"{layer.name}_gate"), inputs=(steps[-1].name,)))
-            pair = (layer.inputs[0], steps[-1].name)
-            steps.append(Eltwise(name=free.fresh(f"{layer.name}_product"), inputs=pair, operation="prod"))
+            chain.power("scaled", scale=beta)
+            chain.steps.append(Sigmoid(name=chain.name("gate"), inputs=(chain.reached,)))
+            pair = (layer.inputs[0], chain.reached)
+            chain.steps.append(Eltwise(name=chain.name("product"), inputs=pair, operation="prod"))
         case _:
             return None
-    return steps
+    return chain.steps
 
 
 def _mvn(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
@@ -235,16 +249,9 @@ def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
         case Crop():
             return _crop(layer, inputs, free)
         case Shuffle():
-            shape, names = inputs[0], [free.fresh(f"{layer.name}_{what}") for what in ("groups", "turns")]
-            area = prod(shape[1:])
-            groups = Reshape(name=names[0], inputs=layer.inputs, dims=(0, layer.groups, shape[0] // layer.groups, area))
-            turns = Permute(name=names[1], inputs=(names[0],), order=(0, 2, 1, 3))
-            return [groups, turns, Reshape(name=layer.name, inputs=(names[1],), dims=(0, *shape))]
+            return _shuffled(layer, inputs[0], free)
         case Axpy():
-            a, x, y = layer.inputs
-            names = [free.fresh(f"{layer.name}_{what}") for what in ("factor", "scaled")]
-            factor, scaled = Flatten(name=names[0], inputs=(a,)), Scale(name=names[1], inputs=(x, names[0]), axis=0)
-            return [factor, scaled, Eltwise(name=layer.name, inputs=(names[1], y))]
+            return _added(layer, free)
         case Interp():
             return _interp(layer, inputs[0], free)
         case Deconv(kernel=(1, 1), stride=(1, 1), pad=pad) if any(pad):
@@ -263,6 +270,21 @@ def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
             return [Concat(name=layer.name, inputs=layer.inputs * layer.tiles, axis=layer.axis)]
         case _:
             return None
+
+
+def _shuffled(layer: Shuffle, shape: Shape, free: Names) -> list[Layer]:
+    names = [free.fresh(f"{layer.name}_{what}") for what in ("groups", "turns")]
+    area = prod(shape[1:])
+    groups = Reshape(name=names[0], inputs=layer.inputs, dims=(0, layer.groups, shape[0] // layer.groups, area))
+    turns = Permute(name=names[1], inputs=(names[0],), order=(0, 2, 1, 3))
+    return [groups, turns, Reshape(name=layer.name, inputs=(names[1],), dims=(0, *shape))]
+
+
+def _added(layer: Axpy, free: Names) -> list[Layer]:
+    a, x, y = layer.inputs
+    names = [free.fresh(f"{layer.name}_{what}") for what in ("factor", "scaled")]
+    factor, scaled = Flatten(name=names[0], inputs=(a,)), Scale(name=names[1], inputs=(x, names[0]), axis=0)
+    return [factor, scaled, Eltwise(name=layer.name, inputs=(names[1], y))]
 
 
 def _inner(layer: Layer, bounds: Sequence[Pair], free: Names) -> list[Layer]:

@@ -78,17 +78,9 @@ def read_net(net: Message, name: str, title: str, given: Given | None = None) ->
         UnsupportedError: lists every layer outside the vocabulary by name and type.
         SpecError: a well-formed but impossible network.
     """
-    if not any(name in net for name in ("layer", "layers", "input")):
-        raise PrototxtError(1, _NO_NETWORK)
-    check_own(net, "NetParameter")
-    for layer in net.messages("layers"):
-        check(layer, "V1LayerParameter")
-    check(net.message("state"), "NetState")
-    state, given = net.message("state"), given or Given()
-    stages = {*state.strings("stage"), *given.stages}
-    kept, left_out = list[Message](), list[Message]()
-    for layer in current_layers(net):
-        (kept if _in_test_phase(layer, stages) else left_out).append(layer)
+    given = given or Given()
+    _check_net(net)
+    kept, left_out = _phases(net, given)
     nodes, renamed = _distinct([_node(layer) for layer in kept])
     refused = [f"{node}: {why}" for node in nodes if (why := _refusal(node))]
     if refused:
@@ -96,33 +88,17 @@ def read_net(net: Message, name: str, title: str, given: Given | None = None) ->
     for layer in left_out:
         if layer.fields.get("type", [""])[0] in _KNOWN:  # nobody knows the fields of other types
             check_own(layer, "LayerParameter")
-    names = frozenset(node.name for node in nodes)
-    taken = Names([*names, *(blob for node in nodes for blob in (*node.tops, *node.bottoms))])
-    walk = Walk(absent=_absent(left_out), given=given, layer_names=names, names=taken)
-    types = {node.type for node in nodes}
-    walk.is_fed = not types.isdisjoint(FEEDS) or any(net_inputs(net)) or types <= CONSTANT
-    for top, shape in net_inputs(net):
-        add_input(walk, top, shape)
-    for node in nodes:
-        try:
-            _visit(walk, node)
-        except PrototxtError as error:
-            raise PrototxtError(0, f"{node}: {error}") from error
+    walk = _walked(net, nodes, _absent(left_out), given)
     _refuse_twins(walk, renamed)
-    unfed = [name for name in given.sizes if name not in walk.shapes]
-    if unfed:
-        raise PrototxtError(1, f"nothing feeds {', '.join(unfed)}, of which a size is given")
-    if not walk.layers or not (walk.inputs or isinstance(walk.layers[0], Constant)):
-        raise PrototxtError(1, _NO_NETWORK)
+    _refuse_unfed(walk)
     _drop_silenced(walk)
     _drop_labels(walk)
     _note_passed_over(walk, net, nodes)
-    layers = chained(walk.layers, walk.inputs[0].name if walk.inputs else "")
     spec = ModelSpec(
         name=net.string("name") or name,
         title=title,
         inputs=tuple(walk.inputs),
-        layers=tuple(layers),
+        layers=tuple(chained(walk.layers, walk.inputs[0].name if walk.inputs else "")),
         ties=walk.sharing.ties(),
     )
     activation_shapes(spec)  # refuses an impossible network by layer name
@@ -133,6 +109,49 @@ def read_net(net: Message, name: str, title: str, given: Given | None = None) ->
         transposed=frozenset(walk.transposed),
         images=walk.images if len(walk.inputs) == 1 else None,
     )
+
+
+def _check_net(net: Message) -> None:
+    if not any(name in net for name in ("layer", "layers", "input")):
+        raise PrototxtError(1, _NO_NETWORK)
+    check_own(net, "NetParameter")
+    for layer in net.messages("layers"):
+        check(layer, "V1LayerParameter")
+    check(net.message("state"), "NetState")
+
+
+def _phases(net: Message, given: Given) -> tuple[list[Message], list[Message]]:
+    """The layers of the deployed network, and those that are left out of it."""
+    stages = {*net.message("state").strings("stage"), *given.stages}
+    kept, left_out = list[Message](), list[Message]()
+    for layer in current_layers(net):
+        (kept if _in_test_phase(layer, stages) else left_out).append(layer)
+    return kept, left_out
+
+
+def _walked(net: Message, nodes: list[Node], absent: dict[str, str], given: Given) -> Walk:
+    """Every input and layer read, from top to bottom."""
+    names = frozenset(node.name for node in nodes)
+    taken = Names([*names, *(blob for node in nodes for blob in (*node.tops, *node.bottoms))])
+    walk = Walk(absent=absent, given=given, layer_names=names, names=taken)
+    types = {node.type for node in nodes}
+    walk.is_fed = not types.isdisjoint(FEEDS) or any(net_inputs(net)) or types <= CONSTANT
+    for top, shape in net_inputs(net):
+        add_input(walk, top, shape)
+    for node in nodes:
+        try:
+            _visit(walk, node)
+        except PrototxtError as error:
+            raise PrototxtError(0, f"{node}: {error}") from error
+    return walk
+
+
+def _refuse_unfed(walk: Walk) -> None:
+    unfed = [name for name in walk.given.sizes if name not in walk.shapes]
+    if unfed:
+        raise PrototxtError(1, f"nothing feeds {', '.join(unfed)}, of which a size is given")
+    if not walk.layers or not (walk.inputs or isinstance(walk.layers[0], Constant)):
+        raise PrototxtError(1, _NO_NETWORK)
 
 
 def _node(message: Message) -> Node:
@@ -301,12 +320,11 @@ def _visit_layer(walk: Walk, node: Node) -> None:
     _check_scalars(walk, node, sources)
     if not node.tops:
         raise PrototxtError(node.message.line, "has no top")
-    for top in node.tops:
-        if top in node.bottoms and not row.in_place:
+    for top in (top for top in node.tops if top in node.bottoms):
+        if not row.in_place:
             raise PrototxtError(node.message.line, f"cannot work in place on {top!r}; give it a top of its own")
-        if top in node.bottoms:
-            _check_alone(walk, node, top)
-            walk.overwrite(top, node.name)
+        _check_alone(walk, node, top)
+        walk.overwrite(top, node.name)
     if node.type in {"Flatten", "Reshape"} or (
         node.type in {"Concat", "Slice"} and len(node.bottoms) == len(node.tops) == 1
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,19 +117,20 @@ def net_layers(spec: ModelSpec, batches: Mapping[str, int] | None = None, *, in_
             result += [NetLayer(message) for message in _mask_layers(layer, blobs[sources[0]], masks, free)]
             blobs[layer.name] = layer.name
             continue
-        row = row_of(layer)
-        message = Message().add("name", layer.name).add("type", row.type)
-        if not isinstance(layer, Constant):
-            message.add("bottom", *(blobs[name] for name in sources))
-        message.add("top", blobs[layer.name], *masks.get(layer.name, []))
-        message.add("param", *params.get(layer.name, []))
-        block = row.write(layer) if row.write else Message()
+        bottoms = [] if isinstance(layer, Constant) else [blobs[name] for name in sources]
+        message = _message(layer, bottoms, [blobs[layer.name], *masks.get(layer.name, [])], params.get(layer.name, []))
         if isinstance(layer, Constant) and sources:
-            block.message("shape").fields["dim"][0] = sizes[layer.name]
-        if block.fields:
-            message.add(row.block, block)
+            message.message(row_of(layer).block).message("shape").fields["dim"][0] = sizes[layer.name]
         result.append(NetLayer(message, layer))
     return result
+
+
+def _message(layer: Layer, bottoms: Sequence[str], tops: Sequence[str], params: Sequence[Message]) -> Message:
+    row = row_of(layer)
+    message = Message().add("name", layer.name).add("type", row.type)
+    message.add("bottom", *bottoms).add("top", *tops).add("param", *params)
+    block = row.write(layer) if row.write else Message()
+    return message.add(row.block, block) if block.fields else message
 
 
 def _masks(spec: ModelSpec) -> dict[str, list[str]]:
