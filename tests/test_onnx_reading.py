@@ -457,6 +457,9 @@ _INTS = {"one": np.asarray(1), "k": np.array([3]), "axes": np.array([1]), "wide"
 _BORDERS = {"sides": np.array([0, 0, 1, 0, 0, 0, 2, 1]), "scales": np.array([1, 1, 2, 3], np.float32)}
 _APART = {"apart": np.array([-1, 3, 2, 2, 4, 5]), "whole": np.array([-1, 3, 8, 10]), "groups": np.array([0, 2, -1])}
 _ROW = {"row": np.array([-1, 12, 20]), "window": np.linspace(-1, 1, 72, dtype=np.float32).reshape(6, 4, 3)}
+_STEPS = {
+    **{"from": np.array([1, 0]), "up_to": np.array([99, 8]), "axes23": np.array([2, 3]), "by": np.array([2, 3])},
+}
 _TABLE = {"table": np.arange(24, dtype=np.float32).reshape(12, 2), "factors": np.array([2, 3], np.float32)}
 _MAPS = {
     **{"none": np.asarray(0), "no": np.array([0, 0]), "ones": np.array([1, 1]), "two": np.array([2, 3])},
@@ -512,6 +515,11 @@ SPELT: dict[str, list[Any]] = {
         node("MaxPool", "c", "m", kernel_shape=[3], ceil_mode=1, strides=[2]),
         node("GlobalAveragePool", "m"),
     ],
+    "every second row": [
+        make.make_node("Resize", ["x", "", "scales"], ["l"]),
+        node("MaxPool", "l", "m", kernel_shape=[2, 2]),
+        node("Slice", "m from up_to axes23 by"),
+    ],
     "lines between": [make.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear")],
     "lines from the corner": [
         make.make_node(
@@ -526,7 +534,9 @@ SPELT: dict[str, list[Any]] = {
 def test_what_a_few_layers_mean_is_read(tmp_path: Path, what: str) -> None:
     read_by = {name for item in SPELT[what] for name in item.input}
     stored = {
-        name: array for name, array in (_INTS | _BORDERS | _APART | _MAPS | _ROW | _TABLE).items() if name in read_by
+        name: array
+        for name, array in (_INTS | _BORDERS | _APART | _MAPS | _ROW | _STEPS | _TABLE).items()
+        if name in read_by
     }
     model = model_of(*SPELT[what], x=X12, stored=stored, opset=19)
     model.ir_version = 9

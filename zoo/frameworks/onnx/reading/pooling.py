@@ -35,7 +35,7 @@ def max_pool(walk: Walk, op: Op) -> None:
     ):
         op.refuse(f"its input has a border {border} that is as wide as the window {at.kernel}")
     _pool(walk, op, source, at, "max")
-    if walk.readers["".join(op.node.outputs[1:])]:
+    if any(walk.readers[tensor] for tensor in op.node.outputs[1:] if tensor):
         places.take(walk, op, source)
 
 

@@ -14,7 +14,7 @@ from zoo.frameworks.onnx.reading.folding import OPEN_BATCH, filling, reshaped_to
 from zoo.frameworks.onnx.reading.op import Op, short
 from zoo.frameworks.onnx.reading.walk import Padded, View, Walk
 from zoo.frameworks.onnx.reading.weighted import embed
-from zoo.layers import Concat, Constant, Conv, Deconv, Pair, Shape, Shuffle, Slice, Tile
+from zoo.layers import Concat, Constant, Conv, Deconv, Pair, Pool, Shape, Shuffle, Slice, Tile
 
 
 def reshape(walk: Walk, op: Op) -> None:
@@ -160,11 +160,12 @@ def split(walk: Walk, op: Op) -> None:
 
 
 def slice_(walk: Walk, op: Op) -> None:
-    """Slice, without gaps."""
+    """Slice: a part in one piece; of height and width every n-th pixel, too, as a pool of one pixel takes them."""
     view = _unmerged(walk, op.reads())
-    found = list[tuple[int, int, int]]()
+    found, steps = list[tuple[int, int, int]](), dict[int, int]()
     for axis, start, stop, step in slices(op, view.shape):
-        if step != 1 or stop is None or start >= stop:
+        place = view.order[axis]
+        if stop is None or start >= stop or (step != 1 and (step < 1 or len(view.order) != 4 or place < 2)):
             op.refuse(f"takes {start}:{stop}:{step} of axis {axis}: parts in one piece are known here")
         if (start, stop) != (0, view.shape[axis]):
             if axis == 0 and (walk.batch != OPEN_BATCH or stop > OPEN_BATCH // 2):
@@ -172,7 +173,15 @@ def slice_(walk: Walk, op: Op) -> None:
             if axis == 0:
                 walk.notes.append(f"{op.out!r} takes items {start} to {stop}: here a batch has to have as many")
             found.append((axis, start, stop))
-    _cut(walk, op.out, view, found)
+        if step > 1:
+            steps[place] = step
+    piece = walk.step(op.out, "piece") if steps else op.out
+    _cut(walk, piece, view, found)
+    if steps:
+        part, stride = walk.view(piece), (steps.get(2, 1), steps.get(3, 1))
+        pool = Pool(name=op.out, inputs=(part.activation,), mode="max", stride=stride, rounding="floor")
+        name = walk.add(pool)
+        walk.values[op.out] = View(activation=name, order=view.order, shape=_as(walk, name, view.order))
 
 
 def gather(walk: Walk, op: Op) -> None:
