@@ -7,7 +7,7 @@ weights are compared as far as float32 rounds them, and that is no identity.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -99,12 +99,13 @@ def structure_of_weights(mine: Weights, right: Weights) -> Structure:
 def structure(network: Network, right: Weights) -> Structure:
     """Whether a network is the very one."""
     inputs, wrong = _inputs(network, right.spec)
-    wrong += _outputs(network, right.spec)
+    declared, odd = _outputs(network, right.spec)
+    wrong += odd
     ours = canonical(right.spec, right.tensors)
-    theirs = canonical(network.spec, network.tensors, tuple(network.declared.values()))
+    theirs = canonical(network.spec, network.tensors, tuple(declared.values()))
     wrong += [
         f"{name}: shape {shape_text(b)}, not {shape_text(a)}"
-        for name, a, b in zip(network.declared, ours.shapes, theirs.shapes, strict=False)
+        for name, a, b in zip(declared, ours.shapes, theirs.shapes, strict=False)
         if a != b
     ]
     if inputs is None:
@@ -167,8 +168,11 @@ def _rounded(ours: Form, theirs: Form, inputs: Sequence[int]) -> float | None:
             return _SAME(one, other)
         if all(bool((side["factor"] == 1).all()) for side in (a, b)):
             return same_bits(a["weight"], b["weight"]) and np.array_equal(a["term"], b["term"])
-        far.append(nearness(a, b))
-        return far[-1] <= ROUNDINGS
+        apart = nearness(a, b)
+        if apart > ROUNDINGS:  # a step like it, and another one
+            return False
+        far.append(apart)
+        return True
 
     return max(far, default=0.0) if _equal(folded(ours), folded(theirs), inputs, same) and far else None
 
@@ -187,10 +191,14 @@ def _inputs(network: Network, ours: ModelSpec) -> tuple[list[int] | None, list[s
     return order, wrong
 
 
-def _outputs(network: Network, ours: ModelSpec) -> Iterator[str]:
-    """What is wrong with what it declares: how many, and under which names."""
-    names, wanted = tuple(network.declared), ours.outputs
+def _outputs(network: Network, ours: ModelSpec) -> tuple[Mapping[str, str], list[str]]:
+    """What it declares, in our order where it is ours in another; and what is wrong with that."""
+    declared, names, wanted = network.declared, tuple(network.declared), ours.outputs
+    told = f"{', '.join(names)}, not {', '.join(wanted)}"
     if len(names) != len(wanted):
-        yield f"outputs: {', '.join(names)}, not {', '.join(wanted)}"
-    elif names != wanted and not (network.strange and (len(names) == 1 or {*names}.isdisjoint(wanted))):
-        yield f"outputs: called {', '.join(names)}, not {', '.join(wanted)}"
+        return declared, [f"outputs: {told}"]
+    if names != wanted and {*names} == {*wanted}:
+        return {name: declared[name] for name in wanted}, [f"outputs in another order: {told}"]
+    if names != wanted and not (network.strange and (len(names) == 1 or {*names}.isdisjoint(wanted))):
+        return declared, [f"outputs: called {told}"]
+    return declared, []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from zoo.arrays import Array
@@ -321,7 +321,7 @@ def _network(walk: Walk, model: Model, name: str, title: str) -> OnnxNet:
     declared = {tensor: walk.view(tensor).activation for tensor in model.outputs}
     if not walk.inputs or not walk.layers:
         raise ValueError("no network here: it needs an input that is read, and at least one layer")
-    layers = chained(walk.needed({*declared.values()}), walk.inputs[0].name)
+    layers = chained(_outputs_last(walk.needed({*declared.values()}), declared.values()), walk.inputs[0].name)
     names = _names(walk, declared, layers)
     spec = ModelSpec(
         name=name,
@@ -346,6 +346,13 @@ def _network(walk: Walk, model: Model, name: str, title: str) -> OnnxNet:
         inexact=tuple(walk.inexact.values()),
         notes=tuple(walk.notes),
     )
+
+
+def _outputs_last(layers: Sequence[Layer], declared: Iterable[str]) -> list[Layer]:
+    """The layers, those at the end that are outputs alone: a network's outputs are in the order of its layers."""
+    read, made = {name for layer in layers for name in layer.inputs}, {layer.name: layer for layer in layers}
+    last = [name for name in dict.fromkeys(declared) if name in made and name not in read]
+    return [*(layer for layer in layers if layer.name not in last), *(made[name] for name in last)]
 
 
 def _names(walk: Walk, declared: Mapping[str, str], layers: Sequence[Layer]) -> dict[str, str]:
