@@ -54,7 +54,7 @@ def read(path: Path) -> NativeFile:
     except (ValueError, IndexError, OverflowError, ZooError) as error:
         raise FileFormatError(path, f"no ONNX file that can be read: {error}") from error
     silent = [name for name in tensors if ignored(name)]
-    if silent:
+    if silent and not (graph and graph.spec):  # which says itself what has a bias
         _LOG.info("%s: %s", path, "; ".join(silent))
     return NativeFile(tensors=tensors, spec=spec, graph=graph, unlike=partial(_unlike, graph), writer=model.producer)
 
