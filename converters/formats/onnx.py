@@ -12,6 +12,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from converters.formats import GraphNetwork, NativeFile
 from converters.formats._onnx_walk import NO_BIAS, looks_like_weight
 from converters.formats._onnx_walk import tensors as graph_tensors
@@ -101,7 +103,14 @@ def _own(model: Model, spec: ModelSpec) -> dict[str, Array] | None:
     names = parameter_shapes(spec)
     if not all(name in model.initializers for name in names):
         return None
-    return {name: array for name, array in model.initializers.items() if name in names or looks_like_weight(array)}
+    further = {name: array for name, array in model.initializers.items() if name not in names}
+    ours = graph_of(spec, fast_lrn=True).stored if further else {}
+    known = {name for name, array in further.items() if name in ours and np.array_equal(array, ours[name])}
+    return {
+        name: array
+        for name, array in model.initializers.items()
+        if name in names or (looks_like_weight(array) and name not in known)
+    }
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
