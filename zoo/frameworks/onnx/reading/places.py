@@ -102,6 +102,9 @@ def unpool(walk: Walk, op: Op) -> None:
         fits = last and not places.through and places.shape == rows and zeros == (*items[:2], prod(places.maps))
     if op.text("reduction", "none") != "none" or not fits or not numbers.in_order or walk.moved(numbers) != items:
         op.refuse(f"puts numbers in other maps than those of {walk.told(whole)} that were pooled")
+    mask = walk.layer(places.view.activation)
+    if isinstance(mask, PoolMask) and any(step < side for step, side in zip(mask.stride, mask.kernel, strict=True)):
+        walk.inexact[op.out] = f"of numbers that meet in {op.out!r}, ONNX leaves open which stands"
     made = walk.add(Unpool(name=op.out, inputs=(numbers.activation, places.view.activation), size=places.maps))
     walk.values[op.out] = replace(walk.whole(made), shape=zeros)
 
