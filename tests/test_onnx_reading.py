@@ -827,3 +827,14 @@ def test_a_file_of_weights_has_no_open_sizes(tmp_path: Path, capsys: pytest.Capt
     save(small_weights("alexnet_owt"), path)
     assert main(["show", str(path), "--input", "data=3x8x8"]) == 2
     assert "is no graph that may leave sizes open; leave --input out" in capsys.readouterr().err
+
+
+def test_outputs_stay_in_the_order_that_the_file_declares(tmp_path: Path) -> None:
+    """Whatever the order of the nodes: who runs it takes them by place."""
+    nodes = [make.make_node("Relu", ["x"], ["first"]), make.make_node("Tanh", ["x"], ["second"])]
+    values = {name: make.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("x", "first", "second")}
+    graph = make.make_graph(nodes, "two", [values["x"]], [values["second"], values["first"]])
+    path = tmp_path / "two.onnx"
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 13)]), path)
+    assert read(path).spec.outputs == ("second", "first")
+    assert main(["verify", str(path), "--frameworks", "onnx"]) == 0

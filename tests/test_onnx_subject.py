@@ -17,7 +17,22 @@ from converters.parity import probe_weights, verify_files
 from converters.report.wording import verdict_sentence
 from converters.weights import Weights
 from tests.test_outputs import CHAIN, Change, proof, verdict
-from zoo.layers import LRN, Axpy, BatchNorm, Concat, Conv, Dense, Input, ModelSpec, ReLU, Sigmoid, Slice, TanH, Unary
+from zoo.layers import (
+    LRN,
+    Axpy,
+    BatchNorm,
+    Concat,
+    Conv,
+    Dense,
+    Input,
+    ModelSpec,
+    ReLU,
+    Scale,
+    Sigmoid,
+    Slice,
+    TanH,
+    Unary,
+)
 
 # The chain without its softmax: an answer that a bound can cut off.
 SCORES = replace(CHAIN, name="scores", layers=CHAIN.layers[:-1])
@@ -590,3 +605,36 @@ def test_a_layer_is_cut_off_whichever_copy_of_a_tensor_it_reads(tmp_path: Path, 
     assert found.status == "passed", found.to_dict()
     relu = next(layer for layer in found.layers if layer.name == "relu")
     assert relu.local is not None and relu.local < 1e-6
+
+
+def test_weights_that_an_old_exporter_lists_as_inputs_are_no_inputs(tmp_path: Path, chain: Weights) -> None:
+    def listed(graph: Any) -> None:
+        store(graph, "norm.num_batches_tracked", 7, np.int64)  # nothing reads it
+        for tensor in graph.initializer:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+
+    assert verdict(chain, tmp_path, listed).status == "passed"
+
+
+def test_a_normalisation_that_is_folded_on_our_side_alone_is_the_same_network(tmp_path: Path) -> None:
+    """The folded network has the tensor of the convolution under a name that means less in the other one."""
+    conv = Conv(name="conv", out_channels=4, kernel=(3, 3), bias=False)
+    layers = (conv, BatchNorm(name="norm"), Scale(name="scale", bias=True), ReLU(name="relu"))
+    spec = ModelSpec(name="apart", title="apart", inputs=(Input(name="data", shape=(3, 8, 8)),), layers=layers)
+    apart = probe_weights(spec)
+    tensors = dict(apart.tensors)
+    # Means far from zero, which the folded bias takes away: what is left is small beside what was summed.
+    tensors["norm.mean"] = np.array([300, -200, 500, 100], np.float32)
+    gain = np.float64(tensors["scale.weight"]) / np.sqrt(np.float64(tensors["norm.variance"]) + 1e-5)
+    shift = tensors["scale.bias"] - np.float64(tensors["norm.mean"]) * gain
+    tensors["scale.bias"] = (tensors["scale.bias"] - shift + 0.01).astype(np.float32)
+    shift = tensors["scale.bias"] - np.float64(tensors["norm.mean"]) * gain
+    folded = replace(spec, layers=(replace(conv, bias=True), layers[3]))
+    weight = (tensors["conv.weight"] * gain[:, None, None, None]).astype(np.float32)
+    ours = Weights(spec=folded, tensors={"conv.weight": weight, "conv.bias": shift.astype(np.float32)}, source="here")
+    save(ours, tmp_path / "folded.onnx")
+    save(replace(apart, tensors=tensors), tmp_path / "apart.onnx")
+    report = verify_files([tmp_path / "folded.onnx", tmp_path / "apart.onnx"])
+    second = report.subjects[1]
+    assert second.status == "passed" and second.structure is not None and second.structure.verdict == "rounded"
+    assert {layer.name for layer in second.layers if layer.local is not None} >= {"conv", "relu"}

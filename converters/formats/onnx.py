@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -134,8 +135,8 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
 
 
 def _pairs(tensors: Mapping[str, Array]) -> Iterator[tuple[str, str | None]]:
-    names = list(tensors)
-    for name, after in zip(names, [*names[1:], None], strict=True):
+    names = [*tensors]
+    for name, after in zip_longest(names, names[1:]):
         if tensors[name].ndim > 1:
             yield name, after if after is not None and tensors[after].ndim == 1 else None
 

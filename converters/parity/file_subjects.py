@@ -21,11 +21,13 @@ from converters.verdicts import Structure
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo import registry
-from zoo.errors import FileFormatError, SpecError, WeightsError, ZooError
+from zoo.errors import FileFormatError, SpecError, WeightsError, ZooError, said
 from zoo.layers import Dropout, ModelSpec, Softmax
 from zoo.show import field_differences
 
 Runtime: TypeAlias = registry.RunsOnnx | registry.RunsTflite
+# Of what is wrong with weights, so many letters are told.
+_LONGEST = 300
 Forward: TypeAlias = Callable[[ModelSpec, Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
 
 
@@ -256,22 +258,24 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how:
         weights, graph = file.fitted(spec), file.native.graph
         as_read = graph is not None and graph.spec is not None and weights.spec.layers is graph.spec.layers
         return replace(opened, weights=weights, as_read=as_read)
-    said = file.described
+    described = file.described
     try:
         # That a graph is another network is what is to be found out, not a reason to refuse it.
-        own = said is None and file.format == "onnx"
-        weights = file.as_network(first.spec) if own else file.fitted(said or first.spec)
+        own = described is None and file.format == "onnx"
+        weights = file.as_network(first.spec) if own else file.fitted(described or first.spec)
         return replace(opened, weights=weights, preparation=_other_images(first.spec, weights.spec))
     except (WeightsError, SpecError) as misfit:
         # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.
         # The first layer where that shows is what the user wants to know.
         if file.format == "onnx":
-            note = f"its weights are not read as those of {first.spec.name} ({misfit}); it is run as it is"
+            note = (
+                f"its weights are not read as those of {first.spec.name} ({said(misfit, _LONGEST)}); it is run as it is"
+            )
             return replace(opened, note=note)
-        if said is None or said == first.spec:
+        if described is None or described == first.spec:
             raise
         note = f"the network it describes does not fit its weights ({misfit}); run by the reference as far as it goes"
-        return replace(opened, weights=file.as_network(first.spec), network=said, note=note)
+        return replace(opened, weights=file.as_network(first.spec), network=described, note=note)
 
 
 def _other_images(ours: ModelSpec, theirs: ModelSpec) -> str:

@@ -38,6 +38,7 @@ from converters.verdicts import (
     FileFact,
     LayerVerdict,
     Report,
+    Structure,
     SubjectVerdict,
 )
 from converters.weights import Array, Weights
@@ -127,14 +128,14 @@ class Proof:
             self.progress(f"{subject.name}: {structure.sentence}")
         elif structure:
             _LOG.debug("%s cannot be read as a network, only run: %s", subject.name, structure.reason)
-        same = structure is not None and structure.verdict == "identical"
-        return replace(self._run(subject, started, same), structure=structure)
+        return replace(self._run(subject, started, structure or Structure(verdict="unread")), structure=structure)
 
-    def _run(self, subject: Subject, started: float, same: bool) -> SubjectVerdict:
+    def _run(self, subject: Subject, started: float, structure: Structure) -> SubjectVerdict:
+        same = structure.verdict == "identical"
         try:
             with swept(), subject.open() as feed:
                 ran = feed(self.inputs, self.reference)
-                lone = self._benches.judge(ran)
+                lone = self._benches.judge(ran, structure.terms)
                 agreement = self.pictures.agreement(feed, self.progress) if self.pictures else None
         except ZooError as trouble:
             return _unavailable(subject.name, str(trouble), started)

@@ -23,7 +23,7 @@ from zoo.canonical.folding import ROUNDINGS, nearness
 from zoo.canonical.numbering import same_parameters
 from zoo.errors import ZooError
 from zoo.frameworks.onnx import open_inputs, read_graph
-from zoo.layers import Constant, Crop, Dropout, Layer, ModelSpec, PriorBox, Shape, Unary
+from zoo.layers import Constant, Conv, Crop, Dense, Dropout, Layer, ModelSpec, PriorBox, Shape, Unary
 from zoo.show import ABSENT, Difference
 from zoo.wire.mapped import mapped
 from zoo.wire.onnx import Model, parse
@@ -112,8 +112,8 @@ def structure(network: Network, right: Weights) -> Structure:
         return Structure(verdict="differs", differences=tuple(wrong))
     if wrong or not _equal(ours, theirs, inputs, _SAME):
         near = None if wrong else _rounded(ours, theirs, inputs)
-        if near is not None:
-            return Structure(verdict="rounded", reason=f"folded weights agree within {near:.1e}")
+        if near:
+            return near
         pieces = _in_pieces(right.spec) if network.graph else []
         if pieces and not wrong:
             reason = f"{', '.join(pieces)}: written there in several nodes, which are not put together again"
@@ -156,11 +156,11 @@ def _equal(ours: Form, theirs: Form, inputs: Sequence[int], same: object) -> boo
     return [mine[at] for at in ours.outputs] == [other[at] for at in theirs.outputs]
 
 
-def _rounded(ours: Form, theirs: Form, inputs: Sequence[int]) -> float | None:
-    """How far the weights are apart with all statistics folded; None where that is no matter of rounding."""
+def _rounded(ours: Form, theirs: Form, inputs: Sequence[int]) -> Structure | None:
+    """What there is to say where all is the same with statistics folded; None where that is no matter of rounding."""
     if not any(step.part.key[0] in ("norm", "scale") for form in (ours, theirs) for step in form.steps):
         return None
-    far = list[float]()
+    far, terms = list[float](), dict[str, tuple[float, ...]]()
 
     def same(one: Step, other: Step) -> bool:
         a, b = one.part.parameters, other.part.parameters
@@ -172,9 +172,15 @@ def _rounded(ours: Form, theirs: Form, inputs: Sequence[int]) -> float | None:
         if apart > ROUNDINGS:  # a step like it, and another one
             return False
         far.append(apart)
+        layer = other.layer  # ours, which is numbered first
+        by_channel = isinstance(layer, Conv) or (isinstance(layer, Dense) and layer.axis == 1)
+        if by_channel and bool((b["factor"] == 1).all()):
+            terms[layer.name] = tuple(a["size"].tolist())
         return True
 
-    return max(far, default=0.0) if _equal(folded(ours), folded(theirs), inputs, same) and far else None
+    if not _equal(folded(ours), folded(theirs), inputs, same) or not far:
+        return None
+    return Structure(verdict="rounded", reason=f"folded weights agree within {max(far):.1e}", terms=terms)
 
 
 def _inputs(network: Network, ours: ModelSpec) -> tuple[list[int] | None, list[str]]:
