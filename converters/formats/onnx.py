@@ -70,7 +70,7 @@ def _graph(
         net = read_graph(model, path.stem, f"read from {path.name}", constants, sizes)
     except (ValueError, ZooError) as error:
         return GraphNetwork(refusal=str(error), sized=sized)
-    return GraphNetwork(spec=net.spec, tensors=net.parameters, notes=net.notes, sized=sized)
+    return GraphNetwork(spec=net.spec, tensors=net.parameters, stored=net.stored, notes=net.notes, sized=sized)
 
 
 def _tensors(model: Model, graph: GraphNetwork | None, constants: Constants) -> dict[str, Array]:

@@ -33,6 +33,7 @@ class OnnxNet:
         spec: the network. A layer has the name of the tensor that it makes.
         parameters: canonical name -> float32 array; views of the file where they lie there in that order.
         outputs: the outputs that the graph declares, in its order -> the activations that they are.
+        stored: initializer -> the parameter that it is, as it stands or transposed.
         unread: inputs that nothing reads.
         inexact: where the network is the graph but for a rounding or for ties, one phrase each.
         notes: what the reader must know, one sentence each.
@@ -41,6 +42,7 @@ class OnnxNet:
     spec: ModelSpec
     parameters: Mapping[str, Array]
     outputs: Mapping[str, str]
+    stored: Mapping[str, str]
     unread: tuple[str, ...] = ()
     inexact: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -342,10 +344,22 @@ def _network(walk: Walk, model: Model, name: str, title: str) -> OnnxNet:
         spec=spec,
         parameters={name: parameters[name] for name in parameter_shapes(spec)},
         outputs=declared,
+        stored=_stored(model, parameters),
         unread=tuple(walk.unread),
         inexact=tuple(walk.inexact.values()),
         notes=tuple(walk.notes),
     )
+
+
+def _stored(model: Model, parameters: Mapping[str, Array]) -> dict[str, str]:
+    """Which initializers are which parameters: told by where their numbers lie."""
+
+    def place(array: Array) -> tuple[int, int]:
+        return array.__array_interface__["data"][0], array.nbytes
+
+    initializers = {place(array): name for name, array in model.initializers.items()}
+    named = ((initializers.get(place(array)), name) for name, array in parameters.items())
+    return {initializer: name for initializer, name in named if initializer is not None}
 
 
 def _outputs_last(layers: Sequence[Layer], declared: Iterable[str]) -> list[Layer]:
