@@ -252,8 +252,8 @@ class GraphSubject:
             resized = {name: np.resize(array, (size, *array.shape[1:])) for name, array in inputs.items()}
             found = self.graph.every_result(self.graph.feed(resized), size)
             for name, y in found.items():
-                known = values.get(name)
-                is_number = known is not None and known.ndim > 1 and len(known) == rows and known.dtype == np.float32
+                known = values.get(name, y)
+                is_number = known.ndim > 1 and len(known) == rows and known.dtype == np.float32
                 if is_number and not one_run(_of_batch(known, size, rows), y):
                     return f"is made of another {name} in a batch of {size}"
         return ""
