@@ -10,6 +10,8 @@ import yaml
 from zoo.errors import FileFormatError, said
 from zoo.wire.regular import check_regular
 
+_TEXT, *_WORDS = [f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp")]
+
 
 class StrictLoader(yaml.SafeLoader):
     """YAML without aliases, which can make a small file endless, and without keys that replace each other."""
@@ -21,7 +23,10 @@ class StrictLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Keys and values, of which no two are of one key."""
+        """Keys and values; no two keys are one, and all are text, for numbers can be chosen that have one hash."""
+        for key, _ in node.value:
+            if key.tag in _WORDS:
+                key.tag = _TEXT
         keys = [key.value for key, _ in node.value]
         if len({str(key) for key in keys}) != len(keys):
             raise yaml.YAMLError(f"a key is given twice (line {node.start_mark.line + 1})")
