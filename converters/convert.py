@@ -272,7 +272,7 @@ def with_num_classes(weights: Weights, num_classes: int, seed: int = 0) -> Weigh
     if head is None or spec == weights.spec:
         return weights
     check_cost(spec)
-    recipe, names = registry.recipe(spec), [f"{head.name}.weight", f"{head.name}.bias"]
+    recipe, names = registry.recipe(spec), [f"{name}.{role}" for name in spec.heads for role in ("weight", "bias")]
     tensors = {**weights.tensors, **initial_weights(spec, recipe, seed, only=names)}
     _LOG.warning(
         "%s: dropped, and drawn anew for %d classes by the recipe %r, seed %d",

@@ -91,40 +91,70 @@ def test_shuffled_channels_are_a_shuffle() -> None:
 
 # Operator -> how many of its cases are read here; the others are refused by name.
 CASES = {
+    "Abs": 1,
     "Add": 2,
     "ArgMax": 16,
-    "AveragePool": 12,
+    "AveragePool": 13,
     "BatchNormalization": 2,
-    "Clip": 3,
-    "Concat": 6,
+    "Celu": 1,
+    "Clip": 4,
+    "Concat": 7,
     "Conv": 6,
-    "ConvTranspose": 6,
-    "Div": 2,
-    "Dropout": 3,
-    "Elu": 2,
+    "ConvTranspose": 7,
+    "DepthToSpace": 2,
+    "Div": 4,
+    "Dropout": 4,
+    "Elu": 3,
+    "Exp": 2,
+    "Expand": 1,
     "Flatten": 3,
+    "Gelu": 2,
     "Gemm": 8,
     "GlobalAveragePool": 2,
     "GlobalMaxPool": 2,
+    "GroupNormalization": 2,
+    "HardSigmoid": 3,
+    "HardSwish": 1,
     "InstanceNormalization": 2,
     "LRN": 2,
-    "LeakyRelu": 2,
+    "LayerNormalization": 13,
+    "LeakyRelu": 3,
+    "Log": 2,
     "LogSoftmax": 6,
-    "MaxPool": 10,
-    "Mul": 2,
+    "MatMul": 1,
+    "Max": 4,
+    "MaxPool": 11,
+    "Mean": 3,
+    "Min": 4,
+    "Mish": 1,
+    "Mul": 4,
+    "Neg": 2,
+    "Reciprocal": 2,
+    "ReduceL1": 6,
+    "ReduceL2": 6,
+    "ReduceMax": 6,
     "ReduceMean": 6,
+    "ReduceSum": 6,
+    "ReduceSumSquare": 6,
     "Relu": 1,
     "Reshape": 6,
     "Resize": 3,
-    "Sigmoid": 1,
+    "Selu": 3,
+    "Sigmoid": 2,
     "Slice": 5,
     "Softmax": 6,
+    "Softplus": 2,
     "Split": 5,
+    "Sqrt": 2,
     "Squeeze": 1,
-    "Sub": 2,
-    "Tanh": 1,
+    "Sub": 4,
+    "Sum": 4,
+    "Swish": 1,
+    "Tanh": 2,
+    "TopK": 2,
     "Transpose": 1,
     "Unsqueeze": 6,
+    "Upsample": 1,
 }
 MODULES = {"BatchNormalization": "batch_normalization", "InstanceNormalization": "instance_normalization"}
 # Of equal numbers it takes the last, where ONNX takes the first; which is said.
@@ -133,16 +163,21 @@ TIES = {"test_argmax_keepdims_example", "test_argmax_negative_axis_keepdims_exam
 
 def cases(operator: str) -> Iterator[tuple[str, Any, Mapping[str, Array], Mapping[str, Array]]]:
     """Its node tests, with the first input fed and the others stored, and with all fed."""
-    import_module(f"onnx.backend.test.case.node.{MODULES.get(operator, operator.lower())}")
+    with np.errstate(all="ignore"):
+        import_module(f"onnx.backend.test.case.node.{MODULES.get(operator, operator.lower())}")
     found = [case for case in cast(Any, onnx_nodes)._NodeTestCases if case.model.graph.node[0].op_type == operator]
     for case in found:
         inputs, outputs = case.data_sets[0]
+        if all(np.ndim(array) == 1 for array in inputs):  # a row is an item: there is no batch in these cases
+            inputs, outputs = ([np.reshape(array, (1, -1)) for array in arrays] for arrays in (inputs, outputs))
         if len(case.model.graph.node) != 1 or getattr(inputs[0], "dtype", None) != np.float32:
             continue
         for fed in {1, len(inputs)}:
             model = onnx.ModelProto()
             model.CopyFrom(case.model)
             names = [item.name for item in model.graph.input]
+            for item, array in zip(model.graph.input, inputs, strict=True):
+                item.CopyFrom(make.make_tensor_value_info(item.name, item.type.tensor_type.elem_type, np.shape(array)))
             del model.graph.input[fed:]
             stored = zip(inputs[fed:], names[fed:], strict=True)
             model.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), name) for a, name in stored)
@@ -296,8 +331,35 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "integers": (
         model_of(node("Relu"), x=make.make_tensor_value_info("x", TensorProto.INT64, [1, 3])),
-        "type 7, expected 1",
+        "reads 'x', which is no float32 tensor",
     ),
+    "put elsewhere": (
+        model_of(
+            node("Abs", makes="a"),
+            node("Cast", "a", "i", to=7),
+            node("ScatterND", "x i x"),
+        ),
+        "elsewhere than where the maxima of a pool stood",
+    ),
+    "put among others": (
+        model_of(
+            node("MaxPool", "x", "p i", kernel_shape=[2, 2], strides=[2, 2]), node("ScatterElements", "x i p", axis=2)
+        ),
+        "among others than zeros",
+    ),
+    "put in other maps": (
+        model_of(
+            node("MaxPool", "x", "p i", kernel_shape=[2, 2], strides=[2, 2]),
+            node("ScatterElements", "z i p", axis=2),
+            stored={"z": np.zeros((1, 3, 4, 4), "f")},
+        ),
+        "in other maps than those of N x 3 x 8 x 8 that were pooled",
+    ),
+    "edges": (
+        model_of(node("Pad", "x p", mode="reflect"), stored={"p": np.array([0, 0, 8, 0] * 2)}),
+        "0 to 7 are known",
+    ),
+    "erf": (model_of(node("Gelu"), opset=20), "by the error function, which no layer computes"),
     "open size": (
         model_of(node("Relu"), x=make.make_tensor_value_info("x", 1, ["n", 3, "h", "w"])),
         "leaves sizes open",
@@ -352,7 +414,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "kernel": (model_of(node("Conv", "x w", kernel_shape=[5, 5]), stored={"w": W}), "does not fit kernel"),
     "second output": (
         model_of(node("MaxPool", "x", "m i", kernel_shape=[2, 2]), node("Cast", "i", to=1)),
-        "'i' is read",
+        "reads 'i', which is no float32 tensor",
     ),
     "newest": (model_of(node("Relu"), opset=99), "operator set 99"),
     "resize": (
@@ -424,8 +486,38 @@ X12 = make.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 12, 4, 5])
 _INTS = {"one": np.asarray(1), "k": np.array([3]), "axes": np.array([1]), "wide": np.array([1, 12, 4, 5])}
 _BORDERS = {"sides": np.array([0, 0, 1, 0, 0, 0, 2, 1]), "scales": np.array([1, 1, 2, 3], np.float32)}
 _APART = {"apart": np.array([-1, 3, 2, 2, 4, 5]), "whole": np.array([-1, 3, 8, 10]), "groups": np.array([0, 2, -1])}
-_TABLE = {"table": np.arange(24, dtype=np.float32).reshape(12, 2), "ones": np.array([2, 3], np.float32)}
+_ROW = {"row": np.array([-1, 12, 20]), "window": np.linspace(-1, 1, 72, dtype=np.float32).reshape(6, 4, 3)}
+_STEPS = {
+    **{"from": np.array([1, 0]), "up_to": np.array([99, 8]), "axes23": np.array([2, 3]), "by": np.array([2, 3])},
+}
+_TABLE = {"table": np.arange(24, dtype=np.float32).reshape(12, 2), "factors": np.array([2, 3], np.float32)}
+_MAPS = {
+    **{"none": np.asarray(0), "no": np.array([0, 0]), "ones": np.array([1, 1]), "two": np.array([2, 3])},
+    **{"maps": np.asarray(12), "area": np.asarray(20), "each": np.array([-1, 12, 1, 1]), "item": np.array([12, 20])},
+    **{"flat": np.array([-1]), "rows": np.array([0, 12, -1]), "image": np.array([-1, 12, 4, 5])},
+}
+# As torch.onnx writes it: places in the whole batch, less the first one of each map; and back, to put numbers there.
+_PLACES = [
+    node("MaxPool", "x", "p i", kernel_shape=[2, 2], strides=[2, 2]),
+    node("MaxPool", "x", "x1 all", kernel_shape=[1, 1]),
+    node("Slice", "all no ones two", "firsts"),
+    node("Sub", "i firsts", "within"),
+    node("Shape", "x", "n", start=0, end=1),
+]
+_BACK = [
+    *(node("Squeeze", "n", "items"), node("Mul", "items maps", "all_maps"), node("Range", "none all_maps one", "r")),
+    *(node("Reshape", "r each", "e"), node("Mul", "e area", "starts"), node("Add", "within starts", "through")),
+    *(node("Reshape", "through flat", "f"), node("Unsqueeze", "f flat", "at"), node("Reshape", "p flat", "numbers")),
+    *(node("Shape", "x", "s"), node("ConstantOfShape", "s", "z"), node("Reshape", "z flat", "zeros")),
+]
 SPELT: dict[str, list[Any]] = {
+    "put back": [*_PLACES, *_BACK, node("ScatterND", "zeros at numbers", "o"), node("Reshape", "o image")],
+    "put back in each map": [
+        *_PLACES,
+        *(node("Reshape", "within rows", "at"), node("Reshape", "p rows", "numbers")),
+        *(node("Concat", "n item", "shape", axis=0), node("ConstantOfShape", "shape", "zeros")),
+        *(node("ScatterElements", "zeros at numbers", "o", axis=2), node("Reshape", "o image")),
+    ],
     "blocks, outputs first": [node("DepthToSpace", blocksize=2, mode="CRD")],
     "blocks": [node("DepthToSpace", blocksize=2)],
     "blocks by axes": [
@@ -441,26 +533,59 @@ SPELT: dict[str, list[Any]] = {
     "lesser": [node("Tanh", "x", "t"), node("Min", "x t")],
     "spread": [node("ReduceMean", "x axes", "m"), node("Expand", "m wide")],
     "border alone": [node("Pad", "x sides", "p"), node("Tanh", "p")],
+    "edges": [
+        node("Pad", "x sides", "p", mode="reflect"),
+        node("Pad", "p sides", "q", mode="edge"),
+        node("Pad", "q sides", "r", mode="wrap"),
+        node("Mish", "r"),
+    ],
+    "windows over rows": [
+        node("Reshape", "x row", "r"),
+        node("Conv", "r window", "c", group=3, strides=[2], pads=[1, 0]),
+        node("MaxPool", "c", "m", kernel_shape=[3], ceil_mode=1, strides=[2]),
+        node("GlobalAveragePool", "m"),
+    ],
+    "every second row": [
+        make.make_node("Resize", ["x", "", "scales"], ["l"]),
+        node("MaxPool", "l", "m", kernel_shape=[2, 2]),
+        node("Slice", "m from up_to axes23 by"),
+    ],
     "lines between": [make.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear")],
     "lines from the corner": [
         make.make_node(
             "Resize", ["x", "", "scales"], ["y"], mode="linear", coordinate_transformation_mode="asymmetric"
         ),
     ],
-    "groups": [node("Reshape", "x groups", "g"), node("InstanceNormalization", "g ones ones")],
+    "groups": [node("Reshape", "x groups", "g"), node("InstanceNormalization", "g factors factors")],
 }
 
 
 @pytest.mark.parametrize("what", SPELT)
 def test_what_a_few_layers_mean_is_read(tmp_path: Path, what: str) -> None:
     read_by = {name for item in SPELT[what] for name in item.input}
-    stored = {name: array for name, array in (_INTS | _BORDERS | _APART | _TABLE).items() if name in read_by}
-    model = model_of(*SPELT[what], x=X12, stored=stored, opset=18)
-    model.ir_version = 8
+    stored = {
+        name: array
+        for name, array in (_INTS | _BORDERS | _APART | _MAPS | _ROW | _STEPS | _TABLE).items()
+        if name in read_by
+    }
+    model = model_of(*SPELT[what], x=X12, stored=stored, opset=19)
+    model.ir_version = 9
     for item in model.graph.node:
         item.name = ""
     onnx.save(model, tmp_path / "m.onnx")
     held_against_runtime(tmp_path / "m.onnx", read(tmp_path / "m.onnx"))
+
+
+def test_whole_numbers_that_are_fed_are_rows_of_a_table(tmp_path: Path) -> None:
+    words = make.make_tensor_value_info("x", TensorProto.INT64, ["n", 5])
+    model = model_of(node("Gather", "table x", "g"), node("Relu", "g"), x=words, stored={"table": _TABLE["table"]})
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "m.onnx")
+    net, fed = read(tmp_path / "m.onnx"), np.arange(10).reshape(2, 5)
+    assert net.spec.inputs == (Input(name="x", shape=(5,)),)
+    found = reference.forward(net.spec, net.parameters, {"x": fed.astype("f")})["y"]
+    assert_close(found.astype("f"), ours.run(tmp_path / "m.onnx", {"x": fed})["y"])
+    assert_close(found.astype("f"), ours.run(tmp_path / "m.onnx", {"x": fed.astype("f") + np.float32(0.5)})["y"])
 
 
 # Windows

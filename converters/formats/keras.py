@@ -11,7 +11,7 @@ import json
 import re
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -232,9 +232,9 @@ def write(path: Path, weights: Weights) -> None:
 def _numbered(weights: Weights) -> _Content:
     """The arrays and texts of a file of weights: a group a layer, its variables counted."""
     group, places, arrays, texts = groups(weights.spec), Counter[str](), dict[str, _Made](), dict[_Place, _Text]()
-    for variable in stored(variables(weights.spec)):
+    for variable, made in _made(weights):
         holder = f"{group[variable.layer]}/vars"
-        arrays[f"{holder}/{places[holder]}"] = _made(weights, variable)
+        arrays[f"{holder}/{places[holder]}"] = made
         texts[holder, "name"] = variable.layer
         places[holder] += 1
     return arrays, texts
@@ -243,9 +243,9 @@ def _numbered(weights: Weights) -> _Content:
 def _whole(weights: Weights) -> _Content:
     """The arrays and texts of the older format: the layers by name, and the description as an attribute."""
     layers, arrays = {layer: list[str]() for layer in groups(weights.spec)}, dict[str, _Made]()
-    for variable in stored(variables(weights.spec)):
+    for variable, made in _made(weights):
         layers[variable.layer].append(f"{variable.layer}/{variable.name}")
-        arrays[f"{_ROOT}/{variable.layer}/{variable.layer}/{variable.name}"] = _made(weights, variable)
+        arrays[f"{_ROOT}/{variable.layer}/{variable.layer}/{variable.name}"] = made
     texts: dict[_Place, _Text] = {
         ("", "keras_version"): KERAS_VERSION,
         ("", "model_config"): json.dumps(model_config(weights.spec, legacy=True)),
@@ -256,10 +256,12 @@ def _whole(weights: Weights) -> _Content:
     return arrays, texts
 
 
-def _made(weights: Weights, variable: Variable) -> _Made:
-    entry = _entry(variable, variable.name)
-    shape = entry.native_shape(parameter_shapes(weights.spec)[variable.parameter])
-    return shape, partial(native_numbers, weights, entry)
+def _made(weights: Weights) -> Iterator[tuple[Variable, _Made]]:
+    """Every variable, with its shape in the file and its numbers."""
+    shapes = parameter_shapes(weights.spec)
+    for variable in stored(variables(weights.spec)):
+        entry = _entry(variable, variable.name)
+        yield variable, (entry.native_shape(shapes[variable.parameter]), partial(native_numbers, weights, entry))
 
 
 def main_file(path: Path) -> Path:

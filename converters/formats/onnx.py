@@ -13,6 +13,8 @@ from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
+import numpy as np
+
 from converters.formats import GraphNetwork, NativeFile
 from converters.formats._onnx_walk import NO_BIAS, looks_like_weight
 from converters.formats._onnx_walk import tensors as graph_tensors
@@ -55,7 +57,7 @@ def read(path: Path) -> NativeFile:
     except (ValueError, IndexError, OverflowError, ZooError) as error:
         raise FileFormatError(path, f"no ONNX file that can be read: {error}") from error
     silent = [name for name in tensors if ignored(name)]
-    if silent:
+    if silent and not (graph and graph.spec):  # which says itself what has a bias
         _LOG.info("%s: %s", path, "; ".join(silent))
     return NativeFile(tensors=tensors, spec=spec, graph=graph, unlike=partial(_unlike, graph), writer=model.producer)
 
@@ -102,7 +104,14 @@ def _own(model: Model, spec: ModelSpec) -> dict[str, Array] | None:
     names = parameter_shapes(spec)
     if not all(name in model.initializers for name in names):
         return None
-    return {name: array for name, array in model.initializers.items() if name in names or looks_like_weight(array)}
+    further = {name: array for name, array in model.initializers.items() if name not in names}
+    ours = graph_of(spec, fast_lrn=True).stored if further else {}
+    known = {name for name, array in further.items() if name in ours and np.array_equal(array, ours[name])}
+    return {
+        name: array
+        for name, array in model.initializers.items()
+        if name in names or (looks_like_weight(array) and name not in known)
+    }
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:

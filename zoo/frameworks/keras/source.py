@@ -13,6 +13,7 @@ from zoo.channels_last import native_shape
 from zoo.frameworks.keras.calls import LAST, printed
 from zoo.frameworks.keras.table import Step, Table, table
 from zoo.layers import ModelSpec, Names, Shape
+from zoo.layers.network import as_file_name
 from zoo.show import images_text
 from zoo.wire.python import definitions, definitions_of, in_docstring, write_source
 
@@ -41,7 +42,7 @@ def build({classes}data_format="channels_last"):
 
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     """Write ``<name>.py``, a module that imports Keras alone; see `zoo.registry.Framework.generate`."""
-    path = directory / f"{identifier(spec.name)}.py"
+    path = directory / f"{as_file_name(identifier(spec.name))}.py"
     write_source(path, source_text(spec))
     return [path]
 

@@ -30,6 +30,9 @@ _NUMERIC = frozenset(
     )
 )
 
+# Inputs of whole numbers, which are cut to them where others are fed.
+_WHOLE = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
+
 # A file that is no model, a graph or an operator it cannot run, inputs that do not fit, and its own failures.
 _REFUSALS: tuple[type[Exception], ...] = (
     states.EPFail,
@@ -74,7 +77,8 @@ def opened(
 ) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
     """What runs a graph: input name -> array, to output name -> array.
 
-    What NumPy has no numbers for (a sequence, text, bfloat16) is left out.
+    Arrays are cut to whole numbers for inputs of those. What NumPy has no numbers for (a sequence, text, bfloat16) is
+    left out.
 
     Args:
         model: a file or its bytes.
@@ -94,6 +98,7 @@ def opened(
     with _refusals(where):
         session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     kinds = {output.name: output.type for output in session.get_outputs()}
+    whole = {item.name: _WHOLE[item.type] for item in session.get_inputs() if item.type in _WHOLE}
     names = [name for name, kind in kinds.items() if outputs or kind in _NUMERIC]
     for name in outputs or ():
         if name not in names:
@@ -101,8 +106,9 @@ def opened(
     wanted = list(outputs or names)
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        fed = {name: array.astype(whole.get(name, array.dtype), copy=False) for name, array in inputs.items()}
         with _refusals(where):
-            found = cast("list[Array]", session.run(wanted, dict(inputs)) if wanted else [])
+            found = cast("list[Array]", session.run(wanted, fed) if wanted else [])
         return dict(zip(wanted, found, strict=True))
 
     return run

@@ -18,6 +18,7 @@ from zoo.frameworks.pytorch.calls import Call
 from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.table import network_calls
 from zoo.layers import ModelSpec, Softmax
+from zoo.layers.network import as_file_name
 from zoo.shapes import activation_shapes
 from zoo.show import images_text
 from zoo.torch_names import attribute_names, identifier, parameter_names, tied_keys
@@ -139,6 +140,6 @@ def _place(helper: type[nn.Module]) -> tuple[str, int]:
 
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     """Write ``<name>.py``, a module that imports torch alone; see `zoo.registry.Framework.generate`."""
-    path = directory / f"{identifier(spec.name)}.py"
+    path = directory / f"{as_file_name(identifier(spec.name))}.py"
     write_source(path, source_text(spec))
     return [path]

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 from zoo.arrays import Array
 from zoo.axes import shape_text
 from zoo.errors import SpecError, UnsupportedError
-from zoo.frameworks.onnx.reading import patterns, response
+from zoo.frameworks.onnx.reading import patterns, places, response
 from zoo.frameworks.onnx.reading.folding import ARITHMETIC, COMPUTED, OPEN_BATCH, Constants, shape_of
 from zoo.frameworks.onnx.reading.op import RefusalError
 from zoo.frameworks.onnx.reading.table import READERS
-from zoo.frameworks.onnx.reading.walk import View, Walk
+from zoo.frameworks.onnx.reading.walk import View, Walk, Whole
 from zoo.layers import Input, Layer, ModelSpec, Names, Shape, chained
 from zoo.shapes import parameter_shapes
 from zoo.wire.onnx import IR_VERSIONS, Model, Node, Subgraph, TensorType, parse_subgraph
 
-_FLOAT = 1  # TensorProto.DataType
+_FLOAT, _WHOLE = 1, (6, 7)  # TensorProto.DataType: float32, and int32 and int64
 _MAX_DEPTH = 8
 _CHANNELS_FIRST = (0, 3, 1, 2)
 # Nodes that a graph in N, H, W, C may put between its input and the transposition of it.
@@ -136,6 +136,8 @@ def _inputs(walk: Walk, model: Model, nodes: list[Node], sizes: Mapping[str, Sha
             refused.append(f"input {name!r}: {why}")
         else:
             _take_input(walk, name, item, nodes)
+            if kind.kind in _WHOLE:
+                walk.values[name] = Whole(view=walk.whole(name))
     return refused
 
 
@@ -147,8 +149,8 @@ def _item(kind: TensorType, given: Shape) -> Shape:
 
 def _unreadable(kind: TensorType, item: Shape, denied: Shape) -> str:
     """Why an input cannot be read, if so; `denied` are sizes that were given, and that it has not."""
-    if kind.kind != _FLOAT:
-        return f"holds ONNX's type {kind.kind}, expected 1 (float32)"
+    if kind.kind not in (_FLOAT, *_WHOLE):
+        return f"holds ONNX's type {kind.kind}, expected 1 (float32), or 6 or 7 (whole numbers) for rows of a table"
     sizes = kind.dimensions
     if not sizes or (len(sizes) == 1 and isinstance(sizes[0], int)):
         return "does not say its sizes, or has no batch; expected N x C x H x W"
@@ -221,7 +223,7 @@ class _Reading:
                     self.lost.update(node.outputs)
                 elif node.op == "If":
                     self._branch(node)
-                elif not _fold(self.walk, self.constants, node):
+                elif not places.follows(self.walk, self.walk.op(node)) and not _fold(self.walk, self.constants, node):
                     _read(self.walk, node)
             except (SpecError, IndexError, ValueError, ArithmeticError) as error:
                 self.lost.update(node.outputs)

@@ -376,8 +376,8 @@ def cast(walk: Walk, op: Op) -> None:
     to = op.node.attributes.get("to")
     op.passes_over("to", "saturate", "round_mode")  # the last two are of types that are refused
     value = walk.values.get(op.reads())
-    if to in _WHOLE and isinstance(value, View):
-        walk.values[op.out] = Whole(view=walk.pointwise(op.reads()))
+    if to in _WHOLE and isinstance(value, View | Whole):
+        walk.values[op.out] = value if isinstance(value, Whole) else Whole(view=walk.pointwise(op.reads()))
         return
     if to not in (1, "FLOAT"):
         op.refuse(f"casts to ONNX's type {to}; float32 alone is computed with here")

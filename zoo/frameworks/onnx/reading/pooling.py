@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from zoo.arrays import Array
+from zoo.frameworks.onnx.reading import places
 from zoo.frameworks.onnx.reading.op import Op
 from zoo.frameworks.onnx.reading.walk import Walk
 from zoo.frameworks.onnx.reading.windows import Place, divisors, fitted, image_read, our_divisors, pair_of, place
@@ -17,7 +18,7 @@ from zoo.shapes import window
 
 
 def max_pool(walk: Walk, op: Op) -> None:
-    """MaxPool; its second output, where the maxima are, is not read."""
+    """MaxPool, and where the maxima are."""
     op.passes_over("storage_order")  # of the second output
 
     def never_wins(fill: float, activation: str) -> bool:
@@ -34,6 +35,8 @@ def max_pool(walk: Walk, op: Op) -> None:
     ):
         op.refuse(f"its input has a border {border} that is as wide as the window {at.kernel}")
     _pool(walk, op, source, at, "max")
+    if any(walk.readers[tensor] for tensor in op.node.outputs[1:] if tensor):
+        places.take(walk, op, source)
 
 
 def average_pool(walk: Walk, op: Op) -> None:
@@ -122,6 +125,12 @@ def reduce(walk: Walk, op: Op) -> None:
             replace(whole, shape=shape) if view.in_order or not keeps else replace(view, activation=name, shape=shape)
         )
         return
+    if op.node.op == "ReduceMax" and len(inner) == 1 != inner[0] + 1:
+        name = walk.add(ArgMax(name=op.out, inputs=(view.activation,), out_max_val=True, axis=inner[0]))
+        walk.values[op.out] = replace(
+            walk.whole(name) if view.in_order else replace(view, activation=name), shape=shape
+        )
+        return
     if op.node.op not in _REDUCTIONS or inner[0] == 0:
         op.refuse(
             f"over the axes {tuple(axes)} of {walk.told(view.shape)}: not over the batch, nor maxima but of images"
@@ -202,7 +211,7 @@ def resize(walk: Walk, op: Op) -> None:
         walk.put(op.out, Interp(name=op.out, inputs=(source,), size=(sizes[2], sizes[3])))
         return
     whole = all(time >= 1 and time == int(time) for time in times)
-    if mode in ("linear", "bilinear") and how in _LINES and whole:
+    if mode in ("linear", "bilinear") and how in _LINES and whole and max(times) <= _MOST_TIMES:
         _between(walk, op, source, (int(times[0]), int(times[1])), centred=how != "asymmetric")
         return
     repeats = (how == "asymmetric" and near == "floor") or (how == "half_pixel" and near.startswith("round"))
@@ -211,14 +220,17 @@ def resize(walk: Walk, op: Op) -> None:
         layer = Deconv(
             name=op.out, inputs=(source,), out_channels=shape[0], kernel=step, stride=step, groups=shape[0], bias=False
         )
-        walk.put(op.out, layer, weight=np.ones((shape[0], 1, *step), np.float32))
+        walk.put(op.out, layer, weight=np.broadcast_to(np.float32(1), (shape[0], 1, *step)))
         return
     op.refuse(
         f"mode {mode!r} with {how!r} and {near!r}, {times[0]:g} x {times[1]:g} times as large: known here are linear "
-        "with align_corners, and each pixel repeated, or lines between them, a whole number of times"
+        f"with align_corners, and each pixel repeated, or lines between them (up to {_MOST_TIMES} times), a whole "
+        "number of times"
     )
 
 
+# The weights of lines between pixels are twice as wide and high.
+_MOST_TIMES = 256
 # Where ONNX begins to count, on which lines between pixels are drawn.
 _LINES = ("half_pixel", "pytorch_half_pixel", "asymmetric")
 
@@ -247,7 +259,7 @@ def _between(walk: Walk, op: Op, source: str, times: Pair, *, centred: bool) -> 
         sums.append(np.convolve(spread, sides[i])[starts[i] : ends[i]])
     last = walk.step(op.out, "cut")
     walk.cut(last, walk.add(layer, weight=weight), {2 + i: (starts[i], ends[i]) for i in axes})
-    share = (1 / np.outer(*sums).round(6)).astype(np.float32)
+    share = (1 / np.outer(*sums)).astype(np.float32)
     walk.inexact[op.out] = f"what {op.out!r} weighs pixels with was computed"
     name = walk.view(last).activation
     walk.put(op.out, Scale(name=op.out, inputs=(name,), axis=2, num_axes=2), weight=share)

@@ -9,11 +9,12 @@ from math import prod
 import numpy as np
 
 from zoo.arrays import Array
+from zoo.frameworks.onnx.reading.composed import edges
 from zoo.frameworks.onnx.reading.folding import OPEN_BATCH, filling, reshaped_to, sizes_of, slices, split_sizes
 from zoo.frameworks.onnx.reading.op import Op, short
 from zoo.frameworks.onnx.reading.walk import Padded, View, Walk
 from zoo.frameworks.onnx.reading.weighted import embed
-from zoo.layers import Concat, Constant, Conv, Deconv, Pair, Shape, Shuffle, Slice, Tile
+from zoo.layers import Concat, Constant, Conv, Deconv, Pair, Pool, Shape, Shuffle, Slice, Tile
 
 
 def reshape(walk: Walk, op: Op) -> None:
@@ -159,11 +160,12 @@ def split(walk: Walk, op: Op) -> None:
 
 
 def slice_(walk: Walk, op: Op) -> None:
-    """Slice, without gaps."""
+    """Slice: a part in one piece; of height and width every n-th pixel, too, as a pool of one pixel takes them."""
     view = _unmerged(walk, op.reads())
-    found = list[tuple[int, int, int]]()
+    found, steps = list[tuple[int, int, int]](), dict[int, int]()
     for axis, start, stop, step in slices(op, view.shape):
-        if step != 1 or stop is None or start >= stop:
+        place = view.order[axis]
+        if stop is None or start >= stop or (step != 1 and (step < 1 or len(view.order) != 4 or place < 2)):
             op.refuse(f"takes {start}:{stop}:{step} of axis {axis}: parts in one piece are known here")
         if (start, stop) != (0, view.shape[axis]):
             if axis == 0 and (walk.batch != OPEN_BATCH or stop > OPEN_BATCH // 2):
@@ -171,7 +173,15 @@ def slice_(walk: Walk, op: Op) -> None:
             if axis == 0:
                 walk.notes.append(f"{op.out!r} takes items {start} to {stop}: here a batch has to have as many")
             found.append((axis, start, stop))
-    _cut(walk, op.out, view, found)
+        if step > 1:
+            steps[place] = step
+    piece = walk.step(op.out, "piece") if steps else op.out
+    _cut(walk, piece, view, found)
+    if steps:
+        part, stride = walk.view(piece), (steps.get(2, 1), steps.get(3, 1))
+        pool = Pool(name=op.out, inputs=(part.activation,), mode="max", stride=stride, rounding="floor")
+        name = walk.add(pool)
+        walk.values[op.out] = View(activation=name, order=view.order, shape=_as(walk, name, view.order))
 
 
 def gather(walk: Walk, op: Op) -> None:
@@ -193,7 +203,7 @@ def gather(walk: Walk, op: Op) -> None:
 
 
 def pad(walk: Walk, op: Op) -> None:
-    """Pad of height and width with a number, for a convolution or a pooling layer to take in."""
+    """Pad with what the tensor holds; or height and width with a number, for a layer of windows to take in."""
     name = "paddings" if op.opset < 2 else "pads"
     pads, mode = op.listed(name, 1), op.text("mode", "constant")
     fill = op.scalar("value", 2, 0.0)
@@ -203,12 +213,16 @@ def pad(walk: Walk, op: Op) -> None:
         axes = [op.place_of(int(axis), rank) for axis in op.stored(3, "axes").reshape(-1)]
         both = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
         pads = tuple(both.get(i, (0, 0))[end] for end in (0, 1) for i in range(rank))
-    if pads is None or len(pads) != 2 * rank or mode != "constant":
-        op.refuse(f"pads {pads} in mode {mode!r}: pads for each axis in mode 'constant' are known here")
-    sides = {view.order[i]: (pads[i], pads[rank + i]) for i in range(rank)}
+    if pads is None or len(pads) != 2 * rank or mode not in ("constant", "edge", "reflect", "wrap"):
+        op.refuse(f"pads {pads} in mode {mode!r}: not known here")
     if not any(pads):
         walk.values[op.out] = view
         return
+    sides = {i: (pads[i], pads[rank + i]) for i in range(rank)}
+    if mode != "constant":
+        edges(walk, op, {i: both for i, both in sides.items() if any(both)}, mode)
+        return
+    sides = {view.order[i]: both for i, both in sides.items()}
     if rank != 4 or any(sides[i] != (0, 0) for i in (0, 1)) or min(pads) < 0:
         op.refuse(f"pads {pads}: borders of height and width are known here")
     (top, bottom), (left, right) = sides[2], sides[3]
@@ -268,7 +282,8 @@ def depth_to_space(walk: Walk, op: Op) -> None:
     side, first = op.integer("blocksize", 0), op.text("mode", "DCR") == "CRD"
     source = walk.plain(op.reads())
     shape = walk.shapes[source]
-    if side < 1 or len(shape) != 3 or shape[0] % side**2 or op.text("mode", "DCR") not in ("CRD", "DCR"):
+    known = op.text("mode", "DCR") in ("CRD", "DCR")
+    if side < 1 or len(shape) != 3 or not known or shape[0] % side**2 or shape[0] > _MOST_CHANNELS:
         op.refuse(f"cannot make blocks of {side} x {side} of {walk.told(walk.whole(source).shape)}")
     block = (side, side)
     walk.put(op.out, _blocks(op.out, source, shape[0], block), weight=_places(shape[0], block, first=first))
@@ -278,6 +293,10 @@ def _blocks(name: str, source: str, channels: int, block: Pair) -> Deconv:
     """Channels as blocks of pixels: a Deconv with a single 1 for each channel."""
     outs = channels // prod(block)
     return Deconv(name=name, inputs=(source,), out_channels=outs, kernel=block, stride=block, bias=False)
+
+
+# Of channels that become pixels: the weights that say where are as many as their square.
+_MOST_CHANNELS = 4096
 
 
 def _places(channels: int, block: Pair, *, first: bool) -> Array:
@@ -297,7 +316,7 @@ _INTO_BLOCKS: dict[tuple[int, ...], bool] = {(0, 1, 4, 2, 5, 3): True, (0, 3, 4,
 def _makes_blocks(walk: Walk, op: Op, view: View, order: tuple[int, ...]) -> bool:
     """Whether a Transpose is the middle of a DepthToSpace; then it is read as that."""
     first, item = _INTO_BLOCKS.get(order), walk.shapes[view.activation]
-    if first is None or not view.in_order or len(item) != 3 or view.shape[4:] != item[1:]:
+    if first is None or not view.in_order or len(item) != 3 or view.shape[4:] != item[1:] or item[0] > _MOST_CHANNELS:
         return False
     block = view.shape[2:4] if first else view.shape[1:3]
     if view.shape[0] != walk.firsts[view.activation] or prod(view.shape[1:4]) != item[0]:

@@ -91,12 +91,37 @@ class Response:
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
-    """Numbers cut to whole ones, by which rows of a table may be taken."""
+    """Numbers cut to whole ones, or fed as such, by which rows of a table may be taken."""
 
     view: View
 
 
-Value: TypeAlias = View | Padded | Above | Response | Whole
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """0, ``step``, 2 ``step``, ... in the order of a tensor of that shape."""
+
+    step: int
+    shape: Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where the maxima of a pool stand: ``row * W + column`` in each map, or counted through all maps before it too.
+
+    Attributes:
+        view: the `PoolMask`.
+        shape: of the tensor at this point.
+        maps: height and width of the maps.
+        through: whether all maps before it count.
+    """
+
+    view: View
+    shape: Shape
+    maps: Pair
+    through: bool
+
+
+Value: TypeAlias = View | Padded | Above | Response | Whole | Counted | Places
 
 
 @dataclass(kw_only=True)
@@ -187,6 +212,10 @@ class Walk:
     def sizes(self, tensor: str) -> Shape:
         """The sizes of a tensor, whatever is made of it later."""
         value = self._value(tensor)
+        if isinstance(value, Counted | Places):
+            return value.shape
+        if isinstance(value, Whole):
+            return value.view.shape
         if isinstance(value, Padded):
             grown = (0, 0, *(sum(ends) for ends in zip(value.before, value.after, strict=True)))
             return tuple(size + grown[axis] for size, axis in zip(value.view.shape, value.view.order, strict=True))
@@ -303,6 +332,8 @@ class Walk:
             for layer in self.layers
         ]
         for tensor, value in self.values.items():
+            if isinstance(value, Counted):
+                continue
             view = value if isinstance(value, View) else value.view
             if view.activation == wanted:
                 view = replace(view, activation=aside)

@@ -165,7 +165,7 @@ def embed(walk: Walk, op: Op) -> None:
     """Gather of the rows of a table, by an activation cut to whole numbers."""
     table, at = op.weight(0, "table"), walk.values.get(op.reads(1))
     if not isinstance(at, Whole) or not at.view.in_order or table.ndim != 2 or op.integer("axis", 0) not in (0, -2):
-        op.refuse("takes other things than rows of a table, by numbers that are cast to whole ones")
+        op.refuse("takes other things than rows of a table, by whole numbers")
     rows, outs = table.shape
     walk.notes.append(f"{op.out!r}: numbers below 0 count from the end there; here they are taken for 0")
     walk.inexact[op.out] = f"{op.out!r} counts numbers below 0 from the end"
