@@ -256,6 +256,7 @@ def test_branches_holes_and_layers_of_generated_source_are_held_against_the_netw
         ('"ReLU"', '"Lambda"', "relu1 is a Lambda, which is Python code"),
         ('"Conv2D"', '"QuantConv2D"', "conv1 is a QuantConv2D, and what that does with its weights"),
         ('"ReLU"', '"TheirOwn"', "after conv1 it has activation|function of the activation after conv1 is TheirOwn"),
+        ('"filters"', '"nb_filter"', "described by Keras 1, in other words; load it in Keras 2"),
         ('"layers"', '"levels"', "laid out otherwise than Keras 2 and 3 do it"),
         ('"channels_last"', '"channels_first"', "channels first"),
     ],

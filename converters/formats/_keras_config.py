@@ -29,6 +29,8 @@ _SILENT = {
 _UNCOMPARED = {"Conv2DTranspose", "PReLU", "Embedding", "LayerNormalization"}
 # Layers that prepare images, where they stand before all others; Keras' own `load_img` gives RGB.
 _PREPARING = ("Rescaling", "Normalization")
+# Settings that Keras 2 calls otherwise.
+_KERAS_1 = {"nb_filter", "border_mode"}
 _NESTED = {"Sequential", "Functional", "Model"}
 # Keras divides by no less (`keras.config.epsilon`).
 _LEAST = 1e-7
@@ -192,6 +194,8 @@ def _steps(layers: list[Mapping[str, Any]], holders: Collection[str]) -> Iterato
     border: Pair | None = (0, 0)  # what a layer before has padded; None: not the same on both sides
     for layer in layers:
         name, config = str(layer["class_name"]), cast("Mapping[str, Any]", layer["config"])
+        if _KERAS_1 & config.keys():
+            raise ValueError("it was described by Keras 1, in other words; load it in Keras 2, and save it again")
         if name == "ZeroPadding2D":
             rows, columns = _both(config["padding"])
             (top, bottom), (left, right) = _both(rows), _both(columns)
