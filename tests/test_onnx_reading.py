@@ -1,4 +1,4 @@
-"""ONNX graphs read as networks: onnx's own nodes and networks, our own, and what is refused by name."""
+"""ONNX graphs read as networks: onnx's own networks, our own, what a few layers mean, and files of open sizes."""
 
 from __future__ import annotations
 
