@@ -239,8 +239,24 @@ class GraphSubject:
         if not sizes:
             return {}
         defects = self._by_size(self.graph.opened(lean=True), inputs, rows, outputs, notes, sizes)
+        if not defects and (inside := self._inside_by_size(inputs, rows, values, sizes)):
+            defects = dict.fromkeys(outputs, f"{inside}, though it declares any")
         notes += [untold] if untold and not defects else []
         return defects
+
+    def _inside_by_size(
+        self, inputs: Mapping[str, Array], rows: int, values: Mapping[str, Array], sizes: Sequence[int]
+    ) -> str:
+        """The first tensor that holds other numbers in a batch of another size; an answer may hardly show it."""
+        for size in sizes:
+            resized = {name: np.resize(array, (size, *array.shape[1:])) for name, array in inputs.items()}
+            found = self.graph.every_result(self.graph.feed(resized), size)
+            for name, y in found.items():
+                known = values.get(name)
+                is_number = known is not None and known.ndim > 1 and len(known) == rows and known.dtype == np.float32
+                if is_number and not one_run(_of_batch(known, size, rows), y):
+                    return f"is made of another {name} in a batch of {size}"
+        return ""
 
     def _by_size(
         self,
