@@ -22,9 +22,10 @@ _PAUSE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a command took: median wall seconds and the largest resident memory of any of its runs, in MB."""
+    """What a command took: median seconds, of the clock and of a processor, and the largest peak of any run in MB."""
 
     seconds: float
+    processor: float
     megabytes: float
 
 
@@ -39,7 +40,7 @@ def run(command: Sequence[str]) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed: {told.decode(errors='replace')[-2000:]}")
-    return Cost(seconds=seconds, megabytes=usage.ru_maxrss / 1024)
+    return Cost(seconds=seconds, processor=usage.ru_utime + usage.ru_stime, megabytes=usage.ru_maxrss / 1024)
 
 
 def compare(commands: Mapping[str, Sequence[str]], runs: int = 5) -> dict[str, Cost]:
@@ -53,6 +54,7 @@ def compare(commands: Mapping[str, Sequence[str]], runs: int = 5) -> dict[str, C
     return {
         name: Cost(
             seconds=statistics.median(cost.seconds for cost in taken),
+            processor=statistics.median(cost.processor for cost in taken),
             megabytes=max(cost.megabytes for cost in taken),
         )
         for name, taken in costs.items()

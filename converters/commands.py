@@ -64,7 +64,7 @@ def _info(options: argparse.Namespace) -> int:
     if options.json:
         print_json(told)
     else:
-        print_text(info_text(told))
+        print_text(fitted(info_text(told), 4))
     return 0
 
 

@@ -22,7 +22,7 @@ from converters.formats import (
     weights_format,
 )
 from converters.head import with_our_head
-from converters.images import SAID_NOTHING, SaidOfImages
+from converters.images import SAID_NOTHING, SaidOfImages, output_count
 from converters.names import Names, renamed, write_map
 from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
@@ -120,8 +120,8 @@ class OpenedFile:
 
     def _without_others(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         """The tensors without those of layers that the network has not, where all that it has are there."""
-        ours, _ = with_our_head(tensors, spec, self.form)
-        used = {entry.native for entry in self.form.entries(spec, ours)}
+        ours, table, _ = with_our_head(tensors, spec, self.form)
+        used = {entry.native for entry in table}
         if not used <= ours.keys():
             return tensors
         layers = {_layer_of(name) for name in used}
@@ -155,10 +155,9 @@ class OpenedFile:
         return replace(self, native=native, how=replace(self.how, names=None)).fitted(spec)
 
     def _taken(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Weights:
-        tensors, own = with_our_head(tensors, spec, self.form)
+        tensors, table, own = with_our_head(tensors, spec, self.form)
         if own and spec.head:
             _LOG.warning("%s: %s is taken for %s, the classifier", self.path, own, spec.head.name)
-        table = self.form.entries(spec, tensors)
         if self.how.map_out:
             write_map(self.how.map_out, table, tensors, spec)
         in_order = [f"{entry.native} is {entry.canonical}" for entry in table if entry.by_order]
@@ -173,7 +172,17 @@ class OpenedFile:
                 raise
             told = "where names alone differ, --map-out FILE writes a table of them, and --map FILE reads it completed"
             raise WeightsError(f"{self.path} as {spec.name}", [*error.problems, told]) from error
-        return weights.with_spec(self.how.images.of(self.native.images.of(spec)))
+        return weights.with_spec(self.how.images.of(self._said_of_images(spec).of(spec)))
+
+    def _said_of_images(self, spec: ModelSpec) -> SaidOfImages:
+        """What the file says; but for names of classes that a fine-tuned head has left behind."""
+        found = self.native.images
+        if found.classes and len(found.classes) != (outputs := output_count(spec)):
+            _LOG.warning(
+                "%s: its names of %d classes are left out, %d are put out", self.path, len(found.classes), outputs
+            )
+            return replace(found, classes=())
+        return found
 
 
 def open_file(path: Path, how: Reading | None = None, *, numbers: bool = True) -> OpenedFile:
@@ -263,7 +272,7 @@ def with_num_classes(weights: Weights, num_classes: int, seed: int = 0) -> Weigh
     if head is None or spec == weights.spec:
         return weights
     check_cost(spec)
-    recipe, names = registry.recipe(spec), [f"{head.name}.weight", f"{head.name}.bias"]
+    recipe, names = registry.recipe(spec), [f"{name}.{role}" for name in spec.heads for role in ("weight", "bias")]
     tensors = {**weights.tensors, **initial_weights(spec, recipe, seed, only=names)}
     _LOG.warning(
         "%s: dropped, and drawn anew for %d classes by the recipe %r, seed %d",

@@ -127,9 +127,8 @@ def _fits(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) ->
 def misfit(spec: ModelSpec, tensors: Mapping[str, Array], form: WeightsFormat) -> str | None:
     """The first reason why tensors cannot be the parameters of a network, by names and shapes; None if they can."""
     shapes = parameter_shapes(spec)
-    tensors, _ = with_our_head(tensors, spec, form)
     try:
-        entries = form.entries(spec, tensors)
+        tensors, entries, _ = with_our_head(tensors, spec, form)
     except WeightsError as error:
         return str(error)
     found = {entry.native: tensors.get(entry.native) for entry in entries}
@@ -147,11 +146,11 @@ def with_classes_of(spec: ModelSpec, tensors: Mapping[str, Array], form: Weights
     """`spec` with as many outputs as the file's own head has: a fine-tuned network keeps its classes."""
     if spec.head is None:
         return spec
-    tensors, _ = with_our_head(tensors, spec, form)
     try:
-        entries = {entry.canonical: entry for entry in form.entries(spec, tensors)}
+        tensors, table, _ = with_our_head(tensors, spec, form)
     except WeightsError:
         return spec
+    entries = {entry.canonical: entry for entry in table}
     entry = entries.get(f"{spec.head.name}.bias") or entries[f"{spec.head.name}.weight"]
     tensor = tensors.get(entry.native)
     if tensor is None or tensor.ndim == 0:

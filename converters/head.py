@@ -6,28 +6,28 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from converters.formats import WeightsFormat
+from converters.tensormap import Entry
 from converters.weights import Array
-from zoo.errors import WeightsError
 from zoo.layers import ModelSpec
 from zoo.shapes import parameter_shapes
 
 
 def with_our_head(
     tensors: Mapping[str, Array], spec: ModelSpec, form: WeightsFormat
-) -> tuple[Mapping[str, Array], str]:
+) -> tuple[Mapping[str, Array], list[Entry], str]:
     """Tensors of a file, its head's under the names of the network's head.
 
     Returns:
-        The tensors, and what the file calls its head; as they are, and nothing, where the network's head is there, or
-        where no layer, or more than one, can be it.
+        The tensors, their `entries`, and what the file calls its head; as they are, and nothing, where the network's
+        head is there, or where no layer, or more than one, can be it.
+
+    Raises:
+        WeightsError: that of `entries`.
     """
-    try:
-        table = form.entries(spec, tensors)
-    except WeightsError:
-        return tensors, ""
+    table = form.entries(spec, tensors)
     missing = {entry.canonical: entry.native for entry in table if entry.native not in tensors}
     if spec.head is None or sorted(missing) != sorted(_parameters(spec, spec.head.name)):
-        return tensors, ""
+        return tensors, table, ""
     used, found = {entry.native for entry in table}, dict[str, dict[str, str]]()
     for native in missing.values():
         before, _, after = native.rpartition(spec.head.name)
@@ -37,9 +37,10 @@ def with_our_head(
                 found.setdefault(own, {})[name] = native
     whole = {own: names for own, names in found.items() if len(names) == len(missing)}
     if len(whole) != 1:
-        return tensors, ""
+        return tensors, table, ""
     ((own, names),) = whole.items()
-    return {names.get(name, name): tensor for name, tensor in tensors.items()}, own
+    renamed = {names.get(name, name): tensor for name, tensor in tensors.items()}
+    return renamed, form.entries(spec, renamed), own
 
 
 def _parameters(spec: ModelSpec, layer: str) -> list[str]:

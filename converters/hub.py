@@ -10,8 +10,10 @@ import logging
 import os
 import re
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, Queue
 
 import huggingface_hub
 from huggingface_hub import errors
@@ -24,6 +26,8 @@ _LOG = logging.getLogger(__name__)
 _FORM = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@\\]+)(?:@(?P<revision>[^@]+))?")
 # The digits of an ETag: of a large file its SHA-256, of a small one git's own hash of it.
 _SHA256, _GIT = 64, 40
+# Seconds for a whole download.
+_WHOLE = 6 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,30 +47,27 @@ def parse(address: str) -> HubFile:
     return HubFile(repo=found["repo"], file=found["file"], revision=found["revision"] or "main")
 
 
-def fetch_hub(address: str, directory: Path | None = None, *, endpoint: str | None = None) -> Path:
+def fetch_hub(
+    address: str, directory: Path | None = None, *, endpoint: str | None = None, whole: float = _WHOLE
+) -> Path:
     """The file of an address, downloaded unless the Hub's own cache has it; its hash has been checked.
 
     Args:
         address: ``hf:OWNER/REPO/FILE`` or ``hf:OWNER/REPO/FILE@REVISION``.
         directory: where to put a copy; left out, it stays in the cache.
         endpoint: the Hub's address; left out, ``$HF_ENDPOINT``, else huggingface.co.
+        whole: seconds for all of it; what is there by then is kept for the next run.
 
     Raises:
         CheckFailedError: the file is not the one that the Hub names; it is not kept.
-        ZooError: there is no such file, no way to it, or no room for it; or another file is in its place.
+        ZooError: there is no such file, no way to it, no room for it, or it took too long; or another file is in its
+            place.
     """
     wanted, client = parse(address), logging.getLogger("huggingface_hub")
     level = client.level
     try:
         client.setLevel(logging.ERROR)  # each of its retries is a warning; what came of them is ours to say
-        cached = Path(
-            huggingface_hub.hf_hub_download(
-                wanted.repo,
-                wanted.file,
-                revision=wanted.revision,
-                endpoint=endpoint or os.environ.get("HF_ENDPOINT"),
-            )
-        )
+        cached = Path(_within(whole, address, wanted, endpoint or os.environ.get("HF_ENDPOINT")))
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError) as error:
         raise ZooError(f"{address}: {_reason(error)}") from error
     except OSError as error:
@@ -76,6 +77,31 @@ def fetch_hub(address: str, directory: Path | None = None, *, endpoint: str | No
     _check(address, cached)
     _LOG.info("%s: commit %s", address, cached.relative_to(_snapshots(cached)).parts[0])
     return cached if directory is None else _copied(cached, directory)
+
+
+def _within(whole: float, address: str, wanted: HubFile, endpoint: str | None) -> str:
+    """The client's own download, which may wait for a slow server without end: on a thread that nobody waits for."""
+    answer = Queue[str | Exception]()
+
+    def download() -> None:
+        try:
+            found = huggingface_hub.hf_hub_download(
+                wanted.repo, wanted.file, revision=wanted.revision, endpoint=endpoint
+            )
+            answer.put(found)
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            answer.put(error)
+
+    threading.Thread(target=download, daemon=True).start()
+    try:
+        found = answer.get(timeout=whole)
+    except Empty:
+        raise ZooError(
+            f"{address}: took more than {whole / 3600:.3g} hours; the same command goes on from what is there"
+        ) from None
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _reason(error: Exception) -> str:

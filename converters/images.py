@@ -70,9 +70,14 @@ class SaidOfImages:
 SAID_NOTHING = SaidOfImages()
 
 
+def output_count(spec: ModelSpec) -> int:
+    """How many outputs the head of a network has."""
+    return activation_shapes(spec)[spec.head.name][0] if spec.head else 0
+
+
 def named_classes(spec: ModelSpec, classes: tuple[str, ...]) -> ModelSpec:
     """`spec` with the names of its outputs; raises `ZooError` where their numbers differ."""
-    outputs = activation_shapes(spec)[spec.head.name][0] if spec.head else 0
+    outputs = output_count(spec)
     if len(classes) != outputs:
         raise ZooError(f"{spec.name} has {outputs:,} outputs, and {len(classes):,} classes are named")
     return replace(spec, classes=classes)

@@ -31,7 +31,7 @@ def frameworks() -> list[dict[str, Any]]:
             version = metadata.version(distribution)
             summary = f"{distribution} {version}"
         except metadata.PackageNotFoundError:
-            version, summary = None, f"not installed; run: pip install 'alexnet-zoo[{name}]'"
+            version, summary = None, f"not installed; run: pip install {registry.wanted(name)}"
         rows.append({"name": name, "summary": summary, "version": version})
     return rows
 

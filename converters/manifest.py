@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 
-from converters.yaml_file import read_yaml
 from zoo import registry
 from zoo.errors import FileFormatError, UnknownNameError, ZooError, one_line
 from zoo.layers import ModelSpec
 from zoo.layers import Preprocessing as Images
+from zoo.wire.yaml_loader import read_yaml
 
 PATH = Path(__file__).with_name("weights_manifest.yaml")
 

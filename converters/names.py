@@ -28,7 +28,7 @@ def read_map(path: Path) -> dict[str, str | None]:
     """
     refuse_others(path)
     with optional():
-        from converters.yaml_file import read_yaml
+        from zoo.wire.yaml_loader import read_yaml
     table = read_yaml(path, _MAX_BYTES)
     if not isinstance(table, dict) or not all(
         isinstance(theirs, str) and isinstance(ours, str | None) for theirs, ours in table.items()

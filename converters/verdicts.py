@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -155,11 +156,14 @@ class Structure:
             ``differs``: another network. ``unread``: it cannot be read as a network, which says nothing.
         differences: in what it differs, one fact each.
         reason: why it cannot be read; or what is rounded.
+        terms: our layer -> what is added a channel there in several steps, all of it taken positive, where we add one
+            number: so large are the numbers that it rounds.
     """
 
     verdict: Literal["identical", "rounded", "differs", "unread"]
     differences: tuple[str, ...] = ()
     reason: str = ""
+    terms: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, "tuple[float, ...]"], repr=False)
 
     @property
     def sentence(self) -> str:

@@ -20,6 +20,8 @@ class Hub:
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files, self.asked, self.lie = files, list[str](), b""
+        self.may_send = threading.Event()
+        self.may_send.set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -56,7 +58,7 @@ class Hub:
                     self.send_header("X-Repo-Commit", COMMIT)
                     self.send_header("ETag", f'"{etag(name, body)}"')
                 self.end_headers()
-                if with_body:
+                if with_body and outer.may_send.wait(60):
                     self.wfile.write(outer.lie or body)
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -65,5 +67,6 @@ class Hub:
         self.address = f"http://127.0.0.1:{self.http.server_address[1]}"
 
     def stop(self) -> None:
+        self.may_send.set()
         self.http.shutdown()
         self.http.server_close()

@@ -50,11 +50,12 @@ from zoo.layers import (
     Slice,
     Softmax,
     TanH,
+    Tie,
     Tile,
     Unary,
     Unpool,
 )
-from zoo.shapes import parameter_shapes
+from zoo.shapes import parameter_shapes, tied
 
 # The float32 floor of a layer against the float64 oracle is 0.3e-6 to 2e-6; the budget of the proof is 1e-5.
 BUDGET = 1e-5
@@ -75,6 +76,7 @@ def two(layer: Layer, first: Shape = IMAGE, second: Shape = IMAGE) -> ModelSpec:
 
 KINDS = {
     "conv same": net(Conv(name="op", out_channels=4, kernel=(3, 3), pad=(1, 1))),
+    "conv wide": net(Conv(name="op", out_channels=6, kernel=(3, 3), pad=(1, 1))),
     "conv hw": net(Conv(name="op", out_channels=4, kernel=(3, 2), stride=(2, 1), pad=(1, 0))),
     "conv groups": net(Conv(name="op", out_channels=6, kernel=(3, 3), stride=(2, 2), pad=(2, 2), groups=2)),
     "conv no bias": net(Conv(name="op", out_channels=6, kernel=(1, 1), groups=2, bias=False)),
@@ -234,13 +236,33 @@ KINDS = {
 
 def merged(cases: Mapping[str, ModelSpec]) -> ModelSpec:
     """Many networks side by side in one, since each costs a model to build; names begin with those of the cases."""
-    inputs, layers = list[Input](), list[Layer]()
+    inputs, layers, ties = list[Input](), list[Layer](), list[Tie]()
     for case, spec in cases.items():
         inputs += [replace(source, name=f"{case}/{source.name}") for source in spec.inputs]
         for layer in spec.layers:
             read = tuple(f"{case}/{name}" for name in spec.wiring()[layer.name])
             layers.append(replace(layer, name=f"{case}/{layer.name}", inputs=read))
-    return ModelSpec(name="merged", title="merged", inputs=tuple(inputs), layers=tuple(layers))
+        for tie in spec.ties:
+            ties.append(Tie(name=f"{case}/{tie.name}", parameters=tuple(f"{case}/{name}" for name in tie.parameters)))
+    return ModelSpec(name="merged", title="merged", inputs=tuple(inputs), layers=tuple(layers), ties=tuple(ties))
+
+
+def twins(spec: ModelSpec, *roles: str) -> ModelSpec:
+    """A network of one layer with that layer twice, its parameters of these roles tied, or all of them."""
+    (layer,) = spec.layers
+    twin = replace(layer, name="twin", inputs=spec.wiring()[layer.name])
+    shared = roles or [name.rpartition(".")[2] for name in parameter_shapes(spec)]
+    ties = tuple(Tie(name=role, parameters=(f"{layer.name}.{role}", f"twin.{role}")) for role in shared)
+    return replace(spec, layers=(layer, twin), ties=ties)
+
+
+# Every kind that has parameters, twice with the same ones; and with some.
+TWINS = {
+    f"twins {name}": twins(spec) for name, spec in KINDS.items() if len(spec.layers) == 1 and parameter_shapes(spec)
+} | {
+    "twins of a kernel": twins(KINDS["conv groups"], "weight"),
+    "twins of an offset": twins(KINDS["dense image"], "bias"),
+}
 
 
 def probe(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -251,6 +273,7 @@ def probe(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], dict[str, A
         )
         for name, shape in parameter_shapes(spec).items()
     }
+    weights |= {twin: weights[owner] for twin, owner in tied(spec).items()}
     return weights, {i.name: rng.normal(scale=3, size=(2, *i.shape)).astype("f") for i in spec.inputs}
 
 

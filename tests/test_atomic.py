@@ -1,5 +1,6 @@
 """The target is absent, the old one, or the whole new one."""
 
+import errno
 import fcntl
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,12 @@ import pytest
 from zoo.errors import ZooError
 from zoo.wire import folders
 from zoo.wire.atomic import check_target, publish, publish_folder, staging
+
+
+def test_what_hdf5_says_of_a_full_disk_is_said_in_the_words_of_the_system(tmp_path: Path) -> None:
+    told = "Unable to extend file properly, errno = 28, error message = 'no space', filename = '.x.zoo-staging-1/x'"
+    with pytest.raises(ZooError, match="x: writing failed: No space left on device; nothing"), staging(tmp_path / "x"):
+        raise OSError(errno.ENOSPC, told)
 
 
 def test_a_finished_file_appears_and_the_staging_folder_is_gone(tmp_path: Path) -> None:

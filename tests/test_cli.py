@@ -574,12 +574,15 @@ def test_an_empty_name_is_not_the_folder_one_stands_in(refused: Callable[..., st
     )
 
 
-def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_every_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     for command in ((), *((name,) for name in COMMANDS)):
         with pytest.raises(SystemExit) as end:
             main([*command, "--help"])
         assert end.value.code == 0
-        assert "usage: zoo" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert told.startswith("usage: zoo") and "\nexamples:\n  zoo " in told
+        assert all(len(line) <= 80 for line in told.splitlines())
 
 
 COMMANDS = (

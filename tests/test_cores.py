@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from concurrent.futures import wait
+from contextlib import suppress
 
 import pytest
 
@@ -40,10 +41,27 @@ def test_nobody_works_on_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(done) <= 2, "what had not begun was called off"
 
 
+def test_a_thread_that_a_signal_meets_as_it_is_begun_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows of it, and a process would wait for it at its end."""
+    cores._pool.cache_clear()
+    begun, start = list[threading.Thread](), threading.Thread.start
+
+    def broken_into(thread: threading.Thread) -> None:
+        start(thread)
+        begun.append(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", broken_into)
+    with suppress(KeyboardInterrupt):
+        map_on_cores(str, range(4))
+    begun[0].join(timeout=60)
+    assert len(begun) == 1 and not begun[0].is_alive()
+
+
 def test_a_forked_process_has_threads_of_its_own() -> None:
     assert map_on_cores(str, range(4)) == list("0123")
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.apply_async(map_on_cores, (str, range(4))).get(timeout=600) == list("0123")
+        assert pool.apply_async(map_on_cores, (str, range(4))).get(timeout=20) == list("0123")
 
 
 def test_work_within_work_is_done_where_it_is() -> None:

@@ -49,6 +49,10 @@ def test_the_digits_are_built_in() -> None:
 def test_what_is_wrong_with_a_folder_is_said_in_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="nowhere: no train folder; expected"):
         open_images(tmp_path / "nowhere", "train")
+    (folder / "train" / "owl").symlink_to(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match="train/owl"):
+        open_pair(folder)
+    (folder / "train" / "owl").unlink()
     (folder / "train" / "owl").mkdir()
     with pytest.raises(ZooError, match=r"owl: no \.jpg or \.png image of this class"):
         open_pair(folder)

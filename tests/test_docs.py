@@ -160,6 +160,7 @@ def test_the_page_of_extras_has_all_of_them() -> None:
     rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert sorted(re.findall(r"`(.*?)`", " ".join(rows))) == sorted(project["optional-dependencies"])
+    assert not [name for name in project["optional-dependencies"] if "_" in name], "pip before 23.3 would not find it"
 
 
 def test_every_page_is_in_the_navigation_of_the_site() -> None:

@@ -84,7 +84,7 @@ WORKS = {
         "verify a.pt again.npz --prototxt deploy.prototxt",
         "verify alexnet_mini --frameworks pytorch",
     ],
-    "tf_checkpoint": [
+    "tf-checkpoint": [
         "convert MINE -o a.ckpt",
         "convert a.ckpt --prototxt deploy.prototxt -o again.caffemodel",
         "convert a.ckpt --prototxt deploy.prototxt -o again.onnx",
@@ -96,7 +96,7 @@ WORKS = {
     ],
     "jax": ["verify alexnet_mini --frameworks keras-jax"],
     "mat": ["convert net73.mat --prototxt deploy.prototxt -o again.caffemodel"],
-    "tf_slim": [
+    "tf-slim": [
         "convert MINE -o a.ckpt",
         "verify a.ckpt --prototxt deploy.prototxt --frameworks tf_slim",
         "export MINE -o a.pb",
@@ -113,17 +113,17 @@ WORKS = {
 # Commands that need more than nothing -> the extra they must name.
 NEEDS = {
     "convert MINE -o a.pt": "pytorch",
-    "convert MINE -o a.ckpt": "tf_checkpoint",
-    "convert x.ckpt --model alexnet_v2 -o a.npz": "tf_checkpoint",
+    "convert MINE -o a.ckpt": "tf-checkpoint",
+    "convert x.ckpt --model alexnet_v2 -o a.npz": "tf-checkpoint",
     "convert snap.caffemodel.h5 --model alexnet -o a.npz": "keras",
     "convert net73.mat --model alexnet -o a.npz": "mat",
     "generate alexnet --framework pytorch -o source": "pytorch",
     "export MINE -o c.onnx": "onnx",
-    "export MINE -o c.pb": "tf_slim",
-    "export MINE -o c.tflite": "tf_slim",
-    "export MINE -o c/": "tf_slim",
+    "export MINE -o c.pb": "tf-slim",
+    "export MINE -o c.tflite": "tf-slim",
+    "export MINE -o c/": "tf-slim",
     "verify alexnet_mini --frameworks pytorch": "pytorch",
-    "verify alexnet_mini --frameworks tf_slim": "tf_slim",
+    "verify alexnet_mini --frameworks tf_slim": "tf-slim",
     "verify alexnet_mini --frameworks keras-torch": "keras",
     "verify alexnet_mini --frameworks caffe": "caffe",
     "verify alexnet_mini --frameworks onnx": "onnx",
@@ -203,7 +203,7 @@ def test_what_does_not_work_says_what_to_install(wheel: Path, files: Path) -> No
     assert {path.name for path in files.iterdir()} == before
 
 
-@pytest.mark.parametrize("extra", ["", "caffe", "onnx", "tf_checkpoint", "images", "fetch", "all"])
+@pytest.mark.parametrize("extra", ["", "caffe", "onnx", "tf-checkpoint", "images", "fetch", "all"])
 def test_every_module_imports_or_misses_a_declared_package(extra: str, wheel: Path, tmp_path: Path) -> None:
     said = python(environment(tmp_path, wheel, extra or None), _IMPORT_ALL, tmp_path)
     missing = {package for _, package in map(str.split, said.splitlines())}

@@ -126,3 +126,11 @@ def test_a_hub_that_does_not_answer_is_one_line(repository: Hub, monkeypatch: py
     repository.stop()
     with pytest.raises(ZooError, match="the Hub cannot be reached"):
         fetch_hub(ADDRESS)
+
+
+def test_a_hub_that_sends_without_end_is_given_up(repository: Hub) -> None:
+    repository.may_send.clear()
+    with pytest.raises(ZooError, match=r"took more than [\d.e-]+ hours; the same command goes on"):
+        fetch_hub(ADDRESS, whole=0.2)
+    repository.may_send.set()
+    assert fetch_hub(ADDRESS).read_bytes() == repository.files["weights/model.safetensors"]

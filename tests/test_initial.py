@@ -5,10 +5,11 @@ The expectations are written out here from the sources, not taken from the recip
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -152,36 +153,81 @@ def test_every_framework_draws_what_the_source_says(
             assert np.unique(bias).tolist() == [np.float32(biases.get(layer, 0.0))], layer
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_caffe_is_given_fillers_that_draw_it(name: str, tmp_path: Path) -> None:
-    spec = shrink(name)
-    registry.framework("caffe").generate(spec, tmp_path)
-    net = parse((tmp_path / "train_val.prototxt").read_text())
+# What draws a parameter, as source code words it: the deviation, or the one value of all.
+_Given = tuple[Literal["deviation", "value"], float]
+
+
+def _caffe_fillers(spec: ModelSpec, folder: Path) -> Mapping[str, tuple[_Given, _Given]]:
+    registry.framework("caffe").generate(spec, folder)
+    net = parse((folder / "train_val.prototxt").read_text())
     layers = {layer.string("name"): layer for layer in net.messages("layer")}
-    (deviation, biases), shapes = SOURCES[name], parameter_shapes(spec)
+    found = dict[str, tuple[_Given, _Given]]()
     for layer in _learning(spec):
         block = layers[layer.name].message("convolution_param" if isinstance(layer, Conv) else "inner_product_param")
-        expected = deviation(layer.name, shapes[f"{layer.name}.weight"])
-        assert _deviation(block.message("weight_filler")) == pytest.approx(expected, rel=1e-4), layer.name
-        filler = block.message("bias_filler")
-        if biases is None:
-            assert _deviation(filler) == pytest.approx(expected, rel=1e-4), layer.name
-        else:
-            constant = (filler.string("type"), filler.number("value", 0))
-            assert constant == ("constant", biases.get(layer.name, 0.0)), layer.name
+        found[layer.name] = (_filler(block.message("weight_filler")), _filler(block.message("bias_filler")))
+    return found
 
 
-def _deviation(filler: Message) -> float:
+def _filler(filler: Message) -> _Given:
     """BVLC caffe, filler.hpp."""
     match filler.string("type"):
+        case "constant":
+            return "value", filler.number("value", 0)
         case "gaussian":
             assert filler.number("mean", 0) == 0
-            return filler.number("std", 1)
+            return "deviation", filler.number("std", 1)
         case "uniform":
             assert filler.number("min", 0) == -filler.number("max", 1)
-            return filler.number("max", 1) / 3**0.5
+            return "deviation", filler.number("max", 1) / 3**0.5
         case other:
             raise AssertionError(other)
+
+
+def _keras_initializers(spec: ModelSpec, folder: Path) -> Mapping[str, tuple[_Given, _Given]]:
+    (path,) = registry.framework("keras").generate(spec, folder)
+    found = dict[str, tuple[_Given, _Given]]()
+    for node in ast.walk(ast.parse(path.read_text())):
+        words = {word.arg: word.value for word in node.keywords} if isinstance(node, ast.Call) else {}
+        if "kernel_initializer" in words:
+            bias: _Given = ("value", 0.0)  # by default
+            if "bias_initializer" in words:
+                bias = _initializer(words["bias_initializer"])
+            found[ast.literal_eval(words["name"])] = (_initializer(words["kernel_initializer"]), bias)
+    return found
+
+
+def _initializer(call: Any) -> _Given:
+    """keras 3, src/initializers/random_initializers.py: a truncated normal is drawn again past two deviations."""
+    options = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+    match call.func.attr, options:
+        case "Constant", {"value": value}:
+            return "value", value
+        case "RandomNormal", {"stddev": std}:
+            return "deviation", std
+        case "TruncatedNormal", {"stddev": std}:
+            return "deviation", std * CUT
+        case "RandomUniform", {"minval": low, "maxval": high}:
+            assert low == -high
+            return "deviation", high / 3**0.5
+        case other:
+            raise AssertionError(other)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("given", [_caffe_fillers, _keras_initializers])
+def test_what_is_printed_draws_it(
+    name: str, given: Callable[[ModelSpec, Path], Mapping[str, tuple[_Given, _Given]]], tmp_path: Path
+) -> None:
+    spec = shrink(name)
+    (deviation, biases), shapes, found = SOURCES[name], parameter_shapes(spec), given(spec, tmp_path)
+    for layer in (layer.name for layer in _learning(spec)):
+        weight, bias = found[layer]
+        expected = deviation(layer, shapes[f"{layer}.weight"])
+        assert weight == ("deviation", pytest.approx(expected, rel=1e-4)), layer
+        if biases is None:
+            assert bias == ("deviation", pytest.approx(expected, rel=1e-4)), layer
+        else:
+            assert bias == ("value", biases.get(layer, 0.0)), layer
 
 
 def test_the_generated_slim_source_starts_as_slims_own_network() -> None:

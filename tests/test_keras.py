@@ -5,25 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from converters.parity import verify_model
-from tests.kinds import KINDS, assert_same, merged, net, probe
+from tests.kinds import KINDS, TWINS, assert_same, merged, net, probe
 from tests.small import shrink
 from zoo import reference, registry
 from zoo.errors import MissingDependencyError, UnsupportedError, ZooError
 from zoo.frameworks import keras
 from zoo.frameworks.keras import live
-from zoo.layers import DetectionOutput, Flatten, Input, ModelSpec, ReLU, Tie
+from zoo.layers import Dense, Flatten, Input, ModelSpec, ReLU, Tie
 from zoo.training.job import TrainOptions
 from zoo.training.launch import train
 
 BACKENDS = [backend for framework, backend in registry.ways().values() if framework == "keras"]
-# What Keras cannot have is tried by itself.
-HAVE = {name: spec for name, spec in KINDS.items() if not any(isinstance(x, DetectionOutput) for x in spec.layers)}
+CASES = KINDS | TWINS
 
 
 def assert_runs(cases: Mapping[str, ModelSpec], backend: str | None = None, data_format: str = "channels_last") -> None:
@@ -34,15 +34,16 @@ def assert_runs(cases: Mapping[str, ModelSpec], backend: str | None = None, data
 
 
 def test_some_kinds_in_either_layout() -> None:
-    some = ("conv same", "dense image", "max pad", "ave ceil", "lrn towers", "softmax axis 2", "flatten", "concat rows")
+    some = ("conv same", "conv wide", "dense image", "max pad", "ave ceil", "lrn towers", "softmax axis 2", "flatten")
+    some += ("concat rows", "detections", "twins conv groups", "twins of a kernel", "twins prelu")
     for data_format in ("channels_last", "channels_first"):
-        assert_runs({name: HAVE[name] for name in some}, data_format=data_format)
+        assert_runs({name: CASES[name] for name in some}, data_format=data_format)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_kind_and_member_on_a_backend(backend: str) -> None:
-    assert_runs(HAVE, backend)
+    assert_runs(CASES, backend)
     for name in registry.models():
         report = verify_model(shrink(name), frameworks=[f"keras-{backend}"])
         (subject,) = report.subjects
@@ -50,7 +51,7 @@ def test_every_kind_and_member_on_a_backend(backend: str) -> None:
         assert (subject.max_error or 1) <= 1e-5
         assert all(layer.local is not None for layer in subject.layers), name
     if backend == BACKENDS[0]:
-        assert_runs(HAVE, backend, "channels_first")
+        assert_runs(CASES, backend, "channels_first")
 
 
 @pytest.mark.parametrize("name", registry.models())
@@ -73,14 +74,11 @@ def test_names_that_keras_forbids_and_inputs_by_the_score() -> None:
 
 
 def test_what_keras_cannot_have_is_refused_by_layer(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="layer 'op': how many boxes"):
-        keras.generate(KINDS["detections"], tmp_path)
-    tied = shrink("alexnet_mini")
-    tied = ModelSpec(
-        name="tied", title="", inputs=tied.inputs, layers=tied.layers, ties=(Tie(name="t", parameters=("a", "b")),)
-    )
-    with pytest.raises(UnsupportedError, match="Keras shares layers alone"):
-        keras.source_text(tied)
+    of_image, rows = Dense(name="a", out_features=3), Flatten(name="rows", inputs=("in0",))
+    ties = (Tie(name="t", parameters=("a.weight", "b.weight")),)
+    spec = replace(net(of_image, rows, Dense(name="b", out_features=3, inputs=("rows",))), ties=ties)
+    with pytest.raises(UnsupportedError, match=r"b\.weight and a\.weight are tied, but lie differently in Keras"):
+        keras.generate(spec, tmp_path)
     assert not [*tmp_path.iterdir()]
 
 
@@ -131,7 +129,7 @@ def test_training_by_keras_is_refused_with_the_reason(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_process_that_ends_is_told_in_one_line_and_the_next_is_fresh() -> None:
-    spec = HAVE["relu"]
+    spec = CASES["relu"]
     weights, inputs = probe(spec)
     keras.close()
     keras.forward(spec, weights, inputs)

@@ -1,5 +1,6 @@
 """Keras' files, TensorFlow 2's checkpoints and Caffe's HDF5, as their own writers write them; and hostile HDF5."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,15 +17,17 @@ import pytest
 
 from converters.convert import load, save
 from converters.formats import keras as files
-from converters.formats._keras_config import described
+from converters.formats._keras_config import described, is_of
 from converters.sniff import sniffed
 from converters.weights import Array, Weights
-from tests.kinds import KINDS, merged, probe
+from tests.kinds import KINDS, TWINS, merged, net, probe
+from tests.networks import NETWORKS
 from tests.small import small_weights
 from zoo import reference, registry
 from zoo.errors import FileFormatError, UnsupportedError, WeightsError, ZooError
-from zoo.frameworks.keras import generate, table
-from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU
+from zoo.frameworks.caffe import parse_prototxt
+from zoo.frameworks.keras import generate, model_config, table
+from zoo.layers import Conv, Dense, Eltwise, Flatten, Input, ModelSpec, Pool, ReLU, Tie
 from zoo.preprocess import normalise
 from zoo.wire.hdf5 import hdf5_pieces, read_hdf5
 
@@ -178,6 +181,46 @@ def test_what_is_written_is_read_bit_for_bit_and_written_alike(name: str, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {*NAMES}
 
 
+BRANCHED = [parse_prototxt(NETWORKS[name], Path(f"{name}.prototxt")).spec for name in ("resnet", "googlenet", "ssd")]
+
+
+@pytest.mark.parametrize("spec", [*BRANCHED, KINDS["conv dilated"], TWINS["twins conv hw"]], ids=lambda spec: spec.name)
+def test_a_network_that_branches_is_read_as_it_is_written(spec: ModelSpec, tmp_path: Path) -> None:
+    weights = Weights(spec=spec, tensors=probe(spec)[0], source="probe")
+    for file in NAMES:
+        save(weights, tmp_path / file)
+        assert bits(load(tmp_path / file, spec=spec)) == bits(weights)
+
+
+def test_a_network_that_branches_otherwise_is_refused(tmp_path: Path) -> None:
+    spec = BRANCHED[0]
+    save(Weights(spec=spec, tensors=probe(spec)[0], source="probe"), tmp_path / "m.keras")
+    joined = next(layer.name for layer in spec.layers if isinstance(layer, Eltwise))
+    with pytest.raises(ZooError, match="describes another network"):
+        load(tmp_path / "m.keras", spec=spec.change(joined, operation="max"))
+
+
+def test_a_description_is_ours_where_keras_has_only_added_to_it() -> None:
+    spec = BRANCHED[0]
+    ours: Any = model_config(spec)
+    theirs = json.loads(json.dumps(ours))
+    for layer in theirs["config"]["layers"]:
+        layer["config"] |= {"trainable": True, "kernel_initializer": None}
+        if layer["class_name"] == "ZeroPadding2D":
+            layer["config"]["padding"] = [[layer["config"]["padding"]] * 2] * 2
+    theirs["config"]["layers"].reverse()
+    assert is_of(json.dumps(theirs), ours)
+    for key, value in (("class_name", "Maximum"), ("inbound_nodes", []), ("config", {})):
+        layers = [
+            layer | {key: value} if layer["class_name"] == "Add" else layer for layer in theirs["config"]["layers"]
+        ]
+        changed = theirs | {"config": theirs["config"] | {"layers": layers}}
+        assert not is_of(json.dumps(changed), ours), key
+    more = [*theirs["config"]["layers"], theirs["config"]["layers"][0] | {"name": "more"}]
+    assert not is_of(json.dumps(theirs | {"config": theirs["config"] | {"layers": more}}), ours)
+    assert not is_of("[]", ours)
+
+
 def test_what_is_described_is_held_against_the_network(tmp_path: Path) -> None:
     weights = small_weights("bvlc_alexnet")
     save(weights, tmp_path / "m.keras")
@@ -230,8 +273,7 @@ assert models[0].get_config()["layers"][-1]
 
 @pytest.mark.slow
 def test_keras_loads_what_is_written_with_the_generated_source_alone(tmp_path: Path) -> None:
-    every = {name: spec for name, spec in KINDS.items() if name != "detections"}
-    spec = replace(merged(every), name="net")
+    spec = replace(merged(KINDS | TWINS), name="net")
     tensors, inputs = probe(spec)
     weights = Weights(spec=spec, tensors=tensors, source="probe")
     for file in NAMES:
@@ -259,10 +301,14 @@ def native(x: Array) -> Array:
 
 
 def test_what_keras_cannot_have_is_not_written(tmp_path: Path) -> None:
-    tensors, _ = probe(KINDS["detections"])
-    weights = Weights(spec=KINDS["detections"], tensors=tensors, source="probe")
+    of_image, rows = Dense(name="a", out_features=3), Flatten(name="rows", inputs=("in0",))
+    spec = replace(
+        net(of_image, rows, replace(of_image, name="b", inputs=("rows",))),
+        ties=(Tie(name="t", parameters=("a.weight", "b.weight")),),
+    )
+    weights = Weights(spec=spec, tensors=probe(spec)[0], source="probe")
     for file in ("m.keras", "m.h5"):
-        with pytest.raises(UnsupportedError, match="layer 'op': how many boxes"):
+        with pytest.raises(UnsupportedError, match=r"a\.weight are tied, but lie differently in Keras"):
             save(weights, tmp_path / file)
     assert not [*tmp_path.iterdir()]
     with pytest.raises(ZooError, match="read here, not written"):
@@ -385,18 +431,21 @@ def test_a_heap_of_texts_without_end_is_refused(object_at: int, tmp_path: Path) 
         ({"activation": "linear"}, "after conv1 it has weighted, not weighted, activation"),
         ({"dilation_rate": 2}, "dilation of conv1 is .2, 2."),
         ({"padding": "same"}, "pad of conv1 is .1, 1."),
+        ({"then": "gelu"}, "activation, activation 2, not weighted, activation"),
     ],
 )
 def test_a_network_that_the_file_describes_otherwise_is_refused(
     tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     how = {"activation": "relu"} | change
+    then = [how.pop("then")] if "then" in how else []
     for name in ("m.keras", "m.h5"):
         keras.backend.clear_session()
         keras.Sequential(
             [
                 keras.layers.Input((10, 10, 3)),
                 keras.layers.Conv2D(4, 3, name="conv1", **how),
+                *map(keras.layers.Activation, then),
                 keras.layers.Conv2D(6, 3, groups=2, name="conv2"),
                 keras.layers.MaxPooling2D(2),
                 keras.layers.Flatten(),

@@ -41,7 +41,7 @@ def _is_linear(work: Callable[[int], Any]) -> None:
     assert_in_proportion(work, FEW, MANY)
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "caffemodel", "onnx", "pt", "npz", "npy", "ckpt"])
+@pytest.mark.parametrize("suffix", ["safetensors", "caffemodel", "onnx", "pt", "npz", "npy", "ckpt", "keras", "h5"])
 def test_a_format_is_written_and_read(tmp_path: Path, suffix: str) -> None:
     _is_linear(lambda count: save(_weights(count), tmp_path / f"{count}.{suffix}", force=True))
     is_described = suffix in ("safetensors", "caffemodel", "onnx", "npz")
@@ -49,7 +49,7 @@ def test_a_format_is_written_and_read(tmp_path: Path, suffix: str) -> None:
     _is_linear(lambda count: load(tmp_path / f"{count}.{suffix}", spec=spec(count)))
 
 
-@pytest.mark.parametrize("framework", ["pytorch", "tf_slim", "caffe", "onnx"])
+@pytest.mark.parametrize("framework", ["pytorch", "tf_slim", "caffe", "onnx", "keras"])
 def test_a_source_is_generated(tmp_path: Path, framework: str) -> None:
     _is_linear(lambda count: generate(_weights(count).spec, framework, tmp_path / str(count)))
 

@@ -221,6 +221,16 @@ def test_a_dag_with_its_mean_and_its_classes(tmp_path: Path, weights: Weights, w
     assert loaded.spec.classes == tuple(f"class {i}" for i in range(10))
 
 
+def test_names_of_classes_that_a_new_head_has_left_behind_are_left_out(
+    tmp_path: Path, weights: Weights, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = dag(weights)
+    found["meta"]["classes"]["description"] = [f"class {i}" for i in range(1000)]
+    io.savemat(tmp_path / "net.mat", matlab_5(found))
+    assert load(tmp_path / "net.mat", spec=weights.spec).spec.classes == ()
+    assert "its names of 1000 classes are left out, 10 are put out" in caplog.text
+
+
 def test_layers_of_matlab_7_3_are_compared_too(tmp_path: Path, weights: Weights) -> None:
     found = [{key: value for key, value in item.items() if key != "weights"} for item in cells(weights, old=False)[0]]
     for item, whole in zip(found, cells(weights, old=False)[0], strict=True):

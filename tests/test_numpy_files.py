@@ -174,6 +174,19 @@ def test_npz_both_ways(tmp_path: Path) -> None:
         same(load(tmp_path / "theirs.npz", spec=SPEC).tensors, weights.tensors)
 
 
+@pytest.mark.parametrize("words", [("/W", "/b"), ("_weights", "_biases"), (".w", ".b"), ("/kernel", "/bias")])
+@pytest.mark.parametrize("stem", ["{}", "net/{}", "l{}"])
+def test_an_archive_of_arrays_named_as_people_name_them(tmp_path: Path, words: tuple[str, str], stem: str) -> None:
+    spec = SPEC.without("norm", "scale", "shift")
+    weights = {name: array for name, array in probe().tensors.items() if name in parameter_shapes(spec)}
+    named = dict[str, Any]()
+    for name, array in weights.items():
+        layer, _, role = name.partition(".")
+        named[stem.format(layer if stem != "l{}" else layer[-1]) + words[role == "bias"]] = array
+    np.savez(tmp_path / "theirs.npz", **named)
+    same(load(tmp_path / "theirs.npz", spec=spec).tensors, weights)
+
+
 class Evil:
     def __init__(self, target: Any) -> None:
         self.target = target

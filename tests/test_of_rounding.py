@@ -11,7 +11,7 @@ from converters.faults import diagnose
 from converters.faults.of_rounding import BY_EXP, DENORMAL, float32_alone
 from converters.parity import probe_weights, verify_model
 from zoo import reference
-from zoo.layers import Concat, Conv, Dense, Input, Layer, ModelSpec, Power, Sigmoid, TanH, Unary
+from zoo.layers import BatchNorm, Concat, Conv, Dense, Input, Layer, ModelSpec, Power, ReLU, Sigmoid, TanH, Unary
 
 SMALL = ModelSpec(
     name="small",
@@ -97,3 +97,15 @@ def test_a_sigmoid_that_gives_next_to_nothing_is_as_exact_as_numbers_near_one() 
     assert found is not None
     assert found.fault == BY_EXP
     assert float32_alone(layer, read, coarse + np.float32(1e-6)) is None
+
+
+def test_channels_that_weight_decay_has_killed_are_no_fault() -> None:
+    """Their weights and statistics are left with a few digits, or none, and runtimes flush them or do not."""
+    layers = (Conv(name="conv", out_channels=4, kernel=(3, 3), bias=False), BatchNorm(name="norm"), ReLU(name="relu"))
+    spec = replace(SMALL, layers=(*layers, Conv(name="last", out_channels=2, kernel=(3, 3))))
+    weights = probe_weights(spec)
+    tensors = {name: tensor.copy() for name, tensor in weights.tensors.items()}
+    tensors["conv.weight"][:2] = tensors["conv.weight"][:2] * np.float32(1e-37)
+    tensors["norm.mean"][:2], tensors["norm.variance"][:2] = 1e-45, 1e-45
+    report = verify_model(spec, replace(weights, tensors=tensors), ["caffe", "onnx", "pytorch", "tf_slim"])
+    assert [subject.status for subject in report.subjects] == ["passed"] * 4

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from converters.parity import probe_weights
+from converters.parity import probe_weights, verify_files
 from converters.weights import Array
 from tests.onnx_graphs import held_against_runtime, read, stripped
 from zoo.frameworks.onnx import OnnxNet
@@ -192,3 +192,28 @@ def test_what_caffe2onnx_exports_is_read(tmp_path: Path) -> None:
         for key in (f"{name}.weight", f"{name}.bias"):
             assert net.parameters[key].tobytes() == np.ascontiguousarray(weights.tensors[key]).tobytes(), key
     assert_same_without_names(path, net)
+
+
+class Heads(torch.nn.Module):
+    """Two heads of one size, in another order than they are used in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second, self.first = torch.nn.Conv2d(4, 6, 1), torch.nn.Conv2d(4, 6, 1)
+        self.body = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.body(x))
+        return torch.relu(self.first(x)) + self.second(x)
+
+
+def test_a_graph_and_the_state_dict_that_it_was_exported_from_share_names(tmp_path: Path) -> None:
+    model, files = Heads().eval(), [tmp_path / "heads.onnx", tmp_path / "heads.pth"]
+    torch.onnx.export(model, (torch.zeros(1, 3, 8, 8),), files[0], dynamo=False)
+    torch.save(model.state_dict(), files[1])
+    pair = verify_files(files).subjects[1]
+    assert pair.status == "passed" and pair.structure is not None and pair.structure.verdict == "identical"
+    weight = model.state_dict()["first.weight"]
+    torch.save(model.state_dict() | {"first.weight": weight * 1.001}, files[1])
+    changed = verify_files(files).subjects[1]
+    assert changed.status == "failed" and changed.structure is not None and changed.structure.verdict == "differs"

@@ -22,6 +22,8 @@ from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, WeightsError, ZooError
 from zoo.frameworks.onnx import Constants
+from zoo.frameworks.onnx import graph as graph_of
+from zoo.frameworks.onnx import write as write_graph
 from zoo.layers import Conv, Dense, Input, ModelSpec, Pool, ReLU
 from zoo.wire.onnx import Model, Node, parse
 
@@ -46,6 +48,19 @@ def test_our_own_files_come_back_as_views_with_their_network(tmp_path: Path) -> 
     assert all(not tensor.flags.owndata and not tensor.flags.writeable for tensor in native.tensors.values())
     assert_same(path, weights)
     assert ours.main_file(path) == path
+
+
+def test_kernels_that_are_no_parameters_stand_where_readers_look_for_kernels(tmp_path: Path) -> None:
+    weights, path = small_weights("caffenet"), tmp_path / "w.onnx"
+    write_graph(path, graph_of(weights.spec, fast_lrn=True), weights.tensors)
+    model = onnx.load(path)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    assert all(item.input[1] in stored for item in model.graph.node if item.op_type == "Conv")
+    assert list(ours.read(path).tensors) == list(weights.tensors)
+    band = stored["norm1/band"]  # other numbers there are somebody's, and not dropped
+    band.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(band), band.name))
+    onnx.save(model, path)
+    assert "norm1/band" in ours.read(path).tensors
 
 
 def test_a_network_without_weights_is_one_too(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from tests import kinds
+from tests.networks import NETWORKS
 from zoo import reference
 from zoo.errors import UnsupportedError, WeightsError, ZooError
 from zoo.frameworks import pytorch
+from zoo.frameworks.caffe import parse_prototxt
 from zoo.layers import (
     LRN,
     BatchNorm,
@@ -226,6 +228,27 @@ def test_what_is_printed_can_be_scripted_traced_exported_and_fed_with_nothing(na
         expected = reference.forward(spec, weights, inputs)
         assert spec.head is not None and error(logits.numpy(), expected[spec.head.name].reshape(logits.shape)) < BUDGET
         torch.testing.assert_close(network.probabilities(x), logits.softmax(1))
+
+
+@pytest.mark.parametrize("name", ["pnet", "fcn", "shufflenet", "rfcn"])
+def test_networks_of_others_can_be_scripted_traced_and_fed_with_nothing(name: str, tmp_path: Path) -> None:
+    spec = parse_prototxt(NETWORKS[name], Path(f"{name}.prototxt")).spec
+    weights, inputs = probe(spec)
+    network, given = printed(spec, weights, tmp_path), [torch.from_numpy(x) for x in inputs.values()]
+    with torch.no_grad():
+        answer = network(*given)
+        for other in (torch.jit.script(network), torch.fx.symbolic_trace(network)):
+            torch.testing.assert_close(other(*given), answer)
+        nothing = network(*(x[:0] for x in given))
+    for one, of_none in zip(*((y if isinstance(y, tuple) else (y,)) for y in (answer, nothing)), strict=True):
+        assert of_none.shape == (0, *one.shape[1:])
+
+
+def test_detections_of_no_image_are_none(tmp_path: Path) -> None:
+    spec = kinds.KINDS["detections"]
+    weights, inputs = kinds.probe(spec)
+    found = printed(spec, weights, tmp_path)(*(torch.from_numpy(x[:0]) for x in inputs.values()))
+    assert found.shape == (1, 1, 0, 7)
 
 
 def test_a_printed_class_takes_the_number_of_classes(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from zoo.errors import ZooError
 from zoo.recipe import (
     DEFAULT,
     FINE_TUNING,
+    Augmentation,
     CosineAnnealingLR,
     MultiStepLR,
     Normal,
@@ -82,8 +84,9 @@ def test_what_is_left_out_has_its_default_and_5e_4_is_a_number(tmp_path: Path) -
         (BASE + "rate: 0.1\nrate: 0.2", "a key is given twice (line 1)"),
         ("- a", "expected keys with values"),
         ("", "expected keys with values, got None"),
-        ("a: [", "no recipe"),
-        ("[" * 3000, "no recipe"),
+        ("a: [", "no YAML"),
+        ("[" * 3000, "no YAML"),
+        ("#" * 200_000, "has more than 131,072 bytes"),
         ("x: !!python/object/apply:os.system [exit]", "could not determine a constructor"),
     ],
 )
@@ -98,24 +101,37 @@ def test_what_is_no_recipe_is_said_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def _phases(**changes: Any) -> Phases:
+    return Phases(phases=(replace(Phase(epoch=0, rate=1.0, bias_rate=1.0), **changes),))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"momentum": 1.0}, "momentum is 1.0, expected a number of at least 0 and below 1"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1"),
-        ({"initial": {"*.weight": Normal(std=-1.0)}}, "initial '*.weight' is as wide as -1.0, expected 0 or more"),
-        ({"initial": {"*.weight": Uniform(bound=-1.0)}}, "initial '*.weight' is as wide as -1.0"),
-        ({"batch_size": 0}, "batch_size is 0, expected a number of at least 1"),
-        ({"schedule": StepLR(step_size=0)}, "its schedule, a StepLR, has a step_size of 0"),
-        ({"schedule": MultiStepLR(milestones=(3, 1))}, "milestones of [3, 1] with a gamma of 0.1, expected them in or"),
-        ({"schedule": ReduceLROnPlateau(factor=2.0)}, "a factor of 2.0"),
-        ({"schedule": PolyLR(power=-1.0)}, "its schedule, a PolyLR, has a power of -1.0, expected 0 or more"),
-        ({"schedule": CosineAnnealingLR(eta_min=1.0)}, "an eta_min of 1.0, expected 0 to 0.01"),
-        ({"schedule": Phases(phases=(Phase(epoch=3, rate=1, bias_rate=1),))}, "no phase that begins at epoch 0"),
         (
-            {"schedule": Phases(phases=(Phase(epoch=0, rate=1, bias_rate=1),)), "warmup_epochs": 1},
-            "warmup_epochs changes nothing",
+            {"initial": {"*.weight": Normal(std=-1.0)}},
+            "initial: *.weight: std is -1.0, expected a number of at least 0",
         ),
+        ({"initial": {"*.weight": Uniform(bound=-1.0)}}, "initial: *.weight: bound is -1.0"),
+        ({"batch_size": 0}, "batch_size is 0, expected a number of at least 1"),
+        ({"epochs": 10**400}, "0, expected a number of at least 1 and below 1,000,000,000,000,000,000"),
+        ({"augmentation": Augmentation(pad=-1)}, "augmentation: pad is -1, expected a number of at least 0"),
+        ({"augmentation": Augmentation(pad=500)}, "augmentation: pad is 500, expected less than the input's "),
+        ({"augmentation": Augmentation(colour_noise=-0.1)}, "augmentation: colour_noise is -0.1"),
+        ({"schedule": StepLR(step_size=0)}, "schedule: step_size is 0, expected a number of at least 1"),
+        ({"schedule": MultiStepLR(milestones=(3, 1))}, "milestones of [3, 1], expected them in order"),
+        ({"schedule": MultiStepLR(milestones=(30,), unit="run")}, "milestones of [30], expected shares of the run"),
+        ({"schedule": ReduceLROnPlateau(factor=2.0)}, "schedule: factor is 2.0"),
+        ({"schedule": PolyLR(power=-1.0)}, "schedule: power is -1.0, expected a number of at least 0"),
+        ({"schedule": CosineAnnealingLR(eta_min=1.0)}, "an eta_min of 1.0, expected 0 to 0.01"),
+        ({"schedule": _phases(epoch=3)}, "no phase that begins at epoch 0"),
+        ({"schedule": _phases(rate=-1.0)}, "schedule: phases: rate is -1.0, expected a number of at least 0"),
+        ({"schedule": _phases(rate=0.0, bias_rate=0.0)}, "no rate above 0"),
+        ({"schedule": _phases(layers={"conv9": 1.0})}, "the phase from epoch 0 'conv9' fits nothing in alexnet_mini"),
+        ({"schedule": Phases(phases=_phases().phases * 2)}, "phases that begin at [0, 0], expected one at each epoch"),
+        ({"schedule": _phases(), "warmup_epochs": 1}, "warmup_epochs changes nothing"),
     ],
 )
 def test_numbers_that_cannot_train_are_refused(changes: dict[str, object], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -146,8 +147,13 @@ def test_the_stream_is_the_same_for_every_reader(folder: Path) -> None:
 def test_a_broken_image_is_named_and_left_out_or_stops_the_packing(
     folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    (folder / "train" / "dog" / "0.jpg").write_bytes(b"nothing")
-    target = folder.with_name("shards")
+    broken, target = folder / "train" / "dog" / "0.jpg", folder.with_name("shards")
+    broken.unlink()
+    os.mkfifo(broken)  # nobody writes to it: who reads it waits for ever
+    assert main(["pack", str(folder), "-o", str(target)]) == 2
+    assert "0.jpg: no such image file" in capsys.readouterr().err.splitlines()[-1]
+    broken.unlink()
+    broken.write_bytes(b"nothing")
     assert main(["pack", str(folder), "-o", str(target)]) == 2
     assert "0.jpg: no image in a known format" in capsys.readouterr().err.splitlines()[-1]
     assert sorted(path.name for path in folder.parent.iterdir()) == ["data"]

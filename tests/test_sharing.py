@@ -51,8 +51,7 @@ def twins() -> ModelSpec:
 
 
 def tied_weights(spec: ModelSpec, seed: int = 0) -> dict[str, np.ndarray]:
-    weights = dict(probe_weights(spec, seed).tensors)
-    return weights | {twin: weights[owner] for twin, owner in tied(spec).items()}
+    return dict(probe_weights(spec, seed).tensors)
 
 
 def layer_bytes(name: str, *arrays: np.ndarray) -> bytes:

@@ -293,6 +293,15 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
     assert _losses(tmp_path) == _losses(alone)
 
 
+def test_losses_that_cannot_be_written_end_the_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Journal) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Journal, "flush", full)
+    with pytest.raises(ZooError, match=rf"{tmp_path}: No space left on device; no checkpoint was written yet"):
+        train(_options(tmp_path))
+
+
 def test_a_broken_image_stops_the_run_or_is_skipped_as_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     for part in ("train", "val"):

@@ -159,7 +159,7 @@ def test_gradients_that_overflow_leave_a_step_out_and_halve_the_scale(tmp_path: 
 # Errors, by their type.
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 20.00 GiB."
-ERRORS: list[tuple[Callable[[], RuntimeError | MemoryError], str | None, bool]] = [
+ERRORS: list[tuple[Callable[[], RuntimeError | MemoryError | OSError], str | None, bool]] = [
     (
         lambda: torch.OutOfMemoryError(OUT_OF_MEMORY),
         "out of memory on cuda:0 with alexnet_mini, 8 images a step",
@@ -171,13 +171,16 @@ ERRORS: list[tuple[Callable[[], RuntimeError | MemoryError], str | None, bool]] 
     (lambda: RuntimeError("[/gloo/transport/tcp/pair.cc:553] Connection closed by peer"), "closed by peer", True),
     (lambda: dist.DistBackendError("NCCL error: Duplicate GPU detected"), "cannot work: NCCL error: Duplicate", False),
     (lambda: dist.DistBackendError("remote process exited or there was a network error"), "is gone", True),
+    (lambda: OSError(28, "No space left on device"), ": No space left on device; no checkpoint was written yet", False),
+    (lambda: OSError(2, "No such file", "/mnt/a"), "/mnt/a: No such file; no checkpoint", False),
+    (BrokenPipeError, None, False),
     (lambda: RuntimeError("connection of layers fc6 and fc7: shapes do not match"), None, False),
 ]
 
 
 @pytest.mark.parametrize(("raised", "message", "is_lost"), ERRORS)
 def test_errors_are_told_by_their_type(
-    raised: Callable[[], RuntimeError | MemoryError], message: str | None, is_lost: bool, tmp_path: Path
+    raised: Callable[[], RuntimeError | MemoryError | OSError], message: str | None, is_lost: bool, tmp_path: Path
 ) -> None:
     job = prepare(_options(tmp_path))
     told = translated(raised(), job, torch.device("cuda", 0))

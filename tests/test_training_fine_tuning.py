@@ -21,10 +21,25 @@ from converters.convert import load, save
 from converters.parity import probe_weights
 from converters.weights import Weights
 from zoo import recipe_file, registry, spec_json
-from zoo.errors import ZooError
+from zoo.errors import UnsupportedError, ZooError
 from zoo.frameworks.pytorch import build
 from zoo.initial import initial_weights
-from zoo.layers import LRN, Conv, Dense, Dropout, ModelSpec
+from zoo.layers import (
+    LRN,
+    Conv,
+    Dense,
+    Dropout,
+    Eltwise,
+    Input,
+    Layer,
+    ModelSpec,
+    Pool,
+    Preprocessing,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tie,
+)
 from zoo.preprocess import normalise
 from zoo.recipe import FINE_TUNING, MultiStepLR
 from zoo.shapes import parameter_shapes
@@ -35,6 +50,7 @@ from zoo.training.job import Begin, TrainOptions
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
 from zoo.training.masks import keep_mask
+from zoo.training.towers import trunk
 
 # With dropout a few units carry everything: once rounding has moved one of them across zero, the curves part.
 STEPS, BATCH, RATE = 8, 16, 1e-4
@@ -162,10 +178,10 @@ def test_two_devices_fine_tune_as_one_does(weights: Weights, tmp_path: Path) -> 
         ({"freeze": ("conv9",)}, "layer_rates 'conv9' fits nothing in theirs; it has conv1, conv2"),
         ({"freeze": ("relu1",)}, "layer_rates 'relu1' fits nothing in theirs"),
         ({"freeze": ("*",)}, "every layer is frozen: nothing is left to train"),
-        ({"head_rate": -1.0}, "layer_rates 'head' is -1.0, expected 0 or more"),
-        ({"head_rate": float("nan")}, "layer_rates 'head' is nan"),
+        ({"head_rate": -1.0}, "layer_rates: head is -1.0, expected a number of at least 0"),
+        ({"head_rate": float("nan")}, "layer_rates: head is nan"),
         ({"rate": 0.0}, "rate is 0.0, expected a number above 0"),
-        ({"rate": float("nan")}, "rate is nan, expected a number above 0"),
+        ({"rate": float("nan")}, "rate is nan, expected a number of at least 0"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0, expected a number of at least 0"),
     ],
 )
@@ -248,6 +264,55 @@ def test_images_of_other_classes_are_refused(
     capsys.readouterr()
     assert main(["eval", str(tmp_path / "a" / "model.safetensors"), "--data", str(tmp_path / "other")]) == 2
     assert "was trained for other classes: output 1 is 'dog', here 'fox'" in capsys.readouterr().err
+
+
+def _odd_head(kind: str) -> ModelSpec:
+    """Networks of pixels 17 x 17 whose head is no last dense layer alone."""
+    image, shrunk = Input(name="data", shape=(3, 17, 17)), Conv(name="c1", out_channels=8, kernel=(5, 5), stride=(4, 4))
+    if kind == "convolution":  # as SqueezeNet's
+        head = [Conv(name="c10", out_channels=7, kernel=(1, 1)), ReLU(name="r10")]
+        behind: list[Layer] = [*head, Pool(name="pool", mode="ave", global_pool=True), Softmax(name="prob")]
+        ties = ()
+    else:
+        twins = [Dense(name=name, out_features=7, inputs=("c1",)) for name in ("h1", "h2")]
+        behind = [*twins, Eltwise(name="sum", operation="sum", inputs=("h1", "h2")), Softmax(name="prob")]
+        ties = tuple(Tie(name=role, parameters=(f"h1.{role}", f"h2.{role}")) for role in ("weight", "bias"))
+    units = Preprocessing(scale=1 / 64, mean=(2.0, 2.0, 2.0), resize=17)
+    return ModelSpec(name=kind, title=kind, inputs=(image,), layers=(shrunk, *behind), ties=ties, preprocessing=units)
+
+
+@pytest.mark.parametrize("kind", ["convolution", "shared"])
+def test_a_new_head_of_any_kind_is_judged_as_it_was_trained(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = _odd_head(kind)
+    train(_options(probe_weights(spec, 3), tmp_path, steps=2, checkpoint_every=2))
+    tuned = load(tmp_path / "model.safetensors")
+    assert tuned.spec.heads == {"convolution": ("c10",), "shared": ("h2", "h1")}[kind]
+    assert all(tuned.tensors[f"{head}.bias"].shape == (10,) for head in tuned.spec.heads)
+    if kind == "shared":
+        assert np.array_equal(tuned.tensors["h1.weight"], tuned.tensors["h2.weight"])
+    assert main(["eval", str(tmp_path / "model.safetensors"), "--data", "digits", "--device", "cpu", "--json"]) == 0
+    judged, recorded = json.loads(capsys.readouterr().out), read_metrics(tmp_path)[-1]
+    assert judged["top1"] == float(recorded["val_top1"])
+    assert judged["loss"] == pytest.approx(float(recorded["val_loss"]), rel=1e-5)
+
+
+def test_one_tensor_has_one_rate() -> None:
+    spec = _odd_head("shared")
+    recipe_file.check(replace(STEADY, layer_rates={"h*": 0.0}), spec)
+    with pytest.raises(ZooError, match=r"layer_rates has more than one rate for h1\.weight, h2\.weight, which are one"):
+        recipe_file.check(replace(STEADY, layer_rates={"h1": 0.0}), spec)
+
+
+def test_what_gives_no_number_a_class_is_refused() -> None:
+    spec = _odd_head("convolution")
+    with pytest.raises(UnsupportedError, match="r10 gives 7 x 4 x 4 numbers, expected one for each of 7 classes"):
+        trunk(spec.without("pool"))
+    with pytest.raises(UnsupportedError, match="multi: a sigmoid for each class"):
+        trunk(spec.without("prob").insert(Sigmoid(name="multi"), after="pool"))
+    with pytest.raises(UnsupportedError, match=r"has 1 and 2 \(r10, h1\); give it without the others"):
+        trunk(spec.without("pool", "prob").insert(Dense(name="h1", out_features=3, inputs=("c1",)), after="r10"))
 
 
 def test_weights_of_a_member_and_what_does_not_go_together(

@@ -62,9 +62,14 @@ def load_image(path: Path) -> RGBImage:
         FileFormatError: missing, damaged, no image, more than `MAX_PIXELS`, or many more than its bytes can hold; the
             message names the file.
     """
+    return _decode(image_file(path), path, path.stat().st_size)
+
+
+def image_file(path: Path) -> Path:
+    """The path of a file; raises `FileFormatError` where there is none: a pipe would be waited for."""
     if not path.is_file():
         raise FileFormatError(path, "no such image file")
-    return _decode(path, path, path.stat().st_size)
+    return path
 
 
 def decode_image(data: bytes, name: Path) -> RGBImage:

@@ -319,7 +319,7 @@ _Value = TypeVar("_Value")
 
 def _matching(patterns: Mapping[str, _Value], spec: ModelSpec, layer: str, kind: str = "") -> list[_Value]:
     """What is said of a layer (or, with a kind, of its parameter), in the order in which it is said."""
-    names = [layer, "head"] if spec.head is not None and spec.head.name == layer else [layer]
+    names = [layer, "head"] if layer in spec.heads else [layer]
     full = [f"{name}.{kind}" if kind else name for name in names]
     return [value for pattern, value in patterns.items() if any(fnmatchcase(name, pattern) for name in full)]
 
@@ -330,15 +330,29 @@ def decay_of(recipe: Recipe, parameter: str) -> float:
 
 
 def check_patterns(recipe: Recipe, spec: ModelSpec) -> None:
-    """Refuse a recipe that speaks of layers or parameters which the network has not; raises `ZooError`."""
+    """Refuse a recipe that speaks of what the network has not, or in two ways of one tensor; raises `ZooError`."""
     parameters = [name.rpartition(".")[::2] for name in parameter_shapes(spec)]
     layers = dict.fromkeys(layer for layer, _ in parameters)
     for pattern in recipe.layer_rates:
         if not any(_matching({pattern: 0}, spec, layer) for layer in layers):
             raise _fits_nothing(recipe, "layer_rates", pattern, spec, layers)
+    by_hand = {f"the phase from epoch {phase.epoch}": phase.layers for phase in _phases(recipe)}
+    for what, rates in by_hand.items():
+        for layer in rates:
+            if layer not in layers:
+                raise _fits_nothing(recipe, what, layer, spec, layers)
+    for what, rates in {"layer_rates": layer_multiples(recipe, spec), **by_hand}.items():
+        for tie in spec.ties:  # BVLC caffe, net.cpp, AppendParam: "has mismatched lr_mult"
+            if len({rates.get(name.rpartition(".")[0]) for name in tie.parameters}) > 1:
+                told = f"{what} has more than one rate for {', '.join(tie.parameters)}, which are one tensor"
+                raise ZooError(f"recipe {recipe.name!r}: {told}; give these layers the same")
     for pattern in recipe.initial:
         if not any(_matching({pattern: 0}, spec, layer, kind) for layer, kind in parameters):
             raise _fits_nothing(recipe, "initial", pattern, spec, [".".join(name) for name in parameters])
+
+
+def _phases(recipe: Recipe) -> tuple[Phase, ...]:
+    return recipe.schedule.phases if isinstance(recipe.schedule, Phases) else ()
 
 
 def _fits_nothing(recipe: Recipe, what: str, pattern: str, spec: ModelSpec, known: Iterable[str]) -> ZooError:

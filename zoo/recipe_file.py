@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -16,19 +15,18 @@ from zoo.layers import ModelSpec
 from zoo.recipe import (
     CosineAnnealingLR,
     MultiStepLR,
+    Phase,
     Phases,
-    PolyLR,
     Recipe,
-    ReduceLROnPlateau,
     Rule,
     Schedule,
-    StepLR,
-    Uniform,
     check_patterns,
 )
 from zoo.spec_json import build
-from zoo.wire.regular import check_regular
-from zoo.wire.yaml_loader import StrictLoader
+from zoo.wire.yaml_loader import StrictLoader, read_yaml
+
+_MOST_BYTES = 1 << 17
+_TOO_LARGE = 10**18
 
 
 def to_plain(recipe: Recipe) -> dict[str, Any]:
@@ -76,71 +74,81 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         FileFormatError: no such file, no YAML, an unknown key or a value of the wrong kind; the message names it.
     """
-    check_regular(path)
+    plain = read_yaml(path, _MOST_BYTES, _Loader)
     try:
-        return from_plain(yaml.load(path.read_text(encoding="utf-8"), _Loader))
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileFormatError(path, f"cannot be read ({error})") from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError, UnknownNameError) as error:
+        return from_plain(plain)
+    except (ValueError, TypeError, UnknownNameError) as error:
         raise FileFormatError(path, f"no recipe: {error}; see: zoo show MODEL --recipe") from error
+
+
+# Where a number stands -> the least that it may be, and what it must stay below; else 0 and _TOO_LARGE.
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "batch_size": (1, _TOO_LARGE),
+    "epochs": (1, _TOO_LARGE),
+    "momentum": (0, 1),
+    "label_smoothing": (0, 1),
+    "warmup_start": (0, 1),
+    "schedule: step_size": (1, _TOO_LARGE),
+    "schedule: factor": (0, 1),
+}
 
 
 def check(recipe: Recipe, spec: ModelSpec) -> None:
     """Refuse numbers that cannot train, and layers that the network has not; raises `ZooError`."""
-    bounds = {
-        "batch_size": (1, math.inf),
-        "epochs": (1, math.inf),
-        "rate": (0, math.inf),
-        "bias_factor": (0, math.inf),
-        "momentum": (0, 1),
-        "weight_decay": (0, math.inf),
-        "bias_decay": (0, math.inf),
-        "label_smoothing": (0, 1),
-        "warmup_epochs": (0, math.inf),
-        "warmup_start": (0, 1),
-    }
-    for name, (least, most) in bounds.items():
-        value = getattr(recipe, name)
-        if not least <= value < most or (name == "rate" and value == 0):
-            raise ZooError(f"recipe {recipe.name!r}: {name} is {value}, expected a number {_range(name, least, most)}")
-    for layer, multiple in recipe.layer_rates.items():
-        if not 0 <= multiple < math.inf:
-            raise ZooError(f"recipe {recipe.name!r}: layer_rates {layer!r} is {multiple}, expected 0 or more")
-    for name, rule in recipe.initial.items():
-        wide = rule.bound if isinstance(rule, Uniform) else getattr(rule, "std", 0.0)
-        if not 0 <= wide < math.inf:
-            raise ZooError(f"recipe {recipe.name!r}: initial {name!r} is as wide as {wide}, expected 0 or more")
-    _check_schedule(recipe)
+    for keys, number in _numbers(to_plain(recipe)):
+        where = ": ".join(keys)
+        least, most = _BOUNDS.get(where, (0, _TOO_LARGE))
+        if keys[0] == "initial" and keys[-1] == "value":  # a constant
+            least = -_TOO_LARGE
+        if not least <= number < most:
+            end = f" and below {most:,}" if most == 1 or number >= most else ""
+            raise _wrong(recipe, f"{where} is {number}, expected a number of at least {least}{end}")
+    if recipe.rate == 0:
+        raise _wrong(recipe, f"rate is {recipe.rate}, expected a number above 0")
+    side = max(spec.inputs[0].shape)
+    if recipe.augmentation.pad >= side:
+        raise _wrong(recipe, f"augmentation: pad is {recipe.augmentation.pad}, expected less than the input's {side}")
+    if problem := _schedule_problem(recipe):
+        raise _wrong(recipe, f"its schedule, a {type(recipe.schedule).__name__}, has {problem}")
     check_patterns(recipe, spec)
 
 
-def _check_schedule(recipe: Recipe) -> None:
-    problem = None
+def _wrong(recipe: Recipe, what: str) -> ZooError:
+    return ZooError(f"recipe {recipe.name!r}: {what}")
+
+
+def _numbers(plain: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Every number of plain data, with the keys that lead to it."""
+    if isinstance(plain, Mapping):
+        for key, value in cast("Mapping[str, Any]", plain).items():
+            yield from _numbers(value, (*keys, key))
+    elif isinstance(plain, list):
+        for value in cast("list[Any]", plain):
+            yield from _numbers(value, keys)
+    elif isinstance(plain, int | float) and not isinstance(plain, bool):
+        yield keys, plain
+
+
+def _schedule_problem(recipe: Recipe) -> str | None:
     match recipe.schedule:
-        case StepLR(step_size=size, gamma=factor) if size < 1 or not 0 <= factor < math.inf:
-            problem = f"a step_size of {size} with a gamma of {factor}"
-        case MultiStepLR(milestones=milestones, gamma=factor) if list(milestones) != sorted(milestones) or not all(
-            0 <= m < math.inf for m in (*milestones, factor)
-        ):
-            problem = f"milestones of {list(milestones)} with a gamma of {factor}, expected them in order"
-        case ReduceLROnPlateau(factor=factor, patience=patience, drops=drops) if (
-            not 0 <= factor < 1 or patience < 0 or drops < 0
-        ):
-            problem = f"a factor of {factor}, {drops} times, after {patience} epochs"
-        case CosineAnnealingLR(eta_min=least) if not 0 <= least <= recipe.rate:
-            problem = f"an eta_min of {least}, expected 0 to {recipe.rate}"
-        case PolyLR(power=power) if not 0 <= power < math.inf:
-            problem = f"a power of {power}, expected 0 or more"
-        case Phases(phases=phases) if not phases or min(phase.epoch for phase in phases) != 0:
-            problem = "no phase that begins at epoch 0"
-        case Phases() if recipe.warmup_epochs:
-            problem = "rates set by hand, so that warmup_epochs changes nothing"
+        case Phases(phases=phases):
+            return _problem_of_phases(phases, recipe.warmup_epochs)
+        case MultiStepLR(milestones=milestones) if list(milestones) != sorted(milestones):
+            return f"milestones of {list(milestones)}, expected them in order"
+        case MultiStepLR(milestones=milestones, unit="run") if max(milestones, default=0) >= 1:
+            return f"milestones of {list(milestones)}, expected shares of the run, below 1"
+        case CosineAnnealingLR(eta_min=least) if least > recipe.rate:
+            return f"an eta_min of {least}, expected 0 to {recipe.rate}"
         case _:
-            pass
-    if problem:
-        raise ZooError(f"recipe {recipe.name!r}: its schedule, a {type(recipe.schedule).__name__}, has {problem}")
+            return None
 
 
-def _range(name: str, least: float, most: float) -> str:
-    lower = "above 0" if name == "rate" else f"of at least {least}"
-    return lower if most == math.inf else f"{lower} and below {most}"
+def _problem_of_phases(phases: tuple[Phase, ...], warmup_epochs: int) -> str | None:
+    begins = [phase.epoch for phase in phases]
+    if not begins or min(begins) != 0:
+        return "no phase that begins at epoch 0"
+    if len(set(begins)) != len(begins):
+        return f"phases that begin at {begins}, expected one at each epoch"
+    if not any(rate > 0 for phase in phases for rate in (phase.rate, phase.bias_rate, *phase.layers.values())):
+        return "no rate above 0"
+    return "rates set by hand, so that warmup_epochs changes nothing" if warmup_epochs else None

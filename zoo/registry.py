@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # The import name of a package that belongs to no framework -> the extra of this project that installs it.
 _EXTRAS = {
-    "google_crc32c": "tf_checkpoint",
+    "google_crc32c": "tf-checkpoint",
     "jax": "jax",
     "scipy": "mat",
     "PIL": "images",
@@ -115,8 +115,13 @@ def missing(error: ModuleNotFoundError, extra: str | None = None) -> MissingDepe
     package = (error.name or "").partition(".")[0]
     brought_by = extras()
     if package in brought_by:
-        return MissingDependencyError(package, f"'alexnet-zoo[{extra or brought_by[package]}]'")
+        return MissingDependencyError(package, wanted(extra or brought_by[package]))
     return MissingDependencyError(package, _BY_HAND[package]) if package in _BY_HAND else error
+
+
+def wanted(extra: str) -> str:
+    """What pip is asked for an extra, in the one spelling that it knows before its release 23.3."""
+    return f"'alexnet-zoo[{extra.replace('_', '-')}]'"
 
 
 def extras() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from zoo.errors import UnknownNameError, ZooError
@@ -14,7 +15,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "show": ("zoo show alexnet", "zoo show deploy.prototxt --svg mine.svg", "zoo show bvlc_alexnet --recipe"),
     "diff": ("zoo diff alexnet caffenet", "zoo diff bvlc_alexnet mine.onnx"),
     "run": (
-        "zoo run mine.caffemodel cat.jpg --prototxt deploy.prototxt --images-like caffenet",
+        "zoo run mine.safetensors cat.jpg --images-like caffenet",
         "zoo run mine.safetensors photos/ --layers conv5,fc6 --save activations.npz",
     ),
     "generate": (
@@ -32,18 +33,18 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "export": (
         "zoo export mine.safetensors -o mine.onnx",
-        "zoo export bvlc_alexnet.caffemodel --model bvlc_alexnet -o rgb.onnx --fold-preprocessing",
+        "zoo export mine.safetensors -o rgb.onnx --fold-preprocessing",
         "zoo export model.ckpt --model alexnet_v2 -o saved_model/",
     ),
     "verify": (
         "zoo verify alexnet",
-        "zoo verify mine.caffemodel --prototxt deploy.prototxt --frameworks caffe,pytorch",
+        "zoo verify mine.caffemodel --prototxt deploy.prototxt --frameworks caffe",
         "zoo verify mine.safetensors mine.onnx --report proof.html",
     ),
     "card": ("zoo card mine.safetensors -o README.md", "zoo card mine.safetensors -o README.md --licence mit"),
     "train": (
         "zoo train alexnet_mini --data digits -o run --steps 200",
-        "zoo train mine.safetensors --data photos -o tuned --epochs 20 --freeze 'conv[12]'",
+        "zoo train mine.safetensors --data photos -o run --freeze 'conv[12]'",
         "zoo train alexnet --data photos -o run --devices 2 --parallel towers",
     ),
     "eval": ("zoo eval run/model.safetensors --data digits", "zoo eval mine.onnx --data photos --ten-crop --per-class"),
@@ -89,8 +90,8 @@ class _Form(argparse.RawDescriptionHelpFormatter):
         return f"{told} (default: %(default)s)" if is_told and action.default != [] else told
 
 
-def explain(name: str, parser: argparse.ArgumentParser, told: str) -> None:
-    """Give the help of a command its sentence, its examples and its defaults."""
+def explain(parser: argparse.ArgumentParser, told: str, examples: Sequence[str]) -> None:
+    """Give a help its sentence, its examples and its defaults."""
     parser.formatter_class = _Form
     parser.description = f"{told[:1].upper()}{told[1:]}."
-    parser.epilog = "\n  ".join(("examples:", *EXAMPLES[name]))
+    parser.epilog = "\n  ".join(("examples:", *examples))

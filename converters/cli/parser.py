@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from converters import exporters
-from converters.cli.helping import Parser, explain
+from converters.cli.helping import EXAMPLES, Parser, explain
 from converters.cli.options import (
     add_force,
     add_hardware,
@@ -123,7 +123,7 @@ def _export(add: argparse.ArgumentParser) -> None:
     add.add_argument("--opset", type=positive, metavar="N", help="ONNX's operator set; left out, the usual one")
     add.add_argument("--fast-lrn", action="store_true", help="LRN in the form that ONNX Runtime runs fastest")
     add.add_argument("--fold-preprocessing", action="store_true", help="a network that takes RGB 0..1")
-    add.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of an ONNX file (fp32)")
+    add.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of an ONNX file")
     add.add_argument("--calibrate", type=Path, metavar="DIR", help="pictures that int8 is calibrated and judged on")
     add.add_argument("--no-verify", action="store_true", help="do not run the result against the reference")
     add_force(add)
@@ -269,9 +269,11 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = Parser(prog="zoo", description="AlexNet is one network: specs, models, weights, and the proof.")
+    parser = Parser(prog="zoo")
+    told = "AlexNet is one network: specs, models, weights, and the proof"
+    explain(parser, told, [EXAMPLES[name][0] for name in ("show", "convert", "export", "verify")])
     parser.add_argument("-v", "--verbose", action="store_true", help="say more, and show tracebacks")
-    parser.add_argument("--version", action="version", version=f"zoo {__version__}")
+    parser.add_argument("--version", action="version", version=f"zoo {__version__}", help="say which this is")
     parser.add_argument(
         "--print-completion",
         action=_Completion,
@@ -284,5 +286,5 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (told, options) in _COMMANDS.items():
         command = commands.add_parser(name, help=told)
         options(command)
-        explain(name, command, told)
+        explain(command, told, EXAMPLES[name])
     return parser

@@ -32,6 +32,7 @@ class GraphNetwork:
     Attributes:
         spec: the network; None where it could not be read.
         tensors: canonical name -> array.
+        stored: the file's own name of a tensor -> canonical name.
         notes: what the reader must know, one sentence each.
         refusal: why it could not be read.
         sized: it, where its inputs have these sizes (C x H x W) that it leaves open.
@@ -39,6 +40,7 @@ class GraphNetwork:
 
     spec: ModelSpec | None = None
     tensors: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    stored: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
     refusal: str = ""
     sized: Callable[[Mapping[str, Shape]], GraphNetwork] | None = None

@@ -6,6 +6,7 @@ are of a kind that is known, they are compared with those of the network the wei
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isclose
@@ -66,12 +67,18 @@ def _same(a: Fact, b: Fact) -> bool:
 
 
 def _parts(steps: Sequence[Step]) -> list[dict[str, Mapping[str, Fact]]]:
-    """What comes first, and then each weighted layer with what follows it: kind -> facts, in order."""
-    parts = [dict[str, Mapping[str, Fact]]()]
+    """What comes first, and then each weighted layer with what follows it: kind -> facts, in order.
+
+    What is there again is of a kind of its own, ``activation 2``.
+    """
+    parts, counts = [dict[str, Mapping[str, Fact]]()], Counter[str]()
     for step in steps:
         if step.kind == "weighted":
             parts.append({})
-        parts[-1].setdefault(step.kind, step.facts)
+            counts.clear()
+        counts[step.kind] += 1
+        again = f" {counts[step.kind]}" if counts[step.kind] > 1 else ""
+        parts[-1][f"{step.kind}{again}"] = step.facts
     return parts
 
 

@@ -62,16 +62,68 @@ def described(config: str, holders: Collection[str]) -> tuple[list[Step], SaidOf
         raise ValueError(f"its description of the network cannot be read ({error})") from error
 
 
+def is_of(config: str, ours: Mapping[str, Any]) -> bool:
+    """Whether a description is, layer by layer, that of a model of ours; Keras adds to it when it saves it again."""
+    try:
+        return _same(_graph(ours), _graph(json.loads(config)))
+    except (TypeError, LookupError, AttributeError, RecursionError):
+        return False
+
+
+def _graph(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The layers by name, with what each reads, and what the model reads and gives."""
+    found: dict[str, Any] = {key: [*_words(model["config"][f"{key}_layers"])] for key in ("input", "output")}
+    for layer in _layers(model):
+        what = layer.get("registered_name") or layer["class_name"]
+        found[f"layer {layer['name']}"] = [what, [*_read(layer["inbound_nodes"])], layer["config"]]
+    return found
+
+
+def _words(ends: Any) -> Iterator[str]:
+    """The names among names and numbers, lists of lists."""
+    for end in ends if isinstance(ends, list) else []:
+        yield from [end] if isinstance(end, str) else _words(end)
+
+
+def _read(nodes: Any) -> Iterator[str]:
+    """The layers that nodes read."""
+    for item in nodes.values() if isinstance(nodes, dict) else nodes if isinstance(nodes, list) else []:
+        yield from _read(item)
+    if isinstance(nodes, dict) and "keras_history" in nodes:
+        yield str(nodes["keras_history"][0])
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    """Whether all that ours says is said by theirs: a number may stand for several alike, and starts do not count."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        keys = [key for key in ours if not str(key).endswith("_initializer") and key not in ("initializer", "module")]
+        layers = {key for key in theirs if key.startswith("layer ")}
+        return layers <= ours.keys() and all(key in theirs and _same(ours[key], theirs[key]) for key in keys)
+    ours, theirs = _short(ours), _short(theirs)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_same, ours, theirs))
+    return type(ours) is type(theirs) and ours == theirs
+
+
+def _short(value: Any) -> Any:
+    """What all items of a list are, where they are alike."""
+    while isinstance(value, list) and value and all(item == value[0] for item in value):
+        value = value[0]
+    return value
+
+
 def _layers(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     inner = model["config"]
     return cast("list[Mapping[str, Any]]", inner if isinstance(inner, list) else inner["layers"])
 
 
 def _flat(layers: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Layers, and in the place of models among them theirs."""
+    """Layers, and in the place of models among them theirs; of one of ours that shares weights, what it is."""
     for layer in layers:
         if layer["class_name"] in _NESTED:
             yield from _flat(_layers(layer))
+        elif (layer.get("registered_name") or layer["class_name"]) == f"{_OURS}Sharing":
+            yield layer["config"]["layer"]
         else:
             yield layer
 
@@ -123,6 +175,8 @@ def _steps(layers: list[Mapping[str, Any]], holders: Collection[str]) -> Iterato
             (top, bottom), (left, right) = _both(rows), _both(columns)
             border = (int(top), int(left)) if (top, left) == (bottom, right) else None
             continue
+        elif (layer.get("registered_name") or name) == f"{_OURS}WideConv2D":
+            yield from _one("Conv2D", config, border)
         elif (layer.get("registered_name") or name).startswith(_OURS):
             yield from _ours(name.removeprefix(_OURS), config)
         elif name in _PREPARING:
@@ -209,9 +263,10 @@ def _window(config: Mapping[str, Any], size: str, border: Pair | None) -> dict[s
     facts: dict[str, Fact] = {"kernel": kernel, "stride": stride}
     if config.get("padding", "valid") == "valid":
         return facts | ({} if border is None else {"pad": border})
-    # What "same" adds depends on the image, but for a stride of 1 and an odd kernel.
-    even = stride != (1, 1) or any(side % 2 == 0 for side in kernel) or border != (0, 0)
-    return facts if even else facts | {"pad": (kernel[0] // 2, kernel[1] // 2)}
+    # What "same" adds depends on the image, but for a stride of 1 and an odd reach.
+    rows, columns = (d * (k - 1) for d, k in zip(_pair(config.get("dilation_rate", 1)), kernel, strict=True))
+    even = stride != (1, 1) or rows % 2 or columns % 2 or border != (0, 0)
+    return facts if even else facts | {"pad": (rows // 2, columns // 2)}
 
 
 def _both(value: Any) -> tuple[Any, Any]:

@@ -11,18 +11,18 @@ import json
 import re
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from converters.formats import LARGE, NativeFile, _slim_names
-from converters.formats._described import unlike
-from converters.formats._keras_config import described
+from converters.formats._described import Step, unlike
+from converters.formats._keras_config import described, is_of
 from converters.tensormap import Entry, native_numbers
 from converters.weights import Array, Weights
-from zoo.errors import FileFormatError
-from zoo.frameworks.keras import KERAS_VERSION, Variable, groups, model_config, variables
+from zoo.errors import FileFormatError, UnsupportedError
+from zoo.frameworks.keras import KERAS_VERSION, Variable, groups, model_config, stored, variables
 from zoo.layers import ModelSpec, Shape
 from zoo.registry import optional
 from zoo.shapes import parameter_shapes
@@ -90,11 +90,20 @@ def _read(path: Path, largest: int | None) -> NativeFile:
     steps, images = layers
     return NativeFile(
         tensors=tensors,
-        unlike=partial(unlike, steps, complete=True),
+        unlike=partial(_unlike, config, steps),
         runs_itself=True,
         images=images,
         writer=writer,
     )
+
+
+def _unlike(config: str, steps: list[Step], spec: ModelSpec) -> str | None:
+    """In what a network differs from the one described; None if in nothing, as from one that is written here."""
+    reason = unlike(steps, spec, complete=True)
+    try:
+        return None if reason is None or is_of(config, model_config(spec)) else reason
+    except UnsupportedError:  # written here, it is not
+        return reason
 
 
 def _unpacked(path: Path, *, checked: bool) -> tuple[memoryview, str, str]:
@@ -167,11 +176,11 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
     table = [_entry(variable, variable.name) for variable in ours]
     if tensors is None:
         return table
-    places = Counter[str]()
-    numbered = list[Entry]()
-    for variable in ours:
-        numbered.append(_entry(variable, _PAIR[places[variable.layer]]))
+    places, words = Counter[str](), dict[tuple[str, str], str]()
+    for variable in stored(ours):
+        words[variable.layer, variable.name] = _PAIR[places[variable.layer]]
         places[variable.layer] += 1
+    numbered = [_entry(variable, words[variable.layer, variable.name]) for variable in ours]
     found = {name: tensor.shape for name, tensor in tensors.items()}
     for own in (table, numbered):
         if {entry.native: entry.native_shape(shapes[entry.canonical]) for entry in own} == found:
@@ -223,9 +232,9 @@ def write(path: Path, weights: Weights) -> None:
 def _numbered(weights: Weights) -> _Content:
     """The arrays and texts of a file of weights: a group a layer, its variables counted."""
     group, places, arrays, texts = groups(weights.spec), Counter[str](), dict[str, _Made](), dict[_Place, _Text]()
-    for variable in variables(weights.spec):
+    for variable, made in _made(weights):
         holder = f"{group[variable.layer]}/vars"
-        arrays[f"{holder}/{places[holder]}"] = _made(weights, variable)
+        arrays[f"{holder}/{places[holder]}"] = made
         texts[holder, "name"] = variable.layer
         places[holder] += 1
     return arrays, texts
@@ -234,9 +243,9 @@ def _numbered(weights: Weights) -> _Content:
 def _whole(weights: Weights) -> _Content:
     """The arrays and texts of the older format: the layers by name, and the description as an attribute."""
     layers, arrays = {layer: list[str]() for layer in groups(weights.spec)}, dict[str, _Made]()
-    for variable in variables(weights.spec):
+    for variable, made in _made(weights):
         layers[variable.layer].append(f"{variable.layer}/{variable.name}")
-        arrays[f"{_ROOT}/{variable.layer}/{variable.layer}/{variable.name}"] = _made(weights, variable)
+        arrays[f"{_ROOT}/{variable.layer}/{variable.layer}/{variable.name}"] = made
     texts: dict[_Place, _Text] = {
         ("", "keras_version"): KERAS_VERSION,
         ("", "model_config"): json.dumps(model_config(weights.spec, legacy=True)),
@@ -247,10 +256,12 @@ def _whole(weights: Weights) -> _Content:
     return arrays, texts
 
 
-def _made(weights: Weights, variable: Variable) -> _Made:
-    entry = _entry(variable, variable.name)
-    shape = entry.native_shape(parameter_shapes(weights.spec)[variable.parameter])
-    return shape, partial(native_numbers, weights, entry)
+def _made(weights: Weights) -> Iterator[tuple[Variable, _Made]]:
+    """Every variable, with its shape in the file and its numbers."""
+    shapes = parameter_shapes(weights.spec)
+    for variable in stored(variables(weights.spec)):
+        entry = _entry(variable, variable.name)
+        yield variable, (entry.native_shape(shapes[variable.parameter]), partial(native_numbers, weights, entry))
 
 
 def main_file(path: Path) -> Path:

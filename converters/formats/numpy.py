@@ -8,10 +8,12 @@ H, W, C after an image. Its descendants also wrote ``{layer: [weights, biases]}`
 from __future__ import annotations
 
 import logging
+import re
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -52,6 +54,8 @@ _format = np.lib.format
 # How the matrices of a file lie where a slim checkpoint would hold convolutions.
 _MATRICES = {"HWCO": "(HWC)O", "11IO": "IO"}
 _MAX_HEADER = 10_000
+# The last word of an array's name, where people save a layer's two arrays by themselves.
+_LAST = re.compile(r"[/._](w|weights?|kernel|b|bias(?:es)?)$", re.IGNORECASE)
 # A compressed archive may not unfold to more than this beyond twice its size.
 _UNFOLDED = 1 << 27
 _MAX_COMMENT = 65535
@@ -180,8 +184,21 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
             )
         )
     if tensors and not any(entry.native in tensors for entry in found):
-        return state_entries(spec, parameter_names(spec), tensors)  # a state dict, array by array
+        return _of_state(spec, tensors)
     return found
+
+
+def _of_state(spec: ModelSpec, tensors: Mapping[str, Array]) -> list[Entry]:
+    """A state dict, array by array; what comes before the last word of a name may be parted as people part it."""
+    keys = {_state_key(name): name for name in tensors}
+    found = state_entries(spec, parameter_names(spec), {key: tensors[name] for key, name in keys.items()})
+    return [replace(entry, native=keys.get(entry.native, entry.native)) for entry in found]
+
+
+def _state_key(name: str) -> str:
+    """``conv1/W``, ``conv1_weights`` -> ``conv1.weight``."""
+    last = _LAST.search(name)
+    return f"{name[: last.start()].replace('/', '.')}.{'bias' if last[1][0] in 'bB' else 'weight'}" if last else name
 
 
 def ignored(name: str) -> bool:

@@ -10,7 +10,10 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
+
+import numpy as np
 
 from converters.formats import GraphNetwork, NativeFile
 from converters.formats._onnx_walk import NO_BIAS, looks_like_weight
@@ -54,7 +57,7 @@ def read(path: Path) -> NativeFile:
     except (ValueError, IndexError, OverflowError, ZooError) as error:
         raise FileFormatError(path, f"no ONNX file that can be read: {error}") from error
     silent = [name for name in tensors if ignored(name)]
-    if silent:
+    if silent and not (graph and graph.spec):  # which says itself what has a bias
         _LOG.info("%s: %s", path, "; ".join(silent))
     return NativeFile(tensors=tensors, spec=spec, graph=graph, unlike=partial(_unlike, graph), writer=model.producer)
 
@@ -67,7 +70,7 @@ def _graph(
         net = read_graph(model, path.stem, f"read from {path.name}", constants, sizes)
     except (ValueError, ZooError) as error:
         return GraphNetwork(refusal=str(error), sized=sized)
-    return GraphNetwork(spec=net.spec, tensors=net.parameters, notes=net.notes, sized=sized)
+    return GraphNetwork(spec=net.spec, tensors=net.parameters, stored=net.stored, notes=net.notes, sized=sized)
 
 
 def _tensors(model: Model, graph: GraphNetwork | None, constants: Constants) -> dict[str, Array]:
@@ -101,7 +104,14 @@ def _own(model: Model, spec: ModelSpec) -> dict[str, Array] | None:
     names = parameter_shapes(spec)
     if not all(name in model.initializers for name in names):
         return None
-    return {name: array for name, array in model.initializers.items() if name in names or looks_like_weight(array)}
+    further = {name: array for name, array in model.initializers.items() if name not in names}
+    ours = graph_of(spec, fast_lrn=True).stored if further else {}
+    known = {name for name, array in further.items() if name in ours and np.array_equal(array, ours[name])}
+    return {
+        name: array
+        for name, array in model.initializers.items()
+        if name in names or (looks_like_weight(array) and name not in known)
+    }
 
 
 def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]:
@@ -125,8 +135,8 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
 
 
 def _pairs(tensors: Mapping[str, Array]) -> Iterator[tuple[str, str | None]]:
-    names = list(tensors)
-    for name, after in zip(names, [*names[1:], None], strict=True):
+    names = [*tensors]
+    for name, after in zip_longest(names, names[1:]):
         if tensors[name].ndim > 1:
             yield name, after if after is not None and tensors[after].ndim == 1 else None
 

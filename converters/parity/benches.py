@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from typing import TypeAlias
 
 import numpy as np
 
@@ -61,8 +62,15 @@ def _tells(piece: Segment) -> bool:
     return sums < 2 and not any(isinstance(layer, Softmax | Sigmoid | TanH) for layer in piece.layers)
 
 
-def _judged(piece: Segment, made: Bench, y: Array, weights: Mapping[str, Array], budget: float) -> Judged:
+# As in `converters.verdicts.Structure`.
+Terms: TypeAlias = Mapping[str, tuple[float, ...]]
+
+
+def _judged(piece: Segment, made: Bench, y: Array, weights: Mapping[str, Array], budget: float, terms: Terms) -> Judged:
     """What a segment gave on its bench, judged."""
+    if piece.target in terms:
+        added = np.expand_dims(terms[piece.target], (0, *range(2, made.right.ndim)))
+        made = replace(made, bound=np.abs(made.bound) + added)
     error, reason = error_alone(y, made, piece)
     if error is not None and error > budget and (wider := widened(piece, made, y, weights, budget)):
         error, reason = error_alone(y, wider, piece)
@@ -114,7 +122,7 @@ class Benches:
         self._ranges = ranges_of(weights.spec, shapes)
         self._kept = dict[Segment, Bench | None]()
 
-    def judge(self, ran: Ran) -> ByThemselves:
+    def judge(self, ran: Ran, terms: Terms) -> ByThemselves:
         """Every layer that the subject shows, by itself, on inputs of its own."""
         pieces = segments(self._weights.spec, ran.activations)
         wanted = [piece for piece in pieces if piece.target not in ran.same and not reads_sizes_alone(piece)]
@@ -122,11 +130,11 @@ class Benches:
         if ran.alone is None:
             return found
         for group in self._by_size(wanted):
-            judged, told = self._asked(ran.alone, group)
+            judged, told = self._asked(ran.alone, group, terms)
             found.judged |= judged
             reason = told or reason
         if ran.strange:
-            self._joined(ran, ran.alone, found.judged)
+            self._joined(ran, ran.alone, found.judged, terms)
         missing = [piece.target for piece in wanted if piece.target not in found.judged]
         if missing:
             why = f" ({reason})" if reason else ""
@@ -134,7 +142,7 @@ class Benches:
             found.notes = (f"{which} could be run by itself{why}; judged along the network alone",)
         return found
 
-    def _asked(self, run: Alone, pieces: Sequence[Segment]) -> tuple[dict[str, Judged], str | None]:
+    def _asked(self, run: Alone, pieces: Sequence[Segment], terms: Terms) -> tuple[dict[str, Judged], str | None]:
         """What segments did, by target; and why none of them could be asked, if so."""
         benched, reason = self._benched(pieces), None
         try:
@@ -145,10 +153,10 @@ class Benches:
             _LOG.debug("its layers could not be run by themselves", exc_info=True)
             results, reason = {}, in_one_line(trouble)
         shown = [(piece, made, results[piece.target]) for piece, made in benched if piece.target in results]
-        judged = map_on_cores(lambda one: _judged(*one, self._weights.tensors, self._budget), shown)
+        judged = map_on_cores(lambda one: _judged(*one, self._weights.tensors, self._budget, terms), shown)
         return {piece.target: item for (piece, *_), item in zip(shown, judged, strict=True)}, reason
 
-    def _joined(self, ran: Ran, run: Alone, judged: dict[str, Judged]) -> None:
+    def _joined(self, ran: Ran, run: Alone, judged: dict[str, Judged], terms: Terms) -> None:
         """Let layers that are wrong by themselves be right where they are so together with their neighbours.
 
         A tensor was taken for a layer by its numbers along the network, and others may hold them: what the layer does
@@ -163,7 +171,7 @@ class Benches:
                 held = [piece for piece in pieces if any(layer.name == name for layer in piece.layers)]
                 if not all(map(_tells, held)):
                     continue
-                found, _ = self._asked(run, held)
+                found, _ = self._asked(run, held, terms)
                 if held and len(found) == len(held) and not any(item.wrong for item in found.values()):
                     judged |= {name: next(iter(found.values())), **found}
                     break

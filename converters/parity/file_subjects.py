@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from converters.convert import Reading, open_file, same_bits
+from converters.convert import OpenedFile, Reading, open_file, same_bits
 from converters.faults.case import Own
 from converters.faults.catalogue import own_layers, possible_forward
 from converters.formats import format_name
@@ -21,11 +21,13 @@ from converters.verdicts import Structure
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo import registry
-from zoo.errors import FileFormatError, SpecError, WeightsError, ZooError
+from zoo.errors import FileFormatError, SpecError, WeightsError, ZooError, said
 from zoo.layers import Dropout, ModelSpec, Softmax
 from zoo.show import field_differences
 
 Runtime: TypeAlias = registry.RunsOnnx | registry.RunsTflite
+# Of what is wrong with weights, so many letters are told.
+_LONGEST = 300
 Forward: TypeAlias = Callable[[ModelSpec, Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
 
 
@@ -43,6 +45,7 @@ class FileSubject:
         note: what the reader must know.
         preparation: how it prepares images otherwise than the first file; empty where it does not.
         as_read: its network is what its own graph was read as.
+        stored: its graph's own name of a tensor -> the parameter that it is.
         structures: what it was held against, and what reading it said, by the identity of the first, which is kept
             so that nothing else gets it: every runtime asks again.
     """
@@ -55,6 +58,7 @@ class FileSubject:
     note: str = ""
     preparation: str = ""
     as_read: bool = False
+    stored: Mapping[str, str] = field(default_factory=dict[str, str])
     structures: dict[int, tuple[Weights, Structure]] = field(default_factory=dict[int, tuple[Weights, Structure]])
 
     def subject(self, right: Weights, runtime: str | None = None) -> Subject:
@@ -231,7 +235,13 @@ def _ran(ours: ModelSpec, theirs: ModelSpec, activations: Mapping[str, Array], p
     return Ran(activations=found, declared=declared, strange=True, unmatched=frozenset(lost), notes=tuple(notes))
 
 
-def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how: Reading | None = None) -> FileSubject:
+def open_subject(
+    path: Path,
+    spec: ModelSpec | None,
+    first: Weights | None,
+    how: Reading | None = None,
+    stored: Mapping[str, str] | None = None,
+) -> FileSubject:
     """Open a file of `verify_files`.
 
     Args:
@@ -239,6 +249,8 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how:
         spec: the network the user named.
         first: the first file; its network is the others' where they do not say another.
         how: how it is read, where its path alone does not say it.
+        stored: names of tensors in the first file -> its parameters: a graph has those of the state dict that it was
+            exported from.
 
     Raises:
         ZooError: it cannot be read, or does not fit its network.
@@ -255,23 +267,32 @@ def open_subject(path: Path, spec: ModelSpec | None, first: Weights | None, how:
     if first is None:
         weights, graph = file.fitted(spec), file.native.graph
         as_read = graph is not None and graph.spec is not None and weights.spec.layers is graph.spec.layers
-        return replace(opened, weights=weights, as_read=as_read)
-    said = file.described
+        return replace(opened, weights=weights, as_read=as_read, stored=graph.stored if graph and as_read else {})
+    described = file.described
     try:
         # That a graph is another network is what is to be found out, not a reason to refuse it.
-        own = said is None and file.format == "onnx"
-        weights = file.as_network(first.spec) if own else file.fitted(said or first.spec)
+        own = described is None and file.format == "onnx"
+        weights = file.as_network(first.spec) if own else _fitted(file, first.spec, stored or {})
         return replace(opened, weights=weights, preparation=_other_images(first.spec, weights.spec))
     except (WeightsError, SpecError) as misfit:
         # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.
         # The first layer where that shows is what the user wants to know.
         if file.format == "onnx":
-            note = f"its weights are not read as those of {first.spec.name} ({misfit}); it is run as it is"
+            note = (
+                f"its weights are not read as those of {first.spec.name} ({said(misfit, _LONGEST)}); it is run as it is"
+            )
             return replace(opened, note=note)
-        if said is None or said == first.spec:
+        if described is None or described == first.spec:
             raise
         note = f"the network it describes does not fit its weights ({misfit}); run by the reference as far as it goes"
-        return replace(opened, weights=file.as_network(first.spec), network=said, note=note)
+        return replace(opened, weights=file.as_network(first.spec), network=described, note=note)
+
+
+def _fitted(file: OpenedFile, spec: ModelSpec, stored: Mapping[str, str]) -> Weights:
+    """Its weights, in the network that it describes or else the first file's; by that one's names if it has them."""
+    if file.described is None and stored and stored.keys() <= file.native.tensors.keys():
+        file = replace(file, how=replace(file.how, names=stored))
+    return file.fitted(file.described or spec)
 
 
 def _other_images(ours: ModelSpec, theirs: ModelSpec) -> str:

@@ -308,6 +308,19 @@ def _deviations(layers: Sequence[Layer], large: float) -> tuple[float, ...]:
     return (_SMALL, large)
 
 
+# What is smaller than float32's smallest normal number (1.2e-38) is zero to runtimes that flush it, and a few digits to
+# others. All that a layer makes of such numbers, a dead channel's say, is smaller than this, and no error.
+_FLUSHED = 1e-30
+
+
+def off_by(y: Array, right: Array) -> Array:
+    """How far numbers are from the right ones, float64."""
+    errors = np.subtract(y, right, dtype=np.float64)
+    np.abs(errors, out=errors)
+    errors *= errors >= _FLUSHED
+    return errors
+
+
 def error_alone(y: Array | None, bench: Bench, segment: Segment) -> tuple[float | None, str | None]:
     """The largest error of a segment's answer, each number against its own bound; or why there is none."""
     reason = defect(y, bench.right)
@@ -320,10 +333,9 @@ def error_alone(y: Array | None, bench: Bench, segment: Segment) -> tuple[float 
         y, right = logarithms(y, right)
         peak = _layer_peak(right)
         bound = np.maximum(bound if segment.layers[:-1] else 0.0, np.where(peak > 0, peak, 1.0))
-    errors = np.subtract(y, right, dtype=np.float64)
+    errors = off_by(y, right)
     with np.errstate(divide="ignore", invalid="ignore"):
-        errors /= bound
-    np.abs(errors, out=errors)
+        errors /= np.abs(bound)
     worst = float(errors.max(initial=0.0))
     if np.isnan(worst):  # no error of a number that is 0 by all that made it
         worst = float(errors.max(initial=0.0, where=(bound != 0) | (errors > 0)))

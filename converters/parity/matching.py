@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from math import prod
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ import numpy as np
 from converters.metric import defect, error, finite_peak, is_saturated, log_error
 from converters.verdicts import DEFAULT_BUDGET
 from converters.weights import Array
-from zoo.layers import Dropout, Layer, ModelSpec, Pool, Shape, Softmax
+from zoo.layers import Dropout, Flatten, Layer, ModelSpec, Pool, Reshape, Shape, Softmax
 from zoo.shapes import activation_shapes
 
 Ours = TypeVar("Ours")
@@ -170,6 +170,7 @@ def match_tensors(
     tensors = {} if strange else named
     good = {layer for layer, tensor in tensors.items() if fits(layer, tensor)}
     good |= _by_numbers(ours, tensors, good, [node for node in nodes if node.value is not None], fits)
+    tensors |= _by_what_they_read(ours, nodes, shapes, tensors)
     # Where one class has it all on every probe, that says nothing of what comes before.
     mute = {name for name, axis in softmaxes.items() if name in right and is_saturated(right[name], axis)}
     hidden = _hidden(ours, good - mute, {*tensors})
@@ -196,15 +197,24 @@ def _by_numbers(
 ) -> set[str]:
     """Give tensors to the layers that they are exactly; returns these layers.
 
-    A named tensor that is not its layer, but is exactly one further on, is that one.
+    A named tensor that is not its layer, but is exactly one further on, is that one; where it becomes exactly its layer
+    further on, the layer is what it becomes (a BatchNorm that is folded into our convolution, and not into theirs). A
+    tensor that is several layers in a row, as far as these inputs show, is the last of them that has no other.
     """
     wiring, found = ours.wiring(), set[str]()
+    reads = {node.name: node.reads for node in nodes}
     for wrong in [name for name in tensors if name not in good]:
         free = (name for name in _after(wiring, wrong) if name not in tensors)
         later = next((name for name in free if fits(name, tensors[wrong])), None)
         if later:
             tensors[later] = tensors.pop(wrong)
             found.add(later)
+            continue
+        made = takewhile(lambda name: name not in tensors.values(), _after(reads, tensors[wrong]))
+        becomes = next((name for name in made if fits(wrong, name)), None)
+        if becomes:
+            tensors[wrong] = becomes
+            found.add(wrong)
     for layer in (layer for layer in ours.layers if layer.name not in tensors):
         taken = {*tensors.values()}
         fitting = [node for node in nodes if node.name not in taken and fits(layer.name, node.name)]
@@ -212,10 +222,19 @@ def _by_numbers(
         if fitting:
             tensors[layer.name] = fitting[0].name
             found.add(layer.name)
-    return found
+    same_by_kind = {layer.name for layer in ours.layers if isinstance(layer, Dropout | Flatten | Reshape)}
+    for name in [layer.name for layer in ours.layers if layer.name in found]:
+        last = name
+        for later in _after(wiring, name):
+            if later in tensors or not fits(later, tensors[name]):
+                break
+            last = last if later in same_by_kind else later
+        tensors[last] = tensors.pop(name)
+        found.add(last)
+    return found & {*tensors}
 
 
-def _after(wiring: Mapping[str, tuple[str, ...]], layer: str) -> Iterator[str]:
+def _after(wiring: Mapping[str, Sequence[str]], layer: str) -> Iterator[str]:
     """The layers that follow one, as long as each has a single reader."""
     while len(readers := [name for name, sources in wiring.items() if layer in sources]) == 1:
         layer = readers[0]
@@ -230,6 +249,42 @@ def _hidden(ours: ModelSpec, good: set[str], found: set[str]) -> frozenset[str]:
         if layer.name not in found and readers and all(name in good or name in hidden for name in readers):
             hidden.add(layer.name)
     return frozenset(hidden)
+
+
+def _by_what_they_read(
+    ours: ModelSpec, nodes: Sequence[NodeResult], shapes: Mapping[str, Shape], settled: Mapping[str, str]
+) -> dict[str, str]:
+    """Our layer -> the one node of its kind and shape that reads what the layer reads, whatever its numbers are.
+
+    What comes after a layer may be right on these inputs, and the layer be another one: it is not hidden, then.
+    """
+    roots = roots_of((node.name, node.operator, node.reads) for node in nodes)
+    found, wiring = dict[str, str](), ours.wiring()
+    for layer in (layer for layer in ours.layers if layer.name in shapes and layer.name not in settled):
+        known, taken = {**settled, **found}, {*settled.values(), *found.values()}
+        source = known.get(next(iter(wiring[layer.name]), ""))
+        alike = [
+            node.name
+            for node in nodes
+            if source is not None
+            and node.name not in taken
+            and node.value is not None
+            and _one_kind(layer, node)
+            and roots.get(node.reads[0], node.reads[0]) == roots.get(source, source)
+            and canonical_view(node.value, shapes[layer.name]) is not None
+        ]
+        if len(alike) == 1:
+            found[layer.name] = alike[0]
+    return _with_bias(nodes, found)
+
+
+def roots_of(nodes: Iterable[tuple[str, str, Sequence[str]]]) -> dict[str, str]:
+    """Tensor -> the one whose numbers it holds, moved about by nodes (name, operator, reads) that do nothing else."""
+    roots = dict[str, str]()
+    for name, operator, reads in nodes:
+        if operator in CARRIERS and reads:
+            roots[name] = roots.get(reads[0], reads[0])
+    return roots
 
 
 def _by_order(

@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto
 from onnx.external_data_helper import load_external_data_for_model
 
+from converters.parity.batch_sizes import telling_sizes
 from converters.parity.onnx_nodes import (
     all_nodes,
     bodies,
@@ -70,6 +71,7 @@ class OnnxGraph:
         inputs: names of what it is fed.
         outputs: names of the graph's own outputs.
         nodes: name of the first result, operator and inputs of each node, in graph order.
+        further: what else nodes make (the parts of a Split, say), by name: the same two of the node.
 
     Args:
         path: the file.
@@ -97,6 +99,9 @@ class OnnxGraph:
         self.outputs = [value.name for value in graph.output]
         made = [node for node in graph.node if node.output and node.output[0]]
         self.nodes = [(node.output[0], operator_of(node), tuple(node.input)) for node in made]
+        self.further = {
+            name: (operator_of(node), tuple(node.input)) for node in made for name in node.output[1:] if name
+        }
         nameless = next((node for node in graph.node if node.op_type == "Split" and "" in node.output), None)
         if nameless:
             raise FileFormatError(
@@ -126,6 +131,10 @@ class OnnxGraph:
             return f"depends on chance: {drawn}"
         decides = chosen(nodes, {*self.inputs})
         return f"goes one way or another by the numbers that are fed: {decides}" if decides else None
+
+    def telling_sizes(self, values: Mapping[str, Array], rows: int) -> tuple[tuple[int, ...], str]:
+        """The sizes of a batch for which it may be another function, and what these do not show."""
+        return telling_sizes(self._inside, self.inputs, self._lent, values, rows)
 
     def normalisations(self) -> dict[str, dict[str, Any]]:
         """The result of each LRN node -> its numbers, as our `LRN` calls them."""
@@ -164,11 +173,11 @@ class OnnxGraph:
     def every_result(
         self, batches: Sequence[Mapping[str, Array]], rows: int, count: int | None = None
     ) -> dict[str, Array]:
-        """Every node's first result; of the first `count` nodes alone, if given."""
+        """Every result of the nodes; of the first `count` nodes alone, if given."""
         model = self._emptied()
         model.graph.node.extend(self._inside.graph.node[:count])
         model.graph.input.extend(self._inputs)
-        made = [node.output[0] for node in model.graph.node if node.output and node.output[0]]
+        made = [name for node in model.graph.node for name in node.output if name]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
         session = self._session(model, lean=True)
         return _joined([session(batch) for batch in batches], batches, rows)
@@ -260,8 +269,11 @@ class OnnxGraph:
         ]
         runnable = onnx.ModelProto()
         runnable.CopyFrom(model)
-        del runnable.graph.initializer[:]
+        del runnable.graph.initializer[:], runnable.graph.input[:]
         runnable.graph.initializer.extend(kept)
+        # Old exporters list weights as inputs, too, and those that nothing reads.
+        stored = {tensor.name for tensor in self._model.graph.initializer}
+        runnable.graph.input.extend(value for value in model.graph.input if value.name not in stored)
         if self._runtime:
             return self._runtime.open_onnx(runnable.SerializeToString(), lent)
         if not lean:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 import numpy as np
 
 from converters.faults.case import Own
 from converters.metric import OF_ONE, one_run
-from converters.parity.matching import CARRIERS, Matched, NodeResult, canonical_view, match_tensors, native_view
+from converters.parity.matching import Matched, NodeResult, canonical_view, match_tensors, native_view, roots_of
 from converters.parity.onnx_graph import OnnxGraph, Piece, Runs
 from converters.parity.segments import Segment
 from converters.parity.subjects import Declared, Ran
@@ -57,9 +58,11 @@ class GraphSubject:
             # An export made to see inside is nothing that anybody deploys.
             run = self.graph.opened(lean=bool(self.asked_for))
             outputs, told = run(batches, rows), list[str]()
-            defects = self._by_size(run, inputs, rows, outputs, told) if is_first else {}
+            defects = self._by_size(run, inputs, rows, outputs, told, (1, rows + 1)) if is_first else {}
             del run  # and its copies of the weights
             values = self.graph.every_result(batches, rows)
+            if is_first and not defects:
+                defects = self._by_telling_sizes(inputs, rows, outputs, {**batches[0], **values}, told)
             if random := [name for name, y in outputs.items() if not self._is_one_run(name, y, values.get(name, y))]:
                 notes.append(f"two runs give {', '.join(random)} otherwise: something in it is drawn by chance")
                 outputs = {name: values.get(name, value) for name, value in outputs.items()}  # one run is explained
@@ -79,16 +82,22 @@ class GraphSubject:
             else:
                 ended = str(trouble)
         if self._matched is None:
-            nodes = [
-                NodeResult(name=name, operator=operator, reads=reads, value=values.get(name))
-                for name, operator, reads in self.graph.nodes
-            ]
-            self._matched = match_tensors(self.ours, nodes, right)
+            self._matched = match_tensors(self.ours, self._results(values), right)
         else:
             held = {layer: values[tensor] for layer, tensor in self._matched.tensors.items() if tensor in values}
             self._matched = replace(self._matched, activations=held)
         ran = self._ran(self._matched, values, outputs, batches[0], right, notes)
         return replace(ran, theirs=self._seen(self._matched, values, stopped), ended=ended)
+
+    def _results(self, values: Mapping[str, Array]) -> list[NodeResult]:
+        """What the nodes made, in graph order; what else they made after it, where it may be an activation."""
+        first = [NodeResult(name=n, operator=op, reads=reads, value=values.get(n)) for n, op, reads in self.graph.nodes]
+        more = [
+            NodeResult(name=name, operator="", reads=reads, value=values[name])
+            for name, (_, reads) in self.graph.further.items()
+            if name in values and values[name].dtype == np.float32
+        ]
+        return [*first, *more]
 
     def _seen(self, matched: Matched, values: Mapping[str, Array], stopped: int | None) -> dict[str, Own]:
         """What layers with weights really read, and how the graph describes the normalisation it stops at."""
@@ -100,7 +109,7 @@ class GraphSubject:
                 operator, reads = next((nodes[name] for name in reads if name in nodes), ("", ()))
             if isinstance(layer, Conv | Dense) and reads and reads[0] in values:
                 seen[layer.name] = Own(layer=layer, parameters={}, read=values[reads[0]])
-        norms, roots = self.graph.normalisations(), _roots(self.graph)
+        norms, roots = self.graph.normalisations(), roots_of(self.graph.nodes)
         for layer in (layer for layer in self.ours.layers if isinstance(layer, LRN)):
             tensor = matched.tensors.get(layer.name, "")
             if said := norms.get(roots.get(tensor, tensor)):
@@ -209,34 +218,54 @@ class GraphSubject:
         bends = any(name == output and operator == "Sigmoid" for name, operator, _ in self.graph.nodes)
         return one_run(a, b, OF_ONE if bends else 0.0)
 
-    def _by_size(
-        self, run: Runs, inputs: Mapping[str, Array], rows: int, outputs: Mapping[str, Array], notes: list[str]
+    @cached_property
+    def _takes_any(self) -> bool:
+        """Whether it takes batches of any size, and ours makes of an item what it makes of it in any batch."""
+        mixes = any(isinstance(layer, BatchNorm) and layer.batch_stats for layer in self.ours.layers)
+        return not self.graph.batch and not mixes and keeps_items(self.ours, activation_shapes(self.ours))
+
+    def _by_telling_sizes(
+        self,
+        inputs: Mapping[str, Array],
+        rows: int,
+        outputs: Mapping[str, Array],
+        values: Mapping[str, Array],
+        notes: list[str],
     ) -> dict[str, str]:
-        """Output -> what is wrong with it for batches of another size, where the file takes any."""
-        if self.graph.batch or any(isinstance(layer, BatchNorm) and layer.batch_stats for layer in self.ours.layers):
+        """As `_by_size`, for the sizes at which the graph's own arithmetic of sizes, or of items, might turn."""
+        sizes, untold = self.graph.telling_sizes(values, rows) if self._takes_any else ((), "")
+        if not sizes:
             return {}
-        if not keeps_items(self.ours, activation_shapes(self.ours)):
-            return {}  # what it finds in one image stands with what it finds in the others
-        for size in (1, rows + 1):
+        defects = self._by_size(self.graph.opened(lean=True), inputs, rows, outputs, notes, sizes)
+        notes += [untold] if untold and not defects else []
+        return defects
+
+    def _by_size(
+        self,
+        run: Runs,
+        inputs: Mapping[str, Array],
+        rows: int,
+        outputs: Mapping[str, Array],
+        notes: list[str],
+        sizes: Sequence[int],
+    ) -> dict[str, str]:
+        """Output -> what is wrong with it for batches of other sizes, where the file takes any."""
+        for size in sizes if self._takes_any else ():
             found = self._of_size(run, size, inputs)
             if isinstance(found, str):
                 notes.append(f"a batch of {size}: {found}")
                 return dict.fromkeys(outputs, f"cannot be run for a batch of {size}, though it declares any")
-            wrong = [
-                name
-                for name, y in outputs.items()
-                if not self._is_one_run(name, _rows(y, size, rows), _rows(found[name], min(size, rows), size))
-            ]
+            wrong = [n for n, y in outputs.items() if not self._is_one_run(n, _of_batch(y, size, rows), found[n])]
             if wrong:
                 return dict.fromkeys(wrong, f"is another one in a batch of {size}, though it declares any")
         return {}
 
 
-def _rows(value: Array, count: int, rows: int) -> Array:
-    """The last of so many rows, or else the first `count`; of what has no batch, as far as it goes."""
-    if not value.ndim:
+def _of_batch(value: Array, size: int, rows: int) -> Array:
+    """What an output of so many rows is in a batch of another size: the last one alone, or all of them in turn."""
+    if not value.ndim or len(value) != rows:
         return value
-    return value[-1:] if count == 1 and len(value) == rows else value[: min(count, rows)]
+    return value[-1:] if size == 1 else np.resize(value, (size, *value.shape[1:]))
 
 
 def _stood_for(
@@ -333,7 +362,7 @@ def _aliases(
     happens to change nothing on these inputs (a clip, say) makes no copy.
     """
     shapes = {source.name: source.shape for source in ours.inputs} | activation_shapes(ours)
-    roots = _roots(graph)
+    roots = roots_of(graph.nodes)
     found = dict[str, tuple[str, ...]]()
     for name, tensor in tensors.items():
         wanted, root = _of_items(values[tensor], shapes[name]), roots.get(tensor, tensor)
@@ -347,12 +376,3 @@ def _aliases(
 
 def _equal(own: Array, view: Array | None) -> bool:
     return view is not None and np.array_equal(own, view)
-
-
-def _roots(graph: OnnxGraph) -> dict[str, str]:
-    """Tensor -> the one whose numbers it holds, moved about by nodes that do nothing else."""
-    roots = dict[str, str]()
-    for name, operator, reads in graph.nodes:
-        if operator in CARRIERS and reads:
-            roots[name] = roots.get(reads[0], reads[0])
-    return roots

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -56,6 +56,7 @@ class _Gate:
         known: its inputs, and its activations by the reference.
         shown: what the subject shows of its own, by layer, as far as it is right.
         budget: the largest error that passes.
+        excused: whether a layer may be off by more all the same.
         strange: the subject's tensors have names of their own.
         typed: its outputs have a type of their own, which counts; what a function returns is only held in one.
     """
@@ -64,6 +65,7 @@ class _Gate:
     known: Activations
     shown: Activations
     budget: float
+    excused: Callable[[str, float], bool]
     strange: bool
     typed: bool
 
@@ -93,7 +95,11 @@ class _Gate:
     def equals(self, item: Declared, name: str) -> bool:
         """Whether a declared array is a layer's activation, in every respect."""
         value, reason = self.view(item, name)
-        return not reason and self.error(name, value) <= self.budget
+        return not reason and self.is_right(name, self.error(name, value))
+
+    def is_right(self, name: str, error: float) -> bool:
+        """Whether an output may be off by so much."""
+        return error <= self.budget or self.excused(name, error)
 
     def error(self, name: str, value: Array) -> float:
         """Of a declared array of the right shape.
@@ -126,7 +132,14 @@ class _Gate:
         return values[name]
 
 
-def gate(weights: Weights, known: Activations, ran: Ran, right: Activations, budget: float) -> Gated:
+def gate(
+    weights: Weights,
+    known: Activations,
+    ran: Ran,
+    right: Activations,
+    budget: float,
+    excused: Callable[[str, float], bool],
+) -> Gated:
     """Judge what a subject declares.
 
     Args:
@@ -135,8 +148,11 @@ def gate(weights: Weights, known: Activations, ran: Ran, right: Activations, bud
         ran: what the subject gave.
         right: those of its activations that are within the budget.
         budget: the largest error that passes.
+        excused: whether a layer may be off by more all the same.
     """
-    held = _Gate(weights=weights, known=known, shown=right, budget=budget, strange=ran.strange, typed=ran.graph)
+    held = _Gate(
+        weights=weights, known=known, shown=right, budget=budget, excused=excused, strange=ran.strange, typed=ran.graph
+    )
     declared = _declared(weights.spec, ran)
     pairs = _paired(held, declared)
     judged = [
@@ -188,7 +204,7 @@ def _judged(held: _Gate, name: str, item: Declared) -> _Judged:
     value, reason = held.view(item, name)
     wrong = None if reason else held.error(name, value)
     logits = held.logits(name)
-    is_right = wrong is not None and wrong <= held.budget
+    is_right = wrong is not None and held.is_right(name, wrong)
     if not is_right and logits and item.layer != name and held.equals(item, logits):
         return _stops_early(held, name, logits, item)
     renamed = is_right and item.layer is None and not held.strange

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from converters.parity.local import Bench
+from converters.parity.local import Bench, off_by
 from converters.parity.segments import Segment
 from converters.weights import Array
 from zoo.layers import Conv, Dense, Layer, ReLU
@@ -39,7 +39,7 @@ def widened(segment: Segment, bench: Bench, y: Array, weights: Mapping[str, Arra
     if not is_sum or not all(isinstance(layer, ReLU) for layer in others):
         return None
     bound = np.array(np.broadcast_to(bench.bound, bench.right.shape), np.float64)
-    over = np.argwhere(np.abs(np.subtract(y, bench.right, dtype=np.float64)) > budget * bound)
+    over = np.argwhere(off_by(y, bench.right) > budget * bound)
     if len(over) > _FEW:
         return None
     read, weight = bench.inputs[first.inputs[0]], weights[f"{first.name}.weight"]

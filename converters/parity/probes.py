@@ -13,7 +13,7 @@ from converters.weights import Array, Weights
 from zoo.errors import ZooError
 from zoo.layers import Embed, Input, ModelSpec, Shape, Sigmoid, TanH, Unary
 from zoo.registry import optional
-from zoo.shapes import check_cost, parameter_shapes
+from zoo.shapes import check_cost, parameter_shapes, tied
 
 # Standard deviations of the two probes. With small activations every LRN looks like the identity, so one is as large as
 # real pictures less their mean; with large ones a lost bias hides, so the other is not.
@@ -34,11 +34,11 @@ def probe_weights(spec: ModelSpec, seed: int = 0) -> Weights:
     He-scaled kernels, N(0, 2 / fan in); biases N(0, 0.25); means N(0, 0.25); scales U(0.5, 1.5); variances U(1, 3),
     which a layer's own numbers have on the small probe, with its bias: a deep network of normalisations stays at unit
     scale. Each tensor has a generator of its own (seed and name), so that equal layers of two networks get equal
-    numbers.
+    numbers; tied ones are equal.
     """
     check_cost(spec)
-    shapes = parameter_shapes(spec)
-    tensors = {name: _probe(name, shape, seed) for name, shape in shapes.items()}
+    shapes, owners = parameter_shapes(spec), tied(spec)
+    tensors = {name: _probe(owners.get(name, name), shape, seed) for name, shape in shapes.items()}
     return Weights(spec=spec, tensors=tensors, source=f"probe weights, seed {seed}")
 
 

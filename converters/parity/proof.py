@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -17,9 +18,10 @@ from converters.faults.catalogue import diagnose, findings
 from converters.faults.diagnosis import inherited
 from converters.faults.merging import Found
 from converters.faults.of_rounding import float32_alone
-from converters.metric import compare, top1
+from converters.metric import compare, error, top1
 from converters.parity.agreement import Pictures, Progress
 from converters.parity.benches import Benches, ByThemselves, Wrong, in_one_line
+from converters.parity.depth import OWN_NOISE, Depth
 from converters.parity.garbage import swept
 from converters.parity.local import exercised
 from converters.parity.outputs import gate
@@ -36,6 +38,7 @@ from converters.verdicts import (
     FileFact,
     LayerVerdict,
     Report,
+    Structure,
     SubjectVerdict,
 )
 from converters.weights import Array, Weights
@@ -48,9 +51,6 @@ from zoo.shapes import activation_shapes, check_cost
 _LOG = logging.getLogger(__name__)
 
 Activations: TypeAlias = Mapping[str, Array]
-
-# What float32's own error may make of a layer; of one that it leaves nothing of, the subject gives no answer.
-_OWN_NOISE = 1e-3
 
 # A layer of whose inputs and parameters a smaller share took part is said.
 _ENOUGH = 0.99
@@ -115,6 +115,7 @@ class Proof:
             )
             for layer in self.spec.layers
         }
+        self._depth = Depth(weights, self.inputs, self.reference, progress)
         self._benches = Benches(weights, self.known, self._shapes, seed=seed, budget=budget)
 
     @np.errstate(all="ignore")  # what is not finite is judged and told, not warned of
@@ -127,14 +128,14 @@ class Proof:
             self.progress(f"{subject.name}: {structure.sentence}")
         elif structure:
             _LOG.debug("%s cannot be read as a network, only run: %s", subject.name, structure.reason)
-        same = structure is not None and structure.verdict == "identical"
-        return replace(self._run(subject, started, same), structure=structure)
+        return replace(self._run(subject, started, structure or Structure(verdict="unread")), structure=structure)
 
-    def _run(self, subject: Subject, started: float, same: bool) -> SubjectVerdict:
+    def _run(self, subject: Subject, started: float, structure: Structure) -> SubjectVerdict:
+        same = structure.verdict == "identical"
         try:
             with swept(), subject.open() as feed:
                 ran = feed(self.inputs, self.reference)
-                lone = self._benches.judge(ran)
+                lone = self._benches.judge(ran, structure.terms)
                 agreement = self.pictures.agreement(feed, self.progress) if self.pictures else None
         except ZooError as trouble:
             return _unavailable(subject.name, str(trouble), started)
@@ -147,15 +148,15 @@ class Proof:
         return replace(verdict, agreement=agreement, seconds=time.perf_counter() - started)
 
     def _compared(self, name: str, ran: Ran, lone: ByThemselves, same: bool) -> SubjectVerdict:
-        reference, sums = self._float32_alone(ran.activations)
-        along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
+        wrong_alone = {layer for layer, judged in lone.judged.items() if judged.wrong}
+        trusted = self._depth.trusted({*self._asked(ran, lone)} - wrong_alone)
+        along, reference, sums = self._along(ran, trusted)
         sound = {layer.name for layer in along if layer.ok and layer.error is not None and layer.gated}
-        right = {layer: ran.activations[layer] for layer in sound}
-        gated = gate(self.weights, {**self.known, **reference}, ran, right, self.budget)
+        right, held = {layer: ran.activations[layer] for layer in sound}, {**self.known, **reference}
+        gated = gate(self.weights, held, ran, right, self.budget, partial(self._depth.excuses, trusted))
         if any(ran.activations.get(layer) is not array for layer, array in gated.arrays.items()):
             ran = replace(ran, activations={**ran.activations, **gated.arrays})
-            reference, sums = self._float32_alone(ran.activations)
-            along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
+            along, _, sums = self._along(ran, trusted)
         wrong = {output.name: output.reason for output in gated.verdicts if not output.ok}
         layers, notes = tuple(self._by_itself(layer, ran, lone) for layer in along), tuple[str, ...]()
         if not same:  # or else every weight was compared already, bit for bit
@@ -174,17 +175,52 @@ class Proof:
             layers=layers,
             top1=top1(self.spec, ran.activations, self.reference),
             preparation=ran.preparation or None,
-            notes=(*ran.notes, *sums, *gated.notes, *lone.notes, *notes, *(unexercised(layers) if passed else ())),
+            notes=(
+                *ran.notes,
+                *sums,
+                *gated.notes,
+                *lone.notes,
+                *notes,
+                *(unexercised(layers) if passed else ()),
+            ),
         )
         if passed:
             return verdict
         first, *further = self._diagnose(verdict, ran, lone, gated.diagnosis)
         return replace(verdict, diagnosis=first, further=tuple(further))
 
-    def _float32_alone(self, activations: Activations) -> tuple[Activations, tuple[str, ...]]:
+    def _asked(self, ran: Ran, lone: ByThemselves) -> Iterator[str]:
+        """The layers that took part by themselves, as a whole."""
+        return (n for n in (layer.name for layer in self.spec.layers) if n in ran.same or lone.asked(n) >= _ENOUGH)
+
+    def _along(
+        self, ran: Ran, trusted: Collection[str]
+    ) -> tuple[tuple[LayerVerdict, ...], Activations, tuple[str, ...]]:
+        """The layers along the network, what they were held to, and what to say of it.
+
+        Those that float32 alone puts past the budget, and what comes after them, are held to the subject's own numbers.
+        """
+        reference, notes = self._float32_alone(ran.activations, {})
+        along = compare(self.spec, ran.activations, reference, self.inputs, self.budget, ran.unmatched)
+        deep = {
+            layer.name: (
+                f"{layer.name}: float32's own error: {layer.error:.1e} after all that comes before, where float32 "
+                f"itself is off by {self._depth.errors[layer.name]:.1e}; by itself, no layer is wrong"
+            )
+            for layer in along
+            if not layer.ok and layer.error is not None and self._depth.excuses(trusted, layer.name, layer.error)
+        }
+        if deep:
+            own, notes = self._float32_alone(ran.activations, deep)
+            again = compare(self.spec, ran.activations, own, self.inputs, self.budget, ran.unmatched)
+            along = tuple(first if first.ok else second for first, second in zip(along, again, strict=True))
+        return along, reference, notes
+
+    def _float32_alone(self, activations: Activations, deep: Mapping[str, str]) -> tuple[Activations, tuple[str, ...]]:
         """The reference, from a layer on that is off by float32's own error alone; and what to say of it.
 
-        That is no fault of the subject, and what comes after is held to what it was fed.
+        That is no fault of the subject, and what comes after is held to what it was fed. In `deep` are layers that are
+        so by their depth, with what to say.
         """
         wiring, notes, right = self.spec.wiring(), list[str](), dict(self.reference)
         moved, shown = set[str](), {**self.inputs, **activations}
@@ -201,10 +237,14 @@ class Proof:
             if fed is None or observed is None:
                 continue
             told = float32_alone(layer, fed, observed, budget=self.budget)
-            if told and (told.error or 0.0) <= _OWN_NOISE:
+            message = told.message if told and (told.error or 0.0) <= OWN_NOISE else None
+            if message is None and layer.name in deep:
+                is_off = error(observed, right[layer.name])[0] > self.budget
+                message = deep[layer.name] if is_off else None
+            if message:
                 right[layer.name] = np.asarray(observed, np.float64)
                 moved.add(layer.name)
-                notes.append(told.message)
+                notes.append(message)
         return right, tuple(notes)
 
     def _all_own(self, names: Sequence[str], shown: Activations) -> list[Array]:

@@ -7,7 +7,7 @@ weights are compared as far as float32 rounds them, and that is no identity.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from zoo.canonical.folding import ROUNDINGS, nearness
 from zoo.canonical.numbering import same_parameters
 from zoo.errors import ZooError
 from zoo.frameworks.onnx import open_inputs, read_graph
-from zoo.layers import Constant, Crop, Dropout, Layer, ModelSpec, PriorBox, Shape, Unary
+from zoo.layers import Constant, Conv, Crop, Dense, Dropout, Layer, ModelSpec, PriorBox, Shape, Unary
 from zoo.show import ABSENT, Difference
 from zoo.wire.mapped import mapped
 from zoo.wire.onnx import Model, parse
@@ -99,20 +99,21 @@ def structure_of_weights(mine: Weights, right: Weights) -> Structure:
 def structure(network: Network, right: Weights) -> Structure:
     """Whether a network is the very one."""
     inputs, wrong = _inputs(network, right.spec)
-    wrong += _outputs(network, right.spec)
+    declared, odd = _outputs(network, right.spec)
+    wrong += odd
     ours = canonical(right.spec, right.tensors)
-    theirs = canonical(network.spec, network.tensors, tuple(network.declared.values()))
+    theirs = canonical(network.spec, network.tensors, tuple(declared.values()))
     wrong += [
         f"{name}: shape {shape_text(b)}, not {shape_text(a)}"
-        for name, a, b in zip(network.declared, ours.shapes, theirs.shapes, strict=False)
+        for name, a, b in zip(declared, ours.shapes, theirs.shapes, strict=False)
         if a != b
     ]
     if inputs is None:
         return Structure(verdict="differs", differences=tuple(wrong))
     if wrong or not _equal(ours, theirs, inputs, _SAME):
         near = None if wrong else _rounded(ours, theirs, inputs)
-        if near is not None:
-            return Structure(verdict="rounded", reason=f"folded weights agree within {near:.1e}")
+        if near:
+            return near
         pieces = _in_pieces(right.spec) if network.graph else []
         if pieces and not wrong:
             reason = f"{', '.join(pieces)}: written there in several nodes, which are not put together again"
@@ -155,11 +156,11 @@ def _equal(ours: Form, theirs: Form, inputs: Sequence[int], same: object) -> boo
     return [mine[at] for at in ours.outputs] == [other[at] for at in theirs.outputs]
 
 
-def _rounded(ours: Form, theirs: Form, inputs: Sequence[int]) -> float | None:
-    """How far the weights are apart with all statistics folded; None where that is no matter of rounding."""
+def _rounded(ours: Form, theirs: Form, inputs: Sequence[int]) -> Structure | None:
+    """What there is to say where all is the same with statistics folded; None where that is no matter of rounding."""
     if not any(step.part.key[0] in ("norm", "scale") for form in (ours, theirs) for step in form.steps):
         return None
-    far = list[float]()
+    far, terms = list[float](), dict[str, tuple[float, ...]]()
 
     def same(one: Step, other: Step) -> bool:
         a, b = one.part.parameters, other.part.parameters
@@ -167,10 +168,19 @@ def _rounded(ours: Form, theirs: Form, inputs: Sequence[int]) -> float | None:
             return _SAME(one, other)
         if all(bool((side["factor"] == 1).all()) for side in (a, b)):
             return same_bits(a["weight"], b["weight"]) and np.array_equal(a["term"], b["term"])
-        far.append(nearness(a, b))
-        return far[-1] <= ROUNDINGS
+        apart = nearness(a, b)
+        if apart > ROUNDINGS:  # a step like it, and another one
+            return False
+        far.append(apart)
+        layer = other.layer  # ours, which is numbered first
+        by_channel = isinstance(layer, Conv) or (isinstance(layer, Dense) and layer.axis == 1)
+        if by_channel and bool((b["factor"] == 1).all()):
+            terms[layer.name] = tuple(a["size"].tolist())
+        return True
 
-    return max(far, default=0.0) if _equal(folded(ours), folded(theirs), inputs, same) and far else None
+    if not _equal(folded(ours), folded(theirs), inputs, same) or not far:
+        return None
+    return Structure(verdict="rounded", reason=f"folded weights agree within {max(far):.1e}", terms=terms)
 
 
 def _inputs(network: Network, ours: ModelSpec) -> tuple[list[int] | None, list[str]]:
@@ -187,10 +197,14 @@ def _inputs(network: Network, ours: ModelSpec) -> tuple[list[int] | None, list[s
     return order, wrong
 
 
-def _outputs(network: Network, ours: ModelSpec) -> Iterator[str]:
-    """What is wrong with what it declares: how many, and under which names."""
-    names, wanted = tuple(network.declared), ours.outputs
+def _outputs(network: Network, ours: ModelSpec) -> tuple[Mapping[str, str], list[str]]:
+    """What it declares, in our order where it is ours in another; and what is wrong with that."""
+    declared, names, wanted = network.declared, tuple(network.declared), ours.outputs
+    told = f"{', '.join(names)}, not {', '.join(wanted)}"
     if len(names) != len(wanted):
-        yield f"outputs: {', '.join(names)}, not {', '.join(wanted)}"
-    elif names != wanted and not (network.strange and (len(names) == 1 or {*names}.isdisjoint(wanted))):
-        yield f"outputs: called {', '.join(names)}, not {', '.join(wanted)}"
+        return declared, [f"outputs: {told}"]
+    if names != wanted and {*names} == {*wanted}:
+        return {name: declared[name] for name in wanted}, [f"outputs in another order: {told}"]
+    if names != wanted and not (network.strange and (len(names) == 1 or {*names}.isdisjoint(wanted))):
+        return declared, [f"outputs: called {told}"]
+    return declared, []

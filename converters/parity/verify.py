@@ -228,7 +228,10 @@ def verify_files(
     opened = list[FileSubject]()
     for path in map(Path, files):
         progress(f"reading {path}")
-        opened.append(open_subject(path, spec, opened[0].weights) if opened else open_subject(path, spec, None, how))
+        if opened:
+            opened.append(open_subject(path, spec, opened[0].weights, stored=opened[0].stored))
+        else:
+            opened.append(open_subject(path, spec, None, how))
     first = _weights_of(opened[0])
     facts = hashing([part for file in opened for part in file.parts])
     proof = Proof(first, images=images, data=data, seed=seed, budget=budget, progress=progress)

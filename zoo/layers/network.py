@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, Literal, TypeAlias
 
 from zoo.errors import UnknownNameError
 from zoo.layers.base import Shape
 from zoo.layers.detecting import Detecting
-from zoo.layers.normalising import Normalising
-from zoo.layers.pointwise import Pointwise
+from zoo.layers.normalising import Normalising, Softmax
+from zoo.layers.pointwise import Dropout, Pointwise, ReLU
 from zoo.layers.pooling import Pooling
-from zoo.layers.shaping import Constant, Shaping
+from zoo.layers.shaping import Constant, Flatten, Shaping
 from zoo.layers.weighted import Conv, Dense, Weighted
 
 __all__ = ["Input", "Layer", "ModelSpec", "Names", "Preprocessing", "Tie", "chained", "stored_size"]
@@ -24,6 +25,9 @@ Layer: TypeAlias = Weighted | Pooling | Normalising | Pointwise | Shaping | Dete
 
 # ImageNet's pictures were stored with 256 pixels a side, whatever was cropped from them.
 _STORED = 256
+_LONGEST = 100
+# Names that no file may have: Windows' devices, and packages in whose place a source of that name would be imported.
+_TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|(torch|tensorflow|tf_slim|keras|numpy|math)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +57,11 @@ def stored_size(shape: Shape) -> int:
     """The shorter side of the images that crops of a size are usually taken from."""
     side = max(shape[1:])
     return _STORED if 200 <= side <= _STORED else side
+
+
+def as_file_name(name: str) -> str:
+    """A name as a file may have it, without its suffix: no longer than any disk takes, and none that means more."""
+    return f"_{name}" if _TAKEN.fullmatch(name) else name[:_LONGEST]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +105,7 @@ class ModelSpec:
     @property
     def file_name(self) -> str:
         """The name as a file's, without a suffix: a stranger's network may be called ``../../x``."""
-        return re.sub(r"[^0-9A-Za-z._-]+", "_", self.name).lstrip(".")[:100] or "network"
+        return as_file_name(re.sub(r"[^0-9A-Za-z._-]+", "_", self.name).lstrip(".") or "network")
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -112,6 +121,14 @@ class ModelSpec:
     def head(self) -> Conv | Dense | None:
         """The last layer with an ordinary weight: the classifier, whose output are the logits."""
         return next((layer for layer in reversed(self.layers) if isinstance(layer, Conv | Dense)), None)
+
+    @property
+    def free_head(self) -> Conv | Dense | None:
+        """The head, where it may have any number of outputs: nothing behind it has parameters or another shape."""
+        if (head := self.head) is None or self.ties or (isinstance(head, Conv) and head.groups > 1):
+            return None
+        behind = takewhile(lambda layer: layer is not head, reversed(self.layers))
+        return head if all(isinstance(layer, Softmax | Dropout | ReLU | Flatten) for layer in behind) else None
 
     def replace_layer(self, layer: Layer) -> ModelSpec:
         """This network with the layer of the same name exchanged."""
@@ -137,15 +154,27 @@ class ModelSpec:
         """This chain with a layer at another place."""
         return self.without(name).insert(self.layer(name), after=after)
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The head and the layers that share its weight."""
+        if self.head is None:
+            return ()
+        weight, parameters = f"{self.head.name}.weight", list[str]()
+        for tie in self.ties:
+            parameters += tie.parameters if weight in tie.parameters else ()
+        return tuple(dict.fromkeys(name.rpartition(".")[0] for name in (weight, *parameters)))
+
     def with_num_classes(self, num_classes: int) -> ModelSpec:
-        """This network with another number of outputs in its `head`, whose classes nobody has named then."""
-        match self.head:
-            case Dense() as head:
-                changed = self.replace_layer(replace(head, out_features=num_classes))
-            case Conv() as head:
-                changed = self.replace_layer(replace(head, out_channels=num_classes))
-            case None:
-                return self
+        """This network with another number of outputs in its `heads`, whose classes nobody has named then."""
+        changed = self
+        for name in self.heads:
+            match self.layer(name):
+                case Dense() as head:
+                    changed = changed.replace_layer(replace(head, out_features=num_classes))
+                case Conv() as head:
+                    changed = changed.replace_layer(replace(head, out_channels=num_classes))
+                case _:
+                    pass
         return self if changed == self else replace(changed, classes=())
 
     def with_input_size(self, size: int) -> ModelSpec:

@@ -203,7 +203,8 @@ def open_classes(folder: Path) -> FolderImages:
     Raises:
         ZooError: no class folders, or a class without images; the message names the folder.
     """
-    classes = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
+    # A link to nothing is a class that is not there, no file: it is named when its images are looked for.
+    classes = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() or not entry.is_file()))
     if not classes:
         raise ZooError(f"{folder}: no class folders; expected {folder}/<class>/*.jpg|png")
 

@@ -234,11 +234,11 @@ def new_head(job: Job) -> list[str]:
     Raises:
         WeightsError: other parameters do not fit either.
     """
-    begin, head, shapes = job.options.begin, job.spec.head, parameter_shapes(job.spec)
+    begin, heads, shapes = job.options.begin, job.spec.heads, parameter_shapes(job.spec)
     if begin is None:
         return []
     wrong = [n for n, shape in shapes.items() if n not in begin.weights or begin.weights[n].shape != shape]
-    own = [name for name in shapes if head is not None and name.rpartition(".")[0] == head.name]
+    own = [name for name in shapes if name.rpartition(".")[0] in heads]
     if left := [name for name in wrong if name not in own]:
         raise WeightsError(job.spec.name, [f"{name} does not fit the weights to begin with" for name in left])
     return own if wrong or begin.new_head else []

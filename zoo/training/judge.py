@@ -19,6 +19,7 @@ from zoo.shapes import check_cost
 from zoo.training.datasets import open_to_judge
 from zoo.training.devices import DeviceType, Precision, arithmetic, decide, own_view, settle
 from zoo.training.evaluate import Scores, evaluate, module_forward
+from zoo.training.towers import logits
 from zoo.wire.cores import cores
 
 
@@ -83,10 +84,8 @@ def _process(spec: ModelSpec, weights: dict[str, Tensor], how: Judging, device: 
 
 
 def _part(spec: ModelSpec, weights: Mapping[str, FloatArray], how: Judging, device: torch.device, n: int) -> Scores:
-    if spec.head is None:
-        raise ZooError(f"{spec.name}: has no convolution or dense layer, so no logits to judge by")
     settle(how.precision, device)
-    network = bind(spec, weights, outputs=(spec.head.name,)).to(device)
+    network = bind(spec, weights, outputs=(logits(spec).name,)).to(device)
     if how.compiled:
         network.compile()
     with arithmetic(how.precision, device):

@@ -226,10 +226,10 @@ def _run(job: Job, device: torch.device, device_said: str) -> None:
 
 @contextlib.contextmanager
 def _told(job: Job, device: torch.device) -> Generator[None]:
-    """A framework's errors are told in one line, by their type."""
+    """A framework's errors, and the system's, are told in one line, by their type."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         told = translated(error, job, device)
         if told is None:
             raise

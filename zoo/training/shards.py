@@ -25,7 +25,7 @@ from PIL import Image
 
 from zoo.errors import FileFormatError, said
 from zoo.philox import generator
-from zoo.preprocess import RGBImage, decode_image, resize_short_side
+from zoo.preprocess import RGBImage, decode_image, image_file, resize_short_side
 from zoo.training.checkpoint import write_file
 from zoo.training.images import FolderImages, OnBroken, check_broken, digest
 from zoo.wire.cores import cores
@@ -215,7 +215,7 @@ def _files(images: FolderImages, order: list[int], side: int) -> Iterator[tuple[
 def _shrunk(path: Path, side: int) -> tuple[str, bytes] | FileFormatError:
     """The suffix and bytes of an image whose shorter side is no longer than `side`; or why there is none."""
     try:
-        data = path.read_bytes()
+        data = image_file(path).read_bytes()
         pixels = decode_image(data, path)
         if min(pixels.shape[:2]) <= side:
             return "png" if path.suffix.lower() == ".png" else "jpg", data

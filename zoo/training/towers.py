@@ -21,12 +21,12 @@ from math import prod
 from typing import Literal, TypeAlias, get_args
 
 from zoo import layers
-from zoo.axes import axis_index
+from zoo.axes import axis_index, shape_text
 from zoo.batches import kept_from
 from zoo.errors import UnsupportedError, ZooError
-from zoo.layers import LRN, Conv, Dense, Layer, ModelSpec, Shape, Softmax
+from zoo.layers import LRN, Conv, Dense, Layer, ModelSpec, Shape, Sigmoid, Softmax
 from zoo.parameters import layer_parameters
-from zoo.shapes import activation_shapes, output_shape
+from zoo.shapes import activation_shapes, output_shape, parameter_shapes
 
 Parallel: TypeAlias = Literal["towers", "data", "hybrid"]
 # How an activation lies on the devices that share a network: the same on all, by channels (axis 1), or by images.
@@ -231,17 +231,33 @@ def trunk(spec: ModelSpec) -> ModelSpec:
     """The network up to its logits: a closing softmax is computed together with the loss.
 
     Raises:
-        UnsupportedError: there is not exactly one input and one output.
+        UnsupportedError: there is not exactly one input and one output, or that is no logits.
     """
     if len(spec.inputs) != 1 or len(spec.outputs) != 1:
         raise UnsupportedError(
-            f"training needs a network with one input and one output; "
-            f"{spec.name} has {len(spec.inputs)} and {len(spec.outputs)}"
+            f"training needs a network with one input and one output; {spec.name} has {len(spec.inputs)} and "
+            f"{len(spec.outputs)} ({', '.join(spec.outputs)}); give it without the others, as deploy prototxts are"
         )
-    layers = spec.layers
-    while isinstance(layers[-1], Softmax) and len(layers) > 1:  # the last layer listed is the one nobody reads
-        layers = layers[:-1]
-    return replace(spec, layers=layers)
+    last = logits(spec)
+    if isinstance(last, Sigmoid):
+        raise UnsupportedError(f"{last.name}: a sigmoid for each class; training is for images of one class each")
+    return replace(spec, layers=spec.layers[: spec.layers.index(last) + 1])
+
+
+def logits(spec: ModelSpec) -> Layer:
+    """The layer whose numbers, one a class, the closing softmax reads: the last one, where there is no softmax.
+
+    Raises:
+        UnsupportedError: it has another count of numbers than the head has outputs.
+    """
+    # The last layer listed is the one nobody reads.
+    last = next((layer for layer in reversed(spec.layers) if not isinstance(layer, Softmax)), spec.layers[-1])
+    shape = activation_shapes(spec)[last.name]
+    classes = parameter_shapes(spec)[f"{spec.head.name}.weight"][0] if spec.head else 0
+    if prod(shape) != classes:
+        told = f"{last.name} gives {shape_text(shape)} numbers, expected one for each of {classes} classes"
+        raise UnsupportedError(f"{spec.name}: {told}")
+    return last
 
 
 def share(places: range, rank: int, parts: int) -> range:

@@ -16,16 +16,20 @@ class LostPartnerError(ZooError):
     """Another device does not answer: whatever it said itself is nearer to the cause."""
 
 
-def translated(error: RuntimeError | MemoryError, job: Job, device: torch.device) -> ZooError | None:
-    """A framework's error in one line that says what to do; None where it is none of these."""
-    text = said(error)
+def translated(error: RuntimeError | MemoryError | OSError, job: Job, device: torch.device) -> ZooError | None:
+    """A framework's error, or the system's, in one line that says what to do; None where it is none of these."""
+    text, out = said(error), job.options.out
+    if isinstance(error, BrokenPipeError):  # nobody reads what is said
+        return None
+    if isinstance(error, OSError):  # losses are written all the time, and the disk is full
+        return ZooError(f"{error.filename or out}: {error.strerror or text}; {how_to_go_on(out)}")
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text:
         return ZooError(_out_of_memory(job, device, text))
     # Gloo has no exception of its own; what it raises names its source file.
     if isinstance(error, dist.DistNetworkError | dist.DistStoreError) or "gloo/transport" in text:
-        return lost(text, job.options.out)
+        return lost(text, out)
     if isinstance(error, dist.DistError):
-        return lost(text, job.options.out) if "remote process" in text else ZooError(f"the devices cannot work: {text}")
+        return lost(text, out) if "remote process" in text else ZooError(f"the devices cannot work: {text}")
     return None
 
 

@@ -62,7 +62,9 @@ def staging(target: Path) -> Generator[Path]:
             raise ZooError(f"{target}: cannot write to {target.parent}: {error.strerror}") from error
         if error.errno == errno.EFAULT and (told := shrunken()):  # the system, too, met a page that is gone
             raise ZooError(told) from error
-        raise ZooError(f"{target}: writing failed: {error.strerror or error}; nothing was changed") from error
+        raise ZooError(
+            f"{target}: writing failed: {os.strerror(error.errno) if error.errno else error}; nothing was changed"
+        ) from error
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
@@ -30,9 +30,13 @@ def map_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
     threads = cores()
     if min(threads, len(items)) < 2 or _spread.get():
         return [work(item) for item in items]
-    futures = [_pool(threads).submit(copy_context().run, _within, work, item) for item in items]
+    futures = list[Future[Result]]()
     try:
+        futures.extend(_pool(threads).submit(copy_context().run, _within, work, item) for item in items)
         return [future.result() for future in futures]
+    except KeyboardInterrupt:  # a thread that it met as it was begun is known to nobody, and would be waited for
+        _pool.cache_clear()
+        raise
     finally:  # after an error or Ctrl-C nobody may work on, on arrays and files that are not held any more
         for future in futures:
             future.cancel()

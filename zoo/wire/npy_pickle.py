@@ -155,11 +155,12 @@ class _Unpickler(PythonUnpickler):
         self._set(self.stack[-1], items)
 
     def _set(self, target: object, items: list[object]) -> None:
-        # Only short words are keys: the hash of a deeply nested tuple would overflow the C stack.
+        # Only words and small numbers are keys: the hash of a deeply nested tuple would overflow the C stack, and
+        # large numbers can be chosen that all have one hash.
         if not isinstance(target, dict) or len(items) % 2:
             raise ValueError("items for what is no dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str | bytes | int):
+            if not isinstance(key, str | bytes) and not (type(key) is int and 0 <= key < 1 << 31):
                 raise ValueError("a key that is no word")
             cast("dict[object, object]", target)[key] = value
 

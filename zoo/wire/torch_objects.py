@@ -5,7 +5,7 @@ Format: pytorch ``torch/_utils.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any, cast
@@ -96,8 +96,19 @@ class Tensor(Inert):
         return ""
 
 
-class _Dict(dict[object, object]):
+def as_key(key: object) -> object:
+    """A key of a dictionary: text or a small number as it is, which alone names something; an object for any other.
+
+    A tuple is hashed as often as it is met, and numbers can be chosen that all have one hash.
+    """
+    return key if isinstance(key, str) or (type(key) is int and 0 <= key < 1 << 31) else Inert()
+
+
+class Dictionary(dict[object, object]):
     """An ordered dictionary, whose attributes (a state dict's versions of modules) are left out."""
+
+    def __init__(self, items: Iterable[tuple[object, object]] = ()) -> None:
+        super().__init__((as_key(key), value) for key, value in items)
 
     def __setstate__(self, _: object) -> None:
         pass
@@ -154,5 +165,5 @@ KNOWN: dict[tuple[str, str], Callable[..., object]] = {
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch._tensor", "_rebuild_from_type_v2"): _of_a_subclass,
-    ("collections", "OrderedDict"): _Dict,
+    ("collections", "OrderedDict"): Dictionary,
 }

@@ -1,8 +1,8 @@
 """PyTorch's files, read without torch: what was saved, and the numbers of its tensors as views of the file.
 
 No name in a file leads anywhere: whatever object it describes stands there as one that does nothing. Nor is a file
-believed: a storage of more numbers than are stored, a tensor that reaches beyond its own, a small pickle's tuple of
-tuples that would take years to hash are refused.
+believed: a storage of more numbers than are stored and a tensor that reaches beyond its own are refused. Of the keys
+of dictionaries, names and small numbers alone are kept: a tuple of tuples, a set of sets may take years to hash.
 
 Format: pytorch ``torch/serialization.py``, ``torch/_utils.py``. A zip holds one pickle, and a record of numbers for
 each storage. Before 1.6 (`_legacy_save`): five pickles (a magic number, the format's version, the writing machine, the
@@ -30,15 +30,13 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.errors import FileFormatError, said
 from zoo.wire.mapped import mapped
-from zoo.wire.torch_objects import DTYPES, KNOWN, OTHERS, Foreign, Inert, Storage, Tensor, special
+from zoo.wire.torch_objects import DTYPES, KNOWN, OTHERS, Dictionary, Foreign, Inert, Storage, Tensor, as_key, special
 from zoo.wire.unpickler import PythonUnpickler
 from zoo.wire.zipped import member_bytes
 
 _PICKLES, _OBJECT, _KEYS = 5, 3, 4
 _ZIP = b"PK\x03\x04"
 _COUNT = struct.Struct("<q")
-# A tuple is walked through as often as it is referred to: sizes and strides are tuples of a few numbers.
-_MAX_TUPLE, _MAX_DEPTH = 100_000, 100
 # A state dict of a thousand tensors takes a tenth of this; what a pickle makes takes a hundred times its bytes.
 _MAX_PICKLE = 1 << 20
 # What of Python itself lies beside weights in the files of training scripts; whatever else of it is named would do
@@ -84,17 +82,20 @@ class _Limited:
             )
 
 
+_LEFT_OUT = {code[0] for code in (pickle.BYTEARRAY8, pickle.LONG4, pickle.EXT1, pickle.EXT2, pickle.EXT4)}
+_Set = type("set", (Inert,), {})
+
+
 class _Unpickler(PythonUnpickler):
     """Python's unpickler, in which no name leads anywhere; keeps what the storages are said to be."""
 
-    # A bytearray is made as large as is declared before it is read; torch.save writes none.
-    dispatch = {code: load for code, load in PythonUnpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # noqa: RUF012
+    # A bytearray is made as large as is declared before it is read, numbers of thousands of digits take long to print,
+    # and extensions are looked up in a cache that all unpicklers share; torch.save writes none of them.
+    dispatch = {code: load for code, load in PythonUnpickler.dispatch.items() if code not in _LEFT_OUT}  # noqa: RUF012
 
     def __init__(self, data: BytesIO | mmap.mmap) -> None:
         super().__init__(_Limited(data), encoding="latin1")
         self.storages, self.saved, self.foreign = dict[str, Storage](), cast(object, None), list[str]()
-        # Every tuple, kept so that none gives its id to another: how many values it unfolds to, and how deep it is.
-        self._tuples = dict[int, tuple[object, int, int]]()
 
     def find_class(self, module: str, name: str) -> Callable[..., object]:
         module = _PYTHON_2.get(module, module)
@@ -125,34 +126,41 @@ class _Unpickler(PythonUnpickler):
             self.storages[whole.key] = whole
         return whole if parts[5:] in ([], [None]) else _part(whole, parts[5])
 
-    def _weigh(self) -> None:
-        made = cast("tuple[object, ...]", self.stack[-1])
-        inner = [self._tuples.get(id(value), (value, 1, 0)) for value in made]
-        size, depth = 1 + sum(size for _, size, _ in inner), 1 + max((depth for _, _, depth in inner), default=0)
-        if size > _MAX_TUPLE or depth > _MAX_DEPTH:
-            raise ValueError("a tuple of tuples without end")
-        self._tuples[id(made)] = (made, size, depth)
+    def load_build(self) -> None:
+        if not isinstance(self.stack[-2], Inert | Dictionary):
+            raise ValueError("a state for what has none")
+        super().load_build()
 
-    def load_tuple(self) -> None:
-        super().load_tuple()
-        self._weigh()
+    def load_setitem(self) -> None:
+        items = [self.stack.pop(), self.stack.pop()][::-1]
+        self._set(items)
 
-    def load_tuple1(self) -> None:
-        super().load_tuple1()
-        self._weigh()
+    def load_setitems(self) -> None:
+        self._set(self.pop_mark())
 
-    def load_tuple2(self) -> None:
-        super().load_tuple2()
-        self._weigh()
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._set(items)
 
-    def load_tuple3(self) -> None:
-        super().load_tuple3()
-        self._weigh()
+    def _set(self, items: list[object]) -> None:
+        target = self.stack[-1]
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[as_key(key)] = value
 
-    dispatch[pickle.TUPLE[0]] = load_tuple
-    dispatch[pickle.TUPLE1[0]] = load_tuple1
-    dispatch[pickle.TUPLE2[0]] = load_tuple2
-    dispatch[pickle.TUPLE3[0]] = load_tuple3
+    def load_empty_set(self) -> None:
+        self.append(_Set())
+
+    def load_frozenset(self) -> None:
+        self.pop_mark()
+        self.append(_Set())
+
+    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.EMPTY_SET[0]] = load_empty_set
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
 
 
 def _part(whole: Storage, view: object) -> Storage:
@@ -215,11 +223,11 @@ def read_torch(path: Path) -> Saved:
         FileFormatError: it is damaged or no such file, or it holds what would run code.
     """
     try:
-        if zipfile.is_zipfile(path):
-            return _zipped(path)
-        if bytes(mapped(path)[: len(_ZIP)]) == _ZIP:
+        if bytes(mapped(path)[: len(_ZIP)]) != _ZIP:
+            return _old(path)
+        if not zipfile.is_zipfile(path):
             raise ValueError("an archive without an end: cut short, as by a download that stopped")
-        return _old(path)
+        return _zipped(path)
     except _HostileError as error:
         raise foreign(path, [str(error)]) from error
     except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
@@ -247,7 +255,7 @@ def _old(path: Path) -> Saved:
     keys = pickles[_KEYS].saved
     for key in cast("list[object]", keys) if isinstance(keys, list) else []:
         if not isinstance(key, str) or key not in storages or len(data) - at < _COUNT.size:
-            raise ValueError(f"the storage {key!r} is none of its own, or cut short")
+            raise ValueError("a storage is none of its own, or cut short")
         size = _size(storages[key])
         if _COUNT.unpack_from(data, at) != (storages[key].numbers,) or key in places:
             raise ValueError(f"the storage {key!r} has another size than is said, or is there twice")
@@ -274,6 +282,8 @@ def _zipped(path: Path) -> Saved:
         records = archive.infolist()
         _check(path, records)
         content = {record.filename.lower(): record for record in records}
+        if len(content) < len(records):
+            raise ValueError("it holds two records of one name")
         pickled = [name for name in content if name.endswith(".pkl")]
         if len(pickled) != 1 or not pickled[0].endswith("data.pkl"):
             raise ValueError("it holds no data.pkl, or another pickle beside it")

@@ -5,7 +5,7 @@ a process of its own, `process`, because Keras chooses its backend once, when it
 """
 
 from zoo.frameworks.keras.live import close, export, forward, native_inputs, run_saved_model
-from zoo.frameworks.keras.naming import Variable, variables
+from zoo.frameworks.keras.naming import Variable, stored, variables
 from zoo.frameworks.keras.saved import KERAS_VERSION, groups, model_config
 from zoo.frameworks.keras.source import generate, identifier, source_text
 from zoo.frameworks.keras.table import Step, Table, table
@@ -31,6 +31,7 @@ __all__ = [
     "native_inputs",
     "run_saved_model",
     "source_text",
+    "stored",
     "table",
     "variables",
 ]

@@ -38,6 +38,9 @@ class Initializer:
     options: Mapping[str, float]
 
 
+# Under which the layers of ours are registered with Keras.
+PACKAGE = "alexnet_zoo"
+
 DATA_FORMAT = Word("data_format", "channels_last")
 
 
@@ -64,14 +67,24 @@ class Call:
         """What makes the layer."""
         return self.make if self.own else f"keras.layers.{self.make}"
 
-    def arguments(self, name: str) -> list[str]:
-        """What it is given, printed."""
+    def arguments(self) -> list[str]:
+        """What it is given but for its name, printed."""
         given = [printed(value) for value in self.args.values()]
-        return [*given, *(f"{key}={printed(value)}" for key, value in self.options.items()), f"name={printed(name)}"]
+        return [*given, *(f"{key}={printed(value)}" for key, value in self.options.items())]
 
-    def config(self, name: str) -> dict[str, Any]:
-        """What Keras makes the layer from again, with channels last."""
-        return {"name": name} | {key: plain(value) for key, value in {**self.args, **self.options}.items()}
+    def described(self) -> dict[str, Any]:
+        """What Keras makes the layer from again but for its name, with channels last."""
+        return {
+            "module": None if self.own else "keras.layers",
+            "class_name": self.make,
+            "config": {key: plain(value) for key, value in {**self.args, **self.options}.items()},
+            "registered_name": f"{PACKAGE}>{self.make}" if self.own else None,
+        }
+
+    def of_ours(self) -> set[str]:
+        """The classes of ours that it is made of."""
+        inner = [value.of_ours() for value in self.args.values() if isinstance(value, Call)]
+        return set[str]().union({self.make} if self.own else (), *inner)
 
 
 def own(make: str, **options: Value) -> Call:
@@ -96,6 +109,8 @@ def printed(value: Value) -> str:
             return f"axes[{index}]"
         case Word(text):
             return text
+        case Call():
+            return f"{value.function}({', '.join(value.arguments())})"
         case Initializer(name, options):
             return f"keras.initializers.{name}({', '.join(f'{key}={number!r}' for key, number in options.items())})"
         case tuple() | list():
@@ -118,6 +133,8 @@ def plain(value: Value) -> Any:
             return LAST[index]
         case Word(_, meant):
             return meant
+        case Call():
+            return value.described()
         case Initializer(name, options):
             config = dict(options)
             return {"module": "keras.initializers", "class_name": name, "config": config, "registered_name": None}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import assert_never
 
-from zoo.errors import UnsupportedError
 from zoo.frameworks.keras.calls import Call, canonical
 from zoo.frameworks.keras.site import Site
 from zoo.layers import Detecting, DetectionOutput, PriorBox, PSROIPool, ROIPool
@@ -23,10 +23,8 @@ def call(layer: Detecting, at: Site) -> Call:
             options = {"offset": layer.offset, "clip": layer.clip, "variances": layer.variances}
             return canonical("PriorBox", **sizes, image=image, step=step, **options)
         case DetectionOutput():
-            raise UnsupportedError(
-                f"layer {layer.name!r}: how many boxes a DetectionOutput finds is known only when it runs, and JAX has "
-                "no such arrays; generate it for pytorch or tf_slim, or end the network before it"
-            )
+            settings = [field.name for field in fields(layer) if field.name not in ("name", "inputs")]
+            return canonical("DetectionOutput", **{name: getattr(layer, name) for name in settings})
         case ROIPool():
             return canonical("ROIPooling", size=layer.size, scale=layer.scale)
         case PSROIPool():

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zoo import registry
 from zoo.channels_last import to_canonical, to_native
 from zoo.errors import UnsupportedError, one_line
-from zoo.frameworks.keras.naming import Variable, variables
+from zoo.frameworks.keras.naming import Variable, stored, variables
 from zoo.frameworks.keras.source import source_text
 from zoo.frameworks.keras.table import table
 from zoo.layers import ModelSpec
@@ -104,7 +104,7 @@ def run_saved_model(folder: Path, spec: ModelSpec, inputs: Mapping[str, NDArray[
 
 def _built(spec: ModelSpec, weights: Mapping[str, NDArray[Any]], data_format: str) -> dict[str, Any]:
     """What a job says of the model."""
-    values = _values(variables(spec), weights)
+    values = _values(stored(variables(spec)), weights)
     return {"source": source_text(spec), "data_format": data_format, "variables": values}
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from zoo.axes import axis_index
-from zoo.frameworks.keras.table import layer_names
-from zoo.layers import Bias, Conv, Deconv, Dense, ModelSpec, Shape
-from zoo.shapes import activation_shapes, parameter_table
+from zoo.errors import UnsupportedError
+from zoo.layers import Bias, Conv, Deconv, Dense, ModelSpec, Names, Shape
+from zoo.shapes import activation_shapes, parameter_table, tied
+
+# The variable of a layer that holds what others share.
+HELD = "kernel"
 
 # TF-slim's word for a parameter, where Keras' is another.
 _WORDS = {"weights": "kernel", "biases": "bias"}
@@ -24,6 +29,7 @@ class Variable:
         layout: of the variable; see `zoo.wire.layout`.
         axes: of the parameter; both are empty where they are alike.
         maps: (C, H, W) of the maps that a dense layer flattens in H, W, C order.
+        word: what the layers that share it call it; empty for one that a layer has to itself.
     """
 
     parameter: str
@@ -32,6 +38,7 @@ class Variable:
     layout: str = ""
     axes: str = ""
     maps: Shape = ()
+    word: str = ""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -39,8 +46,34 @@ class Variable:
         return dict(zip("CHW", self.maps, strict=True)) if self.maps else {}
 
 
+def layer_names(spec: ModelSpec) -> dict[str, str]:
+    """Input or layer -> its name in Keras, where no slash may stand; no two alike, nor in case alone."""
+    return _names(spec)[0]
+
+
+def holder_names(spec: ModelSpec) -> dict[str, str]:
+    """The first parameter of each tie -> the Keras layer that has them all, called as the tie."""
+    return _names(spec)[1]
+
+
+def _names(spec: ModelSpec) -> tuple[dict[str, str], dict[str, str]]:
+    free = Names(())
+
+    def name(text: str) -> str:
+        plain = re.sub(r"[^A-Za-z0-9_.\-]", "_", text)
+        plain = plain if plain[:1].isalnum() else f"layer{plain}"
+        return plain + free.numbered(plain.lower())[len(plain) :]
+
+    layers = {one.name: name(one.name) for one in (*spec.inputs, *spec.layers)}
+    return layers, {tie.parameters[0]: name(tie.name) for tie in spec.ties}
+
+
 def variables(spec: ModelSpec) -> list[Variable]:
-    """Every variable of the model, in the order of the canonical parameters, which is that of each layer too."""
+    """The variable of every parameter, in the order of the canonical ones, which is that of each layer too.
+
+    Raises:
+        UnsupportedError: parameters that are tied lie differently in Keras.
+    """
     names, shapes, wiring = layer_names(spec), activation_shapes(spec), spec.wiring()
     found = list[Variable]()
     for parameter, row in parameter_table(spec).items():
@@ -56,4 +89,25 @@ def variables(spec: ModelSpec) -> list[Variable]:
         found.append(
             Variable(parameter=parameter, layer=names[layer.name], name=word, layout=layout, axes=axes, maps=maps)
         )
-    return found
+    return _shared(spec, found)
+
+
+def _shared(spec: ModelSpec, found: list[Variable]) -> list[Variable]:
+    """The same with one variable for all parameters of a tie."""
+    own, holders = {variable.parameter: variable for variable in found}, holder_names(spec)
+    for twin, owner in tied(spec).items():
+        if any(getattr(own[twin], key) != getattr(own[owner], key) for key in ("layout", "axes", "maps")):
+            raise UnsupportedError(f"{twin} and {owner} are tied, but lie differently in Keras")
+    holder = {name: holders[tie.parameters[0]] for tie in spec.ties for name in tie.parameters}
+    return [
+        replace(one, layer=holder[one.parameter], name=HELD, word=one.name) if one.parameter in holder else one
+        for one in found
+    ]
+
+
+def stored(every: Sequence[Variable]) -> list[Variable]:
+    """The variables of the model, each once: of `variables`, of those that are one the first."""
+    found = dict[tuple[str, str], Variable]()
+    for one in every:
+        found.setdefault((one.layer, one.name), one)
+    return [*found.values()]

@@ -22,7 +22,9 @@ def run(keras: Any, job: dict[str, Any]) -> dict[str, Any]:
     found = keras.Model(model.inputs, [model.get_layer(name).output for name in job["wanted"]])
     inputs = [job["inputs"][value.name] for value in model.inputs]
     inputs = inputs if len(inputs) > 1 else inputs[0]
-    outputs = _jitted(found, inputs) if keras.backend.backend() == "jax" else found(inputs, training=False)
+    # What is as long as what is found has no shape that JAX could compile.
+    compiled = keras.backend.backend() == "jax" and not any(None in value.shape[1:] for value in found.outputs)
+    outputs = _jitted(found, inputs) if compiled else found(inputs, training=False)
     outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
     return {name: keras.ops.convert_to_numpy(value) for name, value in zip(job["wanted"], outputs, strict=True)}
 

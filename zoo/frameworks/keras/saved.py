@@ -10,14 +10,13 @@ from collections import Counter
 from typing import Any
 
 from zoo.channels_last import native_shape
+from zoo.frameworks.keras.calls import Call
 from zoo.frameworks.keras.source import identifier
 from zoo.frameworks.keras.table import Step, Table, table
 from zoo.layers import ModelSpec, Shape
 
 # The version whose files these are.
 KERAS_VERSION = "3.15.1"
-
-_PACKAGE = "alexnet_zoo"
 
 
 def model_config(spec: ModelSpec, *, legacy: bool = False) -> dict[str, Any]:
@@ -83,8 +82,8 @@ def snake_case(name: str) -> str:
 
 
 def _input(name: str, shape: Shape, legacy: bool) -> dict[str, Any]:
-    config = {"batch_shape": [None, *native_shape(shape)], "dtype": "float32", "sparse": False, "name": name}
-    return _described("InputLayer", name, config, [], own=False, legacy=legacy)
+    options = {"batch_shape": [None, *native_shape(shape)], "dtype": "float32", "sparse": False}
+    return _described(Call(make="InputLayer", options=options), name, [], legacy=legacy)
 
 
 def _layer(step: Step, made: Table, legacy: bool) -> dict[str, Any]:
@@ -101,17 +100,17 @@ def _layer(step: Step, made: Table, legacy: bool) -> dict[str, Any]:
         for name in step.reads
     ]
     node = {"args": tensors if len(tensors) == 1 else [tensors], "kwargs": {}}
-    return _described(step.call.make, step.name, step.call.config(step.name), [node], own=step.call.own, legacy=legacy)
+    return _described(step.call, step.name, [node], legacy=legacy)
 
 
-def _described(
-    make: str, name: str, config: dict[str, Any], nodes: list[dict[str, Any]], *, own: bool, legacy: bool
-) -> dict[str, Any]:
-    registered = f"{_PACKAGE}>{make}" if own else None
-    if legacy:
-        return {"class_name": registered or make, "config": config, "name": name, "inbound_nodes": nodes}
-    where = {"module": None if own else "keras.layers", "class_name": make, "registered_name": registered}
-    return {**where, "config": config, "name": name, "inbound_nodes": nodes}
+def _described(call: Call, name: str, nodes: list[dict[str, Any]], *, legacy: bool) -> dict[str, Any]:
+    told = call.described()
+    told = {**told, "config": {"name": name, **told["config"]}, "name": name, "inbound_nodes": nodes}
+    if not legacy:
+        return told
+    registered = told.pop("registered_name")
+    del told["module"]
+    return told | {"class_name": registered or call.make}
 
 
 def _ends(names: list[str]) -> list[Any]:

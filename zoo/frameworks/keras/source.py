@@ -13,6 +13,7 @@ from zoo.channels_last import native_shape
 from zoo.frameworks.keras.calls import LAST, printed
 from zoo.frameworks.keras.table import Step, Table, table
 from zoo.layers import ModelSpec, Names, Shape
+from zoo.layers.network import as_file_name
 from zoo.show import images_text
 from zoo.wire.python import definitions, definitions_of, in_docstring, write_source
 
@@ -41,7 +42,7 @@ def build({classes}data_format="channels_last"):
 
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     """Write ``<name>.py``, a module that imports Keras alone; see `zoo.registry.Framework.generate`."""
-    path = directory / f"{identifier(spec.name)}.py"
+    path = directory / f"{as_file_name(identifier(spec.name))}.py"
     write_source(path, source_text(spec))
     return [path]
 
@@ -53,7 +54,7 @@ def source_text(spec: ModelSpec) -> str:
         UnsupportedError: Keras cannot have one of its layers, which is named.
     """
     made = table(spec)
-    own = definitions_of(_OPS, {step.call.make for step in made.steps if step.call.own})
+    own = definitions_of(_OPS, set[str]().union(*(step.call.of_ours() for step in made.steps)))
     body = "\n\n\n".join([*own, _function(spec, made)])
     imports = ["import math"] * ("math." in body) + [""] * ("math." in body) + ["import keras"]
     imports += ["import numpy as np"] * ("np." in body) + ["from keras import ops"] * ("ops." in body)
@@ -64,7 +65,7 @@ def source_text(spec: ModelSpec) -> str:
 
 
 def _function(spec: ModelSpec, made: Table) -> str:
-    recipe, head = registry.recipe(spec), spec.head
+    recipe, head = registry.recipe(spec), spec.free_head
     classes = 0 if head is None else getattr(head, "out_channels", getattr(head, "out_features", 0))
     variables = _variables(made)
     inputs = ", ".join(f"{_text(name)} (N x {shape_text(shape)})" for name, shape in made.inputs.items())
@@ -79,7 +80,7 @@ def _function(spec: ModelSpec, made: Table) -> str:
             returns=_wrapped(returns, "        "),
         )
     ]
-    if any("axes[" in argument for step in made.steps for argument in step.call.arguments(step.name)):
+    if any("axes[" in argument for step in made.steps for argument in step.call.arguments()):
         lines.append(f'    axes = {LAST} if data_format == "channels_last" else (0, 1, 2, 3)  # of N, C, H, W')
     for name, shape in made.inputs.items():
         lines.append(f"    {variables[name]} = keras.Input({_shape_text(shape)}, name={printed(name)})")
@@ -90,7 +91,8 @@ def _function(spec: ModelSpec, made: Table) -> str:
 
 def _statement(step: Step, variables: dict[str, str], made: Table) -> str:
     reads = _several([variables[name] for name in step.reads])
-    start, arguments = f"    {variables[step.name]} = {step.call.function}", step.call.arguments(step.name)
+    start = f"    {variables[step.name]} = {step.call.function}"
+    arguments = [*step.call.arguments(), f"name={printed(step.name)}"]
     told = f"  # {shape_text(made.shapes[step.name])}" if step.name in made.shapes else ""
     line = f"{start}({', '.join(arguments)})({reads}){told}"
     if len(line) <= _WIDTH:

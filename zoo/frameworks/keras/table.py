@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from zoo import layers
-from zoo.errors import UnsupportedError
-from zoo.frameworks.keras import detecting, normalising, pointwise, pooling, shaping, weighted
+from zoo.frameworks.keras import detecting, normalising, pointwise, pooling, shaping, sharing, weighted
 from zoo.frameworks.keras.calls import Call, Word
 from zoo.frameworks.keras.initial import initializers
+from zoo.frameworks.keras.naming import holder_names, layer_names
 from zoo.frameworks.keras.site import Site
 from zoo.layers import Conv, Dense, Layer, ModelSpec, Names, Shape
 from zoo.shapes import activation_shapes
@@ -70,12 +69,10 @@ def table(spec: ModelSpec) -> Table:
     Raises:
         UnsupportedError: Keras cannot have one of its layers, which is named.
     """
-    if spec.ties:
-        tie = spec.ties[0]
-        raise UnsupportedError(f"{' and '.join(tie.parameters)} are one tensor ({tie.name}); Keras shares layers alone")
     shapes, wiring, start = activation_shapes(spec), spec.wiring(), initializers(spec)
-    names = layer_names(spec)
-    taken = Names(names.values())
+    names, shared, held = layer_names(spec), sharing.shared(spec), set[str]()
+    taken, first = Names([*names.values(), *holder_names(spec).values()]), names[spec.inputs[0].name]
+    head = spec.free_head
     last, steps = {source.name: names[source.name] for source in spec.inputs}, list[Step]()
     for layer in spec.layers:
         read = wiring[layer.name] or (spec.inputs[0].name,)  # in Keras what reads nothing is no part of a model
@@ -83,13 +80,20 @@ def table(spec: ModelSpec) -> Table:
             shapes=[shapes[name] for name in wiring[layer.name]],
             shape=shapes[layer.name],
             initializers=start[layer.name],
-            outputs=_outputs(spec, layer),
+            outputs=_outputs(layer, layer is head),
         )
         made, reads = calls(layer, at), tuple(last[name] for name in read)
         for call in made:
             name = names[layer.name] if not call.suffix else taken.fresh(names[layer.name] + call.suffix)
             gives = layer.name if call is made[-1] else None
-            steps.append(Step(name=name, call=call, reads=reads, layer=gives))
+            ties = shared.get(layer.name, ()) if not call.suffix else ()
+            for one in ties:
+                if one.holder not in held:
+                    steps.append(Step(name=one.holder, call=sharing.held(one, call), reads=(first,), layer=None))
+                    held.add(one.holder)
+            whole = sharing.sharing(call, ties) if ties else call
+            reads += tuple(one.holder for one in ties)
+            steps.append(Step(name=name, call=whole, reads=reads, layer=gives))
             reads = (name,)
         last[layer.name] = reads[0]
     return Table(
@@ -100,17 +104,7 @@ def table(spec: ModelSpec) -> Table:
     )
 
 
-def layer_names(spec: ModelSpec) -> dict[str, str]:
-    """Input or layer -> its name in Keras, where no slash may stand; no two alike, nor in case alone."""
-    free, found = Names(()), dict[str, str]()
-    for name in [*(source.name for source in spec.inputs), *(layer.name for layer in spec.layers)]:
-        plain = re.sub(r"[^A-Za-z0-9_.\-]", "_", name)
-        plain = plain if plain[:1].isalnum() else f"layer{plain}"
-        found[name] = plain + free.numbered(plain.lower())[len(plain) :]
-    return found
-
-
-def _outputs(spec: ModelSpec, layer: Layer) -> int | Word:
+def _outputs(layer: Layer, free: bool) -> int | Word:
     """How many outputs a layer has; the classifier's may be chosen when the model is built."""
     count = layer.out_channels if isinstance(layer, Conv) else layer.out_features if isinstance(layer, Dense) else 0
-    return Word("num_classes", count) if layer is spec.head else count
+    return Word("num_classes", count) if free else count

@@ -44,7 +44,9 @@ def _conv(layer: Conv, at: Site, bias: dict[str, Value]) -> list[Call]:
         "data_format": DATA_FORMAT,
         **at.initializers,
     }
-    made = [Call(make="Conv2D", args={"filters": at.outputs, "kernel_size": short(layer.kernel)}, options=options)]
+    wide = layer.bias and at.shape[2] == layer.out_channels
+    args: dict[str, Value] = {"filters": at.outputs, "kernel_size": short(layer.kernel)}
+    made = [Call(make="WideConv2D" if wide else "Conv2D", args=args, options=options, own=wide)]
     if not same and any(pads[0] + pads[1]):
         made.insert(0, padding(pads))
     if apart:

@@ -32,7 +32,7 @@ class Builder:
     fast_lrn: bool
     taken: set[str]
     nodes: list[Node] = field(default_factory=list[Node])
-    sizes: dict[str, Array] = field(default_factory=dict[str, Array])
+    stored: dict[str, Array] = field(default_factory=dict[str, Array])
 
     def last(self, layer: Layer, op: str, *inputs: str, **attributes: Attribute) -> None:
         """Add the node whose output is the layer's activation."""
@@ -62,11 +62,17 @@ class Builder:
         """Add a float32 constant. Constants are nodes, so that the initializers are the weights and nothing else."""
         return self.step(layer, what, "Constant", value=np.asarray(value, np.float32))
 
+    def kernel(self, layer: Layer, what: str, value: Array) -> str:
+        """Add the numbers of a convolution that are no parameters: an initializer, as those of any other."""
+        name = self._fresh(f"{layer.name}/{what}")
+        self.stored[name] = np.asarray(value, np.float32)
+        return name
+
     def integers(self, layer: Layer, what: str, *values: int) -> str:
         """Add a list of integers, as sizes and axes are given; an initializer where no Constant holds integers yet."""
         if self.opset < 9:
             name = self._fresh(f"{layer.name}/{what}")
-            self.sizes[name] = np.asarray(values, np.int64)
+            self.stored[name] = np.asarray(values, np.int64)
             return name
         return self.step(layer, what, "Constant", value=np.asarray(values, np.int64))
 

@@ -54,7 +54,7 @@ def graph(spec: ModelSpec, *, opset: int = OPSET, every_activation: bool = False
         nodes=tuple(builder.nodes),
         parameters=parameters,
         metadata=_metadata(spec),
-        sizes=builder.sizes,
+        stored=builder.stored,
     )
 
 

@@ -104,8 +104,8 @@ def _base_by_convolution(g: Builder, layer: LRN, squares: str, channels: int) ->
     size = channels // layer.towers
     at = np.arange(size)
     band = (np.abs(at[:, None] - at) <= layer.size // 2) * np.float32(layer.alpha / layer.size)
-    kernel = g.floats(layer, "band", np.tile(band, (layer.towers, 1))[:, :, None, None])
-    bias = g.floats(layer, "k", np.full(channels, layer.k))
+    kernel = g.kernel(layer, "band", np.tile(band, (layer.towers, 1))[:, :, None, None])
+    bias = g.kernel(layer, "k", np.full(channels, layer.k))
     return g.step(layer, "base", "Conv", squares, kernel, bias, kernel_shape=(1, 1), group=layer.towers)
 
 

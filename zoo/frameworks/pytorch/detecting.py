@@ -141,11 +141,11 @@ class DetectionOutput(nn.Module):
     def forward(self, places: Tensor, scores: Tensor, priors: Tensor) -> Tensor:
         """Offsets, scores and prior boxes to 1 x 1 x M x 7: image, class, score, xmin, ymin, xmax, ymax."""
         boxes, variances = priors[0].reshape(2, -1, 1, 4)
-        count = len(places)
-        corners = self.decode(places.reshape(count, len(boxes), -1, 4), boxes, variances)
-        scores = scores.reshape(count, len(boxes), -1)
+        count, lists = len(places), 1 if self.share_location else self.classes
+        corners = self.decode(places.reshape(count, len(boxes), lists, 4), boxes, variances)
+        scores = scores.reshape(count, len(boxes), self.classes)
         rows = [self.of_image(image, corners[image], scores[image]) for image in range(count)]
-        found = torch.cat(rows)
+        found = torch.cat([places.new_zeros((0, 7)), *rows])
         if not len(found):
             images = torch.arange(count, dtype=places.dtype, device=places.device)[:, None]
             found = torch.cat([images, images.new_full((count, 6), -1)], 1)
@@ -184,7 +184,7 @@ class ROIPool(nn.Module):
             start, end = corners[:, 1 - axis], corners[:, 3 - axis]
             side = (end - start + 1).clamp(min=1) / self.size[axis]
             within.append(bins(zero, side, self.size[axis], x.shape[2 + axis], start))
-        images = x[regions[:, 0].long().clamp(0, len(x) - 1)]
+        images = x[regions[:, 0].long().clamp(0, x.shape[0] - 1)]
         lowest = torch.finfo(x.dtype).min
         rows = [images.where(mask[:, None, :, None], lowest).amax(2) for mask in within[0].unbind(1)]
         lines = torch.stack(rows, 2)
@@ -209,7 +209,7 @@ class PSROIPool(nn.Module):
             bins(near[:, 1 - axis], side[:, 1 - axis], self.group, x.shape[2 + axis], zero).to(x.dtype)
             for axis in (0, 1)
         )
-        images = x[regions[:, 0].long().clamp(0, len(x) - 1)]
+        images = x[regions[:, 0].long().clamp(0, x.shape[0] - 1)]
         maps = images.unflatten(1, (self.channels, self.group, self.group))
         total = torch.einsum("rdijhw,rih,rjw->rdij", maps, rows, columns)
         return total / (rows.sum(-1)[:, None, :, None] * columns.sum(-1)[:, None, None, :]).clamp(min=1)

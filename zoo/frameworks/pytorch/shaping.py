@@ -15,7 +15,7 @@ from zoo import layers
 from zoo.axes import axis_index
 from zoo.frameworks.pytorch.calls import Call
 from zoo.layers import Shape
-from zoo.shapes import permutation, reshaped
+from zoo.shapes import cuts, first_cut, permutation, reshaped
 
 
 def call(layer: layers.Shaping, inputs: Sequence[Shape]) -> Call:
@@ -35,7 +35,10 @@ def call(layer: layers.Shaping, inputs: Sequence[Shape]) -> Call:
         case layers.Permute():
             return Call(make=Permute, args=(permutation(layer, shape),))
         case layers.Crop():
-            return Call(make=Crop, args=(axis_index(layer.name, layer.axis, shape), layer.offsets))
+            axis = axis_index(layer.name, layer.axis, shape)
+            starts = tuple(start for start, _ in cuts(layer, inputs)[max(axis - 1, 0) :])
+            first = first_cut(layer, shape)
+            return Call(make=Crop, args=(axis, starts if first is None else (first, *starts)))
         case layers.Shuffle():
             return Call(make=Shuffle, args=(layer.groups,))
         case layers.Tile():
@@ -114,13 +117,12 @@ class Crop(nn.Module):
 
     def __init__(self, axis: int, offsets: tuple[int, ...]) -> None:
         super().__init__()
-        self.axis, self.offsets = axis, list(offsets) or [0]
+        self.axis, self.offsets = axis, list(offsets)
 
     def forward(self, x: Tensor, size: Tensor) -> Tensor:
-        """No offset is 0, one serves every axis that is cut."""
-        for axis in range(self.axis, x.dim()):
-            start = self.offsets[min(axis - self.axis, len(self.offsets) - 1)]
-            x = x.narrow(axis, start, size.shape[axis])
+        """An offset for each axis that is cut."""
+        for i, start in enumerate(self.offsets):
+            x = x.narrow(self.axis + i, start, size.shape[self.axis + i])
         return x
 
 
@@ -133,7 +135,7 @@ class Shuffle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x ... to the same shape."""
-        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+        return torch.stack(x.chunk(self.groups, 1), 2).flatten(1, 2)
 
 
 class Constant(nn.Module):

@@ -17,7 +17,8 @@ from zoo.axes import shape_text
 from zoo.frameworks.pytorch.calls import Call
 from zoo.frameworks.pytorch.initial import starts
 from zoo.frameworks.pytorch.table import network_calls
-from zoo.layers import Conv, Dropout, Flatten, ModelSpec, ReLU, Softmax
+from zoo.layers import ModelSpec, Softmax
+from zoo.layers.network import as_file_name
 from zoo.shapes import activation_shapes
 from zoo.show import images_text
 from zoo.torch_names import attribute_names, identifier, parameter_names, tied_keys
@@ -43,14 +44,14 @@ def source_text(spec: ModelSpec) -> str:
     take, and torchvision's classifiers give. ``probabilities`` gives that output then.
     """
     calls, attributes, shapes = network_calls(spec), attribute_names(spec), activation_shapes(spec)
-    head = _free_head(spec)
+    head = spec.free_head
     helpers = sorted({made.make for made in calls.values() if made.own}, key=_place)
     body = "".join(f"\n\n{inspect.getsource(helper)}" for helper in [*helpers, *_functions(helpers)])
     classes = ""
     if head:
-        made = calls[head]
+        made = calls[head.name]
         classes = f", num_classes: int = {made.args[1]}"
-        calls[head] = replace(made, args=(made.args[0], _Word("num_classes"), *made.args[2:]))
+        calls[head.name] = replace(made, args=(made.args[0], _Word("num_classes"), *made.args[2:]))
     lines = [
         f'"""{in_docstring(spec.name)}: {in_docstring(spec.title)}."""\n',
         "from __future__ import annotations\n",
@@ -71,15 +72,6 @@ def source_text(spec: ModelSpec) -> str:
         *_method_lines(spec, calls, attributes),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _free_head(spec: ModelSpec) -> str | None:
-    """The head, where it may have any number of outputs: nothing behind it has parameters or another shape."""
-    if spec.head is None or spec.ties:
-        return None
-    behind = spec.layers[spec.layers.index(spec.head) + 1 :]
-    free = all(isinstance(layer, Softmax | Dropout | ReLU | Flatten) for layer in behind)
-    return spec.head.name if free and not (isinstance(spec.head, Conv) and spec.head.groups > 1) else None
 
 
 def _closing_softmax(spec: ModelSpec) -> Softmax | None:
@@ -114,7 +106,7 @@ def _method_lines(spec: ModelSpec, calls: Mapping[str, Call], attributes: Mappin
     chain = all(names == (name,) for name, names in zip(before, wiring.values(), strict=False))
     variables = {name: "x" if chain and name in calls else python for name, python in attributes.items()}
     signature = ", ".join(f"{attributes[source.name]}: Tensor" for source in spec.inputs)
-    kind = "Tensor" if len(answers) == 1 else "tuple[Tensor, ...]"
+    kind = "Tensor" if len(answers) == 1 else f"tuple[{', '.join(['Tensor'] * len(answers))}]"
     inputs = ", ".join(f"{source.name} (N x {shape_text(source.shape)})" for source in spec.inputs)
     what = f"{answers[0]}, the logits, which torch's losses take" if softmax else ", ".join(answers)
     lines = [
@@ -148,6 +140,6 @@ def _place(helper: type[nn.Module]) -> tuple[str, int]:
 
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     """Write ``<name>.py``, a module that imports torch alone; see `zoo.registry.Framework.generate`."""
-    path = directory / f"{identifier(spec.name)}.py"
+    path = directory / f"{as_file_name(identifier(spec.name))}.py"
     write_source(path, source_text(spec))
     return [path]

@@ -12,6 +12,7 @@ from zoo.frameworks.tf_slim.calls import Activation, functions, render, statemen
 from zoo.frameworks.tf_slim.naming import identifier, shared
 from zoo.frameworks.tf_slim.table import Table
 from zoo.layers import ModelSpec
+from zoo.layers.network import as_file_name
 from zoo.wire.python import definitions_of, quoted, write_source
 
 _OPS = Path(__file__).with_name("ops")
@@ -19,7 +20,7 @@ _OPS = Path(__file__).with_name("ops")
 
 def generate(spec: ModelSpec, directory: Path) -> list[Path]:
     """Write `source_text` as ``<name>.py`` into `directory`; returns the file."""
-    path = directory / f"{identifier(spec.name)}.py"
+    path = directory / f"{as_file_name(identifier(spec.name))}.py"
     write_source(path, source_text(spec))
     return [path]
 

@@ -61,7 +61,8 @@ class Graph:
         outputs: likewise.
         nodes: in the order they run.
         parameters: initializer -> shape; all float32, and exactly the canonical parameters of the network.
-        sizes: initializers that hold whole numbers, which operator sets before 9 have no Constant for.
+        stored: initializers that are no parameters: whole numbers, which operator sets before 9 have no Constant for,
+            and kernels, which some readers look for nowhere else.
         metadata: the file's ``metadata_props``.
     """
 
@@ -73,7 +74,7 @@ class Graph:
     nodes: Sequence[Node]
     parameters: Mapping[str, Shape]
     metadata: Mapping[str, str]
-    sizes: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    stored: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
 
 def chunks(graph: Graph, tensors: Mapping[str, Array] | None, beside: str = "") -> Iterator[bytes | memoryview]:
@@ -96,7 +97,7 @@ def chunks(graph: Graph, tensors: Mapping[str, Array] | None, beside: str = "") 
     payload = {name: 0 if tensors is None else 4 * prod(shape) for name, shape in graph.parameters.items()}
     sizes = {name: len(heads[name]) + len(tails[name]) + payload[name] for name in graph.parameters}
     before = b"".join(message(InGraph.NODE, _node(node)) for node in graph.nodes) + text(InGraph.NAME, graph.name)
-    before += b"".join(message(InGraph.INITIALIZER, _whole_numbers(name, array)) for name, array in graph.sizes.items())
+    before += b"".join(message(InGraph.INITIALIZER, _tensor(name, array)) for name, array in graph.stored.items())
     after = _declarations(graph)
     size = len(before) + len(after) + sum(len(tag(InGraph.INITIALIZER, BYTES) + varint(n)) + n for n in sizes.values())
     if size + sum(map(len, graph.metadata.values())) > MAX_BYTES - (1 << 16):
@@ -120,7 +121,7 @@ def _declarations(graph: Graph) -> bytes:
     inputs = [_value(name, dims) for name, dims in graph.inputs.items()]
     if IR_VERSIONS[graph.opset] < _APART:
         inputs += [_value(name, shape) for name, shape in graph.parameters.items()]
-        inputs += [_value(name, array.shape, DataType.INT64) for name, array in graph.sizes.items()]
+        inputs += [_value(name, array.shape, _kind(array)) for name, array in graph.stored.items()]
     outputs = [_value(name, dims) for name, dims in graph.outputs.items()]
     return b"".join([message(InGraph.INPUT, one) for one in inputs] + [message(InGraph.OUTPUT, one) for one in outputs])
 
@@ -175,12 +176,7 @@ def _attribute(value: Attribute) -> bytes:
         case None | Subgraph():
             raise ValueError("an attribute of a type that is not written")
         case _:
-            if value.dtype.kind == "i":
-                tensor = _whole_numbers("", value)
-            else:
-                head = _tensor_head("", value.shape, DataType.FLOAT)
-                tensor = head + message(InTensor.RAW_DATA, value.astype("<f4").tobytes())
-            return message(InAttribute.TENSOR, tensor) + _type(AttributeType.TENSOR)
+            return message(InAttribute.TENSOR, _tensor("", value)) + _type(AttributeType.TENSOR)
 
 
 def _type(kind: AttributeType) -> bytes:
@@ -195,8 +191,13 @@ def _tensor_head(name: str, shape: Shape, kind: int) -> bytes:
     )
 
 
-def _whole_numbers(name: str, array: Array) -> bytes:
-    return _tensor_head(name, array.shape, DataType.INT64) + message(InTensor.RAW_DATA, array.astype("<i8").tobytes())
+def _kind(array: Array) -> DataType:
+    return DataType.INT64 if array.dtype.kind == "i" else DataType.FLOAT
+
+
+def _tensor(name: str, array: Array) -> bytes:
+    data = array.astype("<i8" if array.dtype.kind == "i" else "<f4").tobytes()
+    return _tensor_head(name, array.shape, _kind(array)) + message(InTensor.RAW_DATA, data)
 
 
 def _raw_head(shape: Shape) -> bytes:

@@ -27,6 +27,19 @@ class Subsample(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("alexnet_zoo")
+class WideConv2D(keras.layers.Conv2D):
+    """A convolution to maps as wide as there are filters: its bias is added along the right axis on TensorFlow too.
+
+    Keras (3.15, `ops.add`) takes the columns for the channels there, where images lie channels first.
+    """
+
+    def call(self, x):
+        """Images, in the order of `data_format`."""
+        bias = self.bias if self.data_format == "channels_last" else ops.reshape(self.bias, (-1, 1, 1))
+        return self.convolution_op(x, self.kernel) + bias
+
+
+@keras.saving.register_keras_serializable("alexnet_zoo")
 class PaddedConv2DTranspose(Canonical):
     """The transpose of a convolution that pads, dilates or has groups; its kernel is rows, columns, O / groups, I."""
 

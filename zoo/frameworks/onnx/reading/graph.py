@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from zoo.arrays import Array
@@ -33,6 +33,7 @@ class OnnxNet:
         spec: the network. A layer has the name of the tensor that it makes.
         parameters: canonical name -> float32 array; views of the file where they lie there in that order.
         outputs: the outputs that the graph declares, in its order -> the activations that they are.
+        stored: initializer -> the parameter that it is, as it stands or transposed.
         unread: inputs that nothing reads.
         inexact: where the network is the graph but for a rounding or for ties, one phrase each.
         notes: what the reader must know, one sentence each.
@@ -41,6 +42,7 @@ class OnnxNet:
     spec: ModelSpec
     parameters: Mapping[str, Array]
     outputs: Mapping[str, str]
+    stored: Mapping[str, str]
     unread: tuple[str, ...] = ()
     inexact: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -327,7 +329,7 @@ def _network(walk: Walk, model: Model, name: str, title: str) -> OnnxNet:
     declared = {tensor: walk.view(tensor).activation for tensor in model.outputs}
     if not walk.inputs or not walk.layers:
         raise ValueError("no network here: it needs an input that is read, and at least one layer")
-    layers = chained(walk.needed({*declared.values()}), walk.inputs[0].name)
+    layers = chained(_outputs_last(walk.needed({*declared.values()}), declared.values()), walk.inputs[0].name)
     names = _names(walk, declared, layers)
     spec = ModelSpec(
         name=name,
@@ -348,10 +350,29 @@ def _network(walk: Walk, model: Model, name: str, title: str) -> OnnxNet:
         spec=spec,
         parameters={name: parameters[name] for name in parameter_shapes(spec)},
         outputs=declared,
+        stored=_stored(model, parameters),
         unread=tuple(walk.unread),
         inexact=tuple(walk.inexact.values()),
         notes=tuple(walk.notes),
     )
+
+
+def _stored(model: Model, parameters: Mapping[str, Array]) -> dict[str, str]:
+    """Which initializers are which parameters: told by where their numbers lie."""
+
+    def place(array: Array) -> tuple[int, int]:
+        return array.__array_interface__["data"][0], array.nbytes
+
+    initializers = {place(array): name for name, array in model.initializers.items()}
+    named = ((initializers.get(place(array)), name) for name, array in parameters.items())
+    return {initializer: name for initializer, name in named if initializer is not None}
+
+
+def _outputs_last(layers: Sequence[Layer], declared: Iterable[str]) -> list[Layer]:
+    """The layers, those at the end that are outputs alone: a network's outputs are in the order of its layers."""
+    read, made = {name for layer in layers for name in layer.inputs}, {layer.name: layer for layer in layers}
+    last = [name for name in dict.fromkeys(declared) if name in made and name not in read]
+    return [*(layer for layer in layers if layer.name not in last), *(made[name] for name in last)]
 
 
 def _names(walk: Walk, declared: Mapping[str, str], layers: Sequence[Layer]) -> dict[str, str]:

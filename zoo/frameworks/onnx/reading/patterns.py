@@ -268,7 +268,7 @@ def _written(layer: Layer, shapes: tuple[Shape, ...], opset: int) -> _Pattern | 
         return None
     stored = {node.outputs[0]: np.asarray(node.attributes["value"]) for node in g.nodes if node.op == "Constant"}
     made = {tensor: node for node in g.nodes for tensor in node.outputs}
-    return _Pattern(made=made, constants=g.sizes | stored)
+    return _Pattern(made=made, constants=g.stored | stored)
 
 
 def _laid(

@@ -54,7 +54,8 @@ def _followed(walk: Walk, op: Op) -> Value | None:
     kind, value = op.node.op, walk.values.get(op.node.inputs[0]) if op.node.inputs else None
     if kind == "Range" and walk.batch == OPEN_BATCH:
         start, limit, step = (int(op.stored(i, "limits").reshape(-1)[0]) for i in range(3))
-        return None if limit % OPEN_BATCH or (start, step) != (0, 1) else Counted(step=1, shape=(limit,))
+        is_batch = limit > 0 == limit % OPEN_BATCH and (start, step) == (0, 1)
+        return Counted(step=1, shape=(limit,)) if is_batch else None
     if not isinstance(value, Counted | Places):
         return None
     if kind in _MOVES:
@@ -102,6 +103,9 @@ def unpool(walk: Walk, op: Op) -> None:
         fits = last and not places.through and places.shape == rows and zeros == (*items[:2], prod(places.maps))
     if op.text("reduction", "none") != "none" or not fits or not numbers.in_order or walk.moved(numbers) != items:
         op.refuse(f"puts numbers in other maps than those of {walk.told(whole)} that were pooled")
+    mask = walk.layer(places.view.activation)
+    if isinstance(mask, PoolMask) and any(step < side for step, side in zip(mask.stride, mask.kernel, strict=True)):
+        walk.inexact[op.out] = f"of numbers that meet in {op.out!r}, ONNX leaves open which stands"
     made = walk.add(Unpool(name=op.out, inputs=(numbers.activation, places.view.activation), size=places.maps))
     walk.values[op.out] = replace(walk.whole(made), shape=zeros)
 

@@ -211,7 +211,7 @@ def resize(walk: Walk, op: Op) -> None:
         walk.put(op.out, Interp(name=op.out, inputs=(source,), size=(sizes[2], sizes[3])))
         return
     whole = all(time >= 1 and time == int(time) for time in times)
-    if mode in ("linear", "bilinear") and how in _LINES and whole:
+    if mode in ("linear", "bilinear") and how in _LINES and whole and max(times) <= _MOST_TIMES:
         _between(walk, op, source, (int(times[0]), int(times[1])), centred=how != "asymmetric")
         return
     repeats = (how == "asymmetric" and near == "floor") or (how == "half_pixel" and near.startswith("round"))
@@ -220,14 +220,17 @@ def resize(walk: Walk, op: Op) -> None:
         layer = Deconv(
             name=op.out, inputs=(source,), out_channels=shape[0], kernel=step, stride=step, groups=shape[0], bias=False
         )
-        walk.put(op.out, layer, weight=np.ones((shape[0], 1, *step), np.float32))
+        walk.put(op.out, layer, weight=np.broadcast_to(np.float32(1), (shape[0], 1, *step)))
         return
     op.refuse(
         f"mode {mode!r} with {how!r} and {near!r}, {times[0]:g} x {times[1]:g} times as large: known here are linear "
-        "with align_corners, and each pixel repeated, or lines between them, a whole number of times"
+        f"with align_corners, and each pixel repeated, or lines between them (up to {_MOST_TIMES} times), a whole "
+        "number of times"
     )
 
 
+# The weights of lines between pixels are twice as wide and high.
+_MOST_TIMES = 256
 # Where ONNX begins to count, on which lines between pixels are drawn.
 _LINES = ("half_pixel", "pytorch_half_pixel", "asymmetric")
 

@@ -282,7 +282,8 @@ def depth_to_space(walk: Walk, op: Op) -> None:
     side, first = op.integer("blocksize", 0), op.text("mode", "DCR") == "CRD"
     source = walk.plain(op.reads())
     shape = walk.shapes[source]
-    if side < 1 or len(shape) != 3 or shape[0] % side**2 or op.text("mode", "DCR") not in ("CRD", "DCR"):
+    known = op.text("mode", "DCR") in ("CRD", "DCR")
+    if side < 1 or len(shape) != 3 or not known or shape[0] % side**2 or shape[0] > _MOST_CHANNELS:
         op.refuse(f"cannot make blocks of {side} x {side} of {walk.told(walk.whole(source).shape)}")
     block = (side, side)
     walk.put(op.out, _blocks(op.out, source, shape[0], block), weight=_places(shape[0], block, first=first))
@@ -292,6 +293,10 @@ def _blocks(name: str, source: str, channels: int, block: Pair) -> Deconv:
     """Channels as blocks of pixels: a Deconv with a single 1 for each channel."""
     outs = channels // prod(block)
     return Deconv(name=name, inputs=(source,), out_channels=outs, kernel=block, stride=block, bias=False)
+
+
+# Of channels that become pixels: the weights that say where are as many as their square.
+_MOST_CHANNELS = 4096
 
 
 def _places(channels: int, block: Pair, *, first: bool) -> Array:
@@ -311,7 +316,7 @@ _INTO_BLOCKS: dict[tuple[int, ...], bool] = {(0, 1, 4, 2, 5, 3): True, (0, 3, 4,
 def _makes_blocks(walk: Walk, op: Op, view: View, order: tuple[int, ...]) -> bool:
     """Whether a Transpose is the middle of a DepthToSpace; then it is read as that."""
     first, item = _INTO_BLOCKS.get(order), walk.shapes[view.activation]
-    if first is None or not view.in_order or len(item) != 3 or view.shape[4:] != item[1:]:
+    if first is None or not view.in_order or len(item) != 3 or view.shape[4:] != item[1:] or item[0] > _MOST_CHANNELS:
         return False
     block = view.shape[2:4] if first else view.shape[1:3]
     if view.shape[0] != walk.firsts[view.activation] or prod(view.shape[1:4]) != item[0]:
