@@ -274,6 +274,7 @@ def test_whole_numbers_that_are_fed_are_rows_of_a_table(tmp_path: Path) -> None:
     found = reference.forward(net.spec, net.parameters, {"x": fed.astype("f")})["y"]
     assert_close(found.astype("f"), ours.run(tmp_path / "m.onnx", {"x": fed})["y"])
     assert_close(found.astype("f"), ours.run(tmp_path / "m.onnx", {"x": fed.astype("f") + np.float32(0.5)})["y"])
+    assert main(["verify", str(tmp_path / "m.onnx"), "--frameworks", "onnx"]) == 0
 
 
 # Windows
@@ -463,7 +464,7 @@ def open_file_of(path: Path, *, sizes: tuple[Any, ...] = ("N", "h", "w", 3)) -> 
     return path
 
 
-@pytest.mark.parametrize("sizes", [("N", "h", "w", 3), (-1, -1, -1, 3)])
+@pytest.mark.parametrize("sizes", [("N", "h", "w", 3), (-1, -1, -1, 3), ("N", "h", "w", "c")])
 def test_sizes_that_a_graph_leaves_open_are_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], sizes: tuple[Any, ...]
 ) -> None:

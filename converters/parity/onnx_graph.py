@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,10 +34,11 @@ from converters.parity.segments import loud
 from converters.weights import Array
 from zoo.errors import FileFormatError, ZooError, said
 from zoo.frameworks import onnx as onnxruntime
+from zoo.frameworks.onnx import turned_inputs
 from zoo.layers import Shape
 from zoo.registry import RunsOnnx
 from zoo.wire.mapped import mapped
-from zoo.wire.onnx import without_weights
+from zoo.wire.onnx import parse, without_weights
 
 # Constants smaller than this stay in the graph: shapes and axes, which ONNX Runtime wants to see.
 _LENT = 1024
@@ -317,19 +319,27 @@ class OnnxGraph:
     def channels_last(self, ours: Mapping[str, Shape]) -> bool:
         """Whether an input is declared N, H, W, C; `ours` are our inputs, C, H, W each."""
         declared = {value.name: _dims(value) for value in self._inputs}
-        pairs = [(declared[own], (0, *ours[name])) for name, own in self.input_names(list(ours)).items()]
-        return any(not _fits(dims, shape) and _fits_last(dims, shape) for dims, shape in pairs)
+        names = self.input_names(list(ours)).items()
+        return any(self._is_last(own, declared[own], (0, *ours[name])) for name, own in names)
 
     @property
     def batch(self) -> int:
         """The batch size that the file is written for; 0 where it takes any."""
         return max((dims[0] for value in self._inputs if (dims := _dims(value))), default=0)
 
+    @cached_property
+    def _turned(self) -> Collection[str]:
+        return turned_inputs(parse(mapped(self.path), self.path.parent))
+
+    def _is_last(self, name: str, dims: Sequence[int], shape: Sequence[int]) -> bool:
+        """Whether an input is N, H, W, C by its sizes, or, where they leave that open, by what the graph does first."""
+        return _fits_last(dims, shape) and (not _fits(dims, shape) or name in self._turned)
+
     def _laid_out(self, name: str, dims: Sequence[int], array: Array) -> Array:
+        if self._is_last(name, dims, array.shape):
+            return array.transpose(0, 2, 3, 1)
         if _fits(dims, array.shape):
             return array
-        if _fits_last(dims, array.shape):
-            return array.transpose(0, 2, 3, 1)
         wanted = " x ".join(str(size) if size else "?" for size in dims)
         raise ZooError(f"{self.path}: input {name!r} is {wanted}, the network's is {' x '.join(map(str, array.shape))}")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from converters.weights import Array, Weights
 from zoo.errors import ZooError
-from zoo.layers import ModelSpec, Shape, Sigmoid, TanH, Unary
+from zoo.layers import Embed, Input, ModelSpec, Shape, Sigmoid, TanH, Unary
 from zoo.registry import optional
 from zoo.shapes import check_cost, parameter_shapes, tied
 
@@ -77,7 +77,7 @@ def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tupl
         generator = np.random.default_rng((seed, crc32(source.name.encode()), 1))
         drawn = generator.standard_normal((len(deviations), *source.shape), np.float32)
         scale = np.asarray(deviations, np.float32).reshape(-1, *[1] * len(source.shape))
-        inputs[source.name] = drawn * scale
+        inputs[source.name] = _fed(spec, source, drawn * scale)
     return inputs, tuple(f"probe N(0, {deviation:g}^2)" for deviation in deviations)
 
 
@@ -94,10 +94,20 @@ def many_probes(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple
         drawn = generator.standard_normal((len(deviations), *source.shape), np.float32)
         colours = generator.standard_normal((len(deviations), source.shape[0], *[1] * rest), np.float32)
         drawn[is_flat] = 2 * colours[is_flat] + np.float32(0.2) * drawn[is_flat]
-        inputs[source.name] = drawn * deviations.reshape(-1, *[1] * len(source.shape))
+        inputs[source.name] = _fed(spec, source, drawn * deviations.reshape(-1, *[1] * len(source.shape)))
     means = np.where(is_flat, "a colour", "0")
     told = (f"probe N({mean}, {deviation:g}^2)" for mean, deviation in zip(means, deviations, strict=True))
     return inputs, tuple(told)
+
+
+def _fed(spec: ModelSpec, source: Input, drawn: Array) -> Array:
+    """What is drawn, for an input that tables alone read as numbers of rows that all of them have."""
+    readers = [spec.layer(name) for name, reads in spec.wiring().items() if source.name in reads]
+    tables = [layer.rows for layer in readers if isinstance(layer, Embed)]
+    if not tables or len(tables) != len(readers):
+        return drawn
+    rows = min(tables)
+    return np.floor(np.abs(drawn, dtype=np.float64) * rows % rows).astype(np.float32)
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ streamed into the file, or lent to ONNX Runtime where they lie. ONNX Runtime is 
 
 from zoo.frameworks.onnx.live import Session, forward, opened, run
 from zoo.frameworks.onnx.network import graph, write
-from zoo.frameworks.onnx.reading import Constants, OnnxNet, RefusalError, open_inputs, read_graph
+from zoo.frameworks.onnx.reading import Constants, OnnxNet, RefusalError, open_inputs, read_graph, turned_inputs
 from zoo.frameworks.onnx.source import generate
 from zoo.wire.onnx import OPSET
 
@@ -27,5 +27,6 @@ __all__ = [
     "opened",
     "read_graph",
     "run",
+    "turned_inputs",
     "write",
 ]

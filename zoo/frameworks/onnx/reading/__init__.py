@@ -5,7 +5,7 @@ them in place, so that graphs that compute in N, H, W, C, or take channels apart
 """
 
 from zoo.frameworks.onnx.reading.folding import Constants
-from zoo.frameworks.onnx.reading.graph import OnnxNet, open_inputs, read_graph
+from zoo.frameworks.onnx.reading.graph import OnnxNet, open_inputs, read_graph, turned_inputs
 from zoo.frameworks.onnx.reading.op import RefusalError
 
-__all__ = ["Constants", "OnnxNet", "RefusalError", "open_inputs", "read_graph"]
+__all__ = ["Constants", "OnnxNet", "RefusalError", "open_inputs", "read_graph", "turned_inputs"]

@@ -96,6 +96,12 @@ def open_inputs(model: Model) -> list[str]:
     return [name for name, sizes in fed.items() if not all(isinstance(size, int) and size > 0 for size in sizes[1:])]
 
 
+def turned_inputs(model: Model) -> set[str]:
+    """The inputs of a graph that it takes in N, H, W, C, whatever sizes it declares."""
+    nodes = _needed(model)
+    return {name for name in model.inputs if _is_turned(name, nodes)}
+
+
 def _needed(model: Model, closed: Mapping[str, tuple[str, ...]] | None = None) -> list[Node]:
     """The nodes that the outputs of the graph depend on, in its order; not those within layers of many nodes."""
     wanted, kept, reads = set(model.outputs), list[Node](), closed or {}
