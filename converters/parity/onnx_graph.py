@@ -329,7 +329,10 @@ class OnnxGraph:
 
     @cached_property
     def _turned(self) -> Collection[str]:
-        return turned_inputs(parse(mapped(self.path), self.path.parent))
+        try:
+            return turned_inputs(parse(mapped(self.path), self.path.parent))
+        except (ValueError, ZooError):  # no network that can be read; it runs all the same
+            return ()
 
     def _is_last(self, name: str, dims: Sequence[int], shape: Sequence[int]) -> bool:
         """Whether an input is N, H, W, C by its sizes, or, where they leave that open, by what the graph does first."""
