@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
-from converters.convert import load, save
+from converters.convert import Reading, load, save
 from converters.formats import keras as files
 from converters.formats._keras_config import described, is_of
 from converters.parity import probe_weights
@@ -143,6 +143,34 @@ def test_bfloat16_is_told_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         (model.save_weights if "weights" in name else model.save)(tmp_path / name)
         np.testing.assert_array_equal(np.asarray(load(tmp_path / name, spec=spec).tensors["conv1.weight"]), meant)
     assert "2 bfloat16 tensors became float32" in caplog.text
+
+
+def test_kernels_a_channel_are_read_as_keras_keeps_them(tmp_path: Path) -> None:
+    """A separable convolution is two of ours."""
+    keras.backend.clear_session()
+    layers = [keras.layers.SeparableConv2D(4, 3, name="both"), keras.layers.DepthwiseConv2D(3, name="each")]
+    model = keras.Sequential([keras.layers.Input((10, 10, 3)), *layers])
+    convs = (
+        Conv(name="first", out_channels=3, kernel=(3, 3), groups=3, bias=False),
+        Conv(name="second", out_channels=4, kernel=(1, 1)),
+        Conv(name="third", out_channels=4, kernel=(3, 3), groups=4),
+    )
+    spec = replace(SPEC, layers=convs)
+    image = np.random.default_rng(0).normal(size=(2, 10, 10, 3)).astype(np.float32)
+    wanted = np.asarray(model(image)).transpose(0, 3, 1, 2)
+    both = {
+        "both/depthwise_kernel": "first.weight",
+        "both/pointwise_kernel": "second.weight",
+        "both/bias": "second.bias",
+    }
+    for name in ("m.keras", "m.h5", "m.weights.h5"):
+        (model.save_weights if "weights" in name else model.save)(tmp_path / name)
+        table = both | {
+            f"each/{variable}": f"third.{role}" for variable, role in (("kernel", "weight"), ("bias", "bias"))
+        }
+        weights = load(tmp_path / name, spec=spec, how=Reading(names=table))
+        found = reference.forward(spec, weights.tensors, {SPEC.inputs[0].name: image.transpose(0, 3, 1, 2)})["third"]
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_another_count_of_layers_is_not_matched(tmp_path: Path) -> None:

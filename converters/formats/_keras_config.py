@@ -228,6 +228,9 @@ def _one(name: str, config: Mapping[str, Any], border: Pair | None) -> Iterator[
             if dilation != (1, 1):
                 del facts["stride"]  # Keras takes not both; a stride comes after it
             yield Step(kind="weighted", facts=facts | ({"groups": config.get("groups", 1)} if name == "Conv2D" else {}))
+        case "SeparableConv2D":
+            yield from _one("DepthwiseConv2D", {**config, "activation": "linear"}, border)
+            yield Step(kind="weighted", facts={"kernel": (1, 1), "stride": (1, 1), "pad": (0, 0)})
         case "Dense":
             yield Step(kind="weighted")
         case "MaxPooling2D" | "AveragePooling2D":
@@ -253,7 +256,7 @@ def _one(name: str, config: Mapping[str, Any], border: Pair | None) -> Iterator[
             # A normalisation of responses is nobody's own layer in Keras; any other class is a function of its own.
             yield Step(kind="normalisation") if _is_norm(name) else activation(name)
     function = config.get("activation", "linear")
-    if function != "linear" and name in {"Conv2D", "DepthwiseConv2D", "Dense", "Activation"}:
+    if function != "linear" and name in {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense", "Activation"}:
         text = function if isinstance(function, str) else str(function.get("class_name", function))
         kind: Kind = "softmax" if text == "softmax" else "activation"
         yield Step(kind=kind) if kind == "softmax" else activation("bnll" if text == "softplus" else text)

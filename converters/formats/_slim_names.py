@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from converters.tensormap import Entry
 from converters.torchvision_names import counted
 from converters.weights import Array
@@ -42,6 +40,7 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
     convolutions or as matrices (whose rows then run over H, W, C).
     """
     ours = variables(spec)
+    shapes = parameter_shapes(spec)
     if tensors is None:
         return [_entry(variable, f"{identifier(spec.name)}/{variable.name}", variable.layout) for variable in ours]
     scope = _scope(identifier(spec.name), ours, tensors)
@@ -57,7 +56,7 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
     for variable in ours:
         names = [scope + name for name in _names(variable)]
         native = next((name for name in names if name in tensors), names[min(usual, len(names) - 1)])
-        found.append(_entry(variable, native, _layout(variable, tensors.get(native))))
+        found.append(_fitted(variable, native, shapes[variable.parameter], tensors))
     return found
 
 
@@ -91,12 +90,12 @@ def _counted(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array]
         named |= dict(zip(mine, theirs, strict=True))
     if len(named) != len(stems):
         return []
-    table = list[Entry]()
+    table, shapes = list[Entry](), parameter_shapes(spec)
     for variable in ours:
         layer, kind = named[variable.parameter.rpartition(".")[0]], variable.name.rpartition("/")[2]
         names = [f"{layer}/{name}" for name in (*_ALIASES.get(kind, ()), kind)]
         native = next((name for name in names if name in tensors), names[0])
-        table.append(replace(_entry(variable, native, _layout(variable, tensors.get(native))), by_order=True))
+        table.append(replace(_fitted(variable, native, shapes[variable.parameter], tensors), by_order=True))
     return table
 
 
@@ -112,8 +111,10 @@ def _by_shape(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array
     theirs = {name: tensor.shape for name, tensor in tensors.items() if tensor.ndim and not ignored(name)}
     groups = dict[frozenset[Shape], list[Variable]]()
     for variable in ours:
-        layouts = {_layout(variable, np.empty((0,) * rank)) for rank in (2, 4)} | {variable.layout}
-        found = (_entry(variable, "", layout).native_shape(shapes[variable.parameter]) for layout in layouts)
+        shape = shapes[variable.parameter]
+        depthwise = (*shape[2:], shape[0], 1)
+        layouts = {layout_of(variable.layout, shape, kept) for kept in ((0, 0), (0, 0, 0, 0), depthwise, ())}
+        found = (_entry(variable, "", layout).native_shape(shape) for layout in layouts)
         groups.setdefault(frozenset(found), []).append(variable)
     named = dict[str, str]()
     for possible, mine in groups.items():
@@ -125,7 +126,7 @@ def _by_shape(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array
     if {*named.values()} != theirs.keys() or len(stems) != len({layer for layer, _ in stems}):
         return []  # left over, or of one of our layers and two of theirs
     return [
-        replace(_entry(variable, native, _layout(variable, tensors[native])), by_order=True)
+        replace(_fitted(variable, native, shapes[variable.parameter], tensors), by_order=True)
         for variable in ours
         for native in (named[variable.parameter],)
     ]
@@ -143,17 +144,31 @@ def _scope(name: str, ours: list[Variable], tensors: Mapping[str, Array]) -> str
     return min(votes, key=lambda scope: (-votes[scope], scope != f"{name}/", scope), default=f"{name}/")
 
 
-def _layout(variable: Variable, tensor: Array | None) -> str:
-    rank = None if tensor is None else tensor.ndim
-    match variable.layout:
-        case "HWCO" if rank == 2:
+def layout_of(layout: str, shape: Shape, found: Shape) -> str:
+    """The layout of a tensor in somebody's file.
+
+    Args:
+        layout: of the parameter in files that are written here.
+        shape: of the parameter, canonical.
+        found: of the tensor.
+    """
+    match layout, len(found):
+        case "HWCO", 2:
             return "(HWC)O"
-        case "11IO" if rank == 2:
+        case "11IO", 2:
             return "IO"
-        case "IO" if rank == 4:
+        case "IO", 4:
             return "11IO"
-        case layout:
+        case "HWIO", 4 if shape[1] == 1 and found == (*shape[2:], shape[0], 1):
+            return "HWOI"  # a kernel a channel, as tf.nn.depthwise_conv2d wants them
+        case _:
             return layout
+
+
+def _fitted(variable: Variable, native: str, shape: Shape, tensors: Mapping[str, Array]) -> Entry:
+    """The entry of a tensor that may not be there, laid out as it is."""
+    found = tensors[native].shape if native in tensors else ()
+    return _entry(variable, native, layout_of(variable.layout, shape, found))
 
 
 def _entry(variable: Variable, native: str, layout: str) -> Entry:

@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from converters.formats import LARGE, NativeFile, _slim_names
 from converters.formats._described import Step, unlike
 from converters.formats._keras_config import arguments, described, is_of
+from converters.formats._slim_names import layout_of
 from converters.tensormap import Entry, native_numbers
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, UnsupportedError
@@ -48,6 +50,7 @@ _OPTIMIZERS = ("optimizer", "optimizer_weights")
 # An archive may not unfold to more than this beyond twice its size.
 _UNFOLDED = 1 << 27
 _PAIR, _NORM = ("kernel", "bias"), ("gamma", "beta", "moving_mean", "moving_variance")
+_SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias")
 _CHANNELS_FIRST = re.compile(r'"data_format": *"channels_first"')
 
 
@@ -163,7 +166,8 @@ def _indexed(found: Contents) -> dict[str, Array]:
     for holder, arrays in layers.items():
         said = found.texts.get((holder, "name"))
         layer = said if isinstance(said, str) and said else holder.split("/")[-2]
-        names = _NORM if len(arrays) == len(_NORM) else _PAIR
+        separable = [array.ndim for array in arrays[:2]] == [4, 4]
+        names = _SEPARABLE if separable else _NORM if len(arrays) == len(_NORM) else _PAIR
         if len(arrays) > len(names):
             raise ValueError(f"{layer} has {len(arrays)} variables, which is no layer known here")
         for name, array in zip(names, arrays, strict=False):
@@ -193,7 +197,13 @@ def entries(spec: ModelSpec, tensors: Mapping[str, Array] | None) -> list[Entry]
         places[variable.layer] += 1
     numbered = [_entry(variable, words[variable.layer, variable.name]) for variable in ours]
     found = {name: tensor.shape for name, tensor in tensors.items()}
-    for own in (table, numbered):
+    for names in (table, numbered):
+        own = [
+            replace(
+                entry, native_axes=layout_of(entry.native_axes, shapes[entry.canonical], found.get(entry.native, ()))
+            )
+            for entry in names
+        ]
         if {entry.native: entry.native_shape(shapes[entry.canonical]) for entry in own} == found:
             return own
     return _slim_names.entries(spec, tensors)
