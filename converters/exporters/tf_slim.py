@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -187,7 +188,8 @@ def _file_errors() -> Generator[None]:
         told = re.search(r"; ([^;\n]+)$", error.message, re.MULTILINE)
         if told is None:
             raise
-        raise OSError(errno.EIO, told[1]) from error
+        number = next((number for number in errno.errorcode if os.strerror(number) == told[1]), errno.EIO)
+        raise OSError(number, told[1]) from error
 
 
 def export_saved_model(weights: Weights, folder: Path) -> None:

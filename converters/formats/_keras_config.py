@@ -255,8 +255,13 @@ def _one(name: str, config: Mapping[str, Any], border: Pair | None) -> Iterator[
         case _:
             # A normalisation of responses is nobody's own layer in Keras; any other class is a function of its own.
             yield Step(kind="normalisation") if _is_norm(name) else activation(name)
+    if name in {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense", "Activation"}:
+        yield from _activation(config)
+
+
+def _activation(config: Mapping[str, Any]) -> Iterator[Step]:
     function = config.get("activation", "linear")
-    if function != "linear" and name in {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense", "Activation"}:
+    if function != "linear":
         text = function if isinstance(function, str) else str(function.get("class_name", function))
         kind: Kind = "softmax" if text == "softmax" else "activation"
         yield Step(kind=kind) if kind == "softmax" else activation("bnll" if text == "softplus" else text)

@@ -268,11 +268,16 @@ def open_subject(
         weights, graph = file.fitted(spec), file.native.graph
         as_read = graph is not None and graph.spec is not None and weights.spec.layers is graph.spec.layers
         return replace(opened, weights=weights, as_read=as_read, stored=graph.stored if graph and as_read else {})
+    return _beside(opened, file, first, stored or {})
+
+
+def _beside(opened: FileSubject, file: OpenedFile, first: Weights, stored: Mapping[str, str]) -> FileSubject:
+    """A file after the first, its weights taken for that one's network where it does not describe another."""
     described = file.described
     try:
         # That a graph is another network is what is to be found out, not a reason to refuse it.
         own = described is None and file.format == "onnx"
-        weights = file.as_network(first.spec) if own else _fitted(file, first.spec, stored or {})
+        weights = file.as_network(first.spec) if own else _fitted(file, first.spec, stored)
         return replace(opened, weights=weights, preparation=_other_images(first.spec, weights.spec))
     except (WeightsError, SpecError) as misfit:
         # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.

@@ -225,8 +225,7 @@ def _by_numbers(
     """Give tensors to the layers that they are exactly; returns these layers.
 
     A named tensor that is not its layer, but is exactly one further on, is that one; where it becomes exactly its layer
-    further on, the layer is what it becomes (a BatchNorm that is folded into our convolution, and not into theirs). A
-    tensor that is several layers in a row, as far as these inputs show, is the last of them that has no other.
+    further on, the layer is what it becomes (a BatchNorm that is folded into our convolution, and not into theirs).
     """
     wiring, found = ours.wiring(), set[str]()
     reads = {node.name: node.reads for node in nodes}
@@ -249,6 +248,14 @@ def _by_numbers(
         if fitting:
             tensors[layer.name] = fitting[0].name
             found.add(layer.name)
+    return _last_in_a_row(ours, tensors, found, fits)
+
+
+def _last_in_a_row(
+    ours: ModelSpec, tensors: dict[str, str], found: set[str], fits: Callable[[str, str], bool]
+) -> set[str]:
+    """A tensor that is several layers in a row, as far as these inputs show, is the last of them that has no other."""
+    wiring = ours.wiring()
     same_by_kind = {layer.name for layer in ours.layers if isinstance(layer, Dropout | Flatten | Reshape)}
     for name in [layer.name for layer in ours.layers if layer.name in found]:
         last = name

@@ -157,22 +157,25 @@ def _noise(
             numbers += low
             continue
         numbers[:] = _some(normal if scale < large else uniform, generator, size)
-        if scale >= large:  # of either sign, and of no size below a half
-            numbers -= 0.5
-            numbers += np.copysign(np.float32(0.5), numbers)
-            if size < _FEW:
-                np.copysign(numbers, generator.permutation(np.arange(size) % 2 - 0.5), out=numbers)
+        if scale >= large:
+            _take_sides(numbers, generator)
         if positive or low >= 0:
             np.abs(numbers, out=numbers)
             numbers += np.float32(0.01)
         numbers *= scale
-        if (
-            sample % 2 and low < 0 and not positive
-        ):  # each place has both signs: there is a sample that no ReLU silences
+        if sample % 2 and low < 0 and not positive:  # each place has both signs: no ReLU silences both
             np.copysign(drawn[sample - 1, ...], -drawn[sample, ...], out=drawn[sample - 1, ...])
     if zeros:
         _drop_some(drawn[-1, ...], _some(normal, generator, size), low)
     return drawn
+
+
+def _take_sides(numbers: Array, generator: np.random.Generator) -> None:
+    """Make numbers of 0 to 1 some of either sign, and of no size below a half."""
+    numbers -= 0.5
+    numbers += np.copysign(np.float32(0.5), numbers)
+    if numbers.size < _FEW:
+        np.copysign(numbers, generator.permutation(np.arange(numbers.size) % 2 - 0.5), out=numbers)
 
 
 @lru_cache(maxsize=1)

@@ -67,14 +67,7 @@ def read_graph(
     if not 1 <= model.opset <= max(IR_VERSIONS):
         raise UnsupportedError(f"{title}: operator set {model.opset}; those known here are 1 to {max(IR_VERSIONS)}")
     nodes, constants = _needed(model), constants or Constants(model)
-    walk = Walk(
-        batch=OPEN_BATCH,
-        opset=model.opset,
-        constants=constants.known,
-        readers=Counter([*model.outputs, *(tensor for node in nodes for tensor in _reads(node))]),
-        names=Names([*model.inputs, *model.initializers, *(tensor for node in nodes for tensor in node.outputs)]),
-        plainly=_read_plainly,
-    )
+    walk = _walk(model, nodes, constants)
     made = {tensor: node for node in model.nodes for tensor in node.outputs}
     reading = _Reading(walk=walk, constants=constants, made=made)
     refused = _inputs(walk, model, nodes, sizes or {})
@@ -88,6 +81,17 @@ def read_graph(
     if refused:
         raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(refused)}")
     return _network(walk, model, name, title)
+
+
+def _walk(model: Model, nodes: list[Node], constants: Constants) -> Walk:
+    return Walk(
+        batch=OPEN_BATCH,
+        opset=model.opset,
+        constants=constants.known,
+        readers=Counter([*model.outputs, *(tensor for node in nodes for tensor in _reads(node))]),
+        names=Names([*model.inputs, *model.initializers, *(tensor for node in nodes for tensor in node.outputs)]),
+        plainly=_read_plainly,
+    )
 
 
 def open_inputs(model: Model) -> list[str]:

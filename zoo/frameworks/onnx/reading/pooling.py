@@ -11,9 +11,23 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.frameworks.onnx.reading import places
 from zoo.frameworks.onnx.reading.op import Op
-from zoo.frameworks.onnx.reading.walk import Walk
+from zoo.frameworks.onnx.reading.walk import View, Walk
 from zoo.frameworks.onnx.reading.windows import Place, divisors, fitted, image_read, our_divisors, pair_of, place
-from zoo.layers import LOWEST, ArgMax, Deconv, Interp, Pair, Permute, Pool, Power, Reduction, ReLU, Rounding, Scale
+from zoo.layers import (
+    LOWEST,
+    ArgMax,
+    Deconv,
+    Interp,
+    Pair,
+    Permute,
+    Pool,
+    Power,
+    Reduction,
+    ReLU,
+    Rounding,
+    Scale,
+    Shape,
+)
 from zoo.shapes import window
 
 
@@ -135,15 +149,19 @@ def reduce(walk: Walk, op: Op) -> None:
         op.refuse(
             f"over the axes {tuple(axes)} of {walk.told(view.shape)}: not over the batch, nor maxima but of images"
         )
-    source, rest = view.activation, [i for i in range(rank) if i not in inner]
+    walk.values[op.out] = replace(_reduced(walk, op, view, inner), shape=shape)
+
+
+def _reduced(walk: Walk, op: Op, view: View, inner: list[int]) -> View:
+    """All axes of some numbers, in the order that they have here, made one."""
+    source, rest = view.activation, [i for i in range(len(view.shape)) if i not in inner]
     if inner[0] < len(rest):  # a Reduction is of all axes from one on: the others come first
         order = (*rest, *inner)
         source = walk.add(Permute(name=walk.step(op.out, "rest_first"), inputs=(source,), order=order))
     is_root = op.node.op == "ReduceL2"
     name = walk.step(op.out, "squares") if is_root else op.out
     walk.add(Reduction(name=name, inputs=(source,), operation=_REDUCTIONS[op.node.op], axis=len(rest)))
-    whole = walk.whole(walk.add(Power(name=op.out, inputs=(name,), power=0.5)) if is_root else name)
-    walk.values[op.out] = replace(whole, shape=shape)
+    return walk.whole(walk.add(Power(name=op.out, inputs=(name,), power=0.5)) if is_root else name)
 
 
 def arg_max(walk: Walk, op: Op) -> None:
@@ -186,17 +204,7 @@ def resize(walk: Walk, op: Op) -> None:
     shape = walk.shapes[source]
     if len(shape) != 3:
         op.refuse(f"reads {walk.told(walk.whole(source).shape)}; images alone are resized here")
-    scales, sizes = _scales(op), op.listed("sizes", 3) if op.has(3) else None
-    if sizes is None and scales is None:
-        op.refuse("says neither its scales nor its sizes")
-    if sizes is None and scales is not None:
-        exact = [side * scale for side, scale in zip((1, *shape), scales, strict=True)]
-        sizes = tuple(int(size) for size in exact)
-        if scales[:2] != (1.0, 1.0) or list(sizes) != exact:
-            op.refuse(f"scales {scales} change more than height and width, or give no whole sizes")
-    sizes = sizes or ()
-    if len(sizes) != 4 or (sizes[0] not in (1, walk.batch)) or sizes[1] != shape[0]:
-        op.refuse(f"sizes {sizes} change more than height and width")
+    sizes = _sizes(walk, op, shape)
     mode = op.text("mode", "nearest")
     how = op.text("coordinate_transformation_mode", "half_pixel" if op.opset > 10 else "asymmetric")
     near = op.text("nearest_mode", "round_prefer_floor" if op.opset > 10 else "floor")
@@ -227,6 +235,22 @@ def resize(walk: Walk, op: Op) -> None:
         f"with align_corners, and each pixel repeated, or lines between them (up to {_MOST_TIMES} times), a whole "
         "number of times"
     )
+
+
+def _sizes(walk: Walk, op: Op, shape: Shape) -> tuple[int, ...]:
+    """What an image of a shape is resized to, N x C x H x W."""
+    scales, sizes = _scales(op), op.listed("sizes", 3) if op.has(3) else None
+    if sizes is None and scales is None:
+        op.refuse("says neither its scales nor its sizes")
+    if sizes is None and scales is not None:
+        exact = [side * scale for side, scale in zip((1, *shape), scales, strict=True)]
+        sizes = tuple(int(size) for size in exact)
+        if scales[:2] != (1.0, 1.0) or list(sizes) != exact:
+            op.refuse(f"scales {scales} change more than height and width, or give no whole sizes")
+    sizes = sizes or ()
+    if len(sizes) != 4 or (sizes[0] not in (1, walk.batch)) or sizes[1] != shape[0]:
+        op.refuse(f"sizes {sizes} change more than height and width")
+    return sizes
 
 
 # The weights of lines between pixels are twice as wide and high.
