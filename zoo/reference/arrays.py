@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from zoo.arrays import Array
 from zoo.layers import Pair
-from zoo.wire.cores import cores, map_on_cores
 
 Float64: TypeAlias = NDArray[np.float64]
 
@@ -24,7 +23,8 @@ _PART = 2**15
 def in_parts(work: Callable[[Float64], Float64], x: Float64, axes: int) -> Float64:
     """`work` of an array whose entries along its first `axes` axes know nothing of one another.
 
-    Done for as many of them at a time as stay in a core's cache, on every core at hand.
+    Done for as many of them at a time as stay in a core's cache. Threads are no quicker: these are many short calls, and
+    each waits for the interpreter.
 
     Args:
         work: M x ... of some entries to M x ... of what they give, of one shape each.
@@ -33,19 +33,11 @@ def in_parts(work: Callable[[Float64], Float64], x: Float64, axes: int) -> Float
     """
     entries = x.reshape(-1, *x.shape[axes:])
     step = max(1, _PART // max(1, prod(x.shape[axes:])))
-    if len(entries) <= step:
-        y = work(entries)
-    else:
-        first = work(entries[:step])
-        y = np.empty((len(entries), *first.shape[1:]))
-        y[:step] = first
-
-        def put(starts: range) -> None:
-            for i in starts:
-                y[i : i + step] = work(entries[i : i + step])
-
-        starts = range(step, len(entries), step)
-        map_on_cores(put, [starts[i :: cores()] for i in range(cores())])
+    first = work(entries[:step])
+    y = np.empty((len(entries), *first.shape[1:]))
+    y[:step] = first
+    for i in range(step, len(entries), step):
+        y[i : i + step] = work(entries[i : i + step])
     return y.reshape(*x.shape[:axes], *y.shape[1:])
 
 
