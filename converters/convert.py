@@ -95,8 +95,10 @@ class OpenedFile:
         reasons = dict[str, str | None]()
         for name in registry.models():
             spec = with_classes_of(registry.model(name), self.native.tensors, self.form)
-            saved = self.native.unlike(spec)
-            reasons[name] = misfit(spec, self.native.tensors, self.form) or (saved and f"it was saved with {saved}")
+            reason = misfit(spec, self.native.tensors, self.form)
+            if reason is None and (saved := self.native.unlike(spec)):
+                reason = f"it was saved with {saved}"
+            reasons[name] = reason
         return reasons
 
     def fitted(self, spec: ModelSpec | None = None, *, others: bool = False) -> Weights:

@@ -23,7 +23,7 @@ _PART = 2**15
 def in_parts(work: Callable[[Float64], Float64], x: Float64, axes: int) -> Float64:
     """`work` of an array whose entries along its first `axes` axes know nothing of one another.
 
-    Done for as many of them at a time as stay in a core's cache. Threads are no quicker: these are many short calls, and
+    Done for as many at a time as stay in a core's cache. Threads are no quicker: these are many short calls, and
     each waits for the interpreter.
 
     Args:
