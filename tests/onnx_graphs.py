@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.helper as make
+from onnx import TensorProto, numpy_helper
 
 from converters.weights import Array
 from zoo import reference
@@ -65,3 +68,29 @@ def stripped(path: Path) -> Path:
     del model.metadata_props[:], graph.value_info[:]
     onnx.save(model, path.with_name("stripped.onnx"))
     return path.with_name("stripped.onnx")
+
+
+# Graphs of a few nodes
+
+X = make.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
+Y = make.make_tensor_value_info("y", TensorProto.FLOAT, None)
+W = np.ones((4, 3, 3, 3), np.float32)
+
+
+def model_of(
+    *nodes: Any, x: Any = X, stored: Mapping[str, Any] | None = None, opset: int = 17, domain: str = ""
+) -> Any:
+    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in (stored or {}).items()]
+    graph = make.make_graph(list(nodes), "g", [x], [Y], initializers)
+    imports = [make.make_opsetid("", opset), *([make.make_opsetid(domain, 1)] if domain else [])]
+    return make.make_model(graph, opset_imports=imports)
+
+
+def node(op: str, reads: str = "x", makes: str = "y", **attributes: Any) -> Any:
+    return make.make_node(op, reads.split(), makes.split(), name=f"the {op}", **attributes)
+
+
+def branch(name: str) -> Any:
+    return make.make_graph(
+        [make.make_node("Relu", ["x"], [name])], name, [], [make.make_tensor_value_info(name, 1, None)]
+    )

@@ -65,6 +65,26 @@ def test_arithmetic_that_turns_at_a_size_is_run_for_it(
     assert found.outputs[0].reason == f"is another one in a batch of {size}, though it declares any"
 
 
+def test_what_turns_inside_and_hardly_shows_in_the_answer_is_seen(tmp_path: Path, scores: Weights) -> None:
+    def faint(graph: Any) -> None:
+        source = next(node for node in graph.node if node.op_type == "Relu").output[0]
+        stored = store(graph, "size", 6, np.int64), store(graph, "least", 5e-4)
+        behind(
+            graph,
+            source,
+            *_of_shape(graph),
+            helper.make_node("Equal", ["items", stored[0]], ["is_it"]),
+            helper.make_node("Cast", ["is_it"], ["one"], to=1),
+            helper.make_node("Mul", [source, "one"], ["some"]),
+            helper.make_node("Mul", ["some", stored[1]], ["little"]),
+            helper.make_node("Add", [source, "little"], ["more"]),
+        )
+
+    found = verdict(scores, tmp_path, faint)
+    assert found.status == "failed"
+    assert str(found.outputs[0].reason).startswith("is made of another some in a batch of 6")
+
+
 def test_what_was_not_tried_of_items_that_are_counted_is_said(tmp_path: Path, scores: Weights) -> None:
     found = verdict(scores, tmp_path, _doubled_in(40, _of_ones))
     assert found.status == "passed"

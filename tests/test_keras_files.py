@@ -18,6 +18,7 @@ import pytest
 from converters.convert import load, save
 from converters.formats import keras as files
 from converters.formats._keras_config import described, is_of
+from converters.parity import probe_weights
 from converters.sniff import sniffed
 from converters.weights import Array, Weights
 from tests.kinds import KINDS, TWINS, merged, net, probe
@@ -27,7 +28,7 @@ from zoo import reference, registry
 from zoo.errors import FileFormatError, UnsupportedError, WeightsError, ZooError
 from zoo.frameworks.caffe import parse_prototxt
 from zoo.frameworks.keras import generate, model_config, table
-from zoo.layers import Conv, Dense, Eltwise, Flatten, Input, ModelSpec, Pool, ReLU, Tie
+from zoo.layers import MVN, Concat, Conv, Dense, Eltwise, Flatten, Input, ModelSpec, Pool, ReLU, Tie
 from zoo.preprocess import normalise
 from zoo.wire.hdf5 import hdf5_pieces, read_hdf5
 
@@ -232,12 +233,30 @@ def test_what_is_described_is_held_against_the_network(tmp_path: Path) -> None:
             load(tmp_path / "m.keras", spec=weights.spec.change(layer, **change))
 
 
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_branches_holes_and_layers_of_generated_source_are_held_against_the_network(name: str, tmp_path: Path) -> None:
+    layers = (
+        Conv(name="left", out_channels=4, kernel=(3, 3), pad=(2, 2), dilation=(2, 2)),
+        Conv(name="right", inputs=("data",), out_channels=4, kernel=(1, 1)),
+        Eltwise(name="sum", inputs=("left", "right")),
+        MVN(name="norm"),
+        Concat(name="both", inputs=("norm", "right")),
+        Dense(name="fc", out_features=3),
+    )
+    spec = ModelSpec(name="branches", title="", inputs=(Input(shape=(3, 8, 8)),), layers=layers)
+    save(probe_weights(spec), tmp_path / name)
+    assert load(tmp_path / name, spec=spec).spec == spec
+    with pytest.raises(ZooError, match=r"it has MeanVarianceNormalization .*1e-09.*, not .*0\.01"):
+        load(tmp_path / name, spec=spec.change("norm", eps=0.01))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
         ('"ReLU"', '"Lambda"', "relu1 is a Lambda, which is Python code"),
         ('"Conv2D"', '"QuantConv2D"', "conv1 is a QuantConv2D, and what that does with its weights"),
         ('"ReLU"', '"TheirOwn"', "after conv1 it has activation|function of the activation after conv1 is TheirOwn"),
+        ('"filters"', '"nb_filter"', "described by Keras 1, in other words; load it in Keras 2"),
         ('"layers"', '"levels"', "laid out otherwise than Keras 2 and 3 do it"),
         ('"channels_last"', '"channels_first"', "channels first"),
     ],

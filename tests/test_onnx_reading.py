@@ -1,11 +1,9 @@
-"""ONNX graphs read as networks: onnx's own nodes and networks, our own, and what is refused by name."""
+"""ONNX graphs read as networks: onnx's own networks, our own, what a few layers mean, and files of open sizes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,14 +12,13 @@ import onnx
 import onnx.helper as make
 import pytest
 from onnx import TensorProto, numpy_helper
-from onnx.backend.test.case import node as onnx_nodes
 
 from converters.cli import main
 from converters.convert import load, open_file, save
 from converters.parity import probe_weights
-from converters.weights import Array, Weights
+from converters.weights import Weights
 from tests import kinds
-from tests.onnx_graphs import assert_close, held_against_runtime, read, read_model
+from tests.onnx_graphs import W, assert_close, branch, held_against_runtime, model_of, node, read, read_model
 from tests.small import small_weights
 from zoo import reference, registry
 from zoo.errors import FileFormatError, UnsupportedError, ZooError
@@ -85,120 +82,6 @@ def test_networks_of_the_era_are_generated(tmp_path: Path, name: str) -> None:
 def test_shuffled_channels_are_a_shuffle() -> None:
     layers = read(LIGHT / "light_shufflenet.onnx").spec.layers
     assert sum(isinstance(layer, Shuffle) for layer in layers) == 16
-
-
-# onnx's backend tests of single nodes
-
-# Operator -> how many of its cases are read here; the others are refused by name.
-CASES = {
-    "Abs": 1,
-    "Add": 2,
-    "ArgMax": 16,
-    "AveragePool": 13,
-    "BatchNormalization": 2,
-    "Celu": 1,
-    "Clip": 4,
-    "Concat": 7,
-    "Conv": 6,
-    "ConvTranspose": 7,
-    "DepthToSpace": 2,
-    "Div": 4,
-    "Dropout": 4,
-    "Elu": 3,
-    "Exp": 2,
-    "Expand": 1,
-    "Flatten": 3,
-    "Gelu": 2,
-    "Gemm": 8,
-    "GlobalAveragePool": 2,
-    "GlobalMaxPool": 2,
-    "GroupNormalization": 2,
-    "HardSigmoid": 3,
-    "HardSwish": 1,
-    "InstanceNormalization": 2,
-    "LRN": 2,
-    "LayerNormalization": 13,
-    "LeakyRelu": 3,
-    "Log": 2,
-    "LogSoftmax": 6,
-    "MatMul": 1,
-    "Max": 4,
-    "MaxPool": 11,
-    "Mean": 3,
-    "Min": 4,
-    "Mish": 1,
-    "Mul": 4,
-    "Neg": 2,
-    "Reciprocal": 2,
-    "ReduceL1": 6,
-    "ReduceL2": 6,
-    "ReduceMax": 6,
-    "ReduceMean": 6,
-    "ReduceSum": 6,
-    "ReduceSumSquare": 6,
-    "Relu": 1,
-    "Reshape": 6,
-    "Resize": 3,
-    "Selu": 3,
-    "Sigmoid": 2,
-    "Slice": 5,
-    "Softmax": 6,
-    "Softplus": 2,
-    "Split": 5,
-    "Sqrt": 2,
-    "Squeeze": 1,
-    "Sub": 4,
-    "Sum": 4,
-    "Swish": 1,
-    "Tanh": 2,
-    "TopK": 2,
-    "Transpose": 1,
-    "Unsqueeze": 6,
-    "Upsample": 1,
-}
-MODULES = {"BatchNormalization": "batch_normalization", "InstanceNormalization": "instance_normalization"}
-# Of equal numbers it takes the last, where ONNX takes the first; which is said.
-TIES = {"test_argmax_keepdims_example", "test_argmax_negative_axis_keepdims_example", "test_argmax_no_keepdims_example"}
-
-
-def cases(operator: str) -> Iterator[tuple[str, Any, Mapping[str, Array], Mapping[str, Array]]]:
-    """Its node tests, with the first input fed and the others stored, and with all fed."""
-    with np.errstate(all="ignore"):
-        import_module(f"onnx.backend.test.case.node.{MODULES.get(operator, operator.lower())}")
-    found = [case for case in cast(Any, onnx_nodes)._NodeTestCases if case.model.graph.node[0].op_type == operator]
-    for case in found:
-        inputs, outputs = case.data_sets[0]
-        if all(np.ndim(array) == 1 for array in inputs):  # a row is an item: there is no batch in these cases
-            inputs, outputs = ([np.reshape(array, (1, -1)) for array in arrays] for arrays in (inputs, outputs))
-        if len(case.model.graph.node) != 1 or getattr(inputs[0], "dtype", None) != np.float32:
-            continue
-        for fed in {1, len(inputs)}:
-            model = onnx.ModelProto()
-            model.CopyFrom(case.model)
-            names = [item.name for item in model.graph.input]
-            for item, array in zip(model.graph.input, inputs, strict=True):
-                item.CopyFrom(make.make_tensor_value_info(item.name, item.type.tensor_type.elem_type, np.shape(array)))
-            del model.graph.input[fed:]
-            stored = zip(inputs[fed:], names[fed:], strict=True)
-            model.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), name) for a, name in stored)
-            right = {item.name: value for item, value in zip(model.graph.output, outputs, strict=True)}
-            yield case.name, model, dict(zip(names[:fed], inputs[:fed], strict=True)), right
-
-
-@pytest.mark.parametrize("operator", CASES)
-def test_onnx_nodes_mean_what_onnx_says(operator: str) -> None:
-    read_here = 0
-    for name, model, fed, right in cases(operator):
-        try:
-            net = read_model(model)
-        except (UnsupportedError, ValueError) as error:
-            assert any(word in str(error) for word in (operator, "input", "output")), name
-            continue
-        found = reference.forward(net.spec, net.parameters, {i.name: fed[i.name] for i in net.spec.inputs})
-        for output in net.spec.outputs if name not in TIES else ():
-            np.testing.assert_allclose(found[output], right[output], rtol=1e-3, atol=1e-5, err_msg=name)
-        read_here += 1
-    assert read_here == CASES[operator]
 
 
 # Our own graphs
@@ -279,205 +162,10 @@ def test_a_layer_of_many_nodes_is_read_for_what_each_number_says() -> None:
     assert MVN not in [type(layer) for layer in read_model(model).spec.layers]
 
 
-# What is refused
-
-
-X = make.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
-Y = make.make_tensor_value_info("y", TensorProto.FLOAT, None)
-W = np.ones((4, 3, 3, 3), np.float32)
-
-
-def model_of(
-    *nodes: Any, x: Any = X, stored: Mapping[str, Any] | None = None, opset: int = 17, domain: str = ""
-) -> Any:
-    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in (stored or {}).items()]
-    graph = make.make_graph(list(nodes), "g", [x], [Y], initializers)
-    imports = [make.make_opsetid("", opset), *([make.make_opsetid(domain, 1)] if domain else [])]
-    return make.make_model(graph, opset_imports=imports)
-
-
-def node(op: str, reads: str = "x", makes: str = "y", **attributes: Any) -> Any:
-    return make.make_node(op, reads.split(), makes.split(), name=f"the {op}", **attributes)
-
-
-def branch(name: str) -> Any:
-    return make.make_graph(
-        [make.make_node("Relu", ["x"], [name])], name, [], [make.make_tensor_value_info(name, 1, None)]
-    )
-
-
-REFUSED: dict[str, tuple[Any, str]] = {
-    "operator": (model_of(node("Erf")), "Erf 'the Erf': this operator is not supported"),
-    "two operators": (
-        model_of(node("Erf", makes="e"), node("Relu", "e", "r"), node("Add", "r z")),
-        "'the Erf'.*'the Add'",
-    ),
-    "domain": (model_of(node("Gelu", domain="com.microsoft"), domain="com.microsoft"), "operator of 'com.microsoft'"),
-    "attribute": (model_of(node("Relu", slope=1.0)), "its attribute slope says is not known"),
-    "missing": (model_of(node("Conv", "x w")), "its weight|reads 'w', which the file has not"),
-    "cycle": (
-        model_of(node("Add", "x b", "a"), node("Relu", "a", "b"), node("Relu", "b")),
-        "a cycle, or nodes out of order",
-    ),
-    "order": (model_of(node("Relu", "t"), node("Tanh", "x", "t")), "reads 't', which a node after it makes"),
-    "bytes": (
-        model_of(make.make_node("Relu", ["x"], ["y"], "the Relu", plan=b"\xff\x82")),
-        "the Relu': what its attribute plan says is not known",
-    ),
-    "twice": (model_of(node("Relu"), node("Tanh")), "made already"),
-    "type": (
-        model_of(node("Relu"), x=make.make_tensor_value_info("x", TensorProto.DOUBLE, [1, 3])),
-        "type 11, expected 1",
-    ),
-    "integers": (
-        model_of(node("Relu"), x=make.make_tensor_value_info("x", TensorProto.INT64, [1, 3])),
-        "reads 'x', which is no float32 tensor",
-    ),
-    "put elsewhere": (
-        model_of(
-            node("Abs", makes="a"),
-            node("Cast", "a", "i", to=7),
-            node("ScatterND", "x i x"),
-        ),
-        "elsewhere than where the maxima of a pool stood",
-    ),
-    "put among others": (
-        model_of(
-            node("MaxPool", "x", "p i", kernel_shape=[2, 2], strides=[2, 2]), node("ScatterElements", "x i p", axis=2)
-        ),
-        "among others than zeros",
-    ),
-    "put in other maps": (
-        model_of(
-            node("MaxPool", "x", "p i", kernel_shape=[2, 2], strides=[2, 2]),
-            node("ScatterElements", "z i p", axis=2),
-            stored={"z": np.zeros((1, 3, 4, 4), "f")},
-        ),
-        "in other maps than those of N x 3 x 8 x 8 that were pooled",
-    ),
-    "edges": (
-        model_of(node("Pad", "x p", mode="reflect"), stored={"p": np.array([0, 0, 8, 0] * 2)}),
-        "0 to 7 are known",
-    ),
-    "erf": (model_of(node("Gelu"), opset=20), "by the error function, which no layer computes"),
-    "open size": (
-        model_of(node("Relu"), x=make.make_tensor_value_info("x", 1, ["n", 3, "h", "w"])),
-        "leaves sizes open",
-    ),
-    "no size": (model_of(node("Relu"), x=make.make_tensor_value_info("x", 1, None)), "does not say its sizes"),
-    "float64 weight": (model_of(node("Conv", "x w"), stored={"w": W.astype("d")}), "is float64, expected float32"),
-    "training": (
-        model_of(node("Dropout", "x r t"), stored={"r": np.asarray(0.5, np.float32), "t": np.asarray(True)}),
-        "left on",
-    ),
-    "old training": (model_of(node("Dropout", ratio=0.5), opset=6), "left on: is_test is 0"),
-    "batch": (model_of(node("Reshape", "x s"), stored={"s": np.array([3, -1])}), "items are no longer apart"),
-    "transposed batch": (model_of(node("Transpose", perm=[1, 0, 2, 3])), "moves the batch"),
-    "no number": (model_of(node("LRN", size=3, alpha=float("nan"))), "its alpha is nan, expected finite numbers"),
-    "no numbers": (model_of(node("Mul", "x k"), stored={"k": np.float32("inf")}), "its scale is inf, expected finite"),
-    "padding": (
-        model_of(node("MaxPool", kernel_shape=[3, 3], pads=[1 << 40] * 4)),
-        "pixels; 268435456 numbers are the limit",
-    ),
-    "even window": (model_of(node("LRN", size=4)), "even window"),
-    "pad": (
-        model_of(
-            node("Pad", "x p v", "q"),
-            node("Tanh", "q"),
-            stored={"p": np.array([0, 0, 1, 1] * 2), "v": np.asarray(1, np.float32)},
-        ),
-        "padded with 1; only",
-    ),
-    "apart": (
-        model_of(node("MaxPool", kernel_shape=[1, 1], strides=[4, 4], auto_pad="SAME_UPPER")),
-        "windows 3 pixels apart runtimes do not agree",
-    ),
-    "broadcast": (
-        model_of(node("Max", "x k"), stored={"k": np.zeros(1, np.float32)}, opset=7),
-        "it broadcasts from operator set 8 on",
-    ),
-    "output shape": (
-        model_of(
-            node("ConvTranspose", "x w", output_shape=[1, 3, 9, 9]), stored={"w": np.ones((3, 4, 2, 2), np.float32)}
-        ),
-        "expected a height and a width",
-    ),
-    "bias of the items": (
-        model_of(
-            node("Flatten", "x", "f"),
-            node("Gemm", "f w b"),
-            stored={"w": np.ones((192, 4), "f"), "b": np.ones((4, 1), "f")},
-        ),
-        r"bias \(4, 1\) is not one number for each of 4 outputs",
-    ),
-    "3-D": (model_of(node("Conv", "x w"), stored={"w": W[:, :, None]}), "two-dimensional images alone"),
-    "kernel": (model_of(node("Conv", "x w", kernel_shape=[5, 5]), stored={"w": W}), "does not fit kernel"),
-    "second output": (
-        model_of(node("MaxPool", "x", "m i", kernel_shape=[2, 2]), node("Cast", "i", to=1)),
-        "reads 'i', which is no float32 tensor",
-    ),
-    "newest": (model_of(node("Relu"), opset=99), "operator set 99"),
-    "resize": (
-        model_of(node("Resize", "x  s", mode="cubic"), stored={"s": np.array([1, 1, 2, 2], "f")}),
-        "says neither",
-    ),
-    "batch of five": (
-        model_of(
-            node("Shape", makes="s"),
-            node("Gather", "s first", "n"),
-            node("Equal", "n five", "is"),
-            node("Cast", "is", "one", to=1),
-            node("Add", "x one"),
-            stored={"first": np.asarray(0), "five": np.asarray(5)},
-        ),
-        "'the Equal': asks how many items are fed, which is left open",
-    ),
-    "batch as a number": (
-        model_of(node("Shape", makes="s"), node("Cast", "s", "c", to=1), node("Mul", "x c")),
-        "'the Cast': asks how many items",
-    ),
-    "a part of the batch": (
-        model_of(
-            node("Shape", makes="s"),
-            node("Div", "s parts", "d"),
-            node("Reshape", "x d"),
-            stored={"parts": np.array([2, 1, 1, 1])},
-        ),
-        "'the Div': asks how many items",
-    ),
-    "if": (
-        model_of(
-            node("ReduceSum", "x", "s", keepdims=0),
-            node("Cast", "s", "c", to=9),
-            make.make_node("If", ["c"], ["y"], "the If", then_branch=branch("t"), else_branch=branch("e")),
-        ),
-        "batch",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_is_outside_is_refused_by_node(what: str) -> None:
-    model, told = REFUSED[what]
-    with pytest.raises((UnsupportedError, ValueError), match=told) as refused:
-        read_model(model)
-    assert "\n" not in str(refused.value)
-
-
 def test_an_if_whose_condition_is_known_is_the_branch() -> None:
     condition = make.make_node("If", ["c"], ["y"], then_branch=branch("t"), else_branch=branch("e"))
     net = read_model(model_of(condition, stored={"c": np.asarray(True)}))
     assert [type(layer) for layer in net.spec.layers] == [ReLU]
-
-
-def test_constants_do_not_fill_the_memory() -> None:
-    shape = np.array([1 << 20, 1 << 20], np.int64)
-    nodes = [node("ConstantOfShape", "s", "c"), node("Add", "x c")]
-    with pytest.raises(UnsupportedError, match="repeat numbers to more"):
-        read_model(model_of(*nodes, stored={"s": shape}))
-    wide, tall = np.ones((1, 1, 1, 1 << 15), np.float32), np.ones((1, 1, 1 << 15, 1), np.float32)
-    with pytest.raises(UnsupportedError, match="before memory runs out"):
-        read_model(model_of(node("Add", "a b", "c"), node("Add", "x c"), stored={"a": wide, "b": tall}))
 
 
 # What exporters write, and a few layers mean

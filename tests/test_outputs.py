@@ -228,6 +228,17 @@ def test_a_renamed_output_of_a_graph_with_our_names_is_seen(tmp_path: Path, chai
     assert verdict(chain, tmp_path, rename, names=False).status == "passed"
 
 
+def test_a_renamed_output_beside_one_that_has_its_name_is_seen(tmp_path: Path, chain: Weights) -> None:
+    two = replace(CHAIN, name="two", layers=(*CHAIN.layers, Dense(name="aux", inputs=("relu",), out_features=3)))
+
+    def renamed(graph: Any) -> None:
+        graph.node[-1].output[0] = graph.output[1].name = "other"
+
+    found = verdict(probe_weights(two), tmp_path, renamed, names=False)
+    assert (found.status, found.first_failure) == ("failed", "aux")
+    assert found.outputs[1].reason == "is called 'other', where others have their layer's name"
+
+
 def test_what_is_no_answer_is_no_answer(tmp_path: Path, chain: Weights) -> None:
     def an_input(graph: Any) -> None:
         graph.output[0].name = "data"

@@ -21,9 +21,10 @@ from converters.convert import save
 from converters.faults import plant
 from converters.metric import UNMATCHED, compare, error, judge, log_error
 from converters.parity import Proof, SubjectVerdict, probe_inputs, probe_weights, verify_files, verify_model
-from converters.parity.matching import align, canonical_view, match_layers
+from converters.parity.matching import align, match_layers
 from converters.parity.probes import probe_deviations
 from converters.parity.subjects import Ran, Subject
+from converters.parity.views import canonical_view
 from converters.weights import Array, Weights
 from tests.small import shrink, small_weights
 from zoo import reference, registry

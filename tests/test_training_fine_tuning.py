@@ -26,6 +26,7 @@ from zoo.frameworks.pytorch import build
 from zoo.initial import initial_weights
 from zoo.layers import (
     LRN,
+    ArgMax,
     Conv,
     Dense,
     Dropout,
@@ -307,7 +308,8 @@ def test_one_tensor_has_one_rate() -> None:
 
 def test_what_gives_no_number_a_class_is_refused() -> None:
     spec = _odd_head("convolution")
-    with pytest.raises(UnsupportedError, match="r10 gives 7 x 4 x 4 numbers, expected one for each of 7 classes"):
+    assert trunk(spec.insert(ArgMax(name="best"), after="prob")).layers[-1].name == "pool"
+    with pytest.raises(UnsupportedError, match="c10 gives 7 x 4 x 4 numbers, expected one for each of 7 classes"):
         trunk(spec.without("pool"))
     with pytest.raises(UnsupportedError, match="multi: a sigmoid for each class"):
         trunk(spec.without("prob").insert(Sigmoid(name="multi"), after="pool"))

@@ -16,9 +16,12 @@ from converters.formats._described import Fact, Kind, Step, activation
 from converters.images import SAID_NOTHING, SaidOfImages
 from zoo.layers import Pair
 
-# Layers that compute nothing in use, or only lay numbers out.
+# Layers that join branches, which have no order.
+_JOINS = {"Concatenate", "Add", "Subtract", "Multiply", "Maximum", "Minimum", "Average"}
+# Layers that compute nothing in use, or only lay numbers out or join them.
 _SILENT = {
     *("InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "Reshape", "ActivityRegularization", "Permute"),
+    *_JOINS,
     *("AlphaDropout", "GaussianDropout", "GaussianNoise", "RandomBrightness", "RandomContrast", "RandomFlip"),
     *("RandomRotation", "RandomTranslation", "RandomZoom"),
 }
@@ -26,6 +29,8 @@ _SILENT = {
 _UNCOMPARED = {"Conv2DTranspose", "PReLU", "Embedding", "LayerNormalization"}
 # Layers that prepare images, where they stand before all others; Keras' own `load_img` gives RGB.
 _PREPARING = ("Rescaling", "Normalization")
+# Settings that Keras 2 calls otherwise.
+_KERAS_1 = {"nb_filter", "border_mode"}
 _NESTED = {"Sequential", "Functional", "Model"}
 # Keras divides by no less (`keras.config.epsilon`).
 _LEAST = 1e-7
@@ -74,8 +79,7 @@ def _graph(model: Mapping[str, Any]) -> dict[str, Any]:
     """The layers by name, with what each reads, and what the model reads and gives."""
     found: dict[str, Any] = {key: [*_words(model["config"][f"{key}_layers"])] for key in ("input", "output")}
     for layer in _layers(model):
-        what = layer.get("registered_name") or layer["class_name"]
-        found[f"layer {layer['name']}"] = [what, [*_read(layer["inbound_nodes"])], layer["config"]]
+        found[f"layer {layer['name']}"] = [_registered(layer), [*_read(layer["inbound_nodes"])], layer["config"]]
     return found
 
 
@@ -112,6 +116,26 @@ def _short(value: Any) -> Any:
     return value
 
 
+def arguments(model: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The layers of generated source in a description that could be read, and those that join branches of it.
+
+    Their classes, and what makes them; none where there is no layer of generated source.
+    """
+    found = [
+        (
+            _registered(layer).removeprefix(_OURS),
+            {key: value for key, value in layer["config"].items() if key not in ("name", "trainable", "dtype")},
+        )
+        for layer in _flat(_layers(model))
+        if _registered(layer).startswith(_OURS) or layer["class_name"] in _JOINS
+    ]
+    return [] if all(name in _JOINS for name, _ in found) else found
+
+
+def _registered(layer: Mapping[str, Any]) -> str:
+    return str(layer.get("registered_name") or layer["class_name"])
+
+
 def _layers(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     inner = model["config"]
     return cast("list[Mapping[str, Any]]", inner if isinstance(inner, list) else inner["layers"])
@@ -122,7 +146,7 @@ def _flat(layers: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     for layer in layers:
         if layer["class_name"] in _NESTED:
             yield from _flat(_layers(layer))
-        elif (layer.get("registered_name") or layer["class_name"]) == f"{_OURS}Sharing":
+        elif _registered(layer) == f"{_OURS}Sharing":
             yield layer["config"]["layer"]
         else:
             yield layer
@@ -170,14 +194,16 @@ def _steps(layers: list[Mapping[str, Any]], holders: Collection[str]) -> Iterato
     border: Pair | None = (0, 0)  # what a layer before has padded; None: not the same on both sides
     for layer in layers:
         name, config = str(layer["class_name"]), cast("Mapping[str, Any]", layer["config"])
+        if _KERAS_1 & config.keys():
+            raise ValueError("it was described by Keras 1, in other words; load it in Keras 2, and save it again")
         if name == "ZeroPadding2D":
             rows, columns = _both(config["padding"])
             (top, bottom), (left, right) = _both(rows), _both(columns)
             border = (int(top), int(left)) if (top, left) == (bottom, right) else None
             continue
-        elif (layer.get("registered_name") or name) == f"{_OURS}WideConv2D":
+        elif _registered(layer) == f"{_OURS}WideConv2D":
             yield from _one("Conv2D", config, border)
-        elif (layer.get("registered_name") or name).startswith(_OURS):
+        elif _registered(layer).startswith(_OURS):
             yield from _ours(name.removeprefix(_OURS), config)
         elif name in _PREPARING:
             raise ValueError(f"{config['name']} is a {name}, which is read before all other layers alone")

@@ -11,14 +11,14 @@ import json
 import re
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from converters.formats import LARGE, NativeFile, _slim_names
 from converters.formats._described import Step, unlike
-from converters.formats._keras_config import described, is_of
+from converters.formats._keras_config import arguments, described, is_of
 from converters.tensormap import Entry, native_numbers
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, UnsupportedError
@@ -97,13 +97,24 @@ def _read(path: Path, largest: int | None) -> NativeFile:
     )
 
 
-def _unlike(config: str, steps: list[Step], spec: ModelSpec) -> str | None:
+def _unlike(config: str, steps: Sequence[Step], spec: ModelSpec) -> str | None:
     """In what a network differs from the one described; None if in nothing, as from one that is written here."""
-    reason = unlike(steps, spec, complete=True)
+    told = unlike(steps, spec, complete=True)
     try:
-        return None if reason is None or is_of(config, model_config(spec)) else reason
+        ours = model_config(spec)
     except UnsupportedError:  # written here, it is not
-        return reason
+        return told
+    if is_of(config, ours):
+        return None
+    own = arguments(json.loads(config))
+    if told or not own:
+        return told
+    wanted = arguments(json.loads(json.dumps(ours)))
+    wrong = next((layer for layer in own if layer not in wanted), None)
+    if wrong is None:
+        return None
+    others = [layer for layer in wanted if layer[0] == wrong[0]]
+    return f"it has {wrong[0]} {wrong[1]}, not {others[0][1] if others else 'any'}"
 
 
 def _unpacked(path: Path, *, checked: bool) -> tuple[memoryview, str, str]:

@@ -44,7 +44,7 @@ def telling_sizes(
         values: tensor -> what it is in a batch of `rows`, as far as it is known.
         rows: 2 or more.
     """
-    fed = _made_of(model.graph.node, {*inputs})
+    fed = made_of(model.graph.node, {*inputs})
     shown = {name: value.shape for name, value in values.items() if name in fed}
     together = next((name for name, shape in shown.items() if not shape or shape[0] % rows), None)
     if together is not None:
@@ -69,7 +69,7 @@ def _sizes(nodes: Sequence[Any]) -> Iterator[Any]:
     return (node for node in nodes if operator_of(node) in ("Shape", "Size"))
 
 
-def _made_of(nodes: Sequence[Any], found: set[str]) -> set[str]:
+def made_of(nodes: Sequence[Any], found: set[str]) -> set[str]:
     """The tensors whose numbers are made of others' numbers, these among them; their sizes do not count."""
     for node in nodes:
         if operator_of(node) not in ("Shape", "Size") and not found.isdisjoint(reads_of(node)):

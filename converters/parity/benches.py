@@ -13,7 +13,8 @@ from typing import TypeAlias
 import numpy as np
 
 from converters.metric import peak_of
-from converters.parity.local import Bench, bench, error_alone, ranges_of, reads_sizes_alone
+from converters.parity.local import Bench, bench, error_alone, reads_sizes_alone
+from converters.parity.noise import ranges_of
 from converters.parity.partial_sums import widened
 from converters.parity.segments import Segment, segments
 from converters.parity.subjects import Alone, Ran
@@ -26,6 +27,9 @@ _LOG = logging.getLogger(__name__)
 
 # An escape sequence of terminals (ECMA-48).
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+# Most segments have no more samples.
+_SAMPLES = 6
 
 # So many numbers of activations, an item, are on benches at once: some 500 MB. AlexNet has half of it.
 _AT_ONCE = 4_000_000
@@ -133,7 +137,7 @@ class Benches:
             judged, told = self._asked(ran.alone, group, terms)
             found.judged |= judged
             reason = told or reason
-        if ran.strange:
+        if ran.graph:
             self._joined(ran, ran.alone, found.judged, terms)
         missing = [piece.target for piece in wanted if piece.target not in found.judged]
         if missing:
@@ -144,14 +148,20 @@ class Benches:
 
     def _asked(self, run: Alone, pieces: Sequence[Segment], terms: Terms) -> tuple[dict[str, Judged], str | None]:
         """What segments did, by target; and why none of them could be asked, if so."""
-        benched, reason = self._benched(pieces), None
-        try:
-            results = run([(piece, made.inputs) for piece, made in benched]) if benched else {}
-        except ZooError as trouble:
-            results, reason = {}, str(trouble)
-        except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
-            _LOG.debug("its layers could not be run by themselves", exc_info=True)
-            results, reason = {}, in_one_line(trouble)
+        benched, results, reason = self._benched(pieces), dict[str, Array](), None
+        fed = [(piece, made.inputs) for piece, made in benched]
+        # What is run together has the samples of what has most of them.
+        parts = [
+            [item for item in fed if (len(next(iter(item[1].values()))) > _SAMPLES) is many] for many in (False, True)
+        ]
+        for part in filter(None, parts):
+            try:
+                results |= run(part)
+            except ZooError as trouble:
+                reason = str(trouble)
+            except Exception as trouble:  # noqa: BLE001 - as above; what could not be asked is said
+                _LOG.debug("its layers could not be run by themselves", exc_info=True)
+                reason = in_one_line(trouble)
         shown = [(piece, made, results[piece.target]) for piece, made in benched if piece.target in results]
         judged = map_on_cores(lambda one: _judged(*one, self._weights.tensors, self._budget, terms), shown)
         return {piece.target: item for (piece, *_), item in zip(shown, judged, strict=True)}, reason
@@ -159,13 +169,15 @@ class Benches:
     def _joined(self, ran: Ran, run: Alone, judged: dict[str, Judged], terms: Terms) -> None:
         """Let layers that are wrong by themselves be right where they are so together with their neighbours.
 
-        A tensor was taken for a layer by its numbers along the network, and others may hold them: what the layer does
-        may be done behind it (a clip that clips nothing there, in two nodes), or what it reads be read elsewhere.
+        A tensor was taken for a layer by its numbers along the network or its name, and others may hold them: what the
+        layer does may be done behind it (a clip that clips nothing there, in two nodes), or what it reads be read
+        elsewhere (in another layout).
         """
         spec, parametered = self._weights.spec, {name.rpartition(".")[0] for name in self._weights.tensors}
-        wiring, wrong = spec.wiring(), [name for name, item in judged.items() if item.wrong]
-        for name in wrong:
-            behind, before = {name} - parametered - {*spec.outputs}, {*wiring[name]} & {*wiring}
+        wiring, wrong = spec.wiring(), {name: item.wrong.piece for name, item in judged.items() if item.wrong}
+        for name, alone in wrong.items():
+            behind = {name} - parametered - {*spec.outputs}
+            before = {*wiring[name]} & {*wiring} if ran.reads_more(alone) else set[str]()
             for hidden in filter(None, (behind, before)):
                 pieces = segments(spec, {*ran.activations} - hidden)
                 held = [piece for piece in pieces if any(layer.name == name for layer in piece.layers)]

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from math import prod
-from typing import TypeAlias
-from zlib import crc32
+from functools import partial
 
 import numpy as np
 
 from converters.metric import defect, logarithms
+from converters.parity.noise import Range, dense_inputs
 from converters.parity.segments import Segment
 from converters.weights import Array
 from zoo import reference as oracle
@@ -38,11 +36,8 @@ from zoo.layers import (
     Flatten,
     Interp,
     Layer,
-    ModelSpec,
     Permute,
     Pool,
-    PoolMask,
-    Power,
     PReLU,
     PriorBox,
     Reduction,
@@ -61,31 +56,8 @@ from zoo.layers import (
 from zoo.parameters import parameters_of
 from zoo.reference.weighted import weighted_sums
 
-# Deviations of the noise: as small as a normalised picture and, where a layer only scales, larger than any activation
-# that a clip may have been made for.
-_SMALL, _LARGE = 1.0, 1e5
-
-# So many times what is read along the network is past any bound that hides there.
-_BEYOND = 8.0
-
 # A sum of squares in float32 that is larger has lost no digit to terms too small for it.
 _FAINT = 1e-30
-
-# So many numbers are drawn for all noise of a seed: a prime.
-_PERIOD = 1_048_573
-
-# A larger power of the largest noise is past float32, and one below 0 has a pole.
-_STEEP = 4.0
-
-# The smallest and the largest number of an activation.
-Range: TypeAlias = tuple[float, float]
-_ANY: Range = (-np.inf, np.inf)
-
-# Of fewer numbers than these, chance may leave all but one on one side of a bound: half of them are given either sign.
-_FEW = 64
-
-# What a function of a narrow range is fed with: its bend, and both its ends.
-_BEND = (0.3, 2.0, 6.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,15 +99,8 @@ def bench(
     """
     if not segment.reads or not all(_keeps_items(layer, shapes) for layer in segment.layers):
         return None  # a sample more or less changes the others
-    large = max(_LARGE, _BEYOND * peak)
-    deviations = _deviations(segment.layers, large)
-    can_be = {name: ranges.get(name, _ANY) for name in segment.reads}
     for positive in (False, True):  # a root or a logarithm wants positive numbers
-        zeros = not positive and all(low <= 0 <= high for low, high in can_be.values())
-        inputs = {
-            name: _noise(f"{segment.target}/{name}", shapes[name], deviations, large, seed, of, positive, zeros)
-            for name, of in can_be.items()
-        }
+        inputs = dense_inputs(segment, shapes, ranges, peak, seed, positive=positive)
         known: dict[str, Array] = {name: np.asarray(batch, np.float64) for name, batch in inputs.items()}
         bounds, shares = dict[str, Array](), dict[str, float]()
         for layer in segment.layers:
@@ -173,139 +138,6 @@ def _keeps_items(layer: Layer, shapes: Mapping[str, Shape]) -> bool:
     if isinstance(layer, Scale | Bias) and len(reads) == 2 and axis_index(layer.name, layer.axis, reads[0]) != 0:
         return False  # the second has no items
     return kept_from(layer, reads, shapes[layer.name]) == 0
-
-
-def ranges_of(spec: ModelSpec, shapes: Mapping[str, Shape]) -> dict[str, Range]:
-    """Activation of a network -> the smallest and the largest number that it can hold, whatever is fed.
-
-    Args:
-        spec: the network.
-        shapes: activation or input -> its shape.
-    """
-    wiring, found = spec.wiring(), dict[str, Range]()
-    for layer in spec.layers:
-        reads = [found.get(name, _ANY) for name in wiring[layer.name]]
-        low, high = min((low for low, _ in reads), default=-np.inf), max((high for _, high in reads), default=np.inf)
-        match layer:
-            case ReLU(negative_slope=0.0):
-                found[layer.name] = (0.0, max(high, 0.0))
-            case Unary(function="clip", numbers=(least, most)):
-                found[layer.name] = (least, max(least, most))
-            case Unary(function="abs" | "bnll" | "exp"):
-                found[layer.name] = (0.0, np.inf)
-            case Sigmoid() | Softmax() | Unary(function="threshold"):
-                found[layer.name] = (0.0, 1.0)
-            case TanH():
-                found[layer.name] = (-1.0, 1.0)
-            case (
-                Dropout()
-                | Flatten()
-                | Reshape()
-                | Permute()
-                | Tile()
-                | Slice()
-                | Concat()
-                | Pool()
-                | Eltwise(operation="max")
-            ):
-                found[layer.name] = (low, high)
-            case PoolMask():
-                found[layer.name] = (0.0, float(prod(shapes[wiring[layer.name][0]][1:]) - 1))
-            case LRN() if low >= 0:
-                found[layer.name] = (0.0, np.inf)
-            case _:
-                found[layer.name] = _ANY
-    return found
-
-
-def _noise(
-    name: str,
-    shape: Shape,
-    deviations: Sequence[float],
-    large: float,
-    seed: int,
-    of: Range,
-    positive: bool,
-    zeros: bool,
-) -> Array:
-    """A sample a scale: normal, and uniform in size where it is large, for running sums lose the small beside it.
-
-    With `zeros`, one more: half of its numbers are zero, and all of some places, as behind a ReLU (`_drop_some`).
-    """
-    generator, size = np.random.default_rng((seed, crc32(name.encode()), 2)), prod(shape)
-    normal, uniform = _drawn(seed)
-    low, high = of
-    deviations = (*deviations, deviations[0]) if zeros else deviations
-    drawn = np.empty((len(deviations), *shape), np.float32)
-    for sample, scale in enumerate(deviations):
-        numbers = drawn[sample, ...].reshape(-1)
-        if np.isfinite(low) and np.isfinite(high):
-            np.multiply(_some(uniform, generator, size), high - low, out=numbers)
-            numbers += low
-            continue
-        numbers[:] = _some(normal if scale < large else uniform, generator, size)
-        if scale >= large:  # of either sign, and of no size below a half
-            numbers -= 0.5
-            numbers += np.copysign(np.float32(0.5), numbers)
-            if size < _FEW:
-                np.copysign(numbers, generator.permutation(np.arange(size) % 2 - 0.5), out=numbers)
-        if positive or low >= 0:
-            np.abs(numbers, out=numbers)
-            numbers += np.float32(0.01)
-        numbers *= scale
-    if zeros:
-        _drop_some(drawn[-1, ...], _some(normal, generator, size), low)
-    return drawn
-
-
-@lru_cache(maxsize=1)
-def _drawn(seed: int) -> tuple[Array, Array]:
-    """Normal and uniform numbers, for all noise of one seed: drawing them anew would take longer than to judge.
-
-    As many as a prime: where they begin again, they fall on other places of a map.
-    """
-    generator = np.random.default_rng((seed, 2))
-    normal, uniform = generator.standard_normal(_PERIOD, np.float32), generator.random(_PERIOD, np.float32)
-    return np.tile(normal, 2), np.tile(uniform, 2)
-
-
-def _some(drawn: Array, generator: np.random.Generator, size: int) -> Array:
-    """So many numbers of those drawn, from a place of their own on."""
-    start = int(generator.integers(_PERIOD))
-    return drawn[start : start + size] if size <= _PERIOD else np.resize(drawn[start : start + _PERIOD], size)
-
-
-def _drop_some(sample: Array, chances: Array, low: float) -> None:
-    """Half of the numbers are zero, by as many normal ones, and every eighth channel and every eighth place.
-
-    But every fourth channel is below zero everywhere: a zero in each window would hide from a maximum what is there.
-    """
-    below = np.maximum(-np.abs(sample), np.float32(low))
-    sample *= chances.reshape(sample.shape) > 0
-    if sample.ndim > 1:
-        sample[7::8] = 0.0
-        sample.reshape(len(sample), -1)[:, 7::8] = 0.0
-        if low < 0:
-            sample[1::4] = below[1::4]
-
-
-def _deviations(layers: Sequence[Layer], large: float) -> tuple[float, ...]:
-    """The scales that show what a segment does: as many samples."""
-    powers = [layer.power for layer in layers if isinstance(layer, Power)]
-    if any(not 0 <= power <= _STEEP for power in powers):
-        return _BEND
-    if any(isinstance(layer, Unary) and layer.function in {"exp", "log"} for layer in layers):
-        return _BEND
-    if any(isinstance(layer, Unary) for layer in layers):
-        return (*_BEND, _LARGE)
-    if any(isinstance(layer, Sigmoid | TanH | Softmax) for layer in layers) or any(p not in (0, 1) for p in powers):
-        return (*_BEND, large)
-    norms = [layer for layer in layers if isinstance(layer, LRN)]
-    if norms:
-        # Where alpha * x^2 is as large as k, all four numbers of the formula tell.
-        even = max((abs(norm.k / norm.alpha) ** 0.5 for norm in norms if norm.alpha and norm.k), default=_SMALL)
-        return (_SMALL, min(even / 2, large), min(even, large), large)
-    return (_SMALL, large)
 
 
 # What is smaller than float32's smallest normal number (1.2e-38) is zero to runtimes that flush it, and a few digits to

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
-from math import prod
 from typing import TypeVar
 
 import numpy as np
 
 from converters.metric import defect, error, finite_peak, is_saturated, log_error
+from converters.parity.views import canonical_view
 from converters.verdicts import DEFAULT_BUDGET
 from converters.weights import Array
 from zoo.layers import Dropout, Flatten, Layer, ModelSpec, Pool, Reshape, Shape, Softmax
@@ -177,11 +177,38 @@ def match_tensors(
     if strange:
         tensors |= _by_order(ours, nodes, {n: shape for n, shape in shapes.items() if n not in hidden}, tensors)
         _fill(ours, nodes, tensors, shapes, hidden)
+    _move_on(ours, nodes, tensors, fits)
     found = dict[str, Array]()
     for layer in (layer.name for layer in ours.layers if layer.name in tensors):
         view = canonical_view(values[tensors[layer]], shapes[layer])
         found[layer] = values[tensors[layer]] if view is None else view
     return Matched(tensors=tensors, activations=found, strange=strange, hidden=hidden)
+
+
+def _move_on(
+    ours: ModelSpec, nodes: Sequence[NodeResult], tensors: dict[str, str], fits: Callable[[str, str], bool]
+) -> None:
+    """Give a layer what its only reader makes of its tensor, where that is the same numbers to the bit.
+
+    Of a layer, that is, that only layers without a tensor read: a bound that nothing reaches on these inputs is then
+    asked with the layer that it bounds, on loud inputs, and not with what comes next, which may add up and bend them.
+    """
+    wiring, by_name = ours.wiring(), {node.name: node for node in nodes}
+    readers = dict[str, list[NodeResult]]()
+    for node in nodes:
+        for name in {*node.reads}:
+            readers.setdefault(name, []).append(node)
+    for layer in [name for name in tensors if name not in ours.outputs]:
+        nexts = [name for name, sources in wiring.items() if layer in sources]
+        if not {*nexts}.isdisjoint(tensors):
+            continue
+        while len(found := readers.get(tensors[layer], [])) == 1:
+            (node,), value = found, by_name[tensors[layer]].value
+            same = node.value is not None and value is not None and np.array_equal(node.value, value)
+            taken = node.operator in CARRIERS or node.name in tensors.values()
+            if not same or taken or any(fits(name, node.name) for name in nexts):
+                break
+            tensors[layer] = node.name
 
 
 def _equal(value: Array, right: Array, budget: float) -> bool:
@@ -369,38 +396,3 @@ def _maker(layer: Layer, node: NodeResult, by_name: Mapping[str, NodeResult]) ->
         node = by_name[node.reads[0]]
     inner = [by_name[name] for name in node.reads if name in by_name] if node.operator == "Add" else []
     return inner[0] if len(inner) == 1 and inner[0].operator in _BIASED else node
-
-
-def canonical_view(value: Array, wanted: Shape) -> Array | None:
-    """`value` as an array of shape `wanted` (N, C, H, W or N, C), where its layout is known; None otherwise.
-
-    Known are the shape itself, N, H, W, C or back from it, unit axes at the end (a dense layer as a convolution) and
-    towers folded into the batch.
-    """
-    if value.shape == wanted:
-        return value
-    if len(wanted) == 4 and value.ndim == 4:
-        samples, channels, height, width = wanted
-        if value.shape == (samples, height, width, channels):
-            return value.transpose(0, 3, 1, 2)
-        if value.shape == (samples, width, channels, height):
-            return value.transpose(0, 2, 3, 1)
-        towers = value.shape[0] // samples if samples else 0
-        if towers and not channels % towers and value.shape == (samples * towers, channels // towers, height, width):
-            return value.reshape(wanted)
-    squeezed = tuple(size for size in value.shape[1:] if size != 1)
-    if len(wanted) == 2 and value.shape[:1] == wanted[:1] and squeezed == tuple(s for s in wanted[1:] if s != 1):
-        return value.reshape(wanted)
-    return value.reshape(wanted) if value.size == prod(wanted) and value.ndim < 2 else None
-
-
-def native_view(array: Array, like: Array) -> Array:
-    """The inverse of `canonical_view`: a canonical batch in the layout of the tensor `like`."""
-    own = like.shape[1:]
-    if array.shape[1:] == own:
-        return array
-    if array.ndim == like.ndim == 4 and own == (*array.shape[2:], array.shape[1]):
-        return array.transpose(0, 2, 3, 1)
-    if array.ndim == like.ndim == 4 and own == (array.shape[3], *array.shape[1:3]):
-        return array.transpose(0, 3, 1, 2)
-    return array.reshape(-1, *own)  # unit axes, or towers folded into the batch

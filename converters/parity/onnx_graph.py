@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto
 from onnx.external_data_helper import load_external_data_for_model
 
-from converters.parity.batch_sizes import telling_sizes
+from converters.parity.batch_sizes import made_of, telling_sizes
 from converters.parity.onnx_nodes import (
     all_nodes,
     bodies,
@@ -209,6 +209,11 @@ class OnnxGraph:
             result[: len(result) * piece.rows // rows] if result.ndim else result
             for result, piece in zip(results, pieces, strict=True)
         ]
+
+    def reads_more(self, fed: Collection[str], target: str) -> bool:
+        """Whether a tensor is made of the graph's inputs besides what is `fed`; it may depend on their sizes."""
+        nodes, sources = self._between(Piece(reads=dict.fromkeys(fed, np.empty(0)), target=target, rows=1))
+        return target in made_of(nodes, sources)
 
     def _put(self, model: Any, piece: Piece, fed: Mapping[str, Array], prefix: str, rows: int) -> dict[str, Array]:
         """Add a piece to a model, all its names prefixed; returns its inputs, repeated to make so many samples."""

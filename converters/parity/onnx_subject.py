@@ -11,10 +11,11 @@ import numpy as np
 
 from converters.faults.case import Own
 from converters.metric import OF_ONE, one_run
-from converters.parity.matching import Matched, NodeResult, canonical_view, match_tensors, native_view, roots_of
+from converters.parity.matching import Matched, NodeResult, match_tensors, roots_of
 from converters.parity.onnx_graph import OnnxGraph, Piece, Runs
 from converters.parity.segments import Segment
 from converters.parity.subjects import Declared, Ran
+from converters.parity.views import canonical_view, native_view
 from converters.weights import Array
 from zoo.batches import keeps_items
 from zoo.errors import ZooError
@@ -173,6 +174,7 @@ class GraphSubject:
             notes=tuple(notes),
             graph=True,
             alone=cut,
+            reads_more=cut.reads_more,
         )
 
     def _declared(self, matched: Matched, outputs: Mapping[str, Array]) -> tuple[Declared, ...]:
@@ -237,8 +239,24 @@ class GraphSubject:
         if not sizes:
             return {}
         defects = self._by_size(self.graph.opened(lean=True), inputs, rows, outputs, notes, sizes)
+        if not defects and (inside := self._inside_by_size(inputs, rows, values, sizes)):
+            defects = dict.fromkeys(outputs, f"{inside}, though it declares any")
         notes += [untold] if untold and not defects else []
         return defects
+
+    def _inside_by_size(
+        self, inputs: Mapping[str, Array], rows: int, values: Mapping[str, Array], sizes: Sequence[int]
+    ) -> str:
+        """The first tensor that holds other numbers in a batch of another size; an answer may hardly show it."""
+        for size in sizes:
+            resized = {name: np.resize(array, (size, *array.shape[1:])) for name, array in inputs.items()}
+            found = self.graph.every_result(self.graph.feed(resized), size)
+            for name, y in found.items():
+                known = values.get(name)
+                is_number = known is not None and known.ndim > 1 and len(known) == rows and known.dtype == np.float32
+                if is_number and not one_run(_of_batch(known, size, rows), y):
+                    return f"is made of another {name} in a batch of {size}"
+        return ""
 
     def _by_size(
         self,
@@ -305,6 +323,12 @@ class _Cut:
             segment.target: one for segment, batches in wanted if (one := self._handed_on(segment, batches)) is not None
         }
         return idle | self._run([item for item in wanted if item[0].target not in idle and self._fits(item[1])])
+
+    def reads_more(self, segment: Segment) -> bool:
+        """See `converters.parity.subjects.Ran`."""
+        return self.graph.reads_more(
+            [t for name in segment.reads for t in self.aliases[name]], self.tensors[segment.target]
+        )
 
     def _fits(self, batches: Mapping[str, Array]) -> bool:
         """Whether the tensors in whose place a segment is fed have the shapes that they should have."""

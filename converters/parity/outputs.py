@@ -57,7 +57,7 @@ class _Gate:
         shown: what the subject shows of its own, by layer, as far as it is right.
         budget: the largest error that passes.
         excused: whether a layer may be off by more all the same.
-        strange: the subject's tensors have names of their own.
+        strange: the subject's tensors have names of their own, its outputs' among them.
         typed: its outputs have a type of their own, which counts; what a function returns is only held in one.
     """
 
@@ -150,10 +150,16 @@ def gate(
         budget: the largest error that passes.
         excused: whether a layer may be off by more all the same.
     """
-    held = _Gate(
-        weights=weights, known=known, shown=right, budget=budget, excused=excused, strange=ran.strange, typed=ran.graph
-    )
     declared = _declared(weights.spec, ran)
+    held = _Gate(
+        weights=weights,
+        known=known,
+        shown=right,
+        budget=budget,
+        excused=excused,
+        strange=ran.strange and not any(item.layer for item in declared),
+        typed=ran.graph,
+    )
     pairs = _paired(held, declared)
     judged = [
         _judged(held, name, pairs[name]) if name in pairs else _missing(held, name, declared)
@@ -209,7 +215,7 @@ def _judged(held: _Gate, name: str, item: Declared) -> _Judged:
         return _stops_early(held, name, logits, item)
     renamed = is_right and item.layer is None and not held.strange
     if renamed:
-        reason = f"is called {item.name!r}, where every other tensor has its layer's name"
+        reason = f"is called {item.name!r}, where others have their layer's name"
     if wrong is not None and not np.isfinite(wrong):
         wrong, reason = None, "not zero, where the reference is"
     verdict = OutputVerdict(

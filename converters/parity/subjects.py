@@ -49,6 +49,7 @@ class Ran:
         theirs: its own layers and parameters, under the names of the reference's layers, where they are known.
         graph: it is a graph of its own, whose parameters may be spelt otherwise.
         alone: runs layers by themselves; None where they cannot be told apart.
+        reads_more: whether a segment that is run alone is made of more than it is fed with.
         preparation: how it prepares images otherwise than the reference's network; empty where it does not.
         same: layers that are the reference's own arithmetic with the same definition and the same bits.
         ended: why it cannot be run to its end, whatever the batch; empty where it can.
@@ -62,6 +63,7 @@ class Ran:
     theirs: Mapping[str, Own] = field(default_factory=dict[str, Own])
     graph: bool = False
     alone: Alone | None = None
+    reads_more: Callable[[Segment], bool] = lambda _: False
     same: frozenset[str] = frozenset()
     preparation: str = ""
     ended: str = ""

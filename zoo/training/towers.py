@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from math import prod
 from typing import Literal, TypeAlias, get_args
 
@@ -233,31 +234,33 @@ def trunk(spec: ModelSpec) -> ModelSpec:
     Raises:
         UnsupportedError: there is not exactly one input and one output, or that is no logits.
     """
-    if len(spec.inputs) != 1 or len(spec.outputs) != 1:
-        raise UnsupportedError(
-            f"training needs a network with one input and one output; {spec.name} has {len(spec.inputs)} and "
-            f"{len(spec.outputs)} ({', '.join(spec.outputs)}); give it without the others, as deploy prototxts are"
-        )
     last = logits(spec)
+    cut = replace(spec, layers=spec.layers[: spec.layers.index(last) + 1])
+    if len(cut.inputs) != 1 or len(cut.outputs) != 1:
+        raise UnsupportedError(
+            f"training needs a network with one input and one output; {spec.name} has {len(cut.inputs)} and "
+            f"{len(cut.outputs)} ({', '.join(cut.outputs)}); give it without the others, as deploy prototxts are"
+        )
     if isinstance(last, Sigmoid):
         raise UnsupportedError(f"{last.name}: a sigmoid for each class; training is for images of one class each")
-    return replace(spec, layers=spec.layers[: spec.layers.index(last) + 1])
+    return cut
 
 
 def logits(spec: ModelSpec) -> Layer:
-    """The layer whose numbers, one a class, the closing softmax reads: the last one, where there is no softmax.
+    """The layer that gives one number a class: the head, or the last such behind it that no softmax precedes.
 
     Raises:
-        UnsupportedError: it has another count of numbers than the head has outputs.
+        UnsupportedError: there is none.
     """
-    # The last layer listed is the one nobody reads.
-    last = next((layer for layer in reversed(spec.layers) if not isinstance(layer, Softmax)), spec.layers[-1])
-    shape = activation_shapes(spec)[last.name]
-    classes = parameter_shapes(spec)[f"{spec.head.name}.weight"][0] if spec.head else 0
-    if prod(shape) != classes:
-        told = f"{last.name} gives {shape_text(shape)} numbers, expected one for each of {classes} classes"
-        raise UnsupportedError(f"{spec.name}: {told}")
-    return last
+    if spec.head is None:
+        raise UnsupportedError(f"{spec.name}: has no convolution or dense layer, so no logits")
+    shapes, classes = activation_shapes(spec), parameter_shapes(spec)[f"{spec.head.name}.weight"][0]
+    behind = takewhile(lambda layer: not isinstance(layer, Softmax), spec.layers[spec.layers.index(spec.head) :])
+    found = [layer for layer in behind if prod(shapes[layer.name]) == classes]
+    if not found:
+        shape = shape_text(shapes[spec.head.name])
+        raise UnsupportedError(f"{spec.head.name} gives {shape} numbers, expected one for each of {classes} classes")
+    return found[-1]
 
 
 def share(places: range, rank: int, parts: int) -> range:

@@ -54,7 +54,8 @@ def _followed(walk: Walk, op: Op) -> Value | None:
     kind, value = op.node.op, walk.values.get(op.node.inputs[0]) if op.node.inputs else None
     if kind == "Range" and walk.batch == OPEN_BATCH:
         start, limit, step = (int(op.stored(i, "limits").reshape(-1)[0]) for i in range(3))
-        return None if limit % OPEN_BATCH or (start, step) != (0, 1) else Counted(step=1, shape=(limit,))
+        is_batch = limit > 0 == limit % OPEN_BATCH and (start, step) == (0, 1)
+        return Counted(step=1, shape=(limit,)) if is_batch else None
     if not isinstance(value, Counted | Places):
         return None
     if kind in _MOVES:

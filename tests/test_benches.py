@@ -1,0 +1,112 @@
+"""What a layer does on inputs of its own, where it shares a node with others or the probes leave it silent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+from converters.parity import probe_weights
+from tests.test_onnx_subject import behind, clipped, of_type, store
+from tests.test_outputs import CHAIN, verdict
+from zoo.layers import LRN, Conv, Dense, Input, ModelSpec, ReLU, Sigmoid
+
+
+def test_a_bound_on_what_a_softmax_reads_is_seen(tmp_path: Path) -> None:
+    """It is below all but scores that are all far down."""
+
+    def bounded(graph: Any) -> None:
+        behind(graph, "fc", helper.make_node("Max", ["fc", store(graph, "least", -200.0)], ["bounded"]))
+
+    found = verdict(probe_weights(CHAIN), tmp_path, bounded)
+    assert (found.status, found.first_failure) == ("failed", "prob")
+
+
+def test_a_bound_before_layers_in_one_node_is_seen(tmp_path: Path) -> None:
+    """A dense layer adds up what it bounds, and a sigmoid bends the sum: with the layer before, it is asked plainly."""
+
+    def fused(graph: Any) -> None:
+        behind(graph, of_type(graph, "Relu"), clipped(graph, of_type(graph, "Relu"), "bounded"))
+        dense = next(node for node in graph.node if node.op_type == "Gemm")
+        dense.op_type, dense.domain, dense.output[0] = "FusedGemm", "com.microsoft", "bend"
+        dense.attribute.append(helper.make_attribute("activation", "Sigmoid"))
+        del graph.node[-1]
+
+    layers = (
+        Conv(name="conv", out_channels=6, kernel=(3, 3)),
+        ReLU(name="relu"),
+        Dense(name="fc", out_features=1),
+        Sigmoid(name="bend"),
+    )
+    weights = probe_weights(ModelSpec(name="one", title="", inputs=(Input(shape=(3, 8, 8)),), layers=layers))
+    found = verdict(weights, tmp_path, fused, names=False)
+    assert (found.status, found.first_failure) == ("failed", "relu")
+
+
+def test_every_unit_of_a_layer_is_alive_by_itself(tmp_path: Path) -> None:
+    """Each is above zero in some sample, also where there are few: a factor behind a ReLU shows."""
+    layers = (Dense(name="fc", out_features=8), ReLU(name="relu"), Dense(name="last", out_features=3))
+    probe = probe_weights(ModelSpec(name="units", title="", inputs=(Input(shape=(4, 1, 1)),), layers=layers))
+    dead = {**probe.tensors, "fc.bias": np.full(8, -1e4, np.float32)}
+
+    def louder(graph: Any, unit: int) -> None:
+        source, factors = of_type(graph, "Relu"), np.ones(8)
+        factors[unit] = 1.01
+        behind(graph, source, helper.make_node("Mul", [source, store(graph, "factors", factors)], ["louder"]))
+
+    for unit in range(8):
+        found = verdict(replace(probe, tensors=dead), tmp_path, partial(louder, unit=unit), names=False)
+        assert found.status == "failed", unit
+
+
+def test_every_unit_of_a_layer_in_one_node_with_its_relu_is_alive(tmp_path: Path) -> None:
+    layers = (Dense(name="fc", out_features=12), ReLU(name="relu"), Dense(name="last", out_features=3))
+    probe = probe_weights(ModelSpec(name="units", title="", inputs=(Input(shape=(4, 1, 1)),), layers=layers))
+
+    def fused(graph: Any, unit: int) -> None:
+        dense, relu = (next(node for node in graph.node if node.op_type == kind) for kind in ("Gemm", "Relu"))
+        dense.op_type, dense.domain, dense.output[0] = "FusedGemm", "com.microsoft", relu.output[0]
+        dense.attribute.append(helper.make_attribute("activation", "Relu"))
+        graph.node.remove(relu)
+        bias = next(tensor for tensor in graph.initializer if tensor.name == dense.input[2])
+        numbers = numpy_helper.to_array(bias) + np.float32(0.01) * (np.arange(12) == unit)
+        bias.CopyFrom(numpy_helper.from_array(numbers.astype(np.float32), bias.name))
+
+    for unit in range(12):
+        found = verdict(probe, tmp_path, partial(fused, unit=unit), names=False)
+        assert (found.status, found.first_failure) == ("failed", "relu"), unit
+
+
+def test_what_is_read_in_another_layout_is_judged_with_what_makes_it(tmp_path: Path) -> None:
+    """As ONNX Runtime keeps maps in blocks of channels, and takes squares of them there."""
+
+    def twice(graph: Any) -> None:
+        relu = next(node for node in graph.node if node.op_type == "Relu")
+        reads = [node for node in graph.node if relu.output[0] in node.input]
+        perm, back = [0, 2, 3, 1], [0, 3, 1, 2]
+        at = list(graph.node).index(relu)
+        made = [
+            helper.make_node("Transpose", list(relu.input), ["turned"], perm=perm),
+            helper.make_node("Relu", ["turned"], ["other"]),
+            helper.make_node("Mul", ["other", "other"], ["squared"]),
+            helper.make_node("Transpose", ["squared"], ["squares"], perm=back),
+        ]
+        square = next(node for node in reads if node.op_type == "Mul" and node.input[0] == node.input[1])
+        for node in graph.node:
+            node.input[:] = ["squares" if name == square.output[0] else name for name in node.input]
+        graph.node.remove(square)
+        for k, node in enumerate(made):
+            graph.node.insert(at + k, node)
+
+    layers = (
+        Conv(name="conv", out_channels=6, kernel=(3, 3)),
+        ReLU(name="relu"),
+        LRN(name="norm", size=3, alpha=0.05, beta=0.75, region="within"),
+        Dense(name="fc", out_features=5),
+    )
+    weights = probe_weights(ModelSpec(name="turned", title="", inputs=(Input(shape=(3, 8, 8)),), layers=layers))
+    assert verdict(weights, tmp_path, twice).status == "passed"
