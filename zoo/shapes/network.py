@@ -38,7 +38,8 @@ def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
     """The shape of a layer's activation from those it reads; raises `SpecError` where it cannot read them."""
     shape = _made(layer, inputs)
     if prod(shape) > LARGEST:
-        raise SpecError(layer.name, f"makes {shape_text(shape)} numbers an item; {LARGEST} are the limit")
+        size = f"{shape_text(shape)} numbers an item, {4 * prod(shape) / 1e9:.2g} GB of memory"
+        raise SpecError(layer.name, f"makes {size}; {LARGEST} numbers are the limit of any layer")
     return shape
 
 
