@@ -102,15 +102,16 @@ def _read(path: Path, largest: int | None) -> NativeFile:
 
 def _unlike(config: str, steps: Sequence[Step], spec: ModelSpec) -> str | None:
     """In what a network differs from the one described; None if in nothing, as from one that is written here."""
-    told = unlike(steps, spec, complete=True)
+    told, own = unlike(steps, spec, complete=True), arguments(json.loads(config))
+    if told is None and not own:
+        return None
     try:
         ours = model_config(spec)
     except UnsupportedError:  # written here, it is not
         return told
     if is_of(config, ours):
         return None
-    own = arguments(json.loads(config))
-    if told or not own:
+    if told:
         return told
     wanted = arguments(json.loads(json.dumps(ours)))
     wrong = next((layer for layer in own if layer not in wanted), None)
