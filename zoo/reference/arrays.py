@@ -20,25 +20,20 @@ Float64: TypeAlias = NDArray[np.float64]
 _PART = 2**15
 
 
-def in_parts(work: Callable[[Float64], Float64], x: Float64, axes: int) -> Float64:
-    """`work` of an array whose entries along its first `axes` axes know nothing of one another.
+def by_maps(work: Callable[[Float64], Float64], x: Float64) -> Float64:
+    """`work`, which makes each map of 1 x M x H x W one by itself, of the maps of N x C x H x W.
 
-    Done for as many at a time as stay in a core's cache. Threads are no quicker: these are many short calls, and
-    each waits for the interpreter.
-
-    Args:
-        work: M x ... of some entries to M x ... of what they give, of one shape each.
-        x: the array.
-        axes: how many of its axes the entries lie along; all of them for a function of single numbers.
+    Done for as many at a time as stay in a core's cache. Threads are no quicker: these are many short calls, and each
+    waits for the interpreter.
     """
-    entries = x.reshape(-1, *x.shape[axes:])
-    step = max(1, _PART // max(1, prod(x.shape[axes:])))
-    first = work(entries[:step])
-    y = np.empty((len(entries), *first.shape[1:]))
-    y[:step] = first
-    for i in range(step, len(entries), step):
-        y[i : i + step] = work(entries[i : i + step])
-    return y.reshape(*x.shape[:axes], *y.shape[1:])
+    maps = x.reshape(1, -1, *x.shape[2:])
+    step = max(1, _PART // max(1, prod(x.shape[2:])))
+    first = work(maps[:, :step])
+    y = np.empty((1, maps.shape[1], *first.shape[2:]))
+    y[:, :step] = first
+    for i in range(step, maps.shape[1], step):
+        y[:, i : i + step] = work(maps[:, i : i + step])
+    return y.reshape(*x.shape[:2], *y.shape[2:])
 
 
 def along(x: Float64, axis: int, parameter: Array) -> Float64:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import assert_never
 
 import numpy as np
 
 from zoo.arrays import Array
 from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
-from zoo.reference.arrays import Float64, along, in_parts
+from zoo.reference.arrays import Float64, along, by_maps
 
 
 def apply(layer: Normalising, x: Float64, parameters: Mapping[str, Array]) -> Float64:
@@ -17,7 +18,7 @@ def apply(layer: Normalising, x: Float64, parameters: Mapping[str, Array]) -> Fl
     match layer:
         case LRN():
             if layer.region == "within":
-                return in_parts(lambda maps: _lrn(layer, maps[None])[0], x, 2)
+                return by_maps(partial(_lrn, layer), x)
             return _lrn(layer, x)
         case BatchNorm():
             return _batch_norm(layer, x, parameters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 from typing import assert_never
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from zoo.arrays import Array
 from zoo.layers import LOWEST, ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Unpool
-from zoo.reference.arrays import Float64, cells, in_parts, place
+from zoo.reference.arrays import Float64, by_maps, cells, place
 from zoo.shapes import Window, interp_size, unpooled, window
 
 
@@ -19,13 +20,13 @@ def apply(layer: Pooling, inputs: Sequence[Float64]) -> Float64:
     x = inputs[0]
     match layer:
         case Pool():
-            return in_parts(lambda maps: _pool(layer, maps[None])[0], x, 2)
+            return by_maps(partial(_pool, layer), x)
         case PoolMask():
-            return in_parts(lambda maps: _pool_mask(layer, maps[None])[0], x, 2)
+            return by_maps(partial(_pool_mask, layer), x)
         case Unpool():
             return _unpool(layer, *inputs)
         case Interp():
-            return in_parts(lambda maps: _interp(layer, maps[None])[0], x, 2)
+            return by_maps(partial(_interp, layer), x)
         case Reduction():
             return _reduction(layer, x)
         case ArgMax():
