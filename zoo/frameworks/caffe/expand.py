@@ -27,7 +27,7 @@ from zoo.layers import (
     Reshape,
     Scale,
 )
-from zoo.parameters import layer_parameters
+from zoo.shapes import layer_parameters
 from zoo.wire.prototxt import PrototxtError
 
 # spp_layer.cpp would make 4^height bins of every map.

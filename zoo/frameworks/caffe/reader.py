@@ -34,8 +34,7 @@ from zoo.layers import (
     Unary,
     chained,
 )
-from zoo.parameters import layer_parameters
-from zoo.shapes import activation_shapes
+from zoo.shapes import activation_shapes, layer_parameters
 from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Word
 

@@ -9,8 +9,7 @@ from zoo.axes import affine_shape, axis_index
 from zoo.frameworks.keras.calls import Call, Value, canonical, own, unless
 from zoo.frameworks.keras.site import Site
 from zoo.layers import FUNCTIONS
-from zoo.parameters import layer_parameters
-from zoo.shapes import power_constant
+from zoo.shapes import layer_parameters, power_constant
 
 _ELTWISE = {"sum": "Add", "prod": "Multiply", "max": "Maximum"}
 

@@ -9,8 +9,7 @@ from zoo import layers
 from zoo.axes import affine_shape, axis_index
 from zoo.frameworks.onnx.builder import Builder
 from zoo.layers import Layer, Shape
-from zoo.parameters import layer_parameters
-from zoo.shapes import power_constant
+from zoo.shapes import layer_parameters, power_constant
 
 
 def add(g: Builder, layer: layers.Pointwise, inputs: tuple[str, ...], shapes: list[Shape]) -> None:

@@ -22,8 +22,7 @@ from zoo.frameworks.onnx.reading.op import short
 from zoo.frameworks.onnx.reading.walk import View, Walk
 from zoo.frameworks.onnx.table import add_layer
 from zoo.layers import LOWEST, Code, Layer, Shape
-from zoo.parameters import layer_parameters
-from zoo.shapes import output_shape
+from zoo.shapes import layer_parameters, output_shape
 from zoo.wire.onnx import Node
 
 # What a layer is called whose nodes are compared; no step, parameter or input of it has the name of another.
