@@ -97,14 +97,9 @@ def keeps_map(spec: ModelSpec) -> set[str]:
     kept = set[str]()
     for layer in spec.layers:
         source = next(iter(wiring[layer.name]), "")
-        match layer:
-            case layers.Dense():
-                starts = source in kept or _reads_maps(layer, shapes[source])
-            case layers.ReLU() | layers.Sigmoid() | layers.TanH() | layers.Power() | layers.Unary() | layers.Dropout():
-                starts = source in kept
-            case _:
-                starts = False
-        if starts and layer.name in wanted:
+        starts = isinstance(layer, layers.Dense) and _reads_maps(layer, shapes[source])
+        goes_on = isinstance(layer, _ELEMENTWISE | layers.Dense) and source in kept
+        if (starts or goes_on) and layer.name in wanted:
             kept.add(layer.name)
     return kept
 
