@@ -1,6 +1,7 @@
 """Which fields each message of a network file has: a slip of the pen must not become a default.
 
-Names, kinds and numbers are those of BVLC caffe's ``caffe.proto``; a block that a fork has added is in its kind's row.
+Names, kinds and enums are those of BVLC caffe's ``caffe.proto``; a block that a fork has added is in its kind's row. A
+text has no field numbers: `zoo.wire.caffemodel` has those that are read.
 """
 
 from __future__ import annotations
