@@ -217,6 +217,15 @@ class RunsFiles(Protocol):
         ...
 
 
+@runtime_checkable
+class Builds(Protocol):
+    """What a framework offers besides whose networks are objects, not files alone."""
+
+    def build(self, spec: ModelSpec, weights: Mapping[str, FloatArray] | None = None) -> Any:
+        """A live network with these weights, or with its own initial values; see `zoo.api.build`."""
+        ...
+
+
 def framework(name: str) -> Framework:
     """The adapter of a framework."""
     return cast(Framework, load_module("zoo.frameworks", name, "framework"))

@@ -14,6 +14,9 @@ from zoo.errors import UnsupportedError
 from zoo.frameworks.pytorch import bind
 from zoo.layers import DetectionOutput, ModelSpec
 
+# What brings all that is imported here.
+EXTRA = "pytorch"
+
 # torch.onnx's own operators are written for this opset; a newer one comes out of a converter that runs after them.
 OPSET = 18
 

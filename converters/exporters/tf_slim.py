@@ -43,6 +43,9 @@ import tf2onnx.convert  # isort: skip
 from tensorflow import lite  # isort: skip
 from tensorflow.lite.python.convert_phase import ConverterError  # isort: skip
 
+# What brings all that is imported here.
+EXTRA = "tf_slim"
+
 # What tf2onnx 1.17 writes at most is 18; LRN, Conv and pooling are the same in 17, which every runtime of 2022 reads.
 OPSET = 17
 _OPSETS = range(9, 19)

@@ -3,7 +3,7 @@
 The table of calls is in `table`. Source is written where TensorFlow is not installed; what needs it lies in `runtime`.
 """
 
-from zoo.frameworks.tf_slim.live import arg_scope, assign, fetch, forward, network
+from zoo.frameworks.tf_slim.live import arg_scope, assign, build, fetch, forward, network
 from zoo.frameworks.tf_slim.naming import Layout, Variable, identifier, sanitized, variables
 from zoo.frameworks.tf_slim.source import generate, source_text
 from zoo.frameworks.tf_slim.table import Table
@@ -18,6 +18,7 @@ __all__ = [
     "Variable",
     "arg_scope",
     "assign",
+    "build",
     "fetch",
     "forward",
     "generate",
