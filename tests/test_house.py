@@ -187,21 +187,8 @@ class Novelty(Named):
         case Scale() if len(inputs) == 2:""",
     },
     "zoo/frameworks/caffe/pointwise.py": {
-        "_SIGMOID = ": """def _read_novelty(block: Message, name: str, inputs: tuple[str, ...]) -> layers.Novelty:
-    return layers.Novelty(name=name, inputs=inputs, bend=block.number("bend", 0.5))
-
-
-def _write_novelty(layer: layers.Novelty) -> Message:
-    return unless(Message(), "bend", layer.bend, 0.5)
-
-
-_NOVELTY = Row(
-    kind=layers.Novelty,
-    type="Novelty",
-    block="novelty_param",
-    fields={"bend": ("number", False)},
-    read=_read_novelty,
-    write=_write_novelty,
+        "_SIGMOID = ": """_NOVELTY = plain_row(
+    layers.Novelty, "Novelty", "novelty_param", Setting("bend", 0.5), fields={"bend": ("number", False)}
 )
 _SIGMOID = """,
         "ROWS: tuple[Row[Any], ...] = (": "ROWS: tuple[Row[Any], ...] = (\n    _NOVELTY,",
