@@ -6,29 +6,15 @@ from functools import partial
 from math import e
 from typing import Any, assert_never
 
+from zoo import layers
 from zoo.frameworks.caffe.row import Row, Setting, plain_row
-from zoo.layers import (
-    FUNCTIONS,
-    Axpy,
-    Bias,
-    Dropout,
-    Eltwise,
-    Function,
-    Pointwise,
-    Power,
-    PReLU,
-    ReLU,
-    Scale,
-    Sigmoid,
-    TanH,
-    Unary,
-)
+from zoo.layers import FUNCTIONS, Function
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
 _ELTWISE_OPERATIONS = ("PROD", "SUM", "MAX")
 
 
-def _read_eltwise(block: Message, name: str, inputs: tuple[str, ...]) -> Eltwise:
+def _read_eltwise(block: Message, name: str, inputs: tuple[str, ...]) -> layers.Eltwise:
     operation = block.enum("operation", "SUM", _ELTWISE_OPERATIONS)
     coeffs = tuple(block.numbers("coeff"))
     if len(inputs) < 2:
@@ -38,24 +24,24 @@ def _read_eltwise(block: Message, name: str, inputs: tuple[str, ...]) -> Eltwise
         raise PrototxtError(block.line, "coeff belongs to SUM, one for each bottom")
     match operation:
         case "PROD":
-            return Eltwise(name=name, inputs=inputs, operation="prod")
+            return layers.Eltwise(name=name, inputs=inputs, operation="prod")
         case "MAX":
-            return Eltwise(name=name, inputs=inputs, operation="max")
+            return layers.Eltwise(name=name, inputs=inputs, operation="max")
         case _:
-            return Eltwise(name=name, inputs=inputs, coeffs=coeffs)
+            return layers.Eltwise(name=name, inputs=inputs, coeffs=coeffs)
 
 
-def _read_unary(function: Function, block: Message, name: str, inputs: tuple[str, ...]) -> Unary:
+def _read_unary(function: Function, block: Message, name: str, inputs: tuple[str, ...]) -> layers.Unary:
     fields = FUNCTIONS[function]
     if function == "clip" and block.fields and len(block.fields) < len(fields):
         raise PrototxtError(block.line, "clip_param needs both min and max")
     numbers = {field: block.number(field, default) for field, default in fields.items()}
     if numbers.get("base") == -1:
         numbers["base"] = e
-    return Unary(name=name, inputs=inputs, function=function, numbers=tuple(numbers.values()))
+    return layers.Unary(name=name, inputs=inputs, function=function, numbers=tuple(numbers.values()))
 
 
-def _write_unary(layer: Unary) -> Message:
+def _write_unary(layer: layers.Unary) -> Message:
     block, fields = Message(), FUNCTIONS[layer.function]
     if layer.numbers != tuple(fields.values()):
         for field, number in zip(fields, layer.numbers, strict=True):
@@ -63,24 +49,24 @@ def _write_unary(layer: Unary) -> Message:
     return block
 
 
-def _read_relu6(block: Message, name: str, inputs: tuple[str, ...]) -> Unary:
-    return Unary(name=name, inputs=inputs, function="clip", numbers=(0.0, 6.0))
+def _read_relu6(block: Message, name: str, inputs: tuple[str, ...]) -> layers.Unary:
+    return layers.Unary(name=name, inputs=inputs, function="clip", numbers=(0.0, 6.0))
 
 
-def _write_eltwise(layer: Eltwise) -> Message:
+def _write_eltwise(layer: layers.Eltwise) -> Message:
     return Message().add("operation", Word(layer.operation.upper())).add("coeff", *layer.coeffs)
 
 
-_RELU = plain_row(ReLU, "ReLU", "relu_param", Setting("negative_slope", 0.0), in_place=True)
-_PRELU = plain_row(PReLU, "PReLU", "prelu_param", Setting("channel_shared", False, "shared"), in_place=True)
+_RELU = plain_row(layers.ReLU, "ReLU", "relu_param", Setting("negative_slope", 0.0), in_place=True)
+_PRELU = plain_row(layers.PReLU, "PReLU", "prelu_param", Setting("channel_shared", False, "shared"), in_place=True)
 
 
-def _unary(function: Function, type_: str, block: str = "") -> Row[Unary]:
+def _unary(function: Function, type_: str, block: str = "") -> Row[layers.Unary]:
     read = partial(_read_unary, function)
-    return Row(kind=Unary, type=type_, block=block, read=read, write=_write_unary, in_place=function != "abs")
+    return Row(kind=layers.Unary, type=type_, block=block, read=read, write=_write_unary, in_place=function != "abs")
 
 
-_UNARY: dict[Function, Row[Unary]] = {
+_UNARY: dict[Function, Row[layers.Unary]] = {
     "abs": _unary("abs", "AbsVal"),
     "bnll": _unary("bnll", "BNLL"),
     "clip": _unary("clip", "Clip", "clip_param"),
@@ -91,18 +77,18 @@ _UNARY: dict[Function, Row[Unary]] = {
     "threshold": _unary("threshold", "Threshold", "threshold_param"),
 }
 # A fork's word (jolibrain's relu6_layer.cpp) for a Clip; written as one.
-_RELU6 = Row(kind=Unary, type="ReLU6", block="", read=_read_relu6, write=_write_unary, in_place=True)
-_SIGMOID = plain_row(Sigmoid, "Sigmoid", "sigmoid_param", in_place=True)
-_TANH = plain_row(TanH, "TanH", "tanh_param", in_place=True)
+_RELU6 = Row(kind=layers.Unary, type="ReLU6", block="", read=_read_relu6, write=_write_unary, in_place=True)
+_SIGMOID = plain_row(layers.Sigmoid, "Sigmoid", "sigmoid_param", in_place=True)
+_TANH = plain_row(layers.TanH, "TanH", "tanh_param", in_place=True)
 _NUMBERS = (Setting("power", 1.0), Setting("scale", 1.0), Setting("shift", 0.0))
-_POWER = plain_row(Power, "Power", "power_param", *_NUMBERS, in_place=True)
+_POWER = plain_row(layers.Power, "Power", "power_param", *_NUMBERS, in_place=True)
 _RATIO = Setting("dropout_ratio", 0.5, "ratio", always=True)
-_DROPOUT = plain_row(Dropout, "Dropout", "dropout_param", _RATIO, in_place=True)
-_ELTWISE = Row(kind=Eltwise, type="Eltwise", block="eltwise_param", read=_read_eltwise, write=_write_eltwise)
+_DROPOUT = plain_row(layers.Dropout, "Dropout", "dropout_param", _RATIO, in_place=True)
+_ELTWISE = Row(kind=layers.Eltwise, type="Eltwise", block="eltwise_param", read=_read_eltwise, write=_write_eltwise)
 _AXES = (Setting("axis", 1), Setting("num_axes", 1))
-_SCALE = plain_row(Scale, "Scale", "scale_param", *_AXES, Setting("bias_term", False, "bias"), in_place=True)
-_BIAS = plain_row(Bias, "Bias", "bias_param", *_AXES, in_place=True)
-_AXPY = plain_row(Axpy, "Axpy")
+_SCALE = plain_row(layers.Scale, "Scale", "scale_param", *_AXES, Setting("bias_term", False, "bias"), in_place=True)
+_BIAS = plain_row(layers.Bias, "Bias", "bias_param", *_AXES, in_place=True)
+_AXPY = plain_row(layers.Axpy, "Axpy")
 ROWS: tuple[Row[Any], ...] = (
     _RELU,
     _PRELU,
@@ -119,30 +105,30 @@ ROWS: tuple[Row[Any], ...] = (
 )
 
 
-def row(layer: Pointwise) -> Row[Any]:
+def row(layer: layers.Pointwise) -> Row[Any]:
     """The row of a layer of the family."""
     match layer:
-        case ReLU():
+        case layers.ReLU():
             return _RELU
-        case PReLU():
+        case layers.PReLU():
             return _PRELU
-        case Unary():
+        case layers.Unary():
             return _UNARY[layer.function]
-        case Sigmoid():
+        case layers.Sigmoid():
             return _SIGMOID
-        case TanH():
+        case layers.TanH():
             return _TANH
-        case Power():
+        case layers.Power():
             return _POWER
-        case Dropout():
+        case layers.Dropout():
             return _DROPOUT
-        case Eltwise():
+        case layers.Eltwise():
             return _ELTWISE
-        case Scale():
+        case layers.Scale():
             return _SCALE
-        case Axpy():
+        case layers.Axpy():
             return _AXPY
-        case Bias():
+        case layers.Bias():
             return _BIAS
         case _:
             assert_never(layer)
