@@ -111,6 +111,10 @@ class TruncatedNormal:
     std: float
 
 
+# Its deviation, of that which is not cut.
+TRUNCATED = 0.87962566
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Uniform:
     """Evenly between ``-bound`` and ``bound``."""

@@ -8,11 +8,11 @@ from zoo.frameworks.caffe.row import Row, Setting, fields, plain_row, unless
 from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
 from zoo.wire.prototxt import Message, Word
 
-_NORM_REGIONS = ("ACROSS_CHANNELS", "WITHIN_CHANNEL")
+NORM_REGIONS = ("ACROSS_CHANNELS", "WITHIN_CHANNEL")
 
 
 def _read_lrn(block: Message, name: str, inputs: tuple[str, ...]) -> LRN:
-    within = block.enum("norm_region", "ACROSS_CHANNELS", _NORM_REGIONS) == "WITHIN_CHANNEL"
+    within = block.enum("norm_region", "ACROSS_CHANNELS", NORM_REGIONS) == "WITHIN_CHANNEL"
     return LRN(
         name=name,
         inputs=inputs,

@@ -11,11 +11,11 @@ from zoo.frameworks.caffe.row import Row, Setting, plain_row
 from zoo.layers import FUNCTIONS, Function
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
-_ELTWISE_OPERATIONS = ("PROD", "SUM", "MAX")
+OPERATIONS = ("PROD", "SUM", "MAX")
 
 
 def _read_eltwise(block: Message, name: str, inputs: tuple[str, ...]) -> layers.Eltwise:
-    operation = block.enum("operation", "SUM", _ELTWISE_OPERATIONS)
+    operation = block.enum("operation", "SUM", OPERATIONS)
     coeffs = tuple(block.numbers("coeff"))
     if len(inputs) < 2:
         raise PrototxtError(block.line, "has one bottom; an Eltwise takes two or more")

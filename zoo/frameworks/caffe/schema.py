@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from zoo.frameworks.caffe import forks
+from zoo.frameworks.caffe import detecting, forks, normalising, pointwise, pooling
 from zoo.frameworks.caffe.row import Fields, fields
 from zoo.frameworks.caffe.vocabulary import ROWS
 from zoo.limits import in_float32
@@ -16,7 +16,6 @@ from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Radix, Value, Word, shown
 
 _ENGINES = ("DEFAULT", "CAFFE", "CUDNN", "MKL2017", "MKLDNN")  # the last two are Intel's
-_POOLS = ("MAX", "AVE", "STOCHASTIC")
 
 # Enum -> its values, by name; those of forks may have no number that is known.
 _ENUMS: dict[str, Mapping[str, int | None]] = {
@@ -30,17 +29,17 @@ _ENUMS: dict[str, Mapping[str, int | None]] = {
             "Engine": _ENGINES,
             "BNMode": ("LEARN", "INFERENCE"),
             "DB": ("LEVELDB", "LMDB"),
-            "EltwiseOp": ("PROD", "SUM", "MAX"),
-            "NormRegion": ("ACROSS_CHANNELS", "WITHIN_CHANNEL"),
+            "EltwiseOp": pointwise.OPERATIONS,
+            "NormRegion": normalising.NORM_REGIONS,
             "LabelType": ("NONE", "PIXEL", "IMAGE"),
-            "PoolMethod": _POOLS,
+            "PoolMethod": pooling.METHODS,
             "Precision": ("DOUBLE", "FLOAT", "FLOAT16", "INT", "UINT"),
-            "RoundMode": ("CEIL", "FLOOR"),
+            "RoundMode": pooling.ROUND_MODES,
         }.items()
     },
-    "BoxCode": {"CORNER": 1, "CENTER_SIZE": 2, "CORNER_SIZE": 3},
+    "BoxCode": {name: number for number, name in enumerate(detecting.CODES, 1)},
     "Norm": {"L1": 1, "L2": 2},
-    "ReductionOp": {"SUM": 1, "ASUM": 2, "SUMSQ": 3, "MEAN": 4},
+    "ReductionOp": {name: number for number, name in enumerate(pooling.REDUCTIONS, 1)},
     "LayerType": {
         "NONE": 0,
         **{name: number for name, (number, _) in V1_TYPES.items()},
