@@ -18,7 +18,7 @@ from zoo.wire.prototxt import Message, PrototxtError, Radix, Value, Word, shown
 _ENGINES = ("DEFAULT", "CAFFE", "CUDNN", "MKL2017", "MKLDNN")  # the last two are Intel's
 
 # Enum -> its values, by name; those of forks may have no number that is known.
-_ENUMS: dict[str, Mapping[str, int | None]] = {
+ENUMS: dict[str, Mapping[str, int | None]] = {
     **{
         kind: {name: number for number, name in enumerate(names)}
         for kind, names in {
@@ -310,9 +310,9 @@ def _problem(value: Value, kind: str) -> str:
     """What a value of that kind must be, where it is not."""
     if kind in MESSAGES or kind == "block":
         return "" if isinstance(value, Message) else f"a {{ }} block, got {shown(value)}"
-    if kind in _ENUMS:
-        fits = value in _ENUMS[kind] if isinstance(value, Word) else value in _ENUMS[kind].values()
-        return "" if fits else f"one of {', '.join(_ENUMS[kind])}, a word without quotes, got {shown(value)}"
+    if kind in ENUMS:
+        fits = value in ENUMS[kind] if isinstance(value, Word) else value in ENUMS[kind].values()
+        return "" if fits else f"one of {', '.join(ENUMS[kind])}, a word without quotes, got {shown(value)}"
     match kind:
         case "text":
             return (

@@ -4,7 +4,7 @@ The table of calls is in `table`. Source is written where TensorFlow is not inst
 """
 
 from zoo.frameworks.tf_slim.live import arg_scope, assign, build, fetch, forward, network
-from zoo.frameworks.tf_slim.naming import Layout, Variable, identifier, sanitized, variables
+from zoo.frameworks.tf_slim.naming import Variable, identifier, sanitized, variables
 from zoo.frameworks.tf_slim.source import generate, source_text
 from zoo.frameworks.tf_slim.table import Table
 
@@ -13,7 +13,6 @@ DISTRIBUTION = "tensorflow"
 PACKAGES = ("tensorflow", "tf_slim", "tf2onnx")
 
 __all__ = [
-    "Layout",
     "Table",
     "Variable",
     "arg_scope",
