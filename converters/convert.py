@@ -162,7 +162,8 @@ class OpenedFile:
             _LOG.warning("%s: %s is taken for %s, the classifier", self.path, own, spec.head.name)
         if self.how.map_out:
             write_map(self.how.map_out, table, tensors, spec)
-        in_order = [f"{entry.native} is {entry.canonical}" for entry in table if entry.by_order]
+        others = (entry for entry in table if entry.by_order and entry.native != entry.canonical)
+        in_order = [f"{entry.native} is {entry.canonical}" for entry in others]
         if in_order:
             _LOG.warning("%s: matched by order and shape: %s", self.path, ", ".join(in_order))
         numbers = as_float32(tensors, (entry.native for entry in table), str(self.path), narrow=self.how.narrow)
