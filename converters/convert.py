@@ -342,7 +342,7 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights, *, must_de
 
 
 def _difference(path: Path, name: str) -> CheckFailedError:
-    return CheckFailedError(f"{path}: {name} read back differently from what was written; nothing was changed")
+    return CheckFailedError(f"{path.name}: {name} read back differently from what was written; nothing was changed")
 
 
 def same_bits(a: Array, b: Array) -> bool:

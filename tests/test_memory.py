@@ -113,7 +113,7 @@ def test_the_same_flag_lifts_the_limit_of_a_layer(
         assert main(command.split()) == 2
         assert said in capsys.readouterr().err
         assert main([*command.split(), "--max-memory", "39"]) == 0
-    assert main("verify vast.safetensors --max-memory 39".split()) == 2
+    assert main(["verify", "vast.safetensors", "--max-memory", "39"]) == 2
     assert "computing it takes 57.6 GB of memory" in capsys.readouterr().err
 
 
