@@ -106,7 +106,8 @@ def test_the_same_flag_lifts_the_limit_of_a_layer(
     numbers = {"op.weight": np.ones((3, 3, 1, 1), np.float32), "op.bias": np.ones(3, np.float32)}
     with allowing(Limits(gigabytes=40)):
         save(Weights(spec=vast, tensors=numbers, source="here"), desk / "vast.safetensors")
-    said = "vast.safetensors: layer 'in0': 3 x 20000 x 20000 numbers an item are 4.8 GB of memory; 1 GB, an eighth of --max-memory GB, are"
+    of_it = "3 x 20000 x 20000 numbers an item are 4.8 GB of memory; 1 GB, an eighth of --max-memory GB, are the limit"
+    said = f"vast.safetensors: layer 'in0': {of_it}"
     for command in ("show vast.safetensors", "diff vast.safetensors alexnet", "convert vast.safetensors -o vast.npz"):
         assert main(command.split()) == 2
         assert said in capsys.readouterr().err
