@@ -55,7 +55,8 @@ class Contents:
 class _View(RawIOBase):
     """A file in memory, of which nothing is copied that is not asked for.
 
-    HDF5 goes round without end in a heap of texts of which an object has no size, so each is looked at as it is read.
+    HDF5 goes round without end in a heap of texts of which an object has no size, or one that its sums turn into none;
+    so each heap is looked at as it is read.
     """
 
     def __init__(self, data: memoryview) -> None:
@@ -91,8 +92,8 @@ class _View(RawIOBase):
             size, is_rest = self._number(at + 8), not any(self._data[at : at + 2])
             step = size if is_rest else _OBJECT_HEAD + size + -size % 8
             at, self._objects = at + step, self._objects + 1
-            if not step or self._objects > 10 * _MAX_OBJECTS:
-                raise ValueError("HDF5 that is damaged: a heap of texts without end")
+            if step < _OBJECT_HEAD or at > end or self._objects > 10 * _MAX_OBJECTS:
+                raise ValueError("HDF5 that is damaged: a heap of texts that is not made of its objects")
 
     def _number(self, at: int) -> int:
         return int.from_bytes(self._data[at : at + 8], "little")
