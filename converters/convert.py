@@ -98,7 +98,7 @@ class OpenedFile:
             reason = misfit(spec, self.native.tensors, self.form)
             if reason is None and (saved := self.native.unlike(spec)):
                 reason = f"it was saved with {saved}"
-            reasons[name] = reason
+            reasons[name] = reason or self.native.refusal or None
         return reasons
 
     def fitted(self, spec: ModelSpec | None = None, *, others: bool = False) -> Weights:
@@ -205,6 +205,8 @@ def open_file(path: Path, how: Reading | None = None, *, numbers: bool = True) -
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
     native = _read(path, form.outline if not numbers and isinstance(form, Outlined) else form.read)
+    if numbers and native.refusal:
+        raise FileFormatError(path, native.refusal)
     if how.sizes:
         if native.graph is None or native.graph.sized is None:
             raise ZooError(f"{path}: is no graph that may leave sizes open; leave --input out, or give --prototxt FILE")

@@ -300,6 +300,15 @@ def test_a_description_of_others_is_refused_in_a_line(old: str, new: str, told: 
         load(tmp_path / "t.keras", spec=weights.spec)
 
 
+def test_what_describes_itself_otherwise_is_told_with_its_tensors(tmp_path: Path) -> None:
+    keras.Sequential(
+        [keras.layers.Input((8, 8, 3)), keras.layers.Lambda(abs, name="abs"), keras.layers.Conv2D(4, 3, name="conv1")]
+    ).save(tmp_path / "m.keras")
+    told = info(tmp_path / "m.keras", Reading())
+    assert [tensor["name"] for tensor in told["tensors"]] == ["conv1/kernel", "conv1/bias"]
+    assert (told["fits"], told["becomes"]) == ([], []) and "abs is a Lambda" in told["unread"]
+
+
 KERAS = """
 import numpy as np, sys, keras, net
 data = dict(np.load("inputs.npz"))

@@ -58,6 +58,7 @@ class NativeFile:
         unlike: where the file says something of a network without describing it: in what a network differs from that,
             in words; None if in nothing.
         runs_itself: its framework runs the network that the file says something of, and no other.
+        refusal: why its tensors are weights of no network here, though their names and shapes are known.
         graph: the network that a graph in the file is, under the names that the graph has.
         averages: the moving averages of training, where the file holds them beside the tensors.
         images: what it says of its images and classes.
@@ -69,6 +70,7 @@ class NativeFile:
     as_loaded: Callable[[ModelSpec], Mapping[str, Array]] | None = None
     unlike: Callable[[ModelSpec], str | None] = lambda spec: None
     runs_itself: bool = False
+    refusal: str = ""
     graph: GraphNetwork | None = None
     averages: Mapping[str, Array] | None = None
     images: SaidOfImages = SAID_NOTHING
