@@ -22,8 +22,8 @@ def info(path: Path, how: Reading) -> dict[str, Any]:
     Returns:
         ``path``, ``format``; ``writer``: what wrote it, where it says so; ``tensors``: name, shape and type of each;
         ``averages``: whether averages lie beside them; ``network``: the name of the one the file describes, or its
-        graph is, or None; ``class_names``: of its outputs, as far as the file or the user says them; ``unread``: why what
-        it says of one could not be read; ``fits``: the members of the family whose parameters the tensors can be;
+        graph is, or None; ``class_names``: of its outputs, as far as the file or the user says them; ``unread``: why
+        what it says of one could not be read; ``fits``: the members of the family whose parameters the tensors can be;
         ``misfits``: the others, each with the first reason; ``becomes``: suffixes of what it can be converted into,
         where its network is known.
 

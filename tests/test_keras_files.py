@@ -18,6 +18,7 @@ import pytest
 from converters.convert import Reading, load, save
 from converters.formats import keras as files
 from converters.formats._keras_config import described, is_of
+from converters.info import info
 from converters.parity import probe_weights
 from converters.sniff import sniffed
 from converters.weights import Array, Weights

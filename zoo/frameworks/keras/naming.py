@@ -47,7 +47,7 @@ class Variable:
 
 
 def layer_names(spec: ModelSpec) -> dict[str, str]:
-    """Input or layer -> its name in Keras, which takes no slash, nor on PyTorch a dot; no two alike, or in case alone."""
+    """Input or layer -> its name in Keras: no slash, which no backend takes, no dot, as on PyTorch; no two alike."""
     return _names(spec)[0]
 
 
