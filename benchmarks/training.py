@@ -6,7 +6,7 @@
 Everything a step of `zoo train` does but reading images: forward with dropout, backward, sums over devices, momentum.
 Each process has its share of the machine's cores. Rounds alternate between the modes, so that a busy neighbour hits all
 of them; the best step of all rounds counts. "of gemm" is the arithmetic of convolutions and dense layers over what the
-machine multiplies 2048 x 2048 matrices at, on all cores: the best of several times in the same run. "least" is the
+device multiplies square matrices at (`GEMM`), on all cores: the best of several times in the same run. "least" is the
 analytic minimum of bytes that a device must send in a step, "sent" what it handed over, "on the wire" what left it
 through the loopback interface, headers and all.
 """
@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ MODES = {
     "towers": Arrangement(parts=2),
     "hybrid": Arrangement(parts=2, source="batch"),
 }
+# The side of the matrices that a device's rate is measured at.
+GEMM = {"cpu": 2048, "cuda": 8192}
 CORES = len(os.sched_getaffinity(0))
 # How far gradients in bfloat16 may lie from those in float32, as a multiple of the floor (see `check_gradients`), and
 # those of two devices from those of one in float32.
@@ -117,7 +119,7 @@ class Trainer:
         spec, place, arrangement = registry.model(run.model), run.place, run.arrangement
         self.run, self.row = run, own_row(arrangement)
         devices.settle("bf16" if run.precision == "bf16" else "fp32", place)
-        network = PlacedNetwork(spec, arrangement, self.row.group)
+        network = PlacedNetwork(spec, arrangement, self.row)
         network.load(start(run.model))
         self.network: PlacedNetwork = network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.rounded:
@@ -181,14 +183,17 @@ def rank(number: int, port: int, device: str, tasks: Sequence[Any], done: Any) -
 
 
 class Pair:
-    """Two processes that measure, begun once: what they import takes longer than a step."""
+    """Two processes that measure, begun once, as they are first needed: what they import takes longer than a step."""
 
     def __init__(self, device: str) -> None:
         context = mp.get_context("spawn")
+        self.device, self.store = device, dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self.tasks, self.done = [context.SimpleQueue(), context.SimpleQueue()], context.SimpleQueue()
-        self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        arguments = (self.store.port, device, self.tasks, self.done)
-        self.processes: Any = mp.start_processes(rank, arguments, nprocs=2, join=False, start_method="spawn")
+
+    @cached_property
+    def processes(self) -> Any:
+        arguments = (self.store.port, self.device, self.tasks, self.done)
+        return mp.start_processes(rank, arguments, nprocs=2, join=False, start_method="spawn")
 
     def measure(self, run: Run, what: str) -> Any:
         """What a `Trainer` finds (``timed`` or ``gradients``), in this process or in the two."""
@@ -198,28 +203,36 @@ class Pair:
         with tempfile.TemporaryDirectory() as folder:
             for queue in self.tasks:
                 queue.put((run, what, f"{folder}/result.pt"))
+            processes = self.processes
             while self.done.empty():
-                self.processes.join(0.01)  # raises where one has died
+                processes.join(0.01)  # raises where one has died
             self.done.get()
             return torch.load(f"{folder}/result.pt")
 
     def end(self) -> None:
-        for queue in self.tasks:
-            queue.put(None)
-        self.processes.join()
+        if "processes" in vars(self):
+            for queue in self.tasks:
+                queue.put(None)
+            self.processes.join()
+
+
+def can_run(device: str, mode: str) -> bool:
+    """Whether every process of a mode has a device of its own: NCCL takes no two on one GPU."""
+    return device == "cpu" or MODES[mode].devices <= torch.cuda.device_count()
 
 
 def gemm_rate(device: str, precision: str) -> float:
-    """Multiply-adds a second of 2048 x 2048 matrices, on all cores or one accelerator."""
+    """Multiply-adds a second of square matrices, on all cores or one accelerator, which needs larger ones."""
     torch.set_num_threads(CORES)
     dtype, place = torch.bfloat16 if precision == "bf16" else torch.float32, torch.device(device)
-    a, b = (torch.randn(2048, 2048, device=place).to(dtype) for _ in range(2))
+    size = GEMM[device]
+    a, b = (torch.randn(size, size, device=place).to(dtype) for _ in range(2))
 
     def multiply() -> None:
         torch.mm(a, b)
         settle(place)
 
-    return 2048**3 / best_time(multiply, 7)
+    return size**3 / best_time(multiply, 7)
 
 
 def work(spec: ModelSpec) -> int:
@@ -282,17 +295,17 @@ def check_gradients(pair: Pair, run: Run) -> str:
     one = replace(run, mode="one process", batch=8, precision="fp32")
     variants = (one, replace(one, rounded=True), replace(one, precision="bf16"))
     exact, floor, half = (pair.measure(variant, "gradients") for variant in variants)
-    towers = (replace(one, mode="towers", precision=p) for p in ("fp32", "bf16"))
-    exact_2, half_2 = (pair.measure(variant, "gradients") for variant in towers)
+    towers = [replace(one, mode="towers", precision=p) for p in ("fp32", "bf16") if can_run(run.device, "towers")]
+    pairs = list(zip((exact, half), (pair.measure(variant, "gradients") for variant in towers), strict=False))
     rows, wrong = list[list[str]](), list[str]()
     for name in exact:
         least = distance(floor, exact, name)
-        found = (distance(half, exact, name), distance(half_2, half, name), distance(exact_2, exact, name))
+        found = [distance(half, exact, name), *(distance(two, one, name) for one, two in pairs)]
         rows.append([name, *(f"{number:.1e}" for number in (least, *found))])
-        if found[0] > TIMES_FLOOR * least or found[1] > least or found[2] > FP32_BUDGET:
+        if any(number > most for number, most in zip(found, (TIMES_FLOOR * least, FP32_BUDGET, least), strict=False)):
             wrong.append(name)
-    header = ["gradient", "floor", "bf16 to fp32", "two devices to one, bf16", "two to one, fp32"]
-    text = f"{table(header, rows)}\n\n|a - b| / |b|, batch 8; at most {TIMES_FLOOR} x floor, floor, {FP32_BUDGET}."
+    header = ["gradient", "floor", "bf16 to fp32", "two devices to one, fp32", "two to one, bf16"][: 3 + len(pairs)]
+    text = f"{table(header, rows)}\n\n|a - b| / |b|, batch 8; at most {TIMES_FLOOR} x floor, {FP32_BUDGET}, floor."
     if wrong:
         raise SystemExit(f"{text}\n\ntoo far apart: {', '.join(wrong)}")
     return text
@@ -326,12 +339,16 @@ def main(
     pair = Pair(device)
     if precision == "bf16":
         checked = f"\n\n{check_gradients(pair, run)}"
+    able = [mode for mode in modes if can_run(device, mode)]
     for batch in batches:
-        more, note = compare(pair, replace(run, batch=batch), modes, rounds)
+        more, note = compare(pair, replace(run, batch=batch), able, rounds)
         rows, notes = rows + more, [*notes, note]
     pair.end()
     where = f"{CORES} cores" if device == "cpu" else torch.cuda.get_device_name()
-    machine = f"{model}, {precision}, {where}, torch {torch.__version__}; two devices are two processes over gloo."
+    over = "gloo" if device == "cpu" else "NCCL"
+    machine = f"{model}, {precision}, {where}, torch {torch.__version__}; two devices are two processes over {over}."
+    if left_out := [mode for mode in modes if mode not in able]:
+        notes.append(f"Not run, for want of a second GPU: {', '.join(left_out)}.")
     return f"{table(HEADER, rows)}\n\n{' '.join([machine, *notes])}{checked}"
 
 

@@ -38,6 +38,7 @@ class Parameter:
         blob: its place among the layer's blobs in Caffe.
         start: what it is before training.
         decays: whether weight decay pulls it towards zero.
+        learned: whether its gradient moves it; statistics follow those of the batches.
     """
 
     role: Role
@@ -48,6 +49,7 @@ class Parameter:
     blob: int
     start: Start
     decays: bool = False
+    learned: bool = True
 
 
 def parameters_of(tensors: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]:
@@ -139,7 +141,14 @@ def _slope(shape: Shape) -> Parameter:
 
 def _statistics(shape: Shape) -> tuple[Parameter, Parameter]:
     mean = Parameter(
-        role="mean", shape=shape, torch="running_mean", slim="moving_mean", numpy="mean", blob=0, start=0.0
+        role="mean",
+        shape=shape,
+        torch="running_mean",
+        slim="moving_mean",
+        numpy="mean",
+        blob=0,
+        start=0.0,
+        learned=False,
     )
     return mean, replace(
         mean, role="variance", torch="running_var", slim="moving_variance", numpy="variance", blob=1, start=1.0

@@ -173,6 +173,9 @@ class Recipe:
         momentum: the share of the velocity kept.
         weight_decay: pulls weights towards zero.
         bias_decay: the multiple of it that biases have, as Caffe's ``decay_mult``.
+        statistics_rate: the share of a batch's statistics in the moving ones of batch normalisation: torch's momentum,
+            1 - Caffe's ``moving_average_fraction``. Those of a network without weights to begin with are, as in Caffe,
+            an average of what was seen so far.
         label_smoothing: the share of the label's probability that is spread over all classes.
         warmup_epochs: over which the rate rises evenly, from `warmup_start` of itself.
         warmup_start: where it rises from.
@@ -194,6 +197,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     bias_decay: float = 0.0
+    statistics_rate: float = 0.1
     label_smoothing: float = 0.0
     warmup_epochs: int = 0
     warmup_start: float = 0.01
@@ -232,15 +236,22 @@ FINE_TUNING = Recipe(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """What holds for one step: the rate of weights, of biases, of single layers' weights, and whether colours vary.
+    """What holds for one step.
 
-    `multiples` holds what the rates of a layer's parameters are multiplied by, where that is not 1.
+    Attributes:
+        weight: the rate of weights.
+        bias: of biases.
+        layers: of single layers' weights.
+        multiples: what the rates of a layer's parameters are multiplied by, where that is not 1.
+        statistics: the share of the batch's statistics in the moving ones.
+        colour_noise: whether colours vary.
     """
 
     weight: float
     bias: float
     layers: Mapping[str, float] = field(default_factory=dict[str, float])
     multiples: Mapping[str, float] = field(default_factory=dict[str, float])
+    statistics: float = 0.0
     colour_noise: bool = True
 
     def of(self, parameter: str) -> float:
@@ -251,7 +262,15 @@ class Rates:
 
 
 def rates_at(
-    recipe: Recipe, spec: ModelSpec, *, step: int, steps: int, epoch: int, drops: int, steps_an_epoch: float = 1.0
+    recipe: Recipe,
+    spec: ModelSpec,
+    *,
+    step: int,
+    steps: int,
+    epoch: int,
+    drops: int,
+    steps_an_epoch: float = 1.0,
+    begun: bool = False,
 ) -> Rates:
     """The rates of a step.
 
@@ -263,8 +282,11 @@ def rates_at(
         epoch: the epoch the step is in, from 0.
         drops: how often a `ReduceLROnPlateau` has been reached so far.
         steps_an_epoch: how many steps an epoch has (for the warm-up, which rises step by step).
+        begun: there were weights to begin with, so that step 0 knows statistics.
     """
-    multiples = layer_multiples(recipe, spec)
+    multiples, statistics = layer_multiples(recipe, spec), recipe.statistics_rate
+    if not begun and statistics:
+        statistics /= 1 - (1 - statistics) ** (step + 1)  # batch_norm_layer.cpp's factor, blob 2
     if isinstance(recipe.schedule, Phases):
         phases = recipe.schedule.phases
         now = max((phase for phase in phases if phase.epoch <= epoch), key=lambda phase: phase.epoch)
@@ -273,6 +295,7 @@ def rates_at(
             bias=now.bias_rate,
             layers=now.layers,
             multiples=multiples,
+            statistics=statistics,
             colour_noise=now.colour_noise,
         )
     rate = _falling(recipe.schedule, recipe.rate, step=step, steps=steps, epoch=epoch, drops=drops)
@@ -280,7 +303,7 @@ def rates_at(
     if step < warm:
         rate *= recipe.warmup_start + (1 - recipe.warmup_start) * step / warm
     layers = {name: rate / deviation**2 for name, deviation in _input_deviations(recipe, spec).items()}
-    return Rates(weight=rate, bias=rate * recipe.bias_factor, layers=layers, multiples=multiples)
+    return Rates(weight=rate, bias=rate * recipe.bias_factor, layers=layers, multiples=multiples, statistics=statistics)
 
 
 def _falling(

@@ -150,6 +150,7 @@ class Job:
             epoch=self.epoch(step),
             drops=drops,
             steps_an_epoch=len(self.train) / self.batch_size,
+            begun=self.options.begin is not None,
         )
 
     def frozen(self) -> set[str]:
