@@ -55,6 +55,7 @@ from zoo.layers import (
 )
 from zoo.parameters import parameters_of
 from zoo.reference.weighted import weighted_sums
+from zoo.wire.cores import in_cache
 
 # A sum of squares in float32 that is larger has lost no digit to terms too small for it.
 _FAINT = 1e-30
@@ -155,23 +156,30 @@ def off_by(y: Array, right: Array) -> Array:
 
 def error_alone(y: Array | None, bench: Bench, segment: Segment) -> tuple[float | None, str | None]:
     """The largest error of a segment's answer, each number against its own bound; or why there is none."""
-    reason = defect(y, bench.right)
-    if y is None or reason:
-        return None, f"by itself: {reason}"
     right, bound = bench.right, bench.bound
-    if isinstance(segment.layers[-1], Softmax):
+    if y is None or y.shape != right.shape:
+        return None, f"by itself: {defect(y, right)}"
+    if isinstance(segment.layers[-1], Softmax) and not defect(y, right):
         # A small probability says as much as a large one, by its logarithm. That is as exact as the logits, where the
         # segment makes them; where it is fed with them, they are exact.
         y, right = logarithms(y, right)
         peak = _layer_peak(right)
         bound = np.maximum(bound if segment.layers[:-1] else 0.0, np.where(peak > 0, peak, 1.0))
-    errors = off_by(y, right)
+    bound = np.broadcast_to(bound, right.shape)
+    shares = [_largest_share(off_by(y[part], right[part]), np.abs(bound[part])) for part in in_cache(right.shape)]
+    worst = float(np.max(shares, initial=0.0))
+    if np.isfinite(worst):
+        return worst, None
+    told = defect(y, right)
+    return None, f"by itself: {told}" if told else "by itself, on dense inputs: not zero, where it should be"
+
+
+def _largest_share(errors: Array, bound: Array) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
-        errors /= np.abs(bound)
-    worst = float(errors.max(initial=0.0))
-    if np.isnan(worst):  # no error of a number that is 0 by all that made it
-        worst = float(errors.max(initial=0.0, where=(bound != 0) | (errors > 0)))
-    return (worst, None) if np.isfinite(worst) else (None, "by itself, on dense inputs: not zero, where it should be")
+        shares = errors / bound
+    worst = shares.max(initial=0.0)
+    # No error of a number that is 0 by all that made it.
+    return shares.max(initial=0.0, where=(bound != 0) | (errors != 0)) if np.isnan(worst) else worst
 
 
 def exercised(layer: Layer, reads: Sequence[Array], parameters: Mapping[str, Array]) -> float:

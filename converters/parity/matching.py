@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from converters.metric import defect, error, finite_peak, is_saturated, log_error
+from converters.metric import is_saturated, judge, log_error
 from converters.parity.views import canonical_view
 from converters.verdicts import DEFAULT_BUDGET
 from converters.weights import Array
@@ -212,7 +212,7 @@ def _move_on(
 
 
 def _equal(value: Array, right: Array, budget: float) -> bool:
-    return not defect(value, right) and error(value, right, finite_peak(right))[0] <= budget
+    return judge("", value, right, budget, [right]).ok
 
 
 def _by_numbers(

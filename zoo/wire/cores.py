@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import ContextVar, copy_context
 from functools import cache
+from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -14,6 +16,23 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+# So many numbers stay in a core's cache with what is made of them on the way.
+_IN_CACHE = 2**15
+
+
+def in_cache(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Places that make up an array of this shape, in its order, each of as many numbers as stay in a core's cache.
+
+    What is made of an array a part at a time waits for no memory on the way.
+    """
+    inner = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    axis = next((axis for axis, size in enumerate(inner) if size <= _IN_CACHE), 0)
+    steps = [1] * axis + [max(1, _IN_CACHE // max(1, size)) for size in inner[axis : axis + 1]]
+    starts = (range(0, size, step) for size, step in zip(shape, steps, strict=False))
+    for at in product(*starts):
+        yield tuple(slice(i, i + step) for i, step in zip(at, steps, strict=True))
 
 
 def cores() -> int:
