@@ -9,8 +9,8 @@ import numpy as np
 from converters.verdicts import LayerVerdict
 from converters.weights import Array
 from zoo.axes import shape_text
-from zoo.layers import ModelSpec, Softmax
-from zoo.wire.cores import in_cache
+from zoo.layers import Layer, ModelSpec, Softmax
+from zoo.wire.cores import in_cache, map_on_cores
 
 # A largest probability this near 1 leaves the others no digit of float32's.
 _SATURATED = 1 - 2.0**-24
@@ -101,24 +101,17 @@ def compare(
     Layers `unmatched` may be missing: the subject has no name for them. They are listed without a verdict of their own.
     """
     wiring, everything = spec.wiring(), {**inputs, **reference}
-    verdicts = list[LayerVerdict]()
-    for layer in spec.layers:
-        if layer.name in unmatched and layer.name not in activations:
-            verdicts.append(
-                LayerVerdict(
-                    name=layer.name,
-                    error=None,
-                    peak=finite_peak(reference[layer.name]),
-                    ok=True,
-                    gated=False,
-                    reason=UNMATCHED,
-                )
-            )
-            continue
-        reads = [everything[name] for name in wiring[layer.name]]
-        gated = not (isinstance(layer, Softmax) and layer.name in spec.outputs)
-        verdicts.append(judge(layer.name, activations.get(layer.name), reference[layer.name], budget, reads, gated))
-    return tuple(verdicts)
+
+    def verdict(layer: Layer) -> LayerVerdict:
+        name = layer.name
+        if name in unmatched and name not in activations:
+            peak = finite_peak(reference[name])
+            return LayerVerdict(name=name, error=None, peak=peak, ok=True, gated=False, reason=UNMATCHED)
+        gated = not (isinstance(layer, Softmax) and name in spec.outputs)
+        reads = [everything[source] for source in wiring[name]]
+        return judge(name, activations.get(name), reference[name], budget, reads, gated)
+
+    return tuple(map_on_cores(verdict, spec.layers))
 
 
 def judge(

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from converters.metric import defect, logarithms
+from converters.metric import defect, logarithms, peak_of
 from converters.parity.noise import Range, dense_inputs
 from converters.parity.segments import Segment
 from converters.weights import Array
@@ -107,7 +107,7 @@ def bench(
         for layer in segment.layers:
             reads, parameters = [known[name] for name in layer.inputs], parameters_of(weights, layer.name)
             sizes = [
-                np.broadcast_to(np.asarray(bounds[name], np.float64), read.shape) if name in bounds else np.abs(read)
+                np.broadcast_to(np.asarray(bounds[name], np.float64), read.shape) if name in bounds else read
                 for name, read in zip(layer.inputs, reads, strict=True)
             ]
             y = known[layer.name] = oracle.apply(layer, reads, parameters)
@@ -117,7 +117,7 @@ def bench(
             bounds[layer.name] = bound
             shares[layer.name] = exercised(layer, reads, parameters)
         right = known[segment.target]
-        if np.isfinite(right).all():
+        if np.isfinite(peak_of(right)):
             return Bench(inputs=inputs, right=right, bound=bounds[segment.target], exercised=shares)
     return None
 
@@ -150,7 +150,7 @@ def off_by(y: Array, right: Array) -> Array:
     """How far numbers are from the right ones, float64."""
     errors = np.subtract(y, right, dtype=np.float64)
     np.abs(errors, out=errors)
-    errors *= errors >= _FLUSHED
+    errors[errors < _FLUSHED] = 0.0
     return errors
 
 
@@ -166,7 +166,7 @@ def error_alone(y: Array | None, bench: Bench, segment: Segment) -> tuple[float 
         peak = _layer_peak(right)
         bound = np.maximum(bound if segment.layers[:-1] else 0.0, np.where(peak > 0, peak, 1.0))
     bound = np.broadcast_to(bound, right.shape)
-    shares = [_largest_share(off_by(y[part], right[part]), np.abs(bound[part])) for part in in_cache(right.shape)]
+    shares = [_largest_share(off_by(y[part], right[part]), bound[part]) for part in in_cache(right.shape)]
     worst = float(np.max(shares, initial=0.0))
     if np.isfinite(worst):
         return worst, None
@@ -177,9 +177,9 @@ def error_alone(y: Array | None, bench: Bench, segment: Segment) -> tuple[float 
 def _largest_share(errors: Array, bound: Array) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = errors / bound
-    worst = shares.max(initial=0.0)
+    worst = peak_of(shares)
     # No error of a number that is 0 by all that made it.
-    return shares.max(initial=0.0, where=(bound != 0) | (errors != 0)) if np.isnan(worst) else worst
+    return peak_of(shares[(bound != 0) | (errors != 0)]) if np.isnan(worst) else worst
 
 
 def exercised(layer: Layer, reads: Sequence[Array], parameters: Mapping[str, Array]) -> float:
@@ -205,17 +205,19 @@ def _bound(
         layer: the layer.
         y: what it gives.
         reads: what it reads.
-        sizes: the same for what it reads; at the start of a segment their absolute values.
+        sizes: the same for what it reads; at the start of a segment that itself, of either sign.
         parameters: of the layer.
     """
+    if isinstance(layer, Conv | Deconv | Dense | Scale | Bias):
+        # Rounding errors of a sum add up as its terms do, by chance: sum |w| |x| is sqrt(N) too loose for N terms,
+        # a hundred times for AlexNet's fc6, and would hide a weight that is wrong by a thousandth.
+        bound = _squares(layer, sizes, parameters)
+        for part in in_cache(bound.shape):
+            np.sqrt(bound[part], out=bound[part])
+            bound[part] += np.abs(y[part])
+        return bound
+    sizes = [np.abs(size) for size in sizes]
     match layer:
-        case Conv() | Deconv() | Dense() | Scale() | Bias():
-            # Rounding errors of a sum add up as its terms do, by chance: sum |w| |x| is sqrt(N) too loose for N terms,
-            # a hundred times for AlexNet's fc6, and would hide a weight that is wrong by a thousandth.
-            bound = _squares(layer, sizes, parameters)
-            np.sqrt(bound, out=bound)
-            bound += np.abs(y)
-            return bound
         case BatchNorm(batch_stats=False):
             return oracle.apply(layer, sizes, {**parameters, "mean": -np.abs(parameters["mean"])})
         case Eltwise():
@@ -223,7 +225,7 @@ def _bound(
         case Pool() | Dropout() | Flatten() | Reshape() | Permute() | Tile() | Concat() | Slice():
             return oracle.apply(layer, sizes, {})
         case ReLU():
-            return sizes[0] * max(1.0, abs(layer.negative_slope))
+            return sizes[0] if abs(layer.negative_slope) <= 1 else sizes[0] * abs(layer.negative_slope)
         case PReLU():
             return sizes[0] * np.maximum(1.0, np.abs(oracle.apply(layer, [-np.ones_like(y)], parameters)))
         case LRN():
