@@ -27,8 +27,9 @@ def error(y: Array, reference: Array, fallback: float = 0.0) -> tuple[float, flo
         fallback: what to divide by where a sample of the reference is zero throughout (the peak of what the layer
             reads). If that is zero too, only an equal answer is right: any other has the error infinity.
     """
-    rows, (y, reference) = len(reference), _where_finite(y, reference)
-    difference = _peaks(np.subtract(y, reference, dtype=np.float64).reshape(rows, -1))
+    rows, is_itself, (y, reference) = len(reference), y is reference, _where_finite(y, reference)
+    apart = np.zeros((rows, 1)) if is_itself else np.subtract(y, reference, dtype=np.float64)
+    difference = _peaks(apart.reshape(rows, -1))
     peaks = _peaks(reference.reshape(rows, -1))
     scale = np.where(peaks > 0, peaks, fallback)
     with np.errstate(divide="ignore", invalid="ignore"):
