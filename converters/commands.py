@@ -6,6 +6,7 @@ import argparse
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from converters.answers import networks, print_as_it_is, print_json, print_text
@@ -71,7 +72,9 @@ def _info(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     from zoo.show import diff_text
 
-    print_text(diff_text(*networks(options, options.source, options.other), width=columns()))
+    given = options.source, options.other
+    named = (replace(spec, name=str(name)) for spec, name in zip(networks(options, *given), given, strict=True))
+    print_text(diff_text(*named, width=columns()))
     return 0
 
 

@@ -6,7 +6,6 @@ A file a family of kinds says what shape each puts out and which parameters it h
 from zoo.shapes.cost import check_cost
 from zoo.shapes.detecting import map_size, prior_ratios
 from zoo.shapes.network import (
-    LARGEST,
     activation_shapes,
     layer_parameters,
     multiply_adds,
@@ -15,6 +14,7 @@ from zoo.shapes.network import (
     parameter_shapes,
     parameter_table,
     tied,
+    too_large,
 )
 from zoo.shapes.pointwise import power_constant
 from zoo.shapes.pooling import interp_size, unpooled
@@ -23,7 +23,6 @@ from zoo.shapes.weighted import deconv_size
 from zoo.shapes.window import Window, window
 
 __all__ = [
-    "LARGEST",
     "Window",
     "activation_shapes",
     "check_cost",
@@ -43,6 +42,7 @@ __all__ = [
     "prior_ratios",
     "reshaped",
     "tied",
+    "too_large",
     "unpooled",
     "window",
 ]

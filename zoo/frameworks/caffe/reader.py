@@ -67,7 +67,7 @@ def read_net(net: Message, name: str, title: str, given: Given | None = None) ->
     nodes, renamed = _distinct([_node(layer) for layer in kept])
     refused = [f"{node}: {why}" for node in nodes if (why := _refusal(node))]
     if refused:
-        raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(refused)}")
+        raise UnsupportedError(f"outside the layer vocabulary: {'; '.join(refused)}")
     for layer in left_out:
         if layer.fields.get("type", [""])[0] in _KNOWN:  # nobody knows the fields of other types
             check_own(layer, "LayerParameter")

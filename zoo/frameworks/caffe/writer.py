@@ -18,6 +18,7 @@ from zoo.frameworks.caffe.vocabulary import row_of
 from zoo.layers import Layer, ModelSpec, Names, Shape
 from zoo.parameters import parameters_of
 from zoo.shapes import parameter_shapes
+from zoo.show import images_text
 from zoo.wire.prototxt import Message, dumps
 
 # The last line of a deploy.prototxt: a comment to Caffe, the canonical spec (with its preprocessing) to us.
@@ -43,19 +44,8 @@ def deploy_text(spec: ModelSpec, *, described: bool = True) -> str:
     net.add("layer", *(item.message for item in whole_net(lowered)))
     if not described:
         return dumps(net)
-    return f"# {one_line(spec.title)}\n{_preprocessing(spec)}{dumps(net)}{SPEC_COMMENT}{spec_json.dumps(spec)}\n"
-
-
-def _preprocessing(spec: ModelSpec) -> str:
-    p = spec.preprocessing
-    if p is None:
-        return ""
-    mean, std = (", ".join(f"{value:g}" for value in values) for values in (p.mean, p.std))
-    pixels = "0..255" if p.scale == 1 else f"0..255 times {p.scale:g}"
-    return (
-        f"# Input: {p.channels} pixels {pixels}, minus mean ({mean}), over std ({std});"
-        f" shorter side resized to {p.resize}, centre crop.\n"
-    )
+    about = f"# {one_line(spec.title)}\n# {images_text(spec)}\n"
+    return f"{about}{dumps(net)}{SPEC_COMMENT}{spec_json.dumps(spec)}\n"
 
 
 def input_layer(name: str, shape: Shape, batch: int) -> Message:
