@@ -115,9 +115,10 @@ def _proof(options: argparse.Namespace, frameworks: list[str] | None, how: Mappi
     if options.weights:
         raise ZooError("--weights goes with a family member; a file has its own; see: zoo verify --help")
     spec, read, files = given(options), reading(options), [find(subject)[0] for subject in options.subjects]
+    how = {**how, "how": read, "hashes": bool(options.report or options.report_format or options.json)}
     if others:
-        return verify_files(files, spec, how=read, **how)
-    return verify_file(files[0], spec, frameworks, prototxt=options.prototxt, how=read, **how)
+        return verify_files(files, spec, **how)
+    return verify_file(files[0], spec, frameworks, prototxt=options.prototxt, **how)
 
 
 def _check_not_read(target: Path, options: argparse.Namespace) -> None:
