@@ -7,7 +7,6 @@ of a run that was killed (a link, a pipe, somebody else's folder) is passed over
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -57,7 +56,7 @@ def new_folder(target: Path, mark: str) -> Generator[Held]:
     """An empty folder beside `target`, which ends with the context."""
     held: Held | None = None
     while held is None:
-        path = target.parent / f".{target.name}{mark}{secrets.token_urlsafe(6)}"
+        path = target.parent / f".{target.name}{mark}{os.urandom(4).hex()}"
         try:  # begun before the folder is made: a signal may come at any moment
             _living.add(path)
             path.mkdir(mode=0o700)
