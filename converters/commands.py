@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from converters.answers import networks, print_as_it_is, print_json, print_text, write_text
+from converters.answers import networks, print_as_it_is, print_json, print_text
 from converters.host import colours, columns, fitted
 from converters.proving import card, verify
 from converters.said import HUB, check_network, is_member
@@ -17,7 +17,7 @@ from zoo import registry
 from zoo.errors import ZooError, shown
 from zoo.layers import ModelSpec
 from zoo.shapes import check_cost
-from zoo.wire.atomic import check_target, publish, staging
+from zoo.wire.atomic import check_target, publish, staging, write_text
 
 _LOG = logging.getLogger(__name__)
 

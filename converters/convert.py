@@ -13,6 +13,7 @@ import numpy as np
 
 from converters.fitting import is_registered, misfit, network_of, with_classes_of
 from converters.formats import (
+    GraphNetwork,
     NativeFile,
     Outlined,
     WeightsFormat,
@@ -56,6 +57,7 @@ class Reading:
         map_out: a file to write the table of names to.
         images: how images are prepared, and what their classes are called, where the file does not say.
         sizes: input -> C x H x W, where a graph leaves them open.
+        graph: a graph of the network, whose own names of tensors a state dict may have.
     """
 
     from_format: str | None = None
@@ -65,6 +67,7 @@ class Reading:
     map_out: Path | None = None
     images: SaidOfImages = SAID_NOTHING
     sizes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
+    graph: GraphNetwork | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,7 @@ class OpenedFile:
             reason = misfit(spec, self.native.tensors, self.form)
             if reason is None and (saved := self.native.unlike(spec)):
                 reason = f"it was saved with {saved}"
-            reasons[name] = reason
+            reasons[name] = reason or self.native.refusal or None
         return reasons
 
     def fitted(self, spec: ModelSpec | None = None, *, others: bool = False) -> Weights:
@@ -110,6 +113,15 @@ class OpenedFile:
         """
         if self.how.names is not None:
             return self._by_names(self.how.names, spec or self.described)
+        named = self.how.graph and self.described is None and self.how.graph.named_in(self.native.tensors)
+        if named:
+            names, added = named
+            if added:
+                _LOG.warning(
+                    "%s: numbers of the graph that it has not are the graph's: %s", self.path, ", ".join(added)
+                )
+            native = replace(self.native, tensors={**self.native.tensors, **added})
+            return replace(self, native=native)._by_names(names, spec)
         is_given = spec is not None or self.described is not None
         network = network_of(self.path, self.native, self.form, spec)
         if network is self.described:
@@ -162,7 +174,7 @@ class OpenedFile:
             raise ZooError(f"{self.path}: --map goes with --model or --prototxt, which say what our names are")
         tensors = renamed(names, self.native.tensors, self.form.entries(spec, None), spec)
         native = replace(self.native, tensors=tensors, as_loaded=None)
-        return replace(self, native=native, how=replace(self.how, names=None)).fitted(spec)
+        return replace(self, native=native, how=replace(self.how, names=None, graph=None)).fitted(spec)
 
     def _taken(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Weights:
         tensors, table, own = with_our_head(tensors, spec, self.form)
@@ -214,6 +226,8 @@ def open_file(path: Path, how: Reading | None = None, *, numbers: bool = True) -
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
     native = _read(path, form.outline if not numbers and isinstance(form, Outlined) else form.read)
+    if numbers and native.refusal:
+        raise FileFormatError(path, native.refusal)
     if how.sizes:
         if native.graph is None or native.graph.sized is None:
             raise ZooError(f"{path}: is no graph that may leave sizes open; leave --input out, or give --prototxt FILE")

@@ -39,6 +39,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         model_of(node("Relu"), x=make.make_tensor_value_info("x", TensorProto.INT64, [1, 3])),
         "reads 'x', which is no float32 tensor",
     ),
+    "pads in rows": (
+        model_of(node("Pad", "x p", mode="constant"), stored={"p": np.zeros((4, 2), np.int64)}),
+        "pads is no list of whole numbers",
+    ),
     "put elsewhere": (
         model_of(
             node("Abs", makes="a"),

@@ -77,7 +77,11 @@ def add_force(parser: argparse.ArgumentParser) -> None:
 def add_network(parser: argparse.ArgumentParser) -> None:
     """The network that a file is read as."""
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--model", metavar="MODEL", help="the family member, where the file fits several")
+    group.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="the family member, where the file fits several; or a file that describes a network, as an ONNX graph",
+    )
     group.add_argument("--prototxt", type=Path, metavar="FILE", help="any Caffe network of the layer vocabulary")
     parser.add_argument(
         "--stage", action="append", default=[], metavar="NAME", help="of a prototxt: keep the layers of this stage"

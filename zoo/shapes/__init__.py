@@ -1,12 +1,13 @@
 """Activation and parameter shapes, parameter counts and multiply-adds; an impossible spec is refused by layer name.
 
-A file a family of kinds says what shape each puts out, and `network` applies them.
+A file a family of kinds says what shape each puts out and which parameters it has, and `network` applies them.
 """
 
 from zoo.shapes.cost import check_cost
 from zoo.shapes.detecting import map_size, prior_ratios
 from zoo.shapes.network import (
     activation_shapes,
+    layer_parameters,
     multiply_adds,
     output_shape,
     parameter_count,
@@ -29,6 +30,7 @@ __all__ = [
     "deconv_size",
     "first_cut",
     "interp_size",
+    "layer_parameters",
     "map_size",
     "multiply_adds",
     "output_shape",

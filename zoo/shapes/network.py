@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from math import prod
 
 from zoo import layers
@@ -10,7 +11,7 @@ from zoo.axes import shape_text
 from zoo.errors import SpecError
 from zoo.layers import Conv, Deconv, Dense, Layer, ModelSpec, Shape
 from zoo.limits import limits
-from zoo.parameters import Parameter, layer_parameters
+from zoo.parameters import Parameter
 from zoo.shapes import detecting, normalising, pointwise, pooling, shaping, weighted
 from zoo.shapes.base import one_input
 
@@ -71,6 +72,26 @@ def _made(layer: Layer, inputs: list[Shape]) -> Shape:
     if isinstance(layer, layers.Weighted):
         return weighted.output_shape(layer, shape)
     return normalising.output_shape(layer, shape)
+
+
+def layer_parameters(layer: Layer, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:
+    """The rows of one layer, in canonical order.
+
+    Args:
+        layer: its description.
+        inputs: the shapes of the activations it reads, without the batch axis.
+    """
+    if isinstance(layer, layers.Weighted):
+        return weighted.parameters(layer, inputs[0])
+    if isinstance(layer, layers.Pooling):
+        return pooling.parameters(layer)
+    if isinstance(layer, layers.Normalising):
+        return normalising.parameters(layer, inputs[0])
+    if isinstance(layer, layers.Pointwise):
+        return pointwise.parameters(layer, inputs)
+    if isinstance(layer, layers.Detecting):
+        return detecting.parameters(layer)
+    return shaping.parameters(layer)
 
 
 def _check_wiring(spec: ModelSpec) -> None:
