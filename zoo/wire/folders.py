@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -66,6 +67,16 @@ def new_folder(target: Path, mark: str) -> Generator[Held]:
         finally:
             (held or Held(path)).end()
             _living.discard(path)
+
+
+@contextmanager
+def scratch_folder() -> Generator[Path]:
+    """A folder in the system's place for what nobody keeps; what is open at the end, Windows keeps for a later run."""
+    target, mark = Path(tempfile.gettempdir(), "zoo"), "-scratch-"
+    for leftover in leftovers(target, mark)[0]:
+        leftover.end()
+    with new_folder(target, mark) as held:
+        yield held.path
 
 
 def check_no_link(folder: Path) -> None:
