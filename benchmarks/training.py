@@ -3,6 +3,7 @@
     python -m benchmarks training [--model alexnet] [--batches 32 128] [--steps 3] [--rounds 3]
                                   [--modes "one process" towers] [--precision bf16] [--device cuda]
 
+"compiled" is `zoo train --compile`; "plain torch" the layers as torch.nn has them, with torch's SGD, on one device.
 Everything a step of `zoo train` does but reading images: forward with dropout, backward, sums over devices, momentum.
 Each process has its share of the machine's cores. Rounds alternate between the modes, so that a busy neighbour hits all
 of them; the best step of all rounds counts. "of gemm" is the arithmetic of convolutions and dense layers over what the
@@ -32,6 +33,7 @@ from torch.nn import functional
 
 from benchmarks.measure import table
 from zoo import registry
+from zoo.frameworks.pytorch import build
 from zoo.initial import initial_weights
 from zoo.layers import LRN, ModelSpec
 from zoo.recipe import Rates
@@ -41,14 +43,18 @@ from zoo.training.collectives import sent
 from zoo.training.lrn import LocalResponseNorm
 from zoo.training.optimiser import Momentum
 from zoo.training.placed import Draw, PlacedNetwork, own_row, summing
-from zoo.training.towers import Arrangement, least_bytes, share
+from zoo.training.towers import Arrangement, least_bytes, share, trunk
 
 MODES = {
     "one process": Arrangement(),
     "data (DDP)": Arrangement(replicas=2),
     "towers": Arrangement(parts=2),
     "hybrid": Arrangement(parts=2, source="batch"),
+    "compiled": Arrangement(),
+    "plain torch": Arrangement(),
 }
+# On the CPU, where compiling takes minutes; a GPU is measured in all modes.
+USUAL = ("one process", "data (DDP)", "towers", "hybrid", "plain torch")
 # The side of the matrices that a device's rate is measured at.
 GEMM = {"cpu": 2048, "cuda": 8192}
 CORES = len(os.sched_getaffinity(0))
@@ -125,6 +131,8 @@ class Trainer:
         if run.rounded:
             self.network.load({name: p.detach().bfloat16() for name, p in network.canonical_parameters().items()})
         self.momentum = Momentum(self.network.canonical_parameters(), registry.recipe(spec))
+        if run.mode == "compiled":
+            self.network.compile_steps()
         self.runner = summing(self.network, self.row)
         self.images = share(range(run.batch), self.row.number, arrangement.replicas)
         own = share(self.images, network.rank, network.parts) if arrangement.source == "batch" else self.images
@@ -156,6 +164,31 @@ class Trainer:
         settle(self.x.device)
         parameters = self.network.canonical_parameters()
         return self.network.collect({name: p.grad for name, p in parameters.items() if p.grad is not None})
+
+
+class PlainTrainer(Trainer):
+    """The peer: `torch.nn`'s layers with torch's dropout and SGD, at rates that learn as little as those above."""
+
+    def __init__(self, run: Run) -> None:
+        spec, place, recipe = registry.model(run.model), run.place, registry.recipe(registry.model(run.model))
+        self.run, self.row = run, own_row(run.arrangement)
+        devices.settle("bf16" if run.precision == "bf16" else "fp32", place)
+        module: Any = build(trunk(spec), {name: tensor.numpy() for name, tensor in start(run.model).items()})
+        self.module = module.to(place, memory_format=torch.channels_last)
+        self.sgd: Any = torch.optim.SGD(
+            self.module.parameters(), lr=1e-4, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+        )
+        x = torch.randn(run.batch, *spec.inputs[0].shape, generator=torch.Generator().manual_seed(0)).mul_(60)
+        self.x = x.to(place).contiguous(memory_format=torch.channels_last)
+        self.labels = torch.arange(run.batch, device=place)
+
+    def step(self) -> None:
+        with torch.autocast(self.x.device.type, torch.bfloat16, enabled=self.run.precision == "bf16"):
+            logits = self.module(self.x).flatten(1)
+        functional.cross_entropy(logits.float(), self.labels % logits.shape[1]).backward()
+        self.sgd.step()
+        self.sgd.zero_grad(set_to_none=True)
+        settle(self.x.device)
 
 
 def settle(place: torch.device) -> None:
@@ -199,7 +232,7 @@ class Pair:
         """What a `Trainer` finds (``timed`` or ``gradients``), in this process or in the two."""
         if run.arrangement.devices == 1:
             torch.set_num_threads(CORES)
-            return getattr(Trainer(run), what)()
+            return getattr((PlainTrainer if run.mode == "plain torch" else Trainer)(run), what)()
         with tempfile.TemporaryDirectory() as folder:
             for queue in self.tasks:
                 queue.put((run, what, f"{folder}/result.pt"))
@@ -273,7 +306,7 @@ def compare(pair: Pair, run: Run, modes: Sequence[str], rounds: int) -> tuple[li
     for mode, (seconds, sent_bytes, lo) in best.items():
         least = least_bytes(spec, MODES[mode], run.batch, activation=2 if run.precision == "bf16" else 4)
         rate = run.batch / seconds
-        times = [f"{best[peer][0] / seconds:.2f}" if peer in best else "-" for peer in ("one process", "data (DDP)")]
+        times = [f"{best[peer][0] / seconds:.2f}" if peer in best else "-" for peer in PEERS]
         traffic = [f"{number / 1e6:.2f} MB" if least else "-" for number in (sent_bytes, least, lo / 2)]
         over = f"{sent_bytes / least:.3f}" if least else "-"
         rows.append([str(run.batch), mode, f"{rate:.1f}", *times, f"{rate * work(spec) / gemm:.0%}", *traffic, over])
@@ -311,12 +344,14 @@ def check_gradients(pair: Pair, run: Run) -> str:
     return text
 
 
+PEERS = ("one process", "data (DDP)", "plain torch")
 HEADER = [
     "batch",
     "mode",
     "images/s",
     "x one process",
     "x DDP",
+    "x plain torch",
     "of gemm",
     "sent",
     "least",
@@ -330,7 +365,7 @@ def main(
     batches: Sequence[int] = (32, 128),
     steps: int = 3,
     rounds: int = 3,
-    modes: Sequence[str] = tuple(MODES),
+    modes: Sequence[str] | None = None,
     device: str = "cpu",
     precision: str = "fp32",
 ) -> str:
@@ -339,6 +374,7 @@ def main(
     pair = Pair(device)
     if precision == "bf16":
         checked = f"\n\n{check_gradients(pair, run)}"
+    modes = modes or (USUAL if device == "cpu" else tuple(MODES))
     able = [mode for mode in modes if can_run(device, mode)]
     for batch in batches:
         more, note = compare(pair, replace(run, batch=batch), able, rounds)
@@ -359,7 +395,7 @@ def options(words: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
+    parser.add_argument("--modes", nargs="+", choices=list(MODES))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     return vars(parser.parse_args(words))

@@ -29,10 +29,10 @@ from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
 from converters.widen import as_float32
 from zoo import registry
-from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
+from zoo.errors import CheckFailedError, FileFormatError, SpecError, WeightsError, ZooError
 from zoo.initial import initial_weights
 from zoo.layers import ModelSpec, Shape
-from zoo.shapes import check_cost, parameter_shapes
+from zoo.shapes import activation_shapes, check_cost, parameter_shapes
 from zoo.wire.atomic import check_target, publish, staging
 from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import blocks, packed
@@ -124,6 +124,8 @@ class OpenedFile:
             return replace(self, native=native)._by_names(names, spec)
         is_given = spec is not None or self.described is not None
         network = network_of(self.path, self.native, self.form, spec)
+        if network is self.described:
+            self._check_described(network)
         if self.described is None:
             self._say_classes(network)
         if self.native.graph and network is self.native.graph.spec:
@@ -131,6 +133,12 @@ class OpenedFile:
         tensors = self.native.loaded(network) if is_given else self.native.tensors
         is_said = spec is not None and self.described is None and self.native.graph is None
         return self._taken(network, self._without_others(network, tensors) if others and is_said else tensors)
+
+    def _check_described(self, network: ModelSpec) -> None:
+        try:
+            activation_shapes(network)
+        except SpecError as error:
+            raise FileFormatError(self.path, str(error)) from error
 
     def _without_others(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         """The tensors without those of layers that the network has not, where all that it has are there."""
@@ -174,7 +182,8 @@ class OpenedFile:
             _LOG.warning("%s: %s is taken for %s, the classifier", self.path, own, spec.head.name)
         if self.how.map_out:
             write_map(self.how.map_out, table, tensors, spec)
-        in_order = [f"{entry.native} is {entry.canonical}" for entry in table if entry.by_order]
+        others = (entry for entry in table if entry.by_order and entry.native != entry.canonical)
+        in_order = [f"{entry.native} is {entry.canonical}" for entry in others]
         if in_order:
             _LOG.warning("%s: matched by order and shape: %s", self.path, ", ".join(in_order))
         numbers = as_float32(tensors, (entry.native for entry in table), str(self.path), narrow=self.how.narrow)
@@ -355,7 +364,7 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights, *, must_de
 
 
 def _difference(path: Path, name: str) -> CheckFailedError:
-    return CheckFailedError(f"{path}: {name} read back differently from what was written; nothing was changed")
+    return CheckFailedError(f"{path.name}: {name} read back differently from what was written; nothing was changed")
 
 
 def same_bits(a: Array, b: Array) -> bool:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from tests.small import normed
 from zoo import registry
 from zoo.errors import ZooError
-from zoo.frameworks.pytorch import build, parameter_names
+from zoo.frameworks.pytorch import build
 from zoo.layers import (
     LRN,
     BatchNorm,
@@ -38,6 +38,7 @@ from zoo.layers import (
     Softmax,
 )
 from zoo.shapes import parameter_shapes
+from zoo.torch_names import parameter_names
 from zoo.training.collectives import sent
 from zoo.training.masks import keep_mask
 from zoo.training.placed import Draw, PlacedNetwork, own_row, summing

@@ -33,7 +33,7 @@ from tests.environments import ROOT
 from zoo import registry, spec_json
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
-from zoo.recipe import DEFAULT
+from zoo.recipes import DEFAULT
 from zoo.training import launch, loop
 from zoo.training.checkpoint import checkpoints
 from zoo.training.images import DigitImages

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.small import normed, shrink
 from tests.test_training_parts import Copies
 from zoo.layers import ModelSpec
-from zoo.recipe import DEFAULT
+from zoo.recipes import DEFAULT
 from zoo.training.data import Batch, Batches, TrainingStream
 from zoo.training.datasets import open_images
 from zoo.training.job import TrainOptions, prepare

@@ -3,8 +3,9 @@
 Standard library only.
 
 A recipe stands in its member's own file (``zoo/specs/<member>.py``, RECIPE), with its sources; networks that have none
-are trained by `DEFAULT`. A rate is a learning rate *inside* the velocity, ``v = m v + rate (g + decay w); w = w - v``,
-as in the 2012 paper and in Caffe; frameworks that keep it outside must rescale the velocity where the rate changes.
+are trained by `zoo.recipes.DEFAULT`. A rate is a learning rate *inside* the velocity,
+``v = m v + rate (g + decay w); w = w - v``, as in the 2012 paper and in Caffe; frameworks that keep it outside must
+rescale the velocity where the rate changes.
 """
 
 from __future__ import annotations
@@ -111,6 +112,10 @@ class TruncatedNormal:
     std: float
 
 
+# Its deviation, of that which is not cut.
+TRUNCATED = 0.87962566
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Uniform:
     """Evenly between ``-bound`` and ``bound``."""
@@ -205,33 +210,6 @@ class Recipe:
     initial: Mapping[str, Rule]
     unit_inputs: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
-
-
-# For networks without a recipe of their own. He's weights suit any depth; the classifier's are smaller, so that all
-# classes are equally likely at first, and the first steps no leap.
-DEFAULT = Recipe(
-    name="default",
-    source="this project's, for networks without a recipe of their own",
-    batch_size=64,
-    epochs=12,
-    bias_factor=2.0,
-    schedule=MultiStepLR(milestones=(0.6, 0.85), unit="run"),
-    initial={"*.weight": HeNormal(), "head.weight": Normal(std=0.01), "*.bias": Constant()},
-    unit_inputs=True,
-)
-
-
-FINE_TUNING = Recipe(
-    name="fine_tuning",
-    source="BVLC Caffe, models/finetune_flickr_style: solver and train_val.prototxt (but for the epochs)",
-    batch_size=50,
-    epochs=20,
-    rate=0.001,
-    bias_factor=2.0,
-    layer_rates={"head": 10.0},  # fc8_flickr: lr_mult 10, biases 20
-    schedule=MultiStepLR(milestones=(0.2, 0.4, 0.6, 0.8), unit="run"),  # every 20,000 of 100,000 iterations
-    initial={"*.weight": Normal(std=0.01), "*.bias": Constant()},
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

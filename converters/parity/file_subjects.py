@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,7 +66,8 @@ class FileSubject:
 
         @contextmanager
         def opened() -> Generator[Feed, None, None]:
-            run = self._runner(right, registry.runtime(runtime) if runtime else None)
+            proved = runtime is None and self._is_read_as(right)
+            run = self._runner(right, registry.runtime(runtime) if runtime else None, proved=proved)
             known = self._own(right.spec)
 
             def feed(inputs: Mapping[str, Array], reference: Mapping[str, Array]) -> Ran:
@@ -76,7 +77,9 @@ class FileSubject:
                     for name, own in ran.theirs.items()
                 }
                 notes = ((self.note,) if self.note else ()) + ran.notes
-                return replace(ran, theirs={**known, **seen}, notes=notes, preparation=self.preparation)
+                ran = replace(ran, theirs={**known, **seen}, notes=notes, preparation=self.preparation)
+                # Its layers by themselves would show no more than reading it has.
+                return replace(ran, proved=True, alone=None) if proved else ran
 
             yield feed
 
@@ -87,20 +90,25 @@ class FileSubject:
         """Holds it against a network as one; not against what this very file was read as, which says nothing."""
         mine = self.weights
         if self.format == "onnx":
-            return None if self.as_read and mine is right else lambda: self._structure(right)
+            said_nothing = self.as_read and mine is right
+            return None if said_nothing else lambda: self._read(right, lambda: structure_of_graph(self.path, right))
         if mine is None or mine is right or self.network:
             return None
-        return lambda: structure_of_weights(mine, right)
+        return lambda: self._read(right, lambda: structure_of_weights(mine, right))
 
-    def _structure(self, right: Weights) -> Structure:
+    def _read(self, right: Weights, read: Callable[[], Structure]) -> Structure:
         if id(right) not in self.structures:
-            self.structures[id(right)] = right, structure_of_graph(self.path, right)
+            self.structures[id(right)] = right, read()
         return self.structures[id(right)][1]
 
-    def _runner(self, right: Weights, runtime: Runtime | None) -> Feed:
+    def _is_read_as(self, right: Weights) -> bool:
+        """Whether reading it, where that was done, found it to be a network."""
+        return id(right) in self.structures and self.structures[id(right)][1].verdict == "identical"
+
+    def _runner(self, right: Weights, runtime: Runtime | None, *, proved: bool) -> Feed:
         written = TfliteForward(runtime) if isinstance(runtime, registry.RunsTflite) else None
         if self.format == "onnx" and not isinstance(runtime, registry.RunsTflite):
-            return graph_feed(self.path, right.spec, runtime=runtime)
+            return graph_feed(self.path, right.spec, runtime=runtime, read_for_any=proved)
         if self.weights is None:
             raise ZooError(f"{self.path}: no weights to run")
         mine, note = self.weights, ("what was read from it was written as .tflite",) if written else ()
@@ -138,28 +146,36 @@ class FileSubject:
     ) -> Ran:
         ours, theirs = right.spec, self.network or mine.spec
         fed = _renamed(ours, theirs, inputs, self.path)
-        # The file that the reference is made of, run by the reference, is what has just been run.
-        done = forward is oracle.forward and mine is right and len(reference) == len(ours.layers)
-        activations = reference if done else forward(theirs, mine.tensors, fed)
-        pairs = {name: their for name, their in match_layers(ours, theirs).items() if their in activations}
+        pairs, same = match_layers(ours, theirs), frozenset[str]()
+        if forward is oracle.forward:
+            same = _same_layers(right, mine, pairs)
+            activations = oracle.forward(theirs, mine.tensors, fed, _known(ours, same, pairs, reference))
+        else:
+            activations = forward(theirs, mine.tensors, fed)
+        pairs = {name: their for name, their in pairs.items() if their in activations}
         ran = _ran(ours, theirs, activations, pairs)
         if self.network:
             return ran
-        same = _same_layers(right, mine, pairs) if forward is oracle.forward else frozenset[str]()
         return replace(ran, same=same, alone=layers_alone(forward, theirs, mine.tensors, ours, pairs))
 
 
 def graph_feed(
-    path: Path, ours: ModelSpec, asked_for: frozenset[str] = frozenset(), runtime: registry.RunsOnnx | None = None
+    path: Path,
+    ours: ModelSpec,
+    asked_for: frozenset[str] = frozenset(),
+    runtime: registry.RunsOnnx | None = None,
+    *,
+    read_for_any: bool = False,
 ) -> Feed:
     """An ONNX file, run as it is in ONNX Runtime or another.
 
-    Of its outputs, some may only have been `asked_for`, to see inside.
+    Of its outputs, some may only have been `asked_for`, to see inside. One that was `read_for_any` size of a batch is
+    run for one.
     """
     with registry.optional():
         from converters.parity.onnx_graph import OnnxGraph
         from converters.parity.onnx_subject import GraphSubject
-    return GraphSubject(graph=OnnxGraph(path, runtime), ours=ours, asked_for=asked_for)
+    return GraphSubject(graph=OnnxGraph(path, runtime), ours=ours, asked_for=asked_for, read_for_any=read_for_any)
 
 
 def layers_alone(
@@ -211,6 +227,17 @@ def _same_layers(right: Weights, mine: Weights, pairs: Mapping[str, str]) -> fro
         return one_kind and wired and all(same_bits(a.parameters[key], b.parameters[key]) for key in a.parameters)
 
     return frozenset(name for name, other in pairs.items() if same(name, other))
+
+
+def _known(
+    ours: ModelSpec, same: Collection[str], pairs: Mapping[str, str], reference: Mapping[str, Array]
+) -> dict[str, Array]:
+    """What the reference has run already of a network: the layers that are its own, as are all that lead to them."""
+    wiring, found = ours.wiring(), {source.name for source in ours.inputs}
+    for layer in ours.layers:
+        if layer.name in same and layer.name in reference and found.issuperset(wiring[layer.name]):
+            found.add(layer.name)
+    return {their: reference[name] for name, their in pairs.items() if name in found}
 
 
 def _ran(ours: ModelSpec, theirs: ModelSpec, activations: Mapping[str, Array], pairs: Mapping[str, str]) -> Ran:

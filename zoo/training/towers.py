@@ -26,8 +26,8 @@ from zoo.axes import axis_index, shape_text
 from zoo.batches import kept_from
 from zoo.errors import UnsupportedError, ZooError
 from zoo.layers import LRN, Conv, Dense, Layer, ModelSpec, Shape, Sigmoid, Softmax
-from zoo.parameters import Parameter, layer_parameters
-from zoo.shapes import activation_shapes, output_shape, parameter_shapes
+from zoo.parameters import Parameter
+from zoo.shapes import activation_shapes, layer_parameters, output_shape, parameter_shapes
 
 Parallel: TypeAlias = Literal["towers", "data", "hybrid"]
 # How an activation lies on the devices that share a network: the same on all, by channels (axis 1), or by images.
