@@ -129,6 +129,31 @@ def shrinking_is_told() -> Generator[None]:
         set_handler(signal.SIGBUS, before)
 
 
+# What glibc's `mallopt` calls the free memory that it keeps, and the size from which on an array has pages of its own
+# (malloc.h); what they are set to here, and what they are where nobody sets them.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT, _USUAL = 2**30, 2**17
+
+
+@contextmanager
+def memory_kept() -> Generator[None]:
+    """Arrays that are let go leave their memory to the next ones: new pages cost as much as what is computed on them.
+
+    Where the C library is not glibc, nothing is changed.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    thresholds = (_TRIM_THRESHOLD, _MMAP_THRESHOLD) if hasattr(library, "mallopt") else ()
+    for threshold in thresholds:
+        library.mallopt(threshold, _KEPT)
+    try:
+        yield
+    finally:
+        for threshold in thresholds:
+            library.mallopt(threshold, _USUAL)
+        if thresholds:
+            library.malloc_trim(0)
+
+
 def columns() -> int | None:
     """How wide the terminal is that a result is read on; None where there is none, and nothing says it."""
     told = os.environ.get("COLUMNS", "")

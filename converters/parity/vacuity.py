@@ -13,7 +13,6 @@ from zoo.layers import LRN, Conv, Dense, ReLU, Softmax
 from zoo.parameters import parameters_of
 from zoo.wire.cores import map_on_cores
 
-
 # So many numbers are looked at first: where they settle it, the others need not be.
 _FEW = 1000
 
