@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from textwrap import fill
+from typing import Any
 
 from zoo.errors import EndedError, Signalled, one_line
 from zoo.wire.folders import remove_all
@@ -131,7 +132,7 @@ def shrinking_is_told() -> Generator[None]:
 
 # What glibc's `mallopt` calls the free memory that it keeps, and the size from which on an array has pages of its own
 # (malloc.h); what they are set to here, and what they are where nobody sets them.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_THRESHOLDS = (-1, -3)
 _KEPT, _USUAL = 2**30, 2**17
 
 
@@ -141,17 +142,18 @@ def memory_kept() -> Generator[None]:
 
     Where the C library is not glibc, nothing is changed.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    thresholds = (_TRIM_THRESHOLD, _MMAP_THRESHOLD) if hasattr(library, "mallopt") else ()
-    for threshold in thresholds:
+    library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(library, "mallopt"):
+        yield
+        return
+    for threshold in _THRESHOLDS:
         library.mallopt(threshold, _KEPT)
     try:
         yield
     finally:
-        for threshold in thresholds:
+        for threshold in _THRESHOLDS:
             library.mallopt(threshold, _USUAL)
-        if thresholds:
-            library.malloc_trim(0)
+        library.malloc_trim(0)
 
 
 def columns() -> int | None:

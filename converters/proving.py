@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from converters.answers import networks, print_as_it_is, print_text, write_text
+from converters.answers import networks, print_as_it_is, print_text
 from converters.host import colours
 from converters.said import check_network, is_member, listed, retold
 from zoo import registry
 from zoo.errors import CheckFailedError, ZooError
-from zoo.wire.atomic import check_target
+from zoo.wire.atomic import check_target, write_text
 
 _LOG = logging.getLogger(__name__)
 
@@ -115,9 +115,10 @@ def _proof(options: argparse.Namespace, frameworks: list[str] | None, how: Mappi
     if options.weights:
         raise ZooError("--weights goes with a family member; a file has its own; see: zoo verify --help")
     spec, read, files = given(options), reading(options), [find(subject)[0] for subject in options.subjects]
+    how = {**how, "how": read, "hashes": bool(options.report or options.report_format or options.json)}
     if others:
-        return verify_files(files, spec, how=read, **how)
-    return verify_file(files[0], spec, frameworks, prototxt=options.prototxt, how=read, **how)
+        return verify_files(files, spec, **how)
+    return verify_file(files[0], spec, frameworks, prototxt=options.prototxt, **how)
 
 
 def _check_not_read(target: Path, options: argparse.Namespace) -> None:

@@ -32,6 +32,7 @@ from converters.weights import Array
 from tests import mutant_equals, mutant_outputs, mutant_rules
 from tests.mutant_edits import RULES, Change, Rule
 from tests.mutant_graphs import Graph, copied, graphs, run
+from tests.onnx_graphs import by_numbers
 from zoo.errors import ZooError
 from zoo.layers import Dropout, ModelSpec
 
@@ -296,11 +297,12 @@ def _in_turn(rows: Sequence[Sequence[Mutant]]) -> list[Mutant]:
 
 
 def said(mutant: Mutant, model: onnx.ModelProto, path: Path) -> Result:
-    """What the proof says; the truth is not yet known."""
+    """What the proof says by numbers alone, and what it reads; the truth is not yet known."""
     started, layer, fault, read = time.perf_counter(), None, None, "unread"
     path.write_bytes(model.SerializeToString())
     try:
-        report = verify_files([mutant.graph.right, path], mutant.graph.spec)
+        with by_numbers() as found:
+            report = verify_files([mutant.graph.right, path], mutant.graph.spec)
     except ZooError as refusal:
         status, told = "refused", str(refusal)
     except Exception:  # noqa: BLE001 - this is what is looked for
@@ -308,7 +310,7 @@ def said(mutant: Mutant, model: onnx.ModelProto, path: Path) -> Result:
     else:
         subject = report.subjects[1]
         status, told = _status(report.passed, subject), "; ".join((*report.unproved, *_told(subject)))
-        layer, read = subject.first_failure, subject.structure.verdict if subject.structure else read
+        layer, read = subject.first_failure, found[-1] if found else read
         fault = subject.diagnosis.fault if subject.diagnosis else None
     seconds = time.perf_counter() - started
     return Result(

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from onnx import helper, numpy_helper
 
 from converters.parity import probe_weights
+from converters.weights import Weights
 from tests.test_onnx_subject import behind, clipped, of_type, store
 from tests.test_outputs import CHAIN, verdict
 from zoo.layers import LRN, Conv, Dense, Input, ModelSpec, ReLU, Sigmoid
@@ -110,3 +112,62 @@ def test_what_is_read_in_another_layout_is_judged_with_what_makes_it(tmp_path: P
     )
     weights = probe_weights(ModelSpec(name="turned", title="", inputs=(Input(shape=(3, 8, 8)),), layers=layers))
     assert verdict(weights, tmp_path, twice).status == "passed"
+
+
+def _bent(outputs: int) -> Weights:
+    layers = (
+        Conv(name="conv", out_channels=6, kernel=(3, 3)),
+        Dense(name="fc", out_features=outputs),
+        Sigmoid(name="p"),
+    )
+    return probe_weights(ModelSpec(name="bent", title="", inputs=(Input(shape=(3, 8, 8)),), layers=layers))
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 40])
+@pytest.mark.parametrize("least", [1e-3, 1e-5])
+def test_what_is_lost_of_the_ends_of_a_sigmoid_is_seen(outputs: int, least: float, tmp_path: Path) -> None:
+    """It is held to what it reads, and to what float32 leaves of one: not to a budget of its own peak."""
+
+    def cut(graph: Any) -> None:
+        graph.node[-1].output[0] = "whole"
+        bound, nothing = store(graph, "least", least), store(graph, "nothing", 0.0)
+        graph.node.append(helper.make_node("Less", ["whole", bound], ["small"]))
+        graph.node.append(helper.make_node("Where", ["small", nothing, "whole"], ["p"]))
+
+    found = verdict(_bent(outputs), tmp_path, cut)
+    assert (found.status, found.first_failure) == ("failed", "p")
+
+
+def test_a_sigmoid_may_be_computed_in_any_way(tmp_path: Path) -> None:
+    def by_tanh(graph: Any) -> None:
+        bend, half = graph.node.pop(), store(graph, "half", 0.5)
+        graph.node.append(helper.make_node("Mul", [bend.input[0], half], ["halved"]))
+        graph.node.append(helper.make_node("Tanh", ["halved"], ["tanh"]))
+        graph.node.append(helper.make_node("Mul", ["tanh", half], ["lower"]))
+        graph.node.append(helper.make_node("Add", ["lower", half], ["p"]))
+
+    def by_exp(graph: Any) -> None:
+        bend, one = graph.node.pop(), store(graph, "one", 1.0)
+        graph.node.append(helper.make_node("Neg", [bend.input[0]], ["less"]))
+        graph.node.append(helper.make_node("Exp", ["less"], ["exp"]))
+        graph.node.append(helper.make_node("Add", ["exp", one], ["more"]))
+        graph.node.append(helper.make_node("Reciprocal", ["more"], ["p"]))
+
+    for outputs in (1, 40):
+        for change in (by_tanh, by_exp):
+            found = verdict(_bent(outputs), tmp_path, change)
+            assert found.status == "passed", found.to_dict()
+
+
+def test_what_is_lost_near_zero_is_seen(tmp_path: Path) -> None:
+    """In what follows a ReLU as well, whose numbers on the probes are all larger."""
+
+    def cut(graph: Any) -> None:
+        source, least, nothing = of_type(graph, "MaxPool"), store(graph, "least", 2e-3), store(graph, "nothing", 0.0)
+        mask = helper.make_node("Less", [source, least], ["small"])
+        behind(graph, source, helper.make_node("Where", ["small", nothing, source], ["cut"]))
+        at = next(i for i, node in enumerate(graph.node) if source in node.output)
+        graph.node.insert(at + 1, mask)
+
+    found = verdict(probe_weights(CHAIN), tmp_path, cut, names=False)
+    assert found.status == "failed", found.to_dict()

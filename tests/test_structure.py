@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from converters.convert import load, save
 from converters.parity import Report, probe_weights, verify_file, verify_files
+from converters.parity.file_subjects import open_subject
+from converters.parity.proof import Proof
 from converters.parity.structure import structure_of_graph, structure_of_weights
 from converters.report import html, json_text, markdown, text
 from converters.verdicts import Structure
 from converters.weights import Weights
 from tests import kinds
+from zoo import reference
 from zoo.frameworks.onnx import graph
 from zoo.layers import LRN, Conv, Dense, Flatten, Input, ModelSpec, Pool, ReLU, Softmax, Unary
 from zoo.wire.onnx import chunks
@@ -210,6 +214,27 @@ def test_every_report_says_it(file: Path, right: Weights) -> None:
     first, second = json.loads(json_text(report))["subjects"]
     assert "structure" not in first and second["structure"] == {"verdict": "identical", "differences": []}
     assert text(report).splitlines()[0].endswith("; identical by structure")
+    layers = report.subjects[1].layers
+    assert {layer.exercised for layer in layers} == {1.0} and {layer.local for layer in layers} == {None}
+
+
+def test_what_is_the_reference_s_own_is_not_run_again(
+    file: Path, right: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file that the reference runs, what comes before the first difference."""
+    proof, ran = Proof(right), list[str]()
+    other = replace(right, tensors={**right.tensors, "fc.bias": right.tensors["fc.bias"] * np.float32(1.5)})
+    save(other, file.with_suffix(".safetensors"))
+    subject = open_subject(file.with_suffix(".safetensors"), None, right).subject(right)
+    apply = reference.apply
+    monkeypatch.setattr(reference, "apply", lambda layer, *args: ran.append(layer.name) or apply(layer, *args))
+    with subject.open() as feed:
+        found = feed(proof.inputs, proof.reference)
+    names = [layer.name for layer in right.spec.layers]
+    assert ran == names[names.index("fc") :]
+    whole = reference.forward(other.spec, other.tensors, proof.inputs)
+    assert all(np.array_equal(found.activations[name], whole[name]) for name in names)
+    assert not proof.judge(subject).layers[names.index("fc")].ok
 
 
 def test_a_difference_is_said_before_anything_is_run(file: Path, right: Weights) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TypeAlias
 from converters.convert import OpenedFile, Reading, open_file, same_bits
 from converters.faults.case import Own
 from converters.faults.catalogue import own_layers, possible_forward
-from converters.formats import format_name
+from converters.formats import GraphNetwork, format_name
 from converters.parity.matching import match_layers
 from converters.parity.segments import Segment, apart, loud, segments
 from converters.parity.structure import structure_of_graph, structure_of_weights
@@ -45,7 +45,7 @@ class FileSubject:
         note: what the reader must know.
         preparation: how it prepares images otherwise than the first file; empty where it does not.
         as_read: its network is what its own graph was read as.
-        stored: its graph's own name of a tensor -> the parameter that it is.
+        graph: its own, where it is read as that.
         structures: what it was held against, and what reading it said, by the identity of the first, which is kept
             so that nothing else gets it: every runtime asks again.
     """
@@ -58,7 +58,7 @@ class FileSubject:
     note: str = ""
     preparation: str = ""
     as_read: bool = False
-    stored: Mapping[str, str] = field(default_factory=dict[str, str])
+    graph: GraphNetwork | None = None
     structures: dict[int, tuple[Weights, Structure]] = field(default_factory=dict[int, tuple[Weights, Structure]])
 
     def subject(self, right: Weights, runtime: str | None = None) -> Subject:
@@ -66,7 +66,8 @@ class FileSubject:
 
         @contextmanager
         def opened() -> Generator[Feed, None, None]:
-            run = self._runner(right, registry.runtime(runtime) if runtime else None)
+            proved = runtime is None and self._is_read_as(right)
+            run = self._runner(right, registry.runtime(runtime) if runtime else None, proved=proved)
             known = self._own(right.spec)
 
             def feed(inputs: Mapping[str, Array], reference: Mapping[str, Array]) -> Ran:
@@ -76,7 +77,9 @@ class FileSubject:
                     for name, own in ran.theirs.items()
                 }
                 notes = ((self.note,) if self.note else ()) + ran.notes
-                return replace(ran, theirs={**known, **seen}, notes=notes, preparation=self.preparation)
+                ran = replace(ran, theirs={**known, **seen}, notes=notes, preparation=self.preparation)
+                # Its layers by themselves would show no more than reading it has.
+                return replace(ran, proved=True, alone=None) if proved else ran
 
             yield feed
 
@@ -87,20 +90,25 @@ class FileSubject:
         """Holds it against a network as one; not against what this very file was read as, which says nothing."""
         mine = self.weights
         if self.format == "onnx":
-            return None if self.as_read and mine is right else lambda: self._structure(right)
+            said_nothing = self.as_read and mine is right
+            return None if said_nothing else lambda: self._read(right, lambda: structure_of_graph(self.path, right))
         if mine is None or mine is right or self.network:
             return None
-        return lambda: structure_of_weights(mine, right)
+        return lambda: self._read(right, lambda: structure_of_weights(mine, right))
 
-    def _structure(self, right: Weights) -> Structure:
+    def _read(self, right: Weights, read: Callable[[], Structure]) -> Structure:
         if id(right) not in self.structures:
-            self.structures[id(right)] = right, structure_of_graph(self.path, right)
+            self.structures[id(right)] = right, read()
         return self.structures[id(right)][1]
 
-    def _runner(self, right: Weights, runtime: Runtime | None) -> Feed:
+    def _is_read_as(self, right: Weights) -> bool:
+        """Whether reading it, where that was done, found it to be a network."""
+        return id(right) in self.structures and self.structures[id(right)][1].verdict == "identical"
+
+    def _runner(self, right: Weights, runtime: Runtime | None, *, proved: bool) -> Feed:
         written = TfliteForward(runtime) if isinstance(runtime, registry.RunsTflite) else None
         if self.format == "onnx" and not isinstance(runtime, registry.RunsTflite):
-            return graph_feed(self.path, right.spec, runtime=runtime)
+            return graph_feed(self.path, right.spec, runtime=runtime, read_for_any=proved)
         if self.weights is None:
             raise ZooError(f"{self.path}: no weights to run")
         mine, note = self.weights, ("what was read from it was written as .tflite",) if written else ()
@@ -138,28 +146,36 @@ class FileSubject:
     ) -> Ran:
         ours, theirs = right.spec, self.network or mine.spec
         fed = _renamed(ours, theirs, inputs, self.path)
-        # The file that the reference is made of, run by the reference, is what has just been run.
-        done = forward is oracle.forward and mine is right and len(reference) == len(ours.layers)
-        activations = reference if done else forward(theirs, mine.tensors, fed)
-        pairs = {name: their for name, their in match_layers(ours, theirs).items() if their in activations}
+        pairs, same = match_layers(ours, theirs), frozenset[str]()
+        if forward is oracle.forward:
+            same = _same_layers(right, mine, pairs)
+            activations = oracle.forward(theirs, mine.tensors, fed, _known(ours, same, pairs, reference))
+        else:
+            activations = forward(theirs, mine.tensors, fed)
+        pairs = {name: their for name, their in pairs.items() if their in activations}
         ran = _ran(ours, theirs, activations, pairs)
         if self.network:
             return ran
-        same = _same_layers(right, mine, pairs) if forward is oracle.forward else frozenset[str]()
         return replace(ran, same=same, alone=layers_alone(forward, theirs, mine.tensors, ours, pairs))
 
 
 def graph_feed(
-    path: Path, ours: ModelSpec, asked_for: frozenset[str] = frozenset(), runtime: registry.RunsOnnx | None = None
+    path: Path,
+    ours: ModelSpec,
+    asked_for: frozenset[str] = frozenset(),
+    runtime: registry.RunsOnnx | None = None,
+    *,
+    read_for_any: bool = False,
 ) -> Feed:
     """An ONNX file, run as it is in ONNX Runtime or another.
 
-    Of its outputs, some may only have been `asked_for`, to see inside.
+    Of its outputs, some may only have been `asked_for`, to see inside. One that was `read_for_any` size of a batch is
+    run for one.
     """
     with registry.optional():
         from converters.parity.onnx_graph import OnnxGraph
         from converters.parity.onnx_subject import GraphSubject
-    return GraphSubject(graph=OnnxGraph(path, runtime), ours=ours, asked_for=asked_for)
+    return GraphSubject(graph=OnnxGraph(path, runtime), ours=ours, asked_for=asked_for, read_for_any=read_for_any)
 
 
 def layers_alone(
@@ -213,6 +229,17 @@ def _same_layers(right: Weights, mine: Weights, pairs: Mapping[str, str]) -> fro
     return frozenset(name for name, other in pairs.items() if same(name, other))
 
 
+def _known(
+    ours: ModelSpec, same: Collection[str], pairs: Mapping[str, str], reference: Mapping[str, Array]
+) -> dict[str, Array]:
+    """What the reference has run already of a network: the layers that are its own, as are all that lead to them."""
+    wiring, found = ours.wiring(), {source.name for source in ours.inputs}
+    for layer in ours.layers:
+        if layer.name in same and layer.name in reference and found.issuperset(wiring[layer.name]):
+            found.add(layer.name)
+    return {their: reference[name] for name, their in pairs.items() if name in found}
+
+
 def _ran(ours: ModelSpec, theirs: ModelSpec, activations: Mapping[str, Array], pairs: Mapping[str, str]) -> Ran:
     """Layers without a counterpart are faults of a network that shares our names, and unknown in one that does not."""
     found, back = {name: activations[their] for name, their in pairs.items()}, {b: a for a, b in pairs.items()}
@@ -240,7 +267,7 @@ def open_subject(
     spec: ModelSpec | None,
     first: Weights | None,
     how: Reading | None = None,
-    stored: Mapping[str, str] | None = None,
+    graph: GraphNetwork | None = None,
 ) -> FileSubject:
     """Open a file of `verify_files`.
 
@@ -249,8 +276,7 @@ def open_subject(
         spec: the network the user named.
         first: the first file; its network is the others' where they do not say another.
         how: how it is read, where its path alone does not say it.
-        stored: names of tensors in the first file -> its parameters: a graph has those of the state dict that it was
-            exported from.
+        graph: what the first file is, whose names of tensors those of the state dict are that it was exported from.
 
     Raises:
         ZooError: it cannot be read, or does not fit its network.
@@ -265,19 +291,19 @@ def open_subject(
         return FileSubject(path=path, format="onnx", weights=None, parts=(path,), note=note)
     opened = FileSubject(path=path, format=file.format, weights=None, parts=_parts(path, file.format))
     if first is None:
-        weights, graph = file.fitted(spec), file.native.graph
-        as_read = graph is not None and graph.spec is not None and weights.spec.layers is graph.spec.layers
-        return replace(opened, weights=weights, as_read=as_read, stored=graph.stored if graph and as_read else {})
-    return _beside(opened, file, first, stored or {})
+        weights, own = file.fitted(spec), file.native.graph
+        as_read = own is not None and own.spec is not None and weights.spec.layers is own.spec.layers
+        return replace(opened, weights=weights, as_read=as_read, graph=own if as_read else None)
+    return _beside(opened, file, first, graph)
 
 
-def _beside(opened: FileSubject, file: OpenedFile, first: Weights, stored: Mapping[str, str]) -> FileSubject:
+def _beside(opened: FileSubject, file: OpenedFile, first: Weights, graph: GraphNetwork | None) -> FileSubject:
     """A file after the first, its weights taken for that one's network where it does not describe another."""
     described = file.described
     try:
         # That a graph is another network is what is to be found out, not a reason to refuse it.
         own = described is None and file.format == "onnx"
-        weights = file.as_network(first.spec) if own else _fitted(file, first.spec, stored)
+        weights = file.as_network(first.spec) if own else _fitted(file, first.spec, graph)
         return replace(opened, weights=weights, preparation=_other_images(first.spec, weights.spec))
     except (WeightsError, SpecError) as misfit:
         # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.
@@ -293,10 +319,9 @@ def _beside(opened: FileSubject, file: OpenedFile, first: Weights, stored: Mappi
         return replace(opened, weights=file.as_network(first.spec), network=described, note=note)
 
 
-def _fitted(file: OpenedFile, spec: ModelSpec, stored: Mapping[str, str]) -> Weights:
+def _fitted(file: OpenedFile, spec: ModelSpec, graph: GraphNetwork | None) -> Weights:
     """Its weights, in the network that it describes or else the first file's; by that one's names if it has them."""
-    if file.described is None and stored and stored.keys() <= file.native.tensors.keys():
-        file = replace(file, how=replace(file.how, names=stored))
+    file = replace(file, how=replace(file.how, graph=graph))
     return file.fitted(file.described or spec)
 
 

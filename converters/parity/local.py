@@ -13,9 +13,10 @@ from functools import partial
 
 import numpy as np
 
-from converters.metric import defect, logarithms, peak_of
+from converters.metric import OF_ONE, defect, logarithms, peak_of
 from converters.parity.noise import Range, dense_inputs
 from converters.parity.segments import Segment
+from converters.verdicts import DEFAULT_BUDGET
 from converters.weights import Array
 from zoo import reference as oracle
 from zoo.axes import axis_index
@@ -129,9 +130,7 @@ def reads_sizes_alone(segment: Segment) -> bool:
 
 def _hands_on(layer: Layer) -> bool:
     """Whether it is a function of single numbers, nowhere steeper than the identity, that may end in a narrow range."""
-    return isinstance(layer, TanH | Sigmoid) or (
-        isinstance(layer, Unary) and layer.function in ("abs", "bnll", "clip", "elu")
-    )
+    return isinstance(layer, Unary) and layer.function in ("abs", "bnll", "clip", "elu")
 
 
 def _keeps_items(layer: Layer, shapes: Mapping[str, Shape]) -> bool:
@@ -237,6 +236,11 @@ def _bound(
             return oracle.apply(layer, sizes, {})
         case Softmax():
             return sizes[0].max(axis=layer.axis, keepdims=True, initial=0.0)
+        case Sigmoid() | TanH():
+            # What it reads is off by, where it is steepest within that; and what rounding leaves of one.
+            bent = oracle.apply(layer, [np.maximum(np.abs(reads[0]) - DEFAULT_BUDGET * sizes[0], 0.0)], {})
+            slope = bent * (1 - bent) if isinstance(layer, Sigmoid) else 1 - bent**2
+            return sizes[0] * slope + OF_ONE / DEFAULT_BUDGET
         case _:
             return _layer_peak(y)
 

@@ -62,6 +62,12 @@ _FEW = 64
 # What a function of a narrow range is fed with: its bend, and both its ends.
 _BEND = (0.3, 2.0, 6.0)
 
+# Past this a Sigmoid is 0 or 1 in float32. A few numbers by chance would leave out most of what lies before.
+_SATURATES = 16.0
+
+# So many powers of ten below the others are the numbers beside zeros.
+_FAINTER = 5.0
+
 
 def ranges_of(spec: ModelSpec, shapes: Mapping[str, Shape]) -> dict[str, Range]:
     """Activation of a network -> the smallest and the largest number that it can hold, whatever is fed.
@@ -126,6 +132,8 @@ def dense_inputs(
         name: _noise(f"{segment.target}/{name}", shapes[name], deviations, large, seed, of, positive, zeros)
         for name, of in can_be.items()
     }
+    if all(isinstance(layer, Sigmoid | TanH) for layer in segment.layers) and set(can_be.values()) == {_ANY}:
+        inputs = {name: _all_along(batch) for name, batch in inputs.items()}
     if isinstance(segment.layers[0], Softmax) and can_be[segment.reads[0]] == _ANY:
         _move_together(inputs[segment.reads[0]], large)
     return inputs
@@ -143,7 +151,8 @@ def _noise(
 ) -> Array:
     """A sample a scale: normal, and uniform in size where it is large, for running sums lose the small beside it.
 
-    With `zeros`, one more: half of its numbers are zero, and all of some places, as behind a ReLU (`_drop_some`).
+    With `zeros`, one more: half of its numbers are zero, and all of some places, as behind a ReLU (`_drop_some`), and
+    the others of any size.
     """
     generator, size = np.random.default_rng((seed, crc32(name.encode()), 2)), prod(shape)
     normal, uniform = _drawn(seed)
@@ -166,8 +175,17 @@ def _noise(
         if sample % 2 and low < 0 and not positive:  # each place has both signs: no ReLU silences both
             np.copysign(drawn[sample - 1, ...], -drawn[sample, ...], out=drawn[sample - 1, ...])
     if zeros:
+        drawn[-1, ...] *= (10.0 ** (-_FAINTER * _some(uniform, generator, size))).reshape(shape)
         _drop_some(drawn[-1, ...], _some(normal, generator, size), low)
     return drawn
+
+
+def _all_along(batch: Array) -> Array:
+    """A batch of a few numbers, and samples of as many more as show every part of a Sigmoid."""
+    size = batch[0].size
+    more = -(-_FEW // size) if size < _FEW else 0
+    numbers = np.linspace(-_SATURATES, _SATURATES, more * size, dtype=np.float32)
+    return np.concatenate([batch, numbers.reshape(size, more).T.reshape(more, *batch.shape[1:])])
 
 
 def _take_sides(numbers: Array, generator: np.random.Generator) -> None:

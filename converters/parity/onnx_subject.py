@@ -34,11 +34,13 @@ class GraphSubject:
         graph: whoever made it.
         ours: the network.
         asked_for: outputs that are no part of what it declares: they were asked for, to see inside.
+        read_for_any: reading it has shown what it makes of batches of any size.
     """
 
     graph: OnnxGraph
     ours: ModelSpec
     asked_for: frozenset[str] = frozenset()
+    read_for_any: bool = False
     _matched: Matched | None = None
     _defects: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -56,8 +58,8 @@ class GraphSubject:
         stopped, is_first, ended = None, self._matched is None, ""
         try:
             # The file as it is decides about its outputs; the copy that shows every node's result, about the rest.
-            # An export made to see inside is nothing that anybody deploys.
-            run = self.graph.opened(lean=bool(self.asked_for))
+            # An export made to see inside is nothing that anybody deploys, and what was read is run once.
+            run = self.graph.opened(lean=bool(self.asked_for) or self.read_for_any)
             outputs, told = run(batches, rows), list[str]()
             defects = self._by_size(run, inputs, rows, outputs, told, (1, rows + 1)) if is_first else {}
             del run  # and its copies of the weights
@@ -222,9 +224,13 @@ class GraphSubject:
 
     @cached_property
     def _takes_any(self) -> bool:
-        """Whether it takes batches of any size, and ours makes of an item what it makes of it in any batch."""
+        """Whether it takes batches of any size, and ours makes of an item what it makes of it in any batch.
+
+        Where reading it has shown that, nothing is left to be run.
+        """
         mixes = any(isinstance(layer, BatchNorm) and layer.batch_stats for layer in self.ours.layers)
-        return not self.graph.batch and not mixes and keeps_items(self.ours, activation_shapes(self.ours))
+        open_to_doubt = not self.read_for_any and not self.graph.batch and not mixes
+        return open_to_doubt and keeps_items(self.ours, activation_shapes(self.ours))
 
     def _by_telling_sizes(
         self,

@@ -189,7 +189,8 @@ class Proof:
 
     def _asked(self, ran: Ran, lone: ByThemselves) -> Iterator[str]:
         """The layers that took part by themselves, as a whole."""
-        return (n for n in (layer.name for layer in self.spec.layers) if n in ran.same or lone.asked(n) >= _ENOUGH)
+        names = (layer.name for layer in self.spec.layers)
+        return (n for n in names if ran.proved or n in ran.same or lone.asked(n) >= _ENOUGH)
 
     def _along(
         self, ran: Ran, trusted: Collection[str]
@@ -270,7 +271,7 @@ class Proof:
         """A layer's verdict with what it does on inputs of its own."""
         if layer.name in ran.same:
             return replace(layer, local=0.0, exercised=1.0)
-        share = max(self._exercised[layer.name], lone.asked(layer.name))
+        share = 1.0 if ran.proved else max(self._exercised[layer.name], lone.asked(layer.name))
         if layer.name not in lone.judged:
             return replace(layer, exercised=share)
         judged = lone.judged[layer.name]

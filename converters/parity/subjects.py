@@ -53,6 +53,7 @@ class Ran:
         preparation: how it prepares images otherwise than the reference's network; empty where it does not.
         same: layers that are the reference's own arithmetic with the same definition and the same bits.
         ended: why it cannot be run to its end, whatever the batch; empty where it can.
+        proved: it was read to be the reference's very network, every bit of it, and what runs it is not what is judged.
     """
 
     activations: Mapping[str, Array]
@@ -67,6 +68,7 @@ class Ran:
     same: frozenset[str] = frozenset()
     preparation: str = ""
     ended: str = ""
+    proved: bool = False
 
 
 # Runs a batch: the reference's input name -> array, and the reference's activations, by which tensors are told apart.

@@ -144,6 +144,7 @@ def verify_file(
     budget: float = DEFAULT_BUDGET,
     progress: Progress = silent,
     command: str = "",
+    hashes: bool = True,
 ) -> Report:
     """Prove that the network and weights of one file compute the same function in every framework.
 
@@ -154,6 +155,7 @@ def verify_file(
         runtimes: likewise; an ONNX graph is run there as it is.
         prototxt: where `spec` was read from; the ``caffe`` subject of a caffemodel runs it as it is.
         how: how the file is read, where its path alone does not say it.
+        hashes: the report is to say which files these were, by their SHA-256.
 
     Raises:
         UnknownNameError: no subject or runtime of that name.
@@ -162,7 +164,7 @@ def verify_file(
     names = _checked(frameworks, runtimes)
     progress(f"reading {file}")
     opened = open_subject(Path(file), spec, None, how)
-    weights, facts = _weights_of(opened), hashing(opened.parts)
+    weights, facts = _weights_of(opened), hashing(opened.parts if hashes else ())
     proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
     subjects = [opened.subject(weights)] if opened.format == "onnx" and names else []
     subjects += [subject(name, weights) for name in names]
@@ -205,6 +207,7 @@ def verify_files(
     budget: float = DEFAULT_BUDGET,
     progress: Progress = silent,
     command: str = "",
+    hashes: bool = True,
 ) -> Report:
     """Prove that weights files hold one function.
 
@@ -217,6 +220,7 @@ def verify_files(
         spec: the network; left out, it is what the first file says, or the one family member that fits.
         runtimes: what every ONNX file among them is run in besides; where there is none, the first file's network.
         how: how the first file is read, where its path alone does not say it; the others say themselves what they are.
+        hashes: as for `verify_file`.
         images, data, seed, budget, progress, command: as for `verify_model`.
 
     Raises:
@@ -229,11 +233,11 @@ def verify_files(
     for path in map(Path, files):
         progress(f"reading {path}")
         if opened:
-            opened.append(open_subject(path, spec, opened[0].weights, stored=opened[0].stored))
+            opened.append(open_subject(path, spec, opened[0].weights, graph=opened[0].graph))
         else:
             opened.append(open_subject(path, spec, None, how))
     first = _weights_of(opened[0])
-    facts = hashing([part for file in opened for part in file.parts])
+    facts = hashing([part for file in opened for part in file.parts] if hashes else ())
     proof = Proof(first, images=images, data=data, seed=seed, budget=budget, progress=progress)
     subjects = [*(file.subject(first) for file in opened), *runtime_subjects(runtimes, first, opened)]
     verdicts = [proof.judge(item) for item in subjects]

@@ -24,20 +24,29 @@ __all__ = ["apply", "forward"]
 _BY_ITEM = (layers.Interp, layers.LRN, layers.Pool, layers.PoolMask)
 
 
-def forward(spec: ModelSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Float64]:
+def forward(
+    spec: ModelSpec,
+    weights: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    known: Mapping[str, Float64] | None = None,
+) -> dict[str, Float64]:
     """Run `spec` at inference in float64.
 
     Args:
         spec: the network.
         weights: canonical name -> array; any float type.
         inputs: input name -> batch, N x shape.
+        known: activations that need not be computed again.
 
     Returns:
         Every layer's activation under its name, float64, N x shape.
     """
     activations: dict[str, Float64] = {name: np.asarray(x, np.float64) for name, x in inputs.items()}
+    activations |= known or {}
     wiring = spec.wiring()
     for layer in spec.layers:
+        if layer.name in activations:
+            continue
         reads = [activations[name] for name in wiring[layer.name]]
         activations[layer.name] = apply(layer, reads, parameters_of(weights, layer.name))
     return {layer.name: activations[layer.name] for layer in spec.layers}

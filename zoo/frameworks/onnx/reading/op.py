@@ -100,9 +100,9 @@ class Op:
         if not self.has(at):
             return self.integers(name)
         found = self.stored(at, name)
-        if found.dtype.kind not in "iu" or found.size > _LONGEST_LIST:
+        if found.dtype.kind not in "iu" or found.size > _LONGEST_LIST or found.ndim > 1:
             self.refuse(f"{name} is no list of whole numbers")
-        return tuple(int(item) for item in found.reshape(-1))
+        return tuple(int(item) for item in np.atleast_1d(found))
 
     def scalar(self, name: str, at: int, default: float) -> float:
         """A number that newer operator sets take as an input, older ones as an attribute."""
