@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.answers import networks, print_as_it_is, print_json, print_text
-from converters.host import colours, columns, fitted
+from converters.host import colours, columns, fitted, memory_kept
 from converters.proving import card, verify
 from converters.said import HUB, check_network, is_member
 from zoo import registry
@@ -157,7 +157,9 @@ def _export(options: argparse.Namespace) -> int:
         force=options.force,
     )
     check_export(options.output, how)
-    for path in export(load_source(options, options.source), options.output, how):
+    with memory_kept():
+        written = export(load_source(options, options.source), options.output, how)
+    for path in written:
         print_text(str(path))
     return 0
 
