@@ -3,10 +3,11 @@
     python -m benchmarks training [--model alexnet] [--batches 32 128] [--steps 3] [--rounds 3]
                                   [--modes "one process" towers] [--precision bf16] [--device cuda]
 
+"compiled" is `zoo train --compile`; "plain torch" the layers as torch.nn has them, with torch's SGD, on one device.
 Everything a step of `zoo train` does but reading images: forward with dropout, backward, sums over devices, momentum.
 Each process has its share of the machine's cores. Rounds alternate between the modes, so that a busy neighbour hits all
 of them; the best step of all rounds counts. "of gemm" is the arithmetic of convolutions and dense layers over what the
-machine multiplies 2048 x 2048 matrices at, on all cores: the best of several times in the same run. "least" is the
+device multiplies square matrices at (`GEMM`), on all cores: the best of several times in the same run. "least" is the
 analytic minimum of bytes that a device must send in a step, "sent" what it handed over, "on the wire" what left it
 through the loopback interface, headers and all.
 """
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from torch.nn import functional
 
 from benchmarks.measure import table
 from zoo import registry
+from zoo.frameworks.pytorch import build
 from zoo.initial import initial_weights
 from zoo.layers import LRN, ModelSpec
 from zoo.recipe import Rates
@@ -41,14 +43,20 @@ from zoo.training.collectives import sent
 from zoo.training.lrn import LocalResponseNorm
 from zoo.training.optimiser import Momentum
 from zoo.training.placed import Draw, PlacedNetwork, own_row, summing
-from zoo.training.towers import Arrangement, least_bytes, share
+from zoo.training.towers import Arrangement, least_bytes, share, trunk
 
 MODES = {
     "one process": Arrangement(),
     "data (DDP)": Arrangement(replicas=2),
     "towers": Arrangement(parts=2),
     "hybrid": Arrangement(parts=2, source="batch"),
+    "compiled": Arrangement(),
+    "plain torch": Arrangement(),
 }
+# On the CPU, where compiling takes minutes; a GPU is measured in all modes.
+USUAL = ("one process", "data (DDP)", "towers", "hybrid", "plain torch")
+# The side of the matrices that a device's rate is measured at.
+GEMM = {"cpu": 2048, "cuda": 8192}
 CORES = len(os.sched_getaffinity(0))
 # How far gradients in bfloat16 may lie from those in float32, as a multiple of the floor (see `check_gradients`), and
 # those of two devices from those of one in float32.
@@ -117,12 +125,14 @@ class Trainer:
         spec, place, arrangement = registry.model(run.model), run.place, run.arrangement
         self.run, self.row = run, own_row(arrangement)
         devices.settle("bf16" if run.precision == "bf16" else "fp32", place)
-        network = PlacedNetwork(spec, arrangement, self.row.group)
+        network = PlacedNetwork(spec, arrangement, self.row)
         network.load(start(run.model))
         self.network: PlacedNetwork = network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.rounded:
             self.network.load({name: p.detach().bfloat16() for name, p in network.canonical_parameters().items()})
         self.momentum = Momentum(self.network.canonical_parameters(), registry.recipe(spec))
+        if run.mode == "compiled":
+            self.network.compile_steps()
         self.runner = summing(self.network, self.row)
         self.images = share(range(run.batch), self.row.number, arrangement.replicas)
         own = share(self.images, network.rank, network.parts) if arrangement.source == "batch" else self.images
@@ -156,6 +166,31 @@ class Trainer:
         return self.network.collect({name: p.grad for name, p in parameters.items() if p.grad is not None})
 
 
+class PlainTrainer(Trainer):
+    """The peer: `torch.nn`'s layers with torch's dropout and SGD, at rates that learn as little as those above."""
+
+    def __init__(self, run: Run) -> None:
+        spec, place, recipe = registry.model(run.model), run.place, registry.recipe(registry.model(run.model))
+        self.run, self.row = run, own_row(run.arrangement)
+        devices.settle("bf16" if run.precision == "bf16" else "fp32", place)
+        module: Any = build(trunk(spec), {name: tensor.numpy() for name, tensor in start(run.model).items()})
+        self.module = module.to(place, memory_format=torch.channels_last)
+        self.sgd: Any = torch.optim.SGD(
+            self.module.parameters(), lr=1e-4, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+        )
+        x = torch.randn(run.batch, *spec.inputs[0].shape, generator=torch.Generator().manual_seed(0)).mul_(60)
+        self.x = x.to(place).contiguous(memory_format=torch.channels_last)
+        self.labels = torch.arange(run.batch, device=place)
+
+    def step(self) -> None:
+        with torch.autocast(self.x.device.type, torch.bfloat16, enabled=self.run.precision == "bf16"):
+            logits = self.module(self.x).flatten(1)
+        functional.cross_entropy(logits.float(), self.labels % logits.shape[1]).backward()
+        self.sgd.step()
+        self.sgd.zero_grad(set_to_none=True)
+        settle(self.x.device)
+
+
 def settle(place: torch.device) -> None:
     """Wait until the accelerator, and every rank, is done."""
     if place.type == "cuda":
@@ -181,45 +216,56 @@ def rank(number: int, port: int, device: str, tasks: Sequence[Any], done: Any) -
 
 
 class Pair:
-    """Two processes that measure, begun once: what they import takes longer than a step."""
+    """Two processes that measure, begun once, as they are first needed: what they import takes longer than a step."""
 
     def __init__(self, device: str) -> None:
         context = mp.get_context("spawn")
+        self.device, self.store = device, dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self.tasks, self.done = [context.SimpleQueue(), context.SimpleQueue()], context.SimpleQueue()
-        self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        arguments = (self.store.port, device, self.tasks, self.done)
-        self.processes: Any = mp.start_processes(rank, arguments, nprocs=2, join=False, start_method="spawn")
+
+    @cached_property
+    def processes(self) -> Any:
+        arguments = (self.store.port, self.device, self.tasks, self.done)
+        return mp.start_processes(rank, arguments, nprocs=2, join=False, start_method="spawn")
 
     def measure(self, run: Run, what: str) -> Any:
         """What a `Trainer` finds (``timed`` or ``gradients``), in this process or in the two."""
         if run.arrangement.devices == 1:
             torch.set_num_threads(CORES)
-            return getattr(Trainer(run), what)()
+            return getattr((PlainTrainer if run.mode == "plain torch" else Trainer)(run), what)()
         with tempfile.TemporaryDirectory() as folder:
             for queue in self.tasks:
                 queue.put((run, what, f"{folder}/result.pt"))
+            processes = self.processes
             while self.done.empty():
-                self.processes.join(0.01)  # raises where one has died
+                processes.join(0.01)  # raises where one has died
             self.done.get()
             return torch.load(f"{folder}/result.pt")
 
     def end(self) -> None:
-        for queue in self.tasks:
-            queue.put(None)
-        self.processes.join()
+        if "processes" in vars(self):
+            for queue in self.tasks:
+                queue.put(None)
+            self.processes.join()
+
+
+def can_run(device: str, mode: str) -> bool:
+    """Whether every process of a mode has a device of its own: NCCL takes no two on one GPU."""
+    return device == "cpu" or MODES[mode].devices <= torch.cuda.device_count()
 
 
 def gemm_rate(device: str, precision: str) -> float:
-    """Multiply-adds a second of 2048 x 2048 matrices, on all cores or one accelerator."""
+    """Multiply-adds a second of square matrices, on all cores or one accelerator, which needs larger ones."""
     torch.set_num_threads(CORES)
     dtype, place = torch.bfloat16 if precision == "bf16" else torch.float32, torch.device(device)
-    a, b = (torch.randn(2048, 2048, device=place).to(dtype) for _ in range(2))
+    size = GEMM[device]
+    a, b = (torch.randn(size, size, device=place).to(dtype) for _ in range(2))
 
     def multiply() -> None:
         torch.mm(a, b)
         settle(place)
 
-    return 2048**3 / best_time(multiply, 7)
+    return size**3 / best_time(multiply, 7)
 
 
 def work(spec: ModelSpec) -> int:
@@ -260,7 +306,7 @@ def compare(pair: Pair, run: Run, modes: Sequence[str], rounds: int) -> tuple[li
     for mode, (seconds, sent_bytes, lo) in best.items():
         least = least_bytes(spec, MODES[mode], run.batch, activation=2 if run.precision == "bf16" else 4)
         rate = run.batch / seconds
-        times = [f"{best[peer][0] / seconds:.2f}" if peer in best else "-" for peer in ("one process", "data (DDP)")]
+        times = [f"{best[peer][0] / seconds:.2f}" if peer in best else "-" for peer in PEERS]
         traffic = [f"{number / 1e6:.2f} MB" if least else "-" for number in (sent_bytes, least, lo / 2)]
         over = f"{sent_bytes / least:.3f}" if least else "-"
         rows.append([str(run.batch), mode, f"{rate:.1f}", *times, f"{rate * work(spec) / gemm:.0%}", *traffic, over])
@@ -282,28 +328,30 @@ def check_gradients(pair: Pair, run: Run) -> str:
     one = replace(run, mode="one process", batch=8, precision="fp32")
     variants = (one, replace(one, rounded=True), replace(one, precision="bf16"))
     exact, floor, half = (pair.measure(variant, "gradients") for variant in variants)
-    towers = (replace(one, mode="towers", precision=p) for p in ("fp32", "bf16"))
-    exact_2, half_2 = (pair.measure(variant, "gradients") for variant in towers)
+    towers = [replace(one, mode="towers", precision=p) for p in ("fp32", "bf16") if can_run(run.device, "towers")]
+    pairs = list(zip((exact, half), (pair.measure(variant, "gradients") for variant in towers), strict=False))
     rows, wrong = list[list[str]](), list[str]()
     for name in exact:
         least = distance(floor, exact, name)
-        found = (distance(half, exact, name), distance(half_2, half, name), distance(exact_2, exact, name))
+        found = [distance(half, exact, name), *(distance(two, one, name) for one, two in pairs)]
         rows.append([name, *(f"{number:.1e}" for number in (least, *found))])
-        if found[0] > TIMES_FLOOR * least or found[1] > least or found[2] > FP32_BUDGET:
+        if any(number > most for number, most in zip(found, (TIMES_FLOOR * least, FP32_BUDGET, least), strict=False)):
             wrong.append(name)
-    header = ["gradient", "floor", "bf16 to fp32", "two devices to one, bf16", "two to one, fp32"]
-    text = f"{table(header, rows)}\n\n|a - b| / |b|, batch 8; at most {TIMES_FLOOR} x floor, floor, {FP32_BUDGET}."
+    header = ["gradient", "floor", "bf16 to fp32", "two devices to one, fp32", "two to one, bf16"][: 3 + len(pairs)]
+    text = f"{table(header, rows)}\n\n|a - b| / |b|, batch 8; at most {TIMES_FLOOR} x floor, {FP32_BUDGET}, floor."
     if wrong:
         raise SystemExit(f"{text}\n\ntoo far apart: {', '.join(wrong)}")
     return text
 
 
+PEERS = ("one process", "data (DDP)", "plain torch")
 HEADER = [
     "batch",
     "mode",
     "images/s",
     "x one process",
     "x DDP",
+    "x plain torch",
     "of gemm",
     "sent",
     "least",
@@ -317,7 +365,7 @@ def main(
     batches: Sequence[int] = (32, 128),
     steps: int = 3,
     rounds: int = 3,
-    modes: Sequence[str] = tuple(MODES),
+    modes: Sequence[str] | None = None,
     device: str = "cpu",
     precision: str = "fp32",
 ) -> str:
@@ -326,12 +374,17 @@ def main(
     pair = Pair(device)
     if precision == "bf16":
         checked = f"\n\n{check_gradients(pair, run)}"
+    modes = modes or (USUAL if device == "cpu" else tuple(MODES))
+    able = [mode for mode in modes if can_run(device, mode)]
     for batch in batches:
-        more, note = compare(pair, replace(run, batch=batch), modes, rounds)
+        more, note = compare(pair, replace(run, batch=batch), able, rounds)
         rows, notes = rows + more, [*notes, note]
     pair.end()
     where = f"{CORES} cores" if device == "cpu" else torch.cuda.get_device_name()
-    machine = f"{model}, {precision}, {where}, torch {torch.__version__}; two devices are two processes over gloo."
+    over = "gloo" if device == "cpu" else "NCCL"
+    machine = f"{model}, {precision}, {where}, torch {torch.__version__}; two devices are two processes over {over}."
+    if left_out := [mode for mode in modes if mode not in able]:
+        notes.append(f"Not run, for want of a second GPU: {', '.join(left_out)}.")
     return f"{table(HEADER, rows)}\n\n{' '.join([machine, *notes])}{checked}"
 
 
@@ -342,7 +395,7 @@ def options(words: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
+    parser.add_argument("--modes", nargs="+", choices=list(MODES))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     return vars(parser.parse_args(words))

@@ -6,14 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from converters.said import check_network, is_member, says_images
 from zoo import registry
 from zoo.errors import shown
 from zoo.layers import ModelSpec
-from zoo.wire.atomic import check_target, publish, staging
 
 
 def print_text(text: str) -> None:
@@ -41,16 +39,3 @@ def networks(options: argparse.Namespace, *sources: str) -> list[ModelSpec]:
     from converters.source import network
 
     return [network(options, source) for source in sources]
-
-
-def write_text(path: Path, text: str, *, force: bool) -> None:
-    """A text file, put in place as a whole.
-
-    Raises:
-        ZooError: something is there, without `force`; or it cannot be written.
-    """
-    check_target(path, force=force)
-    with staging(path) as folder:
-        # A file's name need not be UTF-8; Python has what is not as halves of letters, which no file can hold.
-        (folder / path.name).write_text(text, encoding="utf-8", errors="replace")
-        publish(folder, path, force=force)

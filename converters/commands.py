@@ -6,9 +6,10 @@ import argparse
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from converters.answers import networks, print_as_it_is, print_json, print_text, write_text
+from converters.answers import networks, print_as_it_is, print_json, print_text
 from converters.host import colours, columns, fitted
 from converters.proving import card, verify
 from converters.said import HUB, check_network, is_member
@@ -16,7 +17,7 @@ from zoo import registry
 from zoo.errors import ZooError, shown
 from zoo.layers import ModelSpec
 from zoo.shapes import check_cost
-from zoo.wire.atomic import check_target, publish, staging
+from zoo.wire.atomic import check_target, publish, staging, write_text
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,7 +72,9 @@ def _info(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     from zoo.show import diff_text
 
-    print_text(diff_text(*networks(options, options.source, options.other), width=columns()))
+    given = options.source, options.other
+    named = (replace(spec, name=str(name)) for spec, name in zip(networks(options, *given), given, strict=True))
+    print_text(diff_text(*named, width=columns()))
     return 0
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from converters.fitting import is_registered, misfit, network_of, with_classes_of
 from converters.formats import (
+    GraphNetwork,
     NativeFile,
     Outlined,
     WeightsFormat,
@@ -28,10 +29,10 @@ from converters.tensormap import native_numbers, to_canonical
 from converters.weights import Array, Weights
 from converters.widen import as_float32
 from zoo import registry
-from zoo.errors import CheckFailedError, FileFormatError, WeightsError, ZooError
+from zoo.errors import CheckFailedError, FileFormatError, SpecError, WeightsError, ZooError
 from zoo.initial import initial_weights
 from zoo.layers import ModelSpec, Shape
-from zoo.shapes import check_cost, parameter_shapes
+from zoo.shapes import activation_shapes, check_cost, parameter_shapes
 from zoo.wire.atomic import check_target, publish, staging
 from zoo.wire.cores import map_on_cores
 from zoo.wire.layout import blocks, packed
@@ -56,6 +57,7 @@ class Reading:
         map_out: a file to write the table of names to.
         images: how images are prepared, and what their classes are called, where the file does not say.
         sizes: input -> C x H x W, where a graph leaves them open.
+        graph: a graph of the network, whose own names of tensors a state dict may have.
     """
 
     from_format: str | None = None
@@ -65,6 +67,7 @@ class Reading:
     map_out: Path | None = None
     images: SaidOfImages = SAID_NOTHING
     sizes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
+    graph: GraphNetwork | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,7 @@ class OpenedFile:
             reason = misfit(spec, self.native.tensors, self.form)
             if reason is None and (saved := self.native.unlike(spec)):
                 reason = f"it was saved with {saved}"
-            reasons[name] = reason
+            reasons[name] = reason or self.native.refusal or None
         return reasons
 
     def fitted(self, spec: ModelSpec | None = None, *, others: bool = False) -> Weights:
@@ -110,8 +113,19 @@ class OpenedFile:
         """
         if self.how.names is not None:
             return self._by_names(self.how.names, spec or self.described)
+        named = self.how.graph and self.described is None and self.how.graph.named_in(self.native.tensors)
+        if named:
+            names, added = named
+            if added:
+                _LOG.warning(
+                    "%s: numbers of the graph that it has not are the graph's: %s", self.path, ", ".join(added)
+                )
+            native = replace(self.native, tensors={**self.native.tensors, **added})
+            return replace(self, native=native)._by_names(names, spec)
         is_given = spec is not None or self.described is not None
         network = network_of(self.path, self.native, self.form, spec)
+        if network is self.described:
+            self._check_described(network)
         if self.described is None:
             self._say_classes(network)
         if self.native.graph and network is self.native.graph.spec:
@@ -119,6 +133,12 @@ class OpenedFile:
         tensors = self.native.loaded(network) if is_given else self.native.tensors
         is_said = spec is not None and self.described is None and self.native.graph is None
         return self._taken(network, self._without_others(network, tensors) if others and is_said else tensors)
+
+    def _check_described(self, network: ModelSpec) -> None:
+        try:
+            activation_shapes(network)
+        except SpecError as error:
+            raise FileFormatError(self.path, str(error)) from error
 
     def _without_others(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         """The tensors without those of layers that the network has not, where all that it has are there."""
@@ -154,7 +174,7 @@ class OpenedFile:
             raise ZooError(f"{self.path}: --map goes with --model or --prototxt, which say what our names are")
         tensors = renamed(names, self.native.tensors, self.form.entries(spec, None), spec)
         native = replace(self.native, tensors=tensors, as_loaded=None)
-        return replace(self, native=native, how=replace(self.how, names=None)).fitted(spec)
+        return replace(self, native=native, how=replace(self.how, names=None, graph=None)).fitted(spec)
 
     def _taken(self, spec: ModelSpec, tensors: Mapping[str, Array]) -> Weights:
         tensors, table, own = with_our_head(tensors, spec, self.form)
@@ -162,7 +182,8 @@ class OpenedFile:
             _LOG.warning("%s: %s is taken for %s, the classifier", self.path, own, spec.head.name)
         if self.how.map_out:
             write_map(self.how.map_out, table, tensors, spec)
-        in_order = [f"{entry.native} is {entry.canonical}" for entry in table if entry.by_order]
+        others = (entry for entry in table if entry.by_order and entry.native != entry.canonical)
+        in_order = [f"{entry.native} is {entry.canonical}" for entry in others]
         if in_order:
             _LOG.warning("%s: matched by order and shape: %s", self.path, ", ".join(in_order))
         numbers = as_float32(tensors, (entry.native for entry in table), str(self.path), narrow=self.how.narrow)
@@ -205,6 +226,8 @@ def open_file(path: Path, how: Reading | None = None, *, numbers: bool = True) -
     if not main.is_file():
         raise FileFormatError(main, "is a folder, expected a file" if main.is_dir() else "no such file")
     native = _read(path, form.outline if not numbers and isinstance(form, Outlined) else form.read)
+    if numbers and native.refusal:
+        raise FileFormatError(path, native.refusal)
     if how.sizes:
         if native.graph is None or native.graph.sized is None:
             raise ZooError(f"{path}: is no graph that may leave sizes open; leave --input out, or give --prototxt FILE")
@@ -341,7 +364,7 @@ def _check_written(form: WeightsFormat, path: Path, weights: Weights, *, must_de
 
 
 def _difference(path: Path, name: str) -> CheckFailedError:
-    return CheckFailedError(f"{path}: {name} read back differently from what was written; nothing was changed")
+    return CheckFailedError(f"{path.name}: {name} read back differently from what was written; nothing was changed")
 
 
 def same_bits(a: Array, b: Array) -> bool:

@@ -46,7 +46,7 @@ def fold_preprocessing(weights: Weights) -> Weights:
             before = tensors.get(f"{layer.name}.bias", np.zeros(layer.out_channels))
             tensors[f"{layer.name}.bias"] = (np.asarray(before, np.float64) + shift).astype(np.float32)
             spec = spec.replace_layer(replace(layer, bias=True))
-    plain = Preprocessing(channels="RGB", scale=1 / 255, resize=done.resize)
+    plain = Preprocessing(channels="RGB", scale=1 / 255, resize=done.resize, crop=done.crop)
     ordered = {name: tensors[name] for name in parameter_shapes(spec)}
     return Weights(spec=replace(spec, preprocessing=plain), tensors=ordered, source=weights.source)
 

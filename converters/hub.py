@@ -18,6 +18,7 @@ from queue import Empty, Queue
 import huggingface_hub
 from huggingface_hub import errors
 
+from zoo.environment import quiet_loggers
 from zoo.errors import CheckFailedError, ZooError, said
 from zoo.wire.atomic import check_target, publish, staging
 
@@ -63,17 +64,14 @@ def fetch_hub(
         ZooError: there is no such file, no way to it, no room for it, or it took too long; or another file is in its
             place.
     """
-    wanted, client = parse(address), logging.getLogger("huggingface_hub")
-    level = client.level
+    wanted = parse(address)
     try:
-        client.setLevel(logging.ERROR)  # each of its retries is a warning; what came of them is ours to say
-        cached = Path(_within(whole, address, wanted, endpoint or os.environ.get("HF_ENDPOINT")))
+        with quiet_loggers("huggingface_hub"):  # each of its retries is a warning; what came of them is ours to say
+            cached = Path(_within(whole, address, wanted, endpoint or os.environ.get("HF_ENDPOINT")))
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError) as error:
         raise ZooError(f"{address}: {_reason(error)}") from error
     except OSError as error:
         raise ZooError(f"{address}: cannot be downloaded: {said(error)}") from error
-    finally:
-        client.setLevel(level)
     _check(address, cached)
     _LOG.info("%s: commit %s", address, cached.relative_to(_snapshots(cached)).parts[0])
     return cached if directory is None else _copied(cached, directory)

@@ -22,8 +22,8 @@ def info(path: Path, how: Reading) -> dict[str, Any]:
     Returns:
         ``path``, ``format``; ``writer``: what wrote it, where it says so; ``tensors``: name, shape and type of each;
         ``averages``: whether averages lie beside them; ``network``: the name of the one the file describes, or its
-        graph is, or None; ``class_names``: of its outputs, as far as the file or the user says them; ``unread``: why a
-        graph could not be read as one; ``fits``: the members of the family whose parameters the tensors can be;
+        graph is, or None; ``class_names``: of its outputs, as far as the file or the user says them; ``unread``: why
+        what it says of one could not be read; ``fits``: the members of the family whose parameters the tensors can be;
         ``misfits``: the others, each with the first reason; ``becomes``: suffixes of what it can be converted into,
         where its network is known.
 
@@ -47,9 +47,9 @@ def info(path: Path, how: Reading) -> dict[str, Any]:
         "network": network.name if network else None,
         "class_names": list(how.images.classes or file.native.images.classes or (network.classes if network else ())),
         "fits": fits,
-        "unread": graph.refusal if graph else "",
+        "unread": graph.refusal if graph else file.native.refusal,
         "misfits": {name: reason for name, reason in reasons.items() if reason is not None},
-        "becomes": list(suffixes()),
+        "becomes": [] if file.native.refusal else list(suffixes()),
     }
 
 
@@ -66,9 +66,10 @@ def info_text(told: dict[str, Any]) -> str:
     if told["class_names"]:
         names, more = told["class_names"], ", ..." if len(told["class_names"]) > _NAMES_SHOWN else ""
         lines.append(f"classes: {len(names):,}: {one_line(', '.join(names[:_NAMES_SHOWN]))}{more}")
-    none = "no network of the family" + ("" if told["network"] else "; give its --prototxt")
+    can_be_read = told["becomes"] and not told["network"]
+    none = "no network of the family" + ("; give its --prototxt" if can_be_read else "")
     lines.append(f"fits: {', '.join(told['fits']) or none}")
     lines += [f"  not {name}: {reason}" for name, reason in told["misfits"].items()]
-    known = told["network"] or len(told["fits"]) == 1
-    lines.append(f"becomes: {' '.join(told['becomes'])}{'' if known else ', with --model or --prototxt'}")
+    how = ", with --model or --prototxt" if can_be_read and len(told["fits"]) != 1 else ""
+    lines.append(f"becomes: {' '.join(told['becomes']) or 'nothing'}{how}")
     return "\n".join(map(shown, lines))

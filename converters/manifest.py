@@ -48,6 +48,7 @@ class Preprocessing(_Record):
     mean: _Three
     std: _Three = (1.0, 1.0, 1.0)
     resize: int = Field(gt=0)
+    crop: Literal["floor", "even"] = "floor"
 
 
 class Accuracy(_Record):

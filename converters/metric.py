@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from converters.verdicts import LayerVerdict
 from converters.weights import Array
 from zoo.axes import shape_text
-from zoo.layers import ModelSpec, Softmax
+from zoo.layers import Layer, ModelSpec, Softmax
+from zoo.wire.cores import in_cache, map_on_cores
 
 # A largest probability this near 1 leaves the others no digit of float32's.
 _SATURATED = 1 - 2.0**-24
@@ -27,25 +28,37 @@ def error(y: Array, reference: Array, fallback: float = 0.0) -> tuple[float, flo
         fallback: what to divide by where a sample of the reference is zero throughout (the peak of what the layer
             reads). If that is zero too, only an equal answer is right: any other has the error infinity.
     """
-    rows, is_itself, (y, reference) = len(reference), y is reference, _where_finite(y, reference)
-    apart = np.zeros((rows, 1)) if is_itself else np.subtract(y, reference, dtype=np.float64)
-    difference = _peaks(apart.reshape(rows, -1))
-    peaks = _peaks(reference.reshape(rows, -1))
+    difference, peaks = _farthest(y, reference)
+    if not np.isfinite(difference).all():
+        difference, peaks = _farthest(*_where_finite(y, reference))
+    return _worst(difference, peaks, fallback)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _farthest(y: Array, reference: Array) -> tuple[Array, Array]:
+    """max|y - reference| and max|reference| of each sample; the first is NaN or Inf where either holds any."""
+    parts, difference, peaks = [*in_cache(reference.shape[1:])], np.zeros(len(reference)), np.zeros(len(reference))
+    for i, (ours, right) in enumerate(zip(y, reference, strict=True)):
+        for part in parts:
+            difference[i] = np.maximum(difference[i], peak_of(np.subtract(ours[part], right[part], dtype=np.float64)))
+            peaks[i] = np.maximum(peaks[i], peak_of(right[part]))
+    return difference, peaks
+
+
+def _worst(difference: Array, peaks: Array, fallback: float) -> tuple[float, float]:
+    """The largest error of a sample, and that sample's peak."""
+    if not len(peaks):
+        return 0.0, 0.0
     scale = np.where(peaks > 0, peaks, fallback)
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = np.where(difference > 0, difference / scale, 0.0)
-    worst = int(errors.argmax()) if rows else 0
-    return (float(errors[worst]), float(peaks[worst])) if rows else (0.0, 0.0)
-
-
-def _peaks(rows: Array) -> Array:
-    """max|x| of each row; the two ends of its range, so that no array of sizes is made."""
-    return np.maximum(rows.max(axis=1, initial=0.0), -rows.min(axis=1, initial=0.0))
+    worst = int(errors.argmax())
+    return float(errors[worst]), float(peaks[worst])
 
 
 def peak_of(array: Array) -> float:
-    """max|array|; NaN or Inf where it holds any."""
-    return float(_peaks(array.reshape(1, -1))[0])
+    """max|array|, NaN or Inf where it holds any; of the two ends of its range, so that no array of sizes is made."""
+    return float(np.maximum(array.max(initial=0.0), -array.min(initial=0.0)))
 
 
 def _where_finite(y: Array, reference: Array) -> tuple[Array, Array]:
@@ -88,35 +101,43 @@ def compare(
     Layers `unmatched` may be missing: the subject has no name for them. They are listed without a verdict of their own.
     """
     wiring, everything = spec.wiring(), {**inputs, **reference}
-    verdicts = list[LayerVerdict]()
-    for layer in spec.layers:
-        if layer.name in unmatched and layer.name not in activations:
-            verdicts.append(
-                LayerVerdict(
-                    name=layer.name,
-                    error=None,
-                    peak=finite_peak(reference[layer.name]),
-                    ok=True,
-                    gated=False,
-                    reason=UNMATCHED,
-                )
-            )
-            continue
-        reads = [everything[name] for name in wiring[layer.name]]
-        fallback = max(map(finite_peak, reads), default=0.0)
-        gated = not (isinstance(layer, Softmax) and layer.name in spec.outputs)
-        verdicts.append(judge(layer.name, activations.get(layer.name), reference[layer.name], budget, fallback, gated))
-    return tuple(verdicts)
+
+    def verdict(layer: Layer) -> LayerVerdict:
+        name = layer.name
+        if name in unmatched and name not in activations:
+            peak = finite_peak(reference[name])
+            return LayerVerdict(name=name, error=None, peak=peak, ok=True, gated=False, reason=UNMATCHED)
+        gated = not (isinstance(layer, Softmax) and name in spec.outputs)
+        reads = [everything[source] for source in wiring[name]]
+        return judge(name, activations.get(name), reference[name], budget, reads, gated)
+
+    return tuple(map_on_cores(verdict, spec.layers))
 
 
 def judge(
-    name: str, y: Array | None, reference: Array, budget: float, fallback: float = 0.0, gated: bool = True
+    name: str, y: Array | None, reference: Array, budget: float, reads: Sequence[Array] = (), gated: bool = True
 ) -> LayerVerdict:
-    """The verdict on one activation; `y` is None where the subject does not have it."""
-    reason = defect(y, reference)
-    if y is None or reason:
-        return LayerVerdict(name=name, error=None, peak=finite_peak(reference), ok=False, gated=gated, reason=reason)
-    value, peak = error(y, reference, fallback)
+    """The verdict on one activation.
+
+    Args:
+        name: of its layer.
+        y: what the subject has; None where it has none.
+        reference: what is right.
+        budget: the largest error that passes.
+        reads: what the layer reads, whose peak counts where a sample of the reference is zero throughout.
+        gated: whether it must pass.
+    """
+    ends = _farthest(y, reference) if y is not None and y.shape == reference.shape else None
+    if ends is None or not np.isfinite(ends[0]).all():
+        reason = defect(y, reference)
+        if y is None or reason:
+            return LayerVerdict(
+                name=name, error=None, peak=finite_peak(reference), ok=False, gated=gated, reason=reason
+            )
+        ends = _farthest(*_where_finite(y, reference))
+    difference, peaks = ends
+    fallback = 0.0 if peaks.all() else max(map(finite_peak, reads), default=0.0)
+    value, peak = _worst(difference, peaks, fallback)
     if not np.isfinite(value):
         return LayerVerdict(
             name=name, error=None, peak=peak, ok=False, gated=gated, reason="not zero, where the reference is"

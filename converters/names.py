@@ -13,7 +13,7 @@ from zoo.errors import FileFormatError, UnknownNameError
 from zoo.layers import ModelSpec, Shape
 from zoo.registry import optional
 from zoo.shapes import parameter_shapes
-from zoo.wire.atomic import check_target, publish, staging
+from zoo.wire.atomic import write_text
 
 _MAX_BYTES = 1 << 20
 
@@ -71,7 +71,6 @@ def write_map(path: Path, table: Iterable[Entry], tensors: Mapping[str, Array], 
     Raises:
         ZooError: the target exists.
     """
-    check_target(path, force=False)
     entries, shapes = {entry.canonical: entry for entry in table}, parameter_shapes(spec)
     used = {entry.native for entry in entries.values() if entry.native in tensors}
     left = {name: tensor.shape for name, tensor in tensors.items() if name not in used}
@@ -82,9 +81,7 @@ def write_map(path: Path, table: Iterable[Entry], tensors: Mapping[str, Array], 
         else:
             lines.append(_open(name, entry.native_shape(shapes[name]), left))
     lines += [f"# {json.dumps(name)}: null  # left out, {shape}" for name, shape in left.items()]
-    with staging(path) as folder:
-        (folder / path.name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        publish(folder, path, force=False)
+    write_text(path, "\n".join(lines) + "\n", force=False)
 
 
 def _open(name: str, shape: Shape, left: Mapping[str, Shape]) -> str:

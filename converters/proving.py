@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from converters.answers import networks, print_as_it_is, print_text, write_text
+from converters.answers import networks, print_as_it_is, print_text
 from converters.host import colours
 from converters.said import check_network, is_member, listed, retold
 from zoo import registry
 from zoo.errors import CheckFailedError, ZooError
-from zoo.wire.atomic import check_target
+from zoo.wire.atomic import check_target, write_text
 
 _LOG = logging.getLogger(__name__)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import struct
 import zipfile
 from codecs import getincrementaldecoder
 from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from zoo.errors import FileFormatError
 from zoo.registry import optional
@@ -16,24 +17,30 @@ from zoo.wire.mapped import mapped
 from zoo.wire.protobuf import BYTES, VARINT, fields
 from zoo.wire.regular import check_regular
 from zoo.wire.safetensors import is_safetensors
+from zoo.wire.signatures import (
+    BLOB_DATA,
+    BLOB_SHAPE,
+    BLOB_SIZES,
+    MODEL_GRAPH,
+    NET_LAYER,
+    NET_LAYERS,
+    NET_NAME,
+    SOLVER_ITER,
+    TABLE_END,
+    ZIP,
+)
 from zoo.wire.weight_map import parts_of, weights_of
 
 # So many bytes tell most kinds; a tar archive says what it is at byte 257.
 _HEAD = 512
-_NUMPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 # A pickle: its protocol, then a frame, or what a list, a dictionary or an imported name begins with.
 _PICKLE = re.compile(rb"\x80([\x04\x05]\x95|[\x02\x03][]}(c])")
 # The number that torch.save wrote first before 1.6, as a pickle of its own (torch/serialization.py, MAGIC_NUMBER).
 _TORCH = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
-# The last bytes of a table, which a checkpoint's index is, and a V1 checkpoint (tensorflow/core/lib/io/format.h).
-_TABLE = struct.pack("<Q", 0xDB4775248B80FB57)
 # So many fields of a protobuf are looked at: more than any network has layers.
 _FIELDS = 10_000
-_MODEL_GRAPH, _NET_NAME, _NET_LAYERS, _NET_LAYER = 7, 1, 2, 100
-_SOLVER_ITER, _SOLVER_NET, _SOLVER_HISTORY = 1, 2, 3
-
-# Of a BlobProto: what was four sizes and became a shape, and the numbers.
-_BLOB_SIZES, _BLOB_SHAPE, _BLOB_DATA = dict.fromkeys(range(1, 5), VARINT), 7, {5: BYTES}
+# What a SolverState has besides its first field.
+_SOLVER_NET, _SOLVER_HISTORY = 2, 3
 # TensorFlow's GraphDef and MetaGraphDef: nodes or meta_info_def, and versions or collections, a network's input_dim.
 _GRAPH = {1: BYTES, 4: BYTES}
 
@@ -151,11 +158,11 @@ def _in_hdf5(path: Path) -> str:
 
 
 def _by_head(path: Path, head: bytes, size: int) -> str | None:
-    if head.startswith(_NUMPY):
+    if head.startswith(np.lib.format.MAGIC_PREFIX):
         return "numpy"
     if head.startswith(_MATLAB):
         return "matconvnet"
-    if head.startswith(_ZIP):
+    if head.startswith(ZIP):
         return _in_zip(path)
     if head[:1] == b"\x80" and head[2:].startswith(_TORCH):
         return "pytorch"
@@ -193,7 +200,7 @@ def _in_zip(path: Path) -> str | None:
 
 
 def _by_structure(path: Path, data: memoryview) -> str | None:
-    if bytes(data[-len(_TABLE) :]) == _TABLE:
+    if bytes(data[-len(TABLE_END) :]) == TABLE_END:
         return "tf_slim"
     found = dict[int, int]()
     try:
@@ -201,18 +208,18 @@ def _by_structure(path: Path, data: memoryview) -> str | None:
             found.setdefault(number, kind)
     except ValueError:
         return None
-    if _BLOB_DATA.items() <= found.items() and (
-        _BLOB_SIZES.items() <= found.items() or found.get(_BLOB_SHAPE) == BYTES
-    ):
+    is_sized = all(found.get(number) == VARINT for number in BLOB_SIZES)
+    if found.get(BLOB_DATA) == BYTES and (is_sized or found.get(BLOB_SHAPE) == BYTES):
         raise FileFormatError(path, "is one blob of Caffe, as a mean image is, and no weights; give it with --mean")
     if {number: found.get(number) for number in _GRAPH} == _GRAPH:
         raise FileFormatError(
             path, "is a graph of TensorFlow (.pb or .meta); give the checkpoint, or the SavedModel's folder"
         )
-    if found.get(_MODEL_GRAPH) == BYTES and found.get(_NET_NAME, VARINT) == VARINT:
+    name = found.get(NET_NAME)  # in a model of ONNX a number: which form it is of
+    if found.get(MODEL_GRAPH) == BYTES and name in (None, VARINT):
         return "onnx"
-    solver = {_SOLVER_ITER: VARINT, _SOLVER_HISTORY: BYTES}
+    solver = {SOLVER_ITER: VARINT, _SOLVER_HISTORY: BYTES}
     if solver.items() <= found.items() and found.get(_SOLVER_NET, BYTES) == BYTES:
         raise FileFormatError(path, _SOLVER.format(path.stem))
-    is_named = found.get(_NET_NAME) == BYTES
-    return "caffe" if _NET_LAYER in found or (_NET_LAYERS in found and is_named) else None
+    is_net = NET_LAYER in found or (NET_LAYERS in found and name == BYTES)
+    return "caffe" if is_net else None

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from converters import images
-from converters.convert import Reading, load
+from converters.convert import OpenedFile, Reading, load, open_file
+from converters.fitting import network_of
 from converters.formats import suffixes
 from converters.formats.caffe import read_mean, read_network
 from converters.names import read_map
@@ -57,7 +58,22 @@ def given(options: argparse.Namespace) -> ModelSpec | None:
         return _prototxt(options, options.prototxt)
     if options.stage:
         raise ZooError("--stage says how a prototxt is read; give --prototxt FILE")
-    return registry.model(options.model) if options.model else None
+    file = _model_file(options)
+    if file is None:
+        return registry.model(options.model) if options.model else None
+    graph = file.native.graph
+    if graph is None and file.described is None:
+        raise ZooError(f"--model {file.path}: describes no network; it takes a family member, or a file that does")
+    return file.described or network_of(file.path, file.native, file.form, None)
+
+
+def _model_file(options: argparse.Namespace) -> OpenedFile | None:
+    """The file that --model names in the place of a family member."""
+    path = Path(options.model or "")
+    is_path = path.is_file() or path.suffix or path.parent != Path()
+    if not options.model or is_member(options.model) or not is_path:
+        return None
+    return open_file(path, Reading(sizes=dict(options.input)), numbers=False)
 
 
 def prototxt(options: argparse.Namespace, path: Path) -> ModelSpec:
@@ -102,6 +118,7 @@ def network(options: argparse.Namespace, source: str) -> ModelSpec:
 
 def reading(options: argparse.Namespace) -> Reading:
     """How the options say that a file is read."""
+    file = _model_file(options)
     return Reading(
         from_format=options.from_format,
         ema=options.ema,
@@ -109,7 +126,8 @@ def reading(options: argparse.Namespace) -> Reading:
         names=read_map(options.names) if options.names else None,
         map_out=options.map_out,
         images=_images(options),
-        sizes={} if options.prototxt else dict(options.input),
+        sizes={} if options.prototxt or file else dict(options.input),
+        graph=file.native.graph if file else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The wheel, and environments that hold it with one extra's packages and nothing else, made without a network."""
+"""The wheel, and environments that hold it with some extras' packages and nothing else, made without a network."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def wheel_metadata(wheel: Path) -> metadata.Distribution:
 
 
 def closure(wheel: Path, extra: str | None) -> set[str]:
-    """Every other distribution that `pip install 'alexnet-zoo[extra]'` installs."""
-    todo, done = [(PROJECT, ""), (PROJECT, extra or "")], set[tuple[str, str]]()
+    """Every other distribution that `pip install 'alexnet-zoo[extra]'` installs; of several, as pip takes them."""
+    todo, done = [(PROJECT, name) for name in ("", *(extra or "").split(","))], set[tuple[str, str]]()
     while todo:
         name, wanted = todo.pop()
         if (name, wanted) in done:
@@ -81,7 +81,7 @@ def closure(wheel: Path, extra: str | None) -> set[str]:
 
 
 def environment(folder: Path, wheel: Path, extra: str | None) -> Path:
-    """A folder to put alone on Python's path: the wheel unpacked, and links to what the extra installs."""
+    """A folder to put alone on Python's path: the wheel unpacked, and links to what the extra, or several, install."""
     site = folder / (extra or "bare")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)

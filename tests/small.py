@@ -5,7 +5,7 @@ from dataclasses import replace
 from converters.parity import probe_weights
 from converters.weights import Weights
 from zoo import registry
-from zoo.layers import BatchNorm, Conv, Dense, ModelSpec
+from zoo.layers import BatchNorm, Conv, Dense, ModelSpec, Scale
 from zoo.shapes import activation_shapes
 
 
@@ -21,6 +21,18 @@ def shrink(model: str, channels: int = 8, classes: int = 10) -> ModelSpec:
         elif isinstance(layer, Dense):
             spec = spec.replace_layer(replace(layer, out_features=32))
     return spec.with_num_classes(classes)
+
+
+def normed(spec: ModelSpec) -> ModelSpec:
+    """A small AlexNet with batch normalisation of its images and of two layers in the place of LRN.
+
+    Behind ReLUs: the gradient of a bias right before it is zero, and what is computed of that, noise.
+    """
+    plain = spec.without("norm1", "norm2")
+    for layer in ("relu1", "relu6"):
+        plain = plain.insert(BatchNorm(name=f"{layer}_bn", eps=1e-3), after=layer)
+    plain = plain.insert(Scale(name="scale", bias=True), after="relu1_bn")
+    return replace(plain, name="normed", layers=(BatchNorm(name="data_bn"), *plain.layers))
 
 
 def normalises_vectors(spec: ModelSpec) -> bool:

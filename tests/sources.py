@@ -12,6 +12,7 @@ from zoo import registry
 from zoo.channels_last import to_canonical, to_native
 from zoo.layers import ModelSpec
 from zoo.shapes import activation_shapes
+from zoo.torch_names import attribute_names
 
 
 def imported(path: Path) -> Any:
@@ -42,7 +43,7 @@ def run_pytorch_source(
     def keep(layer: str) -> Any:
         return lambda _module, _inputs, y: seen.__setitem__(layer, y.numpy().copy())
 
-    attributes = pytorch.attribute_names(spec)  # of inputs, too
+    attributes = attribute_names(spec)  # of inputs, too
     for layer, attribute in ((layer.name, attributes[layer.name]) for layer in spec.layers):
         network.get_submodule(attribute).register_forward_hook(keep(layer))
     answer = getattr(network, "probabilities", network)  # which goes through every layer

@@ -15,7 +15,8 @@ from zoo import registry
 from zoo.layers import ModelSpec
 from zoo.philox import key, philox
 from zoo.preprocess import centre_crop, crop, normalise, resize_short_side
-from zoo.recipe import DEFAULT, Augmentation, Recipe
+from zoo.recipe import Augmentation, Recipe
+from zoo.recipes import DEFAULT
 from zoo.training import augment
 from zoo.training.augment import Augment, principal_colours
 from zoo.training.data import Batch, Batches, TrainingStream

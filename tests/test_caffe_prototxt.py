@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo import reference
-from zoo.errors import FileFormatError, SpecError, UnsupportedError, ZooError
+from zoo.errors import FileFormatError, UnsupportedError, ZooError
 from zoo.frameworks.caffe import CaffeNet, parse_prototxt, read_prototxt
 from zoo.layers import (
     LRN,
@@ -248,7 +248,11 @@ def test_everything_outside_the_vocabulary_is_named_at_once() -> None:
             'name: "b" type: "Pooling" bottom: "a" top: "b" pooling_param { pool: STOCHASTIC kernel_size: 2 }',
             'name: "c" type: "Python" bottom: "b" top: "c"',
         )
-    for words in ("layer 'a' (LSTM)", "layer 'b' (Pooling): STOCHASTIC", "layer 'c' (Python)"):
+    for words in (
+        "net.prototxt: outside the layer vocabulary: layer 'a' (LSTM)",
+        "layer 'b' (Pooling): STOCHASTIC",
+        "layer 'c' (Python)",
+    ):
         assert words in str(caught.value)
 
 
@@ -347,7 +351,7 @@ def test_what_is_no_network_is_refused(text: str, error: str) -> None:
 
 
 def test_an_impossible_network_is_refused_by_layer() -> None:
-    with pytest.raises(SpecError, match="layer 'c'"):
+    with pytest.raises(FileFormatError, match=r"net\.prototxt: layer 'c'"):
         layers(
             'name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_size: 99 }'
         )
@@ -468,7 +472,7 @@ def test_what_is_joined_has_as_many_items(layer: str, second: str) -> None:
     if second.startswith("dim: 4"):
         assert read(text).spec.layers
     else:
-        with pytest.raises(SpecError, match="its inputs have 4 and 3 items, expected as many in each"):
+        with pytest.raises(FileFormatError, match="its inputs have 4 and 3 items, expected as many in each"):
             read(text)
 
 
@@ -520,7 +524,7 @@ def test_a_scalar_scales_and_shifts_a_blob_of_one_axis(axis: int) -> None:
         }}
     """
     if axis:
-        with pytest.raises(SpecError, match=r"layer 's'.*axis 1"):
+        with pytest.raises(FileFormatError, match=r"layer 's'.*axis 1"):
             read(text)
         return
     net = read(text)

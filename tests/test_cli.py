@@ -133,6 +133,8 @@ def test_show_and_diff_of_files(zoo: Run, refused: Callable[..., str], desk: Pat
     assert told == json.loads(zoo("show", "deploy.prototxt", "--json")[1])
     status, out, _ = zoo("diff", "deploy.prototxt", "alexnet_mini")
     assert status == 0 and "parameters" in out
+    heads = zoo("diff", "mine.caffemodel", "alexnet_mini", "--prototxt", "deploy.prototxt")[1].splitlines()[0]
+    assert heads.split() == ["layer", "what", "mine.caffemodel", "alexnet_mini"]  # both call themselves the latter
     assert "did you mean" in refused("show", "alexnet_min")
     assert "no such file" in refused("diff", "no.prototxt", "alexnet")
     # A graph is a network; a folder that holds no checkpoint takes no member's name away; a prototxt has stages itself.

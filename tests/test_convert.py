@@ -73,7 +73,8 @@ def test_what_was_written_otherwise_is_never_put_in_place(
     parts = ("read", "entries", "ignored", "main_file")
     broken = SimpleNamespace(write=write, **{part: getattr(found, part) for part in parts})
     monkeypatch.setattr(convert, "weights_format", lambda _: broken)
-    with pytest.raises(CheckFailedError, match="read back differently from what was written; nothing was changed"):
+    told = rf"^{FILES[kind]}: .* read back differently from what was written; nothing was changed"
+    with pytest.raises(CheckFailedError, match=told):
         save(weights, tmp_path / FILES[kind], force=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

@@ -65,9 +65,13 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
 
 
 def test_work_within_work_is_done_where_it_is() -> None:
-    inner = map_on_cores(lambda i: map_on_cores(lambda j: (i, j, threading.get_ident()), range(3)), range(8))
-    assert [[pair[:2] for pair in row] for row in inner] == [[(i, j) for j in range(3)] for i in range(8)]
-    assert all(len({thread for _, _, thread in row}) == 1 for row in inner)
+    inner = map_on_cores(lambda i: map_on_cores(lambda j: (i, j), range(3)), range(8))
+    assert inner == [[(i, j) for j in range(3)] for i in range(8)]
+
+
+def test_a_thread_with_nothing_to_do_takes_over_what_work_spreads_within_itself() -> None:
+    meet = threading.Barrier(2, timeout=60)
+    assert map_on_cores(lambda i: i and map_on_cores(lambda _: meet.wait() >= 0, range(2)), range(2)) == [0, [True] * 2]
 
 
 def test_products_stay_on_one_core_until_the_last_is_done() -> None:

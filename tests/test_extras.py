@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +21,7 @@ from converters.formats.caffe import read_network
 from converters.tensormap import to_native
 from tests.environments import Done, build_wheel, environment, python, zoo
 from tests.small import small_weights
+from tests.test_docs import PAGES, commands
 from tests.test_matconvnet import matlab_73
 from zoo.registry import extras
 
@@ -188,6 +191,18 @@ def test_the_job_of_an_extra_works_with_it_alone(extra: str, wheel: Path, files:
     for command, answer in zip(WORKS[extra], done, strict=True):
         assert answer.status == 0, f"{command}: {answer.stderr}"
         assert answer.stdout
+
+
+def test_the_examples_of_the_readme_work_with_what_it_installs(wheel: Path, files: Path) -> None:
+    """Proofs left out, which take their time: what they need is what `export` and `run` need."""
+    readme = PAGES[0].read_text()
+    (line,) = re.findall(r"^pip install '\.\[(.*?)\]'", readme, re.MULTILINE)
+    shutil.copy(files / "flower.png", files / "cat.jpg")
+    wanted = [" ".join(shlex.split(command, comments=True)[1:]) for command in commands(PAGES[0])]
+    kinds = ("convert", "generate", "export", "run", "list", "show", "diff")
+    done = run(environment(files.parent, wheel, line), files, [it for it in wanted if it.startswith(kinds)])
+    assert len(done) >= len(kinds)
+    assert [answer.stderr for answer in done if answer.status] == []
 
 
 def test_what_does_not_work_says_what_to_install(wheel: Path, files: Path) -> None:

@@ -17,7 +17,7 @@ from zoo.layers import Conv, Input, ModelSpec, Pool, Preprocessing
 from zoo.preprocess import normalise
 
 BGR = Preprocessing(channels="BGR", mean=(104.0, 117.0, 123.0), resize=300)
-RANGE = Preprocessing(channels="RGB", scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+RANGE = Preprocessing(channels="RGB", scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop="even")
 BOTH = Preprocessing(channels="BGR", scale=1 / 127.5, mean=(1.0, 0.5, 0.25), std=(0.5, 1.0, 2.0))
 
 
@@ -42,7 +42,9 @@ def test_conv1_takes_up_order_mean_scale_and_std(preprocessing: Preprocessing, b
     weights = prepared("bvlc_alexnet", preprocessing, bias=bias)
     image = np.random.default_rng(0).integers(0, 256, (227, 227, 3), dtype=np.uint8)
     folded = fold_preprocessing(weights)
-    assert folded.spec.preprocessing == Preprocessing(scale=1 / 255, resize=preprocessing.resize)
+    assert folded.spec.preprocessing == Preprocessing(
+        scale=1 / 255, resize=preprocessing.resize, crop=preprocessing.crop
+    )
     assert list(folded.tensors)[:2] == ["conv1.weight", "conv1.bias"]
     expected, found = outputs(weights, image), outputs(folded, image)
     assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()

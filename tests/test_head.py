@@ -36,7 +36,9 @@ def flickr() -> Weights:
 
 @pytest.mark.parametrize("suffix", ["caffemodel", "safetensors", "npz", "ckpt", "pt"])
 @pytest.mark.parametrize("described", [True, False])
-def test_a_renamed_head_is_a_head(family: None, tmp_path: Path, suffix: str, described: bool) -> None:
+def test_a_renamed_head_is_a_head(
+    family: None, tmp_path: Path, suffix: str, described: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     mine = flickr()
     save(mine, tmp_path / f"mine.{suffix}")
     if not described:
@@ -48,6 +50,7 @@ def test_a_renamed_head_is_a_head(family: None, tmp_path: Path, suffix: str, des
     )
     assert (found.spec.name, found.spec.classes) == ("caffenet", tuple("abcdefghij"))
     assert found.spec.preprocessing == registry.model("caffenet").preprocessing
+    assert "fc8_flickr" in caplog.text and "conv1" not in caplog.text  # what is under its own name is no news
     for name, tensor in found.tensors.items():
         assert (tensor == mine.tensors[name.replace("fc8.", "fc8_flickr.")]).all()
 

@@ -23,6 +23,7 @@ from zoo.initial import initial_weights
 from zoo.layers import Conv, Dense, ModelSpec
 from zoo.recipe import TruncatedNormal, XavierUniform
 from zoo.shapes import parameter_shapes
+from zoo.torch_names import parameter_names
 from zoo.wire.prototxt import Message, parse
 
 # A normal distribution cut at two deviations has this share of its own.
@@ -111,8 +112,6 @@ def _live_pytorch(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
 
 
 def _by_our_names(module: Any, spec: ModelSpec) -> dict[str, Any]:
-    from zoo.frameworks.pytorch import parameter_names  # noqa: PLC0415
-
     ours = {key: name for name, key in parameter_names(spec).items()}
     return {
         ours.get(str(key), str(key)): tensor.numpy() for key, tensor in module.state_dict().items() if not is_count(key)

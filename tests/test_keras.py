@@ -18,6 +18,7 @@ from zoo import reference, registry
 from zoo.errors import MissingDependencyError, UnsupportedError, ZooError
 from zoo.frameworks import keras
 from zoo.frameworks.keras import live
+from zoo.frameworks.keras.naming import layer_names
 from zoo.layers import Dense, Flatten, Input, ModelSpec, ReLU, Tie
 from zoo.training.job import TrainOptions
 from zoo.training.launch import train
@@ -71,6 +72,7 @@ def test_names_that_keras_forbids_and_inputs_by_the_score() -> None:
     spec = ModelSpec(name="1st", title='say "so" \\', inputs=inputs, layers=layers)
     weights, batch = probe(spec)
     assert_same(keras.forward(spec, weights, batch), reference.forward(spec, weights, batch))
+    assert layer_names(net(ReLU(name="conv.0"), ReLU(name="conv_0")))["conv.0"] == "conv_0"  # PyTorch takes no dots
 
 
 def test_what_keras_cannot_have_is_refused_by_layer(tmp_path: Path) -> None:

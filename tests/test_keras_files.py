@@ -18,6 +18,7 @@ import pytest
 from converters.convert import Reading, load, save
 from converters.formats import keras as files
 from converters.formats._keras_config import described, is_of
+from converters.info import info
 from converters.parity import probe_weights
 from converters.sniff import sniffed
 from converters.weights import Array, Weights
@@ -300,6 +301,15 @@ def test_a_description_of_others_is_refused_in_a_line(old: str, new: str, told: 
         load(tmp_path / "t.keras", spec=weights.spec)
 
 
+def test_what_describes_itself_otherwise_is_told_with_its_tensors(tmp_path: Path) -> None:
+    keras.Sequential(
+        [keras.layers.Input((8, 8, 3)), keras.layers.Lambda(abs, name="abs"), keras.layers.Conv2D(4, 3, name="conv1")]
+    ).save(tmp_path / "m.keras")
+    told = info(tmp_path / "m.keras", Reading())
+    assert [tensor["name"] for tensor in told["tensors"]] == ["conv1/kernel", "conv1/bias"]
+    assert (told["fits"], told["becomes"]) == ([], []) and "abs is a Lambda" in told["unread"]
+
+
 KERAS = """
 import numpy as np, sys, keras, net
 data = dict(np.load("inputs.npz"))
@@ -458,16 +468,17 @@ def test_damaged_hdf5_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("damage", [bytes(16), bytes([1] * 8 + [0xF0] + [0xFF] * 7)])
 @pytest.mark.parametrize("object_at", [0, 1])
-def test_a_heap_of_texts_without_end_is_refused(object_at: int, tmp_path: Path) -> None:
-    """An object without a number and a size: HDF5 1.14 goes round in it for ever."""
+def test_a_heap_of_texts_without_end_is_refused(object_at: int, damage: bytes, tmp_path: Path) -> None:
+    """An object without a number and a size, or as large as all 64 bits can say: HDF5 1.14 goes round for ever."""
     texts = {("g", "name"): "conv", ("g", "other"): "pool"}
     arrays = {"g/x": ((1,), lambda: np.zeros(1, np.float32))}
     (tmp_path / "a.h5").write_bytes(b"".join(hdf5_pieces(tmp_path / "outline", arrays, texts)))
     whole = (tmp_path / "a.h5").read_bytes()
     at = whole.index(b"GCOL\x01") + 16 + 24 * object_at
-    (tmp_path / "a.h5").write_bytes(whole[:at] + bytes(16) + whole[at + 16 :])
-    with pytest.raises(ValueError, match="a heap of texts without end"):
+    (tmp_path / "a.h5").write_bytes(whole[:at] + damage + whole[at + 16 :])
+    with pytest.raises(ValueError, match="a heap of texts that is not made of its objects"):
         read_hdf5(tmp_path / "a.h5")
 
 

@@ -221,6 +221,21 @@ def test_a_dag_with_its_mean_and_its_classes(tmp_path: Path, weights: Weights, w
     assert loaded.spec.classes == tuple(f"class {i}" for i in range(10))
 
 
+def test_empty_structs_and_a_batch_normalisation_s_moments(tmp_path: Path, weights: Weights) -> None:
+    """MATLAB writes a struct without fields as an array of nothing."""
+    found, nothing = dag(weights), np.empty((0, 0))
+    found["layers"].append({**found["layers"][0], "type": "dagnn.Sum", "params": nothing, "block": nothing})
+    io.savemat(tmp_path / "net.mat", matlab_5({**found, "meta": nothing}))
+    assert load(tmp_path / "net.mat", spec=weights.spec).spec.classes == ()
+    found["params"].append({"name": "m", "value": np.ones((96, 2), np.float32), "learningRate": 1.0})
+    names = [found["params"][i]["name"] for i in (1, 1)]
+    found["layers"].append({**found["layers"][0], "name": "bn", "type": "dagnn.BatchNorm", "params": [*names, "m"]})
+    io.savemat(tmp_path / "net.mat", matlab_5(found))
+    assert files.read(tmp_path / "net.mat").tensors["bn/moments"].shape == (96, 2, 1, 1)
+    with pytest.raises(ZooError, match="bn/moments"):
+        load(tmp_path / "net.mat", spec=weights.spec)
+
+
 def test_names_of_classes_that_a_new_head_has_left_behind_are_left_out(
     tmp_path: Path, weights: Weights, caplog: pytest.LogCaptureFixture
 ) -> None:

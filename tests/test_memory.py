@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from zoo import registry
 from zoo.api import forward, generate
 from zoo.errors import ZooError
 from zoo.layers import LRN, Conv, Deconv, Dense, Eltwise, Layer, ModelSpec, Pool, PoolMask, ROIPool
-from zoo.limits import Limits, allowing
+from zoo.limits import Limits, allowing, limits
 from zoo.shapes import check_cost
 
 SMALL = shrink("alexnet_mini", 2)
@@ -78,13 +81,13 @@ def test_every_command_that_computes_has_the_limit(
     monkeypatch.chdir(desk)
     there = set(desk.iterdir())
     assert main([*command.split(), "--max-memory", "0.00001"]) == 2
-    assert "computing it takes" in capsys.readouterr().err
+    assert "--max-memory GB" in capsys.readouterr().err
     assert {path for path in desk.iterdir() if path.is_file()} <= there
 
 
 def test_the_flag_lifts_it(desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(desk)
-    with allowing(Limits(gigabytes=1e-5)), pytest.raises(ZooError, match="computing it takes"):
+    with allowing(Limits(gigabytes=1e-5)), pytest.raises(ZooError, match="--max-memory GB"):
         check_cost(SMALL, items=1)
     with allowing(Limits(gigabytes=1.0)):
         check_cost(SMALL, items=1)
@@ -92,6 +95,37 @@ def test_the_flag_lifts_it(desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert main(["verify", "w.safetensors", "w.safetensors", "--max-memory", "0.1"]) == 0
     assert main(["verify", "w.safetensors", "--max-memory", "lots"]) == 2
     assert "expected a number above 0, got 'lots'" in capsys.readouterr().err
+
+
+def test_the_same_flag_lifts_the_limit_of_a_layer(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No command takes the network for one without a limit; what only carries or tells it need not compute it."""
+    monkeypatch.chdir(desk)
+    vast = net(Conv(name="op", out_channels=3, kernel=(1, 1)), shapes=[(3, 20_000, 20_000)])
+    numbers = {"op.weight": np.ones((3, 3, 1, 1), np.float32), "op.bias": np.ones(3, np.float32)}
+    with allowing(Limits(gigabytes=40)):
+        save(Weights(spec=vast, tensors=numbers, source="here"), desk / "vast.safetensors")
+    of_it = "3 x 20000 x 20000 numbers an item are 4.8 GB of memory; 1 GB, an eighth of --max-memory GB, are the limit"
+    said = f"vast.safetensors: layer 'in0': {of_it}"
+    for command in ("show vast.safetensors", "diff vast.safetensors alexnet", "convert vast.safetensors -o vast.npz"):
+        assert main(command.split()) == 2
+        assert said in capsys.readouterr().err
+        assert main([*command.split(), "--max-memory", "39"]) == 0
+    assert main(["verify", "vast.safetensors", "--max-memory", "39"]) == 2
+    assert "computing it takes 57.6 GB of memory" in capsys.readouterr().err
+
+
+def test_the_processes_that_are_started_have_the_limits_too() -> None:
+    told = [sys.executable, "-c", "from zoo.limits import limits; print(limits())"]
+    before = dict(os.environ)
+    with allowing(Limits(gigabytes=0.5, operations=3e7)):
+        assert limits() == Limits(gigabytes=0.5, operations=3e7)
+        assert subprocess.check_output(told, text=True).strip() == repr(limits())
+        with allowing(Limits(gigabytes=float("inf"))):
+            assert limits().gigabytes == float("inf")
+        assert limits().gigabytes == 0.5
+    assert limits() == Limits() and dict(os.environ) == before
 
 
 @pytest.mark.parametrize("spec", [DEEP, WIDE], ids=["parameters", "activations"])

@@ -11,6 +11,8 @@ import pytest
 from tests.mutant_edits import RULES
 from tests.mutants import NOT_SEEN_THROUGH, Judge, Mutant, Result, described, distance, every, sample, tried
 
+pytestmark = pytest.mark.slow
+
 # Of some 40,000; `python -m benchmarks mutants` tries thousands.
 COUNT = 200
 

@@ -14,9 +14,9 @@ from tests.cost import assert_in_proportion
 from zoo.api import generate
 from zoo.errors import CheckFailedError, UnsupportedError, ZooError
 from zoo.frameworks.caffe import read_prototxt
-from zoo.frameworks.pytorch import attribute_names
 from zoo.frameworks.tf_slim.naming import scopes
 from zoo.layers import Conv, Input, ModelSpec, ReLU
+from zoo.torch_names import attribute_names
 
 NAMES = {
     **{word: word for word in ("class", "None", "self", "forward", "nan", "1", "..", "/", "a/b", "a.b", "a b", "#x")},

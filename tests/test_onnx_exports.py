@@ -10,6 +10,8 @@ import onnx
 import pytest
 import torch
 
+from converters.cli import main
+from converters.convert import load
 from converters.parity import probe_weights, verify_files
 from converters.weights import Array
 from tests.onnx_graphs import held_against_runtime, read, stripped
@@ -195,16 +197,17 @@ def test_what_caffe2onnx_exports_is_read(tmp_path: Path) -> None:
 
 
 class Heads(torch.nn.Module):
-    """Two heads of one size, in another order than they are used in."""
+    """Two heads of one size, in another order than they are used in, beside numbers that no state dict has."""
 
     def __init__(self) -> None:
         super().__init__()
         self.second, self.first = torch.nn.Conv2d(4, 6, 1), torch.nn.Conv2d(4, 6, 1)
         self.body = torch.nn.Conv2d(3, 4, 3)
+        self.register_buffer("priors", torch.rand(1, 6, 6, 6), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.body(x))
-        return torch.relu(self.first(x)) + self.second(x)
+        return (torch.relu(self.first(x)) + self.second(x)) * self.priors
 
 
 def test_a_graph_and_the_state_dict_that_it_was_exported_from_share_names(tmp_path: Path) -> None:
@@ -213,6 +216,10 @@ def test_a_graph_and_the_state_dict_that_it_was_exported_from_share_names(tmp_pa
     torch.save(model.state_dict(), files[1])
     pair = verify_files(files).subjects[1]
     assert pair.status == "passed" and pair.structure is not None and pair.structure.verdict == "identical"
+    assert main(["convert", str(files[1]), "--model", str(files[0]), "-o", str(tmp_path / "a.npz")]) == 0
+    wanted = [*model.parameters(), *model.buffers()]
+    found = {array.tobytes() for array in load(tmp_path / "a.npz").tensors.values()}
+    assert found == {tensor.detach().numpy().tobytes() for tensor in wanted}
     weight = model.state_dict()["first.weight"]
     torch.save(model.state_dict() | {"first.weight": weight * 1.001}, files[1])
     changed = verify_files(files).subjects[1]

@@ -87,7 +87,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "no numbers": (model_of(node("Mul", "x k"), stored={"k": np.float32("inf")}), "its scale is inf, expected finite"),
     "padding": (
         model_of(node("MaxPool", kernel_shape=[3, 3], pads=[1 << 40] * 4)),
-        "pixels; 268435456 numbers are the limit",
+        "numbers an item are 1.9e.16 GB of memory; 1 GB, an eighth of --max-memory GB, are the limit of a layer",
     ),
     "even window": (model_of(node("LRN", size=4)), "even window"),
     "pad": (

@@ -45,6 +45,20 @@ def test_scale_mean_and_std_are_torchvisions() -> None:
     np.testing.assert_allclose(preprocess.canonical_input(image, spec), want.transpose(2, 0, 1), atol=1e-6)
 
 
+# torchvision: int(round(margin / 2.0)), which is half to even (transforms/functional.py, center_crop).
+@pytest.mark.parametrize(
+    ("margin", "torchvisions", "others"), [(33, 16, 16), (35, 18, 17), (117, 58, 58), (119, 60, 59)]
+)
+def test_an_odd_margin_is_cut_as_when_the_weights_were_trained(margin: int, torchvisions: int, others: int) -> None:
+    for name, left in (("alexnet_owt", torchvisions), ("bvlc_alexnet", others), ("alexnet_v2", others)):
+        spec = registry.model(name)
+        _, height, width = spec.inputs[0].shape
+        image, top = _noise(256, width + margin), (256 - height) // 2
+        assert spec.preprocessing
+        want = preprocess.normalise(image[top : top + height, left : left + width], spec.preprocessing)
+        np.testing.assert_array_equal(preprocess.canonical_input(image, spec), want)
+
+
 @pytest.mark.parametrize(("height", "width", "expected"), [(500, 375, (341, 256)), (100, 333, (256, 852))])
 def test_short_side(height: int, width: int, expected: tuple[int, int]) -> None:
     assert preprocess.resize_short_side(_noise(height, width), 256).shape[:2] == expected

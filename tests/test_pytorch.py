@@ -41,6 +41,7 @@ from zoo.layers import (
 )
 from zoo.registry import model, models
 from zoo.shapes import activation_shapes, parameter_shapes
+from zoo.torch_names import attribute_names, parameter_names
 
 # A measured floor of 4e-7 for one layer; ten times that is still far below any real fault.
 BUDGET = 5e-6
@@ -167,7 +168,7 @@ def assert_printed_is_live(spec: ModelSpec, folder: Path) -> None:
     weights, inputs = probe(spec)
     network, live = printed(spec, weights, folder), pytorch.forward(spec, weights, inputs)
     seen = dict[str, np.ndarray]()
-    for layer, attribute in pytorch.attribute_names(spec).items():
+    for layer, attribute in attribute_names(spec).items():
         if layer in live:
             network.get_submodule(attribute).register_forward_hook(
                 lambda _module, _inputs, y, layer=layer: seen.__setitem__(layer, y.detach().numpy().copy())
@@ -294,7 +295,7 @@ def test_printed_source_needs_torch_alone(tmp_path: Path) -> None:
 def test_parameters_carry_the_canonical_names() -> None:
     spec = shrunk("alexnet", 67)
     assert list(pytorch.build(spec).state_dict()) == list(parameter_shapes(spec))
-    assert pytorch.parameter_names(CASES["batchnorm"]) == {
+    assert parameter_names(CASES["batchnorm"]) == {
         "op.mean": "op.running_mean",
         "op.variance": "op.running_var",
     }
@@ -409,7 +410,7 @@ def test_no_layer_is_called_as_something_that_a_module_has() -> None:
     named = [name for name in own if not name.startswith("__")]
     relus = tuple(ReLU(name=name) for name in named)
     spec = ModelSpec(name="x", title="x", inputs=(Input(name="x", shape=(4,)),), layers=relus)
-    assert len(named) > 80 and not own & {*pytorch.attribute_names(spec).values()}
+    assert len(named) > 80 and not own & {*attribute_names(spec).values()}
 
 
 # Kinds that torch.jit.script does not take -> the word of its own answer.

@@ -26,6 +26,7 @@ from zoo.frameworks import pytorch
 from zoo.layers import BatchNorm, Conv, Dense, Input, Layer, ModelSpec, ReLU, Scale
 from zoo.registry import model
 from zoo.shapes import parameter_shapes
+from zoo.torch_names import parameter_names
 from zoo.wire import torch_pickle
 from zoo.wire.zipped import member_bytes
 
@@ -112,7 +113,7 @@ def test_what_is_written_loads_into_the_live_module_and_comes_back(tmp_path: Pat
     network = pytorch.build(SMALL)
     network.load_state_dict(torch.load(tmp_path / "a.pt", weights_only=True))
     assert network.state_dict()["conv_1.weight"].numpy().tobytes() == weights.tensors["conv/1.weight"].tobytes()
-    keys = [*pytorch.parameter_names(SMALL).values(), "bn.num_batches_tracked"]
+    keys = [*parameter_names(SMALL).values(), "bn.num_batches_tracked"]
     assert list(torch.load(tmp_path / "a.pt")) == keys
 
 
@@ -232,7 +233,7 @@ def test_layers_that_the_network_has_not_are_left_out_where_it_is_said(
 
 def test_layers_that_are_alike_are_told_apart_by_the_order_of_their_file_or_by_counting() -> None:
     spec = owt().with_num_classes(5)
-    own = pytorch.parameter_names(spec)
+    own = parameter_names(spec)
     shapes = dict(zip(own, parameter_shapes(spec).values(), strict=True))
 
     def matched(names: dict[str, str], order: Callable[[list[str]], list[str]] = list) -> dict[str, str]:

@@ -13,8 +13,6 @@ from converters.cli import main
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.recipe import (
-    DEFAULT,
-    FINE_TUNING,
     Augmentation,
     CosineAnnealingLR,
     MultiStepLR,
@@ -28,6 +26,7 @@ from zoo.recipe import (
     Uniform,
 )
 from zoo.recipe_file import check, dumps, from_plain, read_recipe, to_plain
+from zoo.recipes import DEFAULT, FINE_TUNING
 
 MINI = registry.model("alexnet_mini")
 RECIPES = {name: registry.recipe(registry.model(name)) for name in registry.models()}

@@ -20,7 +20,7 @@ from tests.small import shrink
 from zoo import registry
 from zoo.errors import FileFormatError, ZooError
 from zoo.preprocess import resize_short_side
-from zoo.recipe import DEFAULT
+from zoo.recipes import DEFAULT
 from zoo.training import shards
 from zoo.training.data import TrainingStream
 from zoo.training.datasets import open_folder, open_images, open_pair

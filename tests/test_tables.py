@@ -14,8 +14,8 @@ from zoo import reference, registry, spec_json
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, ROWS
 from zoo.layers import Detecting, Layer, ModelSpec, Normalising, Pointwise, Pooling, PoolMask, Shaping, Weighted
-from zoo.parameters import ROLES, layer_parameters
-from zoo.shapes import activation_shapes, parameter_shapes, parameter_table
+from zoo.parameters import ROLES
+from zoo.shapes import activation_shapes, layer_parameters, parameter_shapes, parameter_table
 
 ALL = get_args(Layer)
 FAMILIES = {
@@ -64,7 +64,7 @@ def test_every_kind_goes_through_every_table(network: ModelSpec, tmp_path: Path)
 
     tables: dict[str, Callable[[ModelSpec], Any]] = {
         "zoo/shapes": activation_shapes,
-        "zoo/parameters.py": parameter_table,
+        "the parameters of zoo/shapes": parameter_table,
         "zoo/spec_json.py": lambda spec: spec_json.loads(spec_json.dumps(spec)),
         "zoo/reference": lambda spec: reference.forward(spec, weights, inputs),
         **{

@@ -22,6 +22,7 @@ from zoo.errors import FileFormatError, WeightsError, ZooError
 from zoo.frameworks import pytorch
 from zoo.frameworks.caffe import deploy_text
 from zoo.shapes import parameter_shapes
+from zoo.torch_names import parameter_names
 from zoo.wire.checkpoint import read_v2, write_v2
 
 State = dict[str, torch.Tensor]
@@ -194,7 +195,7 @@ def test_deepcluster_s_own_checkpoint_is_read_and_answers_as_its_module(tmp_path
 
 def test_deepcluster_s_keys_are_taken_for_it_whatever_its_clusters() -> None:
     spec = registry.model("alexnet_deepcluster").with_num_classes(10_000)
-    own, shapes = pytorch.parameter_names(spec), parameter_shapes(spec)
+    own, shapes = parameter_names(spec), parameter_shapes(spec)
     names = native_names(own, DeepCluster(classes=3).state_dict())
     tensors = {names[name]: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
     native = NativeFile(tensors=tensors)

@@ -14,9 +14,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn import functional
 
+from tests.small import normed
 from zoo import registry
-from zoo.errors import UnsupportedError, ZooError
-from zoo.frameworks.pytorch import build, parameter_names
+from zoo.errors import ZooError
+from zoo.frameworks.pytorch import build
 from zoo.layers import (
     LRN,
     BatchNorm,
@@ -37,6 +38,7 @@ from zoo.layers import (
     Softmax,
 )
 from zoo.shapes import parameter_shapes
+from zoo.torch_names import parameter_names
 from zoo.training.collectives import sent
 from zoo.training.masks import keep_mask
 from zoo.training.placed import Draw, PlacedNetwork, own_row, summing
@@ -74,10 +76,12 @@ ODD = ModelSpec(
         Conv(name="d", out_channels=12, kernel=(3, 3), groups=4),
         LRN(name="wide", size=7, alpha=0.5, beta=0.6, k=1.5),
         Dropout(name="drop", ratio=0.3),
-        Slice(name="left", inputs=("drop",), start=0, stop=4),
+        BatchNorm(name="norm"),
+        Slice(name="left", inputs=("norm",), start=0, stop=4),
         Slice(name="rows", inputs=("drop",), start=2, stop=8, axis=2),
         Pool(name="pool", inputs=("rows",), mode="ave", kernel=(2, 2), stride=(2, 2), pad=(1, 0)),
-        Conv(name="e", inputs=("left",), out_channels=5, kernel=(7, 1), stride=(1, 2)),
+        Conv(name="e", inputs=("left",), out_channels=5, kernel=(7, 1), stride=(1, 2), bias=False),
+        BatchNorm(name="of_five"),
         Flatten(name="flat_e"),
         Flatten(name="flat_pool", inputs=("pool",)),
         Concat(name="join", inputs=("flat_e", "flat_pool")),
@@ -88,7 +92,7 @@ ODD = ModelSpec(
         Softmax(name="prob"),
     ),
 )
-SPECS = {"mini": MINI, "across": _across(MINI), "code": _code_style(MINI), "odd": ODD}
+SPECS = {"mini": MINI, "across": _across(MINI), "code": _code_style(MINI), "normed": normed(MINI), "odd": ODD}
 
 
 def _weights(spec: ModelSpec) -> dict[str, torch.Tensor]:
@@ -112,7 +116,7 @@ def _data(spec: ModelSpec) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _reference(spec: ModelSpec) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and gradients in float64 by the single-device adapter and torch's own autograd, with the masks put in."""
+    """Loss, gradients and moving statistics, in float64, of the single-device adapter with the masks put in."""
     x, labels = _data(spec)
     network = build(spec, {name: w.numpy() for name, w in _weights(spec).items()}).double()
 
@@ -126,20 +130,24 @@ def _reference(spec: ModelSpec) -> tuple[float, dict[str, torch.Tensor]]:
         return hook
 
     for layer in spec.layers:
+        if isinstance(layer, BatchNorm):
+            network.get_submodule(layer.name).train()
         if isinstance(layer, Dropout):
             network.get_submodule(layer.name).register_forward_hook(drop(layer))
     logits = network.activations(x.double())[spec.wiring()[spec.layers[-1].name][0]]
     loss = functional.cross_entropy(logits.flatten(1), labels)
     loss.backward()
     keys = parameter_names(spec)
-    return loss.item(), {name: network.get_parameter(keys[name]).grad for name in parameter_shapes(spec)}  # type: ignore[misc]
+    learned = {name: p.grad for name in keys if (p := dict(network.named_parameters()).get(keys[name])) is not None}
+    statistics = dict(network.named_buffers())
+    return loss.item(), {name: learned.get(name, statistics.get(keys[name])) for name in parameter_shapes(spec)}  # type: ignore[misc]
 
 
 def _loss_and_gradients(
     spec: ModelSpec, arrangement: Arrangement, channels_last: bool
 ) -> tuple[float, dict[str, torch.Tensor], int]:
     row = own_row(arrangement)
-    network = PlacedNetwork(spec, arrangement, row.group)
+    network = PlacedNetwork(spec, arrangement, row)
     network.load(_weights(spec))
     images = share(range(BATCH), row.number, arrangement.replicas)
     x, labels = _data(spec)
@@ -149,15 +157,15 @@ def _loss_and_gradients(
         cast(Any, network).to(memory_format=torch.channels_last)  # in place
         x = x.contiguous(memory_format=torch.channels_last)
     runner, before = summing(network, row), sent.bytes
-    logits = runner(x, Draw(seed=SEED, step=STEP, images=images))
+    logits = runner(x, Draw(seed=SEED, step=STEP, images=images, statistics=0.1))
     loss = functional.cross_entropy(logits, labels, reduction="sum") / BATCH
     loss.backward()
     bytes_sent = sent.bytes - before
     total = loss.detach().clone()
     if row.replicas is not None:
         dist.all_reduce(total, group=row.replicas)
-    gradients = {name: p.grad for name, p in network.canonical_parameters().items() if p.grad is not None}
-    return total.item(), network.collect(gradients), bytes_sent
+    found = {name: t if (t.grad is None) else t.grad for name, t in network.canonical_tensors().items()}
+    return total.item(), network.collect(found), bytes_sent
 
 
 ARRANGEMENTS = {
@@ -257,12 +265,6 @@ def test_the_mode_follows_from_the_network() -> None:
     assert arrange(MINI, 4, None) == Arrangement(replicas=2, parts=2)
     assert arrange(registry.model("alexnet_owt"), 2, None) == Arrangement(replicas=2)
     assert arrange(MINI, 1, None).devices == 1
-
-
-def test_a_network_that_cannot_be_trained_is_refused_by_layer() -> None:
-    spec = MINI.insert(BatchNorm(name="bn1"), after="conv1")
-    with pytest.raises(UnsupportedError, match="'bn1'"):
-        plan(spec, 1)
 
 
 def test_half_precision_halves_what_activations_send_and_not_the_gradients_of_parameters() -> None:

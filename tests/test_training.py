@@ -14,12 +14,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from safetensors import safe_open
@@ -31,8 +33,8 @@ from tests.environments import ROOT
 from zoo import registry, spec_json
 from zoo.errors import ZooError
 from zoo.layers import ModelSpec
-from zoo.recipe import DEFAULT
-from zoo.training import launch
+from zoo.recipes import DEFAULT
+from zoo.training import launch, loop
 from zoo.training.checkpoint import checkpoints
 from zoo.training.images import DigitImages
 from zoo.training.job import TrainOptions, prepare
@@ -131,11 +133,10 @@ def test_the_curves_have_a_title_and_legends_that_cover_no_line(alone: Path, mon
 
 def test_the_estimate_leaves_the_start_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("zoo.training.journal.time.perf_counter", lambda: now[0])
     journal = Journal(tmp_path, done=0, steps=10, batch_size=4, title="x", memory=lambda: 2_500_000_000)
     journal.bar._time = lambda: now[0]
     for now[0] in (100.0, 101.0, 102.0):  # the start takes a hundred seconds, a step one
-        journal.step(int(now[0]) - 99, 0.1, 1.0, 0.1, None)
+        journal.step(int(now[0]) - 99, 0.1, 1.0, 0.1, None, None if now[0] == 100 else 1.0)
     told = journal.bar.format_dict
     journal.close()
     assert told["n"] == 3 and told["initial"] == 1
@@ -143,6 +144,34 @@ def test_the_estimate_leaves_the_start_out(tmp_path: Path, monkeypatch: pytest.M
     rows = read_metrics(tmp_path)
     assert [row["images_per_second"] for row in rows] == ["", "4.0", "4.0"]
     assert {row["gpu_gigabytes"] for row in rows} == {"2.5"}
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_rate_is_that_of_steps_alone_on_a_device_that_works_by_itself(
+    lag: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step takes the device a second, validation and checkpoints take a minute; losses are asked for late."""
+    now, ended, validate, step, save = [0.0], [0.0], PyTorchLearner.validate, PyTorchLearner.train_step, loop._save
+
+    def begin(learner: PyTorchLearner, *given: Any) -> Callable[[], float]:
+        loss, ended[0] = step(learner, *given), max(ended[0], now[0]) + 1.0
+        return lambda end=ended[0]: (now.__setitem__(0, max(now[0], end)), loss())[1]
+
+    def minute(do: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given, **named: (now.__setitem__(0, max(*now, *ended) + 60), do(*given, **named))[1]
+
+    monkeypatch.setattr("zoo.training.loop.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(PyTorchLearner, "train_step", begin)
+    monkeypatch.setattr(PyTorchLearner, "validate", minute(validate))
+    monkeypatch.setattr(loop, "_save", minute(save))
+    learner = PyTorchLearner(
+        prepare(_options(tmp_path, steps=8, batch_size=512, checkpoint_every=4)), torch.device("cpu"), "cpu"
+    )
+    learner.lag = lag
+    loop.run(learner.job, learner)
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows if row["val_top1"]] == ["3", "6", "8"]
+    assert [row["images_per_second"] for row in rows] == ["", *["512.0"] * 7]
 
 
 def test_a_profile_holds_as_many_steps_as_asked_for(tmp_path: Path) -> None:

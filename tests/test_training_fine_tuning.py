@@ -42,7 +42,8 @@ from zoo.layers import (
     Tie,
 )
 from zoo.preprocess import normalise
-from zoo.recipe import FINE_TUNING, MultiStepLR
+from zoo.recipe import MultiStepLR
+from zoo.recipes import FINE_TUNING
 from zoo.shapes import parameter_shapes
 from zoo.training.augment import Augment
 from zoo.training.data import Batches, TrainingStream

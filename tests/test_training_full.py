@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zoo import registry
-from zoo.frameworks.pytorch import build, parameter_names
+from zoo.frameworks.pytorch import build
 from zoo.layers import Dropout, ModelSpec, Pool, ReLU
 from zoo.shapes import parameter_shapes
+from zoo.torch_names import parameter_names
 from zoo.training.masks import keep_mask
 from zoo.training.placed import Draw, PlacedNetwork
 from zoo.training.towers import Arrangement

@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from converters.cli import main
+from tests.small import normed, shrink
 from zoo import registry
+from zoo.layers import ModelSpec
 from zoo.training.augment import Augment
+from zoo.training.checkpoint import checkpoints
 from zoo.training.data import Batch, Batches, TrainingStream
 from zoo.training.devices import alone
 from zoo.training.images import open_digits
@@ -36,25 +39,33 @@ def _losses(out: Path, **changes: Any) -> np.ndarray:
     return np.array([row["loss"] for row in read_metrics(out)], dtype=float)
 
 
+NORMED = normed(shrink("alexnet_mini", 4))
+
+
 def test_auto_takes_the_gpu_and_says_its_name() -> None:
     device, said = alone("auto")
     assert device.type == "cuda"
     assert torch.cuda.get_device_name(device) in said
 
 
-def test_a_gpu_follows_the_cpu_s_curve(tmp_path: Path) -> None:
-    cpu, gpu = (_losses(tmp_path / kind, device=kind) for kind in ("cpu", "cuda"))
+@pytest.mark.parametrize("changes", [{}, {"model": NORMED, "rate": 1e-3}], ids=["lrn", "normed"])
+def test_a_gpu_follows_the_cpu_s_curve(changes: dict[str, Any], tmp_path: Path) -> None:
+    cpu, gpu = (_losses(tmp_path / kind, device=kind, **changes) for kind in ("cpu", "cuda"))
     assert np.abs(gpu / cpu - 1).max() < 1e-2
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns(precision: str, tmp_path: Path) -> None:
-    single, half = (_losses(tmp_path / p, device="cuda", precision=p) for p in ("fp32", precision))
-    assert np.abs(half / single - 1).max() < 0.1
+    """As well in the end; half precision leaves the first steps out, until its scale fits the gradients."""
+    single, half = (_losses(tmp_path / p, device="cuda", precision=p, steps=60) for p in ("fp32", precision))
+    assert half[0] == pytest.approx(single[0], rel=1e-3)
+    assert half[-10:].mean() == pytest.approx(single[-10:].mean(), rel=0.1)
+    assert half[-10:].mean() < 0.95 * half[0]
 
 
-def test_compiled_follows_the_curve(tmp_path: Path) -> None:
-    plain, compiled = (_losses(tmp_path / str(c), device="cuda", compiled=c) for c in (False, True))
+@pytest.mark.parametrize("changes", [{}, {"model": NORMED, "rate": 1e-3}], ids=["lrn", "normed"])
+def test_compiled_follows_the_curve(changes: dict[str, Any], tmp_path: Path) -> None:
+    plain, compiled = (_losses(tmp_path / str(c), device="cuda", compiled=c, **changes) for c in (False, True))
     assert np.abs(compiled / plain - 1).max() < 1e-2
 
 
@@ -69,7 +80,8 @@ def test_two_gpus_follow_the_curve_of_one(parallel: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(("first", "second"), [("cuda", "cpu"), ("cpu", "cuda")])
 def test_a_run_goes_on_on_the_other_kind_of_device(first: str, second: str, tmp_path: Path) -> None:
     whole = _losses(tmp_path / "whole", device=second)
-    _losses(tmp_path / "parts", device=first, steps=4)
+    _losses(tmp_path / "parts", device=first, checkpoint_every=4)
+    checkpoints(tmp_path / "parts")[-1].unlink()
     assert np.abs(_losses(tmp_path / "parts", device=second, resume=True) / whole - 1).max() < 1e-2
 
 
@@ -95,9 +107,10 @@ def test_a_gpu_draws_the_cpu_s_windows_and_colours() -> None:
     assert torch.allclose(here.colour, there.colour.cpu(), rtol=1e-6)
 
 
-def test_a_step_waits_for_nothing_from_the_gpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", [registry.model("alexnet_mini"), NORMED], ids=["lrn", "normed"])
+def test_a_step_waits_for_nothing_from_the_gpu(model: ModelSpec, tmp_path: Path) -> None:
     """Torch warns of everything that makes the host wait; reading a loss a step late is no such thing."""
-    job = prepare(TrainOptions(**_common(tmp_path, device="cuda")))
+    job = prepare(TrainOptions(**_common(tmp_path, device="cuda", model=model)))
     learner = PyTorchLearner(job, *alone("cuda"))
     stream = TrainingStream(job.train, job.spec, 0)
     try:
@@ -125,9 +138,9 @@ def test_two_processes_on_one_gpu_are_refused_and_auto_says_why(
 ) -> None:
     command = ["train", "alexnet_mini", "--data", "digits", "--steps", "2", "--batch-size", "8", "--devices", "2"]
     assert main([*command, "--device", "cuda", "-o", str(tmp_path / "a")]) == 2
-    assert "--device cuda: process 1 is number 1" in capfd.readouterr().err
+    assert "--device cuda: 2 processes would share one GPU" in capfd.readouterr().err
     assert main([*command, "-o", str(tmp_path / "b")]) == 0
-    assert "device: 2 x cpu (process 1 is number 1" in capfd.readouterr().err
+    assert "device: 2 x cpu (2 processes would share one GPU" in capfd.readouterr().err
 
 
 def test_a_batch_that_does_not_fit_says_what_to_lower(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.small import shrink
+from tests.small import normed, shrink
 from tests.test_training_parts import Copies
-from zoo.recipe import DEFAULT
+from zoo.layers import ModelSpec
+from zoo.recipes import DEFAULT
 from zoo.training.data import Batch, Batches, TrainingStream
 from zoo.training.datasets import open_images
 from zoo.training.job import TrainOptions, prepare
@@ -28,6 +29,7 @@ from zoo.training.pytorch import PyTorchLearner
 from zoo.training.towers import Arrangement
 
 SMALL = replace(shrink("alexnet_mini", 4), name="small")
+NORMED = normed(SMALL)
 
 # What NCCL does with tensors of CUDA, by the table of backends in torch's documentation of `torch.distributed`; the
 # names are those of the dispatcher.
@@ -73,12 +75,8 @@ def _summed(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.
 
 
 def _learner(out: Path, world: int, parallel: str, **changes: Any) -> PyTorchLearner:
-    options = TrainOptions(
-        **cast(Any, {"model": SMALL, "data": "digits", "out": out, "steps": 2, "batch_size": 16, "recipe": DEFAULT}),
-        devices=world,
-        parallel=parallel,
-        **changes,
-    )
+    common = {"model": SMALL, "data": "digits", "out": out, "steps": 2, "batch_size": 16, "recipe": DEFAULT}
+    options = TrainOptions(**cast(Any, common | changes), devices=world, parallel=parallel)
     return PyTorchLearner(prepare(options), torch.device("cpu"), f"{world} x cpu")
 
 
@@ -87,16 +85,18 @@ GRIDS = [(world, parallel) for world in (2, 4, 8) for parallel in MODES]
 
 
 @pytest.mark.parametrize(
-    ("world", "parallel", "precision"), [(*grid, "fp32") for grid in GRIDS] + [(4, p, "fp16") for p in MODES]
+    ("world", "parallel", "changes"),
+    [(*grid, {}) for grid in GRIDS]
+    + [(4, p, change) for p in MODES for change in ({"precision": "fp16"}, {"model": NORMED})],
 )
 def test_a_step_of_any_device_asks_for_what_nccl_has_and_all_ask_for_the_same(
-    world: int, parallel: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: int, parallel: str, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zoo.training.placed._sum", _summed)
     asked = list[list[str]]()
     for rank in {0, world // 2, world - 1}:
         with _one_of(world, rank):
-            learner = _learner(tmp_path, world, parallel, precision=precision)
+            learner = _learner(tmp_path, world, parallel, **changes)
             stream = TrainingStream(learner.job.train, SMALL, 0)
             (batch,) = Batches(stream, [learner.images_of(0)], 0)
             with Collectives() as collectives:
@@ -124,8 +124,9 @@ def test_every_image_is_read_once_by_the_devices_that_share_a_network(
     assert len(judged) < images + 16 + parts * world
 
 
+@pytest.mark.parametrize("model", [SMALL, NORMED], ids=lambda model: model.name)
 def test_a_whole_step_copies_nothing_to_or_from_its_device_but_the_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a device that computes nothing: draws, windows, forward, loss, backward. What is not waited for is no copy."""
 
@@ -141,7 +142,7 @@ def test_a_whole_step_copies_nothing_to_or_from_its_device_but_the_images(
 
     monkeypatch.setattr("zoo.training.pytorch.Momentum", Update)
     monkeypatch.setattr("zoo.training.pytorch.arithmetic", lambda *_: nullcontext())  # torch has none for this device
-    options = TrainOptions(**cast(Any, {"model": SMALL, "data": "digits", "out": tmp_path, "steps": 2}))
+    options = TrainOptions(**cast(Any, {"model": model, "data": "digits", "out": tmp_path, "steps": 2}))
     learner = PyTorchLearner(prepare(options), torch.device("meta"), "meta")
     count = learner.job.batch_size
     batch = Batch(
@@ -156,14 +157,15 @@ def test_a_whole_step_copies_nothing_to_or_from_its_device_but_the_images(
 
 
 @pytest.mark.slow
-def test_a_network_is_compiled_whole_and_gives_the_same_gradients() -> None:
+@pytest.mark.parametrize("model", [SMALL, NORMED], ids=lambda model: model.name)
+def test_a_network_is_compiled_whole_and_gives_the_same_gradients(model: ModelSpec) -> None:
     """By torch's own tracer, in one graph; the compiler behind it is left out."""
-    network = PlacedNetwork(SMALL, Arrangement())
-    x = torch.randn((2, *SMALL.inputs[0].shape), generator=torch.Generator().manual_seed(0))
+    network = PlacedNetwork(model, Arrangement())
+    x = torch.randn((2, *model.inputs[0].shape), generator=torch.Generator().manual_seed(0))
 
     def gradients() -> list[torch.Tensor]:
         network.zero_grad()
-        network(x, Draw(seed=0, step=1, images=range(2))).square().sum().backward()
+        network(x, Draw(seed=0, step=1, images=range(2), statistics=0.5)).square().sum().backward()
         return [cast(torch.Tensor, p.grad).clone() for p in network.parameters()]
 
     plain, compiling = gradients(), torch.compile

@@ -19,7 +19,6 @@ from zoo.initial import initial_weights
 from zoo.layers import LRN
 from zoo.philox import generator
 from zoo.recipe import (
-    DEFAULT,
     Constant,
     CosineAnnealingLR,
     MultiStepLR,
@@ -33,6 +32,7 @@ from zoo.recipe import (
     initial_values,
     rates_at,
 )
+from zoo.recipes import DEFAULT
 from zoo.shapes import parameter_shapes
 from zoo.training import lrn, masks
 from zoo.training.lrn import LocalResponseNorm

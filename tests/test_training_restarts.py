@@ -22,7 +22,8 @@ from tests.environments import ROOT
 from tests.small import shrink
 from zoo import registry
 from zoo.errors import ZooError
-from zoo.recipe import DEFAULT, MultiStepLR
+from zoo.recipe import MultiStepLR
+from zoo.recipes import DEFAULT
 from zoo.training import pytorch
 from zoo.training.checkpoint import checkpoints
 from zoo.training.job import TrainOptions, prepare

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.small import normed
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.layers import LRN, Dropout, ModelSpec
@@ -57,18 +58,27 @@ def _without_dropout(spec: ModelSpec) -> ModelSpec:
 
 
 @pytest.mark.parametrize(
-    ("spec", "steps", "devices"),
-    # With dropout a few units carry everything: once rounding has moved one of them across zero, the curves part.
-    [(_without_dropout(SMALL), 20, 1), (_without_dropout(ACROSS), 20, 2), (SMALL, 8, 2)],
-    ids=["one", "lrn-across-two", "dropout-two"],
+    ("spec", "steps", "devices", "rate"),
+    # With dropout a few units carry everything: once rounding has moved one of them across zero, the curves part. So
+    # they do where batch normalisation divides by small deviations, unless the rate is low.
+    [
+        (_without_dropout(SMALL), 20, 1, 0.01),
+        (_without_dropout(ACROSS), 20, 2, 0.01),
+        (SMALL, 8, 2, 0.01),
+        (normed(_without_dropout(SMALL)), 4, 1, 0.001),
+        (normed(_without_dropout(SMALL)), 4, 2, 0.001),
+    ],
+    ids=["one", "lrn-across-two", "dropout-two", "normed", "normed-two"],
 )
-def test_both_frameworks_follow_one_loss_curve(spec: ModelSpec, steps: int, devices: int, tmp_path: Path) -> None:
-    train(_options(tmp_path / "torch", spec, steps=steps))
-    train(_options(tmp_path / "slim", spec, steps=steps, framework="tf_slim", devices=devices))
+def test_both_frameworks_follow_one_loss_curve(
+    spec: ModelSpec, steps: int, devices: int, rate: float, tmp_path: Path
+) -> None:
+    train(_options(tmp_path / "torch", spec, steps=steps, rate=rate))
+    train(_options(tmp_path / "slim", spec, steps=steps, rate=rate, framework="tf_slim", devices=devices))
     torch_losses, slim_losses = _losses(tmp_path / "torch"), _losses(tmp_path / "slim")
     assert np.abs(slim_losses / torch_losses - 1).max() < 1e-4
     assert len(torch_losses) == steps
-    assert torch_losses[-1] < torch_losses[0]
+    assert steps < 8 or torch_losses[-1] < torch_losses[0]
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("slim", "torch"))
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():

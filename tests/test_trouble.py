@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from converters.answers import write_text
 from converters.cli import main
 from converters.convert import load, save
 from converters.demo import empty_for_a_demo
@@ -26,6 +25,7 @@ from tests.small import small_weights
 from tests.test_fetch import DATA, make_entry
 from tests.test_killed import _weights  # pyright: ignore[reportPrivateUsage]
 from zoo.errors import ZooError
+from zoo.wire.atomic import write_text
 
 ZOO = [sys.executable, "-m", "converters"]
 

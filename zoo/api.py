@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from zoo.frameworks.pytorch import Network
     from zoo.registry import FloatArray
 
-# Framework -> its function that makes a live network. Caffe and ONNX have none: a network of theirs is a file.
-_LIVE = {"pytorch": "build", "tf_slim": "network"}
-
 
 def framework_names() -> list[str]:
     """The frameworks that networks are generated for, by name."""
@@ -56,14 +53,9 @@ def build(
         WeightsError: `weights` do not fit the network.
     """
     spec, adapter = _spec(model), registry.framework(framework)
-    if framework not in _LIVE:
+    if not isinstance(adapter, registry.Builds):
         raise UnsupportedError(f"{framework} has no live networks, only files: zoo.generate writes them")
-    make = getattr(adapter, _LIVE[framework])
-    if weights is None:
-        return make(spec)
-    if framework != "pytorch":
-        raise UnsupportedError(f"{framework}: a network takes its weights in a session: zoo.frameworks.tf_slim.assign")
-    return make(spec, weights)
+    return adapter.build(spec, weights)
 
 
 def generate(model: ModelSpec | str, framework: str, directory: str | PathLike[str]) -> list[Path]:

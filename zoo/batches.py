@@ -5,24 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
+from zoo import layers
 from zoo.axes import axis_index
-from zoo.layers import (
-    ArgMax,
-    Concat,
-    Constant,
-    Crop,
-    DetectionOutput,
-    Flatten,
-    Layer,
-    ModelSpec,
-    PriorBox,
-    PSROIPool,
-    Reshape,
-    ROIPool,
-    Shape,
-    Slice,
-    Tile,
-)
+from zoo.layers import Layer, ModelSpec, Shape
 
 
 def kept_from(layer: Layer, inputs: Sequence[Shape], shape: Shape) -> int | None:
@@ -34,17 +19,23 @@ def kept_from(layer: Layer, inputs: Sequence[Shape], shape: Shape) -> int | None
         shape: that of its own activation.
     """
     match layer:
-        case ROIPool() | PSROIPool():
+        case layers.ROIPool() | layers.PSROIPool():
             return 1
-        case PriorBox() | DetectionOutput():
+        case layers.PriorBox() | layers.DetectionOutput():
             return None
-        case Constant():
+        case layers.Constant():
             return 0 if inputs else None
-        case Flatten() | Reshape():
+        case layers.Flatten() | layers.Reshape():
             return 0 if prod(inputs[0]) == prod(shape) else None
-        case ArgMax(axis=None):
+        case layers.ArgMax(axis=None):
             return 0
-        case ArgMax(axis=int(axis)) | Concat(axis=axis) | Slice(axis=axis) | Tile(axis=axis) | Crop(axis=axis):
+        case (
+            layers.ArgMax(axis=int(axis))
+            | layers.Concat(axis=axis)
+            | layers.Slice(axis=axis)
+            | layers.Tile(axis=axis)
+            | layers.Crop(axis=axis)
+        ):
             return 0 if axis_index(layer.name, axis, inputs[0]) else None
         case _:
             return 0
@@ -56,19 +47,19 @@ def first_axis(layer: Layer, sizes: Sequence[int], inputs: Sequence[Shape], shap
     if kept is not None:
         return sizes[kept]
     match layer:
-        case Constant():
+        case layers.Constant():
             return layer.shape[0]
-        case ArgMax():
+        case layers.ArgMax():
             return layer.top_k
-        case Concat():
+        case layers.Concat():
             return sum(sizes)
-        case Slice():
+        case layers.Slice():
             return min(layer.stop, sizes[0]) - layer.start
-        case Tile():
+        case layers.Tile():
             return sizes[0] * layer.tiles
-        case Crop():
+        case layers.Crop():
             return sizes[1]
-        case Flatten() | Reshape():
+        case layers.Flatten() | layers.Reshape():
             return sizes[0] * prod(inputs[0]) // prod(shape)
         case _:
             return 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 # From here on a number rounds to infinity in float32, of which every framework's layers make their own.
@@ -16,7 +16,7 @@ class Limits:
     """What computing a network may take.
 
     Attributes:
-        gigabytes: of memory, for a batch.
+        gigabytes: of memory, for a batch; a layer alone, for an item, may take an eighth of it.
         operations: multiply-adds for an item, or what takes as long. VGG-16 has 1.5e10, PSPNet for 713 x 713 5e11.
     """
 
@@ -25,22 +25,29 @@ class Limits:
 
 
 DEFAULT = Limits()
-_limits = ContextVar("limits", default=DEFAULT)
+_VARIABLE = "ALEXNET_ZOO_LIMITS"  # of the environment, so that the processes that train and judge have them too
 
 
 def limits() -> Limits:
     """The limits at hand."""
-    return _limits.get()
+    said = os.environ.get(_VARIABLE)
+    if said is None:
+        return DEFAULT
+    gigabytes, operations = map(float, said.split())
+    return Limits(gigabytes=gigabytes, operations=operations)
 
 
 @contextmanager
 def allowing(wanted: Limits) -> Generator[None]:
-    """Within it, networks that take up to so much are computed."""
-    before = _limits.set(wanted)
+    """Within it, this process and those it starts compute networks that take up to so much."""
+    before = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = f"{wanted.gigabytes!r} {wanted.operations!r}"
     try:
         yield
     finally:
-        _limits.reset(before)
+        del os.environ[_VARIABLE]
+        if before is not None:
+            os.environ[_VARIABLE] = before
 
 
 def in_float32(number: float) -> bool:

@@ -6,12 +6,13 @@ reads, float32, in its own channel order and range.
 
 from __future__ import annotations
 
+import math
 import struct
 import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,10 +136,11 @@ def crop(image_HWC: RGBImage, top: int, left: int, size: Pair) -> RGBImage:
     return image_HWC[top : top + size[0], left : left + size[1]]
 
 
-def centre_crop(image_HWC: RGBImage, size: Pair) -> RGBImage:
-    """The (height, width) window in the middle; a view."""
+def centre_crop(image_HWC: RGBImage, size: Pair, rounding: Literal["floor", "even"] = "floor") -> RGBImage:
+    """The (height, width) window in the middle, whose place is rounded as `Preprocessing.crop` says; a view."""
     height, width = _check_image(image_HWC)
-    return crop(image_HWC, (height - size[0]) // 2, (width - size[1]) // 2, size)
+    to_whole = math.floor if rounding == "floor" else round
+    return crop(image_HWC, to_whole((height - size[0]) / 2), to_whole((width - size[1]) / 2), size)
 
 
 def normalise(image_HWC: RGBImage, preprocessing: Preprocessing) -> FloatArray:
@@ -174,7 +176,8 @@ def canonical_input(source: Path | RGBImage, spec: ModelSpec) -> FloatArray:
         UnsupportedError: the network does not read one RGB image.
     """
     preprocessing, size = _preparation(spec)
-    return normalise(centre_crop(resize_short_side(_pixels(source), preprocessing.resize), size), preprocessing)
+    resized = resize_short_side(_pixels(source), preprocessing.resize)
+    return normalise(centre_crop(resized, size, preprocessing.crop), preprocessing)
 
 
 def ten_crop(source: Path | RGBImage, spec: ModelSpec) -> FloatArray:

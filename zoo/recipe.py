@@ -3,8 +3,9 @@
 Standard library only.
 
 A recipe stands in its member's own file (``zoo/specs/<member>.py``, RECIPE), with its sources; networks that have none
-are trained by `DEFAULT`. A rate is a learning rate *inside* the velocity, ``v = m v + rate (g + decay w); w = w - v``,
-as in the 2012 paper and in Caffe; frameworks that keep it outside must rescale the velocity where the rate changes.
+are trained by `zoo.recipes.DEFAULT`. A rate is a learning rate *inside* the velocity,
+``v = m v + rate (g + decay w); w = w - v``, as in the 2012 paper and in Caffe; frameworks that keep it outside must
+rescale the velocity where the rate changes.
 """
 
 from __future__ import annotations
@@ -111,6 +112,10 @@ class TruncatedNormal:
     std: float
 
 
+# Its deviation, of that which is not cut.
+TRUNCATED = 0.87962566
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Uniform:
     """Evenly between ``-bound`` and ``bound``."""
@@ -173,6 +178,9 @@ class Recipe:
         momentum: the share of the velocity kept.
         weight_decay: pulls weights towards zero.
         bias_decay: the multiple of it that biases have, as Caffe's ``decay_mult``.
+        statistics_rate: the share of a batch's statistics in the moving ones of batch normalisation: torch's momentum,
+            1 - Caffe's ``moving_average_fraction``. Those of a network without weights to begin with are, as in Caffe,
+            an average of what was seen so far.
         label_smoothing: the share of the label's probability that is spread over all classes.
         warmup_epochs: over which the rate rises evenly, from `warmup_start` of itself.
         warmup_start: where it rises from.
@@ -194,6 +202,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     bias_decay: float = 0.0
+    statistics_rate: float = 0.1
     label_smoothing: float = 0.0
     warmup_epochs: int = 0
     warmup_start: float = 0.01
@@ -203,44 +212,24 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-# For networks without a recipe of their own. He's weights suit any depth; the classifier's are smaller, so that all
-# classes are equally likely at first, and the first steps no leap.
-DEFAULT = Recipe(
-    name="default",
-    source="this project's, for networks without a recipe of their own",
-    batch_size=64,
-    epochs=12,
-    bias_factor=2.0,
-    schedule=MultiStepLR(milestones=(0.6, 0.85), unit="run"),
-    initial={"*.weight": HeNormal(), "head.weight": Normal(std=0.01), "*.bias": Constant()},
-    unit_inputs=True,
-)
-
-
-FINE_TUNING = Recipe(
-    name="fine_tuning",
-    source="BVLC Caffe, models/finetune_flickr_style: solver and train_val.prototxt (but for the epochs)",
-    batch_size=50,
-    epochs=20,
-    rate=0.001,
-    bias_factor=2.0,
-    layer_rates={"head": 10.0},  # fc8_flickr: lr_mult 10, biases 20
-    schedule=MultiStepLR(milestones=(0.2, 0.4, 0.6, 0.8), unit="run"),  # every 20,000 of 100,000 iterations
-    initial={"*.weight": Normal(std=0.01), "*.bias": Constant()},
-)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """What holds for one step: the rate of weights, of biases, of single layers' weights, and whether colours vary.
+    """What holds for one step.
 
-    `multiples` holds what the rates of a layer's parameters are multiplied by, where that is not 1.
+    Attributes:
+        weight: the rate of weights.
+        bias: of biases.
+        layers: of single layers' weights.
+        multiples: what the rates of a layer's parameters are multiplied by, where that is not 1.
+        statistics: the share of the batch's statistics in the moving ones.
+        colour_noise: whether colours vary.
     """
 
     weight: float
     bias: float
     layers: Mapping[str, float] = field(default_factory=dict[str, float])
     multiples: Mapping[str, float] = field(default_factory=dict[str, float])
+    statistics: float = 0.0
     colour_noise: bool = True
 
     def of(self, parameter: str) -> float:
@@ -251,7 +240,15 @@ class Rates:
 
 
 def rates_at(
-    recipe: Recipe, spec: ModelSpec, *, step: int, steps: int, epoch: int, drops: int, steps_an_epoch: float = 1.0
+    recipe: Recipe,
+    spec: ModelSpec,
+    *,
+    step: int,
+    steps: int,
+    epoch: int,
+    drops: int,
+    steps_an_epoch: float = 1.0,
+    begun: bool = False,
 ) -> Rates:
     """The rates of a step.
 
@@ -263,8 +260,11 @@ def rates_at(
         epoch: the epoch the step is in, from 0.
         drops: how often a `ReduceLROnPlateau` has been reached so far.
         steps_an_epoch: how many steps an epoch has (for the warm-up, which rises step by step).
+        begun: there were weights to begin with, so that step 0 knows statistics.
     """
-    multiples = layer_multiples(recipe, spec)
+    multiples, statistics = layer_multiples(recipe, spec), recipe.statistics_rate
+    if not begun and statistics:
+        statistics /= 1 - (1 - statistics) ** (step + 1)  # batch_norm_layer.cpp's factor, blob 2
     if isinstance(recipe.schedule, Phases):
         phases = recipe.schedule.phases
         now = max((phase for phase in phases if phase.epoch <= epoch), key=lambda phase: phase.epoch)
@@ -273,6 +273,7 @@ def rates_at(
             bias=now.bias_rate,
             layers=now.layers,
             multiples=multiples,
+            statistics=statistics,
             colour_noise=now.colour_noise,
         )
     rate = _falling(recipe.schedule, recipe.rate, step=step, steps=steps, epoch=epoch, drops=drops)
@@ -280,7 +281,7 @@ def rates_at(
     if step < warm:
         rate *= recipe.warmup_start + (1 - recipe.warmup_start) * step / warm
     layers = {name: rate / deviation**2 for name, deviation in _input_deviations(recipe, spec).items()}
-    return Rates(weight=rate, bias=rate * recipe.bias_factor, layers=layers, multiples=multiples)
+    return Rates(weight=rate, bias=rate * recipe.bias_factor, layers=layers, multiples=multiples, statistics=statistics)
 
 
 def _falling(

@@ -86,6 +86,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "batch_size": (1, _TOO_LARGE),
     "epochs": (1, _TOO_LARGE),
     "momentum": (0, 1),
+    "statistics_rate": (0, 1),
     "label_smoothing": (0, 1),
     "warmup_start": (0, 1),
     "schedule: step_size": (1, _TOO_LARGE),

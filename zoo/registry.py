@@ -160,13 +160,13 @@ def model(name: str) -> ModelSpec:
 
 
 def recipe(spec: ModelSpec) -> Recipe:
-    """How a network is trained: a family member as its own file says, anything else by `zoo.recipe.DEFAULT`.
+    """How a network is trained: a family member as its own file says, anything else by `zoo.recipes.DEFAULT`.
 
     A member may have another number of classes or other widths, but the layers are its own: whose network merely has a
     member's name is no member.
     """
     # Imported here: what starts the command line must not wait for networks and recipes.
-    default, shapes = imported("zoo.recipe").DEFAULT, imported("zoo.shapes").parameter_shapes
+    default, shapes = imported("zoo.recipes").DEFAULT, imported("zoo.shapes").parameter_shapes
     if spec.name not in models():
         return default
     member = cast(Member, load_module("zoo.specs", spec.name, "model"))
@@ -214,6 +214,15 @@ class RunsFiles(Protocol):
         self, description: Path, model: Path, spec: ModelSpec, inputs: Mapping[str, FloatArray]
     ) -> dict[str, FloatArray]:
         """`Framework.forward` of a description and its weights, as they are; `spec` is what it was read as."""
+        ...
+
+
+@runtime_checkable
+class Builds(Protocol):
+    """What a framework offers besides whose networks are objects, not files alone."""
+
+    def build(self, spec: ModelSpec, weights: Mapping[str, FloatArray] | None = None) -> Any:
+        """A live network with these weights, or with its own initial values; see `zoo.api.build`."""
         ...
 
 

@@ -36,6 +36,7 @@ _WORDS = {
     "batch_stats": "statistics of the batch",
     "channels": "channel order",
     "resize": "short side",
+    "crop": "centre crop rounded",
 }
 
 # Columns of the table, or told by the shapes beside them.
@@ -324,6 +325,8 @@ def _value(field: str, value: Any) -> str:
             return f"inside each of {value} towers"
         case "rounding", _:
             return {"ceil": "up", "floor": "down"}[value]
+        case "crop", _:
+            return {"floor": "down", "even": "half to even"}[value]
         case "region", _:
             return {"across": "across channels", "within": "within each map"}[value]
         case (("kernel" | "stride" | "pad" | "dilation"), _):

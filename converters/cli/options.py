@@ -37,7 +37,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """The limits of what is computed."""
     for flag, most, letter, told in (
-        ("--max-memory", DEFAULT.gigabytes, "GB", "that computing may take"),
+        ("--max-memory", DEFAULT.gigabytes, "GB", "that computing may take; a layer alone, an eighth of it"),
         ("--max-operations", DEFAULT.operations, "N", "that computing may take for an item"),
     ):
         parser.add_argument(flag, type=amount, default=f"{most:g}", metavar=letter, help=told)
@@ -77,7 +77,11 @@ def add_force(parser: argparse.ArgumentParser) -> None:
 def add_network(parser: argparse.ArgumentParser) -> None:
     """The network that a file is read as."""
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--model", metavar="MODEL", help="the family member, where the file fits several")
+    group.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="the family member, where the file fits several; or a file that describes a network, as an ONNX graph",
+    )
     group.add_argument("--prototxt", type=Path, metavar="FILE", help="any Caffe network of the layer vocabulary")
     parser.add_argument(
         "--stage", action="append", default=[], metavar="NAME", help="of a prototxt: keep the layers of this stage"
@@ -111,7 +115,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
-    """How a SRC is read; of several files, the first."""
+    """How a SRC is read, of several files the first; and the limits of what it asks for."""
     parser.add_argument(
         "--from", dest="from_format", metavar="F", help="the source's format, if neither its bytes nor its suffix tell"
     )
@@ -119,6 +123,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--map-out", type=Path, metavar="FILE", help="write that table, with what is open in it")
     parser.add_argument("--ema", action="store_true", help="the moving averages in the place of the weights")
     parser.add_argument("--narrow", action="store_true", help="round float64 that does not fit float32")
+    add_limits(parser)
     group = parser.add_argument_group("images", "how they are prepared, and their classes, where SRC does not say")
     group.add_argument("--images-like", metavar="MODEL", help="as for this member of the family")
     group.add_argument("--channels", choices=("RGB", "BGR"), help="the order in which the network reads them")

@@ -55,6 +55,7 @@ def _info(add: argparse.ArgumentParser) -> None:
     add.add_argument("source", metavar="FILE", help="any file of weights")
     add.add_argument("--from", dest="from_format", metavar="F", help="its format, if neither bytes nor suffix tell")
     add.add_argument("--ema", action="store_true", help="the moving averages in the place of the weights")
+    add_limits(add)
     add_json(add)
 
 
@@ -87,7 +88,6 @@ def _run(add: argparse.ArgumentParser) -> None:
     add.add_argument("--batch-size", type=positive, default=16, metavar="N", help="pictures at once")
     add_json(add)
     add_force(add)
-    add_limits(add)
 
 
 def _generate(add: argparse.ArgumentParser) -> None:
@@ -98,7 +98,6 @@ def _generate(add: argparse.ArgumentParser) -> None:
     add.add_argument("-o", "--output", type=target, required=True, metavar="DIR", help="the folder it is written to")
     add.add_argument("--num-classes", type=positive, metavar="N", help="with another number of outputs")
     add_force(add)
-    add_limits(add)
 
 
 def _fetch(add: argparse.ArgumentParser) -> None:
@@ -112,7 +111,6 @@ def _convert(add: argparse.ArgumentParser) -> None:
     add.add_argument("--to", dest="to_format", metavar="F", help="the target's format, if its suffix does not tell")
     add.add_argument("--num-classes", type=positive, metavar="N", help="a new head for so many classes")
     add_force(add)
-    add_limits(add)
 
 
 def _export(add: argparse.ArgumentParser) -> None:
@@ -127,7 +125,6 @@ def _export(add: argparse.ArgumentParser) -> None:
     add.add_argument("--calibrate", type=Path, metavar="DIR", help="pictures that int8 is calibrated and judged on")
     add.add_argument("--no-verify", action="store_true", help="do not run the result against the reference")
     add_force(add)
-    add_limits(add)
 
 
 def _verify(add: argparse.ArgumentParser) -> None:
@@ -164,7 +161,6 @@ def _verify(add: argparse.ArgumentParser) -> None:
         help="of a --report with any other name; or of what is printed",
     )
     add_force(add)
-    add_limits(add)
 
 
 def _card(add: argparse.ArgumentParser) -> None:
@@ -173,7 +169,6 @@ def _card(add: argparse.ArgumentParser) -> None:
     add.add_argument("--licence", type=licence, metavar="ID", help="as the Hub calls it: mit, apache-2.0, other, ...")
     add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only; see zoo verify")
     add_force(add)
-    add_limits(add)
 
 
 def _train(add: argparse.ArgumentParser) -> None:
@@ -214,7 +209,6 @@ def _train(add: argparse.ArgumentParser) -> None:
         metavar="auto",
         help="go on from the last checkpoint in the output folder; auto: if there is one",
     )
-    add_limits(add)
 
 
 def _eval(add: argparse.ArgumentParser) -> None:
@@ -230,7 +224,6 @@ def _eval(add: argparse.ArgumentParser) -> None:
     add_hardware(add)
     add.add_argument("--batch-size", type=positive, default=50, metavar="N", help="views in one batch")
     add_json(add)
-    add_limits(add)
 
 
 def _pack(add: argparse.ArgumentParser) -> None:

@@ -7,9 +7,6 @@ from typing import Any
 from zoo import registry
 from zoo.errors import UnknownNameError, UnsupportedError
 
-# Whose extra brings all that is imported here.
-_COMPLETE = ("pytorch", "tf_slim")
-
 
 def names() -> list[str]:
     """The frameworks that have one."""
@@ -25,7 +22,7 @@ def exporter(framework: str) -> Any:
     """
     if framework not in names():
         raise UnknownNameError("exporter", framework, names())
-    return registry.imported(f"{__name__}.{framework}", framework if framework in _COMPLETE else None)
+    return registry.imported(f"{__name__}.{framework}", registry.facts(__name__, framework).get("EXTRA"))
 
 
 def checked_opset(writer: str, opset: int | None, usual: int, known: range) -> int:

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from zoo.frameworks.caffe import ENUMS
 from zoo.wire.caffemodel import V1_TYPES
 
 _PACKAGE = "caffe"
@@ -25,9 +26,9 @@ _KINDS = {
 }
 # Message -> the enums nested in it.
 _ENUMS = {
-    "PoolingParameter": {"PoolMethod": ("MAX", "AVE", "STOCHASTIC"), "RoundMode": ("CEIL", "FLOOR")},
-    "LRNParameter": {"NormRegion": ("ACROSS_CHANNELS", "WITHIN_CHANNEL")},
-    "EltwiseParameter": {"EltwiseOp": ("PROD", "SUM", "MAX")},
+    "PoolingParameter": ("PoolMethod", "RoundMode"),
+    "LRNParameter": ("NormRegion",),
+    "EltwiseParameter": ("EltwiseOp",),
 }
 # Message -> its fields: name, * where repeated, type, number, = default.
 _MESSAGES = {
@@ -81,9 +82,9 @@ def caffe_module(name: str) -> ModuleType:
     file = descriptor_pb2.FileDescriptorProto(name="caffe_for_caffe2onnx.proto", package=_PACKAGE, syntax="proto2")
     for message, described in _MESSAGES.items():
         entry = file.message_type.add(name=message)
-        for enum, values in _ENUMS.get(message, {}).items():
+        for enum in _ENUMS.get(message, ()):
             nested = entry.enum_type.add(name=enum)
-            for number, value in enumerate(values):
+            for value, number in ENUMS[enum].items():
                 nested.value.add(name=value, number=number)
         for text in described.split(","):
             _add_field(entry, text.split())
@@ -108,7 +109,7 @@ def _add_field(entry: descriptor_pb2.DescriptorProto, words: list[str]) -> None:
     described.label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
     if kind in _KINDS:
         described.type = _KINDS[kind]
-    elif kind in _ENUMS.get(entry.name, {}):
+    elif kind in _ENUMS.get(entry.name, ()):
         described.type, described.type_name = _Field.TYPE_ENUM, f".{_PACKAGE}.{entry.name}.{kind}"
     else:
         described.type, described.type_name = _Field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +9,13 @@ import torch
 
 from converters.exporters import checked_opset
 from converters.weights import Weights
+from zoo.environment import quiet_loggers
 from zoo.errors import UnsupportedError
 from zoo.frameworks.pytorch import bind
 from zoo.layers import DetectionOutput, ModelSpec
+
+# What brings all that is imported here.
+EXTRA = "pytorch"
 
 # torch.onnx's own operators are written for this opset; a newer one comes out of a converter that runs after them.
 OPSET = 18
@@ -54,7 +54,8 @@ def export_onnx(
     outputs = spec.graph_outputs(every_activation=every_activation)
     free = {0: "batch"}
     batches = tuple(torch.zeros(2, *source.shape) for source in spec.inputs)  # a batch of 1 is taken for a constant
-    with _quiet():
+    # Without torch's remarks about itself: torchvision that is not there, constants it did not fold.
+    with quiet_loggers("torch.onnx"):
         torch.onnx.export(
             bind(spec, weights.tensors, outputs=outputs),
             batches,
@@ -77,17 +78,3 @@ def _refuse(spec: ModelSpec) -> None:
                 f"layer {layer.name!r} (DetectionOutput): torch.onnx.export cannot follow a loop over what is found;"
                 " zoo export writes it"
             )
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Without torch's remarks about itself: torchvision that is not there, constants it did not fold."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

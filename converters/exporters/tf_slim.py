@@ -8,12 +8,10 @@ is there.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
-import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +24,7 @@ from google.protobuf.message import DecodeError
 from converters.exporters import checked_opset
 from converters.weights import Array, Weights
 from zoo.channels_last import native_shape, to_canonical, to_native
-from zoo.environment import quiet_libraries
+from zoo.environment import quiet_libraries, quiet_loggers
 from zoo.errors import FileFormatError, UnsupportedError, said
 from zoo.frameworks.tf_slim import Table, identifier, sanitized, variables
 from zoo.frameworks.tf_slim.runtime import (
@@ -44,6 +42,9 @@ from zoo.wire.layout import contiguous
 import tf2onnx.convert  # isort: skip
 from tensorflow import lite  # isort: skip
 from tensorflow.lite.python.convert_phase import ConverterError  # isort: skip
+
+# What brings all that is imported here.
+EXTRA = "tf_slim"
 
 # What tf2onnx 1.17 writes at most is 18; LRN, Conv and pooling are the same in 17, which every runtime of 2022 reads.
 OPSET = 17
@@ -366,17 +367,6 @@ def _run(running: Any, spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str
     return {layer.name: to_canonical(found[layer.name], shapes[layer.name]) for layer in spec.layers}
 
 
-@contextmanager
-def _quiet() -> Generator[None]:
+def _quiet() -> AbstractContextManager[None]:
     """Without the remarks of TensorFlow and tf2onnx about deprecated functions and their own optimisers."""
-    loggers = [logging.getLogger(name) for name in ("tf2onnx", "tensorflow")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    return quiet_loggers("tf2onnx", "tensorflow")

@@ -7,7 +7,6 @@ reference under every fault that can be there, and the one that gives the subjec
 
 from converters.faults.catalogue import (
     FAULTS,
-    Planted,
     diagnose,
     fault,
     findings,
@@ -16,22 +15,12 @@ from converters.faults.catalogue import (
 )
 from converters.faults.diagnosis import Own
 from converters.faults.of_norms import RUNNING_SUM
-from converters.faults.of_outputs import IDENTICAL, LOGITS, explain_output
-from converters.faults.types import Edit, Family, Fault, Site
 
 __all__ = [
     "FAULTS",
-    "IDENTICAL",
-    "LOGITS",
     "RUNNING_SUM",
-    "Edit",
-    "Family",
-    "Fault",
     "Own",
-    "Planted",
-    "Site",
     "diagnose",
-    "explain_output",
     "fault",
     "findings",
     "plant",

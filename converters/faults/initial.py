@@ -8,12 +8,10 @@ from math import prod
 import numpy as np
 
 from converters.weights import Array
+from zoo.recipe import TRUNCATED
 
 # Kurtosis tells the distributions apart: E[x^4] / E[x^2]^2.
 _UNIFORM, _NORMAL, _TRUNCATED = 1.8, 3.0, 2.3627
-
-# A normal distribution cut at two deviations keeps this share of its own.
-_CUT = 0.87962566
 
 
 def initialiser(theirs: Mapping[str, Array], right: Mapping[str, Array]) -> str | None:
@@ -80,5 +78,5 @@ def _known(fan_in: int, fan_out: int) -> list[tuple[str, float, float]]:
         ("He's normal (fan out)", (2 / fan_out) ** 0.5, _NORMAL),
         ("He's uniform (fan in)", (2 / fan_in) ** 0.5, _UNIFORM),
         *((f"N(0, {deviation:g})", deviation, _NORMAL) for deviation in (0.01, 0.005, 0.03, 0.02, 0.05)),
-        *((f"N(0, {d:g}), cut at two deviations", d * _CUT, _TRUNCATED) for d in (0.005, 0.01, 0.02, 0.05, 0.1)),
+        *((f"N(0, {d:g}), cut at two deviations", d * TRUNCATED, _TRUNCATED) for d in (0.005, 0.01, 0.02, 0.05, 0.1)),
     ]

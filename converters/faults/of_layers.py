@@ -10,25 +10,8 @@ import numpy as np
 
 from converters.faults.types import Edit, Fault, Site, only
 from converters.weights import Array
-from zoo.layers import (
-    LOWEST,
-    LRN,
-    BatchNorm,
-    Bias,
-    Conv,
-    Dense,
-    Dropout,
-    Flatten,
-    Layer,
-    ModelSpec,
-    Pool,
-    Power,
-    ReLU,
-    Scale,
-    Sigmoid,
-    Softmax,
-    TanH,
-)
+from zoo import layers
+from zoo.layers import LOWEST, Layer, ModelSpec
 from zoo.shapes import window
 
 
@@ -43,21 +26,21 @@ def dropped(kind: type[Any]) -> Callable[[Site], Iterator[Edit]]:
 
 def _layer_dropped(site: Site, layer: Layer) -> Iterator[Edit]:
     yield Edit(layers=())
-    if isinstance(layer, Dense) and site.inputs[0].ndim > 2:
-        yield Edit(layers=(Flatten(name="rows"),))  # which the layer did by itself
+    if isinstance(layer, layers.Dense) and site.inputs[0].ndim > 2:
+        yield Edit(layers=(layers.Flatten(name="rows"),))  # which the layer did by itself
 
 
 def _bias_after_relu(site: Site) -> Iterator[Edit]:
     """A bias added behind the ReLU that should come after it; it may show in the ReLU, or in what reads that."""
-    layers = {layer.name: layer for layer in site.spec.layers}
+    named = {layer.name: layer for layer in site.spec.layers}
     wiring = site.spec.wiring()
     source = wiring[site.layer.name][0]
-    if isinstance(site.layer, ReLU):
+    if isinstance(site.layer, layers.ReLU):
         bias = _bias_of(site, source)
         if bias is not None:
             yield Edit(layers=(site.layer,), feed=lambda x: x - bias, result=lambda y: y + bias)
             yield Edit(layers=(site.layer,), result=lambda y: y + bias)
-    elif isinstance(layers.get(source), ReLU):
+    elif isinstance(named.get(source), layers.ReLU):
         bias = _bias_of(site, wiring[source][0])
         if bias is not None:
             yield Edit(layers=(site.layer,), feed=lambda x: x + bias)
@@ -94,37 +77,37 @@ def exchanged(spec: ModelSpec, first: str, second: str) -> ModelSpec:
             return replace(layer, inputs=(second,))
         return replace(layer, inputs=tuple(first if name == second else name for name in wiring[layer.name]))
 
-    layers = {layer.name: rewired(layer) for layer in spec.layers}
-    return replace(spec, layers=tuple(layers[swap.get(layer.name, layer.name)] for layer in spec.layers))
+    named = {layer.name: rewired(layer) for layer in spec.layers}
+    return replace(spec, layers=tuple(named[swap.get(layer.name, layer.name)] for layer in spec.layers))
 
 
-def _pool(change: Callable[[Pool], Iterator[Pool]]) -> Callable[[Site], Iterator[Edit]]:
-    def edits(_: Site, layer: Pool) -> Iterator[Edit]:
+def _pool(change: Callable[[layers.Pool], Iterator[layers.Pool]]) -> Callable[[Site], Iterator[Edit]]:
+    def edits(_: Site, layer: layers.Pool) -> Iterator[Edit]:
         if not layer.global_pool:
             for other in change(layer):
                 if other != layer:
                     yield Edit(layers=(other,))
 
-    return only(Pool, edits)
+    return only(layers.Pool, edits)
 
 
-def _floor(layer: Pool) -> Iterator[Pool]:
+def _floor(layer: layers.Pool) -> Iterator[layers.Pool]:
     yield replace(layer, rounding="floor")
 
 
-def _ceil(layer: Pool) -> Iterator[Pool]:
+def _ceil(layer: layers.Pool) -> Iterator[layers.Pool]:
     yield replace(layer, rounding="ceil")
 
 
-def _other_mode(layer: Pool) -> Iterator[Pool]:
+def _other_mode(layer: layers.Pool) -> Iterator[layers.Pool]:
     yield replace(layer, mode="ave" if layer.mode == "max" else "max")
 
 
-def _pool_padding_lost(layer: Pool) -> Iterator[Pool]:
+def _pool_padding_lost(layer: layers.Pool) -> Iterator[layers.Pool]:
     yield replace(layer, pad=(0, 0))
 
 
-def _zero_padding(site: Site, layer: Pool) -> Iterator[Edit]:
+def _zero_padding(site: Site, layer: layers.Pool) -> Iterator[Edit]:
     """A maximum that zeros take part in: the image is padded first, with what convolutions are padded with."""
     at = window(layer, site.inputs[0].shape[1:])
     if layer.mode == "max" and (max(at.before) > 0 or max(at.after) > 0):
@@ -145,19 +128,19 @@ def same_padding(
     return (total[0] // 2, total[1] // 2), (total[0] - total[0] // 2, total[1] - total[1] // 2)
 
 
-def _same_pool(site: Site, layer: Pool) -> Iterator[Edit]:
+def _same_pool(site: Site, layer: layers.Pool) -> Iterator[Edit]:
     if not layer.global_pool and layer.mode == "max":
         before, after = same_padding(site.inputs[0].shape[2:], layer.kernel, layer.stride)
         inner = replace(layer, pad=(0, 0), rounding="floor")
         yield Edit(layers=(inner,), feed=_padded(before, after, LOWEST))
 
 
-def _relu_slope(_: Site, layer: ReLU) -> Iterator[Edit]:
+def _relu_slope(_: Site, layer: layers.ReLU) -> Iterator[Edit]:
     if layer.negative_slope:
         yield Edit(layers=(replace(layer, negative_slope=0.0),))
 
 
-def _ceiling(site: Site, layer: ReLU) -> Iterator[Edit]:
+def _ceiling(site: Site, layer: layers.ReLU) -> Iterator[Edit]:
     """ReLU6, or another bound that is told from the largest number there is."""
     yield Edit(layers=(layer,), result=lambda y: np.minimum(y, 6.0), also="at 6: ReLU6")
     top = 6.0 if site.observed is None else float(site.observed.max(initial=0.0))
@@ -165,7 +148,7 @@ def _ceiling(site: Site, layer: ReLU) -> Iterator[Edit]:
         yield Edit(layers=(layer,), result=lambda y: np.minimum(y, top), also=f"at {top:g}")
 
 
-def _dropout_on(site: Site, layer: Dropout) -> Iterator[Edit]:
+def _dropout_on(site: Site, layer: layers.Dropout) -> Iterator[Edit]:
     """Which numbers were dropped is read from the result itself: they are zero, and the rest is scaled, or is not."""
     keep = 1.0 - layer.ratio
     if site.observed is None:
@@ -183,14 +166,14 @@ def _dropout_on(site: Site, layer: Dropout) -> Iterator[Edit]:
     yield Edit(layers=(layer,), feed=lambda x: np.where(mask, x, 0.0), also="without its scale of 1 / (1 - ratio)")
 
 
-def _dropout_scaled(_: Site, layer: Dropout) -> Iterator[Edit]:
+def _dropout_scaled(_: Site, layer: layers.Dropout) -> Iterator[Edit]:
     if layer.ratio:
         yield Edit(layers=(layer,), feed=lambda x: x * (1 - layer.ratio))
         yield Edit(layers=(layer,), feed=lambda x: x / (1 - layer.ratio))
         yield Edit(layers=(layer,), feed=lambda x: x * layer.ratio)
 
 
-def _softmax_axis(site: Site, layer: Softmax) -> Iterator[Edit]:
+def _softmax_axis(site: Site, layer: layers.Softmax) -> Iterator[Edit]:
     for axis in range(1, site.inputs[0].ndim):
         if axis != layer.axis % site.inputs[0].ndim:
             yield Edit(layers=(replace(layer, axis=axis),))
@@ -203,7 +186,7 @@ FAULTS = (
         remedy="normalise first, then pool: this is AlexNet's order, CaffeNet has the other",
         made_by="weights of bvlc_alexnet in CaffeNet's prototxt",
         family="order",
-        edits=_before(LRN, Pool),
+        edits=_before(layers.LRN, layers.Pool),
     ),
     Fault(
         name="norm_before_pool",
@@ -211,7 +194,7 @@ FAULTS = (
         remedy="pool first, then normalise: this is CaffeNet's order, AlexNet has the other",
         made_by="weights of CaffeNet in bvlc_alexnet's prototxt",
         family="order",
-        edits=_before(Pool, LRN),
+        edits=_before(layers.Pool, layers.LRN),
     ),
     Fault(
         name="norm_before_relu",
@@ -219,7 +202,7 @@ FAULTS = (
         remedy="rectify first, then normalise",
         made_by="ports that follow conv1 of the 2012 code in every layer",
         family="order",
-        edits=_before(ReLU, LRN),
+        edits=_before(layers.ReLU, layers.LRN),
     ),
     Fault(
         name="pool_floor_for_ceil",
@@ -243,7 +226,7 @@ FAULTS = (
         remedy="pad with -inf, or let the pooling layer itself pad; it matters where inputs are negative",
         made_by="pytorch2keras (ZeroPadding before MaxPool), caffe2onnx's separate Pad",
         family="window",
-        edits=only(Pool, _zero_padding),
+        edits=only(layers.Pool, _zero_padding),
     ),
     Fault(
         name="pool_same_padding",
@@ -251,7 +234,7 @@ FAULTS = (
         remedy="use VALID after explicit padding",
         made_by="MMdnn, caffe-tensorflow: anything not VALID becomes SAME",
         family="window",
-        edits=only(Pool, _same_pool),
+        edits=only(layers.Pool, _same_pool),
     ),
     Fault(
         name="pool_padding_lost",
@@ -275,7 +258,20 @@ FAULTS = (
         remedy="add it",
         made_by="importers that skip what they do not know; a graph rebuilt by hand",
         family="layer",
-        edits=only((Conv, Dense, Pool, BatchNorm, Scale, Bias, Power, Sigmoid, TanH), _layer_dropped),
+        edits=only(
+            (
+                layers.Conv,
+                layers.Dense,
+                layers.Pool,
+                layers.BatchNorm,
+                layers.Scale,
+                layers.Bias,
+                layers.Power,
+                layers.Sigmoid,
+                layers.TanH,
+            ),
+            _layer_dropped,
+        ),
     ),
     Fault(
         name="bias_after_relu",
@@ -291,7 +287,7 @@ FAULTS = (
         remedy="add it; in-place layers are easily lost when a graph is rebuilt by names",
         made_by="importers that resolve Caffe's in-place tops by name",
         family="layer",
-        edits=dropped(ReLU),
+        edits=dropped(layers.ReLU),
     ),
     Fault(
         name="relu_slope_ignored",
@@ -299,7 +295,7 @@ FAULTS = (
         remedy="use a leaky ReLU with this slope",
         made_by="importers that read ReLU without relu_param",
         family="layer",
-        edits=only(ReLU, _relu_slope),
+        edits=only(layers.ReLU, _relu_slope),
     ),
     Fault(
         name="relu_ceiling",
@@ -307,7 +303,7 @@ FAULTS = (
         remedy="use a plain ReLU: its result has no upper bound",
         made_by="ReLU6 of mobile networks; Clip nodes written by quantising exporters",
         family="layer",
-        edits=only(ReLU, _ceiling),
+        edits=only(layers.ReLU, _ceiling),
     ),
     Fault(
         name="dropout_left_on",
@@ -315,7 +311,7 @@ FAULTS = (
         remedy="run the network for inference: eval() in PyTorch, is_training=False in slim, phase TEST in Caffe",
         made_by="forgotten eval(); ONNX graphs exported in training mode",
         family="layer",
-        edits=only(Dropout, _dropout_on),
+        edits=only(layers.Dropout, _dropout_on),
         needs_output=True,
     ),
     Fault(
@@ -324,7 +320,7 @@ FAULTS = (
         remedy="drop the layer at inference; only the 2012 code multiplied by 1 - ratio at test",
         made_by="ports that follow the paper; MMdnn and caffe-tensorflow (keep_prob = dropout_ratio)",
         family="layer",
-        edits=only(Dropout, _dropout_scaled),
+        edits=only(layers.Dropout, _dropout_scaled),
     ),
     Fault(
         name="softmax_lost",
@@ -332,7 +328,7 @@ FAULTS = (
         remedy="add it, or compare logits with logits",
         made_by="exports of a classifier without its last layer (torchvision's alexnet has none)",
         family="layer",
-        edits=dropped(Softmax),
+        edits=dropped(layers.Softmax),
     ),
     Fault(
         name="softmax_axis",
@@ -340,6 +336,6 @@ FAULTS = (
         remedy="take it over the channels: axis 1 in NCHW, the last in NHWC",
         made_by="NCHW graphs read as NHWC; ONNX below opset 13, whose softmax flattens",
         family="layer",
-        edits=only(Softmax, _softmax_axis),
+        edits=only(layers.Softmax, _softmax_axis),
     ),
 )

@@ -13,7 +13,8 @@ from converters.faults.of_layers import same_padding
 from converters.faults.types import Edit, Fault, Site, evaluate, only
 from converters.weights import Array
 from zoo.layers import Conv, Dense, Layer, Preprocessing
-from zoo.parameters import layer_parameters, parameters_of
+from zoo.parameters import parameters_of
+from zoo.shapes import layer_parameters
 
 Weighted: TypeAlias = Conv | Dense
 

@@ -12,11 +12,14 @@ from converters.sniff import refuse_others, sniffed, text_of
 from converters.tensormap import Entry
 from converters.weights import Array, Weights
 from zoo.errors import FileFormatError, ZooError, one_line
-from zoo.layers import ModelSpec, Shape
+from zoo.layers import Bias, Constant, ModelSpec, Scale, Shape
 from zoo.registry import facts, load_module, names
 
 # Of an outline, arrays of more bytes have no numbers.
 LARGE = 1 << 20
+
+# Layers of numbers that a graph may have where no module of PyTorch has weights.
+_NUMBERS = (Constant, Scale, Bias)
 
 # Suffix of what lies beside weights and is taken for them -> what it is, and what to do.
 _NO_WEIGHTS = {
@@ -45,6 +48,20 @@ class GraphNetwork:
     refusal: str = ""
     sized: Callable[[Mapping[str, Shape]], GraphNetwork] | None = None
 
+    def named_in(self, tensors: Mapping[str, Array]) -> tuple[dict[str, str], dict[str, Array]] | None:
+        """Tensors of a state dict that the graph was exported from: their names -> ours, and what the graph adds.
+
+        It adds, under our names, numbers that are no layer's of weights, as the prior boxes of a detector. None where
+        the name of any other is missing.
+        """
+        layers = [layer.name for layer in self.spec.layers if isinstance(layer, _NUMBERS)] if self.spec else []
+        fixed = {ours for ours in self.tensors if ours.rpartition(".")[0] in layers}
+        names = {theirs: ours for theirs, ours in self.stored.items() if theirs in tensors or ours not in fixed}
+        if not names.keys() <= tensors.keys() or not names:
+            return None
+        added = {ours: self.tensors[ours] for ours in self.tensors if ours in fixed - {*names.values()}}
+        return names | {ours: ours for ours in added}, added
+
 
 @dataclass(frozen=True, kw_only=True)
 class NativeFile:
@@ -58,6 +75,7 @@ class NativeFile:
         unlike: where the file says something of a network without describing it: in what a network differs from that,
             in words; None if in nothing.
         runs_itself: its framework runs the network that the file says something of, and no other.
+        refusal: why its tensors are weights of no network here, though their names and shapes are known.
         graph: the network that a graph in the file is, under the names that the graph has.
         averages: the moving averages of training, where the file holds them beside the tensors.
         images: what it says of its images and classes.
@@ -69,6 +87,7 @@ class NativeFile:
     as_loaded: Callable[[ModelSpec], Mapping[str, Array]] | None = None
     unlike: Callable[[ModelSpec], str | None] = lambda spec: None
     runs_itself: bool = False
+    refusal: str = ""
     graph: GraphNetwork | None = None
     averages: Mapping[str, Array] | None = None
     images: SaidOfImages = SAID_NOTHING

@@ -85,14 +85,7 @@ def _parts(steps: Sequence[Step]) -> list[dict[str, Mapping[str, Fact]]]:
 def _step(layer: Layer) -> Step | None:
     match layer:
         case Conv():
-            facts: dict[str, Fact] = {
-                "kernel": layer.kernel,
-                "stride": layer.stride,
-                "pad": layer.pad,
-                "dilation": layer.dilation,
-                "groups": layer.groups,
-            }
-            return Step(kind="weighted", facts=facts)
+            return Step(kind="weighted", facts=_facts(layer, "kernel", "stride", "pad", "dilation", "groups"))
         case Dense():
             return Step(kind="weighted")
         case ReLU():
@@ -104,24 +97,21 @@ def _step(layer: Layer) -> Step | None:
         case Unary():
             return activation(layer.function)
         case Pool(global_pool=True):
-            return Step(kind="pooling", facts={"mode": layer.mode})
+            return Step(kind="pooling", facts=_facts(layer, "mode"))
         case Pool():
-            pooling: dict[str, Fact] = {
-                "mode": layer.mode,
-                "kernel": layer.kernel,
-                "stride": layer.stride,
-                "pad": layer.pad,
-            }
-            return Step(kind="pooling", facts=pooling)
+            return Step(kind="pooling", facts=_facts(layer, "mode", "kernel", "stride", "pad"))
         case LRN():
-            numbers: dict[str, Fact] = {"size": layer.size, "alpha": layer.alpha, "beta": layer.beta, "k": layer.k}
-            return Step(kind="normalisation", facts=numbers)
+            return Step(kind="normalisation", facts=_facts(layer, "size", "alpha", "beta", "k"))
         case BatchNorm():
-            return Step(kind="batch normalisation", facts={"eps": layer.eps})
+            return Step(kind="batch normalisation", facts=_facts(layer, "eps"))
         case Softmax():
             return Step(kind="softmax")
         case _:
             return None
+
+
+def _facts(layer: Layer, *names: str) -> dict[str, Fact]:
+    return {name: getattr(layer, name) for name in names}
 
 
 def activation(function: str, slope: float = 0.0) -> Step:

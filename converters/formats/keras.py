@@ -83,11 +83,14 @@ def _read(path: Path, largest: int | None) -> NativeFile:
         if _CHANNELS_FIRST.search(config):
             raise ValueError("its layers keep channels first, and their order is not told apart; save it channels last")
         tensors = _legacy(found) if _layers_of(found) else _indexed(found)
-        layers = described(config, {name.partition("/")[0] for name in tensors})
     except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise FileFormatError(path, f"no Keras file that can be read: {error}") from error
     if not tensors:
         raise FileFormatError(path, "no Keras file: there are no variables in it")
+    try:
+        layers = described(config, {name.partition("/")[0] for name in tensors})
+    except ValueError as error:
+        return NativeFile(tensors=tensors, writer=writer, refusal=str(error))
     if layers is None:
         return NativeFile(tensors=tensors, writer=writer)
     steps, images = layers

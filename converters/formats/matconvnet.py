@@ -29,6 +29,9 @@ _LOG = logging.getLogger(__name__)
 
 READ_SUFFIXES = (".mat",)
 
+# A layer's arrays; the last are those of a batch normalisation.
+_PARTS = ("weights", "biases", "moments")
+_MOMENTS = "{} are means and deviations, of which no variances come back in every bit; merge it into its convolution"
 _TEXT = 116  # bytes of the text that a file begins with
 # What of a file is read; older ones have no `meta`.
 _VARIABLES = ("net", "layers", "params", "meta", "normalization", "classes")
@@ -56,13 +59,18 @@ def _read(path: Path, largest: int | None) -> NativeFile:
             raise ValueError(f"none of {', '.join(_VARIABLES[:3])} is there with layers in it")
         layers = _dag(net) if "params" in net else _rows(net["layers"])
         tensors, steps = _tensors(layers), [step for layer in layers if (step := _step(layer))]
-        images = _images(net.get("meta", net))
+        images = _images(_struct(net.get("meta", net)))
     except ZooError:
         raise
     except Exception as error:  # whatever a damaged file can raise
         raise FileFormatError(path, f"no network of MatConvNet that can be read: {said(error, 200)}") from error
     return NativeFile(
-        tensors=tensors, unlike=partial(_unlike, path, steps), runs_itself=True, images=images, writer=_writer(path)
+        tensors=tensors,
+        unlike=partial(_unlike, path, steps),
+        runs_itself=True,
+        refusal=next((_MOMENTS.format(name) for name in tensors if name.endswith("/moments")), ""),
+        images=images,
+        writer=_writer(path),
     )
 
 
@@ -83,9 +91,14 @@ def _variables(path: Path, largest: int | None) -> dict[str, Any]:
     return read_matlab_5(data, _VARIABLES, largest)
 
 
+def _struct(value: Any) -> Mapping[str, Any]:
+    """The fields of a struct; MATLAB writes one without fields, and ``[]`` in its place, as arrays of nothing."""
+    return value if isinstance(value, dict) else {}
+
+
 def _rows(value: Any) -> list[Any]:
-    """The elements of a cell or of an array of structs, of which a single one is no array."""
-    return value if isinstance(value, list) else [value]
+    """The elements of a cell or of an array of structs, of which a single one is no array; none of ``[]``."""
+    return value if isinstance(value, list) else [value] if np.size(value) else []
 
 
 def _dag(net: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -93,7 +106,7 @@ def _dag(net: Mapping[str, Any]) -> list[dict[str, Any]]:
     known = {item["name"]: item["value"] for item in _rows(net["params"])}
     layers = list[dict[str, Any]]()
     for item in _rows(net["layers"]):
-        block, names = item.get("block", {}), _rows(item.get("params", []))
+        block, names = _struct(item.get("block")), _rows(item.get("params", []))
         kind = _DAG.get(item["type"], item["type"])
         layer = {**block, "name": item["name"], "type": kind, "weights": [known[name] for name in names]}
         layers.append(layer | ({"pool": block["poolSize"]} if "poolSize" in block else {}))
@@ -112,11 +125,11 @@ _DAG = {
 
 def _images(meta: Mapping[str, Any]) -> SaidOfImages:
     """The mean that was subtracted from RGB pixels, and the names of the classes, as far as they stand there."""
-    normalization, classes = meta.get("normalization", {}), meta.get("classes", {})
-    mean = np.asarray(normalization.get("averageImage", ()), np.float64) if normalization else np.empty(0)
+    normalization, classes = _struct(meta.get("normalization")), _struct(meta.get("classes"))
+    mean = np.asarray(normalization.get("averageImage", ()), np.float64)
     if mean.ndim == 3:
         mean = mean.mean(axis=(0, 1))
-    names = _rows(classes.get("description") or classes.get("name") or []) if classes else []
+    names = _rows(classes.get("description") or classes.get("name") or [])
     said_names = tuple(" ".join(str(name).split()) for name in names)
     if mean.size not in (1, 3):
         return SaidOfImages(classes=said_names)
@@ -129,14 +142,16 @@ def _tensors(layers: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
         name = str(layer.get("name", "")) or f"layers[{place}]"  # one without a name goes by its place
         # Before the format's version of 2015, filters and biases were fields of their own.
         parts = _rows(layer.get("weights", [])) or [layer[key] for key in ("filters", "biases") if key in layer]
-        if len(parts) > 2:
-            raise ValueError(f"layer {name!r} has {len(parts)} arrays, expected filters and biases")
-        for kind, array in zip(("weights", "biases"), parts, strict=False):
+        if len(parts) > len(_PARTS):
+            raise ValueError(f"layer {name!r} has {len(parts)} arrays, expected {', '.join(_PARTS)}")
+        for kind, array in zip(_PARTS, parts, strict=False):
+            if not array.size:  # no bias
+                continue
             if array.dtype.kind not in "fiu" or f"{name}/{kind}" in tensors:
                 raise ValueError(f"{name}/{kind} is there twice, or holds no numbers")
             # MATLAB leaves out axes of one at the end, and has no arrays of one axis.
             whole = array.reshape(array.shape + (1,) * (4 - array.ndim))
-            tensors[f"{name}/{kind}"] = whole if kind == "weights" else array.reshape(-1)
+            tensors[f"{name}/{kind}"] = array.reshape(-1) if kind == "biases" else whole
     if not tensors:
         raise ValueError("none of its layers has weights")
     return tensors

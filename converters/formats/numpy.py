@@ -38,6 +38,7 @@ from zoo.torch_names import parameter_names
 from zoo.wire.layout import contiguous
 from zoo.wire.mapped import mapped
 from zoo.wire.npy_pickle import dump, loads
+from zoo.wire.signatures import ZIP
 from zoo.wire.zipped import member_bytes
 
 _LOG = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def outline(path: Path) -> NativeFile:
 def _read(path: Path, *, whole: bool) -> NativeFile:
     data = mapped(path)
     try:
-        if bytes(data[:4]) == b"PK\x03\x04":
+        if bytes(data[:4]) == ZIP:
             return _read_archive(path, data, whole=whole)
         return NativeFile(tensors=_read_dictionary(data))
     except _DAMAGED as error:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from converters.convert import OpenedFile, Reading, open_file, same_bits
 from converters.faults.case import Own
 from converters.faults.catalogue import own_layers, possible_forward
-from converters.formats import format_name
+from converters.formats import GraphNetwork, format_name
 from converters.parity.matching import match_layers
 from converters.parity.segments import Segment, apart, loud, segments
 from converters.parity.structure import structure_of_graph, structure_of_weights
@@ -45,7 +45,7 @@ class FileSubject:
         note: what the reader must know.
         preparation: how it prepares images otherwise than the first file; empty where it does not.
         as_read: its network is what its own graph was read as.
-        stored: its graph's own name of a tensor -> the parameter that it is.
+        graph: its own, where it is read as that.
         structures: what it was held against, and what reading it said, by the identity of the first, which is kept
             so that nothing else gets it: every runtime asks again.
     """
@@ -58,7 +58,7 @@ class FileSubject:
     note: str = ""
     preparation: str = ""
     as_read: bool = False
-    stored: Mapping[str, str] = field(default_factory=dict[str, str])
+    graph: GraphNetwork | None = None
     structures: dict[int, tuple[Weights, Structure]] = field(default_factory=dict[int, tuple[Weights, Structure]])
 
     def subject(self, right: Weights, runtime: str | None = None) -> Subject:
@@ -267,7 +267,7 @@ def open_subject(
     spec: ModelSpec | None,
     first: Weights | None,
     how: Reading | None = None,
-    stored: Mapping[str, str] | None = None,
+    graph: GraphNetwork | None = None,
 ) -> FileSubject:
     """Open a file of `verify_files`.
 
@@ -276,8 +276,7 @@ def open_subject(
         spec: the network the user named.
         first: the first file; its network is the others' where they do not say another.
         how: how it is read, where its path alone does not say it.
-        stored: names of tensors in the first file -> its parameters: a graph has those of the state dict that it was
-            exported from.
+        graph: what the first file is, whose names of tensors those of the state dict are that it was exported from.
 
     Raises:
         ZooError: it cannot be read, or does not fit its network.
@@ -292,19 +291,19 @@ def open_subject(
         return FileSubject(path=path, format="onnx", weights=None, parts=(path,), note=note)
     opened = FileSubject(path=path, format=file.format, weights=None, parts=_parts(path, file.format))
     if first is None:
-        weights, graph = file.fitted(spec), file.native.graph
-        as_read = graph is not None and graph.spec is not None and weights.spec.layers is graph.spec.layers
-        return replace(opened, weights=weights, as_read=as_read, stored=graph.stored if graph and as_read else {})
-    return _beside(opened, file, first, stored or {})
+        weights, own = file.fitted(spec), file.native.graph
+        as_read = own is not None and own.spec is not None and weights.spec.layers is own.spec.layers
+        return replace(opened, weights=weights, as_read=as_read, graph=own if as_read else None)
+    return _beside(opened, file, first, graph)
 
 
-def _beside(opened: FileSubject, file: OpenedFile, first: Weights, stored: Mapping[str, str]) -> FileSubject:
+def _beside(opened: FileSubject, file: OpenedFile, first: Weights, graph: GraphNetwork | None) -> FileSubject:
     """A file after the first, its weights taken for that one's network where it does not describe another."""
     described = file.described
     try:
         # That a graph is another network is what is to be found out, not a reason to refuse it.
         own = described is None and file.format == "onnx"
-        weights = file.as_network(first.spec) if own else _fitted(file, first.spec, stored)
+        weights = file.as_network(first.spec) if own else _fitted(file, first.spec, graph)
         return replace(opened, weights=weights, preparation=_other_images(first.spec, weights.spec))
     except (WeightsError, SpecError) as misfit:
         # Not yet bad: the network may be impossible with these weights, or described otherwise than the first file's.
@@ -320,10 +319,9 @@ def _beside(opened: FileSubject, file: OpenedFile, first: Weights, stored: Mappi
         return replace(opened, weights=file.as_network(first.spec), network=described, note=note)
 
 
-def _fitted(file: OpenedFile, spec: ModelSpec, stored: Mapping[str, str]) -> Weights:
+def _fitted(file: OpenedFile, spec: ModelSpec, graph: GraphNetwork | None) -> Weights:
     """Its weights, in the network that it describes or else the first file's; by that one's names if it has them."""
-    if file.described is None and stored and stored.keys() <= file.native.tensors.keys():
-        file = replace(file, how=replace(file.how, names=stored))
+    file = replace(file, how=replace(file.how, graph=graph))
     return file.fitted(file.described or spec)
 
 

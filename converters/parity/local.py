@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from converters.metric import OF_ONE, defect, logarithms
+from converters.metric import OF_ONE, defect, logarithms, peak_of
 from converters.parity.noise import Range, dense_inputs
 from converters.parity.segments import Segment
 from converters.verdicts import DEFAULT_BUDGET
@@ -57,6 +57,7 @@ from zoo.layers import (
 )
 from zoo.parameters import parameters_of
 from zoo.reference.weighted import weighted_sums
+from zoo.wire.cores import in_cache
 
 # A sum of squares in float32 that is larger has lost no digit to terms too small for it.
 _FAINT = 1e-30
@@ -108,7 +109,7 @@ def bench(
         for layer in segment.layers:
             reads, parameters = [known[name] for name in layer.inputs], parameters_of(weights, layer.name)
             sizes = [
-                np.broadcast_to(np.asarray(bounds[name], np.float64), read.shape) if name in bounds else np.abs(read)
+                np.broadcast_to(np.asarray(bounds[name], np.float64), read.shape) if name in bounds else read
                 for name, read in zip(layer.inputs, reads, strict=True)
             ]
             y = known[layer.name] = oracle.apply(layer, reads, parameters)
@@ -118,7 +119,7 @@ def bench(
             bounds[layer.name] = bound
             shares[layer.name] = exercised(layer, reads, parameters)
         right = known[segment.target]
-        if np.isfinite(right).all():
+        if np.isfinite(peak_of(right)):
             return Bench(inputs=inputs, right=right, bound=bounds[segment.target], exercised=shares)
     return None
 
@@ -149,29 +150,36 @@ def off_by(y: Array, right: Array) -> Array:
     """How far numbers are from the right ones, float64."""
     errors = np.subtract(y, right, dtype=np.float64)
     np.abs(errors, out=errors)
-    errors *= errors >= _FLUSHED
+    errors[errors < _FLUSHED] = 0.0
     return errors
 
 
 def error_alone(y: Array | None, bench: Bench, segment: Segment) -> tuple[float | None, str | None]:
     """The largest error of a segment's answer, each number against its own bound; or why there is none."""
-    reason = defect(y, bench.right)
-    if y is None or reason:
-        return None, f"by itself: {reason}"
     right, bound = bench.right, bench.bound
-    if isinstance(segment.layers[-1], Softmax):
+    if y is None or y.shape != right.shape:
+        return None, f"by itself: {defect(y, right)}"
+    if isinstance(segment.layers[-1], Softmax) and not defect(y, right):
         # A small probability says as much as a large one, by its logarithm. That is as exact as the logits, where the
         # segment makes them; where it is fed with them, they are exact.
         y, right = logarithms(y, right)
         peak = _layer_peak(right)
         bound = np.maximum(bound if segment.layers[:-1] else 0.0, np.where(peak > 0, peak, 1.0))
-    errors = off_by(y, right)
+    bound = np.broadcast_to(bound, right.shape)
+    shares = [_largest_share(off_by(y[part], right[part]), bound[part]) for part in in_cache(right.shape)]
+    worst = float(np.max(shares, initial=0.0))
+    if np.isfinite(worst):
+        return worst, None
+    told = defect(y, right)
+    return None, f"by itself: {told}" if told else "by itself, on dense inputs: not zero, where it should be"
+
+
+def _largest_share(errors: Array, bound: Array) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
-        errors /= np.abs(bound)
-    worst = float(errors.max(initial=0.0))
-    if np.isnan(worst):  # no error of a number that is 0 by all that made it
-        worst = float(errors.max(initial=0.0, where=(bound != 0) | (errors > 0)))
-    return (worst, None) if np.isfinite(worst) else (None, "by itself, on dense inputs: not zero, where it should be")
+        shares = errors / bound
+    worst = peak_of(shares)
+    # No error of a number that is 0 by all that made it.
+    return peak_of(shares[(bound != 0) | (errors != 0)]) if np.isnan(worst) else worst
 
 
 def exercised(layer: Layer, reads: Sequence[Array], parameters: Mapping[str, Array]) -> float:
@@ -197,17 +205,19 @@ def _bound(
         layer: the layer.
         y: what it gives.
         reads: what it reads.
-        sizes: the same for what it reads; at the start of a segment their absolute values.
+        sizes: the same for what it reads; at the start of a segment that itself, of either sign.
         parameters: of the layer.
     """
+    if isinstance(layer, Conv | Deconv | Dense | Scale | Bias):
+        # Rounding errors of a sum add up as its terms do, by chance: sum |w| |x| is sqrt(N) too loose for N terms,
+        # a hundred times for AlexNet's fc6, and would hide a weight that is wrong by a thousandth.
+        bound = _squares(layer, sizes, parameters)
+        for part in in_cache(bound.shape):
+            np.sqrt(bound[part], out=bound[part])
+            bound[part] += np.abs(y[part])
+        return bound
+    sizes = [np.abs(size) for size in sizes]
     match layer:
-        case Conv() | Deconv() | Dense() | Scale() | Bias():
-            # Rounding errors of a sum add up as its terms do, by chance: sum |w| |x| is sqrt(N) too loose for N terms,
-            # a hundred times for AlexNet's fc6, and would hide a weight that is wrong by a thousandth.
-            bound = _squares(layer, sizes, parameters)
-            np.sqrt(bound, out=bound)
-            bound += np.abs(y)
-            return bound
         case BatchNorm(batch_stats=False):
             return oracle.apply(layer, sizes, {**parameters, "mean": -np.abs(parameters["mean"])})
         case Eltwise():
@@ -218,7 +228,7 @@ def _bound(
         case Pool() | Dropout() | Flatten() | Reshape() | Permute() | Tile() | Concat() | Slice():
             return oracle.apply(layer, sizes, {})
         case ReLU():
-            return sizes[0] * max(1.0, abs(layer.negative_slope))
+            return sizes[0] if abs(layer.negative_slope) <= 1 else sizes[0] * abs(layer.negative_slope)
         case PReLU():
             return sizes[0] * np.maximum(1.0, np.abs(oracle.apply(layer, [-np.ones_like(y)], parameters)))
         case LRN():

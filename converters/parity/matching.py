@@ -9,12 +9,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from converters.metric import defect, error, finite_peak, is_saturated, log_error
+from converters.metric import is_saturated, judge, log_error
 from converters.parity.views import canonical_view
 from converters.verdicts import DEFAULT_BUDGET
 from converters.weights import Array
 from zoo.layers import Dropout, Flatten, Layer, ModelSpec, Pool, Reshape, Shape, Softmax
 from zoo.shapes import activation_shapes
+from zoo.wire.cores import map_on_cores
 
 Ours = TypeVar("Ours")
 Theirs = TypeVar("Theirs")
@@ -168,7 +169,8 @@ def match_tensors(
         return layer not in softmaxes or log_error(view, right[layer]) <= budget
 
     tensors = {} if strange else named
-    good = {layer for layer, tensor in tensors.items() if fits(layer, tensor)}
+    fitting = map_on_cores(lambda item: fits(*item), [*tensors.items()])
+    good = {layer for layer, is_right in zip(tensors, fitting, strict=True) if is_right}
     good |= _by_numbers(ours, tensors, good, [node for node in nodes if node.value is not None], fits)
     tensors |= _by_what_they_read(ours, nodes, shapes, tensors)
     # Where one class has it all on every probe, that says nothing of what comes before.
@@ -212,7 +214,7 @@ def _move_on(
 
 
 def _equal(value: Array, right: Array, budget: float) -> bool:
-    return not defect(value, right) and error(value, right, finite_peak(right))[0] <= budget
+    return judge("", value, right, budget, [right]).ok
 
 
 def _by_numbers(

@@ -239,14 +239,27 @@ class OnnxGraph:
 
     def _between(self, piece: Piece) -> tuple[list[Any], set[str]]:
         """The nodes that make a piece's target from what it reads, and the graph's own inputs among their sources."""
-        wanted, nodes, stands_for = {piece.target} - {*piece.reads}, list[Any](), self._stands_for(piece)
-        for node in reversed(self._inside.graph.node):
-            if wanted.isdisjoint(node.output):
-                continue
-            nodes.append(node)
-            wanted.difference_update(node.output)
-            wanted.update(name for name in reads_of(node) if stands_for(name) not in piece.reads)
-        return nodes[::-1], wanted & {*self.inputs}
+        stack, found, sources, stands_for = (
+            [*{piece.target} - {*piece.reads}],
+            set[int](),
+            set[str](),
+            self._stands_for(piece),
+        )
+        while stack:
+            name = stack.pop()
+            at = self._makers.get(name)
+            if at is None:
+                sources.add(name)
+            elif at not in found:
+                found.add(at)
+                reads = reads_of(self._inside.graph.node[at])
+                stack += [name for name in reads if stands_for(name) not in piece.reads]
+        return [self._inside.graph.node[at] for at in sorted(found)], sources & {*self.inputs}
+
+    @cached_property
+    def _makers(self) -> dict[str, int]:
+        """Tensor -> the place of the node that makes it."""
+        return {name: at for at, node in enumerate(self._inside.graph.node) for name in node.output}
 
     def _stands_for(self, piece: Piece) -> Callable[[str], str]:
         """A tensor, or what a piece reads in its place: an exporter may hand a layer one copy, and show another."""

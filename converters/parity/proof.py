@@ -47,6 +47,7 @@ from zoo.errors import ZooError
 from zoo.layers import Concat, DetectionOutput, Flatten, Layer, Permute, Reshape, Sigmoid, Slice, Softmax
 from zoo.parameters import parameters_of
 from zoo.shapes import activation_shapes, check_cost
+from zoo.wire.cores import map_on_cores
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class Proof:
         progress: Progress = silent,
     ) -> None:
         checked_budget(budget)
-        self.weights, self.spec = weights, weights.spec
+        self.weights, self.spec, self._wiring = weights, weights.spec, weights.spec.wiring()
         self.seed, self.budget, self.progress = seed, budget, progress
         self._started = time.perf_counter()
         probes = max(map(len, inputs.values())) if inputs else len(probe_deviations(self.spec))
@@ -106,17 +107,14 @@ class Proof:
         self.pictures = Pictures(weights, Path(data), progress) if data else None
         self.vacuity = vacuity(weights, self.inputs, self.reference, budget)
         self._shapes = activation_shapes(self.spec)
-        wiring = self.spec.wiring()
-        self._exercised = {  # along the network; by itself, a layer is asked all of it
-            layer.name: exercised(
-                layer,
-                [self.known[source] for source in wiring[layer.name]],
-                parameters_of(weights.tensors, layer.name),
-            )
-            for layer in self.spec.layers
-        }
+        self._exercised = dict(zip(self.reference, map_on_cores(self._exercised_by, self.spec.layers), strict=True))
         self._depth = Depth(weights, self.inputs, self.reference, progress)
         self._benches = Benches(weights, self.known, self._shapes, seed=seed, budget=budget)
+
+    def _exercised_by(self, layer: Layer) -> float:
+        """The share of a layer that takes part along the network; by itself, a layer is asked all of it."""
+        reads = [self.known[source] for source in self._wiring[layer.name]]
+        return exercised(layer, reads, parameters_of(self.weights.tensors, layer.name))
 
     @np.errstate(all="ignore")  # what is not finite is judged and told, not warned of
     def judge(self, subject: Subject) -> SubjectVerdict:
@@ -223,7 +221,7 @@ class Proof:
         That is no fault of the subject, and what comes after is held to what it was fed. In `deep` are layers that are
         so by their depth, with what to say.
         """
-        wiring, notes, right = self.spec.wiring(), list[str](), dict(self.reference)
+        wiring, notes, right = self._wiring, list[str](), dict(self.reference)
         moved, shown = set[str](), {**self.inputs, **activations}
         for layer in self.spec.layers:
             reads = [right.get(name, self.known[name]) for name in wiring[layer.name]]
@@ -256,7 +254,7 @@ class Proof:
             if layer is None:
                 found.append(np.asarray(shown[name], np.float64))
             elif isinstance(layer, Slice | Concat | Reshape | Flatten | Permute) and (
-                reads := self._all_own(self.spec.wiring()[name], shown)
+                reads := self._all_own(self._wiring[name], shown)
             ):
                 found.append(oracle.apply(layer, reads, {}))
         return found if len(found) == len(names) else []
@@ -325,7 +323,7 @@ class Proof:
     def _right_by_itself(self, layer: str, ran: Ran, along: Sequence[Found]) -> bool:
         """Whether a layer was held to what the subject fed it, and nothing was found."""
         shown = {*self.inputs, *ran.activations}
-        was_held = layer in ran.activations and all(name in shown for name in self.spec.wiring()[layer])
+        was_held = layer in ran.activations and all(name in shown for name in self._wiring[layer])
         return was_held and not any(layer == item.diagnosis.layer or layer in item.layers for item in along)
 
     def _diagnose_alone(self, layer: LayerVerdict, ran: Ran, wrong: Wrong) -> tuple[Diagnosis, ...]:

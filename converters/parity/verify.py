@@ -233,7 +233,7 @@ def verify_files(
     for path in map(Path, files):
         progress(f"reading {path}")
         if opened:
-            opened.append(open_subject(path, spec, opened[0].weights, stored=opened[0].stored))
+            opened.append(open_subject(path, spec, opened[0].weights, graph=opened[0].graph))
         else:
             opened.append(open_subject(path, spec, None, how))
     first = _weights_of(opened[0])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zoo.arrays import Array
-from zoo.canonical.spelling import BOUNDS, NEGATION, Part, parts, times
+from zoo.canonical.spelling import BOUNDS, NEGATION, Part, Site, parts, times
 from zoo.layers import Layer, ModelSpec, Shape
 from zoo.parameters import parameters_of
 from zoo.shapes import activation_shapes
@@ -59,9 +59,13 @@ def canonical(
     steps, wiring = list[Step](), spec.wiring()
     for layer in spec.layers:
         names = wiring[layer.name]
-        own = parameters_of(tensors or {}, layer.name)
+        site = Site(
+            sources=[shapes[name] for name in names],
+            shape=shapes[layer.name],
+            parameters=parameters_of(tensors or {}, layer.name),
+        )
         reads = tuple(places[name] for name in names)
-        for part in parts(layer, [shapes[name] for name in names], shapes[layer.name], own):
+        for part in parts(layer, site):
             read = _multiplied(steps, layer, part, reads)
             reads = (_put(steps, Step(layer=layer, part=part, reads=read)),)
         places[layer.name] = reads[0]

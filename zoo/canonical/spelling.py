@@ -38,21 +38,34 @@ class Part:
     factors: tuple[float, ...] = ()
 
 
-def parts(layer: Layer, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
-    """What a layer does to the first activation that it reads, one after the other; nothing where it hands that on.
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a layer stands.
 
-    Args:
-        layer: its description.
+    Attributes:
         sources: the shapes of what it reads, without the batch axis.
         shape: of what it makes.
         parameters: role -> its numbers.
     """
+
+    sources: Sequence[Shape]
+    shape: Shape
+    parameters: Mapping[str, Array]
+
+    @property
+    def source(self) -> Shape:
+        """The first of its sources."""
+        return self.sources[0]
+
+
+def parts(layer: Layer, site: Site) -> list[Part]:
+    """What a layer does to the first activation that it reads, one after the other; nothing where it hands that on."""
     made = _SPELT.get(type(layer))
     try:
-        found = made(layer, sources, shape, parameters) if made else None
+        found = made(layer, site) if made else None
     except _AlongTheBatchError:
         found = None
-    return [_plainly(layer, sources, parameters)] if found is None else found
+    return [_plainly(layer, site)] if found is None else found
 
 
 def single(value: float) -> float:
@@ -60,10 +73,10 @@ def single(value: float) -> float:
     return float(np.float32(value))
 
 
-def _plainly(layer: Layer, sources: Sequence[Shape], parameters: Mapping[str, Array]) -> Part:
+def _plainly(layer: Layer, site: Site) -> Part:
     """A layer by its kind, its fields and the sizes of what it reads; whether it has a bias, its parameters say."""
     told = [getattr(layer, item.name) for item in fields(layer) if item.name not in ("name", "inputs", "bias")]
-    return Part(key=(type(layer).__name__, *sources, *map(_number, told)), parameters=parameters)
+    return Part(key=(type(layer).__name__, *site.sources, *map(_number, told)), parameters=site.parameters)
 
 
 def _number(value: Any) -> Any:
@@ -84,14 +97,14 @@ def _around(layer: Layer, axis: int, shape: Shape) -> tuple[int, int, int]:
     return prod(shape[: at - 1]), shape[at - 1], prod(shape[at:])
 
 
-def _gone(layer: Any, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+def _gone(layer: Any, site: Site) -> list[Part]:
     return []
 
 
-def _reshaped(layer: Any, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
-    if prod(shape) == prod(sources[0]):
+def _reshaped(layer: Any, site: Site) -> list[Part]:
+    if prod(site.shape) == prod(site.source):
         return []
-    return [Part(key=("more or fewer items", *sources, shape))]
+    return [Part(key=("more or fewer items", *site.sources, site.shape))]
 
 
 def bias(parameters: Mapping[str, Array], *around: int) -> list[Part]:
@@ -106,86 +119,78 @@ def _kernel(parameters: Mapping[str, Array]) -> dict[str, Array]:
     return {role: array for role, array in parameters.items() if role == "weight"}
 
 
-def _conv(layer: Conv, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
-    channels, height, width = sources[0]
-    at, weight = window(layer, sources[0]), _kernel(parameters)
-    added = bias(parameters, 1, shape[0], prod(shape[1:]))
+def _conv(layer: Conv, site: Site) -> list[Part]:
+    channels, height, width = site.source
+    at, weight = window(layer, site.source), _kernel(site.parameters)
+    added = bias(site.parameters, 1, site.shape[0], prod(site.shape[1:]))
     if layer.kernel == (height, width) and layer.groups == 1 and at.out == (1, 1) and layer.pad == (0, 0):
         merged = {role: array.reshape(len(array), -1) for role, array in weight.items()}
         return [Part(key=("dense", 1, channels * height * width, layer.out_channels), parameters=merged), *added]
     dilation = tuple(gap if side > 1 else 1 for gap, side in zip(layer.dilation, layer.kernel, strict=True))
     stride = tuple(step if out > 1 else 1 for step, out in zip(at.stride, at.out, strict=True))
     where = (at.kernel, stride, dilation, at.before, at.out)
-    return [Part(key=("conv", sources[0], layer.out_channels, layer.groups, *where), parameters=weight), *added]
+    return [Part(key=("conv", site.source, layer.out_channels, layer.groups, *where), parameters=weight), *added]
 
 
-def _dense(layer: Dense, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
-    rows, size, behind = _around(layer, layer.axis, sources[0])
+def _dense(layer: Dense, site: Site) -> list[Part]:
+    rows, size, behind = _around(layer, layer.axis, site.source)
     outputs = layer.out_features
     key = ("dense", rows, size * behind, outputs)
-    return [Part(key=key, parameters=_kernel(parameters)), *bias(parameters, rows, outputs, 1)]
+    return [Part(key=key, parameters=_kernel(site.parameters)), *bias(site.parameters, rows, outputs, 1)]
 
 
-def _scale(
-    layer: layers.Scale, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part] | None:
-    around = _along(layer, sources)
+def _scale(layer: layers.Scale, site: Site) -> list[Part] | None:
+    around = _along(layer, site)
     if around is None:
-        return _of_two(layer, sources, "prod")
-    weight = parameters.get("weight")
+        return _of_two(layer, site, "prod")
+    weight = site.parameters.get("weight")
     if weight is None:
         return [Part(key=("scale", *around))]
     factor = [] if (weight == 1).all() else [Part(key=("scale", *around), parameters={"weight": weight.reshape(-1)})]
-    return [*factor, *bias(parameters, *around)]
+    return [*factor, *bias(site.parameters, *around)]
 
 
-def _bias(
-    layer: layers.Bias, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part] | None:
-    around = _along(layer, sources)
+def _bias(layer: layers.Bias, site: Site) -> list[Part] | None:
+    around = _along(layer, site)
     if around is None:
-        return _of_two(layer, sources, "sum")
-    return bias(parameters, *around) if parameters else [Part(key=("bias", *around))]
+        return _of_two(layer, site, "sum")
+    return bias(site.parameters, *around) if site.parameters else [Part(key=("bias", *around))]
 
 
-def _of_two(layer: layers.Scale | layers.Bias, sources: Sequence[Shape], operation: str) -> list[Part] | None:
+def _of_two(layer: layers.Scale | layers.Bias, site: Site, operation: str) -> list[Part] | None:
     """A Scale or Bias by an activation of the same shape."""
-    is_plain = sources[0] == sources[1] and not (isinstance(layer, layers.Scale) and layer.bias)
+    is_plain = site.source == site.sources[1] and not (isinstance(layer, layers.Scale) and layer.bias)
     return [Part(key=("eltwise", operation), commutes=True)] if is_plain else None
 
 
-def _along(layer: layers.Scale | layers.Bias, sources: Sequence[Shape]) -> tuple[int, int, int] | None:
+def _along(layer: layers.Scale | layers.Bias, site: Site) -> tuple[int, int, int] | None:
     """Where the numbers of a one-input Scale or Bias go."""
-    if len(sources) != 1:
+    if len(site.sources) != 1:
         return None
-    count, at = prod(affine_shape(layer, sources[0])), axis_index(layer.name, layer.axis, sources[0])
-    before = prod(sources[0][: at - 1])
-    return before, count, prod(sources[0]) // (before * count)
+    count, at = prod(affine_shape(layer, site.source)), axis_index(layer.name, layer.axis, site.source)
+    before = prod(site.source[: at - 1])
+    return before, count, prod(site.source) // (before * count)
 
 
-def _norm(
-    layer: layers.BatchNorm, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part] | None:
-    around = _around(layer, 1, sources[0])
+def _norm(layer: layers.BatchNorm, site: Site) -> list[Part] | None:
+    around = _around(layer, 1, site.source)
     if layer.batch_stats:  # its own statistics do not count
         return [Part(key=("norm by the batch", *around, single(layer.eps)))]
-    return [Part(key=("norm", *around, single(layer.eps)), parameters=parameters)]
+    return [Part(key=("norm", *around, single(layer.eps)), parameters=site.parameters)]
 
 
-def _relu(layer: layers.ReLU, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+def _relu(layer: layers.ReLU, site: Site) -> list[Part]:
     slope = single(layer.negative_slope)
     return [Part(key=("leaky", slope) if slope else ("least", 0.0))]
 
 
-def _prelu(layer: layers.PReLU, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
-    around = (1, 1, prod(shape)) if layer.shared else _around(layer, 1, shape)
-    told = {role: array.reshape(-1) for role, array in parameters.items()}
+def _prelu(layer: layers.PReLU, site: Site) -> list[Part]:
+    around = (1, 1, prod(site.shape)) if layer.shared else _around(layer, 1, site.shape)
+    told = {role: array.reshape(-1) for role, array in site.parameters.items()}
     return [Part(key=("prelu", around), parameters=told)]
 
 
-def _power(
-    layer: layers.Power, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part] | None:
+def _power(layer: layers.Power, site: Site) -> list[Part] | None:
     if power_constant(layer) is not None:
         return None  # a constant, which does not read its input
     power, shift = single(layer.power), single(layer.shift)
@@ -201,7 +206,7 @@ def times(factor: float) -> list[Part]:
     return [] if single(factor) == 1 else [Part(key=("times", single(factor)))]
 
 
-def _unary(layer: layers.Unary, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+def _unary(layer: layers.Unary, site: Site) -> list[Part]:
     numbers = tuple(map(single, layer.numbers))
     if layer.function != "clip" or numbers[0] > numbers[1]:
         return [Part(key=(layer.function, *numbers))]
@@ -214,97 +219,79 @@ def _called(name: str) -> Callable[..., list[Part]]:
     return lambda *_: [Part(key=(name,))]
 
 
-def _softmax(
-    layer: layers.Softmax, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part]:
-    return [Part(key=("softmax", *_around(layer, layer.axis, sources[0])))]
+def _softmax(layer: layers.Softmax, site: Site) -> list[Part]:
+    return [Part(key=("softmax", *_around(layer, layer.axis, site.source)))]
 
 
-def _lrn(layer: layers.LRN, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+def _lrn(layer: layers.LRN, site: Site) -> list[Part]:
     numbers = (single(layer.alpha), single(layer.beta), single(layer.k))
     across = layer.region == "across"
-    where = (shape[0], prod(shape[1:]), layer.towers) if across else (shape, layer.towers)
+    where = (site.shape[0], prod(site.shape[1:]), layer.towers) if across else (site.shape, layer.towers)
     return [Part(key=("lrn", layer.region, *where, layer.size, *numbers))]
 
 
-def _pool(layer: Pool, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
-    at = window(layer, sources[0])
+def _pool(layer: Pool, site: Site) -> list[Part]:
+    at = window(layer, site.source)
     stride = tuple(step if out > 1 else 1 for step, out in zip(at.stride, at.out, strict=True))
-    return [Part(key=("pool", layer.mode, sources[0], at.kernel, stride, at.before, at.out))]
+    return [Part(key=("pool", layer.mode, site.source, at.kernel, stride, at.before, at.out))]
 
 
-def _concat(
-    layer: layers.Concat, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part]:
-    if len(sources) == 1:
+def _concat(layer: layers.Concat, site: Site) -> list[Part]:
+    if len(site.sources) == 1:
         return []
-    around = [_around(layer, layer.axis, source) for source in sources]
+    around = [_around(layer, layer.axis, source) for source in site.sources]
     return [Part(key=("concat", around[0][0], *(size * behind for _, size, behind in around)))]
 
 
-def _slice(layer: layers.Slice, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
-    before, size, behind = _around(layer, layer.axis, sources[0])
+def _slice(layer: layers.Slice, site: Site) -> list[Part]:
+    before, size, behind = _around(layer, layer.axis, site.source)
     start, stop = layer.start * behind, layer.stop * behind
     return [] if (start, stop) == (0, size * behind) else [Part(key=("slice", before, start, stop, size * behind))]
 
 
-def _permute(
-    layer: layers.Permute, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part]:
-    sizes = (0, *sources[0])
-    kept = [axis for axis in permutation(layer, sources[0]) if axis and sizes[axis] != 1]
+def _permute(layer: layers.Permute, site: Site) -> list[Part]:
+    sizes = (0, *site.source)
+    kept = [axis for axis in permutation(layer, site.source) if axis and sizes[axis] != 1]
     if kept == sorted(kept):
         return []
     places = sorted(kept)
     return [Part(key=("permute", tuple(sizes[axis] for axis in places), tuple(map(places.index, kept))))]
 
 
-def _tile(layer: layers.Tile, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]) -> list[Part]:
+def _tile(layer: layers.Tile, site: Site) -> list[Part]:
     if layer.tiles == 1:
         return []
-    before, size, behind = _around(layer, layer.axis, sources[0])
+    before, size, behind = _around(layer, layer.axis, site.source)
     return [Part(key=("tile", before, size * behind, layer.tiles))]
 
 
-def _shuffle(
-    layer: layers.Shuffle, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part]:
-    key = ("shuffle", layer.groups, shape[0] // layer.groups, prod(shape[1:]))
-    return [] if layer.groups in (1, shape[0]) else [Part(key=key)]
+def _shuffle(layer: layers.Shuffle, site: Site) -> list[Part]:
+    key = ("shuffle", layer.groups, site.shape[0] // layer.groups, prod(site.shape[1:]))
+    return [] if layer.groups in (1, site.shape[0]) else [Part(key=key)]
 
 
-def _eltwise(
-    layer: layers.Eltwise, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part]:
-    if len(sources) == 1:
+def _eltwise(layer: layers.Eltwise, site: Site) -> list[Part]:
+    if len(site.sources) == 1:
         return times(*layer.coeffs or (1.0,))
     return [Part(key=("eltwise", layer.operation), commutes=True, factors=layer.coeffs)]
 
 
-def _reduction(
-    layer: layers.Reduction, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part]:
-    before, size, behind = _around(layer, layer.axis, sources[0])
+def _reduction(layer: layers.Reduction, site: Site) -> list[Part]:
+    before, size, behind = _around(layer, layer.axis, site.source)
     return [Part(key=("reduction", layer.operation, before, size * behind)), *times(layer.coeff)]
 
 
-def _interp(
-    layer: layers.Interp, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part]:
-    return [Part(key=("interp", sources[0], layer.pad_beg, layer.pad_end, shape))]
+def _interp(layer: layers.Interp, site: Site) -> list[Part]:
+    return [Part(key=("interp", site.source, layer.pad_beg, layer.pad_end, site.shape))]
 
 
-def _unpool(
-    layer: layers.Unpool, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part]:
-    return [Part(key=("unpool", sources[0], shape))]
+def _unpool(layer: layers.Unpool, site: Site) -> list[Part]:
+    return [Part(key=("unpool", site.source, site.shape))]
 
 
-def _arg_max(
-    layer: layers.ArgMax, sources: Sequence[Shape], shape: Shape, parameters: Mapping[str, Array]
-) -> list[Part]:
-    where = None if layer.axis is None else axis_index(layer.name, layer.axis, sources[0])
-    return [Part(key=("argmax", sources[0], where, layer.top_k, layer.out_max_val))]
+def _arg_max(layer: layers.ArgMax, site: Site) -> list[Part]:
+    where = None if layer.axis is None else axis_index(layer.name, layer.axis, site.source)
+    return [Part(key=("argmax", site.source, where, layer.top_k, layer.out_max_val))]
 
 
 # Kinds that have another spelling, their own or another kind's. All others are what their fields say.

@@ -43,7 +43,8 @@ class Preprocessing:
     """How an RGB image becomes the network's input: resize the short side, centre crop, order, scale, (x - mean) / std.
 
     ``scale`` multiplies the 0..255 pixels first (1 keeps them, 1/255 gives 0..1); ``mean`` and ``std`` are in that
-    range and in ``channels`` order.
+    range and in ``channels`` order. ``crop`` says which way the place of the crop is rounded where what is cut off is
+    an odd number of pixels: down, as Caffe and TF-slim do, or half to even, as torchvision's CenterCrop does.
     """
 
     channels: Literal["RGB", "BGR"] = "RGB"
@@ -51,6 +52,7 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     resize: int = 256
+    crop: Literal["floor", "even"] = "floor"
 
 
 def stored_size(shape: Shape) -> int:

@@ -12,12 +12,27 @@ from numpy.typing import NDArray
 
 from zoo.arrays import Array
 from zoo.layers import Pair
+from zoo.wire.cores import cores, in_cache, map_on_cores
 
 Float64: TypeAlias = NDArray[np.float64]
 
 
-# So many numbers stay in a core's cache with what is made of them on the way.
-_PART = 2**15
+def by_parts(work: Callable[..., Float64], *arrays: Float64) -> Float64:
+    """`work`, which makes a number of those at its place alone, of arrays that are broadcast to one shape.
+
+    Done for as many at a time as stay in a core's cache, with what is made of them on the way.
+    """
+    arrays = np.broadcast_arrays(*arrays)
+    y = np.empty(arrays[0].shape)
+    parts = [*in_cache(y.shape)]
+    some = -(-len(parts) // cores())
+
+    def made(first: int) -> None:
+        for part in parts[first : first + some]:
+            y[part] = work(*(array[part] for array in arrays))
+
+    map_on_cores(made, range(0, len(parts), max(1, some)))
+    return y
 
 
 def by_maps(work: Callable[[Float64], Float64], x: Float64) -> Float64:
@@ -27,7 +42,7 @@ def by_maps(work: Callable[[Float64], Float64], x: Float64) -> Float64:
     waits for the interpreter.
     """
     maps = x.reshape(1, -1, *x.shape[2:])
-    step = max(1, _PART // max(1, prod(x.shape[2:])))
+    step = max(1, 2**15 // max(1, prod(x.shape[2:])))
     first = work(maps[:, :step])
     y = np.empty((1, maps.shape[1], *first.shape[2:]))
     y[:, :step] = first

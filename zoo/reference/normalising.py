@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.arrays import Array
 from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
-from zoo.reference.arrays import Float64, along, by_maps
+from zoo.reference.arrays import Float64, along, by_maps, by_parts
 
 
 def apply(layer: Normalising, x: Float64, parameters: Mapping[str, Array]) -> Float64:
@@ -66,8 +66,12 @@ def _batch_norm(layer: BatchNorm, x: Float64, parameters: Mapping[str, Array]) -
     axes = tuple(i for i in range(x.ndim) if i != 1)
     mean = x.mean(axis=axes) if layer.batch_stats else parameters["mean"]
     variance = x.var(axis=axes) if layer.batch_stats else parameters["variance"]
-    y = x - along(x, 1, mean)
-    y /= np.sqrt(along(x, 1, variance) + layer.eps)
+    return by_parts(_standard, x, along(x, 1, mean), np.sqrt(along(x, 1, variance) + layer.eps))
+
+
+def _standard(x: Float64, mean: Float64, deviation: Float64) -> Float64:
+    y = x - mean
+    y /= deviation
     return y
 
 

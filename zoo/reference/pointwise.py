@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import assert_never
 
 import numpy as np
 
 from zoo.arrays import Array
 from zoo.layers import Axpy, Bias, Dropout, Eltwise, Pointwise, Power, PReLU, ReLU, Scale, Sigmoid, TanH, Unary
-from zoo.reference.arrays import Float64, along
+from zoo.reference.arrays import Float64, along, by_parts
 from zoo.shapes import power_constant
 
 
@@ -19,35 +19,46 @@ def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, 
     x = inputs[0]
     match layer:
         case ReLU():
-            return _below_zero(x, layer.negative_slope)
+            return by_parts(partial(_relu, slope=layer.negative_slope), x)
         case PReLU():
-            return _below_zero(x, along(x, 0 if layer.shared else 1, parameters["slope"]))
+            return by_parts(_below_zero, x, along(x, 0 if layer.shared else 1, parameters["slope"]))
         case Unary():
-            return _unary(layer, x)
+            return by_parts(partial(_unary, layer), x)
         case Sigmoid():
-            return _sigmoid(x)
+            return by_parts(_sigmoid, x)
         case TanH():
-            return np.tanh(x)
+            return by_parts(np.tanh, x)
         case Power():
-            return _power(layer, x)
+            return by_parts(partial(_power, layer), x)
         case Dropout():
             return x
         case Eltwise():
-            return _eltwise(layer, inputs)
+            return by_parts(partial(_eltwise, layer), *inputs)
         case Scale():
-            scaled = x * along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["weight"])
-            if layer.bias:  # it has no batch axis, wherever the factor comes from
-                scaled += along(x, layer.axis % x.ndim or 1, parameters["bias"])
-            return scaled
+            factor = along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["weight"])
+            if not layer.bias:
+                return by_parts(np.multiply, x, factor)
+            # The bias has no batch axis, wherever the factor comes from.
+            return by_parts(_scaled, x, factor, along(x, layer.axis % x.ndim or 1, parameters["bias"]))
         case Axpy():
             a, x, y = inputs
-            scaled = a.reshape(*a.shape[:2], *[1] * (x.ndim - 2)) * x
-            scaled += y
-            return scaled
+            return by_parts(_scaled, x, a.reshape(*a.shape[:2], *[1] * (x.ndim - 2)), y)
         case Bias():
-            return x + along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["bias"])
+            return by_parts(np.add, x, along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["bias"]))
         case _:
             assert_never(layer)
+
+
+def _scaled(x: Float64, factor: Float64, added: Float64) -> Float64:
+    y = x * factor
+    y += added
+    return y
+
+
+def _relu(x: Float64, slope: float) -> Float64:
+    if slope == 0 and x.min(initial=0.0) > -np.inf:  # or else it is 0 x -Inf below zero, which is NaN
+        return np.maximum(x, 0)
+    return _below_zero(x, slope)
 
 
 def _below_zero(x: Float64, slope: float | Float64) -> Float64:
@@ -101,7 +112,7 @@ def _power(layer: Power, x: Float64) -> Float64:
         return np.power(base, np.full_like(base, layer.power))
 
 
-def _eltwise(layer: Eltwise, inputs: Sequence[Float64]) -> Float64:
+def _eltwise(layer: Eltwise, *inputs: Float64) -> Float64:
     match layer.operation:
         case "sum":
             coeffs = layer.coeffs or (1.0,) * len(inputs)

@@ -1,19 +1,20 @@
 """Activation and parameter shapes, parameter counts and multiply-adds; an impossible spec is refused by layer name.
 
-A file a family of kinds says what shape each puts out, and `network` applies them.
+A file a family of kinds says what shape each puts out and which parameters it has, and `network` applies them.
 """
 
 from zoo.shapes.cost import check_cost
 from zoo.shapes.detecting import map_size, prior_ratios
 from zoo.shapes.network import (
-    LARGEST,
     activation_shapes,
+    layer_parameters,
     multiply_adds,
     output_shape,
     parameter_count,
     parameter_shapes,
     parameter_table,
     tied,
+    too_large,
 )
 from zoo.shapes.pointwise import power_constant
 from zoo.shapes.pooling import interp_size, unpooled
@@ -22,7 +23,6 @@ from zoo.shapes.weighted import deconv_size
 from zoo.shapes.window import Window, window
 
 __all__ = [
-    "LARGEST",
     "Window",
     "activation_shapes",
     "check_cost",
@@ -30,6 +30,7 @@ __all__ = [
     "deconv_size",
     "first_cut",
     "interp_size",
+    "layer_parameters",
     "map_size",
     "multiply_adds",
     "output_shape",
@@ -41,6 +42,7 @@ __all__ = [
     "prior_ratios",
     "reshaped",
     "tied",
+    "too_large",
     "unpooled",
     "window",
 ]

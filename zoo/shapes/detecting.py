@@ -10,6 +10,7 @@ from typing import assert_never
 from zoo.axes import shape_text
 from zoo.errors import SpecError
 from zoo.layers import Detecting, DetectionOutput, Pair, PriorBox, PSROIPool, ROIPool, Shape
+from zoo.parameters import Parameter
 from zoo.shapes.base import inputs_of
 
 
@@ -33,6 +34,15 @@ def output_shape(layer: Detecting, inputs: Sequence[Shape]) -> Shape:
                 wanted = f"{layer.channels} x {layer.group} x {layer.group} channels"
                 raise SpecError(layer.name, f"needs {wanted}, got {shape_text(inputs[0])}")
             return (layer.channels, layer.group, layer.group)
+        case _:
+            assert_never(layer)
+
+
+def parameters(layer: Detecting) -> tuple[Parameter, ...]:
+    """The family's part of `zoo.shapes.layer_parameters`."""
+    match layer:
+        case PriorBox() | DetectionOutput() | ROIPool() | PSROIPool():
+            return ()
         case _:
             assert_never(layer)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from math import prod
 
 from zoo import layers
 from zoo.axes import shape_text
 from zoo.errors import SpecError
 from zoo.layers import Conv, Deconv, Dense, Layer, ModelSpec, Shape
-from zoo.parameters import Parameter, layer_parameters
+from zoo.limits import limits
+from zoo.parameters import Parameter
 from zoo.shapes import detecting, normalising, pointwise, pooling, shaping, weighted
 from zoo.shapes.base import one_input
 
-# An activation of more numbers an item than these is refused before anything is allocated: a few words can ask for it.
-LARGEST = 1 << 28
+# A layer's numbers stand in memory several times over: as they are read, padded, laid out, in float64.
+_COPIES = 8
 
 
 def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
@@ -28,6 +30,7 @@ def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
     for source in spec.inputs:
         if min(source.shape, default=1) < 1:
             raise SpecError(source.name, f"an input must have positive sizes, got {shape_text(source.shape)}")
+        _check_size(source.name, source.shape)
     wiring = spec.wiring()
     for layer in spec.layers:
         shapes[layer.name] = output_shape(layer, [shapes[name] for name in wiring[layer.name]])
@@ -37,10 +40,23 @@ def activation_shapes(spec: ModelSpec) -> dict[str, Shape]:
 def output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
     """The shape of a layer's activation from those it reads; raises `SpecError` where it cannot read them."""
     shape = _made(layer, inputs)
-    if prod(shape) > LARGEST:
-        size = f"{shape_text(shape)} numbers an item, {4 * prod(shape) / 1e9:.2g} GB of memory"
-        raise SpecError(layer.name, f"makes {size}; {LARGEST} numbers are the limit of any layer")
+    _check_size(layer.name, shape)
     return shape
+
+
+def _check_size(name: str, shape: Shape) -> None:
+    reason = too_large(shape)
+    if reason:
+        raise SpecError(name, reason)
+
+
+def too_large(shape: Shape) -> str | None:
+    """Why an activation may not have so many numbers an item, which a few words can ask for; None if it may."""
+    count, most = prod(shape), limits().gigabytes / _COPIES
+    if count <= most * 1e9 / 4:
+        return None
+    size = f"{shape_text(shape)} numbers an item are {4 * min(count, 10**300) / 1e9:.2g} GB of memory"
+    return f"{size}; {most:g} GB, an eighth of --max-memory GB, are the limit of a layer; the flag lifts it"
 
 
 def _made(layer: Layer, inputs: list[Shape]) -> Shape:
@@ -56,6 +72,26 @@ def _made(layer: Layer, inputs: list[Shape]) -> Shape:
     if isinstance(layer, layers.Weighted):
         return weighted.output_shape(layer, shape)
     return normalising.output_shape(layer, shape)
+
+
+def layer_parameters(layer: Layer, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:
+    """The rows of one layer, in canonical order.
+
+    Args:
+        layer: its description.
+        inputs: the shapes of the activations it reads, without the batch axis.
+    """
+    if isinstance(layer, layers.Weighted):
+        return weighted.parameters(layer, inputs[0])
+    if isinstance(layer, layers.Pooling):
+        return pooling.parameters(layer)
+    if isinstance(layer, layers.Normalising):
+        return normalising.parameters(layer, inputs[0])
+    if isinstance(layer, layers.Pointwise):
+        return pointwise.parameters(layer, inputs)
+    if isinstance(layer, layers.Detecting):
+        return detecting.parameters(layer)
+    return shaping.parameters(layer)
 
 
 def _check_wiring(spec: ModelSpec) -> None:

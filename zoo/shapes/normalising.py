@@ -8,6 +8,7 @@ from zoo import layers
 from zoo.axes import axis_index, shape_text
 from zoo.errors import SpecError
 from zoo.layers import LRN, Shape
+from zoo.parameters import Parameter, factor, statistics
 from zoo.shapes.base import check_channels
 
 
@@ -30,6 +31,19 @@ def output_shape(layer: layers.Normalising, shape: Shape) -> Shape:
             return shape
         case layers.BatchNorm():
             return shape
+        case _:
+            assert_never(layer)
+
+
+def parameters(layer: layers.Normalising, shape: Shape) -> tuple[Parameter, ...]:
+    """The family's part of `zoo.shapes.layer_parameters`."""
+    match layer:
+        case layers.Normalize():
+            return (factor(() if layer.shared else shape[:1]),)
+        case layers.BatchNorm():
+            return statistics(shape[:1])
+        case LRN() | layers.MVN() | layers.Softmax():
+            return ()
         case _:
             assert_never(layer)
 

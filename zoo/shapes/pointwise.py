@@ -11,6 +11,7 @@ from zoo import layers
 from zoo.axes import affine_shape, axis_index, shape_text
 from zoo.errors import SpecError
 from zoo.layers import FUNCTIONS, Bias, Eltwise, Power, Scale, Shape, Unary
+from zoo.parameters import Parameter, factor, slope, term
 from zoo.shapes.base import inputs_of, one_input
 
 
@@ -40,6 +41,29 @@ def output_shape(layer: layers.Pointwise, inputs: Sequence[Shape]) -> Shape:
             if not x or x != y or a not in (x[:1], (*x[:1], *[1] * (len(x) - 1))):
                 raise SpecError(layer.name, f"cannot compute a x + y of {', '.join(map(shape_text, inputs))}")
             return x
+        case _:
+            assert_never(layer)
+
+
+def parameters(layer: layers.Pointwise, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:
+    """The family's part of `zoo.shapes.layer_parameters`."""
+    shape = inputs[0]
+    match layer:
+        case layers.PReLU():
+            return (slope(() if layer.shared else shape[:1]),)
+        case Scale() if len(inputs) == 2:
+            axis = axis_index(layer.name, layer.axis, shape)
+            size = shape[axis - 1 : axis + len(inputs[1])] if axis else inputs[1]
+            return (term(size, slim="beta", blob=0),) if layer.bias else ()
+        case Scale():
+            size = affine_shape(layer, shape)
+            return (factor(size), term(size, slim="beta", blob=1)) if layer.bias else (factor(size),)
+        case Bias():
+            return () if len(inputs) == 2 else (term(affine_shape(layer, shape), slim="biases", blob=0),)
+        case layers.ReLU() | layers.Sigmoid() | layers.TanH() | Unary() | Power():
+            return ()
+        case layers.Dropout() | Eltwise() | layers.Axpy():
+            return ()
         case _:
             assert_never(layer)
 

@@ -10,6 +10,7 @@ from zoo import layers
 from zoo.axes import axis_index, item_axis, shape_text
 from zoo.errors import SpecError
 from zoo.layers import ArgMax, Interp, Pair, Shape, Unpool
+from zoo.parameters import Parameter
 from zoo.shapes.base import check_image, inputs_of, one_input, resized
 from zoo.shapes.window import window
 
@@ -30,6 +31,15 @@ def output_shape(layer: layers.Pooling, inputs: Sequence[Shape]) -> Shape:
             return shape[: item_axis(layer.name, layer.axis, shape) - 1]
         case ArgMax():
             return _arg_max_shape(layer, shape)
+        case _:
+            assert_never(layer)
+
+
+def parameters(layer: layers.Pooling) -> tuple[Parameter, ...]:
+    """The family's part of `zoo.shapes.layer_parameters`."""
+    match layer:
+        case layers.Pool() | layers.PoolMask() | Unpool() | Interp() | layers.Reduction() | ArgMax():
+            return ()
         case _:
             assert_never(layer)
 

@@ -10,6 +10,7 @@ from zoo import layers
 from zoo.axes import axis_index, shape_text
 from zoo.errors import SpecError
 from zoo.layers import Concat, Crop, Permute, Reshape, Shape, Slice, Tile
+from zoo.parameters import Parameter, factor
 from zoo.shapes.base import check_channels, inputs_of, one_input, resized
 
 
@@ -45,6 +46,17 @@ def output_shape(layer: layers.Shaping, inputs: Sequence[Shape]) -> Shape:
             return _tile_shape(layer, one_input(layer, inputs))
         case Slice():
             return _slice_shape(layer, one_input(layer, inputs))
+        case _:
+            assert_never(layer)
+
+
+def parameters(layer: layers.Shaping) -> tuple[Parameter, ...]:
+    """The family's part of `zoo.shapes.layer_parameters`."""
+    match layer:
+        case layers.Constant():
+            return (factor(layer.shape),) if layer.value is None else ()
+        case Concat() | Crop() | layers.Flatten() | Reshape() | Permute() | layers.Shuffle() | Tile() | Slice():
+            return ()
         case _:
             assert_never(layer)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import assert_never
 
 from zoo import layers
-from zoo.axes import item_axis
+from zoo.axes import axis_index, item_axis
 from zoo.errors import SpecError
 from zoo.layers import Conv, Deconv, Pair, Shape
+from zoo.parameters import Parameter, kernel, offset
 from zoo.shapes.base import check_image
 from zoo.shapes.window import window
 
@@ -32,6 +34,23 @@ def output_shape(layer: layers.Weighted, shape: Shape) -> Shape:
             return (*shape, layer.out_features)
         case _:
             assert_never(layer)
+
+
+def parameters(layer: layers.Weighted, shape: Shape) -> tuple[Parameter, ...]:
+    """The family's part of `zoo.shapes.layer_parameters`."""
+    match layer:
+        case Conv():
+            weight, outs = kernel((layer.out_channels, shape[0] // layer.groups, *layer.kernel)), layer.out_channels
+        case Deconv():
+            weight, outs = kernel((shape[0], layer.out_channels // layer.groups, *layer.kernel)), layer.out_channels
+        case layers.Dense():
+            read = shape[axis_index(layer.name, layer.axis, shape) - 1 :]
+            weight, outs = kernel((layer.out_features, prod(read))), layer.out_features
+        case layers.Embed():
+            weight, outs = kernel((layer.rows, layer.out_features)), layer.out_features
+        case _:
+            assert_never(layer)
+    return (weight, offset((outs,))) if layer.bias else (weight,)
 
 
 def deconv_size(layer: Deconv, shape: Shape) -> Pair:

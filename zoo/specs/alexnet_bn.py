@@ -31,6 +31,7 @@ RECIPE = Recipe(
     epochs=64,  # max_iter 320,000
     rate=0.05,
     bias_factor=2.0,
+    statistics_rate=0.001,  # moving_average_fraction's default, 0.999
     schedule=PolyLR(),
     initial={"*.weight": HeNormal(), "*.bias": Constant()},  # msra
     augmentation=Augmentation(),  # mirror, crop_size

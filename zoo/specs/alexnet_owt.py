@@ -27,9 +27,14 @@ SPEC = replace(
     .with_input_size(224),
     name="alexnet_owt",
     title="torchvision's alexnet: one tower 64-192-384-256-256, no LRN, padded conv1, RGB mean/std, 224 x 224",
-    # torchvision.transforms.ImageClassification's defaults.
+    # torchvision.transforms.ImageClassification's defaults; transforms.functional.center_crop rounds half to even.
     preprocessing=Preprocessing(
-        channels="RGB", scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize=256
+        channels="RGB",
+        scale=1 / 255,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        resize=256,
+        crop="even",
     ),
 )
 

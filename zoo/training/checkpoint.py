@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from zoo.errors import FileFormatError, ZooError, said
 from zoo.layers import ModelSpec
-from zoo.shapes import parameter_shapes
+from zoo.shapes import parameter_table
 from zoo.show import differences
 from zoo.spec_json import METADATA_KEY, dumps, loads
 from zoo.training.optimiser import Progress
@@ -149,8 +149,10 @@ def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
         raise FileFormatError(path, f"damaged checkpoint: its bytes are not those that were written{_before(path)}")
     if other := _another(metadata.get(METADATA_KEY, ""), spec):
         raise FileFormatError(path, other)
-    shapes = parameter_shapes(spec)
-    if {name: tensors[name].shape for name in tensors} != shapes | {_VELOCITY + n: s for n, s in shapes.items()}:
+    table = parameter_table(spec)
+    shapes = {name: row.shape for name, row in table.items()}
+    learned = {_VELOCITY + name: row.shape for name, row in table.items() if row.learned}
+    if {name: tensors[name].shape for name in tensors} != shapes | learned:
         raise FileFormatError(path, "damaged checkpoint: its tensors are not those of its network")
     try:
         progress, setting = _state(metadata["training"])
@@ -158,7 +160,7 @@ def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
         raise FileFormatError(path, f"damaged checkpoint: its state of training is none ({error})") from error
     return Checkpoint(
         weights={name: tensors[name] for name in shapes},
-        velocities={name: tensors[_VELOCITY + name] for name in shapes},
+        velocities={name.removeprefix(_VELOCITY): tensors[name] for name in learned},
         progress=progress,
         setting=setting,
     )

@@ -10,6 +10,7 @@ an all-reduce that sends twice as much.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -98,6 +99,19 @@ class _Replicate(torch.autograd.Function):
         return _unwire(all_reduce(_wire(grads[0]).clone(), ctx.group), grads[0]), None
 
 
+class _Total(torch.autograd.Function):
+    """A device's share of a sum: the sum; back: the devices' gradients are summed, since all of them go on from it."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        return all_reduce(own.clone(), group)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return all_reduce(grads[0].clone(), ctx.group), None
+
+
 class _Shard(torch.autograd.Function):
     """A whole to the own part; back: everybody's parts of the gradient."""
 
@@ -167,6 +181,13 @@ def gather(part: Tensor, axis: int, group: dist.ProcessGroup, *, shared: bool) -
 def replicate(whole: Tensor, group: dist.ProcessGroup) -> Tensor:
     """A whole from which parts are computed: itself; its gradient is summed over the devices."""
     return cast(Tensor, _Replicate.apply(whole, group)) if whole.requires_grad else whole
+
+
+def total(own: Tensor, groups: Sequence[dist.ProcessGroup]) -> Tensor:
+    """The sum over all devices of a grid, one axis of it after the other; none: what this device has."""
+    for group in groups:
+        own = cast(Tensor, _Total.apply(own, group))
+    return own
 
 
 def shard(whole: Tensor, axis: int, group: dist.ProcessGroup) -> Tensor:

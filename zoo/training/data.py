@@ -146,7 +146,7 @@ class ValidationImages(Dataset[_Sample]):
         if self.crops:
             x = ten_crop_pixels(pixels, self.spec.preprocessing.resize, size)[:views]
         else:
-            x = centre_crop(pixels, size)
+            x = centre_crop(pixels, size, self.spec.preprocessing.crop)
         return x, self.images.label(index), ()
 
 

@@ -14,8 +14,9 @@ from zoo.errors import UnpreparedError, WeightsError, ZooError
 from zoo.initial import initial_weights
 from zoo.layers import ModelSpec
 from zoo.preprocess import FloatArray
-from zoo.recipe import FINE_TUNING, Phases, Rates, Recipe, layer_multiples, rates_at
+from zoo.recipe import Phases, Rates, Recipe, layer_multiples, rates_at
 from zoo.recipe_file import check, to_plain
+from zoo.recipes import FINE_TUNING
 from zoo.shapes import check_cost, parameter_shapes
 from zoo.training.checkpoint import Setting, checkpoints, newest
 from zoo.training.datasets import check_size, fingerprint, open_pair
@@ -65,7 +66,7 @@ class TrainOptions:
         checkpoint_every: steps between checkpoints; there is one at every validation and at the end as well.
         workers: processes that read images, for each learner.
         on_broken_image: name it and take the next one, or stop.
-        recipe: None is the network's own; with weights to begin with, `zoo.recipe.FINE_TUNING`.
+        recipe: None is the network's own; with weights to begin with, `zoo.recipes.FINE_TUNING`.
         rate: instead of the recipe's.
         weight_decay: instead of the recipe's.
         freeze: layers, or patterns of layers, that stay as they are.
@@ -150,6 +151,7 @@ class Job:
             epoch=self.epoch(step),
             drops=drops,
             steps_an_epoch=len(self.train) / self.batch_size,
+            begun=self.options.begin is not None,
         )
 
     def frozen(self) -> set[str]:

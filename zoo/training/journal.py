@@ -78,18 +78,24 @@ class Journal:
         # TensorBoard then forgets what it has seen of later steps.
         self._event(Event(step=done, session_log=SessionLog(status=SessionLog.START)))
         self.bar: Any = tqdm(total=steps, initial=done, desc=title, unit="step", smoothing=0.1, mininterval=0.5)
-        self._before: float | None = None
 
     def _event(self, event: Any) -> None:
         event.wall_time = time.time()
         self._events.write(event.SerializeToString())
 
-    def step(self, step: int, epoch: float, loss: float, rate: float, scores: dict[str, float] | None) -> None:
-        """Record a step (counted from 1), with the validation's scores if there was one."""
-        now, numbers = time.perf_counter(), {"loss": loss, "rate": rate}
-        if self._before is not None:  # the first step's time is that of a start: compilers, reading ahead
-            numbers["images_per_second"] = self.batch_size / (now - self._before)
-        self._before = now
+    def step(
+        self,
+        step: int,
+        epoch: float,
+        loss: float,
+        rate: float,
+        scores: dict[str, float] | None,
+        seconds: float | None,
+    ) -> None:
+        """Record a step (counted from 1), with the validation's scores if there was one, and its length if known."""
+        numbers = {"loss": loss, "rate": rate}
+        if seconds:
+            numbers["images_per_second"] = self.batch_size / seconds
         if self._memory is not None:
             numbers["gpu_gigabytes"] = self._memory() / 1e9
         numbers |= {f"val_{name}": scores[name] for name in ("loss", "top1", "top5")} if scores else {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -112,14 +113,14 @@ def run(job: Job, learner: Learner) -> None:
             written first.
     """
     journal, progress, named = _journal(job, learner), learner.start, set[str]()
-    taken, profile = _Taken(job, learner, journal), _Profiled(job, learner)
+    taken, profile = _Taken(job, journal), _Profiled(job, learner)
     try:
         for step, batch in _stream(job, learner):
             _check_images(job, batch)
             with profile.of(step):
                 loss = learner.train_step(batch, step, progress)
-            rate = job.rates(step, progress.drops).weight
-            scores = learner.validate() if job.ends_epoch(step) else None
+            taken.add(step, loss, job.rates(step, progress.drops).weight)
+            scores = taken.judged(learner.validate) if job.ends_epoch(step) else None
             means, before = scores.means() if scores else None, progress
             progress = replace(progress, step=step + 1)
             if means:
@@ -127,11 +128,12 @@ def run(job: Job, learner: Learner) -> None:
             if learner.speaks:
                 _name_broken({*batch.broken, *(scores.broken if scores else ())} - named)
                 named.update(batch.broken, scores.broken if scores else ())
-            taken.add(step, loss, rate, means)
+            taken.record(learner.lag)
             stops = learner.any_of_all(stop.asked) and step + 1 < job.steps
             if means or stops or (step + 1) % job.options.checkpoint_every == 0:
-                taken.read()
-                _save(job, learner, journal, progress, is_best=progress.best != before.best)
+                taken.record()
+                with taken.clock.stopped():
+                    _save(job, learner, journal, progress, is_best=progress.best != before.best)
             if stops:
                 learner.any_of_all(False)  # once all are here, the checkpoint is
                 raise EndedError(f"terminated; {how_to_go_on(job.options.out)}", signal.SIGTERM)
@@ -163,27 +165,76 @@ class _Profiled:
             self.open.close()
 
 
+class _Clock:
+    """The time that steps take, without what comes between them: validation, checkpoints."""
+
+    def __init__(self) -> None:
+        self._before: float | None = None
+
+    def lap(self) -> float | None:
+        """Seconds since the last lap; None for the first, a start: compilers, reading ahead."""
+        now = time.perf_counter()
+        before, self._before = self._before, now
+        return None if before is None else now - before
+
+    @contextmanager
+    def stopped(self) -> Generator[None]:
+        """Around what does not count."""
+        start = time.perf_counter()
+        yield
+        if self._before is not None:
+            self._before += time.perf_counter() - start
+
+
+@dataclass(kw_only=True)
+class _Step:
+    """A step whose loss may still be on its way."""
+
+    number: int
+    loss: Loss
+    rate: float
+    scores: dict[str, float] | None = None
+    known: float | None = None
+    seconds: float | None = None
+
+
 class _Taken:
-    """The steps whose losses were not asked for yet, in their order."""
+    """The steps that are not recorded yet, in their order."""
 
-    def __init__(self, job: Job, learner: Learner, journal: Journal | None) -> None:
-        self.job, self.lag, self.journal = job, learner.lag, journal
-        self.steps = deque[tuple[int, Loss, float, dict[str, float] | None]]()
+    def __init__(self, job: Job, journal: Journal | None) -> None:
+        self.job, self.journal, self.clock = job, journal, _Clock()
+        self.steps = deque[_Step]()
 
-    def add(self, step: int, loss: Loss, rate: float, means: dict[str, float] | None) -> None:
-        """Remember a step, and ask for the losses of those far enough behind it."""
-        self.steps.append((step, loss, rate, means))
-        self.read(self.lag)
+    def add(self, step: int, loss: Loss, rate: float) -> None:
+        """Remember a step."""
+        self.steps.append(_Step(number=step + 1, loss=loss, rate=rate))
 
-    def read(self, left: int = 0) -> None:
+    def judged(self, validate: Callable[[], Scores]) -> Scores:
+        """The scores after the last step, which has then come to its end."""
+        for step in self.steps:
+            self._wait(step)
+        with self.clock.stopped():
+            scores = validate()
+        self.steps[-1].scores = scores.means()
+        return scores
+
+    def record(self, left: int = 0) -> None:
         """Record all steps but the last few; raises `ZooError` where a loss is no number."""
         while len(self.steps) > left:
-            step, loss, rate, means = self.steps.popleft()
-            number = loss()
+            step = self.steps.popleft()
+            number = self._wait(step)
             if not math.isfinite(number):
-                raise ZooError(_no_number(self.job, f"the loss is {number} at", step + 1))
+                raise ZooError(_no_number(self.job, f"the loss is {number} at", step.number))
             if self.journal is not None:
-                self.journal.step(step + 1, (step + 1) * self.job.batch_size / len(self.job.train), number, rate, means)
+                epoch = step.number * self.job.batch_size / len(self.job.train)
+                self.journal.step(step.number, epoch, number, step.rate, step.scores, step.seconds)
+
+    def _wait(self, step: _Step) -> float:
+        """The loss of a step, of all before it too: they end in their order."""
+        if step.known is None:
+            step.known = step.loss()
+            step.seconds = self.clock.lap()
+        return step.known
 
 
 # Before they are recorded: caches fill, kernels are chosen.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
@@ -12,10 +12,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from zoo import layers
 from zoo.errors import UnsupportedError
 from zoo.frameworks.pytorch import Call, call
 from zoo.layers import LRN, Dropout, ModelSpec
 from zoo.shapes import tied
+from zoo.training.batch_norm import BatchNorm
 from zoo.training.collectives import gather, halo, replicate, sent, shard
 from zoo.training.lrn import LocalResponseNorm
 from zoo.training.masks import keep_mask_on
@@ -28,11 +30,37 @@ PATIENCE = timedelta(minutes=10)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draw:
-    """What dropout masks are drawn from: the seed, the step, and which images of the global batch a row works on."""
+    """What a step of training adds to the network.
+
+    Attributes:
+        seed: of dropout's masks.
+        step: whose masks are drawn.
+        images: which images of the global batch a row works on.
+        statistics: the share of the batch's in batch normalisation's moving statistics.
+    """
 
     seed: int
     step: int
     images: range
+    statistics: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The own place in the grid of devices.
+
+    Attributes:
+        group: the devices of the own row; None where there is one.
+        replicas: those that hold the same part of the network, in all rows; None where there is one row.
+        number: which row it is.
+    """
+
+    group: dist.ProcessGroup | None = None
+    replicas: dist.ProcessGroup | None = None
+    number: int = 0
+
+
+ALONE = Row()
 
 
 class PlacedNetwork(nn.Module):
@@ -43,20 +71,17 @@ class PlacedNetwork(nn.Module):
     Args:
         spec: the network; it has one input and one output.
         arrangement: the grid of devices.
-        group: the devices of the own row; None where there is one.
+        row: the own place in it.
     """
 
-    def __init__(self, spec: ModelSpec, arrangement: Arrangement, group: dist.ProcessGroup | None = None) -> None:
+    def __init__(self, spec: ModelSpec, arrangement: Arrangement, row: Row = ALONE) -> None:
         super().__init__()
-        self.parts, self.group = arrangement.parts, group
-        self.rank = dist.get_rank(group) if group else 0
+        self.parts, self.group, self.replicas = arrangement.parts, row.group, row.replicas
+        self.rank = dist.get_rank(row.group) if row.group else 0
         self.source = spec.inputs[0].name
         self.steps = plan(trunk(spec), arrangement.parts, arrangement.source)
         self.calls = [call(step.layer, step.input_shapes) for step in self.steps]
-        self.layers = nn.ModuleList(
-            LocalResponseNorm(step.layer) if isinstance(step.layer, LRN) else made.module()
-            for step, made in zip(self.steps, self.calls, strict=True)
-        )
+        self.layers = nn.ModuleList(_module(step, made) for step, made in zip(self.steps, self.calls, strict=True))
         self.twins = self._tie(spec)
 
     def _tie(self, spec: ModelSpec) -> dict[str, str]:
@@ -66,9 +91,10 @@ class PlacedNetwork(nn.Module):
             names = ", ".join(tie.name for tie in spec.ties)
             raise UnsupportedError(f"{spec.name}: parameters tied ({names}) cannot be sharded; use --parallel data")
         modules = {step.layer.name: module for step, module in zip(self.steps, self.layers, strict=True)}
+        names = {name: row.torch for step in self.steps for name, row in step.parameters.items()}
         for twin, owner in twins.items():
-            (layer, _, kind), (whose, _, source) = twin.rpartition("."), owner.rpartition(".")
-            setattr(modules[layer], kind, modules[whose].get_parameter(source))
+            layer, whose = twin.rpartition(".")[0], owner.rpartition(".")[0]
+            setattr(modules[layer], names[twin], getattr(modules[whose], names[owner]))
         return twins
 
     def forward(self, x: Tensor, draw: Draw | None = None) -> Tensor:
@@ -76,9 +102,11 @@ class PlacedNetwork(nn.Module):
 
         Args:
             x: the images, N x input, all of the row's or the own share, as the arrangement says.
-            draw: the place of the dropout masks; None drops nothing.
+            draw: what training adds; None drops nothing, and normalises by the moving statistics.
         """
-        return self.compute(x, {} if draw is None else self._masks(draw, x.device))
+        if draw is None:
+            return self.compute(x, {}, None)
+        return self.compute(x, self._masks(draw, x.device), torch.tensor(draw.statistics))
 
     def compile_steps(self) -> None:
         """Have torch compile what `forward` computes, with LRN as torch has it, to be fused with the rest."""
@@ -87,7 +115,7 @@ class PlacedNetwork(nn.Module):
                 self.layers[i] = made.module()
         self.compute = torch.compile(self.compute)
 
-    def compute(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+    def compute(self, x: Tensor, masks: Mapping[str, Tensor], statistics: Tensor | None) -> Tensor:
         """`forward` with the masks at hand: dropout layer -> what it keeps; one that is left out drops nothing."""
         values = {self.source: x}
         # Two layers that read one activation in one way gather it once, and scatter its summed gradient once.
@@ -98,7 +126,10 @@ class PlacedNetwork(nn.Module):
                     value = self._convert(values[name], have, step.want, shared=step.shared)
                     converted[name, step.want, step.shared] = value
             read = [converted[name, step.want, step.shared] for name in step.inputs]
-            values[step.layer.name] = self._run(step, made, module, read, masks)
+            if isinstance(module, BatchNorm):
+                values[step.layer.name] = module(read[0], statistics, self._with_other_images(step))
+            else:
+                values[step.layer.name] = self._run(step, made, module, read, masks)
         last = self.steps[-1]
         return self._convert(values[last.layer.name], last.output, "replicated", shared=False).flatten(1)
 
@@ -114,6 +145,11 @@ class PlacedNetwork(nn.Module):
             wide, start = halo(read[0], step.reach, self.group)
             return module(wide).narrow(1, start, read[0].shape[1])
         return made.apply(module, read)
+
+    def _with_other_images(self, step: Step) -> list[dist.ProcessGroup]:
+        """The groups of devices that compute this layer on other images of the batch."""
+        groups = (self.group if step.output == "batch" else None, self.replicas)
+        return [group for group in groups if group is not None]
 
     def _masks(self, draw: Draw, device: torch.device) -> dict[str, Tensor]:
         """What each dropout layer keeps of this device's activations."""
@@ -156,14 +192,29 @@ class PlacedNetwork(nn.Module):
             case _:  # nothing asks for images from an activation that is not dealt out by them
                 return x
 
-    def canonical_parameters(self) -> dict[str, nn.Parameter]:
-        """Canonical name -> this device's parameter, in layer order; of tied ones the first alone."""
+    def canonical_tensors(self, *, learned: bool = False) -> dict[str, Tensor]:
+        """Canonical name -> what this device holds of it, in layer order; of tied ones the first alone.
+
+        `learned`: without the statistics, which have no gradients.
+        """
         return {
-            name: module.get_parameter(name.rpartition(".")[2])
+            name: getattr(module, row.torch)
             for step, module in zip(self.steps, self.layers, strict=True)
-            for name in step.parameters
-            if name not in self.twins
+            for name, row in step.parameters.items()
+            if name not in self.twins and (row.learned or not learned)
         }
+
+    def canonical_parameters(self) -> dict[str, nn.Parameter]:
+        """What is learned of `canonical_tensors`."""
+        return cast(dict[str, nn.Parameter], self.canonical_tensors(learned=True))
+
+    def freeze(self, layers: Collection[str]) -> None:
+        """Keep the parameters and statistics of these layers as they are."""
+        for step, module in zip(self.steps, self.layers, strict=True):
+            if step.layer.name in layers:
+                module.requires_grad_(False)
+                if isinstance(module, BatchNorm):
+                    module.frozen = True
 
     def cut_names(self) -> set[str]:
         """The canonical parameters of which this device holds a part."""
@@ -176,8 +227,8 @@ class PlacedNetwork(nn.Module):
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Take the own part of whole canonical parameters."""
         with torch.no_grad():
-            for name, parameter in self.canonical_parameters().items():
-                parameter.copy_(self.own_part(name, weights[name]))
+            for name, own in self.canonical_tensors().items():
+                own.copy_(self.own_part(name, weights[name]))
 
     def collect(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Whole canonical tensors, on the CPU, from everybody's parts, on the first device of a row; {} on the others.
@@ -197,20 +248,22 @@ class PlacedNetwork(nn.Module):
         return whole | {twin: whole[owner] for twin, owner in self.twins.items() if owner in whole}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """The own place in the grid of devices: the row's group (None: a row of one), and which row of how many."""
-
-    group: dist.ProcessGroup | None = None
-    replicas: dist.ProcessGroup | None = None
-    number: int = 0
+def _module(step: Step, made: Call) -> nn.Module:
+    """A layer as it is trained."""
+    match step.layer:
+        case LRN():
+            return LocalResponseNorm(step.layer)
+        case layers.BatchNorm():
+            return BatchNorm(step.layer, step.input_shapes[0][0])
+        case _:
+            return made.module()
 
 
 def own_row(arrangement: Arrangement) -> Row:
     """The own row of the grid, and the group of all devices with the same part; called by every device."""
     rows, parts = arrangement.replicas, arrangement.parts
     if arrangement.devices == 1:
-        return Row()
+        return ALONE
     rank = dist.get_rank()
     return Row(
         group=_own_group([list(range(row * parts, (row + 1) * parts)) for row in range(rows)]) if parts > 1 else None,
@@ -241,7 +294,9 @@ def summing(network: PlacedNetwork, row: Row) -> nn.Module:
         ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model  # pyright: ignore[reportPrivateUsage]
         ignore(network, left_out)
     # Every device has loaded the same numbers: nothing needs to be sent at the start.
-    wrapped = DistributedDataParallel(network, process_group=group, gradient_as_bucket_view=True, init_sync=False)
+    wrapped = DistributedDataParallel(
+        network, process_group=group, gradient_as_bucket_view=True, init_sync=False, broadcast_buffers=False
+    )
     # Annotations that are strings, as all in this file, are not recognised: a lambda has none.
     wrapped.register_comm_hook(group, lambda group, bucket: _sum(group, bucket))
     return wrapped

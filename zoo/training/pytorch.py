@@ -47,7 +47,7 @@ class PyTorchLearner:
         self.pins, self.lag = device.type == "cuda", 1 if device.type == "cuda" else 0
         settle(job.options.precision, device, deterministic=job.options.deterministic)
         self.row = own_row(job.arrangement)
-        network = PlacedNetwork(job.spec, job.arrangement, self.row.group)
+        network = PlacedNetwork(job.spec, job.arrangement, self.row)
         self.start, weights, velocities = resume(job)
         self._check_alike()
         network.load({name: torch.from_numpy(value) for name, value in weights.items()})
@@ -103,12 +103,9 @@ class PyTorchLearner:
             )
 
     def _freeze(self) -> None:
-        frozen, parameters = self.job.frozen(), self.network.canonical_parameters()
-        still = {name for name in parameters if name.rpartition(".")[0] in frozen}
-        if len(still) == len(parameters):
+        self.network.freeze(self.job.frozen())
+        if not any(parameter.requires_grad for parameter in self.network.parameters()):
             raise ZooError("every layer is frozen: nothing is left to train")
-        for name in still:
-            parameters[name].requires_grad_(False)
 
     def any_of_all(self, said: bool) -> bool:
         """Whether any process says so; called by all of them."""
@@ -159,15 +156,19 @@ class PyTorchLearner:
         """One step on a row's images; gives the mean loss over the global batch."""
         seen = self.augment(batch.to(self.device), self.images_of(step))
         x, labels = self._to_device(seen, shares=self._reads_shares)
-        images = share(range(self.job.batch_size), self.row.number, self._rows)
+        images, rates = (
+            share(range(self.job.batch_size), self.row.number, self._rows),
+            self.job.rates(step, progress.drops),
+        )
+        draw = Draw(seed=self.job.options.seed, step=step, images=images, statistics=rates.statistics)
         with arithmetic(self.job.options.precision, self.device):
-            logits = self.runner(x, Draw(seed=self.job.options.seed, step=step, images=images))
+            logits = self.runner(x, draw)
         smoothing = self.job.recipe.label_smoothing
         loss = functional.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=smoothing)
         loss = loss / self.job.batch_size
         (loss * self._scale if self._halves else loss).backward()
         overflown = self._unscale(step) if self._halves else None
-        self.momentum.step(self.job.rates(step, progress.drops), overflown)
+        self.momentum.step(rates, overflown)
         total = loss.detach()
         if self.row.replicas is not None:
             dist.all_reduce(total, group=self.row.replicas)
@@ -227,7 +228,7 @@ class PyTorchLearner:
         """Canonical weights and velocities, on the first device; collected from the first row, by all its devices."""
         if self.row.number:
             return {}, {}
-        weights = self.network.collect(self.network.canonical_parameters())
+        weights = self.network.collect(self.network.canonical_tensors())
         velocities = self.network.collect(self.momentum.velocities())
         return ({name: t.numpy() for name, t in weights.items()}, {name: t.numpy() for name, t in velocities.items()})
 

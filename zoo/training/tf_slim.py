@@ -23,7 +23,7 @@ from zoo.errors import UnsupportedError, ZooError, said
 from zoo.frameworks import tf_slim
 from zoo.frameworks.tf_slim import identifier, variables
 from zoo.frameworks.tf_slim import runtime as slim_runtime
-from zoo.layers import Dropout, Input, ModelSpec
+from zoo.layers import BatchNorm, Dropout, Input, ModelSpec
 from zoo.preprocess import FloatArray
 from zoo.recipe import decay_of
 from zoo.shapes import activation_shapes, tied
@@ -69,6 +69,11 @@ class _Piece:
         found = {variable.op.name: variable for variable in tf.global_variables()}
         return [(v.parameter, found[f"{self.scope}/{v.name}"]) for v in variables(self.spec)]
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether gradients move its variables; a layer has moving statistics alone, or none."""
+        return all(row.learned for row in self.step.parameters.values())
+
     def own_part(self, whole: FloatArray, parts: int) -> FloatArray:
         """What of a canonical parameter belongs here."""
         return np.split(whole, parts)[self.part] if self.step.is_sharded else whole
@@ -81,6 +86,8 @@ class _Graph:
     images: Any
     labels: Any
     masks: dict[str, Any]
+    training: Any
+    statistics: Any
     logits: Any
     loss: Any
     rates: dict[str, Any]
@@ -142,6 +149,7 @@ class TFSlimLearner:
         feed: dict[Any, Any] = {graph.images: _native(x_NCHW), graph.labels: batch.labels.numpy()}
         feed |= {holder: rates.of(name) for name, holder in graph.rates.items()}
         feed |= {holder: self._mask(name, step) for name, holder in graph.masks.items()}
+        feed |= {graph.training: True, graph.statistics: rates.statistics}
         traced = {} if self._recorded is None else {"options": _TRACED, "run_metadata": tf.RunMetadata()}
         try:
             loss, _ = self._session.run([graph.loss, graph.update], feed, **traced)
@@ -199,7 +207,8 @@ class TFSlimLearner:
         job, source = self.job, self.job.spec.inputs[0]
         images = tf.placeholder(tf.float32, [None, *native_shape(source.shape)], name="images")
         labels = tf.placeholder(tf.int64, [None], name="labels")
-        builder = _Builder(identifier(job.spec.name), devices, {source.name: [images]})
+        training = tf.placeholder_with_default(False, [], name="training")
+        builder = _Builder(identifier(job.spec.name), devices, {source.name: [images]}, training, self._frozen)
         steps = plan(trunk(job.spec), job.arrangement.parts)
         for step in steps:
             builder.add(step)
@@ -208,15 +217,20 @@ class TFSlimLearner:
         loss = tf.losses.softmax_cross_entropy(
             tf.one_hot(labels, tf.shape(logits)[1]), logits, label_smoothing=job.recipe.label_smoothing
         )
-        rates, update = self._momentum(builder.pieces, loss)
+        rates, update = self._momentum([piece for piece in builder.pieces if piece.is_learned], loss)
+        statistics = tf.placeholder(tf.float32, [], name="statistics")
+        with tf.control_dependencies([update]):
+            followed = [moving.assign_add(statistics * (now - moving)) for moving, now in builder.followed]
         return _Graph(
             images=images,
             labels=labels,
             masks=builder.masks,
+            training=training,
+            statistics=statistics,
             logits=logits,
             loss=loss,
             rates=rates,
-            update=update,
+            update=tf.group(update, *followed),
             pieces=builder.pieces,
         )
 
@@ -241,13 +255,17 @@ class TFSlimLearner:
         return rates, tf.group(*updates)
 
     def _assign(self, tensors: Mapping[str, FloatArray], prefix: str) -> None:
-        for piece in self._graph.pieces:
+        for piece in self._pieces(prefix):
             own = {name: piece.own_part(tensors[name], self.job.arrangement.parts) for name in piece.step.parameters}
             tf_slim.assign(self._session, piece.spec, own, prefix + piece.scope)
 
+    def _pieces(self, prefix: str) -> list[_Piece]:
+        """Those that have variables under a prefix."""
+        return [piece for piece in self._graph.pieces if piece.is_learned or prefix != _VELOCITY]
+
     def _fetch(self, prefix: str) -> dict[str, FloatArray]:
         found = dict[str, list[FloatArray]]()
-        for piece in self._graph.pieces:
+        for piece in self._pieces(prefix):
             for name, part in tf_slim.fetch(self._session, piece.spec, prefix + piece.scope).items():
                 found.setdefault(name, []).append(part)
         return {name: np.concatenate(parts) for name, parts in found.items()}
@@ -257,11 +275,15 @@ class _Builder:
     """Builds the steps of a plan, one after the other, on all devices.
 
     `values` holds every activation so far: one tensor a device where it is dealt out by channels, or one for all.
+    `followed` holds the moving statistics of the layers that are not frozen, each with the batch's.
     """
 
-    def __init__(self, name: str, devices: list[str], values: dict[str, list[Any]]) -> None:
-        self.name, self.devices, self.values = name, devices, values
+    def __init__(
+        self, name: str, devices: list[str], values: dict[str, list[Any]], training: Any, frozen: set[str]
+    ) -> None:
+        self.name, self.devices, self.values, self.training, self.frozen = name, devices, values, training, frozen
         self.masks, self.pieces = dict[str, Any](), list[_Piece]()
+        self.followed = list[tuple[Any, Any]]()
 
     def add(self, step: Step) -> None:
         """Build one layer."""
@@ -313,7 +335,20 @@ class _Builder:
             made = tf_slim.network(spec)(read, is_training=False, scope=scope)[1][step.layer.name]
         if step.parameters:
             self.pieces.append(_Piece(spec=spec, scope=scope, step=step, part=part))
+        if isinstance(step.layer, BatchNorm) and step.layer.name not in self.frozen:
+            made = self._normalised(step.layer, read[step.inputs[0]], made)
         return made[..., begin : begin + step.input_shapes[0][0]] if step.reach else made
+
+    def _normalised(self, layer: BatchNorm, x: Any, judged: Any) -> Any:
+        """In training by the batch's statistics, else as `judged`; the layer is the last piece."""
+        axis = _channels(x)
+        mean, variance = tf.nn.moments(x, [other for other in range(len(x.shape)) if other != axis], keepdims=True)
+        count = tf.cast(tf.size(x) / tf.size(mean), tf.float32)
+        now = {"mean": mean, "variance": variance * count / (count - 1)}  # over n - 1, as PyTorch's and Caffe's
+        for name, moving in self.pieces[-1].variables():
+            self.followed.append((moving, tf.reshape(now[name.rpartition(".")[2]], [-1])))
+        learned = tf.nn.batch_normalization(x, mean, variance, None, None, layer.eps)
+        return tf.cond(self.training, lambda: learned, lambda: judged)
 
 
 def _velocity(variable: Any) -> Any:

@@ -26,8 +26,8 @@ from zoo.axes import axis_index, shape_text
 from zoo.batches import kept_from
 from zoo.errors import UnsupportedError, ZooError
 from zoo.layers import LRN, Conv, Dense, Layer, ModelSpec, Shape, Sigmoid, Softmax
-from zoo.parameters import layer_parameters
-from zoo.shapes import activation_shapes, output_shape, parameter_shapes
+from zoo.parameters import Parameter
+from zoo.shapes import activation_shapes, layer_parameters, output_shape, parameter_shapes
 
 Parallel: TypeAlias = Literal["towers", "data", "hybrid"]
 # How an activation lies on the devices that share a network: the same on all, by channels (axis 1), or by images.
@@ -93,7 +93,7 @@ class Step:
         input_shapes: what this device reads of one image.
         output: how the result lies; `shape` is its whole shape.
         reach: channels to be received from each neighbour (LRN across towers).
-        parameters: canonical name -> whole shape.
+        parameters: canonical name -> its row, with its whole shape.
         is_sharded: the parameters are dealt out along axis 0.
     """
 
@@ -106,7 +106,7 @@ class Step:
     output: Placement
     shape: Shape
     reach: int
-    parameters: Mapping[str, Shape]
+    parameters: Mapping[str, Parameter]
     is_sharded: bool
 
 
@@ -146,7 +146,7 @@ def plan(spec: ModelSpec, parts: int, source: Placement = "replicated") -> tuple
                 output=share.output,
                 shape=shapes[layer.name],
                 reach=share.reach,
-                parameters={f"{layer.name}.{row.role}": row.shape for row in layer_parameters(layer, whole)},
+                parameters={f"{layer.name}.{row.role}": row for row in layer_parameters(layer, whole)},
                 is_sharded=share.is_sharded,
             )
         )
@@ -160,8 +160,6 @@ def _part(shape: Shape, placement: Placement, parts: int) -> Shape:
 
 def _share(layer: Layer, have: tuple[Placement, ...], shapes: list[Shape], parts: int) -> _Share:
     everyone = _Share(layer, "replicated", "replicated")
-    if isinstance(layer, layers.BatchNorm):
-        raise UnsupportedError(f"layer {layer.name!r}: training learns no BatchNorm statistics; train without it")
     if parts == 1:
         return everyone
     same: Placement = have[0] if len(set(have)) == 1 else "replicated"
@@ -201,7 +199,7 @@ def _channels_share(layer: Layer, shapes: list[Shape], parts: int) -> _Share:
             return local
         case layers.ReLU() | layers.Sigmoid() | layers.TanH():
             return local
-        case layers.PReLU(shared=False):
+        case layers.PReLU(shared=False) | layers.BatchNorm():
             return sharded
         case layers.Scale() | layers.Bias() if len(shapes) == 1 and layer.num_axes:
             return sharded if axis_index(layer.name, layer.axis, shapes[0]) == 1 else everyone
@@ -275,31 +273,35 @@ def least_bytes(spec: ModelSpec, arrangement: Arrangement, batch_size: int, *, a
     Gradients of parameters are float32, four bytes each; `activation` is the bytes of a number in an activation.
 
     An activation that its readers need whole: a device sends its part to the P - 1 others, and gets back a gradient for
-    it from each (the input of the network needs none). Summing gradients over P devices: 2 (P - 1) / P of them.
+    it from each (one that depends on nothing learned needs none). Summing over P devices costs 2 (P - 1) / P of the
+    numbers: the gradients, and what batch normalisation sums over the images: two a channel, and a gradient for each.
     """
     parts, numbers, gradients = arrangement.parts, 0.0, 0.0
     images = batch_size // arrangement.replicas
     steps, seen = plan(trunk(spec), parts, arrangement.source), set[tuple[str, bool]]()
     whole = activation_shapes(spec)
-    sources = {source.name for source in spec.inputs}
+    given = {source.name for source in spec.inputs}  # by nothing learned
     for step in steps:
+        if given.issuperset(step.inputs) and not any(row.learned for row in step.parameters.values()):
+            given.add(step.layer.name)
         for name, have in zip(step.inputs, step.have, strict=True):
             size = images * prod(whole[name])
             if have in ("channels", "batch") and step.want == "replicated" and (name, step.shared) not in seen:
-                numbers += size * (parts - 1) / parts * (2 if step.shared and name not in sources else 1)
+                numbers += size * (parts - 1) / parts * (2 if step.shared and name not in given else 1)
                 seen.add((name, step.shared))
-            elif have == step.want == "replicated" and step.shared and name not in sources and (name, True) not in seen:
+            elif have == step.want == "replicated" and step.shared and name not in given and (name, True) not in seen:
                 numbers += 2 * size * (parts - 1) / parts
                 seen.add((name, True))
-            elif have == "replicated" and step.want == "channels" and name not in sources:
+            elif have == "replicated" and step.want == "channels" and name not in given:
                 numbers += size * (parts - 1) / parts
         if step.reach:
             # A device has two neighbours at most; where there are two devices, one.
             edge = images * step.reach * prod(step.shape[1:])
             numbers += 2 * edge * min(2, parts - 1)
-        held = sum(map(prod, step.parameters.values())) / (parts if step.is_sharded else 1)
+        both = 1 if given.issuperset(step.inputs) else 2
+        held = sum(prod(row.shape) * (1 if row.learned else both) for row in step.parameters.values())
         summed = arrangement.devices if step.output == "batch" else arrangement.replicas
-        gradients += 2 * held * (summed - 1) / summed
+        gradients += 2 * held / (parts if step.is_sharded else 1) * (summed - 1) / summed
     if steps[-1].output != "replicated":
         numbers += images * prod(steps[-1].shape) * (parts - 1) / parts
     return round(activation * numbers + 4 * gradients)

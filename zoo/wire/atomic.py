@@ -144,6 +144,19 @@ def _linked(written: Path, target: Path) -> bool:
     return True
 
 
+def write_text(path: Path, text: str, *, force: bool) -> None:
+    """A text file, put in place as a whole.
+
+    Raises:
+        ZooError: something is there, without `force`; or it cannot be written.
+    """
+    check_target(path, force=force)
+    with staging(path) as folder:
+        # A file's name need not be UTF-8; Python has what is not as halves of letters, which no file can hold.
+        (folder / path.name).write_text(text, encoding="utf-8", errors="replace")
+        publish(folder, path, force=force)
+
+
 def publish_folder(written: Path, target: Path, *, force: bool) -> None:
     """Put a folder that was written in a staging folder in its place; with `force`, in that of one that may be there.
 

@@ -31,21 +31,17 @@ from zoo.wire.protobuf import (
     varints,
 )
 from zoo.wire.prototxt import Message
+from zoo.wire.signatures import BLOB_DATA, BLOB_SHAPE, BLOB_SIZES, NET_LAYER, NET_LAYERS, NET_NAME, SOLVER_ITER
 
 _LOG = logging.getLogger(__name__)
 
-# NetParameter: current layers, and those of V1 (2014) and V0 (2013).
-_NET_NAME, _NET_LAYER, _NET_LAYERS = 1, 100, 2
 _V1_V0_LAYER = 1
-# The first field of a SolverState is a number, that of a network its name.
-_SOLVER_ITER = 1
 _IP_TRANSPOSE = 6
 # LRNParameter.
 _LRN_FIELDS = {1: "local_size", 2: "alpha", 3: "beta", 4: "norm_region", 5: "k"}
-# BlobProto. The four legacy sizes win over `shape`, `double_data` over `data`.
-_LEGACY_SIZES = (1, 2, 3, 4)
-_DATA, _SHAPE, _DOUBLE_DATA, _SHAPE_DIM = 5, 7, 8, 1
-_WIDTHS = {_DATA: (FIXED32, 4, "<f4"), _DOUBLE_DATA: (FIXED64, 8, "<f8")}
+# BlobProto. The four legacy sizes win over the shape, `double_data` over `data`.
+_DOUBLE_DATA, _SHAPE_DIM = 8, 1
+_WIDTHS = {BLOB_DATA: (FIXED32, 4, "<f4"), _DOUBLE_DATA: (FIXED64, 8, "<f8")}
 _MAX_AXES = 32
 
 # V1LayerParameter.LayerType: enum name -> (number in binary files, current type).
@@ -127,11 +123,11 @@ def read_layers(view: memoryview) -> list[StoredLayer]:
     """The layers of a caffemodel, in its order."""
     current, old = list[StoredLayer](), list[StoredLayer]()
     for number, kind, value in fields(view):
-        if number == _SOLVER_ITER and isinstance(value, int):
+        if number == SOLVER_ITER and isinstance(value, int):
             raise ValueError("a solver's state, its momenta and no weights; these are in the .caffemodel beside it")
-        if number == _NET_LAYER:
+        if number == NET_LAYER:
             layers, layer = current, _layer(_message(kind, value), _CURRENT)
-        elif number == _NET_LAYERS:
+        elif number == NET_LAYERS:
             layers, layer = old, _old_layer(_message(kind, value))
         else:
             continue
@@ -186,9 +182,9 @@ def read_blob(view: memoryview, name: str) -> Array:
     while position < len(view):
         start = position
         number, kind, value, position = field_at(view, start)
-        if number in _LEGACY_SIZES and isinstance(value, int):
+        if number in BLOB_SIZES and isinstance(value, int):
             legacy[number] = signed(value)
-        elif number == _SHAPE:
+        elif number == BLOB_SHAPE:
             dims += [
                 signed(size)
                 for n, _, sizes in fields(_message(kind, value))
@@ -198,10 +194,10 @@ def read_blob(view: memoryview, name: str) -> Array:
         elif number in _WIDTHS:
             numbers, position = _numbers(view, start, position, number, kind, value)
             pieces.setdefault(number, []).append(numbers)
-    shape = tuple(legacy.get(number, 0) for number in _LEGACY_SIZES) if legacy else tuple(dims)
+    shape = tuple(legacy.get(number, 0) for number in BLOB_SIZES) if legacy else tuple(dims)
     if len(shape) > _MAX_AXES or min(shape, default=0) < 0:
         raise ValueError(f"impossible shape {shape[:_MAX_AXES]}")
-    found = pieces.get(_DOUBLE_DATA) or pieces.get(_DATA) or [np.zeros(0, np.float32)]
+    found = pieces.get(_DOUBLE_DATA) or pieces.get(BLOB_DATA) or [np.zeros(0, np.float32)]
     numbers = found[0] if len(found) == 1 else np.concatenate(found)
     if numbers.size != prod(shape):
         raise ValueError(f"its shape {shape} holds {prod(shape)} numbers, the file has {numbers.size}")
@@ -259,12 +255,12 @@ def caffemodel(name: str, layers: list[tuple[Message, list[Array]]]) -> Iterator
         name: of the network.
         layers: each layer as in the prototxt (its name, type, bottoms and tops are kept) with its blobs.
     """
-    yield text(_NET_NAME, name)
+    yield text(NET_NAME, name)
     for layer, blobs in layers:
         head = b"".join(text(number, value) for name, number in _LAYER_FIELDS.items() for value in layer.strings(name))
         frames = [_blob_frame(blob) for blob in blobs]
         size = len(head) + sum(len(frame) + blob.nbytes for frame, blob in zip(frames, blobs, strict=True))
-        yield tag(_NET_LAYER, BYTES) + varint(size) + head
+        yield tag(NET_LAYER, BYTES) + varint(size) + head
         for frame, blob in zip(frames, blobs, strict=True):
             yield frame
             yield np.ascontiguousarray(blob, np.dtype("<f4")).reshape(-1).data.cast("B")
@@ -273,5 +269,5 @@ def caffemodel(name: str, layers: list[tuple[Message, list[Array]]]) -> Iterator
 def _blob_frame(blob: Array) -> bytes:
     """Everything of a blob that comes before its numbers, its own key and size included."""
     dims = b"".join(varint(size) for size in blob.shape)
-    head = message(_SHAPE, message(_SHAPE_DIM, dims)) + tag(_DATA, BYTES) + varint(blob.nbytes)
+    head = message(BLOB_SHAPE, message(_SHAPE_DIM, dims)) + tag(BLOB_DATA, BYTES) + varint(blob.nbytes)
     return tag(_CURRENT.blobs, BYTES) + varint(len(head) + blob.nbytes) + head

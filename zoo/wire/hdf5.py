@@ -27,8 +27,8 @@ _FILTERS = {1, 2, 3}
 _MAX_DEPTH, _MAX_OBJECTS = 30, 100_000
 # deflate cannot unfold to more than this many times its size.
 _UNFOLDED = 1100
-# So many bytes are laid out, and looked through, at a time.
-_PIECE, _SEEN = 1 << 23, 1 << 24
+# So many bytes are laid out at a time.
+_PIECE = 1 << 23
 # What is written at once Linux keeps in pages as large, and who maps a number of it then holds all of its page.
 _WRITTEN = 1 << 17
 # A heap of texts (HDF5 File Format, III.E): its signature and version; then, by their sizes, its objects.
@@ -53,10 +53,14 @@ class Contents:
 
 
 class _View(RawIOBase):
-    """A part of memory as a file, of which nothing is copied that is not asked for."""
+    """A file in memory, of which nothing is copied that is not asked for.
+
+    HDF5 goes round without end in a heap of texts of which an object has no size, or one that its sums turn into none;
+    so each heap is looked at as it is read.
+    """
 
     def __init__(self, data: memoryview) -> None:
-        self._data, self._at = data, 0
+        self._data, self._at, self._sound, self._objects = data, 0, set[int](), 0
 
     def readable(self) -> bool:
         return True
@@ -73,51 +77,33 @@ class _View(RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         content = self._data[self._at : self._at + len(buffer)]
+        for found in _HEAP.finditer(self._data, max(self._at - _HEAP_HEAD, 0), self._at + len(content)):
+            if found.start() not in self._sound:
+                self._check_heap(found.start())
+                self._sound.add(found.start())
         buffer[: len(content)] = content
         self._at += len(content)
         return len(content)
 
-
-class _Attributes:
-    """Attributes of a file's objects. HDF5 goes round without end in a heap of texts of which an object has no size."""
-
-    def __init__(self, file: Any, data: memoryview) -> None:
-        self._data, self._sound = data, False
-        if file.id.get_create_plist().get_sizes() != (8, 8):
-            raise ValueError("its addresses are not of 8 bytes")
-
-    def value(self, item: Any, name: str) -> Any:
-        """A text, texts or numbers; None where it has none of these."""
-        if name not in item.attrs:
-            return None
-        kind = item.attrs.get_id(name).get_type()
-        if isinstance(kind, _h5.h5t.TypeStringID) and kind.is_variable_str() and not self._sound:
-            self._check_heaps()
-            self._sound = True
-        return item.attrs[name] if isinstance(kind, _h5.h5t.TypeStringID | _h5.h5t.TypeIntegerID) else None
-
-    def _check_heaps(self) -> None:
-        steps = 0
-        for at in self._heaps():
-            end = min(at + self._number(at + 8), len(self._data))
-            at += _HEAP_HEAD
-            while at + _OBJECT_HEAD <= end:
-                size, is_rest = self._number(at + 8), not any(self._data[at : at + 2])
-                step = size if is_rest else _OBJECT_HEAD + size + -size % 8
-                at, steps = at + step, steps + 1
-                if not step or steps > 10 * _MAX_OBJECTS:
-                    raise ValueError("HDF5 that is damaged: a heap of texts without end")
-
-    def _heaps(self) -> Iterator[int]:
-        """Where heaps begin; the file is looked through piece by piece, and let go."""
-        for start in range(0, len(self._data), _SEEN):
-            for found in _HEAP.finditer(self._data, start, start + _SEEN + _HEAP_HEAD):
-                if found.start() < start + _SEEN:
-                    yield found.start()
-            release(self._data)
+    def _check_heap(self, at: int) -> None:
+        end = min(at + self._number(at + 8), len(self._data))
+        at += _HEAP_HEAD
+        while at + _OBJECT_HEAD <= end:
+            size, is_rest = self._number(at + 8), not any(self._data[at : at + 2])
+            step = size if is_rest else _OBJECT_HEAD + size + -size % 8
+            at, self._objects = at + step, self._objects + 1
+            if step < _OBJECT_HEAD or at > end or self._objects > 10 * _MAX_OBJECTS:
+                raise ValueError("HDF5 that is damaged: a heap of texts that is not made of its objects")
 
     def _number(self, at: int) -> int:
         return int.from_bytes(self._data[at : at + 8], "little")
+
+
+def _opened(data: memoryview) -> Any:
+    file = _h5.File(_View(data), "r")
+    if file.id.get_create_plist().get_sizes() != (8, 8):
+        raise ValueError("its addresses are not of 8 bytes")
+    return file
 
 
 def read_hdf5(source: Path | memoryview, skip: tuple[str, ...] = (), largest: int | None = None) -> Contents:
@@ -133,11 +119,10 @@ def read_hdf5(source: Path | memoryview, skip: tuple[str, ...] = (), largest: in
     """
     contents, data = Contents(), source if isinstance(source, memoryview) else mapped(source)
     try:
-        with _h5.File(_View(source) if isinstance(source, memoryview) else source, "r") as file:
-            attributes = _Attributes(file, data)
+        with _opened(data) as file:
             for path, item in _walk(file, "", 0, skip):
                 for name in item.attrs:
-                    text = _text(attributes.value(item, name))
+                    text = _text(_attribute(item, name))
                     if text is not None:
                         contents.texts[path, name] = text
                 if isinstance(item, _h5.Dataset):
@@ -163,10 +148,10 @@ def read_matlab(path: Path, names: Iterable[str], largest: int | None = None) ->
         ValueError: it is damaged, or leads out of the file.
     """
     try:
-        with _h5.File(path, "r") as file:
+        data = mapped(path)
+        with _opened(data) as file:
             _ = sum(1 for _ in _walk(file, "", 0, ()))  # refuses what leads elsewhere
-            data = mapped(path)
-            reader = _Matlab(file=file, attributes=_Attributes(file, data), data=data, largest=largest)
+            reader = _Matlab(file=file, data=data, largest=largest)
             return {name: reader.value(file[name], name, 0) for name in names if name in file}
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
         raise ValueError(f"HDF5 that is damaged: {said(error, 200)}") from error
@@ -175,7 +160,6 @@ def read_matlab(path: Path, names: Iterable[str], largest: int | None = None) ->
 @dataclass(kw_only=True)
 class _Matlab:
     file: Any
-    attributes: _Attributes
     data: memoryview
     largest: int | None
     count: int = 0
@@ -184,10 +168,10 @@ class _Matlab:
         self.count += 1
         if depth > _MAX_DEPTH or self.count > _MAX_OBJECTS:
             raise ValueError(f"{path} is nested without end, or holds more than any network")
-        kind = _text(self.attributes.value(item, "MATLAB_class")) or ""
+        kind = _text(_attribute(item, "MATLAB_class")) or ""
         if isinstance(item, _h5.Group):
             return self._struct(item, path, depth)
-        if self.attributes.value(item, "MATLAB_empty"):
+        if _attribute(item, "MATLAB_empty"):
             return "" if kind == "char" else [] if kind in ("cell", "struct") else np.empty(0)
         if item.dtype.kind == "O":
             return self._referred(item, path, depth)
@@ -284,6 +268,14 @@ def _walk(group: Any, path: str, depth: int, skip: tuple[str, ...]) -> Iterator[
             yield inner, item
 
 
+def _attribute(item: Any, name: str) -> Any:
+    """A text, texts or numbers; None where it has none of these."""
+    if name not in item.attrs:
+        return None
+    kind = item.attrs.get_id(name).get_type()
+    return item.attrs[name] if isinstance(kind, _h5.h5t.TypeStringID | _h5.h5t.TypeIntegerID) else None
+
+
 def _array(path: str, item: Any, data: memoryview, largest: int | None) -> Array:
     created = item.id.get_create_plist()
     filters = [created.get_filter(i)[0] for i in range(created.get_nfilters())]
@@ -302,6 +294,7 @@ def _array(path: str, item: Any, data: memoryview, largest: int | None) -> Array
     if place is not None and item.id.get_type() == _h5.h5t.py_create(item.dtype):  # in one piece, as NumPy has them
         return np.frombuffer(data[place : place + item.nbytes], dtype).reshape(item.shape)
     numbers = cast(Array, item[()]).reshape(item.shape)
+    release(data)
     return numbers if dtype == item.dtype else numbers.view(dtype)
 
 

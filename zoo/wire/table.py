@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.wire.protobuf import read_varint, varint
+from zoo.wire.signatures import TABLE_END
 
-_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER = 48
 _TRAILER = struct.Struct("<BI")
 _UINT32 = struct.Struct("<I")
@@ -43,7 +43,7 @@ def masked(crc: int) -> int:
 
 def is_table(data: memoryview) -> bool:
     """Whether a file ends as a table does."""
-    return len(data) >= _FOOTER and bytes(data[-len(_MAGIC) :]) == _MAGIC
+    return len(data) >= _FOOTER and bytes(data[-len(TABLE_END) :]) == TABLE_END
 
 
 def read_table(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -127,7 +127,7 @@ def write_table(items: Iterable[tuple[bytes, bytes]]) -> bytes:
     for key, value in index:
         index_block.add(key, value)
     footer = meta_handle + _append(written, index_block)
-    return bytes(written + footer.ljust(_FOOTER - len(_MAGIC), b"\0") + _MAGIC)
+    return bytes(written + footer.ljust(_FOOTER - len(TABLE_END), b"\0") + TABLE_END)
 
 
 class _Block:

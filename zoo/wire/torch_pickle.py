@@ -30,12 +30,12 @@ import numpy as np
 from zoo.arrays import Array
 from zoo.errors import FileFormatError, said
 from zoo.wire.mapped import mapped
+from zoo.wire.signatures import ZIP
 from zoo.wire.torch_objects import DTYPES, KNOWN, OTHERS, Dictionary, Foreign, Inert, Storage, Tensor, as_key, special
 from zoo.wire.unpickler import PythonUnpickler
 from zoo.wire.zipped import member_bytes
 
 _PICKLES, _OBJECT, _KEYS = 5, 3, 4
-_ZIP = b"PK\x03\x04"
 _COUNT = struct.Struct("<q")
 # A state dict of a thousand tensors takes a tenth of this; what a pickle makes takes a hundred times its bytes.
 _MAX_PICKLE = 1 << 20
@@ -223,7 +223,7 @@ def read_torch(path: Path) -> Saved:
         FileFormatError: it is damaged or no such file, or it holds what would run code.
     """
     try:
-        if bytes(mapped(path)[: len(_ZIP)]) != _ZIP:
+        if bytes(mapped(path)[: len(ZIP)]) != ZIP:
             return _old(path)
         if not zipfile.is_zipfile(path):
             raise ValueError("an archive without an end: cut short, as by a download that stopped")

@@ -4,11 +4,12 @@ The vocabulary, read and written from one row a kind, is in `vocabulary`. The ru
 when something is run; reading and writing needs neither.
 """
 
-from zoo.frameworks.caffe.images import DataImages, images_beside
+from zoo.frameworks.caffe.images import images_beside
 from zoo.frameworks.caffe.live import forward, forward_file, runtime
-from zoo.frameworks.caffe.lower import Lowered, Rule, as_scales, for_caffe, rewrite_all, without_k, without_overhang
+from zoo.frameworks.caffe.lower import Lowered, as_scales, for_caffe, rewrite_all, without_k, without_overhang
 from zoo.frameworks.caffe.prototxt import parse_prototxt, read_prototxt, with_images
 from zoo.frameworks.caffe.reader import CaffeNet
+from zoo.frameworks.caffe.schema import ENUMS
 from zoo.frameworks.caffe.source import caffemodel_pieces, generate
 from zoo.frameworks.caffe.writer import NetLayer, deploy_text, input_layer, layer_blobs, net_layers
 
@@ -17,11 +18,10 @@ DISTRIBUTION = "opencv-python-headless"
 PACKAGES = ("cv2", "google")  # google: protobuf
 
 __all__ = [
+    "ENUMS",
     "CaffeNet",
-    "DataImages",
     "Lowered",
     "NetLayer",
-    "Rule",
     "as_scales",
     "caffemodel_pieces",
     "deploy_text",

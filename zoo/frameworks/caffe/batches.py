@@ -7,25 +7,11 @@ from dataclasses import replace
 from itertools import product
 from math import prod
 
+from zoo import layers
 from zoo.axes import axis_index, shape_text
 from zoo.batches import first_axis
 from zoo.errors import SpecError, UnsupportedError
-from zoo.layers import (
-    ArgMax,
-    Bias,
-    Concat,
-    Crop,
-    Dense,
-    Eltwise,
-    Layer,
-    ModelSpec,
-    Permute,
-    Reduction,
-    Reshape,
-    Scale,
-    Shape,
-    Slice,
-)
+from zoo.layers import Layer, ModelSpec, Shape
 from zoo.shapes import activation_shapes
 
 # The most items of a batch that a network is written for, where one does not do.
@@ -43,21 +29,21 @@ def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape],
     """
     problem = ""
     match layer:
-        case ArgMax(axis=int(axis)) if axis_index(layer.name, axis, inputs[0]) == 0 and layer.top_k > batches[0]:
+        case layers.ArgMax(axis=int(axis)) if axis_index(layer.name, axis, inputs[0]) == 0 and layer.top_k > batches[0]:
             problem = f"top_k must be 1 to {batches[0]}, got {layer.top_k}"
-        case Slice() if axis_index(layer.name, layer.axis, inputs[0]) == 0 and layer.stop > batches[0]:
+        case layers.Slice() if axis_index(layer.name, layer.axis, inputs[0]) == 0 and layer.stop > batches[0]:
             problem = f"cannot take {layer.start}:{layer.stop} of a batch of {batches[0]}"
-        case Crop() if axis_index(layer.name, layer.axis, inputs[0]) == 0:
+        case layers.Crop() if axis_index(layer.name, layer.axis, inputs[0]) == 0:
             start = layer.offsets[0] if layer.offsets else 0
             if start + batches[1] > batches[0]:
                 problem = f"offset {start} and {batches[1]} items reach past a batch of {batches[0]}"
-        case Reshape(dims=(first, *_)) if layer.axis in (0, -len(inputs[0]) - 2) and first > 0:
+        case layers.Reshape(dims=(first, *_)) if layer.axis in (0, -len(inputs[0]) - 2) and first > 0:
             if first * prod(shape) != batches[0] * prod(inputs[0]):
                 problem = f"cannot reshape {batches[0]} x {shape_text(inputs[0])} to {first} x {shape_text(shape)}"
-        case Eltwise() | Concat() if len({*batches}) > 1:
-            if isinstance(layer, Eltwise) or axis_index(layer.name, layer.axis, inputs[0]):
+        case layers.Eltwise() | layers.Concat() if len({*batches}) > 1:
+            if isinstance(layer, layers.Eltwise) or axis_index(layer.name, layer.axis, inputs[0]):
                 problem = f"its inputs have {' and '.join(map(str, batches))} items, expected as many in each"
-        case Scale() | Bias() if len(inputs) == 2:
+        case layers.Scale() | layers.Bias() if len(inputs) == 2:
             axis = axis_index(layer.name, layer.axis, inputs[0])
             wanted = (batches[0], *inputs[0])[axis]
             if batches[1] != wanted:
@@ -123,14 +109,14 @@ def _leading_to(layer: str, wiring: Mapping[str, Sequence[str]]) -> set[str]:
     return found
 
 
-def leaves_no_axis(layer: Reshape, batch: int, shape: Shape) -> bool:
+def leaves_no_axis(layer: layers.Reshape, batch: int, shape: Shape) -> bool:
     """Whether a Reshape makes a single number of a blob that holds one."""
     rank = len(shape) + 1
     whole = layer.axis in (0, -rank - 1) and layer.num_axes in (-1, rank)
     return whole and not layer.dims and batch * prod(shape) == 1
 
 
-def by_numbers(layer: Reshape, batch: int, shape: Shape) -> Reshape:
+def by_numbers(layer: layers.Reshape, batch: int, shape: Shape) -> layers.Reshape:
     """A Reshape from axis 0 on as one that leaves the batch open, where the prototxt's own settles what it makes.
 
     A batch given by its number becomes a 0, which any batch fits. Axes before the batch, and what is left beside
@@ -167,13 +153,15 @@ def across_batch(layer: Layer, shape: Shape) -> Layer | None:
         None where it does not reach across the batch.
     """
     match layer:
-        case Permute(order=order) if order[:1] != (0,):
+        case layers.Permute(order=order) if order[:1] != (0,):
             return replace(layer, order=(0, *(axis + 1 for axis in order)))
-        case Dense() | Reduction() if axis_index(layer.name, layer.axis, shape) == 0:
+        case layers.Dense() | layers.Reduction() if axis_index(layer.name, layer.axis, shape) == 0:
             return replace(layer, axis=1)
-        case Scale() | Bias() if len(layer.inputs) == 1 and axis_index(layer.name, layer.axis, shape) == 0:
+        case layers.Scale() | layers.Bias() if (
+            len(layer.inputs) == 1 and axis_index(layer.name, layer.axis, shape) == 0
+        ):
             return replace(layer, axis=1)
-        case Scale(bias=True) if len(layer.inputs) == 2 and axis_index(layer.name, layer.axis, shape) == 0:
+        case layers.Scale(bias=True) if len(layer.inputs) == 2 and axis_index(layer.name, layer.axis, shape) == 0:
             return replace(layer, axis=0)  # the second has one more axis as well, and is laid on from it on
         case _:
             return None

@@ -8,7 +8,7 @@ from zoo.frameworks.caffe.row import Row, fields, required, unless
 from zoo.layers import Code, Detecting, DetectionOutput, PriorBox, PSROIPool, ROIPool
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
-_CODES: dict[str, Code] = {"CORNER": "corner", "CENTER_SIZE": "center_size", "CORNER_SIZE": "corner_size"}
+CODES: dict[str, Code] = {"CORNER": "corner", "CENTER_SIZE": "center_size", "CORNER_SIZE": "corner_size"}
 
 
 def _either(block: Message, whole: str, stem: str) -> tuple[float, float] | None:
@@ -61,7 +61,7 @@ def _read_detection(block: Message, name: str, inputs: tuple[str, ...]) -> Detec
         classes=required(block, "num_classes"),
         share_location=block.flag("share_location", True),
         background=block.integer("background_label_id", 0),
-        code=_CODES[block.enum("code_type", "CORNER", ("", *_CODES))],  # numbered from 1 on
+        code=CODES[block.enum("code_type", "CORNER", ("", *CODES))],  # numbered from 1 on
         variance_encoded=block.flag("variance_encoded_in_target", False),
         overlap=nms.number("nms_threshold", 0.3),
         eta=nms.number("eta", 1.0),

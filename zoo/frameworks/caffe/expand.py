@@ -5,29 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from zoo import layers
 from zoo.axes import axis_index
 from zoo.frameworks.caffe import pooling, shaping
 from zoo.frameworks.caffe.batches import across_batch
 from zoo.frameworks.caffe.vocabulary import BY_TYPE
 from zoo.frameworks.caffe.walk import Node, Walk
-from zoo.layers import (
-    BatchNorm,
-    Bias,
-    Concat,
-    Conv,
-    Deconv,
-    Dropout,
-    Flatten,
-    Interp,
-    Layer,
-    Pair,
-    Pool,
-    PoolMask,
-    Power,
-    Reshape,
-    Scale,
-)
-from zoo.parameters import layer_parameters
+from zoo.layers import Layer, Pair
+from zoo.shapes import layer_parameters
 from zoo.wire.prototxt import PrototxtError
 
 # spp_layer.cpp would make 4^height bins of every map.
@@ -67,7 +52,7 @@ def _convolution(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     for i, (source, top) in enumerate(zip(sources, node.tops, strict=True)):
         name = node.name if i == 0 else walk.name_of(top)
         layer = read(block, name, (source,))
-        assert isinstance(layer, Conv | Deconv)
+        assert isinstance(layer, layers.Conv | layers.Deconv)
         if node.type == "ConvolutionDepthwise":
             layer = replace(layer, out_channels=full[axis], groups=full[axis])
         if axis == 1:
@@ -80,15 +65,15 @@ def _convolution(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     return True
 
 
-def _add_over_items(walk: Walk, layer: Conv | Deconv, source: str, top: str, axis: int) -> None:
+def _add_over_items(walk: Walk, layer: layers.Conv | layers.Deconv, source: str, top: str, axis: int) -> None:
     """A convolution whose channels are not axis 1: the axes before them become one batch, and come back after it."""
     full = (walk.batches[source], *walk.shapes[source])
     items, made = (walk.fresh(f"{layer.name}_{what}") for what in ("items", "made"))
-    walk.add(Reshape(name=items, inputs=(source,), dims=(-1, *full[axis:])), top)
+    walk.add(layers.Reshape(name=items, inputs=(source,), dims=(-1, *full[axis:])), top)
     # Its parameters are called after the layer: it keeps the name, and what comes back takes another.
     walk.add(replace(layer, inputs=(items,)), top)
     size = (*full[:axis], *walk.shapes[layer.name])
-    walk.add(Reshape(name=made, inputs=(layer.name,), dims=(-1, *size[1:])), top)
+    walk.add(layers.Reshape(name=made, inputs=(layer.name,), dims=(-1, *size[1:])), top)
 
 
 def add_across_batch(walk: Walk, layer: Layer, top: str) -> Layer:
@@ -100,14 +85,14 @@ def add_across_batch(walk: Walk, layer: Layer, top: str) -> Layer:
     for i, source in enumerate(layer.inputs):
         sets.append(walk.fresh(f"{layer.name}_set{i or ''}"))
         dims = (-1, walk.batches[source], *walk.shapes[source])
-        walk.add(Reshape(name=sets[-1], inputs=(source,), dims=dims), top)
+        walk.add(layers.Reshape(name=sets[-1], inputs=(source,), dims=dims), top)
     layer = replace(layer, inputs=tuple(sets))
     walk.add(layer, top)
     made = walk.shapes[layer.name]
     if not made:
         walk.scalars.add(layer.name)
     else:
-        walk.add(Reshape(name=walk.fresh(f"{layer.name}_made"), inputs=(layer.name,), dims=(-1, *made[1:])), top)
+        walk.add(layers.Reshape(name=walk.fresh(f"{layer.name}_made"), inputs=(layer.name,), dims=(-1, *made[1:])), top)
     return layer
 
 
@@ -117,13 +102,13 @@ def _by_scalar(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
         return False
     read = BY_TYPE[node.type].read
     layer = read(node.message.message(BY_TYPE[node.type].block), node.name, tuple(sources)) if read else None
-    assert isinstance(layer, Scale | Bias)
-    if not isinstance(layer, Scale) or not layer.bias:
+    assert isinstance(layer, layers.Scale | layers.Bias)
+    if not isinstance(layer, layers.Scale) or not layer.bias:
         walk.add(replace(layer, axis=0), node.tops[0])
         return True
     factor = replace(layer, name=walk.fresh(f"{node.name}_factor"), axis=0, bias=False)
     walk.add(factor, node.tops[0])
-    bias = Bias(name=node.name, inputs=(factor.name,), axis=layer.axis, num_axes=0)
+    bias = layers.Bias(name=node.name, inputs=(factor.name,), axis=layer.axis, num_axes=0)
     moved = across_batch(bias, walk.shapes[factor.name])
     if moved is None:
         walk.add(bias, node.tops[0])
@@ -141,7 +126,7 @@ def _pooling(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     if layer.mode != "max":
         raise PrototxtError(node.message.line, "has a second top, the mask of the maxima; an average has none")
     walk.add(layer, node.tops[0])
-    mask = PoolMask(
+    mask = layers.PoolMask(
         name=walk.name_of(node.tops[1]),
         inputs=layer.inputs,
         kernel=layer.kernel,
@@ -170,12 +155,14 @@ def _pyramid(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
         if any(p >= k for p, k in zip(pad, kernel, strict=True)):
             raise PrototxtError(node.message.line, f"{shape[1]} x {shape[2]} pixels make no {2**level} bins a side")
         name = node.name if height == 1 else walk.fresh(f"{node.name}_pool{level}")
-        walk.add(Pool(name=name, inputs=(sources[0],), mode=mode, kernel=kernel, stride=kernel, pad=pad), node.tops[0])
+        walk.add(
+            layers.Pool(name=name, inputs=(sources[0],), mode=mode, kernel=kernel, stride=kernel, pad=pad), node.tops[0]
+        )
         if height > 1:
             levels.append(walk.fresh(f"{node.name}_flatten{level}"))
-            walk.add(Flatten(name=levels[-1], inputs=(name,)), node.tops[0])
+            walk.add(layers.Flatten(name=levels[-1], inputs=(name,)), node.tops[0])
     if levels:
-        walk.add(Concat(name=node.name, inputs=tuple(levels)), node.tops[0])
+        walk.add(layers.Concat(name=node.name, inputs=tuple(levels)), node.tops[0])
     return True
 
 
@@ -193,12 +180,12 @@ def _bn(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     if ours and theirs:
         raise PrototxtError(block.line, f"{ours[0]} is SegNet's word, {theirs[0]} PSPNet's; no Caffe has both")
     if not ours:
-        _add_affine(walk, node, sources, BatchNorm(name="", eps=block.number("eps", 1e-5)))
+        _add_affine(walk, node, sources, layers.BatchNorm(name="", eps=block.number("eps", 1e-5)))
     elif block.enum("bn_mode", "LEARN", ("LEARN", "INFERENCE")) == "LEARN":
         walk.notes.append(f"{node} has bn_mode LEARN: it normalises by the batch at hand, at inference as well")
-        _add_affine(walk, node, sources, BatchNorm(name="", eps=1e-9, batch_stats=True))
+        _add_affine(walk, node, sources, layers.BatchNorm(name="", eps=1e-9, batch_stats=True))
     else:
-        walk.add(Scale(name=node.name, inputs=tuple(sources), bias=True), node.tops[0])
+        walk.add(layers.Scale(name=node.name, inputs=tuple(sources), bias=True), node.tops[0])
     return True
 
 
@@ -209,17 +196,17 @@ def _batch_norm(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
         return False
     read = BY_TYPE["BatchNorm"].read
     layer = read(block, node.name, tuple(sources)) if read else None
-    assert isinstance(layer, BatchNorm)
+    assert isinstance(layer, layers.BatchNorm)
     _add_affine(walk, node, sources, layer)
     return True
 
 
-def _add_affine(walk: Walk, node: Node, sources: Sequence[str], norm: BatchNorm) -> None:
+def _add_affine(walk: Walk, node: Node, sources: Sequence[str], norm: layers.BatchNorm) -> None:
     if node.message.messages("param") and any("name" in param for param in node.message.messages("param")):
         raise PrototxtError(node.message.line, f"shares its blobs, which is not supported for {node.type}")
     norm = replace(norm, name=walk.fresh(f"{node.name}_norm"), inputs=tuple(sources))
     walk.add(norm, node.tops[0])
-    walk.add(Scale(name=node.name, inputs=(norm.name,), bias=True), node.tops[0])
+    walk.add(layers.Scale(name=node.name, inputs=(norm.name,), bias=True), node.tops[0])
 
 
 def _interp(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
@@ -231,7 +218,7 @@ def _interp(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
         raise PrototxtError(block.line, "use_blob_size needs two bottoms of N x C x H x W")
     height, width = walk.shapes[sources[1]][1:]
     pads = [block.integer(name, 0) for name in ("pad_beg", "pad_end")]
-    layer = Interp(name=node.name, inputs=(sources[0],), size=(height, width), pad_beg=pads[0], pad_end=pads[1])
+    layer = layers.Interp(name=node.name, inputs=(sources[0],), size=(height, width), pad_beg=pads[0], pad_end=pads[1])
     walk.add(layer, node.tops[0])
     return True
 
@@ -246,7 +233,7 @@ def _dropout(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
         return False
     name = walk.fresh(f"{node.name}_mask") if scales else node.name
     # dropout_layer.cpp looks at a ratio of 1 in debug builds alone; in training nothing would be left.
-    mask = Dropout(name=name, inputs=tuple(sources), ratio=0.0 if ratio == 1 else ratio)
+    mask = layers.Dropout(name=name, inputs=tuple(sources), ratio=0.0 if ratio == 1 else ratio)
     walk.add(mask, node.tops[0])
     if ratio == 1:
         walk.notes.append(
@@ -254,7 +241,7 @@ def _dropout(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
         )
     if not scales:
         return True
-    walk.add(Power(name=node.name, inputs=(mask.name,), scale=1 - ratio), node.tops[0])
+    walk.add(layers.Power(name=node.name, inputs=(mask.name,), scale=1 - ratio), node.tops[0])
     walk.notes.append(f"{node} has scale_train: false: at inference it multiplies by {1 - ratio:g}")
     return True
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-from zoo.frameworks.caffe.row import Row, fields, unless
+from zoo.frameworks.caffe.row import Row, Setting, fields, plain_row, unless
 from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
 from zoo.wire.prototxt import Message, Word
 
-_NORM_REGIONS = ("ACROSS_CHANNELS", "WITHIN_CHANNEL")
+NORM_REGIONS = ("ACROSS_CHANNELS", "WITHIN_CHANNEL")
 
 
 def _read_lrn(block: Message, name: str, inputs: tuple[str, ...]) -> LRN:
-    within = block.enum("norm_region", "ACROSS_CHANNELS", _NORM_REGIONS) == "WITHIN_CHANNEL"
+    within = block.enum("norm_region", "ACROSS_CHANNELS", NORM_REGIONS) == "WITHIN_CHANNEL"
     return LRN(
         name=name,
         inputs=inputs,
@@ -41,47 +41,25 @@ def _write_batch_norm(layer: BatchNorm) -> Message:
     return unless(block, "eps", layer.eps, 1e-5)
 
 
-def _read_softmax(block: Message, name: str, inputs: tuple[str, ...]) -> Softmax:
-    return Softmax(name=name, inputs=inputs, axis=block.integer("axis", 1))
-
-
-def _write_softmax(layer: Softmax) -> Message:
-    return unless(Message(), "axis", layer.axis, 1)
-
-
-def _read_mvn(block: Message, name: str, inputs: tuple[str, ...]) -> MVN:
-    across, variance = block.flag("across_channels", False), block.flag("normalize_variance", True)
-    eps = block.number("eps", 1e-9)
-    return MVN(name=name, inputs=inputs, across_channels=across, normalize_variance=variance, eps=eps)
-
-
-def _write_mvn(layer: MVN) -> Message:
-    block = unless(Message(), "normalize_variance", layer.normalize_variance, True)
-    unless(block, "across_channels", layer.across_channels, False)
-    return unless(block, "eps", layer.eps, 1e-9)
-
-
-def _read_normalize(block: Message, name: str, inputs: tuple[str, ...]) -> Normalize:
-    across, shared = block.flag("across_spatial", True), block.flag("channel_shared", True)
-    return Normalize(name=name, inputs=inputs, across_spatial=across, shared=shared, eps=block.number("eps", 1e-10))
-
-
-def _write_normalize(layer: Normalize) -> Message:
-    block = unless(Message(), "across_spatial", layer.across_spatial, True)
-    unless(block, "channel_shared", layer.shared, True)
-    return unless(block, "eps", layer.eps, 1e-10)
-
-
-_NORMALIZE = Row(
-    kind=Normalize,
-    type="Normalize",
-    block="norm_param",
+_NORMALIZE = plain_row(
+    Normalize,
+    "Normalize",
+    "norm_param",
+    Setting("across_spatial", True),
+    Setting("channel_shared", True, "shared"),
+    Setting("eps", 1e-10),
     # weiliu89/caffe, branch ssd
     fields=fields(flag="across_spatial channel_shared", number="eps", FillerParameter="scale_filler"),
-    read=_read_normalize,
-    write=_write_normalize,
 )
-_MVN = Row(kind=MVN, type="MVN", block="mvn_param", read=_read_mvn, write=_write_mvn, in_place=True)
+_MVN = plain_row(
+    MVN,
+    "MVN",
+    "mvn_param",
+    Setting("normalize_variance", True),
+    Setting("across_channels", False),
+    Setting("eps", 1e-9),
+    in_place=True,
+)
 _LRN = Row(kind=LRN, type="LRN", block="lrn_param", read=_read_lrn, write=_write_lrn)
 _BATCH_NORM = Row(
     kind=BatchNorm,
@@ -91,9 +69,7 @@ _BATCH_NORM = Row(
     write=_write_batch_norm,
     in_place=True,
 )
-_SOFTMAX = Row(
-    kind=Softmax, type="Softmax", block="softmax_param", read=_read_softmax, write=_write_softmax, in_place=True
-)
+_SOFTMAX = plain_row(Softmax, "Softmax", "softmax_param", Setting("axis", 1), in_place=True)
 # That of the forks, with a Scale in it: see `expand`.
 _BN = Row(
     kind=BatchNorm,

@@ -38,6 +38,7 @@ from math import log, prod
 
 import cv2
 
+from zoo import layers
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe.lower import (
@@ -47,45 +48,7 @@ from zoo.frameworks.caffe.lower import (
     without_k,
     without_overhang,
 )
-from zoo.layers import (
-    FUNCTIONS,
-    LOWEST,
-    MVN,
-    ArgMax,
-    Axpy,
-    Bias,
-    Concat,
-    Constant,
-    Crop,
-    Deconv,
-    DetectionOutput,
-    Eltwise,
-    Embed,
-    Flatten,
-    Interp,
-    Layer,
-    ModelSpec,
-    Names,
-    Normalize,
-    Pair,
-    Permute,
-    Pool,
-    PoolMask,
-    Power,
-    PriorBox,
-    PSROIPool,
-    Reduction,
-    Reshape,
-    ROIPool,
-    Scale,
-    Shape,
-    Shuffle,
-    Sigmoid,
-    Slice,
-    Tile,
-    Unary,
-    Unpool,
-)
+from zoo.layers import FUNCTIONS, LOWEST, Layer, ModelSpec, Names, Pair, Shape
 from zoo.shapes import cuts, interp_size, output_shape, permutation, window
 
 VERSION = f"OpenCV {cv2.__version__} dnn"
@@ -97,7 +60,7 @@ def lowered(spec: ModelSpec) -> Lowered:
 
 
 def _pool(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
-    if not isinstance(layer, Pool) or layer.global_pool:
+    if not isinstance(layer, layers.Pool) or layer.global_pool:
         return None
     wanted, shape, result = window(layer, inputs[0]).out, list(inputs[0]), list[Layer]()
     reach = (min(layer.kernel[i], shape[1 + i] + 2 * layer.pad[i]) for i in range(2))
@@ -109,7 +72,7 @@ def _pool(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | N
         if not layer.pad[i] and max(layer.pad) and last >= shape[1 + i]:
             shape[1 + i] = last - layer.stride[i] + layer.kernel[i]
             name = free.fresh(f"{layer.name}_in{2 + i}")
-            result.append(Slice(name=name, inputs=(source,), start=0, stop=shape[1 + i], axis=2 + i))
+            result.append(layers.Slice(name=name, inputs=(source,), start=0, stop=shape[1 + i], axis=2 + i))
             source = name
     ceil = replace(layer, inputs=(source,), rounding="ceil")
     made = window(ceil, tuple(shape)).out
@@ -119,7 +82,7 @@ def _pool(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | N
         empty = layer.mode == "max" and (wanted[i] - 1) * layer.stride[i] >= shape[1 + i] + layer.pad[i]
         if (keep := wanted[i] - empty) < made[i]:
             name = free.fresh(f"{layer.name}_cut{axis}")
-            result.append(Slice(name=name, inputs=(result[-1].name,), start=0, stop=keep, axis=axis))
+            result.append(layers.Slice(name=name, inputs=(result[-1].name,), start=0, stop=keep, axis=axis))
         if empty:
             result += _with_lowest(layer.name, result[-1].name, axis, free)
     return result
@@ -141,13 +104,13 @@ class _Chain:
         return self.free.fresh(f"{self.layer.name}_{what}")
 
     def power(self, what: str, source: str = "", **numbers: float) -> None:
-        self.steps.append(Power(name=self.name(what), inputs=(source or self.reached,), **numbers))
+        self.steps.append(layers.Power(name=self.name(what), inputs=(source or self.reached,), **numbers))
 
     def at_least(self, what: str, number: float) -> None:
         reached = self.reached
         # Made of the layer's own input: what was made of it may be infinite.
         self.power(f"{what}_bound", self.layer.inputs[0], scale=0.0, shift=number)
-        self.steps.append(Eltwise(name=self.name(what), inputs=(self.reached, reached), operation="max"))
+        self.steps.append(layers.Eltwise(name=self.name(what), inputs=(self.reached, reached), operation="max"))
 
     def clip(self, low: float, high: float) -> None:
         if low > high:
@@ -160,7 +123,7 @@ class _Chain:
 
 
 def _unary(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
-    if not isinstance(layer, Unary):
+    if not isinstance(layer, layers.Unary):
         return None
     chain = _Chain(layer, free)
     match layer.function, layer.numbers:
@@ -174,28 +137,28 @@ def _unary(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
             chain.clip(0.0, 1.0)
         case "log", (base, scale, shift):
             chain.power("read", scale=scale, shift=shift)
-            plain = Unary(name=chain.name("ln"), inputs=(chain.reached,), function="log")
+            plain = layers.Unary(name=chain.name("ln"), inputs=(chain.reached,), function="log")
             chain.steps.append(replace(plain, numbers=tuple(FUNCTIONS["log"].values())))
             chain.power("base", scale=1 / log(base))
         case "swish", (beta,):
             chain.power("scaled", scale=beta)
-            chain.steps.append(Sigmoid(name=chain.name("gate"), inputs=(chain.reached,)))
+            chain.steps.append(layers.Sigmoid(name=chain.name("gate"), inputs=(chain.reached,)))
             pair = (layer.inputs[0], chain.reached)
-            chain.steps.append(Eltwise(name=chain.name("product"), inputs=pair, operation="prod"))
+            chain.steps.append(layers.Eltwise(name=chain.name("product"), inputs=pair, operation="prod"))
         case _:
             return None
     return chain.steps
 
 
 def _mvn(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
-    if not isinstance(layer, MVN):
+    if not isinstance(layer, layers.MVN):
         return None
     made = output_shape(layer, list(inputs))
     groups = 1 if layer.across_channels else made[0]
-    rows = Reshape(
+    rows = layers.Reshape(
         name=free.fresh(f"{layer.name}_rows"), inputs=layer.inputs, dims=(0, groups, prod(made) // groups, 1)
     )
-    centred = MVN(name=free.fresh(f"{layer.name}_centred"), inputs=(rows.name,), normalize_variance=False)
+    centred = layers.MVN(name=free.fresh(f"{layer.name}_centred"), inputs=(rows.name,), normalize_variance=False)
     steps: list[Layer] = [rows, centred]
     if layer.normalize_variance:
         names = [
@@ -203,34 +166,43 @@ def _mvn(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | No
         ]
         square, mean, root, inverse, factor, product = names
         steps += [
-            Power(name=square, inputs=(centred.name,), power=2.0),
-            Pool(name=mean, inputs=(square,), mode="ave", global_pool=True),
-            Power(name=root, inputs=(mean,), power=0.5),
-            Power(name=inverse, inputs=(root,), shift=layer.eps, power=-1.0),
-            Flatten(name=factor, inputs=(inverse,)),
-            Scale(name=product, inputs=(centred.name, factor), axis=0),
+            layers.Power(name=square, inputs=(centred.name,), power=2.0),
+            layers.Pool(name=mean, inputs=(square,), mode="ave", global_pool=True),
+            layers.Power(name=root, inputs=(mean,), power=0.5),
+            layers.Power(name=inverse, inputs=(root,), shift=layer.eps, power=-1.0),
+            layers.Flatten(name=factor, inputs=(inverse,)),
+            layers.Scale(name=product, inputs=(centred.name, factor), axis=0),
         ]
-    return [*steps, Reshape(name=free.fresh(f"{layer.name}_back"), inputs=(steps[-1].name,), dims=(0, *made))]
+    return [*steps, layers.Reshape(name=free.fresh(f"{layer.name}_back"), inputs=(steps[-1].name,), dims=(0, *made))]
 
 
 def _refusal(layer: Layer, inputs: Sequence[Shape]) -> str:
     """Why OpenCV cannot run a layer; empty where it can."""
     match layer:
-        case Crop() | Slice() | Flatten() if axis_index(layer.name, layer.axis, inputs[0]) == 0:
+        case layers.Crop() | layers.Slice() | layers.Flatten() if axis_index(layer.name, layer.axis, inputs[0]) == 0:
             return "is not given batches to cut"
-        case Scale() | Bias() if len(inputs) == 2 and axis_index(layer.name, layer.axis, inputs[0]) != 0:
+        case layers.Scale() | layers.Bias() if len(inputs) == 2 and axis_index(layer.name, layer.axis, inputs[0]) != 0:
             return "multiplies from axis 0 on"
-        case Reduction() | ArgMax() | Constant() | Embed() | PoolMask() | Unpool() | ROIPool() | PSROIPool():
+        case (
+            layers.Reduction()
+            | layers.ArgMax()
+            | layers.Constant()
+            | layers.Embed()
+            | layers.PoolMask()
+            | layers.Unpool()
+            | layers.ROIPool()
+            | layers.PSROIPool()
+        ):
             return "does not run Caffe's"
-        case Normalize() if layer.across_spatial and not layer.shared:
+        case layers.Normalize() if layer.across_spatial and not layer.shared:
             return "scales all of an image by one number"
-        case PriorBox() if layer.image:
+        case layers.PriorBox() if layer.image:
             return "ignores its image size"
-        case DetectionOutput() if layer.code == "corner_size" or layer.variance_encoded or layer.eta != 1:
+        case layers.DetectionOutput() if layer.code == "corner_size" or layer.variance_encoded or layer.eta != 1:
             return "does not run Caffe's"
-        case DetectionOutput() if layer.confidence is None or layer.confidence < 0:
+        case layers.DetectionOutput() if layer.confidence is None or layer.confidence < 0:
             return "fills up what it finds with scores of 0"
-        case Deconv() if layer.dilation != (1, 1):
+        case layers.Deconv() if layer.dilation != (1, 1):
             return "ignores its dilation"
         case _:
             return ""
@@ -240,51 +212,54 @@ def _moved(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | 
     if why := _refusal(layer, inputs):
         raise UnsupportedError(f"layer {layer.name!r} ({type(layer).__name__}): {VERSION} {why}")
     match layer:
-        case Reshape():
+        case layers.Reshape():
             shape = output_shape(layer, list(inputs))
             first = 0 if prod(shape) == prod(inputs[0]) else -1
             return [replace(layer, dims=(first, *shape), axis=0, num_axes=-1)]
-        case Permute():
+        case layers.Permute():
             return [replace(layer, order=permutation(layer, inputs[0]))]
-        case Crop():
+        case layers.Crop():
             return _crop(layer, inputs, free)
-        case Shuffle():
+        case layers.Shuffle():
             return _shuffled(layer, inputs[0], free)
-        case Axpy():
+        case layers.Axpy():
             return _added(layer, free)
-        case Interp():
+        case layers.Interp():
             return _interp(layer, inputs[0], free)
-        case Deconv(kernel=(1, 1), stride=(1, 1), pad=pad) if any(pad):
+        case layers.Deconv(kernel=(1, 1), stride=(1, 1), pad=pad) if any(pad):
             inner = _inner(layer, [(p, side - p) for p, side in zip(pad, inputs[0][1:], strict=True)], free)
             return [*inner, replace(layer, inputs=(inner[-1].name,), pad=(0, 0))]
-        case PriorBox():
+        case layers.PriorBox():
             sizes = [tuple(float(int(size)) for size in sizes) for sizes in (layer.min_sizes, layer.max_sizes)]
             return [replace(layer, min_sizes=sizes[0], max_sizes=sizes[1])]
-        case DetectionOutput():
+        case layers.DetectionOutput():
             boxes = inputs[2][1] // 4
             top_k = layer.top_k if layer.top_k > -1 else boxes
             return [replace(layer, top_k=top_k, keep=layer.keep if layer.keep > -1 else boxes * layer.classes)]
-        case Tile(tiles=1):
-            return [Power(name=layer.name, inputs=layer.inputs)]
-        case Tile():
-            return [Concat(name=layer.name, inputs=layer.inputs * layer.tiles, axis=layer.axis)]
+        case layers.Tile(tiles=1):
+            return [layers.Power(name=layer.name, inputs=layer.inputs)]
+        case layers.Tile():
+            return [layers.Concat(name=layer.name, inputs=layer.inputs * layer.tiles, axis=layer.axis)]
         case _:
             return None
 
 
-def _shuffled(layer: Shuffle, shape: Shape, free: Names) -> list[Layer]:
+def _shuffled(layer: layers.Shuffle, shape: Shape, free: Names) -> list[Layer]:
     names = [free.fresh(f"{layer.name}_{what}") for what in ("groups", "turns")]
     area = prod(shape[1:])
-    groups = Reshape(name=names[0], inputs=layer.inputs, dims=(0, layer.groups, shape[0] // layer.groups, area))
-    turns = Permute(name=names[1], inputs=(names[0],), order=(0, 2, 1, 3))
-    return [groups, turns, Reshape(name=layer.name, inputs=(names[1],), dims=(0, *shape))]
+    groups = layers.Reshape(name=names[0], inputs=layer.inputs, dims=(0, layer.groups, shape[0] // layer.groups, area))
+    turns = layers.Permute(name=names[1], inputs=(names[0],), order=(0, 2, 1, 3))
+    return [groups, turns, layers.Reshape(name=layer.name, inputs=(names[1],), dims=(0, *shape))]
 
 
-def _added(layer: Axpy, free: Names) -> list[Layer]:
+def _added(layer: layers.Axpy, free: Names) -> list[Layer]:
     a, x, y = layer.inputs
     names = [free.fresh(f"{layer.name}_{what}") for what in ("factor", "scaled")]
-    factor, scaled = Flatten(name=names[0], inputs=(a,)), Scale(name=names[1], inputs=(x, names[0]), axis=0)
-    return [factor, scaled, Eltwise(name=layer.name, inputs=(names[1], y))]
+    factor, scaled = (
+        layers.Flatten(name=names[0], inputs=(a,)),
+        layers.Scale(name=names[1], inputs=(x, names[0]), axis=0),
+    )
+    return [factor, scaled, layers.Eltwise(name=layer.name, inputs=(names[1], y))]
 
 
 def _inner(layer: Layer, bounds: Sequence[Pair], free: Names) -> list[Layer]:
@@ -292,38 +267,38 @@ def _inner(layer: Layer, bounds: Sequence[Pair], free: Names) -> list[Layer]:
     steps, source = list[Layer](), layer.inputs[0]
     for axis, (start, stop) in enumerate(bounds, 2):
         name = free.fresh(f"{layer.name}_in{axis}")
-        steps.append(Slice(name=name, inputs=(source,), start=start, stop=stop, axis=axis))
+        steps.append(layers.Slice(name=name, inputs=(source,), start=start, stop=stop, axis=axis))
         source = name
     return steps
 
 
-def _interp(layer: Interp, shape: Shape, free: Names) -> list[Layer]:
+def _interp(layer: layers.Interp, shape: Shape, free: Names) -> list[Layer]:
     bounds = [(-layer.pad_beg, side + layer.pad_end) for side in shape[1:]]
     steps: list[Layer] = _inner(layer, bounds, free) if layer.pad_beg or layer.pad_end else []
     source = steps[-1].name if steps else layer.inputs[0]
-    return [*steps, Interp(name=layer.name, inputs=(source,), size=interp_size(layer, shape))]
+    return [*steps, layers.Interp(name=layer.name, inputs=(source,), size=interp_size(layer, shape))]
 
 
-def _crop(layer: Crop, inputs: Sequence[Shape], free: Names) -> list[Layer]:
-    steps: list[Layer] = [Power(name=free.fresh(f"{layer.name}_whole"), inputs=layer.inputs[:1])]
+def _crop(layer: layers.Crop, inputs: Sequence[Shape], free: Names) -> list[Layer]:
+    steps: list[Layer] = [layers.Power(name=free.fresh(f"{layer.name}_whole"), inputs=layer.inputs[:1])]
     for i, (start, stop) in enumerate(cuts(layer, inputs)):
         if (start, stop) != (0, inputs[0][i]):
             name = free.fresh(f"{layer.name}_cut{i + 1}")
-            steps.append(Slice(name=name, inputs=(steps[-1].name,), start=start, stop=stop, axis=i + 1))
+            steps.append(layers.Slice(name=name, inputs=(steps[-1].name,), start=start, stop=stop, axis=i + 1))
     return steps
 
 
 def _bias(layer: Layer, inputs: Sequence[Shape], free: Names) -> list[Layer] | None:
-    if not isinstance(layer, Bias) or len(inputs) == 1:
+    if not isinstance(layer, layers.Bias) or len(inputs) == 1:
         return None
     source, second = layer.inputs
-    ones = Power(name=free.fresh(f"{layer.name}_ones"), inputs=(source,), scale=0.0, shift=1.0)
-    spread = Scale(name=free.fresh(f"{layer.name}_spread"), inputs=(ones.name, second), axis=0)
-    return [ones, spread, Eltwise(name=layer.name, inputs=(source, spread.name))]
+    ones = layers.Power(name=free.fresh(f"{layer.name}_ones"), inputs=(source,), scale=0.0, shift=1.0)
+    spread = layers.Scale(name=free.fresh(f"{layer.name}_spread"), inputs=(ones.name, second), axis=0)
+    return [ones, spread, layers.Eltwise(name=layer.name, inputs=(source, spread.name))]
 
 
 def _with_lowest(name: str, source: str, axis: int, free: Names) -> list[Layer]:
     """One more row (or column) of what Caffe starts a maximum from."""
-    row = Slice(name=free.fresh(f"{name}_one{axis}"), inputs=(source,), start=0, stop=1, axis=axis)
-    lowest = Power(name=free.fresh(f"{name}_lowest{axis}"), inputs=(row.name,), scale=0.0, shift=LOWEST)
-    return [row, lowest, Concat(name=free.fresh(f"{name}_full{axis}"), inputs=(source, lowest.name), axis=axis)]
+    row = layers.Slice(name=free.fresh(f"{name}_one{axis}"), inputs=(source,), start=0, stop=1, axis=axis)
+    lowest = layers.Power(name=free.fresh(f"{name}_lowest{axis}"), inputs=(row.name,), scale=0.0, shift=LOWEST)
+    return [row, lowest, layers.Concat(name=free.fresh(f"{name}_full{axis}"), inputs=(source, lowest.name), axis=axis)]

@@ -10,7 +10,7 @@ from zoo.wire.prototxt import Message, PrototxtError, Word
 
 # Enum values in the order of their numbers, by which a prototxt may call them, too.
 METHODS = ("MAX", "AVE", "STOCHASTIC")
-_ROUND_MODES = ("CEIL", "FLOOR")
+ROUND_MODES = ("CEIL", "FLOOR")
 
 
 def read_pool(block: Message, name: str, inputs: tuple[str, ...]) -> Pool:
@@ -34,7 +34,7 @@ def _pool_rounding(block: Message) -> Rounding:
         raise PrototxtError(block.line, "has both round_mode and ceil_mode, which no Caffe knows together")
     if not block.flag("ceil_mode", True):
         return "floor"
-    return "floor" if block.enum("round_mode", "CEIL", _ROUND_MODES) == "FLOOR" else "ceil"
+    return "floor" if block.enum("round_mode", "CEIL", ROUND_MODES) == "FLOOR" else "ceil"
 
 
 def write_pool(layer: Pool | PoolMask) -> Message:
@@ -53,7 +53,7 @@ def _refusal(block: Message) -> str:
     return "STOCHASTIC pooling is not supported" if is_random else ""
 
 
-_REDUCTIONS: dict[str, Literal["sum", "asum", "sumsq", "mean"]] = {
+REDUCTIONS: dict[str, Literal["sum", "asum", "sumsq", "mean"]] = {
     "SUM": "sum",
     "ASUM": "asum",
     "SUMSQ": "sumsq",
@@ -117,7 +117,7 @@ def _write_interp(layer: Interp) -> Message:
 
 
 def _read_reduction(block: Message, name: str, inputs: tuple[str, ...]) -> Reduction:
-    operation = _REDUCTIONS[block.enum("operation", "SUM", ("", *_REDUCTIONS))]  # numbered from 1 on
+    operation = REDUCTIONS[block.enum("operation", "SUM", ("", *REDUCTIONS))]  # numbered from 1 on
     axis, coeff = block.integer("axis", 0), block.number("coeff", 1.0)
     return Reduction(name=name, inputs=inputs, operation=operation, axis=axis, coeff=coeff)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from zoo import spec_json
-from zoo.errors import FileFormatError, ZooError
+from zoo.errors import FileFormatError, SpecError, UnsupportedError, ZooError
 from zoo.frameworks.caffe.images import DataImages
 from zoo.frameworks.caffe.reader import CaffeNet, read_net
 from zoo.frameworks.caffe.walk import Given
@@ -37,9 +37,8 @@ def read_prototxt(path: Path, *, stages: Collection[str] = (), sizes: Mapping[st
         sizes: of what data layers feed that do not say it, by top, without the batch.
 
     Raises:
-        FileFormatError: not a prototxt, or a malformed one; names line and layer.
+        FileFormatError: not a prototxt, a malformed one, or an impossible network; names line and layer.
         UnsupportedError: lists all layers outside the vocabulary by name and type.
-        SpecError: an impossible network.
     """
     try:
         check_regular(path)
@@ -64,8 +63,10 @@ def parse_prototxt(
         net = read_net(
             parse(text), path.stem, f"read from {path.name}", Given(sizes=sizes or {}, known=known, stages=stages)
         )
-    except PrototxtError as error:
+    except (PrototxtError, SpecError) as error:
         raise FileFormatError(path, str(error)) from error
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{path}: {error}") from error
     if spec:
         net = _described(net, spec)
     elif problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zoo import layers
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe import forks, shaping
 from zoo.frameworks.caffe.around import CONSTANT, DATA, FEEDS, OMITTED, check_counts
@@ -16,31 +17,13 @@ from zoo.frameworks.caffe.schema import check, check_own, passed_over
 from zoo.frameworks.caffe.sharing import FACTOR
 from zoo.frameworks.caffe.vocabulary import BY_TYPE, refusal
 from zoo.frameworks.caffe.walk import Given, Node, Walk
-from zoo.layers import (
-    BatchNorm,
-    Constant,
-    Eltwise,
-    Flatten,
-    Layer,
-    ModelSpec,
-    Names,
-    Pointwise,
-    Power,
-    Reduction,
-    Reshape,
-    Shape,
-    Shaping,
-    Slice,
-    Unary,
-    chained,
-)
-from zoo.parameters import layer_parameters
-from zoo.shapes import activation_shapes
+from zoo.layers import Layer, ModelSpec, Names, Shape, chained
+from zoo.shapes import activation_shapes, layer_parameters
 from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Word
 
 # What may be made of labels and losses for a layer that is left out; where all is, it is left out as well.
-_OF_LABELS = Shaping | Eltwise | Power | Unary | Reduction
+_OF_LABELS = layers.Shaping | layers.Eltwise | layers.Power | layers.Unary | layers.Reduction
 _KNOWN = OMITTED | DATA | {"Input", "Split", *BY_TYPE}
 _NO_NETWORK = "no network here: it needs an input and at least one layer (is this a solver?)"
 
@@ -84,7 +67,7 @@ def read_net(net: Message, name: str, title: str, given: Given | None = None) ->
     nodes, renamed = _distinct([_node(layer) for layer in kept])
     refused = [f"{node}: {why}" for node in nodes if (why := _refusal(node))]
     if refused:
-        raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(refused)}")
+        raise UnsupportedError(f"outside the layer vocabulary: {'; '.join(refused)}")
     for layer in left_out:
         if layer.fields.get("type", [""])[0] in _KNOWN:  # nobody knows the fields of other types
             check_own(layer, "LayerParameter")
@@ -150,7 +133,7 @@ def _refuse_unfed(walk: Walk) -> None:
     unfed = [name for name in walk.given.sizes if name not in walk.shapes]
     if unfed:
         raise PrototxtError(1, f"nothing feeds {', '.join(unfed)}, of which a size is given")
-    if not walk.layers or not (walk.inputs or isinstance(walk.layers[0], Constant)):
+    if not walk.layers or not (walk.inputs or isinstance(walk.layers[0], layers.Constant)):
         raise PrototxtError(1, _NO_NETWORK)
 
 
@@ -333,9 +316,9 @@ def _visit_layer(walk: Walk, node: Node) -> None:
         return
     assert row.read is not None
     layer = row.read(node.message.message(row.block), node.name, tuple(sources))
-    if isinstance(layer, Flatten):
+    if isinstance(layer, layers.Flatten):
         layer = shaping.of_nothing(layer, walk.shapes[sources[0]]) or layer
-    elif isinstance(layer, Reshape):
+    elif isinstance(layer, layers.Reshape):
         if leaves_no_axis(layer, walk.batches[sources[0]], walk.shapes[sources[0]]):
             walk.scalars.add(layer.name)
         layer = by_numbers(layer, walk.batches[sources[0]], walk.shapes[sources[0]])
@@ -354,7 +337,7 @@ def _visit_layer(walk: Walk, node: Node) -> None:
 def _check_scalars(walk: Walk, node: Node, sources: list[str]) -> None:
     """Refuse what wants axes of a blob that has none, and an Eltwise of such a blob and another."""
     scalars = [name for name in sources if name in walk.scalars]
-    of_one = issubclass(BY_TYPE[node.type].kind, Pointwise | Reshape)
+    of_one = issubclass(BY_TYPE[node.type].kind, layers.Pointwise | layers.Reshape)
     if scalars and not (len(scalars) == len(sources) if node.type == "Eltwise" else of_one):
         raise PrototxtError(
             node.message.line,
@@ -375,7 +358,7 @@ def _check_alone(walk: Walk, node: Node, blob: str) -> None:
 def _share_blobs(walk: Walk, node: Node, layer: Layer) -> None:
     rows = layer_parameters(layer, [walk.shapes[name] for name in layer.inputs])
     blobs: list[tuple[str, Shape]] = [(row.role, row.shape) for row in rows]
-    if isinstance(layer, BatchNorm):
+    if isinstance(layer, layers.BatchNorm):
         blobs.append((FACTOR, (1,)))
         if any(param.number("lr_mult", 1.0) for param in node.message.messages("param")[:3]):
             raise PrototxtError(node.message.line, "has an lr_mult other than 0; the statistics are not learned")
@@ -395,7 +378,7 @@ def _drop_silenced(walk: Walk) -> None:
     """Pieces of a Slice that only a Silence layer reads were never meant as outputs."""
     read = {name for layer in walk.layers for name in layer.inputs}
     dead = walk.silenced - read
-    walk.layers = [layer for layer in walk.layers if not (isinstance(layer, Slice) and layer.name in dead)]
+    walk.layers = [layer for layer in walk.layers if not (isinstance(layer, layers.Slice) and layer.name in dead)]
 
 
 def _drop_labels(walk: Walk) -> None:
@@ -406,4 +389,4 @@ def _drop_labels(walk: Walk) -> None:
             walk.inputs.remove(label)
             walk.notes.append(f"the input {label.name!r} is read in training alone, a label: left out")
     idle = walk.for_training - read
-    walk.layers = [layer for layer in walk.layers if not (isinstance(layer, Constant) and layer.name in idle)]
+    walk.layers = [layer for layer in walk.layers if not (isinstance(layer, layers.Constant) and layer.name in idle)]

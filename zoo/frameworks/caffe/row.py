@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar, cast
 
 from zoo.layers import Layer, Pair
 from zoo.wire.prototxt import Message, PrototxtError, Word
@@ -58,9 +58,69 @@ class Row(Generic[Kind]):
     refusal: Callable[[Message], str] = _never
 
 
-def plain(layer: Layer) -> Message:
-    """The block of a kind without settings."""
-    return Message()
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A field of a block that is a setting of our kind as it stands.
+
+    Attributes:
+        field: Caffe's word.
+        default: Caffe's default, which says what the field holds: a flag, a whole number, a number, or (a tuple) a list
+            of whole numbers; None for a whole number that has none.
+        ours: our word, where it is another.
+        always: it is written even where it has the default.
+    """
+
+    field: str
+    default: float | tuple[int, ...] | None
+    ours: str = ""
+    always: bool = False
+
+    def read(self, block: Message) -> float | tuple[int, ...]:
+        """What a block says."""
+        match self.default:
+            case None:
+                return required(block, self.field)
+            case bool() as default:
+                return block.flag(self.field, default)
+            case int() as default:
+                return block.integer(self.field, default)
+            case float() as default:
+                return block.number(self.field, default)
+            case _:
+                return tuple(block.integers(self.field))
+
+    def write(self, block: Message, value: float | tuple[int, ...]) -> None:
+        """Add what a layer has."""
+        if isinstance(value, tuple):
+            block.add(self.field, *value)
+        elif self.always or self.default is None or isinstance(self.default, tuple):
+            block.add(self.field, value)
+        else:
+            unless(block, self.field, value, self.default)
+
+
+def plain_row(
+    kind: type[Kind],
+    type: str,
+    block: str = "",
+    *settings: Setting,
+    fields: Fields | None = None,
+    in_place: bool = False,
+) -> Row[Kind]:
+    """The row of a kind that is its settings and nothing else: they are read and written by one table."""
+    words = {setting.ours or setting.field: setting for setting in settings}
+
+    def read(block: Message, name: str, inputs: tuple[str, ...]) -> Kind:
+        values = {ours: setting.read(block) for ours, setting in words.items()}
+        return cast("Callable[..., Kind]", kind)(name=name, inputs=inputs, **values)
+
+    def write(layer: Kind) -> Message:
+        block = Message()
+        for ours, setting in words.items():
+            setting.write(block, getattr(layer, ours))
+        return block
+
+    return Row(kind=kind, type=type, block=block, fields=fields, read=read, write=write, in_place=in_place)
 
 
 def required(block: Message, name: str) -> int:

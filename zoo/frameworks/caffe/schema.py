@@ -1,13 +1,14 @@
 """Which fields each message of a network file has: a slip of the pen must not become a default.
 
-Names, kinds and numbers are those of BVLC caffe's ``caffe.proto``; a block that a fork has added is in its kind's row.
+Names, kinds and enums are those of BVLC caffe's ``caffe.proto``; a block that a fork has added is in its kind's row. A
+text has no field numbers: `zoo.wire.caffemodel` has those that are read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from zoo.frameworks.caffe import forks
+from zoo.frameworks.caffe import detecting, forks, normalising, pointwise, pooling
 from zoo.frameworks.caffe.row import Fields, fields
 from zoo.frameworks.caffe.vocabulary import ROWS
 from zoo.limits import in_float32
@@ -15,10 +16,9 @@ from zoo.wire.caffemodel import V1_TYPES
 from zoo.wire.prototxt import Message, PrototxtError, Radix, Value, Word, shown
 
 _ENGINES = ("DEFAULT", "CAFFE", "CUDNN", "MKL2017", "MKLDNN")  # the last two are Intel's
-_POOLS = ("MAX", "AVE", "STOCHASTIC")
 
 # Enum -> its values, by name; those of forks may have no number that is known.
-_ENUMS: dict[str, Mapping[str, int | None]] = {
+ENUMS: dict[str, Mapping[str, int | None]] = {
     **{
         kind: {name: number for number, name in enumerate(names)}
         for kind, names in {
@@ -29,17 +29,17 @@ _ENUMS: dict[str, Mapping[str, int | None]] = {
             "Engine": _ENGINES,
             "BNMode": ("LEARN", "INFERENCE"),
             "DB": ("LEVELDB", "LMDB"),
-            "EltwiseOp": ("PROD", "SUM", "MAX"),
-            "NormRegion": ("ACROSS_CHANNELS", "WITHIN_CHANNEL"),
+            "EltwiseOp": pointwise.OPERATIONS,
+            "NormRegion": normalising.NORM_REGIONS,
             "LabelType": ("NONE", "PIXEL", "IMAGE"),
-            "PoolMethod": _POOLS,
+            "PoolMethod": pooling.METHODS,
             "Precision": ("DOUBLE", "FLOAT", "FLOAT16", "INT", "UINT"),
-            "RoundMode": ("CEIL", "FLOOR"),
+            "RoundMode": pooling.ROUND_MODES,
         }.items()
     },
-    "BoxCode": {"CORNER": 1, "CENTER_SIZE": 2, "CORNER_SIZE": 3},
+    "BoxCode": {name: number for number, name in enumerate(detecting.CODES, 1)},
     "Norm": {"L1": 1, "L2": 2},
-    "ReductionOp": {"SUM": 1, "ASUM": 2, "SUMSQ": 3, "MEAN": 4},
+    "ReductionOp": {name: number for number, name in enumerate(pooling.REDUCTIONS, 1)},
     "LayerType": {
         "NONE": 0,
         **{name: number for name, (number, _) in V1_TYPES.items()},
@@ -310,9 +310,9 @@ def _problem(value: Value, kind: str) -> str:
     """What a value of that kind must be, where it is not."""
     if kind in MESSAGES or kind == "block":
         return "" if isinstance(value, Message) else f"a {{ }} block, got {shown(value)}"
-    if kind in _ENUMS:
-        fits = value in _ENUMS[kind] if isinstance(value, Word) else value in _ENUMS[kind].values()
-        return "" if fits else f"one of {', '.join(_ENUMS[kind])}, a word without quotes, got {shown(value)}"
+    if kind in ENUMS:
+        fits = value in ENUMS[kind] if isinstance(value, Word) else value in ENUMS[kind].values()
+        return "" if fits else f"one of {', '.join(ENUMS[kind])}, a word without quotes, got {shown(value)}"
     match kind:
         case "text":
             return (

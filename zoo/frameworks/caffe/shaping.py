@@ -7,13 +7,9 @@ from itertools import pairwise
 from typing import Any, assert_never
 
 from zoo.axes import axis_index
-from zoo.frameworks.caffe.row import MANY, Row, fields, required, unless
+from zoo.frameworks.caffe.row import MANY, Row, Setting, fields, plain_row, unless
 from zoo.layers import Concat, Constant, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
 from zoo.wire.prototxt import Message, PrototxtError
-
-
-def _read_flatten(block: Message, name: str, inputs: tuple[str, ...]) -> Flatten:
-    return Flatten(name=name, inputs=inputs, axis=block.integer("axis", 1), end_axis=block.integer("end_axis", -1))
 
 
 def _read_concat(block: Message, name: str, inputs: tuple[str, ...]) -> Concat:
@@ -28,11 +24,6 @@ def of_nothing(layer: Flatten, shape: Shape) -> Reshape | None:
     return (
         Reshape(name=layer.name, inputs=layer.inputs, dims=(1,), axis=first, num_axes=0) if first == last + 1 else None
     )
-
-
-def _write_flatten(layer: Flatten) -> Message:
-    block = unless(Message(), "axis", layer.axis, 1)
-    return unless(block, "end_axis", layer.end_axis, -1)
 
 
 def _write_concat(layer: Concat) -> Message:
@@ -102,58 +93,24 @@ def _write_reshape(layer: Reshape) -> Message:
     return unless(block, "num_axes", layer.num_axes, -1)
 
 
-def _read_permute(block: Message, name: str, inputs: tuple[str, ...]) -> Permute:
-    return Permute(name=name, inputs=inputs, order=tuple(block.integers("order")))
-
-
-def _write_permute(layer: Permute) -> Message:
-    return Message().add("order", *layer.order)
-
-
-def _read_tile(block: Message, name: str, inputs: tuple[str, ...]) -> Tile:
-    return Tile(name=name, inputs=inputs, tiles=required(block, "tiles"), axis=block.integer("axis", 1))
-
-
-def _write_tile(layer: Tile) -> Message:
-    return unless(Message().add("tiles", layer.tiles), "axis", layer.axis, 1)
-
-
-def _read_crop(block: Message, name: str, inputs: tuple[str, ...]) -> Crop:
-    return Crop(name=name, inputs=inputs, axis=block.integer("axis", 2), offsets=tuple(block.integers("offset")))
-
-
-def _write_crop(layer: Crop) -> Message:
-    return unless(Message(), "axis", layer.axis, 2).add("offset", *layer.offsets)
-
-
-def _read_shuffle(block: Message, name: str, inputs: tuple[str, ...]) -> Shuffle:
-    return Shuffle(name=name, inputs=inputs, groups=block.integer("group", 1))
-
-
-def _write_shuffle(layer: Shuffle) -> Message:
-    return unless(Message(), "group", layer.groups, 1)
-
-
-_CROP = Row(kind=Crop, type="Crop", block="crop_param", read=_read_crop, write=_write_crop)
-_SHUFFLE = Row(
-    kind=Shuffle,
-    type="ShuffleChannel",
-    block="shuffle_channel_param",
+_CROP = plain_row(Crop, "Crop", "crop_param", Setting("axis", 2), Setting("offset", (), "offsets"))
+_SHUFFLE = plain_row(
+    Shuffle,
+    "ShuffleChannel",
+    "shuffle_channel_param",
+    Setting("group", 1, "groups"),
     fields=fields(count="group"),  # farmingyard/ShuffleNet
-    read=_read_shuffle,
-    write=_write_shuffle,
 )
 _RESHAPE = Row(kind=Reshape, type="Reshape", block="reshape_param", read=_read_reshape, write=_write_reshape)
-_PERMUTE = Row(
-    kind=Permute,
-    type="Permute",
-    block="permute_param",
+_PERMUTE = plain_row(
+    Permute,
+    "Permute",
+    "permute_param",
+    Setting("order", ()),
     fields=fields(count="order*"),  # weiliu89/caffe, branch ssd
-    read=_read_permute,
-    write=_write_permute,
 )
-_TILE = Row(kind=Tile, type="Tile", block="tile_param", read=_read_tile, write=_write_tile)
-_FLATTEN = Row(kind=Flatten, type="Flatten", block="flatten_param", read=_read_flatten, write=_write_flatten)
+_TILE = plain_row(Tile, "Tile", "tile_param", Setting("tiles", None), Setting("axis", 1))
+_FLATTEN = plain_row(Flatten, "Flatten", "flatten_param", Setting("axis", 1), Setting("end_axis", -1))
 _CONCAT = Row(kind=Concat, type="Concat", block="concat_param", read=_read_concat, write=_write_concat)
 # One layer of Caffe's is several of ours: see `read_slices` and `write_slice`.
 SLICE = Row(kind=Slice, type="Slice", block="slice_param", tops=MANY)

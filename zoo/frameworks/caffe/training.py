@@ -15,6 +15,7 @@ from zoo.frameworks.caffe.vocabulary import row_of
 from zoo.frameworks.caffe.writer import SPEC_COMMENT, NetLayer, net_layers
 from zoo.layers import BatchNorm, Conv, Dense, ModelSpec, Shape, Softmax
 from zoo.recipe import (
+    TRUNCATED,
     Constant,
     CosineAnnealingLR,
     Distribution,
@@ -137,10 +138,6 @@ def _params(message: Message, count: int) -> list[Message]:
     return message.add("param", *(Message() for _ in range(count - len(message.messages("param"))))).messages("param")
 
 
-# A normal distribution cut at two deviations has this share of its deviation.
-_CUT = 0.87962566
-
-
 def _filler(distribution: Distribution) -> Message:
     """What Caffe draws initial values from."""
     match distribution:
@@ -149,7 +146,7 @@ def _filler(distribution: Distribution) -> Message:
         case Normal(std=std):
             return Message().add("type", "gaussian").add("std", float(f"{std:.6g}"))
         case TruncatedNormal(std=std):  # Caffe has none that is cut; this one is as wide
-            return Message().add("type", "gaussian").add("std", float(f"{_CUT * std:.6g}"))
+            return Message().add("type", "gaussian").add("std", float(f"{TRUNCATED * std:.6g}"))
         case Uniform(bound=bound):
             bound = float(f"{bound:.6g}")
             return Message().add("type", "uniform").add("min", -bound).add("max", bound)

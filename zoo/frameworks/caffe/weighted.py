@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, assert_never
 
-from zoo.frameworks.caffe.row import MANY, Row, read_pair, required, unless, write_pair
+from zoo.frameworks.caffe.row import MANY, Row, Setting, plain_row, read_pair, required, unless, write_pair
 from zoo.layers import Conv, Deconv, Dense, Embed, Weighted
 from zoo.wire.prototxt import Message, PrototxtError
 
@@ -37,16 +37,6 @@ def _read_depthwise(block: Message, name: str, inputs: tuple[str, ...]) -> Conv:
     return _read_conv(Conv, Message(line=block.line, fields=fields).add("num_output", 1), name, inputs)
 
 
-def _read_dense(block: Message, name: str, inputs: tuple[str, ...]) -> Dense:
-    return Dense(
-        name=name,
-        inputs=inputs,
-        out_features=required(block, "num_output"),
-        bias=block.flag("bias_term", True),
-        axis=block.integer("axis", 1),
-    )
-
-
 def _write_conv(layer: Conv | Deconv) -> Message:
     block = Message().add("num_output", layer.out_channels)
     unless(block, "bias_term", layer.bias, True)
@@ -56,22 +46,6 @@ def _write_conv(layer: Conv | Deconv) -> Message:
     if layer.dilation != (1, 1):
         block.add("dilation", *layer.dilation[: 1 if layer.dilation[0] == layer.dilation[1] else 2])
     return unless(block, "group", layer.groups, 1)
-
-
-def _write_dense(layer: Dense) -> Message:
-    block = Message().add("num_output", layer.out_features)
-    unless(block, "bias_term", layer.bias, True)
-    return unless(block, "axis", layer.axis, 1)
-
-
-def _read_embed(block: Message, name: str, inputs: tuple[str, ...]) -> Embed:
-    rows, outputs = required(block, "input_dim"), required(block, "num_output")
-    return Embed(name=name, inputs=inputs, rows=rows, out_features=outputs, bias=block.flag("bias_term", True))
-
-
-def _write_embed(layer: Embed) -> Message:
-    block = Message().add("num_output", layer.out_features).add("input_dim", layer.rows)
-    return unless(block, "bias_term", layer.bias, True)
 
 
 _CONVOLUTION = Row(
@@ -90,7 +64,8 @@ _DECONVOLUTION = Row(
     write=_write_conv,
     tops=MANY,
 )
-_EMBED = Row(kind=Embed, type="Embed", block="embed_param", read=_read_embed, write=_write_embed)
+_BIAS, _OUTPUTS = Setting("bias_term", True, "bias"), Setting("num_output", None, "out_features")
+_EMBED = plain_row(Embed, "Embed", "embed_param", _OUTPUTS, Setting("input_dim", None, "rows"), _BIAS)
 # sp2823's conv_dw_layer.cpp: one kernel a channel, whatever num_output and group say; see `reader`, which knows C.
 _DEPTHWISE = Row(
     kind=Conv, type="ConvolutionDepthwise", block="convolution_param", read=_read_depthwise, write=_write_conv
@@ -99,7 +74,7 @@ _DEPTHWISE = Row(
 _GROUPED = Row(
     kind=Conv, type="DepthwiseConvolution", block="convolution_param", read=partial(_read_conv, Conv), write=_write_conv
 )
-_INNER_PRODUCT = Row(kind=Dense, type="InnerProduct", block="inner_product_param", read=_read_dense, write=_write_dense)
+_INNER_PRODUCT = plain_row(Dense, "InnerProduct", "inner_product_param", _OUTPUTS, _BIAS, Setting("axis", 1))
 ROWS: tuple[Row[Any], ...] = (_CONVOLUTION, _DECONVOLUTION, _DEPTHWISE, _GROUPED, _INNER_PRODUCT, _EMBED)
 
 

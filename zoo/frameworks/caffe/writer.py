@@ -8,31 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo import spec_json
+from zoo import layers, spec_json
 from zoo.arrays import Array
 from zoo.errors import one_line
 from zoo.frameworks.caffe import pooling, shaping
 from zoo.frameworks.caffe.batches import lengths
 from zoo.frameworks.caffe.lower import SliceGroup, for_caffe, slice_groups
 from zoo.frameworks.caffe.vocabulary import row_of
-from zoo.layers import (
-    BatchNorm,
-    Concat,
-    Constant,
-    Dropout,
-    Flatten,
-    Layer,
-    ModelSpec,
-    Names,
-    Pool,
-    PoolMask,
-    ReLU,
-    Reshape,
-    Shape,
-    Slice,
-)
+from zoo.layers import Layer, ModelSpec, Names, Shape
 from zoo.parameters import parameters_of
 from zoo.shapes import parameter_shapes
+from zoo.show import images_text
 from zoo.wire.prototxt import Message, dumps
 
 # The last line of a deploy.prototxt: a comment to Caffe, the canonical spec (with its preprocessing) to us.
@@ -58,19 +44,8 @@ def deploy_text(spec: ModelSpec, *, described: bool = True) -> str:
     net.add("layer", *(item.message for item in whole_net(lowered)))
     if not described:
         return dumps(net)
-    return f"# {one_line(spec.title)}\n{_preprocessing(spec)}{dumps(net)}{SPEC_COMMENT}{spec_json.dumps(spec)}\n"
-
-
-def _preprocessing(spec: ModelSpec) -> str:
-    p = spec.preprocessing
-    if p is None:
-        return ""
-    mean, std = (", ".join(f"{value:g}" for value in values) for values in (p.mean, p.std))
-    pixels = "0..255" if p.scale == 1 else f"0..255 times {p.scale:g}"
-    return (
-        f"# Input: {p.channels} pixels {pixels}, minus mean ({mean}), over std ({std});"
-        f" shorter side resized to {p.resize}, centre crop.\n"
-    )
+    about = f"# {one_line(spec.title)}\n# {images_text(spec)}\n"
+    return f"{about}{dumps(net)}{SPEC_COMMENT}{spec_json.dumps(spec)}\n"
 
 
 def input_layer(name: str, shape: Shape, batch: int) -> Message:
@@ -100,26 +75,33 @@ def net_layers(spec: ModelSpec, batches: Mapping[str, int] | None = None, *, in_
     readers = Counter(name for names in wiring.values() for name in names)
     inputs = {source.name for source in spec.inputs}
     # Whatever works in place on these, works on another blob as well: Caffe gives both the same memory.
-    kept = inputs | {layer.name for layer in spec.layers if isinstance(layer, Flatten | Reshape | Slice)}
-    kept |= {layer.name for layer in spec.layers if isinstance(layer, Concat) and len(wiring[layer.name]) == 1}
+    kept = inputs | {
+        layer.name for layer in spec.layers if isinstance(layer, layers.Flatten | layers.Reshape | layers.Slice)
+    }
+    kept |= {layer.name for layer in spec.layers if isinstance(layer, layers.Concat) and len(wiring[layer.name]) == 1}
     blobs, params = {name: name for name in inputs}, _shared_params(spec)
     masks, free = _masks(spec), Names([*inputs, *wiring])
     for layer in spec.layers:
         sources = wiring[layer.name]
-        if isinstance(layer, Slice):
+        if isinstance(layer, layers.Slice):
             blobs[layer.name] = layer.name
             if layer.name in groups:
                 result += _slice_layers(groups[layer.name], blobs)
             continue
-        over = in_place and isinstance(layer, ReLU | Dropout) and sources[0] not in kept and readers[sources[0]] == 1
+        over = (
+            in_place
+            and isinstance(layer, layers.ReLU | layers.Dropout)
+            and sources[0] not in kept
+            and readers[sources[0]] == 1
+        )
         blobs[layer.name] = blobs[sources[0]] if over else layer.name
-        if isinstance(layer, PoolMask):
+        if isinstance(layer, layers.PoolMask):
             result += [NetLayer(message) for message in _mask_layers(layer, blobs[sources[0]], masks, free)]
             blobs[layer.name] = layer.name
             continue
-        bottoms = [] if isinstance(layer, Constant) else [blobs[name] for name in sources]
+        bottoms = [] if isinstance(layer, layers.Constant) else [blobs[name] for name in sources]
         message = _message(layer, bottoms, [blobs[layer.name], *masks.get(layer.name, [])], params.get(layer.name, []))
-        if isinstance(layer, Constant) and sources:
+        if isinstance(layer, layers.Constant) and sources:
             message.message(row_of(layer).block).message("shape").fields["dim"][0] = sizes[layer.name]
         result.append(NetLayer(message, layer))
     return result
@@ -137,16 +119,16 @@ def _masks(spec: ModelSpec) -> dict[str, list[str]]:
     """Pool -> the layers that are its mask, Caffe's second top: the first with its window over the same activation."""
     wiring, masks, pools = spec.wiring(), dict[str, list[str]](), dict[tuple[str, str], str]()
     for layer in spec.layers:
-        if isinstance(layer, Pool) and layer.mode == "max":
+        if isinstance(layer, layers.Pool) and layer.mode == "max":
             pools.setdefault((wiring[layer.name][0], dumps(pooling.write_pool(layer))), layer.name)
-        elif isinstance(layer, PoolMask):
+        elif isinstance(layer, layers.PoolMask):
             pool = pools.pop((wiring[layer.name][0], dumps(pooling.write_pool(layer))), None)
             if pool is not None:
                 masks[pool] = [layer.name]
     return masks
 
 
-def _mask_layers(layer: PoolMask, source: str, masks: Mapping[str, list[str]], free: Names) -> list[Message]:
+def _mask_layers(layer: layers.PoolMask, source: str, masks: Mapping[str, list[str]], free: Names) -> list[Message]:
     """A mask whose Pooling layer is none of the network's: one of its own, of whose maxima nobody knows."""
     if any(layer.name in names for names in masks.values()):
         return []
@@ -167,7 +149,7 @@ def _shared_params(spec: ModelSpec) -> dict[str, list[Message]]:
         param = Message().add("name", names[parameter]) if parameter in names else Message()
         params.setdefault(parameter.rpartition(".")[0], []).append(param)
     for layer in spec.layers:
-        if isinstance(layer, BatchNorm) and f"{layer.name}.mean" in names:
+        if isinstance(layer, layers.BatchNorm) and f"{layer.name}.mean" in names:
             # The third blob, the factor of the other two, is shared with them; Caffe insists that none is learned.
             params[layer.name].append(Message().add("name", f"{names[f'{layer.name}.mean']}_factor"))
             for param in params[layer.name]:
@@ -192,4 +174,4 @@ def _slice_layers(group: SliceGroup, blobs: dict[str, str]) -> list[NetLayer]:
 def layer_blobs(layer: Layer, weights: Mapping[str, Array]) -> list[Array]:
     """A layer's parameters in Caffe's order; BatchNorm's third blob is the factor both others are divided by, 1."""
     blobs = list(parameters_of(weights, layer.name).values())
-    return [*blobs, np.ones(1, np.float32)] if isinstance(layer, BatchNorm) else blobs
+    return [*blobs, np.ones(1, np.float32)] if isinstance(layer, layers.BatchNorm) else blobs

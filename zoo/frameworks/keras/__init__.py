@@ -7,8 +7,8 @@ a process of its own, `process`, because Keras chooses its backend once, when it
 from zoo.frameworks.keras.live import close, export, forward, native_inputs, run_saved_model
 from zoo.frameworks.keras.naming import Variable, stored, variables
 from zoo.frameworks.keras.saved import KERAS_VERSION, groups, model_config
-from zoo.frameworks.keras.source import generate, identifier, source_text
-from zoo.frameworks.keras.table import Step, Table, table
+from zoo.frameworks.keras.source import generate, source_text
+from zoo.frameworks.keras.table import table
 
 # Whose version says whether the framework is there, and the packages that its extra brings.
 DISTRIBUTION = "keras"
@@ -18,15 +18,12 @@ BACKENDS = ("tensorflow", "torch", "jax")
 
 __all__ = [
     "KERAS_VERSION",
-    "Step",
-    "Table",
     "Variable",
     "close",
     "export",
     "forward",
     "generate",
     "groups",
-    "identifier",
     "model_config",
     "native_inputs",
     "run_saved_model",

@@ -47,7 +47,7 @@ class Variable:
 
 
 def layer_names(spec: ModelSpec) -> dict[str, str]:
-    """Input or layer -> its name in Keras, where no slash may stand; no two alike, nor in case alone."""
+    """Input or layer -> its name in Keras: no slash, which no backend takes, no dot, as on PyTorch; no two alike."""
     return _names(spec)[0]
 
 
@@ -60,7 +60,7 @@ def _names(spec: ModelSpec) -> tuple[dict[str, str], dict[str, str]]:
     free = Names(())
 
     def name(text: str) -> str:
-        plain = re.sub(r"[^A-Za-z0-9_.\-]", "_", text)
+        plain = re.sub(r"[^A-Za-z0-9_\-]", "_", text)
         plain = plain if plain[:1].isalnum() else f"layer{plain}"
         return plain + free.numbered(plain.lower())[len(plain) :]
 

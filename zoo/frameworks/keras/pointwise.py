@@ -4,62 +4,48 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from zoo import layers
 from zoo.axes import affine_shape, axis_index
 from zoo.frameworks.keras.calls import Call, Value, canonical, own, unless
 from zoo.frameworks.keras.site import Site
-from zoo.layers import (
-    FUNCTIONS,
-    Axpy,
-    Bias,
-    Dropout,
-    Eltwise,
-    Pointwise,
-    Power,
-    PReLU,
-    ReLU,
-    Scale,
-    Sigmoid,
-    TanH,
-    Unary,
-)
-from zoo.parameters import layer_parameters
-from zoo.shapes import power_constant
+from zoo.layers import FUNCTIONS
+from zoo.shapes import layer_parameters, power_constant
 
 _ELTWISE = {"sum": "Add", "prod": "Multiply", "max": "Maximum"}
 
 
-def call(layer: Pointwise, at: Site) -> Call:
+def call(layer: layers.Pointwise, at: Site) -> Call:
     """The family's part of `zoo.frameworks.keras.table.calls`."""
     match layer:
-        case ReLU():
+        case layers.ReLU():
             return own("SlopedReLU", slope=layer.negative_slope) if layer.negative_slope else Call(make="ReLU")
-        case PReLU():
+        case layers.PReLU():
             return canonical("ChannelPReLU", **unless(not layer.shared, shared=True))
-        case Unary():
+        case layers.Unary():
             return _unary(layer)
-        case Sigmoid():
+        case layers.Sigmoid():
             return Call(make="Activation", args={"activation": "sigmoid"})
-        case TanH():
+        case layers.TanH():
             return Call(make="Activation", args={"activation": "tanh"})
-        case Power():
+        case layers.Power():
             fixed = power_constant(layer)
             numbers = {"power": layer.power, "scale": layer.scale, "shift": layer.shift}
             return own("Power", **numbers) if fixed is None else own("Fill", value=fixed)
-        case Dropout():
+        case layers.Dropout():
             return Call(make="Dropout", args={"rate": layer.ratio})
-        case Eltwise():
+        case layers.Eltwise():
             if layer.coeffs:
                 return own("WeightedSum", coefficients=layer.coeffs)
             return Call(make=_ELTWISE[layer.operation])
-        case Scale() | Bias():
+        case layers.Scale() | layers.Bias():
             return _beside(layer, at) if len(at.shapes) == 2 else _affine(layer, at)
-        case Axpy():
+        case layers.Axpy():
             return canonical("Axpy")
         case _:
             assert_never(layer)
 
 
-def _unary(layer: Unary) -> Call:
+def _unary(layer: layers.Unary) -> Call:
     match layer.function:
         case "bnll":
             return Call(make="Activation", args={"activation": "softplus"})
@@ -77,17 +63,19 @@ def _unary(layer: Unary) -> Call:
             assert_never(layer.function)
 
 
-def _affine(layer: Scale | Bias, at: Site) -> Call:
+def _affine(layer: layers.Scale | layers.Bias, at: Site) -> Call:
     shape = at.shapes[0]
     size = affine_shape(layer, shape)
     trailing = len(shape) + 1 - axis_index(layer.name, layer.axis, shape) - len(size)
-    what = {"scale": isinstance(layer, Scale), "center": isinstance(layer, Bias) or layer.bias}
+    what = {"scale": isinstance(layer, layers.Scale), "center": isinstance(layer, layers.Bias) or layer.bias}
     return canonical("Affine", shape=size, trailing=trailing, **what)
 
 
-def _beside(layer: Scale | Bias, at: Site) -> Call:
+def _beside(layer: layers.Scale | layers.Bias, at: Site) -> Call:
     first, second = at.shapes
     trailing = len(first) - axis_index(layer.name, layer.axis, first) - len(second)
     rows = layer_parameters(layer, at.shapes)
     bias = {"bias_shape": rows[0].shape} if rows else {}
-    return canonical("Beside", operation="prod" if isinstance(layer, Scale) else "sum", trailing=trailing, **bias)
+    return canonical(
+        "Beside", operation="prod" if isinstance(layer, layers.Scale) else "sum", trailing=trailing, **bias
+    )

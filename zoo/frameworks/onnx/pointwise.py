@@ -5,76 +5,61 @@ from __future__ import annotations
 from math import log
 from typing import TypeAlias, assert_never
 
+from zoo import layers
 from zoo.axes import affine_shape, axis_index
 from zoo.frameworks.onnx.builder import Builder
-from zoo.layers import (
-    Axpy,
-    Bias,
-    Dropout,
-    Eltwise,
-    Layer,
-    Pointwise,
-    Power,
-    PReLU,
-    ReLU,
-    Scale,
-    Shape,
-    Sigmoid,
-    TanH,
-    Unary,
-)
-from zoo.parameters import layer_parameters
-from zoo.shapes import power_constant
+from zoo.layers import Layer, Shape
+from zoo.shapes import layer_parameters, power_constant
 
 
-def add(g: Builder, layer: Pointwise, inputs: tuple[str, ...], shapes: list[Shape]) -> None:
+def add(g: Builder, layer: layers.Pointwise, inputs: tuple[str, ...], shapes: list[Shape]) -> None:
     """The family's part of `zoo.frameworks.onnx.table.add_layer`."""
     x = inputs[0]
     match layer:
-        case ReLU():
+        case layers.ReLU():
             slope = layer.negative_slope
             g.last(layer, "LeakyRelu" if slope else "Relu", x, **({"alpha": slope} if slope else {}))
-        case PReLU():
+        case layers.PReLU():
             slope, spread = f"{layer.name}.slope", len(shapes[0]) > 1 and not layer.shared
             ones = [1] * (len(shapes[0]) - 1)
             g.last(layer, "PRelu", x, g.reshape(layer, "slope_spread", slope, -1, *ones) if spread else slope)
-        case Unary():
+        case layers.Unary():
             _unary(g, layer, x)
-        case Sigmoid():
+        case layers.Sigmoid():
             g.last(layer, "Sigmoid", x)
-        case TanH():
+        case layers.TanH():
             g.last(layer, "Tanh", x)
-        case Power():
+        case layers.Power():
             _power(g, layer, x)
-        case Dropout():
+        case layers.Dropout():
             _dropout(g, layer, x)
-        case Eltwise():
+        case layers.Eltwise():
             _eltwise(g, layer, inputs)
-        case Scale():
+        case layers.Scale():
             weight = _operand(g, layer, "weight", inputs, shapes)
             if layer.bias:
                 scaled = g.step(layer, "scaled", "Mul", x, weight)
                 g.last(layer, "Add", scaled, _operand(g, layer, "bias", inputs, shapes))
             else:
                 g.last(layer, "Mul", x, weight)
-        case Axpy():
+        case layers.Axpy():
             a, x, y = inputs
             factor = g.reshape(layer, "factor", a, -1, shapes[1][0], *[1] * (len(shapes[1]) - 1))
             g.last(layer, "Add", g.step(layer, "scaled", "Mul", factor, x), y)
-        case Bias():
+        case layers.Bias():
             g.last(layer, "Add", x, _operand(g, layer, "bias", inputs, shapes))
         case _:
             assert_never(layer)
 
 
-def _dropout(g: Builder, layer: Dropout, x: str) -> None:
+def _dropout(g: Builder, layer: layers.Dropout, x: str) -> None:
     if g.opset < 12:
         g.last(layer, "Dropout", x, ratio=float(layer.ratio))
     else:
         g.last(layer, "Dropout", x, g.floats(layer, "ratio", layer.ratio))
 
 
-def _unary(g: Builder, layer: Unary, x: str) -> None:
+def _unary(g: Builder, layer: layers.Unary, x: str) -> None:
     match layer.function, layer.numbers:
         case "abs", ():
             g.last(layer, "Abs", x)
@@ -118,7 +103,7 @@ def _chain(g: Builder, layer: Layer, x: str, *steps: _Step) -> None:
             x = g.step(layer, f"{step[-1] if len(step) == 1 else step[1]}_done".lower(), step[0], *operands)
 
 
-def _power(g: Builder, layer: Power, x: str) -> None:
+def _power(g: Builder, layer: layers.Power, x: str) -> None:
     fixed = power_constant(layer)
     if fixed is not None:
         g.last(layer, "Expand", g.floats(layer, "value", fixed), g.step(layer, "size", "Shape", x))
@@ -127,7 +112,7 @@ def _power(g: Builder, layer: Power, x: str) -> None:
     _chain(g, layer, x, *scaled, ("Pow", "power", layer.power, 1.0))
 
 
-def _eltwise(g: Builder, layer: Eltwise, inputs: tuple[str, ...]) -> None:
+def _eltwise(g: Builder, layer: layers.Eltwise, inputs: tuple[str, ...]) -> None:
     match layer.operation:
         case "sum":
             coefficients = layer.coeffs or (1.0,) * len(inputs)
@@ -147,10 +132,12 @@ def _eltwise(g: Builder, layer: Eltwise, inputs: tuple[str, ...]) -> None:
             g.last(layer, "Mul", product, inputs[-1])
 
 
-def _operand(g: Builder, layer: Scale | Bias, kind: str, inputs: tuple[str, ...], shapes: list[Shape]) -> str:
+def _operand(
+    g: Builder, layer: layers.Scale | layers.Bias, kind: str, inputs: tuple[str, ...], shapes: list[Shape]
+) -> str:
     """What is multiplied or added, shaped to broadcast over the first input."""
     rank = len(shapes[0]) + 1
-    if len(inputs) == 2 and (kind == "weight" or isinstance(layer, Bias)):
+    if len(inputs) == 2 and (kind == "weight" or isinstance(layer, layers.Bias)):
         name, sizes, start = inputs[1], (-1, *shapes[1]), axis_index(layer.name, layer.axis, shapes[0])
     elif len(inputs) == 2:
         (row,) = layer_parameters(layer, shapes)

@@ -16,8 +16,7 @@ from zoo import layers
 from zoo.axes import affine_shape, axis_index
 from zoo.frameworks.pytorch.calls import Call, unless
 from zoo.layers import Function, Shape, Unary
-from zoo.parameters import layer_parameters
-from zoo.shapes import power_constant
+from zoo.shapes import layer_parameters, power_constant
 
 
 def call(layer: layers.Pointwise, inputs: Sequence[Shape]) -> Call:

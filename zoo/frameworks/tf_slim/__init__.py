@@ -3,8 +3,8 @@
 The table of calls is in `table`. Source is written where TensorFlow is not installed; what needs it lies in `runtime`.
 """
 
-from zoo.frameworks.tf_slim.live import arg_scope, assign, fetch, forward, network
-from zoo.frameworks.tf_slim.naming import Layout, Variable, identifier, sanitized, variables
+from zoo.frameworks.tf_slim.live import arg_scope, assign, build, fetch, forward, network
+from zoo.frameworks.tf_slim.naming import Variable, identifier, sanitized, variables
 from zoo.frameworks.tf_slim.source import generate, source_text
 from zoo.frameworks.tf_slim.table import Table
 
@@ -13,11 +13,11 @@ DISTRIBUTION = "tensorflow"
 PACKAGES = ("tensorflow", "tf_slim", "tf2onnx")
 
 __all__ = [
-    "Layout",
     "Table",
     "Variable",
     "arg_scope",
     "assign",
+    "build",
     "fetch",
     "forward",
     "generate",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo import registry
+from zoo.errors import UnsupportedError
 from zoo.layers import ModelSpec
 
 
@@ -31,6 +32,15 @@ def network(spec: ModelSpec) -> Callable[..., tuple[Any, dict[str, Any]]]:
     with registry.optional():
         from zoo.frameworks.tf_slim import runtime
     return runtime.network(spec)
+
+
+def build(
+    spec: ModelSpec, weights: Mapping[str, NDArray[Any]] | None = None
+) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    """See `zoo.registry.Builds`; raises `UnsupportedError` where weights are given."""
+    if weights is not None:
+        raise UnsupportedError("tf_slim: a network takes its weights in a session: zoo.frameworks.tf_slim.assign")
+    return network(spec)
 
 
 def arg_scope(spec: ModelSpec, weight_decay: float | None = None) -> Any:

@@ -10,23 +10,10 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from zoo import layers
 from zoo.axes import axis_index
 from zoo.errors import UnsupportedError
-from zoo.layers import (
-    Conv,
-    Deconv,
-    Dense,
-    Dropout,
-    Layer,
-    ModelSpec,
-    Names,
-    Power,
-    ReLU,
-    Shape,
-    Sigmoid,
-    TanH,
-    Unary,
-)
+from zoo.layers import Layer, ModelSpec, Names, Shape
 from zoo.shapes import activation_shapes, parameter_table, tied
 
 # "HWIO": a convolution; transposed, I is what comes out.
@@ -37,7 +24,7 @@ Layout: TypeAlias = Literal["HWIO", "HWCO", "11IO", "IO", ""]
 # The canonical layout of the same parameter; see `zoo.wire.layout`.
 _CANONICAL: dict[Layout, str] = {"HWIO": "OIHW", "HWCO": "O(CHW)", "11IO": "OI", "IO": "OI", "": ""}
 
-_ELEMENTWISE = ReLU | Sigmoid | TanH | Power | Unary | Dropout
+_ELEMENTWISE = layers.ReLU | layers.Sigmoid | layers.TanH | layers.Power | layers.Unary | layers.Dropout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,27 +97,22 @@ def keeps_map(spec: ModelSpec) -> set[str]:
     kept = set[str]()
     for layer in spec.layers:
         source = next(iter(wiring[layer.name]), "")
-        match layer:
-            case Dense():
-                starts = source in kept or _reads_maps(layer, shapes[source])
-            case ReLU() | Sigmoid() | TanH() | Power() | Unary() | Dropout():
-                starts = source in kept
-            case _:
-                starts = False
-        if starts and layer.name in wanted:
+        starts = isinstance(layer, layers.Dense) and _reads_maps(layer, shapes[source])
+        goes_on = isinstance(layer, _ELEMENTWISE | layers.Dense) and source in kept
+        if (starts or goes_on) and layer.name in wanted:
             kept.add(layer.name)
     return kept
 
 
 def _is_vector_dense(layer: Layer, shape: Shape) -> bool:
-    return isinstance(layer, Dense) and len(shape) == 1 and axis_index(layer.name, layer.axis, shape) == 1
+    return isinstance(layer, layers.Dense) and len(shape) == 1 and axis_index(layer.name, layer.axis, shape) == 1
 
 
-def _reads_maps(layer: Dense, shape: Shape) -> bool:
+def _reads_maps(layer: layers.Dense, shape: Shape) -> bool:
     return len(shape) == 3 and axis_index(layer.name, layer.axis, shape) == 1
 
 
-def dense_layout(layer: Dense, shape: Shape, *, on_map: bool) -> Layout:
+def dense_layout(layer: layers.Dense, shape: Shape, *, on_map: bool) -> Layout:
     """How the weight of a dense layer lies, that reads an activation of `shape`, kept as a 1 x 1 map or not."""
     return "HWCO" if _reads_maps(layer, shape) else "11IO" if on_map else "IO"
 
@@ -143,9 +125,9 @@ def variables(spec: ModelSpec) -> list[Variable]:
         layer_name = parameter.rpartition(".")[0]
         layer, source = spec.layer(layer_name), next(iter(wiring[layer_name]), "")
         layout: Layout = ""
-        if row.start == "kernel" and isinstance(layer, Conv | Deconv):
+        if row.start == "kernel" and isinstance(layer, layers.Conv | layers.Deconv):
             layout = "HWIO"
-        elif row.start == "kernel" and isinstance(layer, Dense):
+        elif row.start == "kernel" and isinstance(layer, layers.Dense):
             layout = dense_layout(layer, shapes[source], on_map=source in kept)
         found.append(
             Variable(

@@ -8,7 +8,7 @@ from typing import assert_never
 from zoo.frameworks.tf_slim.calls import Expression, Name, call
 from zoo.frameworks.tf_slim.site import Site, native, native_axis, parameter
 from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Shape, Softmax
-from zoo.parameters import layer_parameters
+from zoo.shapes import layer_parameters
 
 
 def expression(layer: Normalising, at: Site) -> Expression:

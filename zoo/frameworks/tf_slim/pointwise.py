@@ -9,8 +9,7 @@ from zoo.axes import axis_index
 from zoo.frameworks.tf_slim.calls import Expression, Name, call
 from zoo.frameworks.tf_slim.site import Site, activation_beside, canonical, parameter
 from zoo.layers import Axpy, Bias, Dropout, Eltwise, Pointwise, Power, PReLU, ReLU, Scale, Sigmoid, TanH, Unary
-from zoo.parameters import layer_parameters
-from zoo.shapes import power_constant
+from zoo.shapes import layer_parameters, power_constant
 
 
 def expression(layer: Pointwise, at: Site) -> Expression:

@@ -8,8 +8,7 @@ from typing import assert_never
 from zoo.frameworks.tf_slim.calls import Expression, call
 from zoo.frameworks.tf_slim.site import Site, canonical, native, native_axis
 from zoo.layers import Concat, Constant, Crop, Flatten, Permute, Reshape, Shape, Shaping, Shuffle, Slice, Tile
-from zoo.parameters import layer_parameters
-from zoo.shapes import cuts, first_cut, permutation
+from zoo.shapes import cuts, first_cut, layer_parameters, permutation
 
 
 def expression(layer: Shaping, at: Site) -> Expression:

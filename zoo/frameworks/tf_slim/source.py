@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from zoo import registry
@@ -13,6 +14,7 @@ from zoo.frameworks.tf_slim.naming import identifier, shared
 from zoo.frameworks.tf_slim.table import Table
 from zoo.layers import ModelSpec
 from zoo.layers.network import as_file_name
+from zoo.show import images_text
 from zoo.wire.python import definitions_of, quoted, write_source
 
 _OPS = Path(__file__).with_name("ops")
@@ -31,7 +33,7 @@ def source_text(spec: ModelSpec) -> str:
     calls = {layer.name: table.expression(layer) for layer in spec.layers}
     used = {"shared_variables"} if spec.ties else set[str]()
     used = used.union(*map(functions, calls.values()))
-    layers = [f'"""{_plain(spec.title)}\n\nTensorFlow-slim, N x H x W x C.{_input_text(spec)}\n"""']
+    layers = [f'"""{_plain(spec.title)}\n\nTensorFlow-slim, N x H x W x C.\n\n{_images(spec)}\n"""']
     layers.append("import tensorflow.compat.v1 as tf\nimport tf_slim as slim")
     layers += definitions_of(_OPS, used)
     own = ("grouped_conv2d", "transposed_conv2d", "embed")
@@ -114,6 +116,10 @@ def _plain(text: str) -> str:
     return text.encode("unicode_escape").decode("ascii").replace("\\", "/").replace('"', "'")
 
 
+def _images(spec: ModelSpec) -> str:
+    return "\n".join(wrap(_plain(images_text(spec)), 116))
+
+
 def _image_size(spec: ModelSpec) -> str:
     sides = [*spec.inputs[0].shape[-2:]] if spec.inputs else []
     return str(sides[0]) if len(set(sides)) == 1 else repr(tuple(sides))
@@ -126,14 +132,3 @@ def _inputs_text(spec: ModelSpec) -> str:
     shape = first.shape
     sizes = (*shape[1:], *shape[:1]) if len(shape) == 3 else shape
     return f"a tensor of N x {shape_text(sizes)}"
-
-
-def _input_text(spec: ModelSpec) -> str:
-    given = spec.preprocessing
-    if given is None:
-        return ""
-    scaled = "0..255" if given.scale == 1 else f"0..255 times {given.scale!r}"
-    return (
-        f"\n\nImages: the shorter side resized to {given.resize}, centre crop, {given.channels}, {scaled},"
-        f"\nminus {given.mean!r}, divided by {given.std!r}."
-    )

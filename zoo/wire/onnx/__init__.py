@@ -1,7 +1,7 @@
 """An ONNX file as plain data, read and written without the ``onnx`` package."""
 
 from zoo.wire.onnx.read import Model, parse, parse_subgraph, without_weights
-from zoo.wire.onnx.schema import Attribute, Dimensions, Node, Subgraph, TensorType
+from zoo.wire.onnx.schema import Attribute, Node, Subgraph, TensorType
 from zoo.wire.onnx.write import IR_VERSIONS, MAX_BYTES, OPSET, Graph, chunks, data_chunks
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "MAX_BYTES",
     "OPSET",
     "Attribute",
-    "Dimensions",
     "Graph",
     "Model",
     "Node",

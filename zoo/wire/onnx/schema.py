@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from zoo.arrays import Array
+from zoo.wire.signatures import MODEL_GRAPH
 
 Attribute: TypeAlias = "int | float | str | tuple[int, ...] | Array | Subgraph | None"
 
@@ -16,7 +17,7 @@ Attribute: TypeAlias = "int | float | str | tuple[int, ...] | Array | Subgraph |
 class InModel(IntEnum):
     """ModelProto."""
 
-    IR_VERSION, PRODUCER, PRODUCER_VERSION, DOC, GRAPH, OPSET, METADATA = 1, 2, 3, 6, 7, 8, 14
+    IR_VERSION, PRODUCER, PRODUCER_VERSION, DOC, GRAPH, OPSET, METADATA = 1, 2, 3, 6, MODEL_GRAPH, 8, 14
     TRAINING, FUNCTION = 20, 25
 
 

@@ -65,7 +65,7 @@ def read_graph(
         ValueError: no graph of one float32 network; a trap.
     """
     if not 1 <= model.opset <= max(IR_VERSIONS):
-        raise UnsupportedError(f"{title}: operator set {model.opset}; those known here are 1 to {max(IR_VERSIONS)}")
+        raise UnsupportedError(f"operator set {model.opset}; those known here are 1 to {max(IR_VERSIONS)}")
     nodes, constants = _needed(model), constants or Constants(model)
     walk = _walk(model, nodes, constants)
     made = {tensor: node for node in model.nodes for tensor in node.outputs}
@@ -79,7 +79,7 @@ def read_graph(
     walk.inexact = {tensor: how for tensor, how in walk.inexact.items() if tensor not in within}
     refused += [f"output {name!r}: nothing makes it" for name in model.outputs if name not in {*made, *model.inputs}]
     if refused:
-        raise UnsupportedError(f"{title}: outside the layer vocabulary: {'; '.join(refused)}")
+        raise UnsupportedError(f"outside the layer vocabulary: {'; '.join(refused)}")
     return _network(walk, model, name, title)
 
 
@@ -329,7 +329,7 @@ def _network(walk: Walk, model: Model, name: str, title: str) -> OnnxNet:
         try:
             _finish(walk, tensor)
         except (RefusalError, SpecError) as error:
-            raise UnsupportedError(f"{title}: output {tensor!r}: {_why(error)}") from error
+            raise UnsupportedError(f"output {tensor!r}: {_why(error)}") from error
     declared = {tensor: walk.view(tensor).activation for tensor in model.outputs}
     if not walk.inputs or not walk.layers:
         raise ValueError("no network here: it needs an input that is read, and at least one layer")

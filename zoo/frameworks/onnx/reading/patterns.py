@@ -14,39 +14,15 @@ from itertools import product
 
 import numpy as np
 
+from zoo import layers
 from zoo.arrays import Array
 from zoo.errors import SpecError, UnsupportedError
 from zoo.frameworks.onnx.builder import Builder
 from zoo.frameworks.onnx.reading.op import short
 from zoo.frameworks.onnx.reading.walk import View, Walk
 from zoo.frameworks.onnx.table import add_layer
-from zoo.layers import (
-    LOWEST,
-    MVN,
-    ArgMax,
-    Axpy,
-    BatchNorm,
-    Bias,
-    Code,
-    Constant,
-    Crop,
-    DetectionOutput,
-    Embed,
-    Interp,
-    Layer,
-    Normalize,
-    Pool,
-    PoolMask,
-    PSROIPool,
-    Reduction,
-    ROIPool,
-    Scale,
-    Shape,
-    Unary,
-    Unpool,
-)
-from zoo.parameters import layer_parameters
-from zoo.shapes import output_shape
+from zoo.layers import LOWEST, Code, Layer, Shape
+from zoo.shapes import layer_parameters, output_shape
 from zoo.wire.onnx import Node
 
 # What a layer is called whose nodes are compared; no step, parameter or input of it has the name of another.
@@ -55,15 +31,15 @@ _IMAGE, _REGION = (4, 6, 6), (5,)
 _CODES: tuple[Code, ...] = ("corner", "center_size", "corner_size")
 # A layer of every form, and shapes that it can read. Which numbers it has is nothing yet.
 _FORMS: tuple[tuple[Layer, tuple[Shape, ...]], ...] = (
-    *((ArgMax(name=_NAME, axis=axis), (_IMAGE,)) for axis in (None, 0, 1)),
-    *((ArgMax(name=_NAME, axis=axis, out_max_val=True), (_IMAGE,)) for axis in (None, 1)),
-    (Axpy(name=_NAME), ((4, 1, 1), _IMAGE, _IMAGE)),
-    (BatchNorm(name=_NAME, batch_stats=True), (_IMAGE,)),
-    (Bias(name=_NAME, axis=0), (_IMAGE, (4,))),
-    (Crop(name=_NAME, axis=0), (_IMAGE, _IMAGE)),
+    *((layers.ArgMax(name=_NAME, axis=axis), (_IMAGE,)) for axis in (None, 0, 1)),
+    *((layers.ArgMax(name=_NAME, axis=axis, out_max_val=True), (_IMAGE,)) for axis in (None, 1)),
+    (layers.Axpy(name=_NAME), ((4, 1, 1), _IMAGE, _IMAGE)),
+    (layers.BatchNorm(name=_NAME, batch_stats=True), (_IMAGE,)),
+    (layers.Bias(name=_NAME, axis=0), (_IMAGE, (4,))),
+    (layers.Crop(name=_NAME, axis=0), (_IMAGE, _IMAGE)),
     *(
         (
-            DetectionOutput(
+            layers.DetectionOutput(
                 name=_NAME, classes=2, share_location=shared, code=code, variance_encoded=as_are, top_k=top_k, keep=keep
             ),
             ((8 if shared else 16,), (4,), (2, 8)),
@@ -72,20 +48,20 @@ _FORMS: tuple[tuple[Layer, tuple[Shape, ...]], ...] = (
         for code in _CODES
         for top_k, keep in product((-1, 1), repeat=2)
     ),
-    *((Embed(name=_NAME, rows=2, out_features=2, bias=bias), (_REGION,)) for bias in (True, False)),
-    (Interp(name=_NAME, size=(3, 3), pad_beg=-1), (_IMAGE,)),
-    *((MVN(name=_NAME, normalize_variance=whole), (_IMAGE,)) for whole in (True, False)),
-    *((Normalize(name=_NAME, shared=shared), (_IMAGE,)) for shared in (True, False)),
-    (Pool(name=_NAME, mode="ave", kernel=(3, 3), stride=(2, 2), pad=(1, 1)), (_IMAGE,)),
-    (Pool(name=_NAME, mode="ave", stride=(2, 2)), (_IMAGE,)),
-    (PoolMask(name=_NAME), (_IMAGE,)),
-    (PSROIPool(name=_NAME, channels=1, group=2, scale=1.0), (_IMAGE, _REGION)),
-    *((Reduction(name=_NAME, axis=1, operation=operation), (_IMAGE,)) for operation in ("sum", "asum", "sumsq")),
-    (ROIPool(name=_NAME, size=(2, 2), scale=1.0), (_IMAGE, _REGION)),
-    *((Scale(name=_NAME, axis=0, bias=bias), (_IMAGE, (4,))) for bias in (True, False)),
-    (Unary(name=_NAME, function="clip", numbers=(0.0, 1.0)), (_IMAGE,)),
-    *((Unary(name=_NAME, function="swish", numbers=(beta,)), (_IMAGE,)) for beta in (1.0, 2.0)),
-    (Unpool(name=_NAME), (_IMAGE, _IMAGE)),
+    *((layers.Embed(name=_NAME, rows=2, out_features=2, bias=bias), (_REGION,)) for bias in (True, False)),
+    (layers.Interp(name=_NAME, size=(3, 3), pad_beg=-1), (_IMAGE,)),
+    *((layers.MVN(name=_NAME, normalize_variance=whole), (_IMAGE,)) for whole in (True, False)),
+    *((layers.Normalize(name=_NAME, shared=shared), (_IMAGE,)) for shared in (True, False)),
+    (layers.Pool(name=_NAME, mode="ave", kernel=(3, 3), stride=(2, 2), pad=(1, 1)), (_IMAGE,)),
+    (layers.Pool(name=_NAME, mode="ave", stride=(2, 2)), (_IMAGE,)),
+    (layers.PoolMask(name=_NAME), (_IMAGE,)),
+    (layers.PSROIPool(name=_NAME, channels=1, group=2, scale=1.0), (_IMAGE, _REGION)),
+    *((layers.Reduction(name=_NAME, axis=1, operation=operation), (_IMAGE,)) for operation in ("sum", "asum", "sumsq")),
+    (layers.ROIPool(name=_NAME, size=(2, 2), scale=1.0), (_IMAGE, _REGION)),
+    *((layers.Scale(name=_NAME, axis=0, bias=bias), (_IMAGE, (4,))) for bias in (True, False)),
+    (layers.Unary(name=_NAME, function="clip", numbers=(0.0, 1.0)), (_IMAGE,)),
+    *((layers.Unary(name=_NAME, function="swish", numbers=(beta,)), (_IMAGE,)) for beta in (1.0, 2.0)),
+    (layers.Unpool(name=_NAME), (_IMAGE, _IMAGE)),
 )
 
 
@@ -152,14 +128,14 @@ def _is_activation(walk: Walk, tensor: str) -> bool:
     """Whether a layer can read a tensor; a constant, where one wants it, is made one."""
     array = None if tensor in walk.values else walk.constants.get(tensor)
     if array is not None and array.dtype == np.float32 and array.ndim > 1:
-        walk.put(tensor, Constant(name=tensor, shape=array.shape), weight=array)
+        walk.put(tensor, layers.Constant(name=tensor, shape=array.shape), weight=array)
     return isinstance(walk.values.get(tensor), View)
 
 
 def _take(walk: Walk, node: Node, layer: Layer, reads: tuple[str, ...], found: _Found) -> bool:
     """Put a layer; what it has and does not compute with is what it is before training."""
     name = node.outputs[0]
-    if isinstance(layer, Unary):
+    if isinstance(layer, layers.Unary):
         view = walk.pointwise(reads[0])
         walk.put(name, replace(layer, name=name, inputs=(view.activation,)), view)
         return True
@@ -177,16 +153,16 @@ def _take(walk: Walk, node: Node, layer: Layer, reads: tuple[str, ...], found: _
 def _layers(form: Layer, found: _Found, shape: Shape) -> Iterator[Layer]:
     """The layers of a form that the numbers of a graph, and the shape of what is read, may mean."""
     match form:
-        case ArgMax():
+        case layers.ArgMax():
             (top_k,), axis = found.numbers("/k"), None if form.axis is None else found.numbers("/axis")[0]
             yield replace(form, top_k=top_k, axis=axis)
-        case Axpy() | Bias() | Scale():
+        case layers.Axpy() | layers.Bias() | layers.Scale():
             yield form
-        case BatchNorm():
+        case layers.BatchNorm():
             yield replace(form, eps=found.number("/eps"))
-        case Crop():
+        case layers.Crop():
             yield replace(form, offsets=(*found.numbers("/first"), *found.numbers("/cut_starts")))
-        case DetectionOutput():
+        case layers.DetectionOutput():
             labels, classes = found.numbers("/classes"), found.numbers("/scores_shape")[-1]
             least, others = found.number("/confidence"), {*range(classes)} - {*labels}
             yield replace(
@@ -198,51 +174,51 @@ def _layers(form: Layer, found: _Found, shape: Shape) -> Iterator[Layer]:
                 top_k=found.numbers("/k")[0] if form.top_k > 0 else -1,
                 keep=found.numbers("/keep")[0] if form.keep > 0 else -1,
             )
-        case Embed():
+        case layers.Embed():
             rows, outs = found.parameters["weight"].shape
             yield replace(form, rows=rows, out_features=outs)
-        case Interp():
+        case layers.Interp():
             size, start, end = (
                 found.numbers("/size")[1:],
                 found.listed("/cut", "starts")[0],
                 found.listed("/cut", "ends")[0],
             )
             yield replace(form, size=size, pad_beg=-start, pad_end=end - shape[1])
-        case MVN():
+        case layers.MVN():
             eps = found.number("/eps") if form.normalize_variance else form.eps
             yield from (replace(form, across_channels=across, eps=eps) for across in (False, True))
-        case Normalize():
+        case layers.Normalize():
             for across, shared in product((True, False), repeat=2):
                 yield replace(form, across_spatial=across, shared=shared, eps=found.number("/eps"))
-        case Pool():
+        case layers.Pool():
             kernel, stride, pads = (found.numbers(f"/whole.{name}") for name in ("kernel_shape", "strides", "pads"))
             padded = next((found.numbers(what)[2:] for what in ("/edges", "/padded.pads") if what in found.said), pads)
             yield from _rounded(replace(form, kernel=kernel, stride=stride, pad=padded[:2]))
-        case PoolMask():
+        case layers.PoolMask():
             kernel, stride = found.numbers("/best.kernel_shape"), found.numbers("/best.strides")
             yield replace(form, global_pool=True)
             yield from _rounded(replace(form, kernel=kernel, stride=stride, pad=found.numbers("/edges")[2:4]))
-        case PSROIPool():
+        case layers.PSROIPool():
             channels, group = found.numbers("/bin_maps_shape")[1:3]
             yield replace(form, channels=channels, group=group, scale=found.number("/scale"))
-        case Reduction():
+        case layers.Reduction():
             (axis,), coeff = found.listed("/total", "axes"), found.number("/coeff")
             if form.operation == "sum":
                 yield replace(form, operation="mean", axis=axis)
             yield replace(form, axis=axis, coeff=coeff)
-        case ROIPool():
+        case layers.ROIPool():
             yield replace(form, size=found.numbers(".pooled_shape"), scale=found.number(".spatial_scale"))
-        case Unary(function="clip"):
+        case layers.Unary(function="clip"):
             yield replace(form, numbers=(found.number("/min"), found.number("/max")))
-        case Unary(numbers=(beta,)):
+        case layers.Unary(numbers=(beta,)):
             yield replace(form, numbers=(beta if beta == 1 else found.number("/beta"),))
-        case Unpool():
+        case layers.Unpool():
             yield replace(form, size=found.numbers("/shape")[-2:])
         case _:
             raise AssertionError(form)
 
 
-def _rounded(layer: Pool | PoolMask) -> Iterator[Layer]:
+def _rounded(layer: layers.Pool | layers.PoolMask) -> Iterator[Layer]:
     yield from (replace(layer, rounding=rounding) for rounding in ("ceil", "floor"))
 
 

@@ -8,30 +8,11 @@ from math import e, prod
 
 import numpy as np
 
+from zoo import layers
 from zoo.arrays import Array
 from zoo.frameworks.onnx.reading.op import Op, short
 from zoo.frameworks.onnx.reading.walk import Above, View, Walk, Whole
-from zoo.layers import (
-    LOWEST,
-    Bias,
-    Conv,
-    Deconv,
-    Dense,
-    Dropout,
-    Eltwise,
-    Flatten,
-    Function,
-    Layer,
-    Power,
-    PReLU,
-    ReLU,
-    Reshape,
-    Scale,
-    Sigmoid,
-    TanH,
-    Tile,
-    Unary,
-)
+from zoo.layers import LOWEST, Function, Layer
 
 _HIGHEST = -LOWEST
 _WHOLE = (6, 7)  # TensorProto.DataType: int32, int64
@@ -50,19 +31,19 @@ def _single(make: Callable[[Op, str, tuple[str, ...]], Layer]) -> Callable[[Walk
 
 
 def _unary(function: Function, *numbers: float) -> Callable[[Walk, Op], None]:
-    return _single(lambda op, name, inputs: Unary(name=name, inputs=inputs, function=function, numbers=numbers))
+    return _single(lambda op, name, inputs: layers.Unary(name=name, inputs=inputs, function=function, numbers=numbers))
 
 
 def _power(power: float = 1.0, scale: float = 1.0) -> Callable[[Walk, Op], None]:
-    return _single(lambda op, name, inputs: Power(name=name, inputs=inputs, power=power, scale=scale))
+    return _single(lambda op, name, inputs: layers.Power(name=name, inputs=inputs, power=power, scale=scale))
 
 
 def _elu(op: Op, name: str, inputs: tuple[str, ...]) -> Layer:
-    return Unary(name=name, inputs=inputs, function="elu", numbers=(op.number("alpha", 1.0),))
+    return layers.Unary(name=name, inputs=inputs, function="elu", numbers=(op.number("alpha", 1.0),))
 
 
 def _swish(op: Op, name: str, inputs: tuple[str, ...]) -> Layer:
-    return Unary(name=name, inputs=inputs, function="swish", numbers=(op.number("alpha", 1.0),))
+    return layers.Unary(name=name, inputs=inputs, function="swish", numbers=(op.number("alpha", 1.0),))
 
 
 def _clip(op: Op, name: str, inputs: tuple[str, ...]) -> Layer:
@@ -70,17 +51,17 @@ def _clip(op: Op, name: str, inputs: tuple[str, ...]) -> Layer:
     if low > high:
         op.refuse(f"min {low:g} is greater than max {high:g}; what that gives, runtimes do not agree on")
     if low == 0 and high >= _HIGHEST:
-        return ReLU(name=name, inputs=inputs)
-    return Unary(name=name, inputs=inputs, function="clip", numbers=(low, high))
+        return layers.ReLU(name=name, inputs=inputs)
+    return layers.Unary(name=name, inputs=inputs, function="clip", numbers=(low, high))
 
 
 SINGLE: dict[str, Callable[[Walk, Op], None]] = {
-    "Relu": _single(lambda op, name, inputs: ReLU(name=name, inputs=inputs)),
+    "Relu": _single(lambda op, name, inputs: layers.ReLU(name=name, inputs=inputs)),
     "LeakyRelu": _single(
-        lambda op, name, inputs: ReLU(name=name, inputs=inputs, negative_slope=op.number("alpha", 0.01))
+        lambda op, name, inputs: layers.ReLU(name=name, inputs=inputs, negative_slope=op.number("alpha", 0.01))
     ),
-    "Sigmoid": _single(lambda op, name, inputs: Sigmoid(name=name, inputs=inputs)),
-    "Tanh": _single(lambda op, name, inputs: TanH(name=name, inputs=inputs)),
+    "Sigmoid": _single(lambda op, name, inputs: layers.Sigmoid(name=name, inputs=inputs)),
+    "Tanh": _single(lambda op, name, inputs: layers.TanH(name=name, inputs=inputs)),
     "Abs": _unary("abs"),
     "Softplus": _unary("bnll"),
     "Exp": _unary("exp", e, 1.0, 0.0),
@@ -99,33 +80,33 @@ def selu(walk: Walk, op: Op) -> None:
     view = walk.pointwise(op.reads())
     alpha, gamma = op.number("alpha", _SELU[0]), op.number("gamma", _SELU[1])
     name = walk.step(op.out, "elu")
-    walk.add(Unary(name=name, inputs=(view.activation,), function="elu", numbers=(alpha,)))
-    walk.put(op.out, Power(name=op.out, inputs=(name,), scale=gamma), view)
+    walk.add(layers.Unary(name=name, inputs=(view.activation,), function="elu", numbers=(alpha,)))
+    walk.put(op.out, layers.Power(name=op.out, inputs=(name,), scale=gamma), view)
 
 
 def hard(walk: Walk, op: Op) -> None:
     """HardSigmoid, a line between 0 and 1; and HardSwish, which is x times that."""
     view, swish = walk.pointwise(op.reads()), op.node.op == "HardSwish"
     slope, shift = (1 / 6, 0.5) if swish else (op.number("alpha", 0.2), op.number("beta", 0.5))
-    line = walk.add(Power(name=walk.step(op.out, "line"), inputs=(view.activation,), scale=slope, shift=shift))
+    line = walk.add(layers.Power(name=walk.step(op.out, "line"), inputs=(view.activation,), scale=slope, shift=shift))
     name = walk.step(op.out, "gate") if swish else op.out
-    walk.put(name, Unary(name=name, inputs=(line,), function="clip", numbers=(0.0, 1.0)), view)
+    walk.put(name, layers.Unary(name=name, inputs=(line,), function="clip", numbers=(0.0, 1.0)), view)
     if swish:
-        walk.put(op.out, Eltwise(name=op.out, inputs=(view.activation, name), operation="prod"), view)
+        walk.put(op.out, layers.Eltwise(name=op.out, inputs=(view.activation, name), operation="prod"), view)
 
 
 def prelu(walk: Walk, op: Op) -> None:
     """PRelu, of one slope or one a channel."""
     view, slope = walk.pointwise(op.reads()), op.weight(1, "slope")
     if slope.size == 1:
-        layer = PReLU(name=op.out, inputs=(view.activation,), shared=True)
+        layer = layers.PReLU(name=op.out, inputs=(view.activation,), shared=True)
         walk.put(op.out, layer, view, slope=slope.reshape(()))
         return
     spread = slope.reshape(-1, *[1] * (len(view.shape) - 2)) if op.opset < 7 else slope
     found = _along(op, view, spread)
     if found.axis != 1 or found.numbers.ndim != 1:
         op.refuse(f"its slope {slope.shape} is neither one number nor one a channel")
-    walk.put(op.out, PReLU(name=op.out, inputs=(view.activation,)), view, slope=found.numbers)
+    walk.put(op.out, layers.PReLU(name=op.out, inputs=(view.activation,)), view, slope=found.numbers)
 
 
 def dropout(walk: Walk, op: Op) -> None:
@@ -139,7 +120,7 @@ def dropout(walk: Walk, op: Op) -> None:
     if not 0 <= ratio < 1:
         op.refuse(f"ratio {ratio:g}, expected 0 to less than 1")
     view = walk.view(op.reads())
-    walk.put(op.out, Dropout(name=op.out, inputs=(view.activation,), ratio=ratio), view)
+    walk.put(op.out, layers.Dropout(name=op.out, inputs=(view.activation,), ratio=ratio), view)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +178,7 @@ def _with_constant(walk: Walk, op: Op, tensor: str, view: View, constant: Array,
     source, numbers = view.activation, spread.numbers
     if turned and kind in ("Sub", "Div"):
         source = walk.add(
-            Power(
+            layers.Power(
                 name=walk.step(op.out, "turned"),
                 inputs=(source,),
                 **({"scale": -1.0} if kind == "Sub" else {"power": -1.0}),
@@ -210,28 +191,32 @@ def _with_constant(walk: Walk, op: Op, tensor: str, view: View, constant: Array,
     adds = kind in ("Add", "Sub")
     if not numbers.ndim:
         number = short(numbers) if kind != "Div" or turned else 1 / short(constant.reshape(()))
-        walk.put(op.out, Power(name=op.out, inputs=(source,), **{"shift" if adds else "scale": number}), view)
+        walk.put(op.out, layers.Power(name=op.out, inputs=(source,), **{"shift" if adds else "scale": number}), view)
         return
     if kind == "Add" and _takes_bias(walk, op, tensor, source, spread):
         return
     axis, count = spread.axis, numbers.ndim
     if adds:
-        walk.put(op.out, Bias(name=op.out, inputs=(source,), axis=axis, num_axes=count), view, bias=numbers)
+        walk.put(op.out, layers.Bias(name=op.out, inputs=(source,), axis=axis, num_axes=count), view, bias=numbers)
     else:
-        walk.put(op.out, Scale(name=op.out, inputs=(source,), axis=axis, num_axes=count), view, weight=numbers)
+        walk.put(op.out, layers.Scale(name=op.out, inputs=(source,), axis=axis, num_axes=count), view, weight=numbers)
 
 
 def _takes_bias(walk: Walk, op: Op, tensor: str, source: str, spread: _Spread) -> bool:
     """Whether what is added is the bias of the layer before, which nobody else reads; then it becomes that."""
     made = walk.layer(source)
-    if not isinstance(made, Conv | Deconv | Dense | Scale) or made.bias or len(made.inputs) != 1:
+    if (
+        not isinstance(made, layers.Conv | layers.Deconv | layers.Dense | layers.Scale)
+        or made.bias
+        or len(made.inputs) != 1
+    ):
         return False
     if walk.readers[tensor] != 1 or tensor != source:
         return False
     match made:
-        case Scale():
+        case layers.Scale():
             axis, shape = made.axis, walk.parameters[f"{source}.weight"].shape
-        case Dense():
+        case layers.Dense():
             axis, shape = made.axis, (made.out_features,)
         case _:
             axis, shape = 1, (made.out_channels,)
@@ -256,11 +241,11 @@ def _of_two(walk: Walk, op: Op) -> None:
     like = views[0] if views[0].order == views[1].order and _moved(walk, views) else None
     sources = [view.activation for view in views] if like else walk.plains(names)
     if kind == "Div":
-        sources[1] = walk.add(Power(name=walk.step(op.out, "inverse"), inputs=(sources[1],), power=-1.0))
+        sources[1] = walk.add(layers.Power(name=walk.step(op.out, "inverse"), inputs=(sources[1],), power=-1.0))
     if kind in _COEFFICIENTS:
-        layer = Eltwise(name=op.out, inputs=tuple(sources), coeffs=_COEFFICIENTS[kind])
+        layer = layers.Eltwise(name=op.out, inputs=tuple(sources), coeffs=_COEFFICIENTS[kind])
     else:
-        layer = Eltwise(name=op.out, inputs=tuple(sources), operation="prod")
+        layer = layers.Eltwise(name=op.out, inputs=tuple(sources), operation="prod")
     walk.put(op.out, layer, like)
 
 
@@ -282,21 +267,21 @@ def _spread_over(walk: Walk, op: Op, names: list[str], views: list[View]) -> Non
     if kind in ("Sub", "Div"):
         turned = part if small else whole
         change = {"scale": -1.0} if kind == "Sub" else {"power": -1.0}
-        turned = walk.add(Power(name=walk.step(op.out, "turned"), inputs=(turned,), **change))
+        turned = walk.add(layers.Power(name=walk.step(op.out, "turned"), inputs=(turned,), **change))
         whole, part = (whole, turned) if small else (turned, part)
     kept = next((i for i in range(len(sizes)) if sizes[i] != shape[i]), len(sizes))
     factors = kind in ("Mul", "Div")
     if kept and all(size == 1 for size in sizes[kept:]):
         name, first = walk.step(op.out, "first_axes"), sizes[:kept]
-        flat = Flatten(name=name, inputs=(part,))
-        part = walk.add(flat if kept == 1 else Reshape(name=name, inputs=(part,), dims=(0, *first)))
-        kinds = Scale if factors else Bias
+        flat = layers.Flatten(name=name, inputs=(part,))
+        part = walk.add(flat if kept == 1 else layers.Reshape(name=name, inputs=(part,), dims=(0, *first)))
+        kinds = layers.Scale if factors else layers.Bias
         walk.put(op.out, kinds(name=op.out, inputs=(whole, part), axis=0))
         return
     for axis, (size, side) in enumerate(zip(sizes, shape, strict=True), 1):
         if size != side:
-            part = walk.add(Tile(name=walk.step(op.out, f"tile{axis}"), inputs=(part,), tiles=side, axis=axis))
-    walk.put(op.out, Eltwise(name=op.out, inputs=(whole, part), operation="prod" if factors else "sum"))
+            part = walk.add(layers.Tile(name=walk.step(op.out, f"tile{axis}"), inputs=(part,), tiles=side, axis=axis))
+    walk.put(op.out, layers.Eltwise(name=op.out, inputs=(whole, part), operation="prod" if factors else "sum"))
 
 
 def several(walk: Walk, op: Op) -> None:
@@ -324,13 +309,13 @@ def several(walk: Walk, op: Op) -> None:
     like = views[0] if len({view.order for view in views}) == 1 and _moved(walk, views) else None
     sources = tuple(view.activation for view in views) if like else tuple(walk.plains(names))
     if kind == "Min":  # minus the greatest of the negatives
-        turned = [Power(name=walk.step(op.out, "minus"), inputs=(source,), scale=-1.0) for source in sources]
-        least = Eltwise(name=walk.step(op.out, "least"), inputs=tuple(map(walk.add, turned)), operation="max")
-        layer = Power(name=op.out, inputs=(walk.add(least),), scale=-1.0)
+        turned = [layers.Power(name=walk.step(op.out, "minus"), inputs=(source,), scale=-1.0) for source in sources]
+        least = layers.Eltwise(name=walk.step(op.out, "least"), inputs=tuple(map(walk.add, turned)), operation="max")
+        layer = layers.Power(name=op.out, inputs=(walk.add(least),), scale=-1.0)
     elif kind == "Max":
-        layer = Eltwise(name=op.out, inputs=sources, operation="max")
+        layer = layers.Eltwise(name=op.out, inputs=sources, operation="max")
     else:
-        layer = Eltwise(
+        layer = layers.Eltwise(
             name=op.out, inputs=sources, coeffs=(1 / len(sources),) * len(sources) if kind == "Mean" else ()
         )
         if kind == "Mean":
@@ -348,10 +333,10 @@ def _limit(walk: Walk, op: Op, tensor: str, constant: Array) -> None:
         op.refuse(f"of a constant {constant.shape}: a single number is known here")
     view, number = walk.pointwise(tensor), short(constant.reshape(()))
     if op.node.op == "Max" and number == 0:
-        walk.put(op.out, ReLU(name=op.out, inputs=(view.activation,)), view)
+        walk.put(op.out, layers.ReLU(name=op.out, inputs=(view.activation,)), view)
         return
     numbers = (number, _HIGHEST) if op.node.op == "Max" else (LOWEST, number)
-    walk.put(op.out, Unary(name=op.out, inputs=(view.activation,), function="clip", numbers=numbers), view)
+    walk.put(op.out, layers.Unary(name=op.out, inputs=(view.activation,), function="clip", numbers=numbers), view)
 
 
 def power(walk: Walk, op: Op) -> None:
@@ -360,7 +345,7 @@ def power(walk: Walk, op: Op) -> None:
     if exponent is None or exponent.size != 1:
         op.refuse("raises other things than an activation to one number")
     view = walk.pointwise(op.reads())
-    walk.put(op.out, Power(name=op.out, inputs=(view.activation,), power=short(exponent.reshape(()))), view)
+    walk.put(op.out, layers.Power(name=op.out, inputs=(view.activation,), power=short(exponent.reshape(()))), view)
 
 
 def greater(walk: Walk, op: Op) -> None:
@@ -382,7 +367,7 @@ def cast(walk: Walk, op: Op) -> None:
     if to not in (1, "FLOAT"):
         op.refuse(f"casts to ONNX's type {to}; float32 alone is computed with here")
     if isinstance(value, Above):
-        layer = Unary(name=op.out, inputs=(value.view.activation,), function="threshold", numbers=(value.limit,))
+        layer = layers.Unary(name=op.out, inputs=(value.view.activation,), function="threshold", numbers=(value.limit,))
         walk.put(op.out, layer, value.view)
         return
     walk.values[op.out] = walk.view(op.reads())
@@ -396,7 +381,7 @@ def where(walk: Walk, op: Op) -> None:
     if walk.pointwise(op.reads(1)) != above.view:
         op.refuse("compares one activation, and takes another")
     numbers, made = (above.limit, _HIGHEST), walk.layer(above.view.activation)
-    if isinstance(made, Unary) and made.function == "clip" and made.numbers[0] == LOWEST:
+    if isinstance(made, layers.Unary) and made.function == "clip" and made.numbers[0] == LOWEST:
         numbers = (above.limit, made.numbers[1])
-    layer = Unary(name=op.out, inputs=(above.view.activation,), function="clip", numbers=numbers)
+    layer = layers.Unary(name=op.out, inputs=(above.view.activation,), function="clip", numbers=numbers)
     walk.put(op.out, layer, above.view)

@@ -8,26 +8,13 @@ from typing import Literal
 
 import numpy as np
 
+from zoo import layers
 from zoo.arrays import Array
 from zoo.frameworks.onnx.reading import places
 from zoo.frameworks.onnx.reading.op import Op
 from zoo.frameworks.onnx.reading.walk import View, Walk
 from zoo.frameworks.onnx.reading.windows import Place, divisors, fitted, image_read, our_divisors, pair_of, place
-from zoo.layers import (
-    LOWEST,
-    ArgMax,
-    Deconv,
-    Interp,
-    Pair,
-    Permute,
-    Pool,
-    Power,
-    Reduction,
-    ReLU,
-    Rounding,
-    Scale,
-    Shape,
-)
+from zoo.layers import LOWEST, Pair, Rounding, Shape
 from zoo.shapes import window
 
 
@@ -38,14 +25,14 @@ def max_pool(walk: Walk, op: Op) -> None:
     def never_wins(fill: float, activation: str) -> bool:
         made = walk.layer(activation)
         # Behind a ReLU no maximum is less than a border of 0, if it is less wide than the window.
-        return fill <= LOWEST or (fill == 0 and isinstance(made, ReLU) and made.negative_slope == 0)
+        return fill <= LOWEST or (fill == 0 and isinstance(made, layers.ReLU) and made.negative_slope == 0)
 
     source, border = image_read(walk, op, never_wins)
     at = place(op, walk.shapes[source], pair_of(op, "kernel_shape", None), border)
     if at.dilation != (1, 1):
         op.refuse(f"dilations {at.dilation}: windows with gaps are not known here")
     if any(side >= at.kernel[i] for ends in border for i, side in enumerate(ends)) and isinstance(
-        walk.layer(source), ReLU
+        walk.layer(source), layers.ReLU
     ):
         op.refuse(f"its input has a border {border} that is as wide as the window {at.kernel}")
     _pool(walk, op, source, at, "max")
@@ -66,8 +53,8 @@ def average_pool(walk: Walk, op: Op) -> None:
 def _pool(walk: Walk, op: Op, source: str, at: Place, mode: Literal["max", "ave"], *, counts: bool = False) -> None:
     shape = walk.shapes[source]
 
-    def make(pad: Pair, rounding: Rounding) -> Pool:
-        return Pool(
+    def make(pad: Pair, rounding: Rounding) -> layers.Pool:
+        return layers.Pool(
             name=op.out,
             inputs=(source,),
             mode=mode,
@@ -80,7 +67,7 @@ def _pool(walk: Walk, op: Op, source: str, at: Place, mode: Literal["max", "ave"
     found, theirs = fitted(make, shape, at), divisors(at, padding_counts=counts)
     whole = at.out == (1, 1) and all(at.kernel[i] >= at.start[i] + at.image[i] for i in (0, 1))
     if (found is None or found[1]) and whole and (mode == "max" or theirs.item() == prod(shape[1:])):
-        walk.put(op.out, Pool(name=op.out, inputs=(source,), mode=mode, global_pool=True))
+        walk.put(op.out, layers.Pool(name=op.out, inputs=(source,), mode=mode, global_pool=True))
         return
     if found is None:
         op.refuse(f"kernel {at.kernel} with pads {at.before} and {at.after} cannot be had with Caffe's windows")
@@ -98,14 +85,14 @@ def _pool(walk: Walk, op: Op, source: str, at: Place, mode: Literal["max", "ave"
         # Where padding does not count, sums that were divided by all cells of a window are divided anew.
         share = (ours / theirs).astype(np.float32)
         walk.inexact[op.out] = f"what {op.out!r} divides its sums by was computed"
-        walk.put(op.out, Scale(name=op.out, inputs=(last,), axis=2, num_axes=2), weight=share)
+        walk.put(op.out, layers.Scale(name=op.out, inputs=(last,), axis=2, num_axes=2), weight=share)
 
 
 def global_pool(walk: Walk, op: Op) -> None:
     """GlobalMaxPool and GlobalAveragePool."""
     mode: Literal["max", "ave"] = "max" if op.node.op == "GlobalMaxPool" else "ave"
     source, _ = image_read(walk, op, lambda fill, _: False)
-    walk.put(op.out, Pool(name=op.out, inputs=(source,), mode=mode, global_pool=True))
+    walk.put(op.out, layers.Pool(name=op.out, inputs=(source,), mode=mode, global_pool=True))
 
 
 _REDUCTIONS: dict[str, Literal["sum", "asum", "sumsq", "mean"]] = {
@@ -133,14 +120,14 @@ def reduce(walk: Walk, op: Op) -> None:
     images = {"ReduceMean": "ave", "ReduceMax": "max"}
     if inner == [2, 3] and len(view.order) == 4 and op.node.op in images:
         mode: Literal["max", "ave"] = "max" if op.node.op == "ReduceMax" else "ave"
-        name = walk.add(Pool(name=op.out, inputs=(view.activation,), mode=mode, global_pool=True))
+        name = walk.add(layers.Pool(name=op.out, inputs=(view.activation,), mode=mode, global_pool=True))
         whole = walk.whole(name)
         walk.values[op.out] = (
             replace(whole, shape=shape) if view.in_order or not keeps else replace(view, activation=name, shape=shape)
         )
         return
     if op.node.op == "ReduceMax" and len(inner) == 1 != inner[0] + 1:
-        name = walk.add(ArgMax(name=op.out, inputs=(view.activation,), out_max_val=True, axis=inner[0]))
+        name = walk.add(layers.ArgMax(name=op.out, inputs=(view.activation,), out_max_val=True, axis=inner[0]))
         walk.values[op.out] = replace(
             walk.whole(name) if view.in_order else replace(view, activation=name), shape=shape
         )
@@ -157,11 +144,11 @@ def _reduced(walk: Walk, op: Op, view: View, inner: list[int]) -> View:
     source, rest = view.activation, [i for i in range(len(view.shape)) if i not in inner]
     if inner[0] < len(rest):  # a Reduction is of all axes from one on: the others come first
         order = (*rest, *inner)
-        source = walk.add(Permute(name=walk.step(op.out, "rest_first"), inputs=(source,), order=order))
+        source = walk.add(layers.Permute(name=walk.step(op.out, "rest_first"), inputs=(source,), order=order))
     is_root = op.node.op == "ReduceL2"
     name = walk.step(op.out, "squares") if is_root else op.out
-    walk.add(Reduction(name=name, inputs=(source,), operation=_REDUCTIONS[op.node.op], axis=len(rest)))
-    return walk.whole(walk.add(Power(name=op.out, inputs=(name,), power=0.5)) if is_root else name)
+    walk.add(layers.Reduction(name=name, inputs=(source,), operation=_REDUCTIONS[op.node.op], axis=len(rest)))
+    return walk.whole(walk.add(layers.Power(name=op.out, inputs=(name,), power=0.5)) if is_root else name)
 
 
 def arg_max(walk: Walk, op: Op) -> None:
@@ -172,7 +159,7 @@ def arg_max(walk: Walk, op: Op) -> None:
         _say_ties(walk, op.out, "ArgMax")
     source = walk.plain(op.reads())
     axis = op.place_of(axis, len(view.shape))
-    name = walk.add(ArgMax(name=op.out, inputs=(source,), axis=axis))
+    name = walk.add(layers.ArgMax(name=op.out, inputs=(source,), axis=axis))
     whole = walk.whole(name)
     shape = whole.shape if keeps else (*whole.shape[:axis], *whole.shape[axis + 1 :])
     walk.values[op.out] = replace(whole, shape=shape)
@@ -187,7 +174,7 @@ def top_k(walk: Walk, op: Op) -> None:
     axis, source = op.place_of(axis, len(view.shape)), walk.plain(op.reads())
     for tensor, is_value in zip(op.node.outputs, (True, False), strict=False):
         if tensor and walk.readers[tensor]:
-            layer = ArgMax(name=tensor, inputs=(source,), top_k=given[0], axis=axis, out_max_val=is_value)
+            layer = layers.ArgMax(name=tensor, inputs=(source,), top_k=given[0], axis=axis, out_max_val=is_value)
             walk.put(tensor, layer)
             if not is_value:
                 _say_ties(walk, tensor, "TopK")
@@ -216,7 +203,7 @@ def resize(walk: Walk, op: Op) -> None:
     op.passes_over("cubic_coeff_a", "extrapolation_value")  # of modes that are refused
     times = [sizes[2 + i] / shape[1 + i] for i in (0, 1)]
     if mode == "linear" and how == "align_corners":
-        walk.put(op.out, Interp(name=op.out, inputs=(source,), size=(sizes[2], sizes[3])))
+        walk.put(op.out, layers.Interp(name=op.out, inputs=(source,), size=(sizes[2], sizes[3])))
         return
     whole = all(time >= 1 and time == int(time) for time in times)
     if mode in ("linear", "bilinear") and how in _LINES and whole and max(times) <= _MOST_TIMES:
@@ -225,7 +212,7 @@ def resize(walk: Walk, op: Op) -> None:
     repeats = (how == "asymmetric" and near == "floor") or (how == "half_pixel" and near.startswith("round"))
     if mode == "nearest" and repeats and whole:
         step = (int(times[0]), int(times[1]))
-        layer = Deconv(
+        layer = layers.Deconv(
             name=op.out, inputs=(source,), out_channels=shape[0], kernel=step, stride=step, groups=shape[0], bias=False
         )
         walk.put(op.out, layer, weight=np.broadcast_to(np.float32(1), (shape[0], 1, *step)))
@@ -266,7 +253,7 @@ def _between(walk: Walk, op: Op, source: str, times: Pair, *, centred: bool) -> 
     sides = [1 - np.abs(np.arange(k) - (k - 1) / 2) / n for k, n in zip(kernel, times, strict=True)]
     starts = [(n // 2) if centred else n - 1 for n in times]
     weight = np.broadcast_to(np.outer(*sides).astype(np.float32), (shape[0], 1, *kernel))
-    layer = Deconv(
+    layer = layers.Deconv(
         name=walk.step(op.out, "whole"),
         inputs=(source,),
         out_channels=shape[0],
@@ -286,7 +273,7 @@ def _between(walk: Walk, op: Op, source: str, times: Pair, *, centred: bool) -> 
     share = (1 / np.outer(*sums)).astype(np.float32)
     walk.inexact[op.out] = f"what {op.out!r} weighs pixels with was computed"
     name = walk.view(last).activation
-    walk.put(op.out, Scale(name=op.out, inputs=(name,), axis=2, num_axes=2), weight=share)
+    walk.put(op.out, layers.Scale(name=op.out, inputs=(name,), axis=2, num_axes=2), weight=share)
 
 
 def _scales(op: Op) -> tuple[float, ...] | None:

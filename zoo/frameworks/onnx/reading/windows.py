@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from zoo.errors import SpecError
 from zoo.frameworks.onnx.reading.op import Op
 from zoo.frameworks.onnx.reading.walk import Padded, Walk
 from zoo.layers import Conv, Pair, Pool, Rounding, Shape
-from zoo.shapes import LARGEST, Window, window
+from zoo.shapes import Window, too_large, window
 
 Windowed = TypeVar("Windowed", Conv, Pool)
 # So many strides more padding than asked for are tried.
@@ -106,8 +105,9 @@ def place(op: Op, shape: Shape, kernel: Pair, border: tuple[Pair, Pair]) -> Plac
             out[i] -= 1
     if min(out) < 1:
         op.refuse(f"its kernel {kernel} reaches over more than the padded image of {walk_text(shape)}")
-    if prod(out) > LARGEST:
-        op.refuse(f"makes {walk_text(tuple(out))} pixels; {LARGEST} numbers are the limit")
+    reason = too_large(tuple(out))
+    if reason:
+        op.refuse(reason)
     return Place(
         kernel=kernel,
         stride=stride,
