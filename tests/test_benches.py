@@ -12,10 +12,16 @@ import pytest
 from onnx import helper, numpy_helper
 
 from converters.parity import probe_weights
+from converters.parity.local import bench, error_alone
+from converters.parity.noise import ranges_of
+from converters.parity.segments import segments
+from converters.verdicts import DEFAULT_BUDGET
 from converters.weights import Weights
 from tests.test_onnx_subject import behind, clipped, of_type, store
 from tests.test_outputs import CHAIN, verdict
-from zoo.layers import LRN, Conv, Dense, Input, ModelSpec, ReLU, Sigmoid
+from zoo import reference
+from zoo.layers import LRN, Conv, Dense, Input, ModelSpec, Pool, ReLU, Scale, Sigmoid, TanH
+from zoo.shapes import activation_shapes
 
 
 def test_a_bound_on_what_a_softmax_reads_is_seen(tmp_path: Path) -> None:
@@ -171,3 +177,37 @@ def test_what_is_lost_near_zero_is_seen(tmp_path: Path) -> None:
 
     found = verdict(probe_weights(CHAIN), tmp_path, cut, names=False)
     assert found.status == "failed", found.to_dict()
+
+
+def test_a_bound_just_within_a_narrow_range_is_seen(tmp_path: Path) -> None:
+    """A few numbers between -1 and 1 hardly come near to either by chance."""
+    layers = (
+        Dense(name="fc", out_features=4),
+        TanH(name="bend"),
+        Dense(name="last", out_features=2),
+    )
+    weights = probe_weights(ModelSpec(name="narrow", title="", inputs=(Input(shape=(4, 1, 1)),), layers=layers))
+    small = {**weights.tensors, "fc.weight": weights.tensors["fc.weight"] * np.float32(0.01)}
+
+    for ends in ((-1.0, 0.99), (-0.99, 1.0)):
+
+        def bounded(graph: Any, ends: tuple[float, float] = ends) -> None:
+            least, most = (store(graph, name, end) for name, end in zip(("least", "most"), ends, strict=True))
+            behind(graph, "bend", helper.make_node("Clip", ["bend", least, most], ["bounded"]))
+
+        found = verdict(replace(weights, tensors=small), tmp_path, bounded)
+        assert (found.status, found.first_failure) == ("failed", "last")
+
+
+def test_a_factor_that_is_hidden_by_a_mean_is_seen() -> None:
+    """What is added up for a mean has either sign: it leaves next to nothing, and so does an error of it."""
+    layers = (Scale(name="scale"), Pool(name="mean", mode="ave", global_pool=True))
+    weights = probe_weights(ModelSpec(name="mean", title="", inputs=(Input(shape=(4, 14, 14)),), layers=layers))
+    shapes, segment = activation_shapes(weights.spec), next(segments(weights.spec, {"mean"}))
+    made = bench(weights.tensors, segment, shapes, ranges_of(weights.spec, shapes), 1.0, 0)
+    assert made
+    other = {"scale.weight": weights.tensors["scale.weight"] * np.float32(1 + 1.8e-5)}
+    for tensors, is_right in ((weights.tensors, True), (other, False)):
+        y = reference.forward(weights.spec, tensors, made.inputs)["mean"].astype(np.float32)
+        error, _ = error_alone(y, made, segment)
+        assert error is not None and (error <= DEFAULT_BUDGET) is is_right, error

@@ -12,7 +12,7 @@ import pytest
 from converters.convert import load, same_bits, save
 from converters.formats import caffe
 from converters.formats.caffe import read_network
-from converters.parity import probe_weights
+from converters.parity import probe_weights, verify_file, verify_files
 from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, WeightsError, ZooError
@@ -393,3 +393,16 @@ def test_a_prototxt_means_its_number_of_classes(tmp_path: Path) -> None:
     for spec in (given, None):
         with pytest.raises(WeightsError, match=r"fc\.0 has shape \(6, 12\), expected \(5, 12\)"):
             load(tmp_path / "w.caffemodel", spec=spec)
+
+
+def test_a_file_is_not_proved_to_be_what_its_description_does_not_say(tmp_path: Path) -> None:
+    """Its weights fit the first file's network; the prototxt beside it is one that Caffe refuses."""
+    weights = small_weights("caffenet")
+    for name in ("a", "b"):
+        save(weights, tmp_path / f"{name}.caffemodel")
+    beside = tmp_path / "b.prototxt"
+    beside.write_text(beside.read_text().replace("local_size: 5", "local_size: 4"))
+    with pytest.raises(FileFormatError, match=r"b.caffemodel: the network it describes cannot be read: .*must be odd"):
+        verify_files([tmp_path / "a.caffemodel", tmp_path / "b.caffemodel"])
+    given = read_network(tmp_path / "a.prototxt").spec
+    assert verify_file(tmp_path / "b.caffemodel", given, ["onnx"]).passed

@@ -70,6 +70,7 @@ class NativeFile:
     Attributes:
         tensors: native name -> array in the framework's own layout; views of a memory map where possible.
         spec: the network the file itself describes (embedded metadata, a prototxt beside it), if it does.
+        unread: why the network that it describes is none that can be read; empty where it can, or it describes none.
         as_loaded: where the framework itself does not take every tensor as it stands: what it loads into a network that
             the user gave.
         unlike: where the file says something of a network without describing it: in what a network differs from that,
@@ -84,6 +85,7 @@ class NativeFile:
 
     tensors: Mapping[str, Array]
     spec: ModelSpec | None = None
+    unread: str = ""
     as_loaded: Callable[[ModelSpec], Mapping[str, Array]] | None = None
     unlike: Callable[[ModelSpec], str | None] = lambda spec: None
     runs_itself: bool = False

@@ -67,7 +67,7 @@ def outline(path: Path) -> NativeFile:
 
 
 def _read(path: Path, largest: int | None) -> NativeFile:
-    net = _network_beside(path)
+    net, unread = _network_beside(path)
     try:
         layers = _layers_of_hdf5(path, largest) if is_hdf5(path) else read_layers(mapped(path))
         tensors = dict[str, Array]()
@@ -85,6 +85,7 @@ def _read(path: Path, largest: int | None) -> NativeFile:
     return NativeFile(
         tensors=tensors,
         spec=net.spec if net else None,
+        unread=unread,
         as_loaded=partial(_loaded, path.name, tensors),
         unlike=partial(saved_otherwise, layers),
     )
@@ -143,20 +144,21 @@ def _layers_of_hdf5(path: Path, largest: int | None) -> list[StoredLayer]:
     return list(layers.values())
 
 
-def _network_beside(path: Path) -> CaffeNet | None:
+def _network_beside(path: Path) -> tuple[CaffeNet | None, str]:
+    """The network of the prototxt beside a caffemodel; or why that is none that can be read."""
     beside = path.with_suffix(".prototxt")
     if not beside.is_file():
-        return None
+        return None, ""
     try:
         net = read_network(beside)
     except ZooError as error:
         _LOG.warning("not used: %s", error)
-        return None
+        return None, str(error)
     if net.omitted:
         _LOG.info("%s: left out of the deployed network: %s", beside, ", ".join(net.omitted))
     for note in net.notes:
         _LOG.warning("%s: %s", beside, note)
-    return net
+    return net, ""
 
 
 def _statistics(layer: StoredLayer, source: str) -> list[Array]:

@@ -289,6 +289,8 @@ def open_subject(
         graph_feed(path, first.spec)  # what is no ONNX model at all is refused here
         note = f"its weights are not read ({trouble}); it is run as it is"
         return FileSubject(path=path, format="onnx", weights=None, parts=(path,), note=note)
+    if file.native.unread and (spec is None or first is not None):
+        raise FileFormatError(path, f"the network it describes cannot be read: {file.native.unread}")
     opened = FileSubject(path=path, format=file.format, weights=None, parts=_parts(path, file.format))
     if first is None:
         weights, own = file.fitted(spec), file.native.graph

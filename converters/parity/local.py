@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 import numpy as np
 
@@ -221,6 +222,9 @@ def _bound(
             return oracle.apply(layer, sizes, {**parameters, "mean": -np.abs(parameters["mean"])})
         case Eltwise():
             return oracle.apply(replace(layer, coeffs=tuple(abs(c) for c in layer.coeffs)), sizes, {})
+        case Pool(mode="ave"):  # a sum as well, of as many terms as there are places in the window
+            count = prod(sizes[0].shape[2:] if layer.global_pool else layer.kernel)
+            return np.sqrt(oracle.apply(layer, [np.square(sizes[0])], {}) / count) + np.abs(y)
         case Pool() | Dropout() | Flatten() | Reshape() | Permute() | Tile() | Concat() | Slice():
             return oracle.apply(layer, sizes, {})
         case ReLU():

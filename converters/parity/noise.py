@@ -127,6 +127,8 @@ def dense_inputs(
     if any(isinstance(layer, Dense) for layer in segment.layers[:-1]):
         deviations *= _ROUNDS
     can_be = {name: ranges.get(name, _ANY) for name in segment.reads}
+    if any(map(_is_narrow, can_be.values())):
+        deviations = (*deviations, *deviations[:2])
     zeros = not positive and all(low <= 0 <= high for low, high in can_be.values())
     inputs = {
         name: _noise(f"{segment.target}/{name}", shapes[name], deviations, large, seed, of, positive, zeros)
@@ -161,8 +163,10 @@ def _noise(
     drawn = np.empty((len(deviations), *shape), np.float32)
     for sample, scale in enumerate(deviations):
         numbers = drawn[sample, ...].reshape(-1)
-        if np.isfinite(low) and np.isfinite(high):
-            np.multiply(_some(uniform, generator, size), high - low, out=numbers)
+        if _is_narrow(of):  # each place has both ends, and what lies between
+            shares = _some(uniform, generator, size)
+            ends = (shares < 0.5, drawn[0, ...].reshape(-1) == low)
+            np.multiply(ends[sample] if sample < len(ends) else shares, high - low, out=numbers)
             numbers += low
             continue
         numbers[:] = _some(normal if scale < large else uniform, generator, size)
@@ -178,6 +182,11 @@ def _noise(
         drawn[-1, ...] *= (10.0 ** (-_FAINTER * _some(uniform, generator, size))).reshape(shape)
         _drop_some(drawn[-1, ...], _some(normal, generator, size), low)
     return drawn
+
+
+def _is_narrow(of: Range) -> bool:
+    low, high = of
+    return bool(np.isfinite(low) and np.isfinite(high))
 
 
 def _all_along(batch: Array) -> Array:
