@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from converters.answers import networks, print_as_it_is, print_json, print_text
-from converters.host import colours, columns, fitted
+from converters.host import colours, columns, fitted, memory_kept
 from converters.proving import card, verify
 from converters.said import HUB, check_network, is_member
 from zoo import registry
@@ -156,7 +157,9 @@ def _export(options: argparse.Namespace) -> int:
         force=options.force,
     )
     check_export(options.output, how)
-    for path in export(load_source(options, options.source), options.output, how):
+    with memory_kept():
+        written = export(load_source(options, options.source), options.output, how)
+    for path in written:
         print_text(str(path))
     return 0
 
@@ -249,20 +252,22 @@ def _to_train(options: argparse.Namespace) -> tuple[ModelSpec, Any]:
     import numpy as np
 
     from converters.lineage import lineage
-    from converters.source import find, load_source
+    from converters.source import find, is_prototxt, load_source
     from zoo.training.job import Begin
 
-    member = is_member(options.source)
+    member, network = is_member(options.source), None
     if member:
         check_network(options, options.source, has_weights=options.weights is not None)
-    if member and options.weights is None:
-        if options.new_head:
-            raise ZooError("--new-head goes with weights to begin with; a member without --weights is drawn anew")
-        return networks(options, options.source)[0], None
-    if not member and options.weights is not None:
-        raise ZooError(f"--weights goes with a family member; {options.source} has its own")
-    source = str(options.weights if member else options.source)
-    weights = load_source(options, source, registry.model(options.source) if member else None)
+    if member or is_prototxt(options, Path(options.source)):
+        network = registry.model(options.source) if member and options.weights else networks(options, options.source)[0]
+        if options.weights is None:
+            if options.new_head:
+                raise ZooError("--new-head goes with weights to begin with; a network without --weights is drawn anew")
+            return network, None
+    elif options.weights is not None:
+        raise ZooError(f"--weights goes with a member or a prototxt; {options.source} has its own")
+    source = str(options.weights if network else options.source)
+    weights = load_source(options, source, network)
     tensors = {name: np.array(weights.tensors[name]) for name in weights.tensors}  # the file is held no longer
     about = lineage(find(source)[0], tensors)
     return weights.spec, Begin(weights=tensors, lineage=about, new_head=options.new_head)

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from textwrap import fill
+from typing import Any
 
 from zoo.errors import EndedError, Signalled, one_line
 from zoo.wire.folders import remove_all
@@ -127,6 +128,32 @@ def shrinking_is_told() -> Generator[None]:
         yield
     finally:
         set_handler(signal.SIGBUS, before)
+
+
+# What glibc's `mallopt` calls the free memory that it keeps, and the size from which on an array has pages of its own
+# (malloc.h); what they are set to here, and what they are where nobody sets them.
+_THRESHOLDS = (-1, -3)
+_KEPT, _USUAL = 2**30, 2**17
+
+
+@contextmanager
+def memory_kept() -> Generator[None]:
+    """Arrays that are let go leave their memory to the next ones: new pages cost as much as what is computed on them.
+
+    Where the C library is not glibc, nothing is changed.
+    """
+    library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(library, "mallopt"):
+        yield
+        return
+    for threshold in _THRESHOLDS:
+        library.mallopt(threshold, _KEPT)
+    try:
+        yield
+    finally:
+        for threshold in _THRESHOLDS:
+            library.mallopt(threshold, _USUAL)
+        library.malloc_trim(0)
 
 
 def columns() -> int | None:

@@ -18,7 +18,7 @@ from converters.parity.probes import image_inputs, images_in
 from converters.weights import Array, Weights
 from zoo import registry
 from zoo.errors import UnsupportedError, ZooError
-from zoo.layers import ModelSpec, Names
+from zoo.layers import ModelSpec, Names, Shape
 from zoo.shapes import activation_shapes, check_cost
 from zoo.wire.atomic import check_target, publish, staging
 
@@ -95,15 +95,16 @@ def run(weights: Weights, images: Sequence[Path], how: RunOptions) -> Run:
     check_target(how.save, force=how.force)
     with staging(how.save) as folder:
         files = {name: folder / f"{i}.npy" for i, name in enumerate(dict.fromkeys(kept))}
-        arrays = {
-            name: open_memmap(file, "w+", np.float32, (len(paths), *shapes[name])) for name, file in files.items()
-        }
-        result = runner.run(paths, cast("dict[str, Array]", arrays))
-        for array in arrays.values():
-            array.flush()
+        result = _run_into({file: (name, shapes[name]) for name, file in files.items()}, runner, paths)
         _pack(folder / how.save.name, files, paths)
         publish(folder, how.save, force=how.force)
     return result
+
+
+def _run_into(files: Mapping[Path, tuple[str, Shape]], runner: _Runner, paths: Sequence[Path]) -> Run:
+    """Run every picture; what is kept is in those files, which are closed then: Windows removes none that is open."""
+    arrays = {name: open_memmap(file, "w+", np.float32, (len(paths), *shape)) for file, (name, shape) in files.items()}
+    return runner.run(paths, cast("dict[str, Array]", arrays))
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ _FIELDS = 10_000
 _SOLVER_NET, _SOLVER_HISTORY = 2, 3
 # TensorFlow's GraphDef and MetaGraphDef: nodes or meta_info_def, and versions or collections, a network's input_dim.
 _GRAPH = {1: BYTES, 4: BYTES}
+# What a node begins with, its name; no network's own name does.
+_NODE = b"\n"
 
 _DISTRIBUTED = (
     "is a checkpoint of torch.distributed, in parts; make one file of it: "
@@ -184,7 +186,7 @@ def _in_zip(path: Path) -> str | None:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return None  # cut short: its reader says where
     # torch finds its records whatever their case.
-    if any(re.search(r"(^|/)(data|constants)\.pkl$", name, re.IGNORECASE) for name in names):
+    if any(re.search(r"(^|/)(data|constants|attributes)\.pkl$", name, re.IGNORECASE) for name in names):
         return "pytorch"
     if "model.weights.h5" in names:
         return "keras"
@@ -202,16 +204,18 @@ def _in_zip(path: Path) -> str | None:
 def _by_structure(path: Path, data: memoryview) -> str | None:
     if bytes(data[-len(TABLE_END) :]) == TABLE_END:
         return "tf_slim"
-    found = dict[int, int]()
+    found, first = dict[int, int](), b""
     try:
-        for number, kind, _ in islice(fields(data), _FIELDS):
+        for number, kind, value in islice(fields(data), _FIELDS):
+            if number == 1 and not found:
+                first = b"" if isinstance(value, int) else bytes(value[:1])
             found.setdefault(number, kind)
     except ValueError:
         return None
     is_sized = all(found.get(number) == VARINT for number in BLOB_SIZES)
     if found.get(BLOB_DATA) == BYTES and (is_sized or found.get(BLOB_SHAPE) == BYTES):
         raise FileFormatError(path, "is one blob of Caffe, as a mean image is, and no weights; give it with --mean")
-    if {number: found.get(number) for number in _GRAPH} == _GRAPH:
+    if {number: found.get(number) for number in _GRAPH} == _GRAPH or first == _NODE:
         raise FileFormatError(
             path, "is a graph of TensorFlow (.pb or .meta); give the checkpoint, or the SavedModel's folder"
         )

@@ -109,11 +109,16 @@ def network(options: argparse.Namespace, source: str) -> ModelSpec:
     is_source = path.exists() or index_path(path).exists()
     if is_member(source) or (not is_source and not path.suffix and path.parent == Path()):
         return reading(options).images.of(registry.model(source))
-    is_told = options.from_format is not None or sniffed(path) is not None or path.suffix in suffixes()
-    if path.is_file() and not is_told:
+    if is_prototxt(options, path):
         check_network(options, source)
         return prototxt(options, path)
     return load_source(options, source).spec
+
+
+def is_prototxt(options: argparse.Namespace, path: Path) -> bool:
+    """Whether a file is a network's text: nobody says that it is weights, neither its bytes nor its name."""
+    is_told = options.from_format is not None or sniffed(path) is not None or path.suffix in suffixes()
+    return path.is_file() and not is_told
 
 
 def reading(options: argparse.Namespace) -> Reading:

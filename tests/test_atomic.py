@@ -89,6 +89,25 @@ def test_what_replaces_a_file_is_on_the_disk_before(
     assert flushed == (["a.prototxt", "a.caffemodel", tmp_path.name] if old else [])
 
 
+def test_where_a_file_cannot_be_replaced_the_old_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows replaces no file that is open, be it the very source of the conversion."""
+    names, replace = ("a.data", "a.index"), Path.replace
+    for name in names:
+        (tmp_path / name).write_text("old")
+
+    def refused(self: Path, target: Path) -> Path:
+        if self.name == "a.data":
+            raise PermissionError(13, "Permission denied")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(ZooError, match="nothing was changed"), staging(tmp_path / "a.index") as folder:
+        for name in names:
+            (folder / name).write_text("new")
+        publish(folder, tmp_path / "a.index", force=True)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(names, "old")
+
+
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     target = tmp_path / "model"
     for text in ("one", "two"):

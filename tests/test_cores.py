@@ -7,10 +7,11 @@ import time
 from concurrent.futures import wait
 from contextlib import suppress
 
+import numpy as np
 import pytest
 
 from zoo.wire import cores
-from zoo.wire.cores import map_on_cores, multiply_on_cores
+from zoo.wire.cores import in_cache, map_on_cores, multiply_on_cores
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +86,14 @@ def test_products_stay_on_one_core_until_the_last_is_done() -> None:
     seen = multiply_on_cores(lambda _: multiply_on_cores(threads, range(3)), range(4))
     assert {count for row in seen for counts in row for count in counts} == {1}
     assert threads(0) == before
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (0,), (5,), (70_000,), (2, 3), (3, 2, 200, 200), (2, 0, 3), (40_000, 2, 2), (2, 1, 300, 300)]
+)
+def test_parts_in_cache_make_up_an_array(shape: tuple[int, ...]) -> None:
+    met = np.zeros(shape, int)
+    for part in in_cache(shape):
+        assert met[part].size <= max(2**16, met.shape[-1] if shape else 1)
+        met[part] += 1
+    assert (met == 1).all()

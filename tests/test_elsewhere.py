@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from converters import save
 from converters.parity import probe_weights
@@ -34,6 +35,33 @@ for command in commands:
 """
 
 
+# The list of images, which one process of several takes away while the others still read it.
+LISTED = """
+import numpy as np
+from zoo.training.listing import read, remove, write
+path = write((np.zeros(9), np.ones(9)))
+pair = read(path)
+remove(path)
+assert path.exists() and pair[1].all()
+del pair
+remove(path)
+assert not path.exists()
+"""
+
+# Nobody moves or removes a file that is open on Windows.
+IN_USE = """
+import os
+with open("used", "w"):
+    try:
+        os.replace("used", "other")
+    except PermissionError:
+        pass
+    else:
+        raise SystemExit("it was moved")
+os.replace("used", "other")
+"""
+
+
 def _run(system: str, cwd: Path, script: str, *arguments: str) -> None:
     path = os.pathsep.join((str(ROOT / "tests" / "elsewhere"), str(ROOT)))
     done = subprocess.run(
@@ -41,7 +69,7 @@ def _run(system: str, cwd: Path, script: str, *arguments: str) -> None:
         cwd=cwd,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": path, "ELSEWHERE": system},
+        env={**os.environ, "PYTHONPATH": path, "ELSEWHERE": system, "TMPDIR": str(cwd)},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert not list(cwd.rglob(".*.zoo-*"))
@@ -56,6 +84,7 @@ def _zoo(system: str, cwd: Path, *commands: str) -> None:
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
     save(probe_weights(shrink("alexnet_mini", 2)), tmp_path / "w.safetensors")
+    Image.new("RGB", (70, 80)).save(tmp_path / "a.png")
     return tmp_path
 
 
@@ -65,17 +94,20 @@ def test_the_functions_are_gone(system: str, tmp_path: Path) -> None:
     _run(system, tmp_path, "import os; assert not hasattr(os, 'sched_getaffinity')")
     if system == "windows":
         _run(system, tmp_path, "import zoo.wire.folders as f; assert f.fcntl is None")
+        _run(system, tmp_path, IN_USE)
+        _run(system, tmp_path, LISTED)
 
 
 @SYSTEMS
 def test_conversions_sources_and_downloads(system: str, desk: Path) -> None:
-    targets = ("x.caffemodel", "x.npz", "x.ckpt", "x.onnx")
+    targets = ("x.caffemodel", "x.npz", "x.npy", "x.keras", "x.ckpt", "x.onnx")
     _zoo(
         system,
         desk,
         *(f"convert w.safetensors -o {target}" for target in targets),
         "convert x.onnx -o back.safetensors",
         "convert x.onnx -o back.safetensors --force",
+        "convert w.safetensors -o x.ckpt --force",
         "generate w.safetensors --framework caffe -o source",
         "show w.safetensors",
         "fetch test -o weights",
@@ -93,9 +125,11 @@ def test_proofs_exports_and_training(desk: Path) -> None:
         desk,
         "export w.safetensors -o x.onnx",
         "verify w.safetensors x.onnx --report report.html",
+        "run w.safetensors a.png --framework onnx --images-like alexnet_mini --save acts.npz",
+        "verify w.safetensors --frameworks onnx --runtimes opencv",
         "train alexnet_mini --data digits --batch-size 8 --steps 1 -o run --device cpu --workers 1",
     )
-    assert (desk / "run" / "model.safetensors").exists()
+    assert (desk / "run" / "model.safetensors").exists() and (desk / "acts.npz").exists()
 
 
 # Module or object -> what of it not every system has; each may stand in the files that have the other branch.

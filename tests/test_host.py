@@ -11,13 +11,15 @@ import sys
 import warnings
 from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from converters import commands
+from converters import commands, host
 from converters.cli import main
 from converters.convert import save
+from converters.host import memory_kept
 from tests.small import small_weights
 from zoo.environment import environment
 from zoo.errors import ZooError
@@ -95,3 +97,24 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     with environment({"ZOO_ONE": "ours", "ZOO_TWO": "ours"}):
         assert (os.environ["ZOO_ONE"], os.environ["ZOO_TWO"]) == ("theirs", "ours")
     assert os.environ["ZOO_ONE"] == "theirs" and "ZOO_TWO" not in os.environ
+
+
+def test_memory_that_is_kept_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[tuple[Any, ...]]()
+
+    class Library:
+        def mallopt(self, *what: int) -> None:
+            asked.append(what)
+
+        def malloc_trim(self, pad: int) -> None:
+            asked.append((pad,))
+
+    monkeypatch.setattr(host, "sys", SimpleNamespace(platform="linux"))
+    monkeypatch.setattr(host.ctypes, "CDLL", lambda _: Library())
+    with memory_kept():
+        assert asked == [(-1, 2**30), (-3, 2**30)]
+    assert asked[2:] == [(-1, 2**17), (-3, 2**17), (0,)]
+    monkeypatch.setattr(host.ctypes, "CDLL", lambda _: object())  # musl
+    with memory_kept():
+        pass
+    assert len(asked) == 5

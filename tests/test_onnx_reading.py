@@ -23,12 +23,18 @@ from tests.small import small_weights
 from zoo import reference, registry
 from zoo.errors import FileFormatError, UnsupportedError, ZooError
 from zoo.frameworks import onnx as ours
-from zoo.layers import MVN, Conv, Dense, Input, ModelSpec, Pool, ReLU, Scale, Shuffle, Softmax
+from zoo.layers import MVN, Conv, Dense, Eltwise, Input, ModelSpec, Pool, ReLU, Scale, Shuffle, Softmax, TanH
 from zoo.likeness import unlike, without_closing_softmax
 from zoo.shapes import activation_shapes
 from zoo.wire.onnx import IR_VERSIONS, chunks, parse
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+
+def test_nodes_are_put_in_an_order_that_they_can_run_in() -> None:
+    """As a runtime puts them; keras2onnx wrote the last one first."""
+    net = read_model(model_of(node("Add", "s t"), node("Relu", "t", "s"), node("Tanh", "x", "t")))
+    assert [type(layer) for layer in net.spec.layers] == [TanH, ReLU, Eltwise]
 
 
 # The nine networks of onnx's own tests

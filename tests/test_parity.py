@@ -79,6 +79,21 @@ def test_what_is_missing_misshapen_or_not_finite_fails() -> None:
         assert not verdict.ok and verdict.error is None
 
 
+def test_what_is_compared_in_parts_is_compared_whole() -> None:
+    right = np.random.default_rng(0).normal(size=(2, 3, 200, 200))
+    for place in ((0, 0, 0, 0), (1, 2, 199, 199), (1, 1, 100, 7)):
+        for wrong, reason in ((1.0, None), (np.nan, "NaN or Inf"), (-np.inf, "NaN or Inf")):
+            y = right.copy()
+            y[place] = right[place] + wrong
+            found = judge("x", y, right, 1e-5)
+            assert (found.ok, found.reason) == (False, reason)
+            if reason is None:
+                peak = np.abs(right[place[0]]).max()
+                assert (found.error, found.peak) == (pytest.approx(1 / peak), peak)
+    holed = np.where(right > 4, np.inf, right)
+    assert judge("x", holed, holed, 1e-5).ok and not judge("x", right, holed, 1e-5).ok
+
+
 def test_a_lone_softmax_is_judged_by_its_logits(weights: Weights) -> None:
     proof = Proof(weights)
     logits = proof.reference["fc8"]

@@ -83,3 +83,22 @@ def test_many_wrong_numbers_and_other_layers_do_not_wander() -> None:
     assert widened(segment, many, np.ones((1, 100), np.float32), {"f.weight": weight}, BUDGET) is None
     other = Segment(reads=("x",), layers=(ReLU(name="f", inputs=("x",)),))
     assert widened(other, bench, y, {}, BUDGET) is None
+
+
+@pytest.mark.parametrize(
+    ("y", "bound", "told"),
+    [
+        ([0.0, 1.0], [0.0, 1.0], (0.0, None)),
+        ([np.nan, 1.0], [0.0, 1.0], (None, "by itself: NaN or Inf")),
+        ([0.0, np.inf], [0.0, 1.0], (None, "by itself: NaN or Inf")),
+        ([1e-3, 1.0], [0.0, 1.0], (None, "by itself, on dense inputs: not zero, where it should be")),
+        ([0.0, 1.5], [0.0, -1.0], (0.5, None)),
+        ([1e-31, 1.0], [1e-38, 1.0], (0.0, None)),
+    ],
+)
+def test_numbers_by_themselves_are_held_to_their_bounds(
+    y: list[float], bound: list[float], told: tuple[float | None, str | None]
+) -> None:
+    segment, *_ = dense()
+    bench = Bench(inputs={}, right=np.array([[0.0, 1.0]]), bound=np.array([bound]), exercised={})
+    assert error_alone(np.array([y]), bench, segment) == told

@@ -316,8 +316,12 @@ def test_a_pickled_module_is_refused_with_the_remedy(tmp_path: Path, zipped: boo
 
 def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "a.pt")
-    with pytest.raises(FileFormatError, match="TorchScript program"):
-        files.read(tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "old.pt", "w") as archive:  # PyTorch 1.0
+        for name in ("old/version", "old/code/old.py", "old/attributes.pkl", "old/tensors/0", "old/model.json"):
+            archive.writestr(name, b"2")
+    for name in ("a.pt", "old.pt"):
+        with pytest.raises(FileFormatError, match="TorchScript program"):
+            load(tmp_path / name)
 
 
 @pytest.mark.parametrize(

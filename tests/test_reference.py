@@ -72,6 +72,13 @@ BLOCKS = {
 }
 
 
+def test_a_relu_of_minus_infinity_is_what_caffe_multiplies_out() -> None:
+    """relu_layer.cpp: max(x, 0) + slope * min(x, 0), and 0 x Inf is NaN."""
+    with np.errstate(invalid="ignore"):
+        (y,) = apply(ReLU(name="r"), [np.array([[-np.inf, -2.0, 0.0, 3.0, np.inf, np.nan]])], {})
+    np.testing.assert_array_equal(y, [np.nan, 0, 0, 3, np.inf, np.nan])
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("alone", [True, False], ids=["a product a core", "NumPy's own threads"])
 def test_sums_of_products_are_the_same_in_blocks_of_any_size(

@@ -166,6 +166,7 @@ def test_folders_and_archives_of_other_things_are_named(tmp_path: Path) -> None:
         (b"\x08\x01\x10\x01\x18\x01\x20\x01\x2a\x04\0\0\0\0", "give it with --mean"),
         (b"\x3a\x03\x0a\x01\x01\x2a\x04\0\0\0\0", "give it with --mean"),
         (b"\x0a\x03\x0a\x01a\x22\x02\x08\x01", "a graph of TensorFlow"),
+        (b"\x0a\x03\x0a\x01a\x12\0", "a graph of TensorFlow"),  # frozen
         (b"\x08\xf4\x03\x12\x0ca.caffemodel\x1a\x02\x28\x00", "solver's state"),
     ],
 )

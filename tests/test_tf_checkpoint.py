@@ -23,6 +23,8 @@ from zoo.registry import model
 from zoo.shapes import parameter_shapes
 from zoo.wire.checkpoint import write_v2
 from zoo.wire.checkpoint_slices import joined
+from zoo.wire.protobuf import varint
+from zoo.wire.snappy import unpacked
 from zoo.wire.table import crc32c, masked, read_table, write_table
 
 SPEC = ModelSpec(
@@ -176,6 +178,62 @@ def test_the_bytes_are_those_of_tensorflows_saver(tf: Any, tmp_path: Path) -> No
     assert (tmp_path / "ours.index").stat().st_size > 262144, "more than one block"
     for suffix in (".index", ".data-00000-of-00001"):
         assert (tmp_path / f"ours{suffix}").read_bytes() == (tmp_path / f"theirs{suffix}").read_bytes()
+
+
+def packed(data: bytes) -> bytes:
+    """A block in Snappy: runs of bytes, and copies that may run into themselves, of every form of either."""
+    found, at, run = bytearray(varint(len(data))), 0, bytearray()
+    while at <= len(data):
+        where = data.rfind(data[at : at + 8], 0, at + 7) if at + 8 <= len(data) else -1
+        if run and (where >= 0 or len(run) == 300 or at == len(data)):
+            found += bytes([len(run) - 1 << 2]) if len(run) <= 60 else b"\xf4" + (len(run) - 1).to_bytes(2, "little")
+            found, run = found + run, bytearray()
+        offset = at - where
+        if where < 0:
+            run += data[at : at + 1]
+        elif offset < 2048:
+            found += bytes([1 | 4 << 2 | offset >> 8 << 5, offset & 255])
+        else:
+            found += bytes([2 | 7 << 2]) + offset.to_bytes(2, "little")
+        at += 1 if where < 0 else 8
+    return bytes(found)
+
+
+def test_blocks_that_are_packed_are_read_as_tensorflow_reads_them(
+    tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(4)
+    names = sorted(f"scope_{i % 7}/{rng.bytes(30).hex()}/weights" for i in range(90))
+    tensors = {name: rng.normal(size=3).astype("f") for name in names}
+
+    def append(written: bytearray, block: Any) -> bytes:
+        content = packed(block.finish())
+        handle = varint(len(written)) + varint(len(content))
+        written += content + b"\1" + masked(crc32c(content + b"\1")).to_bytes(4, "little")
+        return handle
+
+    write_v2(tmp_path / "plain", tensors)
+    monkeypatch.setattr("zoo.wire.table._append", append)
+    write_v2(tmp_path / "packed", tensors)
+    assert (tmp_path / "packed.index").stat().st_size < (tmp_path / "plain.index").stat().st_size
+    theirs = tf.train.load_checkpoint(str(tmp_path / "packed"))
+    same({name: theirs.get_tensor(name) for name in tensors}, tensors)
+    same(dict(tf_slim.read(tmp_path / "packed").tensors), tensors)
+
+
+@pytest.mark.parametrize(
+    ("block", "told"),
+    [
+        (b"\xff\xff\xff\x7f\0a", "declares 268,435,455"),
+        (b"\x04\0a", "unfolds to 1 bytes, not the 4"),
+        (b"\x05\0a\x01\x02", "copies what is not there"),
+        (b"\x05\0a\x01\0", "copies what is not there"),
+        (b"\x05\0a\xfe", "copies what is not there"),
+    ],
+)
+def test_a_damaged_packed_block_is_refused(block: bytes, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        unpacked(memoryview(block))
 
 
 @pytest.mark.parametrize("version", [1, 2])

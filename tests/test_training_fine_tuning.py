@@ -20,8 +20,10 @@ from converters.cli import main
 from converters.convert import load, save
 from converters.parity import probe_weights
 from converters.weights import Weights
+from tests.small import shrink
 from zoo import recipe_file, registry, spec_json
 from zoo.errors import UnsupportedError, ZooError
+from zoo.frameworks.caffe import deploy_text
 from zoo.frameworks.pytorch import build
 from zoo.initial import initial_weights
 from zoo.layers import (
@@ -316,6 +318,22 @@ def test_what_gives_no_number_a_class_is_refused() -> None:
         trunk(spec.without("prob").insert(Sigmoid(name="multi"), after="pool"))
     with pytest.raises(UnsupportedError, match=r"has 1 and 2 \(r10, h1\); give it without the others"):
         trunk(spec.without("pool", "prob").insert(Dense(name="h1", out_features=3, inputs=("c1",)), after="r10"))
+
+
+def test_a_prototxt_is_trained_from_nothing_and_from_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "".join(line for line in deploy_text(shrink("alexnet_mini")).splitlines(True) if not line.startswith("#"))
+    (tmp_path / "net.prototxt").write_text(text)
+    run = ["--data", "digits", "--steps", "1", "--batch-size", "4", "--device", "cpu"]
+    image = ["--channels", "RGB", "--mean", "128"]
+    assert main(["train", str(tmp_path / "net.prototxt"), *run, "-o", str(tmp_path / "no")]) == 2
+    assert "--mean" in capsys.readouterr().err
+    assert main(["train", str(tmp_path / "net.prototxt"), *image, *run, "-o", str(tmp_path / "a")]) == 0
+    assert "begins with" not in capsys.readouterr().err
+    given = ["--weights", str(tmp_path / "a" / "model.safetensors"), *image]
+    assert main(["train", str(tmp_path / "net.prototxt"), *given, *run, "-o", str(tmp_path / "b")]) == 0
+    assert "begins with the weights of model.safetensors" in capsys.readouterr().err
 
 
 def test_weights_of_a_member_and_what_does_not_go_together(

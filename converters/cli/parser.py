@@ -172,10 +172,12 @@ def _card(add: argparse.ArgumentParser) -> None:
 
 
 def _train(add: argparse.ArgumentParser) -> None:
-    add.add_argument("source", metavar="MODEL|SRC", help="a family member, or a network with weights to fine-tune")
+    add.add_argument("source", metavar="MODEL|SRC", help="a family member, a prototxt, or weights to fine-tune")
     add_network(add)
     add_reading(add)
-    add.add_argument("--weights", metavar="SRC", help="begin with these weights (of the MODEL that was named)")
+    add.add_argument(
+        "--weights", metavar="SRC", help="begin with these weights, of the MODEL or prototxt that was named"
+    )
     add.add_argument("--data", required=True, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or: digits")
     add.add_argument("-o", "--output", type=target, required=True, metavar="DIR", help="the folder of the run")
     add.add_argument("--framework", type=trainer, choices=TRAINERS, default="pytorch", help="what trains")

@@ -6,9 +6,9 @@ Nothing of it is run, and no class is looked up. Format: keras ``src/layers``, e
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -36,6 +36,8 @@ _NESTED = {"Sequential", "Functional", "Model"}
 _LEAST = 1e-7
 # Before the classes of generated source, whose arguments are known here (`zoo.frameworks.keras.ops`).
 _OURS = "alexnet_zoo>"
+# The class of a layer, and what makes it.
+_Generated: TypeAlias = tuple[str, dict[str, Any]]
 
 
 def described(config: str, holders: Collection[str]) -> tuple[list[Step], SaidOfImages] | None:
@@ -116,7 +118,16 @@ def _short(value: Any) -> Any:
     return value
 
 
-def arguments(model: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def unlike_ours(theirs: Iterable[_Generated], ours: Sequence[_Generated]) -> str | None:
+    """The first of their layers that is none of ours, in words; None where there is none. Names count for nothing."""
+    for name, settings in theirs:
+        wanted = [other for kind, other in ours if kind == name]
+        if not any(_same(other, settings) for other in wanted):
+            return f"it has {name} {settings}, not {wanted[0] if wanted else 'any'}"
+    return None
+
+
+def generated(model: Mapping[str, Any]) -> list[_Generated]:
     """The layers of generated source in a description that could be read, and those that join branches of it.
 
     Their classes, and what makes them; none where there is no layer of generated source.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from converters.formats import LARGE, NativeFile, _slim_names
 from converters.formats._described import Step, unlike
-from converters.formats._keras_config import arguments, described, is_of
+from converters.formats._keras_config import described, generated, is_of, unlike_ours
 from converters.formats._slim_names import layout_of
 from converters.tensormap import Entry, native_numbers
 from converters.weights import Array, Weights
@@ -105,23 +105,16 @@ def _read(path: Path, largest: int | None) -> NativeFile:
 
 def _unlike(config: str, steps: Sequence[Step], spec: ModelSpec) -> str | None:
     """In what a network differs from the one described; None if in nothing, as from one that is written here."""
-    told, own = unlike(steps, spec, complete=True), arguments(json.loads(config))
+    told, own = unlike(steps, spec, complete=True), generated(json.loads(config))
     if told is None and not own:
         return None
     try:
         ours = model_config(spec)
     except UnsupportedError:  # written here, it is not
         return told
-    if is_of(config, ours):
-        return None
-    if told:
-        return told
-    wanted = arguments(json.loads(json.dumps(ours)))
-    wrong = next((layer for layer in own if layer not in wanted), None)
-    if wrong is None:
-        return None
-    others = [layer for layer in wanted if layer[0] == wrong[0]]
-    return f"it has {wrong[0]} {wrong[1]}, not {others[0][1] if others else 'any'}"
+    if told:  # layers of branches stand in any order; those that we wrote are told by their names
+        return None if is_of(config, ours) else told
+    return unlike_ours(own, generated(ours))
 
 
 def _unpacked(path: Path, *, checked: bool) -> tuple[memoryview, str, str]:

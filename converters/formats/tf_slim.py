@@ -25,6 +25,7 @@ HOLDS_NETWORK = ()
 
 _LOG = logging.getLogger(__name__)
 
+_FROZEN = "holds no variables: its numbers are constants of its graph; give the file that it was made of"
 # tf.train.ExponentialMovingAverage calls the average of a variable so, unless it is given a name.
 _AVERAGE = re.compile(r"/(ExponentialMovingAverage|[^/]*(?:\b|_)ema(?:\b|_)[^/]*)$", re.IGNORECASE)
 
@@ -44,6 +45,8 @@ def read(path: Path) -> NativeFile:
         except ValueError as error:
             raise FileFormatError(main, f"no sound checkpoint: {error}") from error
         tensors = {name: tensors[key] for key, name in names.items()}
+        if not tensors:
+            return NativeFile(tensors={}, refusal=_FROZEN)
     raw = {name: tensor for name, tensor in tensors.items() if not _AVERAGE.search(name)}
     averages = {_AVERAGE.sub("", name): tensor for name, tensor in tensors.items() if _AVERAGE.search(name)}
     if averages and not averages.keys() & raw.keys():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from converters.parity.file_subjects import FileSubject, graph_feed, layers_alone
 from converters.parity.subjects import Feed, Ran, Subject
@@ -14,6 +12,7 @@ from converters.weights import Array, Weights
 from zoo import registry
 from zoo.errors import UnknownNameError
 from zoo.frameworks import onnx
+from zoo.wire.folders import scratch_folder
 
 
 def runtime_subjects(names: Sequence[str], weights: Weights, files: Sequence[FileSubject] = ()) -> list[Subject]:
@@ -47,8 +46,8 @@ def _written(name: str, weights: Weights) -> Subject:
             forward = TfliteForward(runtime)
             yield tflite_feed(forward, weights, forward.deployed(weights))
             return
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
+        with scratch_folder() as folder:  # the graph is mapped for as long as it is asked
+            path = folder / "model.onnx"
             onnx.write(path, onnx.graph(weights.spec), weights.tensors)
             yield graph_feed(path, weights.spec, runtime=runtime)
 

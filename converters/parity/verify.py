@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol, cast
 
 from converters import exporters
@@ -27,6 +26,7 @@ from converters.weights import Array, Weights
 from zoo import registry
 from zoo.errors import UnknownNameError, UnsupportedError, WeightsError, ZooError
 from zoo.layers import ModelSpec
+from zoo.wire.folders import scratch_folder
 
 
 class Exporter(Protocol):
@@ -81,8 +81,8 @@ def _as_described(framework: str, weights: Weights, description: Path, model: Pa
 def _exported(name: str, weights: Weights) -> Generator[Feed, None, None]:
     framework = name.removesuffix("-onnx")
     exporter = cast(Exporter, exporters.exporter(framework))
-    with TemporaryDirectory(prefix="zoo-verify-") as folder:
-        path = Path(folder) / "model.onnx"
+    with scratch_folder() as folder:  # the graph is mapped for as long as it is asked
+        path = folder / "model.onnx"
         exporter.export_onnx(weights, path, every_activation=True)
         gc.collect()  # the exporter's copies go before the runtime makes its own
         inner = frozenset(layer.name for layer in weights.spec.layers) - {*weights.spec.outputs}

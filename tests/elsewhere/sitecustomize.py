@@ -5,11 +5,14 @@ libraries of this system need them; functions are gone for everybody.
 """
 
 import builtins
+import contextlib
 import mmap
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 _WINDOWS = os.environ["ELSEWHERE"] == "windows"
@@ -43,16 +46,37 @@ builtins.__import__ = _imported
 multiprocessing.set_start_method("spawn")
 
 if _WINDOWS:
-    _open, _rename = os.open, os.rename
+    _open, _home = os.open, os.path.realpath(os.getcwd())  # noqa: PTH109
+    _moves = {name: getattr(os, name) for name in ("rename", "replace", "unlink", "remove", "rmdir")}
+    shutil._use_fd_functions = False  # pyright: ignore[reportAttributeAccessIssue]
 
     def _no_folder(path: Any, flags: int, *rest: Any, **more: Any) -> int:
         if os.path.isdir(path) and str(sys._getframe(1).f_globals.get("__name__")).startswith(_OURS):  # noqa: PTH112
             raise PermissionError(13, "Permission denied", str(path))
         return _open(path, flags, *rest, **more)
 
-    def _no_replacing(source: Any, target: Any, **more: Any) -> None:
-        if os.path.exists(target):  # noqa: PTH110
-            raise FileExistsError(17, "File exists", str(source), None, str(target))
-        _rename(source, target, **more)
+    def _used_here() -> set[str]:
+        """The files that this process has open or mapped: nobody may move or remove them there."""
+        used = {line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines()}
+        for descriptor in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                used.add(str(descriptor.readlink()))
+        return used
 
-    os.open, os.rename = _no_folder, _no_replacing
+    def _guarded(name: str) -> Any:
+        def guarded(*paths: Any, **more: Any) -> None:
+            real = [os.path.realpath(os.fspath(path)) for path in paths]
+            if str(real[0]).startswith(_home):
+                used = _used_here()
+                for path in real:
+                    if any(file == path or file.startswith(f"{path}/") for file in used):
+                        raise PermissionError(13, "The process cannot access the file: it is being used", path)
+            if name == "rename" and os.path.exists(real[1]):  # noqa: PTH110
+                raise FileExistsError(17, "File exists", real[0], None, real[1])
+            _moves[name](*paths, **more)
+
+        return guarded
+
+    os.open = _no_folder
+    for _name in _moves:
+        setattr(os, _name, _guarded(_name))

@@ -33,7 +33,7 @@ def apply(layer: Pointwise, inputs: Sequence[Float64], parameters: Mapping[str, 
         case Dropout():
             return x
         case Eltwise():
-            return by_parts(partial(_eltwise, layer), *inputs)
+            return by_parts(lambda *parts: _eltwise(layer, parts), *inputs)
         case Scale():
             factor = along(x, layer.axis, inputs[1] if len(inputs) == 2 else parameters["weight"])
             if not layer.bias:
@@ -112,12 +112,12 @@ def _power(layer: Power, x: Float64) -> Float64:
         return np.power(base, np.full_like(base, layer.power))
 
 
-def _eltwise(layer: Eltwise, *inputs: Float64) -> Float64:
+def _eltwise(layer: Eltwise, inputs: Sequence[Float64]) -> Float64:
     match layer.operation:
         case "sum":
-            coeffs = layer.coeffs or (1.0,) * len(inputs)
-            total = coeffs[0] * inputs[0]
-            for coeff, x in zip(coeffs[1:], inputs[1:], strict=True):
+            first, *others = zip(layer.coeffs or (1.0,) * len(inputs), inputs, strict=True)
+            total = first[0] * first[1]
+            for coeff, x in others:
                 total += x if coeff == 1 else coeff * x
             return total
         case "prod":

@@ -41,7 +41,7 @@ from zoo.training.checkpoint import checkpoints
 from zoo.training.datasets import fingerprint
 from zoo.training.devices import View, alone, decide, local_rank, own_view
 from zoo.training.job import Job, TrainOptions, prepare
-from zoo.training.listing import read, write
+from zoo.training.listing import read, remove, write
 from zoo.training.loop import how_to_go_on, run, stop
 from zoo.training.placed import PATIENCE
 from zoo.training.pytorch import PyTorchLearner
@@ -123,7 +123,7 @@ def _as_one_of(options: TrainOptions) -> None:
         _join(options, listing, store, rank, here)
     finally:
         if not here:
-            listing.unlink(missing_ok=True)
+            remove(listing)
 
 
 def _listed(options: TrainOptions) -> Path:
@@ -163,7 +163,7 @@ def _join(options: TrainOptions, listing: Path, store: dist.Store, rank: int, he
         with _told(job, torch.device("cpu")):
             device, device_said = _meet(options, store, rank, here)
         if not here:  # all have read it, since all have met
-            listing.unlink(missing_ok=True)
+            remove(listing)
         _run(job, device, device_said)
     finally:
         if dist.is_initialized():
@@ -242,7 +242,7 @@ def _start_all(options: TrainOptions) -> None:
     try:
         _watch(options, listing)
     finally:
-        listing.unlink(missing_ok=True)
+        remove(listing)
 
 
 def _watch(options: TrainOptions, listing: Path) -> None:

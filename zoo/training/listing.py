@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -37,6 +38,12 @@ def write(pair: Pair) -> Path:
             raise ZooError(f"{name}: the list of images cannot be written ({said(error)}); make room there") from error
         raise
     return Path(name)
+
+
+def remove(path: Path) -> None:
+    """Take it away; Windows keeps what somebody still reads, until the last one who asks."""
+    with suppress(PermissionError):
+        path.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Pair:

@@ -23,6 +23,7 @@ from zoo.wire.folders import leftovers, new_folder
 from zoo.wire.watched import shrunken
 
 _MARK = ".zoo-staging-"
+_OLD = ".old"
 
 
 def check_target(target: Path, *, force: bool, folder: bool = False) -> None:
@@ -99,10 +100,16 @@ def publish(folder: Path, main: Path, *, force: bool) -> list[Path]:
     if replaces:
         for name in names:
             flush(folder / name)
-    if len(names) > 1:
-        (folder.parent / main.name).unlink(missing_ok=True)
-    for target in targets:
-        (folder / target.name).replace(target)
+    old, moved = folder / _OLD, 0
+    try:
+        if len(names) > 1 and targets[-1].exists():
+            targets[-1].rename(old)
+        for target in targets:
+            (folder / target.name).replace(target)
+            moved += 1
+    finally:
+        if not moved and old.exists():  # Windows replaces no file that is open
+            old.rename(targets[-1])
     if replaces:
         flush(folder.parent)
     return sorted(targets)
@@ -164,7 +171,7 @@ def publish_folder(written: Path, target: Path, *, force: bool) -> None:
         ZooError: something is there, without `force`, be it of a moment before.
     """
     check_target(target, force=force, folder=True)
-    old = written.with_name("old")
+    old = written.with_name(_OLD)
     replaces = target.exists()
     if replaces:
         for path in written.rglob("*"):

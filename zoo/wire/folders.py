@@ -7,9 +7,9 @@ of a run that was killed (a link, a pipe, somebody else's folder) is passed over
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -57,7 +57,7 @@ def new_folder(target: Path, mark: str) -> Generator[Held]:
     """An empty folder beside `target`, which ends with the context."""
     held: Held | None = None
     while held is None:
-        path = target.parent / f".{target.name}{mark}{secrets.token_urlsafe(6)}"
+        path = target.parent / f".{target.name}{mark}{os.urandom(4).hex()}"
         try:  # begun before the folder is made: a signal may come at any moment
             _living.add(path)
             path.mkdir(mode=0o700)
@@ -67,6 +67,16 @@ def new_folder(target: Path, mark: str) -> Generator[Held]:
         finally:
             (held or Held(path)).end()
             _living.discard(path)
+
+
+@contextmanager
+def scratch_folder() -> Generator[Path]:
+    """A folder in the system's place for what nobody keeps; what is open at the end, Windows keeps for a later run."""
+    target, mark = Path(tempfile.gettempdir(), "zoo"), "-scratch-"
+    for leftover in leftovers(target, mark)[0]:
+        leftover.end()
+    with new_folder(target, mark) as held:
+        yield held.path
 
 
 def check_no_link(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The sorted table that TensorFlow keeps checkpoints in: LevelDB's table format, uncompressed, every block checksummed.
+"""The sorted table that TensorFlow keeps checkpoints in: LevelDB's table format, every block checksummed.
 
 Format: leveldb ``doc/table_format.md``; TensorFlow ``lib/io/table_builder.cc``, ``format.cc``. A table is a row of
 blocks, an index block of (last key, where) of each, and a footer. A block is a row of entries (bytes shared with the
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from zoo.wire.protobuf import read_varint, varint
 from zoo.wire.signatures import TABLE_END
+from zoo.wire.snappy import unpacked
 
 _FOOTER = 48
 _TRAILER = struct.Struct("<BI")
@@ -50,7 +51,7 @@ def read_table(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """The keys, strictly rising, and values (views) of a table.
 
     Raises:
-        ValueError: it is no table, cut short, damaged or compressed.
+        ValueError: it is no table, cut short or damaged.
     """
     if not is_table(data):
         raise ValueError("it does not end as a checkpoint does: cut short, or another kind of file")
@@ -85,9 +86,10 @@ def _block(data: memoryview, start: int, size: int, end: int) -> memoryview:
     kind, stored = _TRAILER.unpack_from(data, start + size)
     if masked(crc32c(data[start : start + size + 1])) != stored:
         raise ValueError(f"the checksum of the block at byte {start} differs: the file is damaged")
-    if kind != 0:
-        raise ValueError("its blocks are compressed (Snappy), which is not read; save it again with TensorFlow's Saver")
-    return data[start : start + size]
+    if kind > 1:
+        raise ValueError(f"the block at byte {start} is packed in the unknown way {kind}")
+    block = data[start : start + size]
+    return memoryview(unpacked(block)) if kind else block
 
 
 def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:

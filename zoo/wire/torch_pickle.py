@@ -310,7 +310,8 @@ def _zipped(path: Path) -> Saved:
 
 
 def _check(path: Path, records: list[zipfile.ZipInfo]) -> None:
-    if any(record.filename.lower().endswith("constants.pkl") for record in records):
+    # Before PyTorch 1.4 it held its attributes, and no constants apart.
+    if any(record.filename.lower().endswith(("constants.pkl", "attributes.pkl")) for record in records):
         raise FileFormatError(
             path, "is a TorchScript program, not a state dict; torch.jit.load it and torch.save its state_dict()"
         )

@@ -56,7 +56,7 @@ _MAX_RANK = 32
 
 @dataclass(kw_only=True)
 class Model:
-    """A file's graph: `nodes` in its order, `initializers` by name; of those in `unreadable`, the reason alone.
+    """A file's graph: `nodes` in an order to run in, `initializers` by name; of `unreadable` ones, the reason.
 
     `inputs` and `outputs` are in the file's order, initializers among the inputs as old files have them; `opset` is the
     version of ONNX's own operators.
@@ -192,6 +192,24 @@ def _graph(model: Model, data: memoryview, folder: Path) -> None:
             (model.inputs if number == InGraph.INPUT else model.outputs)[name] = kind
         elif number == InGraph.SPARSE:
             raise ValueError("sparse initializers are not read; export the model with dense weights")
+    model.nodes = _in_order(model.nodes)
+
+
+def _in_order(nodes: list[Node]) -> list[Node]:
+    """Each node after those that make what it reads, as runtimes put them; else as in the file, which ONNX has so."""
+    made = {tensor: i for i, node in enumerate(nodes) for tensor in node.outputs if tensor}
+    order, met = dict[int, Node](), set[int]()
+    for i in range(len(nodes)):
+        waiting = [i]
+        while waiting:
+            last = waiting[-1]
+            before = sorted({made[tensor] for tensor in nodes[last].inputs if tensor in made} - met - {last})
+            met.add(last)
+            if before:
+                waiting += reversed(before)
+            else:
+                order[waiting.pop()] = nodes[last]
+    return [*order.values()]
 
 
 # The names of ONNX's own operators are in this domain, or in none (ONNX's docs/IR.md).

@@ -282,11 +282,7 @@ def _check(reading: _Reading, node: Node, reads: list[str]) -> None:
         if tensor in reading.constants.unreadable:
             raise RefusalError(f"{tensor!r} {reading.constants.unreadable[tensor]}")
         if not (tensor in walk.values or tensor in walk.constants or tensor in reading.lost):
-            later = (
-                "a node after it makes (a cycle, or nodes out of order)"
-                if tensor in reading.made
-                else "the file has not"
-            )
+            later = "a node after it makes (a cycle)" if tensor in reading.made else "the file has not"
             raise RefusalError(f"reads {tensor!r}, which {later}")
 
 
