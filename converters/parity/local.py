@@ -59,8 +59,8 @@ from zoo.parameters import parameters_of
 from zoo.reference.weighted import weighted_sums
 from zoo.wire.cores import in_cache
 
-# Runtimes make a TanH or a Sigmoid of fractions of polynomials, off by up to 3e-7 of one (TensorFlow's); so much of it is
-# measured by the budget.
+# Runtimes make a TanH or a Sigmoid of fractions of polynomials, off by up to 3e-7 of one (TensorFlow's). The budget's
+# share of this is three times as much.
 _APPROXIMATED = 0.1
 
 # A sum of squares in float32 that is larger has lost no digit to terms too small for it.
