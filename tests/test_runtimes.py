@@ -21,6 +21,7 @@ from tests.small import small_weights
 from zoo import registry, runtimes
 from zoo.errors import UnknownNameError
 from zoo.frameworks import onnx as onnx_network
+from zoo.layers import Input, ModelSpec, Normalize
 from zoo.runtimes import openvino
 
 # LiteRT's conversions take seconds; it has tests of its own.
@@ -160,3 +161,11 @@ def test_the_command(weights: Weights, tmp_path: Path, capsys: pytest.CaptureFix
     assert told["versions"]["openvino"]
     assert main(["verify", str(tmp_path / "a.safetensors"), "--runtimes", "opnvino"]) == 2
     assert "zoo: unknown runtime 'opnvino'; did you mean openvino" in capsys.readouterr().err
+
+
+def test_what_is_next_to_nothing_is_normalised_in_litert_as_elsewhere() -> None:
+    """Its own operator has an epsilon of its own, which counts where all channels are small."""
+    layers = (Normalize(name="norm", across_spatial=False),)
+    spec = ModelSpec(name="norm", title="", inputs=(Input(shape=(4, 3, 3)),), layers=layers)
+    report = verify_model(spec, runtimes=["litert"])
+    assert report.passed, report.to_dict()

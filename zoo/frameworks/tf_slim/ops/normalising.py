@@ -32,7 +32,9 @@ def lrn_within_channel(inputs, size, alpha, beta, k, scope=None):
 def normalize(inputs, axes, epsilon, scope=None):
     """inputs / sqrt(epsilon + sum(inputs^2)), the sum over some axes."""
     with tf.name_scope(scope, "Normalize"):
-        return inputs / tf.sqrt(tf.reduce_sum(tf.square(inputs), axes, keepdims=True) + epsilon)
+        # Without the sizes, LiteRT's converter takes it for its own operator, whose epsilon is another.
+        squares = tf.square(tf.abs(inputs))
+        return inputs / tf.sqrt(tf.reduce_sum(squares, axes, keepdims=True) + epsilon)
 
 
 def mvn(inputs, across_channels, normalize_variance, epsilon, scope=None):
