@@ -27,7 +27,9 @@ from zoo.wire.folders import check_no_link
 from zoo.wire.regular import check_regular
 from zoo.wire.safetensors import read_safetensors, write_safetensors
 
-_VELOCITY, _CHECKSUM = "velocity/", "checksum"
+# Of the names of velocities, before those of their parameters: here, and in the variables of TF-slim.
+VELOCITY = "velocity/"
+_CHECKSUM = "checksum"
 _KEPT = 2
 
 
@@ -80,7 +82,7 @@ def save_checkpoint(out: Path, spec: ModelSpec, checkpoint: Checkpoint) -> Path:
     """
     path = out / "checkpoints" / f"step-{checkpoint.progress.step:08d}.safetensors"
     check_no_link(path.parent)
-    tensors = dict(checkpoint.weights) | {_VELOCITY + name: v for name, v in checkpoint.velocities.items()}
+    tensors = dict(checkpoint.weights) | {VELOCITY + name: v for name, v in checkpoint.velocities.items()}
     state = {"progress": asdict(checkpoint.progress), "setting": asdict(checkpoint.setting)}
     metadata = _metadata(spec) | {"training": json.dumps(state)}
     write_file(path, tensors, metadata | {_CHECKSUM: checksum(tensors, metadata)})
@@ -151,7 +153,7 @@ def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
         raise FileFormatError(path, other)
     table = parameter_table(spec)
     shapes = {name: row.shape for name, row in table.items()}
-    learned = {_VELOCITY + name: row.shape for name, row in table.items() if row.learned}
+    learned = {VELOCITY + name: row.shape for name, row in table.items() if row.learned}
     if {name: tensors[name].shape for name in tensors} != shapes | learned:
         raise FileFormatError(path, "damaged checkpoint: its tensors are not those of its network")
     try:
@@ -160,7 +162,7 @@ def load_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
         raise FileFormatError(path, f"damaged checkpoint: its state of training is none ({error})") from error
     return Checkpoint(
         weights={name: tensors[name] for name in shapes},
-        velocities={name.removeprefix(_VELOCITY): tensors[name] for name in learned},
+        velocities={name.removeprefix(VELOCITY): tensors[name] for name in learned},
         progress=progress,
         setting=setting,
     )

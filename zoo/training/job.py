@@ -17,7 +17,7 @@ from zoo.preprocess import FloatArray
 from zoo.recipe import Phases, Rates, Recipe, layer_multiples, rates_at
 from zoo.recipe_file import check, to_plain
 from zoo.recipes import FINE_TUNING
-from zoo.shapes import check_cost, parameter_shapes
+from zoo.shapes import check_cost, parameter_shapes, parameter_table
 from zoo.training.checkpoint import Setting, checkpoints, newest
 from zoo.training.datasets import check_size, fingerprint, open_pair
 from zoo.training.devices import DeviceType, Precision
@@ -155,8 +155,12 @@ class Job:
         )
 
     def frozen(self) -> set[str]:
-        """The layers that never learn."""
-        return {layer for layer, multiple in layer_multiples(self.recipe, self.spec).items() if multiple == 0}
+        """The layers that never learn; raises `ZooError` where no other has anything to learn."""
+        still = {layer for layer, multiple in layer_multiples(self.recipe, self.spec).items() if multiple == 0}
+        learned = (name for name, row in parameter_table(self.spec).items() if row.learned)
+        if all(name.rpartition(".")[0] in still for name in learned):
+            raise ZooError("every layer is frozen: nothing is left to train")
+        return still
 
 
 def prepare(options: TrainOptions, listed: tuple[Images, Images] | None = None) -> Job:

@@ -55,7 +55,7 @@ class PyTorchLearner:
         self.network: PlacedNetwork = network.to(  # pyright: ignore[reportCallIssue]  # documented, but not declared
             device, memory_format=torch.channels_last
         )
-        self._freeze()
+        self.network.freeze(job.frozen())
         self.momentum = Momentum(self.network.canonical_parameters(), job.recipe)
         for name, velocity in velocities.items():
             self.momentum.velocities()[name].copy_(self.network.own_part(name, torch.from_numpy(velocity)))
@@ -101,11 +101,6 @@ class PyTorchLearner:
                 f"{self.job.options.out}: not all devices see the same checkpoints (this one that of step {step}); "
                 "the folder must be one that all machines read"
             )
-
-    def _freeze(self) -> None:
-        self.network.freeze(self.job.frozen())
-        if not any(parameter.requires_grad for parameter in self.network.parameters()):
-            raise ZooError("every layer is frozen: nothing is left to train")
 
     def any_of_all(self, said: bool) -> bool:
         """Whether any process says so; called by all of them."""

@@ -28,6 +28,7 @@ from zoo.preprocess import FloatArray
 from zoo.recipe import decay_of
 from zoo.shapes import activation_shapes, tied
 from zoo.training.augment import Augment
+from zoo.training.checkpoint import VELOCITY
 from zoo.training.data import Batch
 from zoo.training.devices import DeviceType
 from zoo.training.evaluate import Scores, evaluate
@@ -42,8 +43,6 @@ from zoo.wire.atomic import new_file
 tf: Any = slim_runtime.tf
 timeline: Any = import_module("tensorflow.python.client.timeline")
 
-# The variable scope of the velocities, around that of the network.
-_VELOCITY = "velocity/"
 # What torch alone can be asked for, by its field of the options, with what it is otherwise.
 _FLAGS = (
     ("--compile", "compiled", False),
@@ -130,7 +129,7 @@ class TFSlimLearner:
         self.start, weights, velocities = resume(job)
         self._assign(weights, "")
         if velocities:
-            self._assign(velocities, _VELOCITY)
+            self._assign(velocities, VELOCITY)
 
     def images_of(self, step: int) -> range:
         """All images of a step."""
@@ -201,7 +200,7 @@ class TFSlimLearner:
 
     def whole_state(self) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
         """Canonical weights and velocities."""
-        return self._fetch(""), self._fetch(_VELOCITY)
+        return self._fetch(""), self._fetch(VELOCITY)
 
     def _build(self, devices: list[str]) -> _Graph:
         job, source = self.job, self.job.spec.inputs[0]
@@ -239,8 +238,6 @@ class TFSlimLearner:
         named = [(name, variable) for piece in pieces for name, variable in piece.variables()]
         velocities = {variable.op.name: _velocity(variable) for _, variable in named}
         named = [(name, variable) for name, variable in named if name.rpartition(".")[0] not in self._frozen]
-        if not named:
-            raise ZooError("every layer is frozen: nothing is left to train")
         gradients = tf.gradients(loss, [variable for _, variable in named], colocate_gradients_with_ops=True)
         rates = {name: tf.placeholder(tf.float32, [], name="rate") for name in dict(named)}
         updates = list[Any]()
@@ -261,7 +258,7 @@ class TFSlimLearner:
 
     def _pieces(self, prefix: str) -> list[_Piece]:
         """Those that have variables under a prefix."""
-        return [piece for piece in self._graph.pieces if piece.is_learned or prefix != _VELOCITY]
+        return [piece for piece in self._graph.pieces if piece.is_learned or prefix != VELOCITY]
 
     def _fetch(self, prefix: str) -> dict[str, FloatArray]:
         found = dict[str, list[FloatArray]]()
@@ -353,7 +350,7 @@ class _Builder:
 
 def _velocity(variable: Any) -> Any:
     with tf.device(variable.device):
-        return tf.Variable(tf.zeros(variable.shape), trainable=False, name=f"{_VELOCITY}{variable.op.name}")
+        return tf.Variable(tf.zeros(variable.shape), trainable=False, name=f"{VELOCITY}{variable.op.name}")
 
 
 def _channels(tensor: Any) -> int:
