@@ -251,6 +251,7 @@ def test_batch_norm_measures_its_statistics_in_training() -> None:
     net = parse(train_val_text(network(Conv(name="c", out_channels=2, kernel=(1, 1)), BatchNorm(name="b"))))
     layer = next(layer for layer in net.messages("layer") if layer.string("name") == "b")
     assert "use_global_stats" not in layer.message("batch_norm_param")
+    assert layer.message("batch_norm_param").number("moving_average_fraction", 0) == 0.9
     assert [rate.number("lr_mult", 9) for rate in layer.messages("param")] == [0, 0, 0]
 
 

@@ -30,7 +30,6 @@ from converters.weights import Array, Weights
 from tests.small import normalises_vectors, shrink
 from tests.sources import run_pytorch_source, run_slim_source
 from zoo import reference, registry
-from zoo.errors import UnsupportedError
 from zoo.frameworks import caffe
 from zoo.frameworks import onnx as onnx_graphs
 from zoo.frameworks.caffe.reader import read_net
@@ -104,12 +103,18 @@ def has_towers(spec: ModelSpec) -> bool:
     return any(isinstance(layer, Conv) and layer.groups > 1 for layer in spec.layers)
 
 
-def is_trained(spec: ModelSpec) -> bool:
+def keeps_its_curve(spec: ModelSpec) -> bool:
+    """Whether runs whose rounding differs stay together; see tests/test_training_batch_norm.py for the others.
+
+    Batch normalisation of a few pictures divides by small deviations, and a bias before it moves by rounding alone.
+    """
     return not any(isinstance(layer, BatchNorm) for layer in spec.layers)
 
 
-TRAINED = [param for param, case in zip(PARAMETERS, CASES, strict=True) if is_trained(small(case))]
-TOWERED = [param for param, case in zip(PARAMETERS, CASES, strict=True) if param in TRAINED and has_towers(small(case))]
+COMPARED = [param for param, case in zip(PARAMETERS, CASES, strict=True) if keeps_its_curve(small(case))]
+TOWERED = [
+    param for param, case in zip(PARAMETERS, CASES, strict=True) if param in COMPARED and has_towers(small(case))
+]
 
 
 @pytest.fixture(scope="module", params=PARAMETERS)
@@ -313,19 +318,8 @@ def assert_same_training(other: Trained, alone: Trained, case: tuple[str, int]) 
         assert off <= (0.1 if is_conv else 1e-3) * moved, name
 
 
-@pytest.mark.parametrize("name", [name for name in registry.models() if not is_trained(registry.model(name))])
-@pytest.mark.parametrize("framework", ["pytorch", "tf_slim"])
-def test_batch_normalisation_is_not_trained_and_that_is_said(
-    name: str, framework: str, pictures: Path, tmp_path: Path
-) -> None:
-    case = (name, registry.model(name).inputs[0].shape[-1])
-    with pytest.raises(UnsupportedError, match="training learns no BatchNorm statistics"):
-        train(options(case, pictures, tmp_path / "out", framework=framework))
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("case", TRAINED, indirect=True)
+@pytest.mark.parametrize("case", COMPARED, indirect=True)
 def test_tf_slim_follows_pytorch_s_loss_curve(
     case: tuple[str, int], alone: Trained, pictures: Path, tmp_path: Path
 ) -> None:
@@ -338,7 +332,7 @@ def _one_of_two(rank: int, meeting: Path, data: Path, out: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     torch.set_num_threads(1)
     for case in CASES:
-        if is_trained(small(case)) and has_towers(small(case)):
+        if keeps_its_curve(small(case)) and has_towers(small(case)):
             job = prepare(options(case, data, out / "-".join(map(str, case)), devices=2, parallel="towers"))
             run(job, PyTorchLearner(job, torch.device("cpu"), "cpu"))
     dist.destroy_process_group()
@@ -362,7 +356,7 @@ def test_two_devices_follow_the_curve_of_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", TRAINED, indirect=True)
+@pytest.mark.parametrize("case", PARAMETERS, indirect=True)
 def test_what_training_wrote_converts_to_every_format_and_verifies_everywhere(alone: Trained, tmp_path: Path) -> None:
     spec = alone.weights.spec
     for suffix in FORMATS:

@@ -129,6 +129,8 @@ HONOURED = {
     ("BatchNorm", "use_global_stats"): ("", "use_global_stats: false"),
     ("BatchNorm", "eps"): ("", "eps: 0.1"),
     ("BatchNorm", "scale_bias"): ("", "scale_bias: true"),
+    ("BatchNorm", "scale_filler"): ("", "scale_filler { }"),
+    ("BatchNorm", "bias_filler"): ("", "bias_filler { }"),
     ("BN", "eps"): ("", "eps: 0.1"),
     ("BN", "scale_filler"): ("", "scale_filler { }"),
     ("BN", "shift_filler"): ("", "shift_filler { }"),

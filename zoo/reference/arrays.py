@@ -35,6 +35,10 @@ def by_parts(work: Callable[..., Float64], *arrays: Float64) -> Float64:
     return y
 
 
+# So many numbers stay in a core's cache with the several maps that are made of them on the way.
+_PART = 2**15
+
+
 def by_maps(work: Callable[[Float64], Float64], x: Float64) -> Float64:
     """`work`, which makes each map of 1 x M x H x W one by itself, of the maps of N x C x H x W.
 
@@ -42,7 +46,7 @@ def by_maps(work: Callable[[Float64], Float64], x: Float64) -> Float64:
     waits for the interpreter.
     """
     maps = x.reshape(1, -1, *x.shape[2:])
-    step = max(1, 2**15 // max(1, prod(x.shape[2:])))
+    step = max(1, _PART // max(1, prod(x.shape[2:])))
     first = work(maps[:, :step])
     y = np.empty((1, maps.shape[1], *first.shape[2:]))
     y[:, :step] = first

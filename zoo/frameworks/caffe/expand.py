@@ -190,9 +190,9 @@ def _bn(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
 
 
 def _batch_norm(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
-    """NVIDIA's BatchNorm of five blobs, with a scale and a bias in it."""
+    """NVIDIA's BatchNorm of five blobs, with a scale and a bias in it; a filler of theirs asks for both as well."""
     block = node.message.message("batch_norm_param")
-    if not block.flag("scale_bias", False):
+    if not (block.flag("scale_bias", False) or "scale_filler" in block or "bias_filler" in block):
         return False
     read = BY_TYPE["BatchNorm"].read
     layer = read(block, node.name, tuple(sources)) if read else None

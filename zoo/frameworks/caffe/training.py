@@ -61,7 +61,7 @@ def train_val_text(spec: ModelSpec) -> str:
     net = Message().add("name", spec.name)
     for phase in ("TRAIN", "TEST"):
         net.add("layer", _data_layer(spec, recipe, phase))
-    net.add("layer", *(_trainable(item, initial, multipliers, decays) for item in layers))
+    net.add("layer", *(_trainable(item, initial, multipliers, decays, 1 - recipe.statistics_rate) for item in layers))
     net.add("layer", _accuracy("accuracy", blob, 1))
     if activation_shapes(trained)[scores][0] > 5:
         net.add("layer", _accuracy("accuracy_top5", blob, 5))
@@ -110,16 +110,18 @@ def _trainable(
     initial: Mapping[str, tuple[Shape, Distribution]],
     multipliers: Mapping[str, float],
     decays: Mapping[str, float],
+    kept: float,
 ) -> Message:
-    """A layer with its rates and initial values."""
+    """A layer with its rates and initial values; `kept` is the share of moving statistics that a step keeps."""
     layer, message = item.layer, item.message
     if layer is None:
         return message
     if isinstance(layer, BatchNorm):
-        # Caffe measures the statistics by itself, in training only.
+        # Caffe measures the statistics by itself, in training only; where they are frozen, it takes those it has.
         block = message.message("batch_norm_param")
-        if not layer.batch_stats:
+        if not layer.batch_stats and multipliers[f"{layer.name}.mean"]:
             del block.fields["use_global_stats"]
+            block.add("moving_average_fraction", float(f"{kept:.6g}"))
         for param in _params(message, 3):
             param.fields["lr_mult"], param.fields["decay_mult"] = [0], [0]
     if not isinstance(layer, Conv | Dense):
