@@ -82,8 +82,8 @@ def test_both_frameworks_follow_one_loss_curve(
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("slim", "torch"))
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
-        # A low rate leaves biases near zero, where rounding is all that there is.
-        assert np.abs(ours[name] - tensor).max() < 1e-3 * max(np.abs(tensor).max(), rate), name
+        # What is near zero still, biases after few steps, is rounding in part.
+        assert np.abs(ours[name] - tensor).max() < 1e-3 * max(np.abs(tensor).max(), 0.01), name
 
 
 def test_the_towers_lie_on_two_devices(tmp_path: Path) -> None:
