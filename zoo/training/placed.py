@@ -287,16 +287,13 @@ def summing(network: PlacedNetwork, row: Row) -> nn.Module:
     group = network.group if dealt else row.replicas
     if group is None:
         return network
-    if dealt:
-        names = {id(parameter): name for name, parameter in network.named_parameters()}
-        left_out = [names[id(p)] for name, p in network.canonical_parameters().items() if name not in dealt]
-        # How torch's own FSDP leaves parameters to others.
-        ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model  # pyright: ignore[reportPrivateUsage]
-        ignore(network, left_out)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    others = [names[id(p)] for name, p in network.canonical_parameters().items() if dealt and name not in dealt]
+    # How torch's own FSDP leaves parameters to others. Statistics are the same everywhere already.
+    ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model  # pyright: ignore[reportPrivateUsage]
+    ignore(network, [*others, *(name for name, _ in network.named_buffers())])
     # Every device has loaded the same numbers: nothing needs to be sent at the start.
-    wrapped = DistributedDataParallel(
-        network, process_group=group, gradient_as_bucket_view=True, init_sync=False, broadcast_buffers=False
-    )
+    wrapped = DistributedDataParallel(network, process_group=group, gradient_as_bucket_view=True, init_sync=False)
     # Annotations that are strings, as all in this file, are not recognised: a lambda has none.
     wrapped.register_comm_hook(group, lambda group, bucket: _sum(group, bucket))
     return wrapped
