@@ -20,7 +20,7 @@ demo: setup  ## set everything up, then the main job: train, convert, export, ve
 test: setup  ## set everything up, then the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-fast: setup  ## the tests for between two edits: no full-size network, series of proofs, environment, browser, shell or training process
+test-fast: setup  ## the tests for between two edits: no full-size network, series of proofs, environment, browser, shell or run of training
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 test-gpu: setup  ## the tests that only a CUDA GPU can run; each says why where it cannot

@@ -34,6 +34,7 @@ def assert_runs(cases: Mapping[str, ModelSpec], backend: str | None = None, data
     assert_same(found, reference.forward(spec, weights, inputs))
 
 
+@pytest.mark.slow
 def test_some_kinds_in_either_layout() -> None:
     some = ("conv same", "conv wide", "dense image", "max pad", "ave ceil", "lrn towers", "softmax axis 2", "flatten")
     some += ("concat rows", "detections", "twins conv groups", "twins of a kernel", "twins prelu")

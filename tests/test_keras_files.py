@@ -92,6 +92,7 @@ def assert_read(path: Path, model: Any) -> None:
         np.testing.assert_array_equal(np.asarray(found.tensors[name]), tensor, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [True, False])
 def test_every_file_that_keras_writes(tmp_path: Path, named: bool, caplog: pytest.LogCaptureFixture) -> None:
     keras.backend.clear_session()

@@ -78,6 +78,7 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
 # Other people's exporters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", registry.names("converters.exporters"))
 @pytest.mark.parametrize("model", ["alexnet", "alexnet_owt", "alexnet_v2"])
 def test_every_frameworks_own_export_is_read_bit_for_bit(tmp_path: Path, exporter: str, model: str) -> None:

@@ -43,6 +43,8 @@ from zoo.training.launch import train
 from zoo.training.optimiser import Momentum
 from zoo.training.pytorch import PyTorchLearner
 
+pytestmark = pytest.mark.slow  # whole runs
+
 MINI = registry.model("alexnet_mini")
 TINY: ModelSpec = replace(
     MINI.change("conv1", out_channels=8)
@@ -248,7 +250,6 @@ def test_a_resumed_run_goes_on_bit_for_bit(alone: Path, stopped: Path, tmp_path:
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.slow
 def test_one_two_and_one_device_again(
     alone: Path, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,7 +270,6 @@ def test_one_two_and_one_device_again(
     assert one[-1] < one[0]
 
 
-@pytest.mark.slow
 def test_a_device_that_hangs_ends_the_run_within_its_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "_device_process", breaking.device_process)
     monkeypatch.setenv("BREAKING", f"{tmp_path} 3:1:SIGSTOP")
@@ -285,7 +285,6 @@ def test_a_device_that_hangs_ends_the_run_within_its_patience(tmp_path: Path, mo
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.slow
 def test_the_message_of_a_killed_device_is_the_last_word(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.breaking", "train", "alexnet_mini", "--data", "digits", "-o", tmp_path]
     command += ["--devices", "2", "--batch-size", "16", "--steps", "8", "--checkpoint-every", "2"]

@@ -22,6 +22,8 @@ from zoo.training.job import Begin, TrainOptions
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
 
+pytestmark = pytest.mark.slow  # whole runs
+
 NORMED = normed(shrink("alexnet_mini", 4))
 
 

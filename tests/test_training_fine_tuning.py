@@ -56,6 +56,8 @@ from zoo.training.launch import train
 from zoo.training.masks import keep_mask
 from zoo.training.towers import trunk
 
+pytestmark = pytest.mark.slow  # whole runs
+
 # With dropout a few units carry everything: once rounding has moved one of them across zero, the curves part.
 STEPS, BATCH, RATE = 8, 16, 1e-4
 STEADY = replace(FINE_TUNING, schedule=MultiStepLR(milestones=()))

@@ -30,6 +30,8 @@ from zoo.training.job import TrainOptions, prepare
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
 
+pytestmark = pytest.mark.slow  # whole runs
+
 ZOO = [sys.executable, "-m", "converters"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 COMMAND = [
@@ -79,7 +81,6 @@ def _broken(command: list[str], out: Path, *places: str) -> subprocess.Completed
     )
 
 
-@pytest.mark.slow
 def test_a_run_killed_three_times_under_torchrun_ends_with_the_same_bits(unbroken: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [*TORCHRUN, "--max-restarts", "3", "-m", "tests.breaking", *COMMAND, *PAIR, "-o", str(out)]
@@ -89,7 +90,6 @@ def test_a_run_killed_three_times_under_torchrun_ends_with_the_same_bits(unbroke
     _assert_same(out, unbroken)
 
 
-@pytest.mark.slow
 def test_a_requeued_job_ends_with_the_same_bits(unbroken: Path, tmp_path: Path) -> None:
     """A job manager sends SIGTERM to every process of a job, and starts it again by the same command."""
     out = tmp_path / "run"
