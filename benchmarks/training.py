@@ -118,6 +118,12 @@ def start(model: str) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(value) for name, value in weights.items()}
 
 
+def images_of(run: Run) -> torch.Tensor:
+    """The images of a step, alike in all modes."""
+    shape = registry.model(run.model).inputs[0].shape
+    return torch.randn(run.batch, *shape, generator=torch.Generator().manual_seed(0)).mul_(60)
+
+
 class Trainer:
     """The own share of a network, and images that are alike in all modes."""
 
@@ -136,8 +142,7 @@ class Trainer:
         self.runner = summing(self.network, self.row)
         self.images = share(range(run.batch), self.row.number, arrangement.replicas)
         own = share(self.images, network.rank, network.parts) if arrangement.source == "batch" else self.images
-        x = torch.randn(run.batch, *spec.inputs[0].shape, generator=torch.Generator().manual_seed(0)).mul_(60)
-        self.x = x[own.start : own.stop].to(place).contiguous(memory_format=torch.channels_last)
+        self.x = images_of(run)[own.start : own.stop].to(place).contiguous(memory_format=torch.channels_last)
         self.labels = torch.tensor(self.images, device=place)
 
     def backward(self) -> None:
@@ -178,8 +183,7 @@ class PlainTrainer(Trainer):
         self.sgd: Any = torch.optim.SGD(
             self.module.parameters(), lr=1e-4, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
         )
-        x = torch.randn(run.batch, *spec.inputs[0].shape, generator=torch.Generator().manual_seed(0)).mul_(60)
-        self.x = x.to(place).contiguous(memory_format=torch.channels_last)
+        self.x = images_of(run).to(place).contiguous(memory_format=torch.channels_last)
         self.labels = torch.arange(run.batch, device=place)
 
     def step(self) -> None:

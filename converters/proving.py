@@ -69,11 +69,11 @@ def card(options: argparse.Namespace) -> int:
     from converters.convert import load
     from converters.lineage import lineage
     from converters.parity import verify_file
-    from converters.source import find, given, reading
+    from converters.source import find, told
 
     check_target(options.output, force=options.force)
     path, said = find(options.source)
-    network, how = given(options), reading(options)
+    network, how = told(options)
     weights = load(path, spec=network or said, how=how)
     result = verify_file(
         path,
@@ -103,7 +103,7 @@ def card(options: argparse.Namespace) -> int:
 def _proof(options: argparse.Namespace, frameworks: list[str] | None, how: Mapping[str, Any]) -> Any:
     """The report of what the subjects are: a family member, one file, or several."""
     from converters.parity import verify_file, verify_files, verify_model
-    from converters.source import find, given, load_source, reading
+    from converters.source import find, load_source, told
 
     one, others = options.subjects[0], options.subjects[1:]
     if is_member(one) and not others:
@@ -114,7 +114,7 @@ def _proof(options: argparse.Namespace, frameworks: list[str] | None, how: Mappi
         return verify_model(weights.spec, weights, frameworks, **how)
     if options.weights:
         raise ZooError("--weights goes with a family member; a file has its own; see: zoo verify --help")
-    spec, read, files = given(options), reading(options), [find(subject)[0] for subject in options.subjects]
+    (spec, read), files = told(options), [find(subject)[0] for subject in options.subjects]
     how = {**how, "how": read, "hashes": bool(options.report or options.report_format or options.json)}
     if others:
         return verify_files(files, spec, **how)

@@ -52,13 +52,17 @@ def find(source: str) -> tuple[Path, ModelSpec | None]:
     return fetch(entry), entry.spec()
 
 
-def given(options: argparse.Namespace) -> ModelSpec | None:
-    """The network that the user says a file is read as."""
+def told(options: argparse.Namespace) -> tuple[ModelSpec | None, Reading]:
+    """The network that the user says a file is read as, and how it is read."""
+    file = _model_file(options)
+    return _given(options, file), reading(options, file)
+
+
+def _given(options: argparse.Namespace, file: OpenedFile | None) -> ModelSpec | None:
     if options.prototxt:
         return _prototxt(options, options.prototxt)
     if options.stage:
         raise ZooError("--stage says how a prototxt is read; give --prototxt FILE")
-    file = _model_file(options)
     if file is None:
         return registry.model(options.model) if options.model else None
     graph = file.native.graph
@@ -95,12 +99,12 @@ def load_source(options: argparse.Namespace, source: str, spec: ModelSpec | None
     """The weights of a SRC, read as the options say; of networks, the user's counts before the manifest's.
 
     Args:
-        options: those of `reading`, and those of `given` unless `spec` is.
+        options: those of `told`; unless `spec` is given, those of the network too.
         source: the SRC.
         spec: the network.
     """
-    path, said = find(source)
-    return load(path, spec=spec or given(options) or said, how=reading(options))
+    (path, said), file = find(source), _model_file(options)
+    return load(path, spec=spec or _given(options, file) or said, how=reading(options, file))
 
 
 def network(options: argparse.Namespace, source: str) -> ModelSpec:
@@ -121,9 +125,8 @@ def is_prototxt(options: argparse.Namespace, path: Path) -> bool:
     return path.is_file() and not is_told
 
 
-def reading(options: argparse.Namespace) -> Reading:
-    """How the options say that a file is read."""
-    file = _model_file(options)
+def reading(options: argparse.Namespace, file: OpenedFile | None = None) -> Reading:
+    """How the options say that a file is read; `file` is what --model names, where it names one."""
     return Reading(
         from_format=options.from_format,
         ema=options.ema,

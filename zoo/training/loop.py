@@ -230,7 +230,7 @@ class _Taken:
                 self.journal.step(step.number, epoch, number, step.rate, step.scores, step.seconds)
 
     def _wait(self, step: _Step) -> float:
-        """The loss of a step, of all before it too: they end in their order."""
+        """The loss of a step, once the device has come to it; asked for in the order of the steps."""
         if step.known is None:
             step.known = step.loss()
             step.seconds = self.clock.lap()

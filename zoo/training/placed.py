@@ -126,16 +126,21 @@ class PlacedNetwork(nn.Module):
                     value = self._convert(values[name], have, step.want, shared=step.shared)
                     converted[name, step.want, step.shared] = value
             read = [converted[name, step.want, step.shared] for name in step.inputs]
-            if isinstance(module, BatchNorm):
-                values[step.layer.name] = module(read[0], statistics, self._with_other_images(step))
-            else:
-                values[step.layer.name] = self._run(step, made, module, read, masks)
+            values[step.layer.name] = self._run(step, made, module, read, masks, statistics)
         last = self.steps[-1]
         return self._convert(values[last.layer.name], last.output, "replicated", shared=False).flatten(1)
 
     def _run(
-        self, step: Step, made: Call, module: nn.Module, read: list[Tensor], masks: Mapping[str, Tensor]
+        self,
+        step: Step,
+        made: Call,
+        module: nn.Module,
+        read: list[Tensor],
+        masks: Mapping[str, Tensor],
+        statistics: Tensor | None,
     ) -> Tensor:
+        if isinstance(module, BatchNorm):
+            return module(read[0], statistics, self._with_other_images(step))
         if isinstance(step.layer, Dropout):
             kept = masks.get(step.layer.name)
             return read[0] if kept is None else read[0] * kept.to(read[0].dtype).mul_(1.0 / (1.0 - step.layer.ratio))

@@ -151,10 +151,8 @@ class PyTorchLearner:
         """One step on a row's images; gives the mean loss over the global batch."""
         seen = self.augment(batch.to(self.device), self.images_of(step))
         x, labels = self._to_device(seen, shares=self._reads_shares)
-        images, rates = (
-            share(range(self.job.batch_size), self.row.number, self._rows),
-            self.job.rates(step, progress.drops),
-        )
+        images = share(range(self.job.batch_size), self.row.number, self._rows)
+        rates = self.job.rates(step, progress.drops)
         draw = Draw(seed=self.job.options.seed, step=step, images=images, statistics=rates.statistics)
         with arithmetic(self.job.options.precision, self.device):
             logits = self.runner(x, draw)
