@@ -13,7 +13,7 @@ from typing import Any
 from converters.answers import networks, print_as_it_is, print_json, print_text
 from converters.host import colours, columns, fitted, memory_kept
 from converters.proving import card, verify
-from converters.said import HUB, check_network, is_member
+from converters.said import HUB, check_network, is_member, listed
 from zoo import registry
 from zoo.errors import ZooError, shown
 from zoo.layers import ModelSpec
@@ -171,7 +171,7 @@ def _run(options: argparse.Namespace) -> int:
     how = RunOptions(
         framework=options.framework,
         top=options.top,
-        layers=tuple(filter(None, options.layers.split(","))),
+        layers=() if options.layers is None else tuple(listed("--layers", options.layers)),
         save=options.save,
         batch_size=options.batch_size,
         force=options.force,

@@ -19,7 +19,7 @@ from converters.said import HUB, check_network, is_member
 from converters.sniff import refuse_others, sniffed
 from converters.weights import Array, Weights
 from zoo import registry
-from zoo.errors import FileFormatError, UnknownNameError, ZooError, said
+from zoo.errors import FileFormatError, ZooError, said
 from zoo.layers import ModelSpec
 from zoo.wire.checkpoint_files import index_path
 from zoo.wire.mapped import mapped
@@ -47,7 +47,7 @@ def find(source: str) -> tuple[Path, ModelSpec | None]:
         from converters.fetch import fetch
     try:
         entry = manifest.entry(source)
-    except UnknownNameError as error:
+    except ZooError as error:
         raise ZooError(f"{source}: no such file, and {error}") from error
     return fetch(entry), entry.spec()
 
