@@ -111,7 +111,7 @@ def test_list(zoo: Run) -> None:
     assert {"caffe", "keras", "onnx", "pytorch", "tf_slim"} <= listed == {*registry.frameworks()}
 
 
-def test_show_and_diff(zoo: Run, desk: Path) -> None:
+def test_show_and_diff(zoo: Run, refused: Callable[..., str], desk: Path) -> None:
     status, out, err = zoo("show", "alexnet")
     assert (status, err) == (0, "") and "60,965,224" in out
     assert json.loads(zoo("show", "alexnet", "--json")[1])["parameters"] == 60_965_224
@@ -119,6 +119,9 @@ def test_show_and_diff(zoo: Run, desk: Path) -> None:
     assert (desk / "a.svg").read_text().startswith("<svg")
     assert "already exists" in zoo("show", "alexnet", "--svg", "a.svg")[2]
     assert zoo("show", "alexnet", "--svg", "a.svg", "--force")[0] == 0
+    assert "name: " in zoo("show", "alexnet", "--svg", "b.svg", "--recipe")[1] and (desk / "b.svg").is_file()
+    assert "leave --json out" in refused("show", "alexnet", "--recipe", "--json")
+    assert "drawn as .svg" in refused("show", "alexnet", "--svg", "a.png")
     status, out, _ = zoo("diff", "alexnet", "caffenet")
     assert status == 0 and "pool1" in out
 

@@ -66,7 +66,7 @@ def _show(add: argparse.ArgumentParser) -> None:
     add_network(add)
     add_reading(add)
     add_json(add)
-    add.add_argument("--svg", type=path, metavar="FILE", help="draw it, as in the paper's figure")
+    add.add_argument("--svg", type=path, metavar="FILE.svg", help="draw it, as in the paper's figure")
     add.add_argument("--recipe", action="store_true", help="how it is trained, as a file for zoo train --recipe")
     add_force(add)
 
