@@ -120,7 +120,7 @@ class _Runner:
             found = adapter.forward(self.weights.spec, self.weights.tensors, inputs)
             for name, file in kept.items():
                 with file.open("ab") as numbers:
-                    numbers.write(np.ascontiguousarray(found[name], np.float32))
+                    numbers.write(np.ascontiguousarray(found[name], np.float32).data)
             if self.output is not None:
                 rows = found[self.output].reshape(len(batch), -1)
                 seen += [Seen(image=path, top=self._best(row)) for path, row in zip(batch, rows, strict=True)]
