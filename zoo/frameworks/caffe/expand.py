@@ -49,6 +49,7 @@ def _convolution(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
         raise PrototxtError(block.line, f"{told} (N x C x H x W)")
     read = row.read
     assert read is not None
+    made = list[layers.Reshape]()
     for i, (source, top) in enumerate(zip(sources, node.tops, strict=True)):
         name = node.name if i == 0 else walk.name_of(top)
         layer = read(block, name, (source,))
@@ -58,22 +59,29 @@ def _convolution(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
         if axis == 1:
             walk.add(layer, top)
         else:
-            _add_over_items(walk, layer, source, top, axis)
+            made.append(_over_items(walk, layer, source, top, axis))
         rows = layer_parameters(layer, [full[axis:]])
         family = node.name if len(sources) > 1 else ""
         walk.sharing.add(name, node.message, [(row.role, row.shape) for row in rows], family=family)
+    for reshape, top in zip(made, node.tops, strict=False):
+        walk.add(reshape, top)
     return True
 
 
-def _add_over_items(walk: Walk, layer: layers.Conv | layers.Deconv, source: str, top: str, axis: int) -> None:
-    """A convolution whose channels are not axis 1: the axes before them become one batch, and come back after it."""
+def _over_items(
+    walk: Walk, layer: layers.Conv | layers.Deconv, source: str, top: str, axis: int
+) -> layers.Reshape:
+    """A convolution whose channels are not axis 1: the axes before them become one batch, and come back after it.
+
+    Returns what brings them back, which is not yet added.
+    """
     full = (walk.batches[source], *walk.shapes[source])
     items, made = (walk.fresh(f"{layer.name}_{what}") for what in ("items", "made"))
     walk.add(layers.Reshape(name=items, inputs=(source,), dims=(-1, *full[axis:])), top)
     # Its parameters are called after the layer: it keeps the name, and what comes back takes another.
     walk.add(replace(layer, inputs=(items,)), top)
     size = (*full[:axis], *walk.shapes[layer.name])
-    walk.add(layers.Reshape(name=made, inputs=(layer.name,), dims=(-1, *size[1:])), top)
+    return layers.Reshape(name=made, inputs=(layer.name,), dims=(-1, *size[1:]))
 
 
 def add_across_batch(walk: Walk, layer: Layer, top: str) -> Layer:
@@ -175,6 +183,8 @@ def _level_window(size: Pair, bins: int) -> tuple[Pair, Pair]:
 def _bn(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     """BN of the forks: PSPNet's has four blobs, SegNet's two, told apart by their words (both: bn_layer.cpp)."""
     block = node.message.message("bn_param")
+    if len(walk.shapes[sources[0]]) > 3:
+        raise PrototxtError(node.message.line, "takes N x C x H x W or fewer axes, and its bottom has more")
     segnet, pspnet = ("bn_mode", "scale_filler", "shift_filler"), ("slope_filler", "eps", "frozen")
     ours, theirs = ([field for field in fields if field in block] for fields in (segnet, pspnet))
     if ours and theirs:
