@@ -93,8 +93,6 @@ def _write_roi_pool(layer: ROIPool) -> Message:
 
 
 def _read_psroi_pool(block: Message, name: str, inputs: tuple[str, ...]) -> PSROIPool:
-    if "spatial_scale" not in block:
-        raise PrototxtError(block.line, "spatial_scale is missing")
     channels, group = required(block, "output_dim"), required(block, "group_size")
     return PSROIPool(name=name, inputs=inputs, channels=channels, group=group, scale=block.number("spatial_scale", 1.0))
 

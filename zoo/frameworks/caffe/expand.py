@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import prod
 
 from zoo import layers
 from zoo.axes import axis_index
@@ -68,9 +69,7 @@ def _convolution(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     return True
 
 
-def _over_items(
-    walk: Walk, layer: layers.Conv | layers.Deconv, source: str, top: str, axis: int
-) -> layers.Reshape:
+def _over_items(walk: Walk, layer: layers.Conv | layers.Deconv, source: str, top: str, axis: int) -> layers.Reshape:
     """A convolution whose channels are not axis 1: the axes before them become one batch, and come back after it.
 
     Returns what brings them back, which is not yet added.
@@ -233,6 +232,25 @@ def _interp(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     return True
 
 
+def _detection(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
+    """What Caffe asks of its bottoms, a fourth of which is for drawing alone (detection_output_layer.cpp)."""
+    if not 3 <= len(sources) <= 4:
+        raise PrototxtError(node.message.line, f"has {len(sources)} bottoms; it takes 3, and a fourth that it draws on")
+    places, scores, priors = (walk.shapes[source] for source in sources[:3])
+    if max(prod(places[1:]), prod(scores[1:]), prod(priors[2:])) > 1 or len(priors) < 2:
+        raise PrototxtError(
+            node.message.line, "needs offsets and scores of N x C (x 1 x 1), and priors of 1 x 2 x K (x 1)"
+        )
+    reads = [*sources[:3]]
+    if len(priors) > 2:
+        reads[2] = walk.fresh(f"{node.name}_priors")
+        walk.add(layers.Reshape(name=reads[2], inputs=(sources[2],), dims=(0, *priors[:2])), reads[2])
+    row = BY_TYPE["DetectionOutput"]
+    assert row.read is not None
+    walk.add(row.read(node.message.message(row.block), node.name, tuple(reads)), node.tops[0])
+    return True
+
+
 def _dropout(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     """A Dropout that scales not in training but at inference, by ``1 - ratio`` (caffe-fast-rcnn, dropout_layer.cpp)."""
     block = node.message.message("dropout_param")
@@ -264,6 +282,7 @@ _EXPANSIONS: dict[str, Callable[[Walk, Node, Sequence[str]], bool]] = {
     "ConvolutionDepthwise": _convolution,
     "Deconvolution": _convolution,
     "DepthwiseConvolution": _convolution,
+    "DetectionOutput": _detection,
     "Dropout": _dropout,
     "Interp": _interp,
     "Pooling": _pooling,

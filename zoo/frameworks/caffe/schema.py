@@ -242,6 +242,12 @@ MESSAGES: dict[str, Fields] = {
     ),
 }
 
+# Message -> the fields without which protobuf takes none of its kind.
+_REQUIRED = {
+    "ClipParameter": ("min", "max"),
+    "PSROIPoolingParameter": ("spatial_scale", "output_dim", "group_size"),
+}
+
 # The dropout_layer.cpp of caffe-fast-rcnn and of caffe-segnet, and the pooling of many forks (as OpenCV reads it).
 MESSAGES["DropoutParameter"] |= fields(flag="scale_train sample_weights_test")
 MESSAGES["PoolingParameter"] |= fields(flag="ceil_mode")
@@ -296,6 +302,9 @@ def check_own(message: Message, kind: str, where: str = "") -> None:
         blocks = [value for name in unknown for value in message.fields[name] if isinstance(value, Message)]
         line = blocks[0].line if blocks else message.line
         raise PrototxtError(line, f"unknown field {', '.join(unknown)}{f' in {where}' if where else ''}")
+    missing = [name for name in _REQUIRED.get(kind, ()) if name not in message]
+    if missing:
+        raise PrototxtError(message.line, f"{' and '.join(missing)} is missing{f' in {where}' if where else ''}")
     for name, values in message.fields.items():
         expected, is_repeated = MESSAGES[kind][name]
         if len(values) > 1 and not is_repeated:
