@@ -138,6 +138,11 @@ RESHAPE = 'type: "Reshape" top: "op" reshape_param { axis: -4 num_axes: 1 shape 
         (BOXES, [(1, 3, 4), (1, 6), (1, 2, 12)], "needs offsets and scores of N x C"),
         (BOXES, [(1, 12), (1, 6)], "has 2 bottoms"),
         (BOXES.replace("2", "1"), [(1, 12), (1, 3), (1, 2, 12)], "its one class is the background"),
+        (
+            BOXES.replace("}", "nms_param { top_k: 0 } }"),
+            [(1, 12), (1, 6), (1, 2, 12)],
+            "looks for nothing: top_k is 0",
+        ),
     ],
 )
 def test_what_caffe_refuses_is_refused(layer: str, shapes: list[Shape], error: str) -> None:
