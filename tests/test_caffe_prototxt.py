@@ -74,6 +74,7 @@ def test_text_format_in_all_its_forms() -> None:
         ("}", "line 1: expected a field name, got }"),
         ("a { > }", "line 1: expected a field name, got >"),
         ("a{" * 100, "line 1: blocks are nested deeper than 32"),
+        (r'a: "\8"', r'line 1: unknown escape \8 in "\8"'),
         (f"a: {'9' * 5000}", "line 1: a number of more than 64 digits"),
     ],
 )
@@ -419,6 +420,15 @@ def branch(second: str) -> CaffeNet:
             " convolution_param { num_output: 4 kernel_size: 1 weight_filler { type: 'xavier' sdt: 1 } }",
             "unknown field sdt in weight_filler",
         ),
+        (
+            'name: "c2" type: "Convolution" bottom: "c" top: "c2"'
+            ' convolution_param { num_output: 4 kernel_size: 1 weight_filler { type: "gausian" } }',
+            "weight_filler must be one of constant, gaussian, ",
+        ),
+        (
+            'name: "p" type: "Power" bottom: "c" top: "p" power_param { scale: [2] }',
+            "scale is written as a list, and has one value at most",
+        ),
         ('name: "d" type: "Dropout" bottom: "c" top: "d" phase: TRAIN', "has phase: TRAIN of its own"),
         ('name: "b" type: "BatchNorm" bottom: "c" top: "b" phase: TRAIN', "has phase: TRAIN of its own"),
         (
@@ -434,9 +444,9 @@ def test_what_caffe_refuses_is_refused(text: str, error: str) -> None:
     assert error in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["nmae: 'x'", "layr { }", "name: x"])
+@pytest.mark.parametrize("text", ["nmae: 'x'", "layr { }", "layr: []", "name: x", "name: ['x']", "name: []"])
 def test_a_slip_at_the_top_is_refused(text: str) -> None:
-    with pytest.raises(FileFormatError, match=r"unknown field (nmae|layr)|name must be text in quotes"):
+    with pytest.raises(FileFormatError, match=r"unknown field (nmae|layr)|name (must be text in quotes|is written as)"):
         read(text + "\n" + INPUT)
 
 

@@ -94,6 +94,8 @@ def _check_detection(layer: DetectionOutput, inputs: Sequence[Shape]) -> None:
     if layer.background < 0 and layer.share_location:
         # detection_output_layer.cpp marks shared boxes with the label -1.
         raise SpecError(layer.name, "needs a background label of 0 or more, for all classes share their boxes")
+    if layer.top_k == 0 or (layer.classes == 1 and layer.background == 0):
+        raise SpecError(layer.name, "looks for nothing: top_k is 0, or its one class is the background")
     if layer.overlap < 0 or not 0 < layer.eta <= 1:
         raise SpecError(layer.name, f"overlap must be at least 0 and eta in (0, 1], got {layer.overlap}, {layer.eta}")
 

@@ -67,10 +67,17 @@ _NO_NUMBERS = {"inf", "infinity", "nan"}
 
 @dataclass
 class Message:
-    """The fields of one message, each with its values in the order written."""
+    """The fields of one message, each with its values in the order written.
+
+    Attributes:
+        line: where it begins.
+        fields: name -> values.
+        lists: the names of fields that were written as a list, [1, 2], which protobuf takes for repeated ones alone.
+    """
 
     line: int = 0
     fields: dict[str, list[Value]] = field(default_factory=dict[str, "list[Value]"])
+    lists: set[str] = field(default_factory=set[str], compare=False)
 
     def add(self, name: str, *values: Value) -> Message:
         """Append values to a field; returns this message, so that calls chain."""
@@ -228,6 +235,7 @@ class _Parser:
         if not self.skip("["):
             message.add(name.text, self.value(name, depth, colon))
             return
+        message.lists.add(name.text)
         while not self.skip("]"):
             message.add(name.text, self.value(name, depth, colon))
             if not self.skip(",") and self.token.text != "]":
@@ -279,7 +287,7 @@ def _unescape(token: _Token) -> bytes:
 
     def one(match: re.Match[bytes]) -> bytes:
         code = match.group(1)
-        if code[:1].isdigit():
+        if b"0" <= code[:1] <= b"7":
             return bytes([int(code, 8) & 0xFF])
         if code[:1] in b"xX" and len(code) > 1:
             return bytes([int(code[1:], 16)])

@@ -37,8 +37,9 @@ def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape],
             start = layer.offsets[0] if layer.offsets else 0
             if start + batches[1] > batches[0]:
                 problem = f"offset {start} and {batches[1]} items reach past a batch of {batches[0]}"
-        case layers.Reshape(dims=(first, *_)) if layer.axis in (0, -len(inputs[0]) - 2) and first > 0:
-            if first * prod(shape) != batches[0] * prod(inputs[0]):
+        case layers.Reshape(dims=(first, *_)) if layer.axis in (0, -len(inputs[0]) - 2) and first:
+            read, made = batches[0] * prod(inputs[0]), prod(shape)
+            if read % made if first == -1 else read != first * made:
                 problem = f"cannot reshape {batches[0]} x {shape_text(inputs[0])} to {first} x {shape_text(shape)}"
         case layers.Eltwise() | layers.Concat() if len({*batches}) > 1:
             if isinstance(layer, layers.Eltwise) or axis_index(layer.name, layer.axis, inputs[0]):

@@ -93,8 +93,6 @@ def _write_roi_pool(layer: ROIPool) -> Message:
 
 
 def _read_psroi_pool(block: Message, name: str, inputs: tuple[str, ...]) -> PSROIPool:
-    if "spatial_scale" not in block:
-        raise PrototxtError(block.line, "spatial_scale is missing")
     channels, group = required(block, "output_dim"), required(block, "group_size")
     return PSROIPool(name=name, inputs=inputs, channels=channels, group=group, scale=block.number("spatial_scale", 1.0))
 
@@ -115,6 +113,7 @@ _PRIOR_BOX = Row(
     ),
     read=_read_prior_box,
     write=_write_prior_box,
+    four_axes=2,
 )
 _DETECTION_OUTPUT = Row(
     kind=DetectionOutput,
@@ -138,6 +137,7 @@ _ROI_POOLING = Row(
     fields=fields(count="pooled_h pooled_w", number="spatial_scale"),  # rbgirshick/caffe-fast-rcnn
     read=_read_roi_pool,
     write=_write_roi_pool,
+    four_axes=1,
 )
 _PSROI_POOLING = Row(
     kind=PSROIPool,
@@ -146,6 +146,7 @@ _PSROI_POOLING = Row(
     fields=fields(number="spatial_scale", whole="output_dim group_size"),  # daijifeng001/caffe-rfcn
     read=_read_psroi_pool,
     write=_write_psroi_pool,
+    four_axes=1,
 )
 ROWS: tuple[Row[Any], ...] = (_PRIOR_BOX, _DETECTION_OUTPUT, _ROI_POOLING, _PSROI_POOLING)
 

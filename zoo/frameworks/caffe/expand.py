@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import prod
 
 from zoo import layers
 from zoo.axes import axis_index
@@ -49,6 +50,7 @@ def _convolution(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
         raise PrototxtError(block.line, f"{told} (N x C x H x W)")
     read = row.read
     assert read is not None
+    made = list[layers.Reshape]()
     for i, (source, top) in enumerate(zip(sources, node.tops, strict=True)):
         name = node.name if i == 0 else walk.name_of(top)
         layer = read(block, name, (source,))
@@ -58,22 +60,27 @@ def _convolution(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
         if axis == 1:
             walk.add(layer, top)
         else:
-            _add_over_items(walk, layer, source, top, axis)
+            made.append(_over_items(walk, layer, source, top, axis))
         rows = layer_parameters(layer, [full[axis:]])
         family = node.name if len(sources) > 1 else ""
         walk.sharing.add(name, node.message, [(row.role, row.shape) for row in rows], family=family)
+    for reshape, top in zip(made, node.tops, strict=False):
+        walk.add(reshape, top)
     return True
 
 
-def _add_over_items(walk: Walk, layer: layers.Conv | layers.Deconv, source: str, top: str, axis: int) -> None:
-    """A convolution whose channels are not axis 1: the axes before them become one batch, and come back after it."""
+def _over_items(walk: Walk, layer: layers.Conv | layers.Deconv, source: str, top: str, axis: int) -> layers.Reshape:
+    """A convolution whose channels are not axis 1: the axes before them become one batch, and come back after it.
+
+    Returns what brings them back, which is not yet added.
+    """
     full = (walk.batches[source], *walk.shapes[source])
     items, made = (walk.fresh(f"{layer.name}_{what}") for what in ("items", "made"))
     walk.add(layers.Reshape(name=items, inputs=(source,), dims=(-1, *full[axis:])), top)
     # Its parameters are called after the layer: it keeps the name, and what comes back takes another.
     walk.add(replace(layer, inputs=(items,)), top)
     size = (*full[:axis], *walk.shapes[layer.name])
-    walk.add(layers.Reshape(name=made, inputs=(layer.name,), dims=(-1, *size[1:])), top)
+    return layers.Reshape(name=made, inputs=(layer.name,), dims=(-1, *size[1:]))
 
 
 def add_across_batch(walk: Walk, layer: Layer, top: str) -> Layer:
@@ -175,6 +182,8 @@ def _level_window(size: Pair, bins: int) -> tuple[Pair, Pair]:
 def _bn(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     """BN of the forks: PSPNet's has four blobs, SegNet's two, told apart by their words (both: bn_layer.cpp)."""
     block = node.message.message("bn_param")
+    if len(walk.shapes[sources[0]]) > 3:
+        raise PrototxtError(node.message.line, "takes N x C x H x W or fewer axes, and its bottom has more")
     segnet, pspnet = ("bn_mode", "scale_filler", "shift_filler"), ("slope_filler", "eps", "frozen")
     ours, theirs = ([field for field in fields if field in block] for fields in (segnet, pspnet))
     if ours and theirs:
@@ -223,6 +232,25 @@ def _interp(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     return True
 
 
+def _detection(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
+    """What Caffe asks of its bottoms, a fourth of which is for drawing alone (detection_output_layer.cpp)."""
+    if not 3 <= len(sources) <= 4:
+        raise PrototxtError(node.message.line, f"has {len(sources)} bottoms; it takes 3, and a fourth that it draws on")
+    places, scores, priors = (walk.shapes[source] for source in sources[:3])
+    if max(prod(places[1:]), prod(scores[1:]), prod(priors[2:])) > 1 or len(priors) < 2:
+        raise PrototxtError(
+            node.message.line, "needs offsets and scores of N x C (x 1 x 1), and priors of 1 x 2 x K (x 1)"
+        )
+    reads = [*sources[:3]]
+    if len(priors) > 2:
+        reads[2] = walk.fresh(f"{node.name}_priors")
+        walk.add(layers.Reshape(name=reads[2], inputs=(sources[2],), dims=(0, *priors[:2])), reads[2])
+    row = BY_TYPE["DetectionOutput"]
+    assert row.read is not None
+    walk.add(row.read(node.message.message(row.block), node.name, tuple(reads)), node.tops[0])
+    return True
+
+
 def _dropout(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     """A Dropout that scales not in training but at inference, by ``1 - ratio`` (caffe-fast-rcnn, dropout_layer.cpp)."""
     block = node.message.message("dropout_param")
@@ -254,6 +282,7 @@ _EXPANSIONS: dict[str, Callable[[Walk, Node, Sequence[str]], bool]] = {
     "ConvolutionDepthwise": _convolution,
     "Deconvolution": _convolution,
     "DepthwiseConvolution": _convolution,
+    "DetectionOutput": _detection,
     "Dropout": _dropout,
     "Interp": _interp,
     "Pooling": _pooling,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from zoo.axes import shape_text
 from zoo.frameworks.caffe import forks
@@ -10,6 +11,8 @@ from zoo.frameworks.caffe.images import images_of
 from zoo.frameworks.caffe.walk import Node, Walk
 from zoo.layers import Constant, Input, Shape
 from zoo.wire.prototxt import Message, PrototxtError
+
+T = TypeVar("T")
 
 # blob.hpp, kMaxBlobAxes
 _MOST_AXES = 32
@@ -116,15 +119,22 @@ def _add_constant(walk: Walk, name: str, top: str, sizes: Shape, value: float) -
 def _dummy_shapes(node: Node) -> list[Shape]:
     """The shapes of a DummyData layer's tops, given once for all, or once each (dummy_data_layer.cpp)."""
     block = node.message.message("dummy_data_param")
+    count = len(node.tops)
+
+    def for_each(values: list[T], what: str) -> list[T]:
+        if len(values) not in (1, count):
+            raise PrototxtError(node.message.line, f"{count} tops need one {what} or as many, got {len(values)}")
+        return values * count if len(values) == 1 else values
+
     shapes = [tuple(shape.integers("dim")) for shape in block.messages("shape")]
-    if not shapes:
-        sides = [block.integers(name) for name in ("num", "channels", "height", "width")]
-        shapes = list(zip(*sides, strict=False))
-        if any(len(side) != len(shapes) for side in sides):
-            raise PrototxtError(block.line, "num, channels, height and width must be given equally often")
-    if len(shapes) not in (1, len(node.tops)):
-        raise PrototxtError(node.message.line, f"{len(node.tops)} tops need one shape or as many, got {len(shapes)}")
-    return shapes * len(node.tops) if len(shapes) == 1 else shapes
+    sides = [name for name in ("num", "channels", "height", "width") if name in block]
+    if shapes and sides:
+        raise PrototxtError(node.message.line, f"has shape and {sides[0]}; either, not both")
+    if not sides:
+        return for_each(shapes, "shape")
+    return list(
+        zip(*(for_each(block.integers(name), name) for name in ("num", "channels", "height", "width")), strict=True)
+    )
 
 
 def _data_shape(node: Node) -> tuple[Shape, str]:

@@ -33,8 +33,6 @@ def _read_eltwise(block: Message, name: str, inputs: tuple[str, ...]) -> layers.
 
 def _read_unary(function: Function, block: Message, name: str, inputs: tuple[str, ...]) -> layers.Unary:
     fields = FUNCTIONS[function]
-    if function == "clip" and block.fields and len(block.fields) < len(fields):
-        raise PrototxtError(block.line, "clip_param needs both min and max")
     numbers = {field: block.number(field, default) for field, default in fields.items()}
     if numbers.get("base") == -1:
         numbers["base"] = e

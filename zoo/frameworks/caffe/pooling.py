@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, assert_never
 
 from zoo.frameworks.caffe.row import Row, fields, read_pair, unless, write_pair
@@ -66,17 +67,25 @@ def _read_unpool(block: Message, name: str, inputs: tuple[str, ...]) -> Unpool:
     if ("upsample_h" in block) != ("upsample_w" in block):
         raise PrototxtError(block.line, "upsample_h and upsample_w belong together")
     if "upsample_h" in block:  # whatever scale and pad_out say beside
-        return Unpool(name=name, inputs=inputs, size=(block.integer("upsample_h", 0), block.integer("upsample_w", 0)))
+        size = block.integer("upsample_h", 0), block.integer("upsample_w", 0)
+        _check_above_one(block, "upsample_h and upsample_w", size)
+        return Unpool(name=name, inputs=inputs, size=size)
     if "scale_h" not in block and "scale_w" not in block:
         scale = (block.integer("scale", 2),) * 2
     elif "scale" in block or "scale_h" not in block or "scale_w" not in block:
         raise PrototxtError(block.line, "either scale, or both scale_h and scale_w")
     else:
         scale = block.integer("scale_h", 2), block.integer("scale_w", 2)
+    _check_above_one(block, "a scale", scale)
     pad_out = int(block.flag("pad_out_h", False)), int(block.flag("pad_out_w", False))
     if any(pad and side != 2 for pad, side in zip(pad_out, scale, strict=True)):
         raise PrototxtError(block.line, "pad_out_h and pad_out_w go with a scale of 2 alone")
     return Unpool(name=name, inputs=inputs, scale=(scale[0], scale[1]), pad_out=pad_out)
+
+
+def _check_above_one(block: Message, what: str, sides: Sequence[int]) -> None:
+    if min(sides) < 2:
+        raise PrototxtError(block.line, f"{what} must be above 1, got {' and '.join(map(str, sides))}")
 
 
 def _write_unpool(layer: Unpool) -> Message:
@@ -89,17 +98,18 @@ def _write_unpool(layer: Unpool) -> Message:
 
 
 def _read_interp(block: Message, name: str, inputs: tuple[str, ...]) -> Interp:
-    given = [field for field in ("height", "width", "zoom_factor", "shrink_factor") if field in block]
-    # interp_layer.cpp: either alone, or both together, or else height and width.
-    if not given or (given in (["height"], ["width"])):
-        raise PrototxtError(block.line, "interp_param needs zoom_factor, shrink_factor, or height and width")
+    factors = [field for field in ("zoom_factor", "shrink_factor") if field in block]
     sized = "height" in block and "width" in block
+    if not factors and not sized:
+        raise PrototxtError(block.line, "interp_param needs zoom_factor, shrink_factor, or height and width")
+    # interp_layer.cpp: one factor alone, though it be 1, goes before height and width, and they before two.
+    by_size = sized and len(factors) != 1
     return Interp(
         name=name,
         inputs=inputs,
-        size=(block.integer("height", 0), block.integer("width", 0)) if sized else None,
-        zoom=block.integer("zoom_factor", 1),
-        shrink=block.integer("shrink_factor", 1),
+        size=(block.integer("height", 0), block.integer("width", 0)) if by_size else None,
+        zoom=1 if by_size else block.integer("zoom_factor", 1),
+        shrink=1 if by_size else block.integer("shrink_factor", 1),
         pad_beg=block.integer("pad_beg", 0),
         pad_end=block.integer("pad_end", 0),
     )
@@ -148,6 +158,7 @@ _INTERP = Row(
     fields=fields(whole="height width zoom_factor shrink_factor pad_beg pad_end", flag="use_blob_size"),
     read=_read_interp,
     write=_write_interp,
+    four_axes=1,
 )
 _REDUCTION = Row(
     kind=Reduction, type="Reduction", block="reduction_param", read=_read_reduction, write=_write_reduction

@@ -41,6 +41,8 @@ class Row(Generic[Kind]):
         read: the layer that a block describes, its name and what it reads; raises `PrototxtError`.
         write: the block of a layer; what equals Caffe's default is left out, sizes excepted. What `expand`
             reads alone has no `read`.
+        four_axes: of how many bottoms Caffe's code asks for num, channels, height and width, so that axes that are not
+            there count as 1.
         in_place: whether it may overwrite what it reads; of the others, Caffe's CPU code reads again what it has
             written.
         tops: how many it can have.
@@ -53,6 +55,7 @@ class Row(Generic[Kind]):
     fields: Fields | None = None
     read: Callable[[Message, str, tuple[str, ...]], Kind] | None = None
     write: Callable[[Kind], Message] | None = None
+    four_axes: int = 0
     in_place: bool = False
     tops: int = 1
     refusal: Callable[[Message], str] = _never

@@ -242,6 +242,15 @@ MESSAGES: dict[str, Fields] = {
     ),
 }
 
+# filler.hpp, GetFiller
+_FILLERS = ("constant", "gaussian", "positive_unitball", "uniform", "xavier", "msra", "bilinear")
+
+# Message -> the fields without which protobuf takes none of its kind.
+_REQUIRED = {
+    "ClipParameter": ("min", "max"),
+    "PSROIPoolingParameter": ("spatial_scale", "output_dim", "group_size"),
+}
+
 # The dropout_layer.cpp of caffe-fast-rcnn and of caffe-segnet, and the pooling of many forks (as OpenCV reads it).
 MESSAGES["DropoutParameter"] |= fields(flag="scale_train sample_weights_test")
 MESSAGES["PoolingParameter"] |= fields(flag="ceil_mode")
@@ -291,11 +300,21 @@ def _blocks(message: Message, kind: str) -> Iterator[tuple[str, str, Message]]:
 
 def check_own(message: Message, kind: str, where: str = "") -> None:
     """`check` of a message's own fields; of what is in its blocks, nothing is looked at."""
-    unknown = sorted(set(message.fields) - set(MESSAGES[kind]))
+    unknown = sorted({*message.fields, *message.lists} - set(MESSAGES[kind]))
     if unknown:
-        blocks = [value for name in unknown for value in message.fields[name] if isinstance(value, Message)]
+        blocks = [value for name in unknown for value in message.fields.get(name, []) if isinstance(value, Message)]
         line = blocks[0].line if blocks else message.line
         raise PrototxtError(line, f"unknown field {', '.join(unknown)}{f' in {where}' if where else ''}")
+    missing = [name for name in _REQUIRED.get(kind, ()) if name not in message]
+    if missing:
+        raise PrototxtError(message.line, f"{' and '.join(missing)} is missing{f' in {where}' if where else ''}")
+    for name in sorted(message.lists):
+        if not MESSAGES[kind][name][1]:
+            raise PrototxtError(message.line, f"{name} is written as a list, and has one value at most")
+    if kind == "FillerParameter" and message.string("type", "constant") not in _FILLERS:
+        raise PrototxtError(
+            message.line, f"{where} must be one of {', '.join(_FILLERS)}, got {message.string('type')!r}"
+        )
     for name, values in message.fields.items():
         expected, is_repeated = MESSAGES[kind][name]
         if len(values) > 1 and not is_repeated:
