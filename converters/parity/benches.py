@@ -142,8 +142,9 @@ class Benches:
         missing = [piece.target for piece in wanted if piece.target not in found.judged]
         if missing:
             why = f" ({reason})" if reason else ""
-            which = "no layer" if len(missing) == len(wanted) else f"not {', '.join(missing)}"
-            found.notes = (f"{which} could be run by itself{why}; judged along the network alone",)
+            some = f"could not be run by themselves: {', '.join(missing)}"
+            told = "no layer could be run by itself" if len(missing) == len(wanted) else some
+            found.notes = (f"{told}{why}; judged along the network alone",)
         return found
 
     def _asked(self, run: Alone, pieces: Sequence[Segment], terms: Terms) -> tuple[dict[str, Judged], str | None]:

@@ -21,6 +21,7 @@ from converters.verdicts import Structure
 from converters.weights import Array, Weights
 from zoo import reference as oracle
 from zoo import registry
+from zoo.axes import shape_text
 from zoo.errors import FileFormatError, SpecError, WeightsError, ZooError, said
 from zoo.layers import Dropout, ModelSpec, Softmax
 from zoo.show import field_differences
@@ -350,7 +351,7 @@ def _renamed(ours: ModelSpec, theirs: ModelSpec, inputs: Mapping[str, Array], pa
     given, names = {source.name: source.shape for source in ours.inputs}, _inputs(ours, theirs)
     wanted = {source.name: source.shape for source in theirs.inputs}
     if {names[name]: shape for name, shape in given.items() if name in names} != wanted or len(names) < len(given):
-        told = list(wanted.values()), list(given.values())
+        told = [" and ".join(map(shape_text, sizes.values())) or "nothing" for sizes in (wanted, given)]
         raise ZooError(f"{path} reads {told[0]}, the first file {told[1]}; they are no one function")
     return {their: inputs[our] for our, their in names.items()}
 
