@@ -163,7 +163,7 @@ def test_targets_are_checked_before_the_work(tmp_path: Path, monkeypatch: pytest
         check_target(tmp_path, force=True)
     check_target(tmp_path, force=True, folder=True)
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(ZooError, match="cannot write to .*: it is read-only, or another user's"):
+    with pytest.raises(ZooError, match=r"cannot write to .*: it is read-only, or another user's"):
         check_target(tmp_path / "a", force=True)
 
 
