@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from zoo import layers
 from zoo.errors import UnsupportedError
 from zoo.frameworks.caffe import forks, shaping
-from zoo.frameworks.caffe.around import CONSTANT, DATA, FEEDS, OMITTED, check_counts
+from zoo.frameworks.caffe.around import CONSTANT, DATA, FEEDS, OMITTED, check_counts, count_tops
 from zoo.frameworks.caffe.batches import across_batch, by_numbers, leaves_no_axis
 from zoo.frameworks.caffe.expand import add_across_batch, expand
 from zoo.frameworks.caffe.images import DataImages
@@ -225,7 +225,7 @@ def _visit(walk: Walk, node: Node) -> None:
         if (top in walk.blobs and not in_place) or top in node.tops[:i]:
             raise PrototxtError(node.message.line, f"makes {top!r}, which is made already")
     weights = node.message.fields.get("loss_weight", [])
-    if weights and len(weights) != max(len(node.tops), 1):
+    if weights and len(weights) != count_tops(node):
         raise PrototxtError(
             node.message.line, f"has {len(node.tops)} tops and {len(weights)} loss_weight; one each, or none"
         )
@@ -359,6 +359,8 @@ def _check_scalars(walk: Walk, node: Node, sources: list[str]) -> None:
 
 def _check_alone(walk: Walk, node: Node, blob: str) -> None:
     """Refuse in-place work on what another layer reads: Caffe splits that blob, and then two layers make it."""
+    if node.bottoms.count(blob) > 1:
+        raise PrototxtError(node.message.line, f"works in place on {blob!r}, which it reads twice; give it another top")
     others = [name for name in walk.readers[blob] if name != node.name]
     if others:
         raise PrototxtError(
