@@ -182,12 +182,12 @@ def _level_window(size: Pair, bins: int) -> tuple[Pair, Pair]:
 def _bn(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     """BN of the forks: PSPNet's has four blobs, SegNet's two, told apart by their words (both: bn_layer.cpp)."""
     block = node.message.message("bn_param")
-    if len(walk.shapes[sources[0]]) > 3:
-        raise PrototxtError(node.message.line, "takes N x C x H x W or fewer axes, and its bottom has more")
     segnet, pspnet = ("bn_mode", "scale_filler", "shift_filler"), ("slope_filler", "eps", "frozen")
     ours, theirs = ([field for field in fields if field in block] for fields in (segnet, pspnet))
     if ours and theirs:
         raise PrototxtError(block.line, f"{ours[0]} is SegNet's word, {theirs[0]} PSPNet's; no Caffe has both")
+    if ours or len(walk.shapes[sources[0]]) > 3:  # PSPNet's keeps fewer axes than four
+        sources = [walk.of_four_axes(node, sources[0])]
     if not ours:
         _add_affine(walk, node, sources, layers.BatchNorm(name="", eps=block.number("eps", 1e-5)))
     elif block.enum("bn_mode", "LEARN", ("LEARN", "INFERENCE")) == "LEARN":
@@ -203,10 +203,8 @@ def _batch_norm(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     block = node.message.message("batch_norm_param")
     if not (block.flag("scale_bias", False) or "scale_filler" in block or "bias_filler" in block):
         return False
-    read = BY_TYPE["BatchNorm"].read
-    layer = read(block, node.name, tuple(sources)) if read else None
-    assert isinstance(layer, layers.BatchNorm)
-    _add_affine(walk, node, sources, layer)
+    # Both are of its versions 0.16 and 0.17: in the TEST phase the statistics are those stored, whatever is said of it.
+    _add_affine(walk, node, sources, layers.BatchNorm(name="", eps=max(block.number("eps", 1e-5), 1e-5)))
     return True
 
 

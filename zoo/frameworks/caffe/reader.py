@@ -312,7 +312,7 @@ def _visit_layer(walk: Walk, node: Node) -> None:
         node.type in {"Concat", "Slice"} and len(node.bottoms) == len(node.tops) == 1
     ):
         walk.share(node.bottoms[0], node.tops)
-    sources[: row.four_axes] = [_of_four_axes(walk, node, source) for source in sources[: row.four_axes]]
+    sources[: row.four_axes] = [walk.of_four_axes(node, source) for source in sources[: row.four_axes]]
     if expand(walk, node, sources):
         return
     assert row.read is not None
@@ -333,17 +333,6 @@ def _visit_layer(walk: Walk, node: Node) -> None:
     if node.type == "InnerProduct" and node.message.message("inner_product_param").flag("transpose", False):
         walk.transposed.add(node.name)
     _share_blobs(walk, node, layer)
-
-
-def _of_four_axes(walk: Walk, node: Node, source: str) -> str:
-    """What a layer reads, with as many axes of 1 behind its own as make it N x C x H x W (blob.hpp, LegacyShape)."""
-    missing = 3 - len(walk.shapes[source])
-    if missing <= 0:
-        return source
-    dims = (0, *walk.shapes[source], *[1] * missing)
-    name = walk.fresh(f"{node.name}_{source}")
-    walk.add(layers.Reshape(name=name, inputs=(source,), dims=dims), name)
-    return name
 
 
 def _check_scalars(walk: Walk, node: Node, sources: list[str]) -> None:
