@@ -1,7 +1,8 @@
 """Coverage-guided fuzzing of every reader by atheris: what no reader may do, it is led to by the branches it takes.
 
 ``python -m benchmarks.fuzz [--seconds N] [READER ...]``. It begins with the good file that `tests.test_fuzz` makes for
-each reader. What it finds lies in build/fuzz/READER, and so does the corpus, with which the next run goes on.
+each reader. What it finds lies in build/fuzz/READER, and so does the corpus, with which the next run goes on. Every
+checksum is taken for right, since no input that is led by branches would ever get behind one.
 """
 
 from __future__ import annotations
@@ -13,9 +14,16 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import ANY, patch
 
 _CORPORA = Path("build/fuzz")
 _LONGEST_INPUT = 1 << 16
+_CHECKSUMS = (
+    "zipfile.ZipExtFile._update_crc",
+    "zoo.wire.checkpoint.masked",
+    "zoo.wire.table.masked",
+    "zoo.wire.zipped._checksum",
+)
 
 
 def main() -> None:
@@ -50,6 +58,8 @@ def _fuzz(name: str, seconds: int) -> None:
     with TemporaryDirectory(prefix="zoo-fuzz-") as folder:
         path, read = READERS[name].make(Path(folder))
         (corpus / "good").write_bytes(path.read_bytes())
+        for checksum in _CHECKSUMS:
+            patch(checksum, lambda *_: ANY).start()
 
         def once(data: bytes) -> None:
             path.write_bytes(data)

@@ -13,7 +13,7 @@ from typing import Any
 from converters.answers import networks, print_as_it_is, print_json, print_text
 from converters.host import colours, columns, fitted, memory_kept
 from converters.proving import card, verify
-from converters.said import HUB, check_network, is_member
+from converters.said import HUB, check_network, is_member, listed
 from zoo import registry
 from zoo.errors import ZooError, shown
 from zoo.layers import ModelSpec
@@ -39,15 +39,18 @@ def _list(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from zoo import show
 
+    if options.svg and options.svg.suffix != ".svg":
+        raise ZooError(f"{options.svg}: a picture is drawn as .svg; choose this suffix")
+    if options.recipe and options.json:
+        raise ZooError("--recipe prints a file for zoo train, which is YAML; leave --json out")
     (spec,) = networks(options, options.source)
-    if options.recipe:
-        print_text(registry.imported("zoo.recipe_file", "train").dumps(registry.recipe(spec)))
-        return 0
     if options.svg:
         from zoo.svg import svg
 
         write_text(options.svg, svg(spec), force=options.force)
-    if options.json:
+    if options.recipe:
+        print_text(registry.imported("zoo.recipe_file", "train").dumps(registry.recipe(spec)))
+    elif options.json:
         print_json(show.show_dict(spec))
     elif options.svg:
         print_text(str(options.svg))
@@ -171,7 +174,7 @@ def _run(options: argparse.Namespace) -> int:
     how = RunOptions(
         framework=options.framework,
         top=options.top,
-        layers=tuple(filter(None, options.layers.split(","))),
+        layers=() if options.layers is None else tuple(listed("--layers", options.layers)),
         save=options.save,
         batch_size=options.batch_size,
         force=options.force,

@@ -11,7 +11,9 @@ import os
 import re
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -65,9 +67,16 @@ def fetch_hub(
             place.
     """
     wanted = parse(address)
+    download = partial(
+        huggingface_hub.hf_hub_download,  # it is loaded here, and sets the levels of its loggers as it is
+        wanted.repo,
+        wanted.file,
+        revision=wanted.revision,
+        endpoint=endpoint or os.environ.get("HF_ENDPOINT"),
+    )
     try:
         with quiet_loggers("huggingface_hub"):  # each of its retries is a warning; what came of them is ours to say
-            cached = Path(_within(whole, address, wanted, endpoint or os.environ.get("HF_ENDPOINT")))
+            cached = Path(_within(whole, address, download))
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError) as error:
         raise ZooError(f"{address}: {_reason(error)}") from error
     except OSError as error:
@@ -77,20 +86,17 @@ def fetch_hub(
     return cached if directory is None else _copied(cached, directory)
 
 
-def _within(whole: float, address: str, wanted: HubFile, endpoint: str | None) -> str:
+def _within(whole: float, address: str, download: Callable[[], str]) -> str:
     """The client's own download, which may wait for a slow server without end: on a thread that nobody waits for."""
     answer = Queue[str | Exception]()
 
-    def download() -> None:
+    def run() -> None:
         try:
-            found = huggingface_hub.hf_hub_download(
-                wanted.repo, wanted.file, revision=wanted.revision, endpoint=endpoint
-            )
-            answer.put(found)
+            answer.put(download())
         except Exception as error:  # noqa: BLE001 - raised again where it is waited for
             answer.put(error)
 
-    threading.Thread(target=download, daemon=True).start()
+    threading.Thread(target=run, daemon=True).start()
     try:
         found = answer.get(timeout=whole)
     except Empty:

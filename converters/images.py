@@ -9,7 +9,7 @@ from typing import Literal
 
 from zoo import registry
 from zoo.axes import shape_text
-from zoo.errors import FileFormatError, UnpreparedError, UnsupportedError, ZooError
+from zoo.errors import FileFormatError, UnsupportedError, ZooError
 from zoo.layers import ModelSpec, Preprocessing, stored_size
 from zoo.shapes import activation_shapes
 from zoo.wire.regular import check_regular
@@ -44,9 +44,9 @@ class SaidOfImages:
         """`spec` with what was said.
 
         Raises:
-            UnpreparedError: neither the network nor the user says the order of the channels.
             UnsupportedError: the network does not read images.
-            ZooError: another number of classes than the network has outputs.
+            ZooError: another number of classes than the network has outputs; neither the network nor the user says the
+                order of the channels.
         """
         spec = named_classes(spec, self.classes) if self.classes else spec
         if self == SaidOfImages(classes=self.classes):
@@ -57,7 +57,9 @@ class SaidOfImages:
         images = registry.model(self.like).preprocessing if self.like else spec.preprocessing
         if images is None:
             if self.channels is None:  # a guess would be wrong for every second network
-                raise UnpreparedError(spec.name)
+                raise ZooError(
+                    f"{spec.name}: nothing says the order of its channels; give --channels RGB or BGR as well"
+                )
             images = Preprocessing(resize=stored_size(spec.inputs[0].shape))
         images = replace(images, channels=self.channels or images.channels, scale=self.scale or images.scale)
         mean, std = self.mean or images.mean, self.std or images.std

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.weights import Array
+from zoo.environment import UNTOLD, environment
 from zoo.layers import LRN, ModelSpec
 from zoo.registry import optional
 
@@ -31,7 +32,7 @@ def write_float16(source: Path, target: Path, spec: ModelSpec) -> None:
         target: the file to write.
         spec: its network.
     """
-    with optional("onnx"):
+    with optional("onnx"), environment(UNTOLD):
         import onnx
         from onnxruntime.transformers import float16
     model = onnx.load(source)
@@ -93,7 +94,7 @@ def write_int8(source: Path, target: Path, batches: Iterator[dict[str, Array]]) 
         target: the file to write.
         batches: what the range of each activation is taken from.
     """
-    with optional("onnx"):
+    with optional("onnx"), environment(UNTOLD):
         import onnx
         from onnxruntime.quantization import CalibrationDataReader, quantize_static
     kept = {entry.key: entry.value for entry in onnx.load(source, load_external_data=False).metadata_props}

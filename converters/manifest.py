@@ -207,9 +207,15 @@ def entries() -> tuple[ManifestEntry, ...]:
 
 
 def entry(weights_id: str) -> ManifestEntry:
-    """The entry of that id; raises `UnknownNameError`, which offers the nearest ids."""
-    if weights_id not in _packaged():
-        raise UnknownNameError("weights id", weights_id, _packaged())
+    """The entry of that id; raises `UnknownNameError`, which offers the nearest ids and family members."""
+    known = _packaged()
+    if weights_id in registry.models() and weights_id not in known:
+        raise ZooError(
+            f"{weights_id} is a network, no weights; give a file of its weights, or an id of zoo list weights"
+        )
+    if weights_id not in known:
+        listed = "zoo list weights lists them"
+        raise UnknownNameError("weights id", weights_id, [*known, *registry.models()], listed=listed)
     return _packaged()[weights_id]
 
 

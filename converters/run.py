@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from numpy.lib.format import open_memmap, write_array
+from numpy.lib.format import write_array, write_array_header_1_0
 
 from converters.parity.probes import image_inputs, images_in
 from converters.weights import Array, Weights
@@ -94,17 +94,11 @@ def run(weights: Weights, images: Sequence[Path], how: RunOptions) -> Run:
         raise ZooError(f"{how.save}: activations are saved as .npz")
     check_target(how.save, force=how.force)
     with staging(how.save) as folder:
-        files = {name: folder / f"{i}.npy" for i, name in enumerate(dict.fromkeys(kept))}
-        result = _run_into({file: (name, shapes[name]) for name, file in files.items()}, runner, paths)
-        _pack(folder / how.save.name, files, paths)
+        files = {name: folder / f"{i}.numbers" for i, name in enumerate(dict.fromkeys(kept))}
+        result = runner.run(paths, files)
+        _pack(folder / how.save.name, {name: (file, shapes[name]) for name, file in files.items()}, paths)
         publish(folder, how.save, force=how.force)
     return result
-
-
-def _run_into(files: Mapping[Path, tuple[str, Shape]], runner: _Runner, paths: Sequence[Path]) -> Run:
-    """Run every picture; what is kept is in those files, which are closed then: Windows removes none that is open."""
-    arrays = {name: open_memmap(file, "w+", np.float32, (len(paths), *shape)) for file, (name, shape) in files.items()}
-    return runner.run(paths, cast("dict[str, Array]", arrays))
 
 
 @dataclass(frozen=True)
@@ -114,15 +108,19 @@ class _Runner:
     output: str | None
     how: RunOptions
 
-    def run(self, paths: Sequence[Path], kept: Mapping[str, Array]) -> Run:
-        """Run every picture; what is kept goes into those arrays."""
+    def run(self, paths: Sequence[Path], kept: Mapping[str, Path]) -> Run:
+        """Run every picture; the numbers of what is kept are added to those files.
+
+        They are written, not mapped: where the disk is full, who writes into a mapping is ended by a signal.
+        """
         adapter, seen, size = registry.framework(self.framework), list[Seen](), self.how.batch_size
         for start in range(0, len(paths), size):
             batch = paths[start : start + size]
             inputs = image_inputs(self.weights.spec, batch)
             found = adapter.forward(self.weights.spec, self.weights.tensors, inputs)
-            for name, array in kept.items():
-                array[start : start + len(batch)] = found[name]
+            for name, file in kept.items():
+                with file.open("ab") as numbers:
+                    numbers.write(np.ascontiguousarray(found[name], np.float32).data)
             if self.output is not None:
                 rows = found[self.output].reshape(len(batch), -1)
                 seen += [Seen(image=path, top=self._best(row)) for path, row in zip(batch, rows, strict=True)]
@@ -156,16 +154,18 @@ def _framework(wanted: str | None) -> str:
     return "pytorch"  # which says how to install it
 
 
-def _pack(path: Path, files: Mapping[str, Path], images: Sequence[Path]) -> None:
-    """Write the arrays of files as an ``.npz``, and the names of the pictures; equal runs give equal bytes."""
+def _pack(path: Path, files: Mapping[str, tuple[Path, Shape]], images: Sequence[Path]) -> None:
+    """Write the numbers of files as an ``.npz``, and the names of the pictures; equal runs give equal bytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         name = Names(files).fresh(_IMAGES)
         with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
             write_array(cast(Any, member), np.array([str(image) for image in images]))
-        for name, file in files.items():
+        for name, (file, shape) in files.items():
+            header = {"descr": "<f4", "fortran_order": False, "shape": (len(images), *shape)}
             with (
                 archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member,
                 file.open("rb") as numbers,
             ):
+                write_array_header_1_0(cast(Any, member), header)
                 shutil.copyfileobj(numbers, member)
             file.unlink()

@@ -19,7 +19,7 @@ from converters.said import HUB, check_network, is_member
 from converters.sniff import refuse_others, sniffed
 from converters.weights import Array, Weights
 from zoo import registry
-from zoo.errors import FileFormatError, UnknownNameError, ZooError, said
+from zoo.errors import FileFormatError, ZooError, said
 from zoo.layers import ModelSpec
 from zoo.wire.checkpoint_files import index_path
 from zoo.wire.mapped import mapped
@@ -29,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 # What a mean image is called in MATLAB (caffe ``matlab/+caffe/imagenet``; mean_data in its older files).
 _MATLAB_MEANS = ("image_mean", "mean_data")
+_MEAN_SUFFIXES = (".binaryproto", ".npy", ".mat")
 
 
 def find(source: str) -> tuple[Path, ModelSpec | None]:
@@ -47,7 +48,7 @@ def find(source: str) -> tuple[Path, ModelSpec | None]:
         from converters.fetch import fetch
     try:
         entry = manifest.entry(source)
-    except UnknownNameError as error:
+    except ZooError as error:
         raise ZooError(f"{source}: no such file, and {error}") from error
     return fetch(entry), entry.spec()
 
@@ -140,7 +141,8 @@ def reading(options: argparse.Namespace, file: OpenedFile | None = None) -> Read
 
 
 def _images(options: argparse.Namespace) -> images.SaidOfImages:
-    mean_file = Path(options.mean) if options.mean and Path(options.mean).is_file() else None
+    mean_file = Path(options.mean or "")
+    is_file = mean_file.is_file() or mean_file.suffix in _MEAN_SUFFIXES
     scale, std = _numbers("--scale", options.scale, (1,)), _numbers("--std", options.std, (1, 3))
     for flag, values in (("--scale", scale), ("--std", std)):
         if values and min(values) <= 0:
@@ -151,8 +153,8 @@ def _images(options: argparse.Namespace) -> images.SaidOfImages:
         like=options.images_like,
         channels=options.channels,
         scale=scale[0] if scale else None,
-        mean=None if mean_file else _numbers("--mean", options.mean, (1, 3)),
-        mean_BGR=_mean_image(mean_file) if mean_file else None,
+        mean=None if is_file else _numbers("--mean", options.mean, (1, 3)),
+        mean_BGR=_mean_image(mean_file) if is_file else None,
         std=std,
         classes=images.read_labels(options.labels) if options.labels else (),
     )
@@ -167,14 +169,16 @@ def _numbers(flag: str, text: str | None, counts: tuple[int, ...]) -> tuple[floa
     except (ValueError, ArithmeticError):
         values = ()
     if len(values) not in counts:
-        wanted = " or ".join(map(str, counts))
-        file = ", or a mean image (.binaryproto, .npy, .mat)" if flag == "--mean" else ""
-        raise ZooError(f"{flag}: expected {wanted} numbers, as 1.5,2,1/3{file}; got {text!r}")
+        wanted = "1 or 3 numbers, as 1.5,2,1/3" if 3 in counts else "a number, as 1/255"
+        file = f", or a mean image ({', '.join(_MEAN_SUFFIXES)})" if flag == "--mean" else ""
+        raise ZooError(f"{flag}: expected {wanted}{file}; got {text!r}")
     return values
 
 
 def _mean_image(path: Path) -> tuple[float, ...]:
     """The mean of each channel of a mean image: ``.binaryproto``, ``.npy`` or ``.mat``, all in Caffe's order, BGR."""
+    if not path.is_file():
+        raise FileFormatError(path, "no such file")
     refuse_others(path)
     if path.suffix == ".mat":
         image = _matlab_image(path)

@@ -152,7 +152,7 @@ def test_a_signal_between_two_renames_leaves_the_old_folder(tmp_path: Path, monk
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
 
 
-def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
+def test_targets_are_checked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(ZooError, match="already exists"):
         check_target(tmp_path / "a", force=False)
@@ -162,6 +162,9 @@ def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="is a folder"):
         check_target(tmp_path, force=True)
     check_target(tmp_path, force=True, folder=True)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(ZooError, match="cannot write to .*: it is read-only, or another user's"):
+        check_target(tmp_path / "a", force=True)
 
 
 def test_a_pipe_or_device_is_never_replaced(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def test_text_format_in_all_its_forms() -> None:
         ("}", "line 1: expected a field name, got }"),
         ("a { > }", "line 1: expected a field name, got >"),
         ("a{" * 100, "line 1: blocks are nested deeper than 32"),
+        (r'a: "\8"', r'line 1: unknown escape \8 in "\8"'),
         (f"a: {'9' * 5000}", "line 1: a number of more than 64 digits"),
     ],
 )

@@ -111,7 +111,7 @@ def test_list(zoo: Run) -> None:
     assert {"caffe", "keras", "onnx", "pytorch", "tf_slim"} <= listed == {*registry.frameworks()}
 
 
-def test_show_and_diff(zoo: Run, desk: Path) -> None:
+def test_show_and_diff(zoo: Run, refused: Callable[..., str], desk: Path) -> None:
     status, out, err = zoo("show", "alexnet")
     assert (status, err) == (0, "") and "60,965,224" in out
     assert json.loads(zoo("show", "alexnet", "--json")[1])["parameters"] == 60_965_224
@@ -119,6 +119,9 @@ def test_show_and_diff(zoo: Run, desk: Path) -> None:
     assert (desk / "a.svg").read_text().startswith("<svg")
     assert "already exists" in zoo("show", "alexnet", "--svg", "a.svg")[2]
     assert zoo("show", "alexnet", "--svg", "a.svg", "--force")[0] == 0
+    assert "name: " in zoo("show", "alexnet", "--svg", "b.svg", "--recipe")[1] and (desk / "b.svg").is_file()
+    assert "leave --json out" in refused("show", "alexnet", "--recipe", "--json")
+    assert "drawn as .svg" in refused("show", "alexnet", "--svg", "a.png")
     status, out, _ = zoo("diff", "alexnet", "caffenet")
     assert status == 0 and "pool1" in out
 
@@ -296,9 +299,9 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
         ("export mine.caffemodel -o x.pb --fast-lrn", "are for .onnx targets"),
         ("train alexnet_mini --data digits -o run --framework keras", "one rate for all parameters"),
         ("verify alexnet_mini --frameworks pytroch", "did you mean pytorch"),
-        ("verify alexnet_mini --budget 0 --frameworks onnx", "must be a positive number"),
-        ("verify alexnet_mini --budget nan --frameworks onnx", "must be a positive number"),
-        ("verify alexnet_mini --budget much", "invalid float value"),
+        ("verify alexnet_mini --budget 0 --frameworks onnx", "expected a number above 0, got '0'"),
+        ("verify alexnet_mini --budget nan --frameworks onnx", "expected a number above 0, got 'nan'"),
+        ("verify alexnet_mini --budget much", "expected a number above 0, got 'much'"),
         ("verify mine.caffemodel a.onnx --frameworks onnx", "goes with one subject"),
         ("verify mine.caffemodel --weights a.onnx", "goes with a family member"),
         ("verify alexnet_mini --model alexnet", "alexnet_mini says itself which network it is; leave --model out"),
@@ -330,6 +333,10 @@ def test_train_and_eval(zoo: Run, desk: Path) -> None:
             "convert bvlc_alexnt -o x.pt",
             "no such file, and unknown weights id 'bvlc_alexnt'; did you mean bvlc_alexnet",
         ),
+        ("convert nothing-like-it -o x.pt", "unknown weights id 'nothing-like-it'; zoo list weights lists them"),
+        ("train alexnet_mni --data digits -o x", "did you mean alexnet_mini?"),
+        ("verify alexnet mine.caffemodel", "alexnet is a network, no weights; give a file of its weights"),
+        ("fetch caffenet", "caffenet is a network, no weights"),
         ("train alexnet_mini --data digits -o x --devices 0", "at least 1"),
         ("train alexnet_mini --data digits -o x --seed -1", "at least 0, got '-1'"),
         ("train alexnet_mini --data digits -o x --freeze ''", "between commas, got ''"),
@@ -570,10 +577,30 @@ def test_a_list_of_some(zoo: Run, refused: Callable[..., str]) -> None:
     assert "unknown name among models 'caffnet'; did you mean caffenet?" in refused("list", "models", "caffnet")
 
 
-def test_an_empty_name_is_not_the_folder_one_stands_in(refused: Callable[..., str]) -> None:
-    assert "-o/--output: expected a name, got ''" in refused(
-        "generate", "alexnet_mini", "--framework", "onnx", "-o", ""
-    )
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("generate alexnet_mini --framework onnx -o ''", "-o/--output: expected a name, got ''"),
+        ("show ''", "expected a name, got ''"),  # of a variable that is not set: the folder one stands in
+        ("verify mine.caffemodel --prototxt ''", "--prototxt: expected a name, got ''"),
+        ("run mine.caffemodel ''", "expected a name, got ''"),
+        ("convert - -o x.npz", "expected a name, got '-'; stdin and stdout are none"),
+        ("verify alexnet_mini --report - --report-format md", "--report: expected a name, got '-'"),
+        ("export mine.caffemodel -o -", "expected a name, got '-'"),
+        ("convert https://x.org/a.caffemodel -o x.npz", "the address https://x.org/a.caffemodel; download it first"),
+        ("fetch https://x.org/a.caffemodel", "download it first"),
+    ],
+)
+def test_what_names_no_file(refused: Callable[..., str], command: str, said: str) -> None:
+    assert said in refused(*shlex.split(command))
+
+
+def test_every_file_on_the_command_line_has_such_a_name() -> None:
+    (commands,) = (action.choices for action in build_parser()._actions if action.dest == "command")
+    for name, command in dict(commands or {}).items():
+        for action in command._actions:
+            if action.nargs != 0 and action.choices is None and action.type in (None, str, Path):
+                assert action.metavar in ("F", "X", "NAME", "A,B,C", "a,b", "PATTERN"), f"{name} {action.dest}"
 
 
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from converters import hub
 from converters.cli import main
 from converters.convert import save
 from converters.hub import HubFile, fetch_hub, parse
@@ -126,6 +128,27 @@ def test_a_hub_that_does_not_answer_is_one_line(repository: Hub, monkeypatch: py
     repository.stop()
     with pytest.raises(ZooError, match="the Hub cannot be reached"):
         fetch_hub(ADDRESS)
+
+
+def test_the_clients_own_remarks_are_dropped_though_it_sets_its_loggers_as_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("huggingface_hub")
+
+    def download(*_: object, **__: object) -> str:
+        logger.warning("Retrying in 1s")
+        raise OSError("no way")
+
+    class Client:
+        @property
+        def hf_hub_download(self) -> object:
+            logger.setLevel(logging.WARNING)
+            return download
+
+    monkeypatch.setattr(hub, "huggingface_hub", Client())
+    with pytest.raises(ZooError, match="cannot be downloaded: no way"):
+        fetch_hub(ADDRESS)
+    assert not caplog.records
 
 
 def test_a_hub_that_sends_without_end_is_given_up(repository: Hub) -> None:

@@ -17,14 +17,18 @@ from zoo.layers import (
     DetectionOutput,
     Eltwise,
     Input,
+    Interp,
     ModelSpec,
+    Pair,
     Pool,
+    PoolMask,
     Power,
     ReLU,
     Sigmoid,
     Softmax,
 )
-from zoo.reference import apply, forward, weighted
+from zoo.reference import apply, arrays, forward, weighted
+from zoo.shapes import deconv_size
 from zoo.wire import cores
 
 RNG = np.random.default_rng(0)
@@ -72,6 +76,25 @@ BLOCKS = {
 }
 
 
+# Of transposed convolutions: kernel, stride, dilation, pad.
+TRANSPOSED = [
+    ((3, 2), (2, 3), (1, 1), (1, 0)),
+    ((4, 5), (3, 2), (2, 3), (2, 1)),
+    ((2, 3), (1, 4), (5, 4), (0, 3)),
+    ((1, 4), (3, 3), (1, 2), (0, 2)),
+]
+
+# What is made of a map, or of the channels of a place, by itself.
+PARTS = {
+    "max": Pool(name="p", mode="max", kernel=(3, 2), stride=(2, 1), pad=(1, 0)),
+    "ave": Pool(name="p", mode="ave", kernel=(2, 3), stride=(2, 2)),
+    "mask": PoolMask(name="p", kernel=(3, 3), stride=(2, 2)),
+    "interp": Interp(name="p", zoom=3),
+    "across": LRN(name="p", size=3, alpha=0.5, beta=0.75, towers=2),
+    "within": LRN(name="p", size=3, alpha=0.5, beta=0.6, region="within"),
+}
+
+
 def test_a_relu_of_minus_infinity_is_what_caffe_multiplies_out() -> None:
     """relu_layer.cpp: max(x, 0) + slope * min(x, 0), and 0 x Inf is NaN."""
     with np.errstate(invalid="ignore"):
@@ -96,6 +119,33 @@ def test_sums_of_products_are_the_same_in_blocks_of_any_size(
         monkeypatch.setattr(weighted, "_COLUMNS", columns)
         monkeypatch.setattr(weighted, "_AT_ONCE", block)
         np.testing.assert_allclose(forward(spec, weights, inputs)["c"], whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation", "pad"), TRANSPOSED)
+def test_a_transposed_convolution_puts_every_product_where_its_definition_does(
+    kernel: Pair, stride: Pair, dilation: Pair, pad: Pair
+) -> None:
+    layer = Deconv(name="c", out_channels=4, kernel=kernel, stride=stride, dilation=dilation, pad=pad, groups=2)
+    x, w, b = RNG.normal(size=(2, 6, 3, 4)), RNG.normal(size=(6, 2, *kernel)), RNG.normal(size=4)
+    (height, width), (ph, pw) = deconv_size(layer, x.shape[1:]), pad
+    full = np.zeros((2, 4, height + 2 * ph, width + 2 * pw))
+    for c, o, i, j in np.ndindex(6, 2, *kernel):
+        for h, v in np.ndindex(3, 4):
+            at = stride[0] * h + dilation[0] * i, stride[1] * v + dilation[1] * j
+            full[:, c // 3 * 2 + o, *at] += x[:, c, h, v] * w[c, o, i, j]
+    y = apply(layer, [x], {"weight": w, "bias": b})
+    expected = full[:, :, ph : ph + height, pw : pw + width] + b[:, None, None]
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_maps_and_places_are_the_same_in_parts_of_any_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = RNG.normal(size=(3, 6, 7, 5))
+    whole = apply(PARTS[name], [x], {})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    for part in (1, 40, 150):
+        monkeypatch.setattr(arrays, "_PART", part)
+        np.testing.assert_array_equal(apply(PARTS[name], [x], {}), whole)
 
 
 def test_an_empty_batch_has_an_empty_answer() -> None:

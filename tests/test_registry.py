@@ -129,6 +129,11 @@ def test_only_a_slip_is_taken_for_a_name(typed: str, meant: list[str]) -> None:
     assert nearest(typed, registry.models()) == meant
 
 
+def test_no_letter_of_three_may_be_wrong() -> None:
+    assert nearest("gpu", ("auto", "cpu", "cuda", "mps")) == []
+    assert nearest("bgr", ("RGB", "BGR")) == ["BGR"] and nearest("onx", ("onnx", "caffe")) == ["onnx"]
+
+
 def test_of_many_names_some_are_told() -> None:
     error = UnknownNameError("layer", "q", [f"layer{i}" for i in range(1000)])
     assert str(error).endswith(", and 960 more") and len(str(error)) < 1000

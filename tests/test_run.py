@@ -64,6 +64,18 @@ def test_equal_runs_give_equal_bytes(weights: Weights, pictures: Path, tmp_path:
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
+def test_activations_are_written_and_not_mapped(
+    weights: Weights, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mapping takes room when it is written to: where there is none left, the system ends the process (SIGBUS)."""
+
+    def no_mapping(*_: object, **__: object) -> None:
+        raise AssertionError("mapped")
+
+    monkeypatch.setattr("mmap.mmap", no_mapping)
+    run(weights, [pictures], RunOptions(layers=("conv5",), save=tmp_path / "a.npz", batch_size=2))
+
+
 def test_the_command(weights: Weights, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(weights, tmp_path / "w.onnx")
     command = ["run", str(tmp_path / "w.onnx"), str(pictures / "0.png"), "--top", "2"]

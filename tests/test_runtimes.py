@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +30,8 @@ from zoo.runtimes import openvino
 
 # LiteRT's conversions take seconds; it has tests of its own.
 OF_ONNX = [name for name in registry.runtimes() if name != "litert"]
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +175,22 @@ def test_what_is_next_to_nothing_is_normalised_in_litert_as_elsewhere() -> None:
     spec = ModelSpec(name="norm", title="", inputs=(Input(shape=(4, 3, 3)),), layers=layers)
     report = verify_model(spec, runtimes=["litert"])
     assert report.passed, report.to_dict()
+
+
+def test_onnx_runtime_tells_nobody_what_is_run(tmp_path: Path) -> None:
+    """Since 1.29 it would, and would keep a number of the machine's at home; it makes up its mind as it is loaded."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    code = "from zoo.frameworks.onnx import runtime; import sys; assert 'onnxruntime' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env={**kept, "HOME": str(tmp_path)}, check=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_onnx_runtime_is_loaded_nowhere_without_that() -> None:
+    for path in (path for folder in ("zoo", "converters") for path in (ROOT / folder).rglob("*.py")):
+        nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+        quiet = [node for node in nodes if isinstance(node, ast.With) and "UNTOLD" in ast.unparse(node.items[-1])]
+        told = {inner for node in quiet for inner in ast.walk(node)}
+        loading = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert not [node for node in loading if "onnxruntime" in ast.unparse(node).split()[1] and node not in told], (
+            path
+        )

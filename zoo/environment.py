@@ -9,6 +9,10 @@ import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
+# ONNX Runtime tells its maker which models are run, since 1.29, and keeps a number of the machine's in the user's home.
+# It reads this as it is loaded, and creates the file then.
+UNTOLD = {"ORT_DISABLE_TELEMETRY": "1"}
+
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Generator[None]:

@@ -71,22 +71,29 @@ class SpecError(ZooError):
 
 
 class UnknownNameError(ZooError):
-    """A name nobody has; the commonest cause is a typing slip, so the nearest names are offered."""
+    """A name nobody has; the commonest cause is a typing slip, so the nearest names are offered.
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+    `listed` says what lists the names, where they are too many for a line.
+    """
+
+    def __init__(self, what: str, name: str, known: Iterable[str], *, listed: str = "") -> None:
         names = sorted(known)
         near = nearest(name, names)
         more = f", and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
-        all_of_them = f"{', '.join(names[:_NAMES_TOLD]) or 'none'}{more}"
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {all_of_them}"
+        all_of_them = listed or f"known: {', '.join(names[:_NAMES_TOLD]) or 'none'}{more}"
+        hint = f"did you mean {' or '.join(near)}?" if near else all_of_them
         super().__init__(f"unknown {what} {name!r}; {hint}")
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """What a slip of the hand may have been meant for, two at most: a letter in four is wrong, or a part is missing."""
+    """What a slip of the hand may have been meant for, two at most: a letter in four is wrong, or a part is missing.
+
+    Of three letters none may be wrong: who asks for a gpu means no cpu.
+    """
     typed, found = _folded(name), list[tuple[int, str]]()
     for other in known:
-        wanted, most = _folded(other), max(1, len(typed) // 4)
+        wanted = _folded(other)
+        most = max(len(typed), len(wanted)) // 4
         apart = abs(len(typed) - len(wanted))
         is_part = min(len(typed), len(wanted)) >= 4 and (typed in wanted or wanted in typed)
         slips = apart if is_part or apart > most else _slips(typed, wanted)

@@ -15,7 +15,7 @@ from typing import NoReturn
 from converters.cli.options import limits
 from converters.cli.parser import build_parser
 from converters.host import NOISY, as_it_was, interruptible, shrinking_is_told
-from zoo.environment import environment
+from zoo.environment import UNTOLD, environment
 from zoo.errors import ZooError, how_ended, one_line, shown
 from zoo.limits import allowing
 from zoo.registry import missing
@@ -103,7 +103,7 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     if options.command == "convert":
         gc.disable()  # it leaves no garbage
-    with environment(_ENVIRONMENT.get(options.command, {})):
+    with environment({**UNTOLD, **_ENVIRONMENT.get(options.command, {})}):
         # Imported here: `zoo --help` must not wait for numpy.
         from converters.commands import COMMANDS
 

@@ -79,10 +79,11 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--model",
+        type=named,
         metavar="MODEL",
         help="the family member, where the file fits several; or a file that describes a network, as an ONNX graph",
     )
-    group.add_argument("--prototxt", type=Path, metavar="FILE", help="any Caffe network of the layer vocabulary")
+    group.add_argument("--prototxt", type=path, metavar="FILE", help="any Caffe network of the layer vocabulary")
     parser.add_argument(
         "--stage", action="append", default=[], metavar="NAME", help="of a prototxt: keep the layers of this stage"
     )
@@ -108,7 +109,10 @@ def sized(text: str) -> tuple[str, tuple[int, ...]]:
 def add_source(parser: argparse.ArgumentParser) -> None:
     """A SRC, the network that it is read as, and how."""
     parser.add_argument(
-        "source", metavar="SRC", help="a weights file, an id of zoo list weights, or hf:OWNER/REPO/FILE[@REVISION]"
+        "source",
+        type=named,
+        metavar="SRC",
+        help="a weights file, an id of zoo list weights, or hf:OWNER/REPO/FILE[@REVISION]",
     )
     add_network(parser)
     add_reading(parser)
@@ -119,25 +123,37 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="from_format", metavar="F", help="the source's format, if neither its bytes nor its suffix tell"
     )
-    parser.add_argument("--map", dest="names", type=Path, metavar="FILE", help="YAML, their tensor: our parameter")
-    parser.add_argument("--map-out", type=Path, metavar="FILE", help="write that table, with what is open in it")
+    parser.add_argument("--map", dest="names", type=path, metavar="FILE", help="YAML, their tensor: our parameter")
+    parser.add_argument("--map-out", type=path, metavar="FILE", help="write that table, with what is open in it")
     parser.add_argument("--ema", action="store_true", help="the moving averages in the place of the weights")
     parser.add_argument("--narrow", action="store_true", help="round float64 that does not fit float32")
     add_limits(parser)
     group = parser.add_argument_group("images", "how they are prepared, and their classes, where SRC does not say")
-    group.add_argument("--images-like", metavar="MODEL", help="as for this member of the family")
+    group.add_argument("--images-like", type=named, metavar="MODEL", help="as for this member of the family")
     group.add_argument("--channels", choices=("RGB", "BGR"), help="the order in which the network reads them")
     group.add_argument("--scale", metavar="X", help="what pixels of 0..255 are multiplied with first (1/255)")
-    group.add_argument("--mean", metavar="A,B,C|FILE", help="of the scaled pixels; or a .binaryproto, .npy or .mat")
+    group.add_argument(
+        "--mean", type=named, metavar="A,B,C|FILE", help="of the scaled pixels; or a .binaryproto, .npy or .mat"
+    )
     group.add_argument("--std", metavar="A,B,C", help="of the scaled pixels")
-    group.add_argument("--labels", type=Path, metavar="FILE", help="a class a line, as synset_words.txt; or a folder")
+    group.add_argument("--labels", type=path, metavar="FILE", help="a class a line, as synset_words.txt; or a folder")
 
 
-def target(text: str) -> Path:
-    """What is written; an empty name, as of a variable that is not set, would be the folder one stands in."""
-    if not text:
-        raise argparse.ArgumentTypeError("expected a name, got ''")
-    return Path(text)
+def named(text: str) -> str:
+    """What names a file, a folder or a network.
+
+    An empty name, as of a variable that is not set, would be the folder one stands in; a dash, a file of that name.
+    """
+    if text in ("", "-"):
+        raise argparse.ArgumentTypeError(f"expected a name, got {text!r}; stdin and stdout are none")
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"expected a file here, got the address {text}; download it first")
+    return text
+
+
+def path(text: str) -> Path:
+    """A file or a folder."""
+    return Path(named(text))
 
 
 def patterns(text: str) -> tuple[str, ...]:

@@ -19,12 +19,14 @@ from converters.cli.options import (
     add_on_broken,
     add_reading,
     add_source,
+    amount,
     devices,
     licence,
+    named,
     natural,
+    path,
     patterns,
     positive,
-    target,
     trainer,
 )
 from zoo import __version__
@@ -52,7 +54,7 @@ def _list(add: argparse.ArgumentParser) -> None:
 
 
 def _info(add: argparse.ArgumentParser) -> None:
-    add.add_argument("source", metavar="FILE", help="any file of weights")
+    add.add_argument("source", type=named, metavar="FILE", help="any file of weights")
     add.add_argument("--from", dest="from_format", metavar="F", help="its format, if neither bytes nor suffix tell")
     add.add_argument("--ema", action="store_true", help="the moving averages in the place of the weights")
     add_limits(add)
@@ -60,28 +62,28 @@ def _info(add: argparse.ArgumentParser) -> None:
 
 
 def _show(add: argparse.ArgumentParser) -> None:
-    add.add_argument("source", metavar="MODEL|SRC", help="a family member, a weights file, or a prototxt")
+    add.add_argument("source", type=named, metavar="MODEL|SRC", help="a family member, a weights file, or a prototxt")
     add_network(add)
     add_reading(add)
     add_json(add)
-    add.add_argument("--svg", type=Path, metavar="FILE", help="draw it, as in the paper's figure")
+    add.add_argument("--svg", type=path, metavar="FILE.svg", help="draw it, as in the paper's figure")
     add.add_argument("--recipe", action="store_true", help="how it is trained, as a file for zoo train --recipe")
     add_force(add)
 
 
 def _diff(add: argparse.ArgumentParser) -> None:
-    add.add_argument("source", metavar="MODEL|SRC", help="a family member, a weights file, or a prototxt")
-    add.add_argument("other", metavar="MODEL|SRC", help="the one it is held against")
+    add.add_argument("source", type=named, metavar="MODEL|SRC", help="a family member, a weights file, or a prototxt")
+    add.add_argument("other", type=named, metavar="MODEL|SRC", help="the one it is held against")
     add_network(add)
     add_reading(add)
 
 
 def _run(add: argparse.ArgumentParser) -> None:
     add_source(add)
-    add.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="pictures, or folders of them")
+    add.add_argument("images", metavar="IMAGE", nargs="+", type=path, help="pictures, or folders of them")
     add.add_argument("--top", type=positive, default=5, metavar="N", help="so many classes of each")
-    add.add_argument("--layers", default="", metavar="a,b", help="whose activations are saved; left out, the outputs'")
-    add.add_argument("--save", type=Path, metavar="FILE.npz", help="save activations, a layer an array")
+    add.add_argument("--layers", metavar="a,b", help="whose activations are saved; left out, the outputs'")
+    add.add_argument("--save", type=path, metavar="FILE.npz", help="save activations, a layer an array")
     add.add_argument(
         "--framework", choices=frameworks(), metavar="F", help="what runs it; left out, PyTorch if it is installed"
     )
@@ -91,23 +93,27 @@ def _run(add: argparse.ArgumentParser) -> None:
 
 
 def _generate(add: argparse.ArgumentParser) -> None:
-    add.add_argument("source", metavar="MODEL|SRC", nargs="?", help="a family member, or a file that is a network")
+    add.add_argument(
+        "source", type=named, metavar="MODEL|SRC", nargs="?", help="a family member, or a file that is a network"
+    )
     add_network(add)
     add_reading(add)
     add.add_argument("--framework", required=True, choices=frameworks(), metavar="F", help=", ".join(frameworks()))
-    add.add_argument("-o", "--output", type=target, required=True, metavar="DIR", help="the folder it is written to")
+    add.add_argument("-o", "--output", type=path, required=True, metavar="DIR", help="the folder it is written to")
     add.add_argument("--num-classes", type=positive, metavar="N", help="with another number of outputs")
     add_force(add)
 
 
 def _fetch(add: argparse.ArgumentParser) -> None:
-    add.add_argument("weights_id", metavar="WEIGHTS_ID", help="of zoo list weights; or hf:OWNER/REPO/FILE[@REVISION]")
-    add.add_argument("-o", "--output", type=target, metavar="DIR", help="where to; left out, the cache")
+    add.add_argument(
+        "weights_id", type=named, metavar="WEIGHTS_ID", help="of zoo list weights; or hf:OWNER/REPO/FILE[@REVISION]"
+    )
+    add.add_argument("-o", "--output", type=path, metavar="DIR", help="where to; left out, the cache")
 
 
 def _convert(add: argparse.ArgumentParser) -> None:
     add_source(add)
-    add.add_argument("-o", "--output", type=target, required=True, metavar="DST", help="its suffix says the format")
+    add.add_argument("-o", "--output", type=path, required=True, metavar="DST", help="its suffix says the format")
     add.add_argument("--to", dest="to_format", metavar="F", help="the target's format, if its suffix does not tell")
     add.add_argument("--num-classes", type=positive, metavar="N", help="a new head for so many classes")
     add_force(add)
@@ -115,14 +121,16 @@ def _convert(add: argparse.ArgumentParser) -> None:
 
 def _export(add: argparse.ArgumentParser) -> None:
     add_source(add)
-    add.add_argument("-o", "--output", required=True, metavar="TARGET", help="FILE.onnx, .tflite, .pb or FOLDER/")
+    add.add_argument(
+        "-o", "--output", type=named, required=True, metavar="TARGET", help="FILE.onnx, .tflite, .pb or FOLDER/"
+    )
     own = exporters.names()
     add.add_argument("--framework", choices=own, metavar="F", help=f"written by its own exporter: {', '.join(own)}")
     add.add_argument("--opset", type=positive, metavar="N", help="ONNX's operator set; left out, the usual one")
     add.add_argument("--fast-lrn", action="store_true", help="LRN in the form that ONNX Runtime runs fastest")
     add.add_argument("--fold-preprocessing", action="store_true", help="a network that takes RGB 0..1")
     add.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of an ONNX file")
-    add.add_argument("--calibrate", type=Path, metavar="DIR", help="pictures that int8 is calibrated and judged on")
+    add.add_argument("--calibrate", type=path, metavar="DIR", help="pictures that int8 is calibrated and judged on")
     add.add_argument("--no-verify", action="store_true", help="do not run the result against the reference")
     add_force(add)
 
@@ -130,13 +138,16 @@ def _export(add: argparse.ArgumentParser) -> None:
 def _verify(add: argparse.ArgumentParser) -> None:
     add.add_argument(
         "subjects",
+        type=named,
         metavar="SUBJECT",
         nargs="+",
         help="a family member or one weights file, in every framework; or several files, against each other",
     )
     add_network(add)
     add_reading(add)
-    add.add_argument("--weights", metavar="FILE", help="real weights instead of probe weights, for a family member")
+    add.add_argument(
+        "--weights", type=named, metavar="FILE", help="real weights instead of probe weights, for a family member"
+    )
     add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only: pytorch, pytorch-onnx, ...")
     add.add_argument("--runtimes", metavar="a,b", help=f"in what it is deployed on: {', '.join(runtimes())}")
     add.add_argument(
@@ -144,17 +155,17 @@ def _verify(add: argparse.ArgumentParser) -> None:
         dest="images",
         action="append",
         default=[],
-        type=Path,
+        type=path,
         metavar="FILE",
         help="a picture to feed as well",
     )
-    add.add_argument("--data", type=Path, metavar="DIR", help="a folder of images: top-1 and top-5 agreement")
+    add.add_argument("--data", type=path, metavar="DIR", help="a folder of images: top-1 and top-5 agreement")
     add.add_argument("--seed", type=natural, default=0, metavar="N", help="of the probes")
     add.add_argument(
-        "--budget", type=float, metavar="X", help="largest error, relative to a layer's peak; left out, 1e-5"
+        "--budget", type=amount, metavar="X", help="largest error, relative to a layer's peak; left out, 1e-5"
     )
     add_json(add)
-    add.add_argument("--report", type=Path, metavar="FILE", help="write the report: .html, .md or .json")
+    add.add_argument("--report", type=path, metavar="FILE", help="write the report: .html, .md or .json")
     add.add_argument(
         "--report-format",
         choices=("html", "md", "json"),
@@ -165,21 +176,25 @@ def _verify(add: argparse.ArgumentParser) -> None:
 
 def _card(add: argparse.ArgumentParser) -> None:
     add_source(add)
-    add.add_argument("-o", "--output", type=target, required=True, metavar="FILE", help="usually README.md")
+    add.add_argument("-o", "--output", type=path, required=True, metavar="FILE", help="usually README.md")
     add.add_argument("--licence", type=licence, metavar="ID", help="as the Hub calls it: mit, apache-2.0, other, ...")
     add.add_argument("--frameworks", metavar="a,b", help="these ways to run it only; see zoo verify")
     add_force(add)
 
 
 def _train(add: argparse.ArgumentParser) -> None:
-    add.add_argument("source", metavar="MODEL|SRC", help="a family member, a prototxt, or weights to fine-tune")
+    add.add_argument(
+        "source", type=named, metavar="MODEL|SRC", help="a family member, a prototxt, or weights to fine-tune"
+    )
     add_network(add)
     add_reading(add)
     add.add_argument(
-        "--weights", metavar="SRC", help="begin with these weights, of the MODEL or prototxt that was named"
+        "--weights", type=named, metavar="SRC", help="begin with these weights, of the MODEL or prototxt that was named"
     )
-    add.add_argument("--data", required=True, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or: digits")
-    add.add_argument("-o", "--output", type=target, required=True, metavar="DIR", help="the folder of the run")
+    add.add_argument(
+        "--data", type=named, required=True, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or: digits"
+    )
+    add.add_argument("-o", "--output", type=path, required=True, metavar="DIR", help="the folder of the run")
     add.add_argument("--framework", type=trainer, choices=TRAINERS, default="pytorch", help="what trains")
     add.add_argument("--devices", type=devices, default=1, metavar="N", help="processes, each on a device")
     add.add_argument("--parallel", choices=("towers", "data", "hybrid"), help="how several devices share the work")
@@ -190,7 +205,7 @@ def _train(add: argparse.ArgumentParser) -> None:
     length.add_argument("--steps", type=positive, metavar="N", help="steps, instead of epochs")
     add.add_argument("--batch-size", type=positive, metavar="N", help="images a step, over all devices")
     add.add_argument(
-        "--recipe", type=Path, metavar="FILE", help="instead of the network's own; zoo show MODEL --recipe"
+        "--recipe", type=path, metavar="FILE", help="instead of the network's own; zoo show MODEL --recipe"
     )
     add.add_argument("--lr", type=float, metavar="X", help="the rate at the start, instead of the recipe's")
     add.add_argument("--weight-decay", type=float, metavar="X", help="instead of the recipe's")
@@ -216,11 +231,11 @@ def _train(add: argparse.ArgumentParser) -> None:
 def _eval(add: argparse.ArgumentParser) -> None:
     add_source(add)
     add.add_argument(
-        "--data", required=True, metavar="DIR", help="DIR/val/<class>/*.jpg|png, DIR/<class>/*, or: digits"
+        "--data", type=named, required=True, metavar="DIR", help="DIR/val/<class>/*.jpg|png, DIR/<class>/*, or: digits"
     )
     add.add_argument("--ten-crop", action="store_true", help="the mean over ten views of each image, as in 2012")
     add.add_argument("--per-class", action="store_true", help="the numbers of every class as well")
-    add.add_argument("--confusion", type=Path, metavar="FILE.csv", help="how often each class was taken for which")
+    add.add_argument("--confusion", type=path, metavar="FILE.csv", help="how often each class was taken for which")
     add_force(add)
     add.add_argument("--devices", type=devices, default=1, metavar="N", help="each judges a part of the images")
     add_hardware(add)
@@ -229,17 +244,15 @@ def _eval(add: argparse.ArgumentParser) -> None:
 
 
 def _pack(add: argparse.ArgumentParser) -> None:
-    add.add_argument("data", type=Path, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or DIR/<class>/*")
-    add.add_argument("-o", "--output", type=target, required=True, metavar="SHARDS", help="the folder of shards")
+    add.add_argument("data", type=path, metavar="DIR", help="DIR/{train,val}/<class>/*.jpg|png, or DIR/<class>/*")
+    add.add_argument("-o", "--output", type=path, required=True, metavar="SHARDS", help="the folder of shards")
     add.add_argument("--side", type=positive, default=256, metavar="N", help="the shorter one, of what is larger")
     add_on_broken(add)
     add_force(add)
 
 
 def _demo(add: argparse.ArgumentParser) -> None:
-    add.add_argument(
-        "-o", "--output", type=target, default=Path("demo"), metavar="DIR", help="the folder for everything"
-    )
+    add.add_argument("-o", "--output", type=path, default=Path("demo"), metavar="DIR", help="the folder for everything")
     add.add_argument("--full", action="store_true", help="the full-size network with probe weights instead")
 
 

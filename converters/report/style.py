@@ -48,7 +48,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .2rem .55rem; text-align: right; border-bottom: 1px solid var(--rule); }
 th { font-weight: 600; }
 tbody th, thead th:first-child { text-align: left; }
-thead th { vertical-align: bottom; min-width: 4.6rem; max-width: 11rem; overflow-wrap: anywhere; }
+thead th { vertical-align: bottom; min-width: 4.6rem; max-width: 11rem; overflow-wrap: break-word; }
 td { white-space: nowrap; }
 td.text, td.hash, .facts thead th { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .map { border-collapse: separate; border-spacing: 2px; }

@@ -16,12 +16,8 @@ from zoo.layers import Layer, ModelSpec
 from zoo.parameters import parameters_of
 from zoo.reference import detecting, normalising, pointwise, pooling, shaping, weighted
 from zoo.reference.arrays import Float64
-from zoo.wire.cores import map_on_cores
 
 __all__ = ["apply", "forward"]
-
-# Kinds that hold several maps on their way and do to an item what they do to all: a core an item, in its cache.
-_BY_ITEM = (layers.Interp, layers.LRN, layers.Pool, layers.PoolMask)
 
 
 def forward(
@@ -60,13 +56,6 @@ def apply(layer: Layer, inputs: Sequence[Float64], parameters: Mapping[str, Arra
         inputs: float64 activations it reads, N x shape each.
         parameters: its own by their `zoo.parameters.Role`, as the kind has them.
     """
-    if isinstance(layer, _BY_ITEM) and len(inputs[0]) > 1:
-        x = inputs[0]
-        return np.concatenate(map_on_cores(lambda i: _apply(layer, [x[i : i + 1]], parameters), range(len(x))))
-    return _apply(layer, inputs, parameters)
-
-
-def _apply(layer: Layer, inputs: Sequence[Float64], parameters: Mapping[str, Array]) -> Float64:
     if isinstance(layer, layers.Weighted):
         return weighted.apply(layer, inputs[0], parameters)
     if isinstance(layer, layers.Pooling):

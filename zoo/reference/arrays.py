@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 from math import prod
 from typing import TypeAlias
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from zoo.arrays import Array
@@ -35,24 +36,38 @@ def by_parts(work: Callable[..., Float64], *arrays: Float64) -> Float64:
     return y
 
 
-# So many numbers stay in a core's cache with the several maps that are made of them on the way.
-_PART = 2**15
+# So many numbers of a map, and of what is made of it on the way, stay near a core; and so long does a call take that
+# threads seldom wait for the interpreter.
+_PART = 2**18
 
 
-def by_maps(work: Callable[[Float64], Float64], x: Float64) -> Float64:
-    """`work`, which makes each map of 1 x M x H x W one by itself, of the maps of N x C x H x W.
+def by_maps(work: Callable[[Float64, Float64], None], x: Float64, size: Pair) -> Float64:
+    """What `work` makes of the maps of N x C x H x W, each by itself: N x C x `size`.
 
-    Done for as many at a time as stay in a core's cache. Threads are no quicker: these are many short calls, and each
-    waits for the interpreter.
+    It is given some at a time as 1 x M x H x W, and where to put what it makes of them.
     """
-    maps = x.reshape(1, -1, *x.shape[2:])
-    step = max(1, _PART // max(1, prod(x.shape[2:])))
-    first = work(maps[:, :step])
-    y = np.empty((1, maps.shape[1], *first.shape[2:]))
-    y[:, :step] = first
-    for i in range(step, maps.shape[1], step):
-        y[:, i : i + step] = work(maps[:, i : i + step])
-    return y.reshape(*x.shape[:2], *y.shape[2:])
+    y = np.empty((*x.shape[:2], *size))
+    maps, made = x.reshape(1, -1, *x.shape[2:]), y.reshape(1, -1, *size)
+    some = max(1, _PART // max(1, prod(x.shape[2:]), prod(size)))
+    map_on_cores(lambda i: work(maps[:, i : i + some], made[:, i : i + some]), range(0, maps.shape[1], some))
+    return y
+
+
+def by_places(work: Callable[[Float64, Float64], None], x: Float64) -> Float64:
+    """What `work` makes of the channels of N x C x ..., those of a place by themselves: an array of this shape.
+
+    It is given some at a time as 1 x C x P, and where to put what it makes of them.
+    """
+    y = np.empty(x.shape)
+    read, made = x.reshape(*x.shape[:2], -1), y.reshape(*x.shape[:2], -1)
+    some = max(1, _PART // max(1, x.shape[1]))
+
+    def fill(at: tuple[int, int]) -> None:
+        part = slice(at[0], at[0] + 1), slice(None), slice(at[1], at[1] + some)
+        work(read[part], made[part])
+
+    map_on_cores(fill, [*product(range(len(x)), range(0, read.shape[2], some))])
+    return y
 
 
 def along(x: Float64, axis: int, parameter: Array) -> Float64:
@@ -77,9 +92,9 @@ def place(x: Array, before: Pair, after: Pair, fill: float) -> Array:
     return padded
 
 
-def cells(image: Array, kernel: Pair, stride: Pair, out: Pair, dilation: Pair = (1, 1)) -> Iterator[Array]:
-    """The pixels of every window of a padded image, one place in the window after the other; views, ... x `out`."""
-    (sh, sw), (dh, dw), (oh, ow) = stride, dilation, out
-    for i, j in product(range(kernel[0]), range(kernel[1])):
-        rows = slice(i * dh, i * dh + sh * (oh - 1) + 1, sh)
-        yield image[..., rows, slice(j * dw, j * dw + sw * (ow - 1) + 1, sw)]
+def windows(image: Array, kernel: Pair, stride: Pair, out: Pair, dilation: Pair = (1, 1)) -> Array:
+    """The pixels of every window of a padded image: a view, ... x `kernel` x `out`."""
+    reach = [step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True)]
+    (sh, sw), (dh, dw) = stride, dilation
+    view = sliding_window_view(image, reach, axis=(-2, -1))[..., ::sh, ::sw, ::dh, ::dw]
+    return np.moveaxis(view[..., : out[0], : out[1], :, :], (-2, -1), (-4, -3))

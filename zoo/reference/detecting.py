@@ -55,68 +55,81 @@ def prior_boxes(layer: PriorBox, feature: Pair, image: Pair) -> Float64:
 
 
 def _decoded(layer: DetectionOutput, offsets: Float64, boxes: Float64, variances: Float64) -> Float64:
-    """Corners of boxes (N, P, L, 4), from the offsets of as many, prior boxes and variances (P, 1, 4)."""
-    moved = offsets if layer.variance_encoded else offsets * variances
-    size = boxes[..., 2:] - boxes[..., :2]
+    """Corners of boxes (4, N, P, L), from the offsets of as many, prior boxes and variances (4, P, 1)."""
+    moved = offsets if layer.variance_encoded else offsets * variances[:, None]
+    boxes = boxes[:, None]
+    size = boxes[2:] - boxes[:2]
     match layer.code:
         case "corner":
             return boxes + moved
         case "corner_size":
-            return boxes + moved * np.concatenate([size, size], axis=-1)
+            return boxes + moved * np.concatenate([size, size])
         case "center_size":
-            centre = (boxes[..., :2] + boxes[..., 2:]) / 2 + moved[..., :2] * size
+            centre = (boxes[:2] + boxes[2:]) / 2 + moved[:2] * size
             with np.errstate(over="ignore"):
-                half = np.exp(moved[..., 2:]) * size / 2
-            return np.concatenate([centre - half, centre + half], axis=-1)
+                half = np.exp(moved[2:]) * size / 2
+            return np.concatenate([centre - half, centre + half])
 
 
 def _detect(layer: DetectionOutput, places: Float64, scores: Float64, priors: Float64) -> Float64:
-    boxes, variances = priors[0].reshape(2, -1, 1, 4)
-    offsets = places.reshape(len(places), len(boxes), -1, 4)
-    corners, scores = _decoded(layer, offsets, boxes, variances), scores.reshape(len(scores), len(boxes), -1)
+    boxes, variances = priors[0].reshape(2, -1, 4, 1).swapaxes(1, 2)
+    offsets = np.moveaxis(places.reshape(len(places), boxes.shape[1], -1, 4), 3, 0)
+    corners, scores = _decoded(layer, offsets, boxes, variances), scores.reshape(len(scores), boxes.shape[1], -1)
     rows = list[list[float]]()
     for image in range(len(places)):
         found = [
             (label, scores[image, i, label], i)
             for label in range(layer.classes)
             if label != layer.background
-            for i in _taken(layer, corners[image, :, 0 if layer.share_location else label], scores[image, :, label])
+            for i in _taken(layer, corners[:, image, :, 0 if layer.share_location else label], scores[image, :, label])
         ]
         if -1 < layer.keep < len(found):
             best = sorted(range(len(found)), key=lambda i: -found[i][1])[: layer.keep]
             found = [found[i] for i in sorted(best)]
         rows += [
-            [image, label, score, *corners[image, i, 0 if layer.share_location else label]] for label, score, i in found
+            [image, label, score, *corners[:, image, i, 0 if layer.share_location else label]]
+            for label, score, i in found
         ]
     if not rows:
         rows = [[image, *[-1.0] * 6] for image in range(len(places))]
     return np.array(rows)[None, None]
 
 
+# Of so many boxes at a time it is found what they share with all that follow.
+_TOGETHER = 64
+
+
 def _taken(layer: DetectionOutput, boxes: Float64, scores: Float64) -> list[int]:
-    """The boxes of one class of one image that are taken, by falling score."""
+    """The boxes (4, P) of one class of one image that are taken, by falling score."""
     order = np.argsort(-scores, kind="stable")
     if layer.confidence is not None:
         order = order[scores[order] > np.float32(layer.confidence)]
     order = order[: layer.top_k] if layer.top_k > -1 else order
     taken, most = list[int](), layer.overlap
-    boxes = boxes[order]
+    boxes = boxes[:, order]
     worst = np.zeros(len(order))  # the most that each shares with a box already taken
-    for at, i in enumerate(order):
-        if worst[at] <= most:
-            taken.append(int(i))
-            worst[at + 1 :] = np.maximum(worst[at + 1 :], _overlaps(boxes[at], boxes[at + 1 :]))
-            most *= layer.eta if layer.eta < 1 and most > 0.5 else 1.0
+    for first in range(0, len(order), _TOGETHER):
+        others = worst[first:]
+        for i, shared in enumerate(_overlaps(boxes[:, first : first + _TOGETHER], boxes[:, first:])):
+            if others[i] <= most:
+                taken.append(int(order[first + i]))
+                np.maximum(others, shared, out=others)
+                most *= layer.eta if layer.eta < 1 and most > 0.5 else 1.0
     return taken
 
 
-def _overlaps(one: Float64, others: Float64) -> Float64:
-    """Intersection over union; a box whose corners are exchanged has no area, and so meets none."""
-    sides = np.minimum(one[2:], others[:, 2:]) - np.maximum(one[:2], others[:, :2])
-    common = np.prod(np.maximum(sides, 0), axis=1)
-    areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
-    whole = np.prod(one[2:] - one[:2]) + areas - common
-    return np.divide(common, whole, out=np.zeros(len(others)), where=common > 0)
+def _overlaps(some: Float64, others: Float64) -> Float64:
+    """Intersection over union, S x P, of boxes (4, S) and (4, P); one whose corners are exchanged meets none."""
+    some = some[:, :, None]
+    wide, high = np.minimum(some[2:], others[2:, None]) - np.maximum(some[:2], others[:2, None])
+    common = np.maximum(wide, 0) * np.maximum(high, 0)
+    whole = _area(some) + _area(others) - common
+    return np.divide(common, whole, out=np.zeros(common.shape), where=common > 0)
+
+
+def _area(boxes: Float64) -> Float64:
+    left, top, right, bottom = boxes
+    return (right - left) * (bottom - top)
 
 
 def _rounded(x: Float64) -> Float64:

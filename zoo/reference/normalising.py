@@ -10,7 +10,8 @@ import numpy as np
 
 from zoo.arrays import Array
 from zoo.layers import LRN, MVN, BatchNorm, Normalising, Normalize, Softmax
-from zoo.reference.arrays import Float64, along, by_maps, by_parts
+from zoo.reference.arrays import Float64, along, by_maps, by_parts, by_places
+from zoo.shapes import map_size
 
 
 def apply(layer: Normalising, x: Float64, parameters: Mapping[str, Array]) -> Float64:
@@ -18,8 +19,8 @@ def apply(layer: Normalising, x: Float64, parameters: Mapping[str, Array]) -> Fl
     match layer:
         case LRN():
             if layer.region == "within":
-                return by_maps(partial(_lrn, layer), x)
-            return _lrn(layer, x)
+                return by_maps(partial(_lrn, layer), x, map_size(layer.name, x.shape[1:]))
+            return by_places(partial(_lrn, layer), x)
         case BatchNorm():
             return _batch_norm(layer, x, parameters)
         case MVN():
@@ -37,7 +38,7 @@ def apply(layer: Normalising, x: Float64, parameters: Mapping[str, Array]) -> Fl
             assert_never(layer)
 
 
-def _lrn(layer: LRN, x: Float64) -> Float64:
+def _lrn(layer: LRN, x: Float64, y: Float64) -> None:
     reach, squares = layer.size // 2, x * x
     if layer.region == "within":
         total, count = _around(_around(squares, 2, reach), 3, reach), layer.size**2
@@ -47,9 +48,10 @@ def _lrn(layer: LRN, x: Float64) -> Float64:
     total *= layer.alpha / count
     total += layer.k
     if layer.beta == 0.75:  # as most networks have it: two roots are quicker than a power
-        total *= np.sqrt(total)
-        return x / np.sqrt(total, out=total)
-    return x * total**-layer.beta
+        total *= np.sqrt(total, out=squares)
+        np.divide(x, np.sqrt(total, out=total), out=y)
+    else:
+        np.multiply(x, np.power(total, -layer.beta, out=total), out=y)
 
 
 def _around(x: Float64, axis: int, reach: int) -> Float64:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from typing import assert_never
@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.arrays import Array
 from zoo.layers import LOWEST, ArgMax, Interp, Pool, Pooling, PoolMask, Reduction, Unpool
-from zoo.reference.arrays import Float64, by_maps, cells, place
+from zoo.reference.arrays import Float64, by_maps, place, windows
 from zoo.shapes import Window, interp_size, unpooled, window
 
 
@@ -20,13 +20,13 @@ def apply(layer: Pooling, inputs: Sequence[Float64]) -> Float64:
     x = inputs[0]
     match layer:
         case Pool():
-            return by_maps(partial(_pool, layer), x)
+            return _by_windows(_max if layer.mode == "max" else _average, layer, x)
         case PoolMask():
-            return by_maps(partial(_pool_mask, layer), x)
+            return _by_windows(_mask, layer, x)
         case Unpool():
             return _unpool(layer, *inputs)
         case Interp():
-            return by_maps(partial(_interp, layer), x)
+            return by_maps(partial(_interp, layer), x, interp_size(layer, x.shape[1:]))
         case Reduction():
             return _reduction(layer, x)
         case ArgMax():
@@ -35,17 +35,9 @@ def apply(layer: Pooling, inputs: Sequence[Float64]) -> Float64:
             assert_never(layer)
 
 
-def _pool_mask(layer: PoolMask, x: Float64) -> Float64:
+def _by_windows(work: Callable[[Window, Float64, Float64], None], layer: Pool | PoolMask, x: Float64) -> Float64:
     at = window(layer, x.shape[1:])
-    image = place(x, at.before, at.after, LOWEST)
-    best = _windows(image, at, np.fmax)
-    searched, passed = np.ones(best.shape, bool), np.zeros(best.shape, np.int32)
-    for cell in cells(image, at.kernel, at.stride, at.out):
-        searched &= cell != best
-        passed += searched  # in the end: how many places of the window stand before the first maximum
-    rows, columns = (np.arange(at.out[i]) * at.stride[i] - at.before[i] for i in (0, 1))
-    where = (rows[:, None] + passed // at.kernel[1]) * x.shape[3] + columns + passed % at.kernel[1]
-    return np.where(best > LOWEST, where, -1.0)
+    return by_maps(partial(work, at), x, at.out)
 
 
 def _unpool(layer: Unpool, x: Float64, places: Float64) -> Float64:
@@ -56,13 +48,13 @@ def _unpool(layer: Unpool, x: Float64, places: Float64) -> Float64:
     return y.reshape(*x.shape[:2], height, width)
 
 
-def _pool(layer: Pool, x: Float64) -> Float64:
-    at = window(layer, x.shape[1:])
-    if layer.mode == "max":
-        # A pixel wins by being greater than the best so far, which NaN never is.
-        best = _windows(place(x, at.before, at.after, LOWEST), at, np.fmax)
-        return np.fmax(best, LOWEST, out=best)
+def _max(at: Window, x: Float64, y: Float64) -> None:
+    # A pixel wins by being greater than the best so far, which NaN never is.
+    best = _windows(place(x, at.before, at.after, LOWEST), at, np.fmax)
+    np.fmax(best, LOWEST, out=y)
 
+
+def _average(at: Window, x: Float64, y: Float64) -> None:
     # The divisor counts padding, but not the overhang of a rounded-up size.
     def inside(i: int) -> Array:
         start = np.arange(at.out[i]) * at.stride[i]
@@ -71,8 +63,19 @@ def _pool(layer: Pool, x: Float64) -> Float64:
     # A window that begins at the edge holds nothing and averages to NaN, 0 / 0; past it Caffe's count is negative.
     with np.errstate(invalid="ignore"):
         total = _windows(place(x, at.before, at.after, 0.0), at, np.add)
-        total /= np.outer(inside(0), inside(1))
-    return total
+        np.divide(total, np.outer(inside(0), inside(1)), out=y)
+
+
+def _mask(at: Window, x: Float64, y: Float64) -> None:
+    """Where in its map the first maximum of each window stands."""
+    image = place(x, at.before, at.after, LOWEST)
+    best, read = _windows(image, at, np.fmax), windows(image, at.kernel, at.stride, at.out)
+    y[...] = 0
+    for i, j in reversed([*np.ndindex(at.kernel)]):
+        np.copyto(y, i * x.shape[3] + j, where=read[:, :, i, j] == best)
+    rows, columns = (np.arange(at.out[i]) * at.stride[i] - at.before[i] for i in (0, 1))
+    y += rows[:, None] * x.shape[3] + columns
+    np.copyto(y, -1, where=~(best > LOWEST))
 
 
 def _windows(image: Float64, at: Window, combine: np.ufunc) -> Float64:
@@ -89,19 +92,17 @@ def _windows(image: Float64, at: Window, combine: np.ufunc) -> Float64:
     return image
 
 
-def _interp(layer: Interp, x: Float64) -> Float64:
-    size = interp_size(layer, x.shape[1:])
+def _interp(layer: Interp, x: Float64, y: Float64) -> None:
     x = x[:, :, -layer.pad_beg : x.shape[2] + layer.pad_end, -layer.pad_beg : x.shape[3] + layer.pad_end]
-    for axis, out in ((3, size[1]), (2, size[0])):
-        at = np.linspace(0, x.shape[axis] - 1, out) if out > 1 else np.zeros(1)
-        first = np.minimum(at.astype(int), max(x.shape[axis] - 2, 0))
+    for axis in (3, 2):
+        out, size = y.shape[axis], x.shape[axis]
+        at = np.linspace(0, size - 1, out) if out > 1 else np.zeros(1)
+        first = np.minimum(at.astype(int), max(size - 2, 0))
         share = (at - first).reshape(-1, *[1] * (3 - axis))
-        after = np.minimum(first + 1, x.shape[axis] - 1)
-        here, there = x.take(first, axis), x.take(after, axis)
+        here, there = x.take(first, axis), x.take(np.minimum(first + 1, size - 1), axis)
         here *= 1 - share
         there *= share
-        x = np.add(here, there, out=here)
-    return x
+        x = np.add(here, there, out=here if axis == 3 else y)
 
 
 def _reduction(layer: Reduction, x: Float64) -> Float64:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import product
+from itertools import groupby, product
 from math import prod
-from typing import Any, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 import numpy as np
 
 from zoo.arrays import Array
 from zoo.layers import Conv, Deconv, Dense, Embed, Weighted
-from zoo.reference.arrays import Float64, along, cells, place
+from zoo.reference.arrays import Float64, place, windows
 from zoo.shapes import deconv_size, window
 from zoo.wire.cores import multiply_on_cores
 
@@ -24,8 +24,8 @@ def apply(layer: Weighted, x: Float64, parameters: Mapping[str, Array]) -> Float
         case Deconv():
             return _deconv(layer, x, parameters)
         case Embed():
-            rows = np.take(parameters["weight"], x.astype(np.intp), axis=0, mode="clip").astype(np.float64)
-            return rows + _float64(parameters["bias"]) if layer.bias else rows
+            rows = _float64(np.take(parameters["weight"], x.astype(np.intp), axis=0, mode="clip"))
+            return np.add(rows, _float64(parameters["bias"]), out=rows) if layer.bias else rows
         case _:
             assert_never(layer)
 
@@ -58,35 +58,28 @@ def _conv(layer: Conv, x: Array, parameters: Mapping[str, Array], widened: Widen
     at = window(layer, x.shape[1:])
     image = place(x, at.before, at.after, 0.0)
     image = image.reshape(len(x), layer.groups, x.shape[1] // layer.groups, *image.shape[2:])
+    read = windows(image, layer.kernel, layer.stride, at.out, layer.dilation).transpose(1, 2, 3, 4, 0, 5, 6)
     kernels = widened(parameters["weight"]).reshape(layer.groups, layer.out_channels // layer.groups, -1)
+    bias = _bias(layer, parameters, widened)
     y = np.empty((len(x), *kernels.shape[:2], *at.out), kernels.dtype)
-    reach = layer.dilation[0] * (layer.kernel[0] - 1) + 1
 
     def work(block: tuple[slice, slice, slice]) -> None:
         samples, groups, rows = block
-        pixels = image[samples, groups, :, rows.start * layer.stride[0] : (rows.stop - 1) * layer.stride[0] + reach]
-        pixels = pixels.transpose(1, 2, 0, 3, 4)
-        size = (rows.stop - rows.start, at.out[1])
-        taken = cells(pixels, layer.kernel, layer.stride, size, layer.dilation)
-        columns = _laid_out(taken, (*pixels.shape[:2], prod(layer.kernel), len(y[samples]), *size), kernels.dtype)
+        columns = np.ascontiguousarray(read[groups, ..., samples, rows, :], kernels.dtype)
         found = kernels[groups] @ columns.reshape(len(columns), kernels.shape[2], -1)
-        y[samples, groups, :, rows] = found.reshape(*found.shape[:2], -1, *size).transpose(2, 0, 1, 3, 4)
+        found = found.reshape(*found.shape[:2], *columns.shape[4:]).transpose(2, 0, 1, 3, 4)
+        _put(found, None if bias is None else bias[groups], y[samples, groups, :, rows])
 
     multiply_on_cores(work, _blocks(y.shape, kernels.shape[2]))
-    y = y.reshape(len(x), layer.out_channels, *at.out)
-    if layer.bias:
-        y += along(y, 1, widened(parameters["bias"]))
-    return y
+    return y.reshape(len(x), layer.out_channels, *at.out)
 
 
-def _laid_out(taken: Iterator[Array], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """G x C x K x N x H x W, of K times G x C x N x H x W; a single one as it is."""
-    if shape[2] == 1:
-        return next(taken)
-    columns = np.empty(shape, dtype)
-    for i, cell in enumerate(taken):
-        columns[:, :, i] = cell
-    return columns
+def _bias(layer: Conv | Deconv, parameters: Mapping[str, Array], widened: Widened) -> Array | None:
+    return widened(parameters["bias"]).reshape(layer.groups, -1, 1, 1) if layer.bias else None
+
+
+def _put(found: Array, bias: Array | None, y: Array) -> None:
+    np.copyto(y, found) if bias is None else np.add(found, bias, out=y)
 
 
 def _blocks(shape: tuple[int, ...], products: int) -> list[tuple[slice, slice, slice]]:
@@ -104,12 +97,13 @@ def _steps(size: int, step: int) -> list[slice]:
 
 
 def _deconv(layer: Deconv, x: Float64, parameters: Mapping[str, Array]) -> Float64:
-    (height, width), (ph, pw) = deconv_size(layer, x.shape[1:]), layer.pad
+    (height, width), (ph, pw), (sh, sw) = size, pad, stride = deconv_size(layer, x.shape[1:]), layer.pad, layer.stride
     read = x.reshape(len(x), layer.groups, x.shape[1] // layer.groups, prod(x.shape[2:]))
     kernels = _float64(parameters["weight"])
     outputs, taps = kernels.shape[1], prod(layer.kernel)
-    kernels = kernels.reshape(layer.groups, -1, outputs, taps)
-    full = np.zeros((len(x), layer.groups, outputs, height + 2 * ph, width + 2 * pw))
+    kernels, bias = kernels.reshape(layer.groups, -1, outputs, taps), _bias(layer, parameters, _float64)
+    y = np.empty((len(x), layer.groups, outputs, *size))
+    rows, columns = (-(-(size[i] + 2 * pad[i]) // stride[i]) for i in (0, 1))
     channels = max(1, _BLOCK // (taps * read.shape[3]))  # at a time
 
     def work(block: tuple[int, slice, slice]) -> None:
@@ -117,15 +111,27 @@ def _deconv(layer: Deconv, x: Float64, parameters: Mapping[str, Array]) -> Float
         factors = kernels[groups, :, made]
         factors = factors.reshape(*factors.shape[:2], -1).swapaxes(1, 2)
         found = factors @ read[sample, groups] if factors.shape[2] > 1 else factors * read[sample, groups]
-        parts = found.reshape(len(factors), -1, taps, *x.shape[2:])
-        reached = cells(full[sample, groups, made], layer.kernel, layer.stride, x.shape[2:], layer.dilation)
-        for i, cell in enumerate(reached):
-            cell += parts[:, :, i]
+        found = found.reshape(len(factors), -1, *layer.kernel, *x.shape[2:])
+        # Pixel (i, j) at [i % sh, j % sw, i // sh, j // sw], where what a tap reaches lies side by side.
+        whole = np.zeros((*found.shape[:2], sh, sw, rows, columns))
+        for (down, i, above), (right, j, left) in product(*map(_reached, layer.kernel, stride, layer.dilation)):
+            part = whole[:, :, above, left, down : down + x.shape[2], right : right + x.shape[3]]
+            part += found[:, :, i, j]
+        whole = whole.transpose(0, 1, 4, 2, 5, 3).reshape(*whole.shape[:2], rows * sh, columns * sw)
+        found = whole[..., ph : ph + height, pw : pw + width]
+        _put(found, None if bias is None else bias[groups, made], y[sample, groups, made])
 
     groups, made = _steps(layer.groups, max(1, channels // outputs)), _steps(outputs, channels)
     multiply_on_cores(work, list(product(range(len(x)), groups, made)))
-    y = full.reshape(len(x), layer.out_channels, *full.shape[3:])[:, :, ph : ph + height, pw : pw + width]
-    return y + along(y, 1, parameters["bias"]) if layer.bias else np.ascontiguousarray(y)
+    return y.reshape(len(x), layer.out_channels, *size)
+
+
+def _reached(kernel: int, stride: int, dilation: int) -> Iterator[tuple[int, slice, slice]]:
+    """Of the taps of an axis those that reach equally many strides far: how many, which they are, which rests."""
+    for strides, taps in groupby(range(kernel), lambda tap: tap * dilation // stride):
+        first, *_, last = [*taps] * 2
+        rests = slice(first * dilation - strides * stride, last * dilation - strides * stride + 1, dilation)
+        yield strides, slice(first, last + 1), rests
 
 
 def _dense(layer: Dense, x: Array, parameters: Mapping[str, Array], widened: Widened) -> Array:

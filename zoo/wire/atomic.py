@@ -33,6 +33,8 @@ def check_target(target: Path, *, force: bool, folder: bool = False) -> None:
     """
     if not target.parent.is_dir():
         raise ZooError(f"{target}: the folder {target.parent} does not exist; make it first")
+    if not os.access(target.parent, os.W_OK):  # what was computed meanwhile would be lost
+        raise ZooError(f"{target}: cannot write to {target.parent}: it is read-only, or another user's")
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise ZooError(f"{target}: is a device, pipe or socket, which is never replaced; give the name of a file")
     if target.is_dir() and not folder:

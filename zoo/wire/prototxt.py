@@ -287,7 +287,7 @@ def _unescape(token: _Token) -> bytes:
 
     def one(match: re.Match[bytes]) -> bytes:
         code = match.group(1)
-        if code[:1].isdigit():
+        if b"0" <= code[:1] <= b"7":
             return bytes([int(code, 8) & 0xFF])
         if code[:1] in b"xX" and len(code) > 1:
             return bytes([int(code[1:], 16)])

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as states  # pyright: ignore[reportAttributeAccessIssue]
 
 from zoo.arrays import Array
+from zoo.environment import UNTOLD, environment
 from zoo.errors import FileFormatError, UnknownNameError, said
+
+with environment(UNTOLD):
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as states  # pyright: ignore[reportAttributeAccessIssue]
+
+ort.disable_telemetry_events()  # of Windows, which has another way
 
 # ONNX Runtime prints nothing short of its own end: what it warns of (a weight no node reads) is nothing to act on, and
 # its errors are raised as well.
