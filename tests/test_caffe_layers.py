@@ -129,6 +129,8 @@ RESHAPE = 'type: "Reshape" top: "op" reshape_param { axis: -4 num_axes: 1 shape 
             "spatial_scale is missing in psroi_pooling_param",
         ),
         (RESHAPE, [(1, 2, 1)], "cannot reshape 1 x 2 x 1 to -1 x 2 x 1 x 2 x 1"),
+        ('type: "Slice" top: "op" param { lr_mult: 1 }', [(1, 2)], "has 1 param blocks, but 0 blobs"),
+        ('type: "BN" top: "op"' + " param { }" * 5, [(1, 2)], "has 5 param blocks, but 4 blobs"),
         ('type: "BN" top: "op"', [(1, 2, 1, 1, 1)], "takes N x C x H x W or fewer axes"),
         ('type: "Upsample" top: "op" upsample_param { scale: 1 }', [(1, 2, 3, 3)] * 2, "must be above 1, got 1 and 1"),
         (

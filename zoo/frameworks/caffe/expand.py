@@ -10,6 +10,7 @@ from zoo import layers
 from zoo.axes import axis_index
 from zoo.frameworks.caffe import pooling, shaping
 from zoo.frameworks.caffe.batches import across_batch
+from zoo.frameworks.caffe.row import MANY
 from zoo.frameworks.caffe.vocabulary import BY_TYPE
 from zoo.frameworks.caffe.walk import Node, Walk
 from zoo.layers import Layer, Pair
@@ -23,7 +24,12 @@ _HIGHEST_PYRAMID = 12
 def expand(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     """Add a layer as several of ours, where it is; says whether it was."""
     how = _EXPANSIONS.get(node.type)
-    return how is not None and how(walk, node, sources)
+    if how is None or not how(walk, node, sources):
+        return False
+    params, blobs = len(node.message.messages("param")), _BLOBS.get(node.type, MANY)
+    if params > blobs:
+        raise PrototxtError(node.message.line, f"has {params} param blocks, but {blobs} blobs")
+    return True
 
 
 def _slice(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
@@ -272,6 +278,17 @@ def _dropout(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     return True
 
 
+# How many blobs those have whose blobs are not asked for names; the others are in the walk's `Sharing`.
+_BLOBS = {
+    "BN": 4,
+    "BatchNorm": 5,
+    "DetectionOutput": 0,
+    "Dropout": 0,
+    "Interp": 0,
+    "Pooling": 0,
+    "SPP": 0,
+    "Slice": 0,
+}
 _EXPANSIONS: dict[str, Callable[[Walk, Node, Sequence[str]], bool]] = {
     "BN": _bn,
     "BatchNorm": _batch_norm,
