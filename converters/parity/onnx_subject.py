@@ -19,7 +19,7 @@ from converters.parity.views import canonical_view, native_view
 from converters.weights import Array
 from zoo.batches import keeps_items
 from zoo.errors import ZooError
-from zoo.layers import LRN, BatchNorm, Conv, Dense, Dropout, ModelSpec, Shape, Softmax
+from zoo.layers import LRN, Conv, Dense, Dropout, ModelSpec, Shape, Softmax
 from zoo.shapes import activation_shapes
 
 # What is wrong with an output that NumPy has no numbers for.
@@ -228,8 +228,7 @@ class GraphSubject:
 
         Where reading it has shown that, nothing is left to be run.
         """
-        mixes = any(isinstance(layer, BatchNorm) and layer.batch_stats for layer in self.ours.layers)
-        open_to_doubt = not self.read_for_any and not self.graph.batch and not mixes
+        open_to_doubt = not self.read_for_any and not self.graph.batch
         return open_to_doubt and keeps_items(self.ours, activation_shapes(self.ours))
 
     def _by_telling_sizes(

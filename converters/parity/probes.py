@@ -10,10 +10,10 @@ from zlib import crc32
 import numpy as np
 
 from converters.weights import Array, Weights
-from zoo.errors import ZooError
+from zoo.errors import SpecError, ZooError
 from zoo.layers import Embed, Input, ModelSpec, Shape, Sigmoid, TanH, Unary
 from zoo.registry import optional
-from zoo.shapes import check_cost, parameter_shapes, tied
+from zoo.shapes import check_cost, lengths, parameter_shapes, tied
 
 # Standard deviations of the two probes. With small activations every LRN looks like the identity, so one is as large as
 # real pictures less their mean; with large ones a lost bias hides, so the other is not.
@@ -70,9 +70,24 @@ def probe_deviations(spec: ModelSpec) -> tuple[float, float]:
     return large, small
 
 
+def _rows(spec: ModelSpec, wanted: int) -> int:
+    """How many samples a batch is made of: as many as are wanted, or those for which alone the network is described."""
+    try:
+        lengths(spec, {source.name: wanted for source in spec.inputs})
+    except SpecError:
+        sizes = lengths(spec)
+        fed = {sizes[source.name] for source in spec.inputs}
+        if len(fed) == 1:
+            return fed.pop()
+        told = ", ".join(f"{source.name} of {sizes[source.name]}" for source in spec.inputs)
+        raise ZooError(f"{spec.name} wants batches of different sizes, {told}; the proof feeds equal ones") from None
+    return wanted
+
+
 def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple[str, ...]]:
     """A batch for every input of `spec`, float32, one sample a probe, and what each sample is."""
     inputs, deviations = dict[str, Array](), probe_deviations(spec)
+    deviations = np.resize(np.asarray(deviations), _rows(spec, len(deviations)))
     for source in spec.inputs:
         generator = np.random.default_rng((seed, crc32(source.name.encode()), 1))
         drawn = generator.standard_normal((len(deviations), *source.shape), np.float32)
@@ -86,7 +101,8 @@ def many_probes(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple
 
     For a subject whose layers cannot be asked one by one: fewer units are silent on all of these than on two probes.
     """
-    deviations = np.tile(np.asarray(probe_deviations(spec), np.float32), _ROUNDS)
+    deviations = np.asarray(probe_deviations(spec), np.float32)
+    deviations = np.resize(deviations, _rows(spec, len(deviations) * _ROUNDS))
     is_flat = np.arange(len(deviations)) >= len(deviations) // 2
     inputs = dict[str, Array]()
     for source in spec.inputs:

@@ -6,11 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from zoo.batches import first_axis
-from zoo.frameworks.caffe.batches import check_batches
 from zoo.frameworks.caffe.images import DataImages
 from zoo.frameworks.caffe.sharing import Sharing
 from zoo.layers import Bias, Input, Layer, Names, Pointwise, Reshape, Scale, Shape
-from zoo.shapes import output_shape
+from zoo.shapes import check_batches, output_shape
 from zoo.wire.prototxt import Message, PrototxtError
 
 
