@@ -12,7 +12,7 @@ import numpy as np
 from converters.faults.case import Own
 from converters.metric import OF_ONE, one_run
 from converters.parity.matching import Matched, NodeResult, match_tensors, roots_of
-from converters.parity.onnx_graph import OnnxGraph, Piece, Runs
+from converters.parity.onnx_graph import OnnxGraph, Piece, Runs, rows_of
 from converters.parity.segments import Segment
 from converters.parity.subjects import Declared, Ran
 from converters.parity.views import canonical_view, native_view
@@ -54,7 +54,7 @@ class GraphSubject:
         Raises:
             ZooError: the graph reads something else, or not even its first node can be run.
         """
-        batches, rows, notes = self.graph.feed(inputs), len(next(iter(inputs.values()))), list[str]()
+        batches, rows, notes = self.graph.feed(inputs), rows_of(inputs), list[str]()
         stopped, is_first, ended = None, self._matched is None, ""
         try:
             # The file as it is decides about its outputs; the copy that shows every node's result, about the rest.

@@ -70,29 +70,27 @@ def probe_deviations(spec: ModelSpec) -> tuple[float, float]:
     return large, small
 
 
-def _rows(spec: ModelSpec, wanted: int) -> int:
-    """How many samples a batch is made of: as many as are wanted, or those for which alone the network is described."""
+def _rows(spec: ModelSpec, wanted: int) -> dict[str, int]:
+    """How many samples each input is fed: as many as are wanted, or those for which alone the network is described."""
+    equal = {source.name: wanted for source in spec.inputs}
     try:
-        lengths(spec, {source.name: wanted for source in spec.inputs})
+        lengths(spec, equal)
     except SpecError:
         sizes = lengths(spec)
-        fed = {sizes[source.name] for source in spec.inputs}
-        if len(fed) == 1:
-            return fed.pop()
-        told = ", ".join(f"{source.name} of {sizes[source.name]}" for source in spec.inputs)
-        raise ZooError(f"{spec.name} wants batches of different sizes, {told}; the proof feeds equal ones") from None
-    return wanted
+        return {name: sizes[name] for name in equal}
+    return equal
 
 
 def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple[str, ...]]:
     """A batch for every input of `spec`, float32, one sample a probe, and what each sample is."""
     inputs, deviations = dict[str, Array](), probe_deviations(spec)
-    deviations = np.resize(np.asarray(deviations), _rows(spec, len(deviations)))
+    rows = _rows(spec, len(deviations))
+    deviations = np.resize(np.asarray(deviations), max(rows.values(), default=len(deviations)))
     for source in spec.inputs:
         generator = np.random.default_rng((seed, crc32(source.name.encode()), 1))
         drawn = generator.standard_normal((len(deviations), *source.shape), np.float32)
         scale = np.asarray(deviations, np.float32).reshape(-1, *[1] * len(source.shape))
-        inputs[source.name] = _fed(spec, source, drawn * scale)
+        inputs[source.name] = _fed(spec, source, drawn * scale)[: rows[source.name]]
     return inputs, tuple(f"probe N(0, {deviation:g}^2)" for deviation in deviations)
 
 
@@ -102,7 +100,8 @@ def many_probes(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple
     For a subject whose layers cannot be asked one by one: fewer units are silent on all of these than on two probes.
     """
     deviations = np.asarray(probe_deviations(spec), np.float32)
-    deviations = np.resize(deviations, _rows(spec, len(deviations) * _ROUNDS))
+    rows = _rows(spec, len(deviations) * _ROUNDS)
+    deviations = np.resize(deviations, max(rows.values(), default=len(deviations)))
     is_flat = np.arange(len(deviations)) >= len(deviations) // 2
     inputs = dict[str, Array]()
     for source in spec.inputs:
@@ -110,7 +109,8 @@ def many_probes(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple
         drawn = generator.standard_normal((len(deviations), *source.shape), np.float32)
         colours = generator.standard_normal((len(deviations), source.shape[0], *[1] * rest), np.float32)
         drawn[is_flat] = 2 * colours[is_flat] + np.float32(0.2) * drawn[is_flat]
-        inputs[source.name] = _fed(spec, source, drawn * deviations.reshape(-1, *[1] * len(source.shape)))
+        drawn *= deviations.reshape(-1, *[1] * len(source.shape))
+        inputs[source.name] = _fed(spec, source, drawn)[: rows[source.name]]
     means = np.where(is_flat, "a colour", "0")
     told = (f"probe N({mean}, {deviation:g}^2)" for mean, deviation in zip(means, deviations, strict=True))
     return inputs, tuple(told)
