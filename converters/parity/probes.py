@@ -11,7 +11,7 @@ import numpy as np
 
 from converters.weights import Array, Weights
 from zoo.errors import SpecError, ZooError
-from zoo.layers import Embed, Input, ModelSpec, Shape, Sigmoid, TanH, Unary
+from zoo.layers import DetectionOutput, Embed, Input, ModelSpec, Shape, Sigmoid, TanH, Unary
 from zoo.registry import optional
 from zoo.shapes import check_cost, lengths, parameter_shapes, tied
 
@@ -117,13 +117,26 @@ def many_probes(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple
 
 
 def _fed(spec: ModelSpec, source: Input, drawn: Array) -> Array:
-    """What is drawn, for an input that tables alone read as numbers of rows that all of them have."""
-    readers = [spec.layer(name) for name, reads in spec.wiring().items() if source.name in reads]
+    """What is drawn; where tables alone read it, numbers of rows that all of them have, and for boxes, boxes."""
+    wiring = spec.wiring()
+    readers = [spec.layer(name) for name, reads in wiring.items() if source.name in reads]
+    if len(readers) == 1 and isinstance(readers[0], DetectionOutput):
+        return _boxes(wiring[readers[0].name].index(source.name), drawn % 1)
     tables = [layer.rows for layer in readers if isinstance(layer, Embed)]
     if not tables or len(tables) != len(readers):
         return drawn
     rows = min(tables)
     return np.floor(np.abs(drawn, dtype=np.float64) * rows % rows).astype(np.float32)
+
+
+def _boxes(place: int, shares: Array) -> Array:
+    """What a `DetectionOutput` reads, of numbers of 0..1: offsets, scores, or prior boxes with their variances."""
+    if place < 2:
+        return shares - np.float32(0.5) if place == 0 else shares
+    corners = shares[:, 0].reshape(len(shares), -1, 2, 2)
+    near, size = 0.6 * corners[:, :, 0], 0.1 + 0.3 * corners[:, :, 1]
+    boxes = np.concatenate([near, near + size], axis=2).reshape(len(shares), -1)
+    return np.stack([boxes, 0.1 + 0.2 * shares[:, 1]], axis=1).astype(np.float32)
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -43,6 +43,9 @@ def check_batches(layer: Layer, batches: Sequence[int], inputs: Sequence[Shape],
         case layers.Eltwise() | layers.Concat() if len({*batches}) > 1:
             if isinstance(layer, layers.Eltwise) or axis_index(layer.name, layer.axis, inputs[0]):
                 problem = f"its inputs have {' and '.join(map(str, batches))} items, expected as many in each"
+        case layers.DetectionOutput() if batches[0] != batches[1] or batches[2] != 1:
+            told = " and ".join(map(str, batches))
+            problem = f"needs as many items of offsets and scores, and one of prior boxes, got {told}"
         case layers.Scale() | layers.Bias() if len(inputs) == 2:
             axis = axis_index(layer.name, layer.axis, inputs[0])
             wanted = (batches[0], *inputs[0])[axis]

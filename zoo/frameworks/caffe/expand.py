@@ -246,9 +246,13 @@ def _detection(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
             node.message.line, "needs offsets and scores of N x C (x 1 x 1), and priors of 1 x 2 x K (x 1)"
         )
     reads = [*sources[:3]]
+    if walk.batches[reads[2]] > 1:  # the first are taken for all
+        reads[2] = walk.fresh(f"{node.name}_first")
+        walk.add(layers.Slice(name=reads[2], inputs=(sources[2],), start=0, stop=1, axis=0), reads[2])
     if len(priors) > 2:
-        reads[2] = walk.fresh(f"{node.name}_priors")
-        walk.add(layers.Reshape(name=reads[2], inputs=(sources[2],), dims=(0, *priors[:2])), reads[2])
+        priors_of_three = walk.fresh(f"{node.name}_priors")
+        walk.add(layers.Reshape(name=priors_of_three, inputs=(reads[2],), dims=(0, *priors[:2])), priors_of_three)
+        reads[2] = priors_of_three
     row = BY_TYPE["DetectionOutput"]
     assert row.read is not None
     walk.add(row.read(node.message.message(row.block), node.name, tuple(reads)), node.tops[0])
