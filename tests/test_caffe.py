@@ -18,7 +18,6 @@ from zoo import reference, registry
 from zoo.errors import UnsupportedError, ZooError
 from zoo.frameworks import caffe
 from zoo.frameworks.caffe import deploy_text, opencv, parse_prototxt, read_prototxt
-from zoo.frameworks.caffe.batches import lengths
 from zoo.frameworks.caffe.lower import as_scales, for_caffe, slice_groups
 from zoo.frameworks.caffe.training import solver_text, train_val_text
 from zoo.frameworks.onnx import run
@@ -48,6 +47,7 @@ from zoo.layers import (
     Softmax,
     TanH,
 )
+from zoo.shapes import lengths
 from zoo.wire.prototxt import parse
 
 BUDGET = 1e-5

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo import reference
+from zoo import reference, registry
 from zoo.errors import FileFormatError
 from zoo.frameworks.caffe import CaffeNet, parse_prototxt
-from zoo.layers import Shape
+from zoo.layers import BatchNorm, Shape
 from zoo.shapes import activation_shapes, parameter_shapes
 
 
@@ -55,6 +55,9 @@ def test_one_factor_alone_goes_before_a_size_though_it_be_1(size: str, got: Shap
     [
         ('type: "Interp" top: "op" interp_param { zoom_factor: 2 }', [(2, 3, 4)], (3, 7, 1)),
         ('type: "Interp" top: "op" interp_param { height: 2 width: 3 }', [(2,)], (1, 2, 3)),
+        ('type: "ShuffleChannel" top: "op" shuffle_channel_param { group: 2 }', [(1, 4)], (4, 1, 1)),
+        ('type: "BN" top: "op" bn_param { bn_mode: INFERENCE }', [(1, 4)], (4, 1, 1)),
+        ('type: "BN" top: "op" bn_param { eps: 0.1 }', [(1, 4)], (4,)),
         ('type: "PriorBox" top: "op" prior_box_param { min_size: 4 }', [(1, 3, 4), (1, 3, 8)], (2, 16)),
         (
             'type: "ROIPooling" top: "op" roi_pooling_param { pooled_h: 2 pooled_w: 1 }',
@@ -126,6 +129,8 @@ RESHAPE = 'type: "Reshape" top: "op" reshape_param { axis: -4 num_axes: 1 shape 
             "spatial_scale is missing in psroi_pooling_param",
         ),
         (RESHAPE, [(1, 2, 1)], "cannot reshape 1 x 2 x 1 to -1 x 2 x 1 x 2 x 1"),
+        ('type: "Slice" top: "op" param { lr_mult: 1 }', [(1, 2)], "has 1 param blocks, but 0 blobs"),
+        ('type: "BN" top: "op"' + " param { }" * 5, [(1, 2)], "has 5 param blocks, but 4 blobs"),
         ('type: "BN" top: "op"', [(1, 2, 1, 1, 1)], "takes N x C x H x W or fewer axes"),
         ('type: "Upsample" top: "op" upsample_param { scale: 1 }', [(1, 2, 3, 3)] * 2, "must be above 1, got 1 and 1"),
         (
@@ -149,3 +154,23 @@ def test_what_caffe_refuses_is_refused(layer: str, shapes: list[Shape], error: s
     with pytest.raises(FileFormatError, match=r"layer 'op'") as caught:
         one_layer(layer, *shapes)
     assert error in str(caught.value)
+
+
+@pytest.mark.parametrize("framework", ["reference", "pytorch", "onnx", "tf_slim"])
+@pytest.mark.parametrize("shapes", [[(2, 3, 1, 1), (2, 3), (2, 3)], [(2, 3, 1), (2, 3, 4, 5), (2, 3, 4, 5)]])
+def test_axpy_asks_its_factors_for_the_first_two_axes_alone(shapes: list[Shape], framework: str) -> None:
+    inputs = {f"in{i}": np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for i, shape in enumerate(shapes)}
+    spec = one_layer('type: "Axpy" top: "op"', *shapes).spec
+    subject = reference if framework == "reference" else registry.framework(framework)
+    a, x, y = (inputs[f"in{i}"] for i in range(3))
+    want = a.reshape(2, 3, *[1] * (x.ndim - 2)) * x + y
+    np.testing.assert_allclose(subject.forward(spec, {}, inputs)["op"], want, rtol=1e-6)
+
+
+def test_nvidias_batch_norm_takes_what_is_stored_and_an_eps_of_at_least_1e_5() -> None:
+    words = "scale_bias: true use_global_stats: false eps: 1e-7"
+    net = one_layer(f'type: "BatchNorm" top: "op" batch_norm_param {{ {words} }}', (1, 2, 3, 3))
+    norm = net.spec.layers[0]
+    assert isinstance(norm, BatchNorm)
+    assert not norm.batch_stats
+    assert norm.eps == 1e-5

@@ -394,6 +394,10 @@ def branch(second: str) -> CaffeNet:
             "works in place on 'c', which layer 'a' reads as well",
         ),
         ('name: "e" type: "Eltwise" bottom: "c" top: "e"', "has one bottom"),
+        (
+            'name: "b" type: "Bias" bottom: "c" bottom: "c" top: "c" bias_param { axis: 0 }',
+            "works in place on 'c', which it reads twice",
+        ),
         ('name: "r" type: "ReLU" bottom: "c" top: "r" propagate_down: true propagate_down: false', "2 propagate_down"),
         (
             'name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { kernel_size: 2 pad_h: 1 }',
@@ -747,6 +751,7 @@ def test_layers_of_forks_that_are_left_out_may_say_what_they_like() -> None:
         ('type: "Accuracy" bottom: "c" bottom: "data"', "has 0 tops; it takes 1 to 2"),
         ('type: "EuclideanLoss" bottom: "c" bottom: "c" bottom: "c"', "has 3 bottoms; it takes 2"),
         ('type: "Silence" bottom: "c" top: "x"', "has 1 tops; it takes 0"),
+        ('type: "Silence" bottom: "c" loss_weight: 1', "has 0 tops and 1 loss_weight"),
         ('type: "Data" top: "x" top: "y" top: "z"', "has 3 tops; it takes 1 to 2"),
         ('type: "Data" bottom: "c" top: "x"', "has 1 bottoms; it takes 0"),
         ('type: "Accuracy" bottom: "c" bottom: "data" top: "c"', "makes 'c', which is made already"),

@@ -65,10 +65,24 @@ def first_axis(layer: Layer, sizes: Sequence[int], inputs: Sequence[Shape], shap
             return 1
 
 
+def mixes_items(layer: Layer, inputs: Sequence[Shape]) -> bool:
+    """Whether what a layer makes of an item depends on the others of its batch, though it keeps them all."""
+    match layer:
+        case layers.BatchNorm():
+            return layer.batch_stats
+        case layers.Softmax():
+            return axis_index(layer.name, layer.axis, inputs[0]) == 0
+        case layers.Scale() | layers.Bias() if len(inputs) == 2:
+            return axis_index(layer.name, layer.axis, inputs[0]) != 0  # the second has no items
+        case _:
+            return False
+
+
 def keeps_items(spec: ModelSpec, shapes: Mapping[str, Shape]) -> bool:
-    """Whether every activation holds one item for each of the inputs', in their order."""
+    """Whether every activation holds one item for each of the inputs', in their order and made of it alone."""
     wiring = spec.wiring()
+    reads = {layer.name: [shapes[name] for name in wiring[layer.name]] for layer in spec.layers}
     return all(
-        kept_from(layer, [shapes[name] for name in wiring[layer.name]], shapes[layer.name]) == 0
+        kept_from(layer, reads[layer.name], shapes[layer.name]) == 0 and not mixes_items(layer, reads[layer.name])
         for layer in spec.layers
     )

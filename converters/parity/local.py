@@ -20,8 +20,7 @@ from converters.parity.segments import Segment
 from converters.verdicts import DEFAULT_BUDGET
 from converters.weights import Array
 from zoo import reference as oracle
-from zoo.axes import axis_index
-from zoo.batches import kept_from
+from zoo.batches import kept_from, mixes_items
 from zoo.layers import (
     LRN,
     Axpy,
@@ -140,9 +139,7 @@ def _hands_on(layer: Layer) -> bool:
 
 def _keeps_items(layer: Layer, shapes: Mapping[str, Shape]) -> bool:
     reads = [shapes[name] for name in layer.inputs]
-    if isinstance(layer, Scale | Bias) and len(reads) == 2 and axis_index(layer.name, layer.axis, reads[0]) != 0:
-        return False  # the second has no items
-    return kept_from(layer, reads, shapes[layer.name]) == 0
+    return kept_from(layer, reads, shapes[layer.name]) == 0 and not mixes_items(layer, reads)
 
 
 # What is smaller than float32's smallest normal number (1.2e-38) is zero to runtimes that flush it, and a few digits to

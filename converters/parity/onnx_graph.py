@@ -314,7 +314,7 @@ class OnnxGraph:
             own: self._laid_out(own, _dims(declared[own]), arrays[name])
             for name, own in self.input_names(list(arrays)).items()
         }
-        return cut(fed, len(next(iter(arrays.values()))), self.batch)
+        return cut(fed, rows_of(arrays), self.batch)
 
     def input_names(self, ours: Sequence[str]) -> dict[str, str]:
         """Our input -> the graph's: by name where the names are the same, else by position.
@@ -384,9 +384,15 @@ def _say_lent(model: Any, lent: Collection[str]) -> None:
             tensor.external_data.add(key="location", value="in memory")
 
 
+def rows_of(fed: Mapping[str, Array]) -> int:
+    """How many samples a batch is; one, where a network reads nothing."""
+    return next(map(len, fed.values()), 1)
+
+
 def cut(fed: Mapping[str, Array], rows: int, size: int) -> list[dict[str, Array]]:
     """Batches of `size` rows (0: all at once), the last one filled up by repeating its last sample."""
-    size = size or rows
+    if not size:
+        return [{name: np.ascontiguousarray(array) for name, array in fed.items()}]
     padded = {name: np.concatenate([array, array[-1:].repeat(-rows % size, axis=0)]) for name, array in fed.items()}
     return [
         {name: np.ascontiguousarray(array[i : i + size]) for name, array in padded.items()}
@@ -396,7 +402,7 @@ def cut(fed: Mapping[str, Array], rows: int, size: int) -> list[dict[str, Array]
 
 def _joined(parts: Sequence[Mapping[str, Array]], fed: Sequence[Mapping[str, Array]], size: int) -> dict[str, Array]:
     """The results of several batches as one of `size` samples, less what the last batch was filled up with."""
-    each, joined = len(next(iter(fed[0].values()))), dict[str, Array]()
+    each, joined = rows_of(fed[0]), dict[str, Array]()
     for name, value in parts[0].items():
         if value.ndim and len(value) and len(value) % each == 0:
             whole = np.concatenate([part[name] for part in parts]) if len(parts) > 1 else value

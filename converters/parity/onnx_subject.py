@@ -12,14 +12,14 @@ import numpy as np
 from converters.faults.case import Own
 from converters.metric import OF_ONE, one_run
 from converters.parity.matching import Matched, NodeResult, match_tensors, roots_of
-from converters.parity.onnx_graph import OnnxGraph, Piece, Runs
+from converters.parity.onnx_graph import OnnxGraph, Piece, Runs, rows_of
 from converters.parity.segments import Segment
 from converters.parity.subjects import Declared, Ran
 from converters.parity.views import canonical_view, native_view
 from converters.weights import Array
 from zoo.batches import keeps_items
 from zoo.errors import ZooError
-from zoo.layers import LRN, BatchNorm, Conv, Dense, Dropout, ModelSpec, Shape, Softmax
+from zoo.layers import LRN, Conv, Dense, Dropout, ModelSpec, Shape, Softmax
 from zoo.shapes import activation_shapes
 
 # What is wrong with an output that NumPy has no numbers for.
@@ -54,7 +54,7 @@ class GraphSubject:
         Raises:
             ZooError: the graph reads something else, or not even its first node can be run.
         """
-        batches, rows, notes = self.graph.feed(inputs), len(next(iter(inputs.values()))), list[str]()
+        batches, rows, notes = self.graph.feed(inputs), rows_of(inputs), list[str]()
         stopped, is_first, ended = None, self._matched is None, ""
         try:
             # The file as it is decides about its outputs; the copy that shows every node's result, about the rest.
@@ -228,8 +228,7 @@ class GraphSubject:
 
         Where reading it has shown that, nothing is left to be run.
         """
-        mixes = any(isinstance(layer, BatchNorm) and layer.batch_stats for layer in self.ours.layers)
-        open_to_doubt = not self.read_for_any and not self.graph.batch and not mixes
+        open_to_doubt = not self.read_for_any and not self.graph.batch
         return open_to_doubt and keeps_items(self.ours, activation_shapes(self.ours))
 
     def _by_telling_sizes(

@@ -111,7 +111,7 @@ class _Gate:
         logits = self.logits(name)
         if logits is None:
             reads = [self.known[source] for source in self.spec.wiring()[name]]
-            off = error(value, self.known[name], max(map(finite_peak, reads)))[0]
+            off = error(value, self.known[name], max(map(finite_peak, reads), default=0.0))[0]
             rounded = isinstance(self.spec.layer(name), Sigmoid) and peak_of(value - self.known[name]) <= OF_ONE
             return min(off, OF_ONE) if rounded else off
         own = self._recomputed(name)

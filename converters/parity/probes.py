@@ -10,10 +10,10 @@ from zlib import crc32
 import numpy as np
 
 from converters.weights import Array, Weights
-from zoo.errors import ZooError
-from zoo.layers import Embed, Input, ModelSpec, Shape, Sigmoid, TanH, Unary
+from zoo.errors import SpecError, ZooError
+from zoo.layers import DetectionOutput, Embed, Input, ModelSpec, Shape, Sigmoid, TanH, Unary
 from zoo.registry import optional
-from zoo.shapes import check_cost, parameter_shapes, tied
+from zoo.shapes import check_cost, lengths, parameter_shapes, tied
 
 # Standard deviations of the two probes. With small activations every LRN looks like the identity, so one is as large as
 # real pictures less their mean; with large ones a lost bias hides, so the other is not.
@@ -70,14 +70,27 @@ def probe_deviations(spec: ModelSpec) -> tuple[float, float]:
     return large, small
 
 
+def _rows(spec: ModelSpec, wanted: int) -> dict[str, int]:
+    """How many samples each input is fed: as many as are wanted, or those for which alone the network is described."""
+    equal = {source.name: wanted for source in spec.inputs}
+    try:
+        lengths(spec, equal)
+    except SpecError:
+        sizes = lengths(spec)
+        return {name: sizes[name] for name in equal}
+    return equal
+
+
 def probe_inputs(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple[str, ...]]:
     """A batch for every input of `spec`, float32, one sample a probe, and what each sample is."""
     inputs, deviations = dict[str, Array](), probe_deviations(spec)
+    rows = _rows(spec, len(deviations))
+    deviations = np.resize(np.asarray(deviations), max(rows.values(), default=len(deviations)))
     for source in spec.inputs:
         generator = np.random.default_rng((seed, crc32(source.name.encode()), 1))
         drawn = generator.standard_normal((len(deviations), *source.shape), np.float32)
         scale = np.asarray(deviations, np.float32).reshape(-1, *[1] * len(source.shape))
-        inputs[source.name] = _fed(spec, source, drawn * scale)
+        inputs[source.name] = _fed(spec, source, drawn * scale)[: rows[source.name]]
     return inputs, tuple(f"probe N(0, {deviation:g}^2)" for deviation in deviations)
 
 
@@ -86,7 +99,9 @@ def many_probes(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple
 
     For a subject whose layers cannot be asked one by one: fewer units are silent on all of these than on two probes.
     """
-    deviations = np.tile(np.asarray(probe_deviations(spec), np.float32), _ROUNDS)
+    deviations = np.asarray(probe_deviations(spec), np.float32)
+    rows = _rows(spec, len(deviations) * _ROUNDS)
+    deviations = np.resize(deviations, max(rows.values(), default=len(deviations)))
     is_flat = np.arange(len(deviations)) >= len(deviations) // 2
     inputs = dict[str, Array]()
     for source in spec.inputs:
@@ -94,20 +109,34 @@ def many_probes(spec: ModelSpec, seed: int = 0) -> tuple[dict[str, Array], tuple
         drawn = generator.standard_normal((len(deviations), *source.shape), np.float32)
         colours = generator.standard_normal((len(deviations), source.shape[0], *[1] * rest), np.float32)
         drawn[is_flat] = 2 * colours[is_flat] + np.float32(0.2) * drawn[is_flat]
-        inputs[source.name] = _fed(spec, source, drawn * deviations.reshape(-1, *[1] * len(source.shape)))
+        drawn *= deviations.reshape(-1, *[1] * len(source.shape))
+        inputs[source.name] = _fed(spec, source, drawn)[: rows[source.name]]
     means = np.where(is_flat, "a colour", "0")
     told = (f"probe N({mean}, {deviation:g}^2)" for mean, deviation in zip(means, deviations, strict=True))
     return inputs, tuple(told)
 
 
 def _fed(spec: ModelSpec, source: Input, drawn: Array) -> Array:
-    """What is drawn, for an input that tables alone read as numbers of rows that all of them have."""
-    readers = [spec.layer(name) for name, reads in spec.wiring().items() if source.name in reads]
+    """What is drawn; where tables alone read it, numbers of rows that all of them have, and for boxes, boxes."""
+    wiring = spec.wiring()
+    readers = [spec.layer(name) for name, reads in wiring.items() if source.name in reads]
+    if len(readers) == 1 and isinstance(readers[0], DetectionOutput):
+        return _boxes(wiring[readers[0].name].index(source.name), drawn % 1)
     tables = [layer.rows for layer in readers if isinstance(layer, Embed)]
     if not tables or len(tables) != len(readers):
         return drawn
     rows = min(tables)
     return np.floor(np.abs(drawn, dtype=np.float64) * rows % rows).astype(np.float32)
+
+
+def _boxes(place: int, shares: Array) -> Array:
+    """What a `DetectionOutput` reads, of numbers of 0..1: offsets, scores, or prior boxes with their variances."""
+    if place < 2:
+        return shares - np.float32(0.5) if place == 0 else shares
+    corners = shares[:, 0].reshape(len(shares), -1, 2, 2)
+    near, size = 0.6 * corners[:, :, 0], 0.1 + 0.3 * corners[:, :, 1]
+    boxes = np.concatenate([near, near + size], axis=2).reshape(len(shares), -1)
+    return np.stack([boxes, 0.1 + 0.2 * shares[:, 1]], axis=1).astype(np.float32)
 
 
 def images_in(folder: Path) -> list[Path]:

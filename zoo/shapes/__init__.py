@@ -3,6 +3,7 @@
 A file a family of kinds says what shape each puts out and which parameters it has, and `network` applies them.
 """
 
+from zoo.shapes.batches import check_batches, lengths
 from zoo.shapes.cost import check_cost
 from zoo.shapes.detecting import map_size, prior_ratios
 from zoo.shapes.network import (
@@ -25,12 +26,14 @@ from zoo.shapes.window import Window, window
 __all__ = [
     "Window",
     "activation_shapes",
+    "check_batches",
     "check_cost",
     "cuts",
     "deconv_size",
     "first_cut",
     "interp_size",
     "layer_parameters",
+    "lengths",
     "map_size",
     "multiply_adds",
     "output_shape",

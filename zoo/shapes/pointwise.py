@@ -38,7 +38,7 @@ def output_shape(layer: layers.Pointwise, inputs: Sequence[Shape]) -> Shape:
             return _affine_shape(layer, inputs)
         case layers.Axpy():
             a, x, y = inputs_of(layer, inputs, 3)
-            if not x or x != y or a not in (x[:1], (*x[:1], *[1] * (len(x) - 1))):
+            if not x or x != y or a[:1] != x[:1] or math.prod(a[1:]) != 1:
                 raise SpecError(layer.name, f"cannot compute a x + y of {', '.join(map(shape_text, inputs))}")
             return x
         case _:

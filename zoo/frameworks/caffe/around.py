@@ -45,6 +45,12 @@ DATA = _FEEDING.keys() - {"Input"} | forks.DATA
 OMITTED = _JUDGING.keys() | forks.TRAINING
 
 
+def count_tops(node: Node) -> int:
+    """How many tops a layer has, with that which a loss makes though it is not named."""
+    _, (_, most) = _JUDGING.get(node.type, ((0, 0), (0, 0)))
+    return max(len(node.tops), min(most, 1))
+
+
 def check_counts(node: Node) -> None:
     """Refuse bottoms and tops that a layer around the network does not have; raises `PrototxtError`."""
     ranges = {**_JUDGING, **_FEEDING}.get(node.type)

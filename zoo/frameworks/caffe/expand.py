@@ -10,6 +10,7 @@ from zoo import layers
 from zoo.axes import axis_index
 from zoo.frameworks.caffe import pooling, shaping
 from zoo.frameworks.caffe.batches import across_batch
+from zoo.frameworks.caffe.row import MANY
 from zoo.frameworks.caffe.vocabulary import BY_TYPE
 from zoo.frameworks.caffe.walk import Node, Walk
 from zoo.layers import Layer, Pair
@@ -23,7 +24,12 @@ _HIGHEST_PYRAMID = 12
 def expand(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     """Add a layer as several of ours, where it is; says whether it was."""
     how = _EXPANSIONS.get(node.type)
-    return how is not None and how(walk, node, sources)
+    if how is None or not how(walk, node, sources):
+        return False
+    params, blobs = len(node.message.messages("param")), _BLOBS.get(node.type, MANY)
+    if params > blobs:
+        raise PrototxtError(node.message.line, f"has {params} param blocks, but {blobs} blobs")
+    return True
 
 
 def _slice(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
@@ -182,12 +188,12 @@ def _level_window(size: Pair, bins: int) -> tuple[Pair, Pair]:
 def _bn(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     """BN of the forks: PSPNet's has four blobs, SegNet's two, told apart by their words (both: bn_layer.cpp)."""
     block = node.message.message("bn_param")
-    if len(walk.shapes[sources[0]]) > 3:
-        raise PrototxtError(node.message.line, "takes N x C x H x W or fewer axes, and its bottom has more")
     segnet, pspnet = ("bn_mode", "scale_filler", "shift_filler"), ("slope_filler", "eps", "frozen")
     ours, theirs = ([field for field in fields if field in block] for fields in (segnet, pspnet))
     if ours and theirs:
         raise PrototxtError(block.line, f"{ours[0]} is SegNet's word, {theirs[0]} PSPNet's; no Caffe has both")
+    if ours or len(walk.shapes[sources[0]]) > 3:  # PSPNet's keeps fewer axes than four
+        sources = [walk.of_four_axes(node, sources[0])]
     if not ours:
         _add_affine(walk, node, sources, layers.BatchNorm(name="", eps=block.number("eps", 1e-5)))
     elif block.enum("bn_mode", "LEARN", ("LEARN", "INFERENCE")) == "LEARN":
@@ -203,10 +209,8 @@ def _batch_norm(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     block = node.message.message("batch_norm_param")
     if not (block.flag("scale_bias", False) or "scale_filler" in block or "bias_filler" in block):
         return False
-    read = BY_TYPE["BatchNorm"].read
-    layer = read(block, node.name, tuple(sources)) if read else None
-    assert isinstance(layer, layers.BatchNorm)
-    _add_affine(walk, node, sources, layer)
+    # Both are of its versions 0.16 and 0.17: in the TEST phase the statistics are those stored, whatever is said of it.
+    _add_affine(walk, node, sources, layers.BatchNorm(name="", eps=max(block.number("eps", 1e-5), 1e-5)))
     return True
 
 
@@ -242,9 +246,13 @@ def _detection(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
             node.message.line, "needs offsets and scores of N x C (x 1 x 1), and priors of 1 x 2 x K (x 1)"
         )
     reads = [*sources[:3]]
+    if walk.batches[reads[2]] > 1:  # the first are taken for all
+        reads[2] = walk.fresh(f"{node.name}_first")
+        walk.add(layers.Slice(name=reads[2], inputs=(sources[2],), start=0, stop=1, axis=0), reads[2])
     if len(priors) > 2:
-        reads[2] = walk.fresh(f"{node.name}_priors")
-        walk.add(layers.Reshape(name=reads[2], inputs=(sources[2],), dims=(0, *priors[:2])), reads[2])
+        priors_of_three = walk.fresh(f"{node.name}_priors")
+        walk.add(layers.Reshape(name=priors_of_three, inputs=(reads[2],), dims=(0, *priors[:2])), priors_of_three)
+        reads[2] = priors_of_three
     row = BY_TYPE["DetectionOutput"]
     assert row.read is not None
     walk.add(row.read(node.message.message(row.block), node.name, tuple(reads)), node.tops[0])
@@ -274,6 +282,17 @@ def _dropout(walk: Walk, node: Node, sources: Sequence[str]) -> bool:
     return True
 
 
+# How many blobs those have whose blobs are not asked for names; the others are in the walk's `Sharing`.
+_BLOBS = {
+    "BN": 4,
+    "BatchNorm": 5,
+    "DetectionOutput": 0,
+    "Dropout": 0,
+    "Interp": 0,
+    "Pooling": 0,
+    "SPP": 0,
+    "Slice": 0,
+}
 _EXPANSIONS: dict[str, Callable[[Walk, Node, Sequence[str]], bool]] = {
     "BN": _bn,
     "BatchNorm": _batch_norm,

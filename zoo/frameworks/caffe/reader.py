@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from zoo import layers
 from zoo.errors import UnknownNameError, UnsupportedError
 from zoo.frameworks.caffe import forks, shaping
-from zoo.frameworks.caffe.around import CONSTANT, DATA, FEEDS, OMITTED, check_counts
+from zoo.frameworks.caffe.around import CONSTANT, DATA, FEEDS, OMITTED, check_counts, count_tops
 from zoo.frameworks.caffe.batches import across_batch, by_numbers, leaves_no_axis
 from zoo.frameworks.caffe.expand import add_across_batch, expand
 from zoo.frameworks.caffe.images import DataImages
@@ -230,7 +230,7 @@ def _visit(walk: Walk, node: Node) -> None:
         if (top in walk.blobs and not in_place) or top in node.tops[:i]:
             raise PrototxtError(node.message.line, f"makes {top!r}, which is made already")
     weights = node.message.fields.get("loss_weight", [])
-    if weights and len(weights) != max(len(node.tops), 1):
+    if weights and len(weights) != count_tops(node):
         raise PrototxtError(
             node.message.line, f"has {len(node.tops)} tops and {len(weights)} loss_weight; one each, or none"
         )
@@ -317,7 +317,7 @@ def _visit_layer(walk: Walk, node: Node) -> None:
         node.type in {"Concat", "Slice"} and len(node.bottoms) == len(node.tops) == 1
     ):
         walk.share(node.bottoms[0], node.tops)
-    sources[: row.four_axes] = [_of_four_axes(walk, node, source) for source in sources[: row.four_axes]]
+    sources[: row.four_axes] = [walk.of_four_axes(node, source) for source in sources[: row.four_axes]]
     if expand(walk, node, sources):
         return
     assert row.read is not None
@@ -340,17 +340,6 @@ def _visit_layer(walk: Walk, node: Node) -> None:
     _share_blobs(walk, node, layer)
 
 
-def _of_four_axes(walk: Walk, node: Node, source: str) -> str:
-    """What a layer reads, with as many axes of 1 behind its own as make it N x C x H x W (blob.hpp, LegacyShape)."""
-    missing = 3 - len(walk.shapes[source])
-    if missing <= 0:
-        return source
-    dims = (0, *walk.shapes[source], *[1] * missing)
-    name = walk.fresh(f"{node.name}_{source}")
-    walk.add(layers.Reshape(name=name, inputs=(source,), dims=dims), name)
-    return name
-
-
 def _check_scalars(walk: Walk, node: Node, sources: list[str]) -> None:
     """Refuse what wants axes of a blob that has none, and an Eltwise of such a blob and another."""
     scalars = [name for name in sources if name in walk.scalars]
@@ -364,6 +353,8 @@ def _check_scalars(walk: Walk, node: Node, sources: list[str]) -> None:
 
 def _check_alone(walk: Walk, node: Node, blob: str) -> None:
     """Refuse in-place work on what another layer reads: Caffe splits that blob, and then two layers make it."""
+    if node.bottoms.count(blob) > 1:
+        raise PrototxtError(node.message.line, f"works in place on {blob!r}, which it reads twice; give it another top")
     others = [name for name in walk.readers[blob] if name != node.name]
     if others:
         raise PrototxtError(

@@ -108,6 +108,7 @@ def plain_row(
     block: str = "",
     *settings: Setting,
     fields: Fields | None = None,
+    four_axes: int = 0,
     in_place: bool = False,
 ) -> Row[Kind]:
     """The row of a kind that is its settings and nothing else: they are read and written by one table."""
@@ -123,7 +124,16 @@ def plain_row(
             setting.write(block, getattr(layer, ours))
         return block
 
-    return Row(kind=kind, type=type, block=block, fields=fields, read=read, write=write, in_place=in_place)
+    return Row(
+        kind=kind,
+        type=type,
+        block=block,
+        fields=fields,
+        read=read,
+        write=write,
+        four_axes=four_axes,
+        in_place=in_place,
+    )
 
 
 def required(block: Message, name: str) -> int:

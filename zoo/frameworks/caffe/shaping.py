@@ -100,6 +100,7 @@ _SHUFFLE = plain_row(
     "shuffle_channel_param",
     Setting("group", 1, "groups"),
     fields=fields(count="group"),  # farmingyard/ShuffleNet
+    four_axes=1,
 )
 _RESHAPE = Row(kind=Reshape, type="Reshape", block="reshape_param", read=_read_reshape, write=_write_reshape)
 _PERMUTE = plain_row(

@@ -6,11 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from zoo.batches import first_axis
-from zoo.frameworks.caffe.batches import check_batches
 from zoo.frameworks.caffe.images import DataImages
 from zoo.frameworks.caffe.sharing import Sharing
-from zoo.layers import Bias, Input, Layer, Names, Pointwise, Scale, Shape
-from zoo.shapes import output_shape
+from zoo.layers import Bias, Input, Layer, Names, Pointwise, Reshape, Scale, Shape
+from zoo.shapes import check_batches, output_shape
 from zoo.wire.prototxt import Message, PrototxtError
 
 
@@ -113,6 +112,17 @@ class Walk:
             )
         self.readers.setdefault(blob, []).append(node.name)
         return self.blobs[blob]
+
+    def of_four_axes(self, node: Node, source: str) -> str:
+        """What a layer reads as N x C x H x W, axes that are not there being 1 (blob.hpp, LegacyShape)."""
+        shape = self.shapes[source]
+        if len(shape) > 3:
+            raise PrototxtError(node.message.line, "takes N x C x H x W or fewer axes, and its bottom has more")
+        if len(shape) == 3:
+            return source
+        name = self.fresh(f"{node.name}_{source}")
+        self.add(Reshape(name=name, inputs=(source,), dims=(0, *shape, *[1] * (3 - len(shape)))), name)
+        return name
 
     def share(self, bottom: str, tops: list[str]) -> None:
         """Blobs that are another in the same memory, as Caffe's `ShareData` makes them."""

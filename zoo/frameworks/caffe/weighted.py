@@ -72,7 +72,12 @@ _DEPTHWISE = Row(
 )
 # yonghenglh6's depthwise_conv_layer: an ordinary Convolution by another routine.
 _GROUPED = Row(
-    kind=Conv, type="DepthwiseConvolution", block="convolution_param", read=partial(_read_conv, Conv), write=_write_conv
+    kind=Conv,
+    type="DepthwiseConvolution",
+    block="convolution_param",
+    read=partial(_read_conv, Conv),
+    write=_write_conv,
+    tops=MANY,
 )
 _INNER_PRODUCT = plain_row(Dense, "InnerProduct", "inner_product_param", _OUTPUTS, _BIAS, Setting("axis", 1))
 ROWS: tuple[Row[Any], ...] = (_CONVOLUTION, _DECONVOLUTION, _DEPTHWISE, _GROUPED, _INNER_PRODUCT, _EMBED)

@@ -12,12 +12,11 @@ from zoo import layers, spec_json
 from zoo.arrays import Array
 from zoo.errors import one_line
 from zoo.frameworks.caffe import pooling, shaping
-from zoo.frameworks.caffe.batches import lengths
 from zoo.frameworks.caffe.lower import SliceGroup, for_caffe, slice_groups
 from zoo.frameworks.caffe.vocabulary import row_of
 from zoo.layers import Layer, ModelSpec, Names, Shape
 from zoo.parameters import parameters_of
-from zoo.shapes import parameter_shapes
+from zoo.shapes import lengths, parameter_shapes
 from zoo.show import images_text
 from zoo.wire.prototxt import Message, dumps
 

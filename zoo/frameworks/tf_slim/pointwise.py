@@ -7,7 +7,7 @@ from typing import assert_never
 
 from zoo.axes import axis_index
 from zoo.frameworks.tf_slim.calls import Expression, Name, call
-from zoo.frameworks.tf_slim.site import Site, activation_beside, canonical, parameter
+from zoo.frameworks.tf_slim.site import Site, activation_beside, canonical, native, parameter
 from zoo.layers import Axpy, Bias, Dropout, Eltwise, Pointwise, Power, PReLU, ReLU, Scale, Sigmoid, TanH, Unary
 from zoo.shapes import layer_parameters, power_constant
 
@@ -37,8 +37,9 @@ def expression(layer: Pointwise, at: Site) -> Expression:
             return _eltwise(layer, [*at.inputs], scope)
         case Axpy():
             a, scaled, y = at.inputs
-            factor = activation_beside(canonical(a, at.shapes[0]), 0, at.shapes[1][:1], at.shapes[1])
-            return call("tf.add", call("tf.multiply", scaled, factor), y, name=scope)
+            shape = at.shapes[1]
+            factor = call("tf.reshape", canonical(a, at.shapes[0]), [-1, shape[0], *[1] * (len(shape) - 1)])
+            return call("tf.add", call("tf.multiply", scaled, native(factor, shape)), y, name=scope)
         case Scale() | Bias():
             return _affine(layer, at)
         case _:
