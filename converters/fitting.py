@@ -37,7 +37,7 @@ def network_of(path: Path, native: NativeFile, form: WeightsFormat, wanted: Mode
             raise ZooError(f"{path} holds another {said.name}: {reason}; leave --model or --prototxt out")
     reason = first_difference(fitted, alike)
     if reason:
-        raise ZooError(f"{path} holds {said.name}, not {wanted.name}: {reason}; leave --model out, or name {said.name}")
+        raise ZooError(f"{path} holds {said.name}, not {wanted.name}: {reason}; leave --model or --prototxt out")
     return replace(fitted, preprocessing=said.preprocessing or fitted.preprocessing)
 
 
