@@ -21,6 +21,7 @@ from converters.convert import load, save
 from converters.parity import probe_weights
 from converters.weights import Weights
 from tests.small import shrink
+from tests.test_networks import spec_of
 from zoo import recipe_file, registry, spec_json
 from zoo.errors import UnsupportedError, ZooError
 from zoo.frameworks.caffe import deploy_text
@@ -50,7 +51,7 @@ from zoo.shapes import parameter_shapes
 from zoo.training.augment import Augment
 from zoo.training.data import Batches, TrainingStream
 from zoo.training.datasets import open_images
-from zoo.training.job import Begin, TrainOptions
+from zoo.training.job import Begin, TrainOptions, prepare
 from zoo.training.journal import read_metrics
 from zoo.training.launch import train
 from zoo.training.masks import keep_mask
@@ -316,6 +317,8 @@ def test_what_gives_no_number_a_class_is_refused() -> None:
     assert trunk(spec.insert(ArgMax(name="best"), after="prob")).layers[-1].name == "pool"
     with pytest.raises(UnsupportedError, match="c10 gives 7 x 4 x 4 numbers, expected one for each of 7 classes"):
         trunk(spec.without("pool"))
+    with pytest.raises(UnsupportedError, match="ssd is no classifier: conv2_conf gives 12 x 4 x 5 numbers"):
+        prepare(TrainOptions(model=spec_of("ssd"), data="digits", out=Path("run")))
     with pytest.raises(UnsupportedError, match="multi: a sigmoid for each class"):
         trunk(spec.without("prob").insert(Sigmoid(name="multi"), after="pool"))
     with pytest.raises(UnsupportedError, match=r"has 1 and 2 \(r10, h1\); give it without the others"):

@@ -23,7 +23,7 @@ from zoo.training.datasets import check_size, fingerprint, open_pair
 from zoo.training.devices import DeviceType, Precision
 from zoo.training.images import Images, OnBroken
 from zoo.training.optimiser import Progress
-from zoo.training.towers import Arrangement, arrange
+from zoo.training.towers import Arrangement, arrange, logits
 from zoo.wire.folders import check_no_link
 
 
@@ -166,6 +166,7 @@ class Job:
 def prepare(options: TrainOptions, listed: tuple[Images, Images] | None = None) -> Job:
     """Check the options and open the data, unless that was done; raises `ZooError` for whatever does not fit."""
     train, val = listed or open_pair(options.data)
+    logits(options.model)  # before it is given other classes, of which a detector would make nonsense
     spec = replace(options.model.with_num_classes(len(train.classes)), classes=())  # the data's; see `save_model`
     if spec.preprocessing is None:
         raise UnpreparedError(spec.name)

@@ -257,7 +257,8 @@ def logits(spec: ModelSpec) -> Layer:
     found = [layer for layer in behind if prod(shapes[layer.name]) == classes]
     if not found:
         shape = shape_text(shapes[spec.head.name])
-        raise UnsupportedError(f"{spec.head.name} gives {shape} numbers, expected one for each of {classes} classes")
+        told = f"{spec.head.name} gives {shape} numbers, expected one for each of {classes} classes"
+        raise UnsupportedError(f"{spec.name} is no classifier: {told}")
     return found[-1]
 
 
