@@ -18,6 +18,8 @@ from zoo import show, spec_json
 from zoo.api import generate
 from zoo.errors import ZooError
 from zoo.frameworks.caffe import read_prototxt
+from zoo.frameworks.keras.naming import variables as keras_variables
+from zoo.frameworks.tf_slim.naming import variables as slim_variables
 from zoo.layers import Conv, Input, ModelSpec, PriorBox, ReLU
 from zoo.shapes import prior_ratios
 from zoo.svg import svg
@@ -52,6 +54,11 @@ def test_a_format_is_written_and_read(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("framework", ["pytorch", "tf_slim", "caffe", "onnx", "keras"])
 def test_a_source_is_generated(tmp_path: Path, framework: str) -> None:
     _is_linear(lambda count: generate(_weights(count).spec, framework, tmp_path / str(count)))
+
+
+def test_the_variables_of_a_framework_are_named() -> None:
+    for variables in (keras_variables, slim_variables):
+        assert_in_proportion(lambda count, named=variables: named(_weights(count).spec), 300, 3000)
 
 
 def _turned(count: int) -> ModelSpec:

@@ -81,7 +81,8 @@ def _counted(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array]
     if stems and stems[0][0] == "layer_with_weights":
         kinds = dict.fromkeys(layers, "layer_with_weights")
     else:
-        kinds = {layer: "conv2d" if isinstance(spec.layer(layer), Conv) else "dense" for layer in layers}
+        by_name = spec.by_name
+        kinds = {layer: "conv2d" if isinstance(by_name[layer], Conv) else "dense" for layer in layers}
     named = dict[str, str]()
     for kind in dict.fromkeys(kinds.values()):
         mine, theirs = [layer for layer in layers if kinds[layer] == kind], [stem for k, stem in stems if k == kind]
@@ -105,7 +106,8 @@ def _by_shape(spec: ModelSpec, ours: list[Variable], tensors: Mapping[str, Array
     So are the ``Variable``, ``Variable_1``, ... of who named none, and layers of anybody's names. Statistics and scales
     are as long as each other and made in any order: with them, there is a choice.
     """
-    if any(not isinstance(spec.layer(v.parameter.rpartition(".")[0]), Conv | Deconv | Dense) for v in ours):
+    by_name = spec.by_name
+    if any(not isinstance(by_name[v.parameter.rpartition(".")[0]], Conv | Deconv | Dense) for v in ours):
         return []
     shapes = parameter_shapes(spec)
     theirs = {name: tensor.shape for name, tensor in tensors.items() if tensor.ndim and not ignored(name)}

@@ -96,6 +96,11 @@ class ModelSpec:
                 return layer
         raise UnknownNameError("layer", name, (layer.name for layer in self.layers))
 
+    @property
+    def by_name(self) -> dict[str, Layer]:
+        """Every layer by its name; made anew each time, for who asks for many."""
+        return {layer.name: layer for layer in self.layers}
+
     def wiring(self) -> dict[str, tuple[str, ...]]:
         """Layer name -> the activations it reads, chains written out."""
         previous, wires = tuple(source.name for source in self.inputs[:1]), dict[str, tuple[str, ...]]()

@@ -75,9 +75,9 @@ def variables(spec: ModelSpec) -> list[Variable]:
         UnsupportedError: parameters that are tied lie differently in Keras.
     """
     names, shapes, wiring = layer_names(spec), activation_shapes(spec), spec.wiring()
-    found = list[Variable]()
+    found, by_name = list[Variable](), spec.by_name
     for parameter, row in parameter_table(spec).items():
-        layer = spec.layer(parameter.rpartition(".")[0])
+        layer = by_name[parameter.rpartition(".")[0]]
         layout, axes, maps = "", "", ()
         if row.role == "weight" and isinstance(layer, Conv | Deconv):
             layout, axes = "HWIO", "OIHW"

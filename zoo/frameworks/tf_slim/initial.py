@@ -45,9 +45,9 @@ class Initializers:
 
 
 def _by_parameter(spec: ModelSpec) -> dict[str, Call]:
-    how, found = recipe(spec), dict[str, Call]()
+    how, found, by_name = recipe(spec), dict[str, Call](), spec.by_name
     for name, (_, distribution) in initial_values(how, spec).items():
-        layer = spec.layer(name.rpartition(".")[0])
+        layer = by_name[name.rpartition(".")[0]]
         if isinstance(layer, Conv) and rule_of(how, spec, name) == XavierUniform():
             found[name] = call("slim.xavier_initializer")  # its word for it, where the variable has the weight's fans
         elif isinstance(layer, Weighted):

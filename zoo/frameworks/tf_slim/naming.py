@@ -120,10 +120,10 @@ def dense_layout(layer: layers.Dense, shape: Shape, *, on_map: bool) -> Layout:
 def variables(spec: ModelSpec) -> list[Variable]:
     """Every variable of the model, in the order of the canonical parameters."""
     scope, shapes, wiring, kept = scopes(spec), activation_shapes(spec), spec.wiring(), keeps_map(spec)
-    found, twins = list[Variable](), tied(spec)
+    found, twins, by_name = list[Variable](), tied(spec), spec.by_name
     for parameter, row in parameter_table(spec).items():
         layer_name = parameter.rpartition(".")[0]
-        layer, source = spec.layer(layer_name), next(iter(wiring[layer_name]), "")
+        layer, source = by_name[layer_name], next(iter(wiring[layer_name]), "")
         layout: Layout = ""
         if row.start == "kernel" and isinstance(layer, layers.Conv | layers.Deconv):
             layout = "HWIO"
