@@ -6,7 +6,9 @@ import io
 import pickle
 import random
 import zipfile
+import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +18,7 @@ import pytest
 from converters.convert import load, save
 from converters.formats import numpy as npy
 from converters.weights import Weights
-from zoo.errors import FileFormatError, WeightsError
+from zoo.errors import FileFormatError, UnsupportedError, WeightsError
 from zoo.layers import BatchNorm, Bias, Conv, Dense, Input, ModelSpec, Pool, Scale
 from zoo.shapes import parameter_shapes
 from zoo.wire.npy_pickle import loads
@@ -323,3 +325,25 @@ def test_a_mean_image_among_weights_is_told_where_it_belongs(tmp_path: Path) -> 
     np.save(tmp_path / "ilsvrc_2012_mean.npy", np.zeros((3, 2, 2)))
     with pytest.raises(FileFormatError, match="give a mean with --mean"):
         load(tmp_path / "ilsvrc_2012_mean.npy")
+
+
+def test_a_network_too_large_for_an_archives_comment_is_packed(tmp_path: Path) -> None:
+    """A network of some hundred layers, or the names of many classes; else the file would have lost them."""
+    weights, path = probe(), tmp_path / "a.npz"
+    long = replace(weights.spec, title="long " * 20_000)
+    save(weights.with_spec(long), path)
+    assert load(path).spec == long
+    with zipfile.ZipFile(path) as archive:
+        comment = archive.comment
+    for damaged, said in (
+        (comment[:-9], "cut short"),
+        (npy._PACKED + b"damaged", "no sound NumPy file"),
+        (npy._PACKED + zlib.compress(b" " * (npy._MAX_SPEC + 1)), "a text of more than"),
+    ):
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.comment = damaged
+        with pytest.raises(FileFormatError, match=said):
+            load(path)
+    with pytest.raises(UnsupportedError, match=r"write \.safetensors"):
+        save(weights.with_spec(replace(long, title=random.Random(0).randbytes(100_000).hex())), tmp_path / "b.npz")
+    assert not (tmp_path / "b.npz").exists()

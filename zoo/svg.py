@@ -7,7 +7,7 @@ one tower where there are none, and boxes above each other where the layers are 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
@@ -168,11 +168,13 @@ def _place(stages: list[_Stage], columns: list[int], towers: int) -> tuple[list[
         for height, stage in zip(heights, stages, strict=True)
     ]
     split_pitch = max((h for h, stage in zip(heights, stages, strict=True) if stage.split > 1), default=0.0) + 34
-    tallest = max(sum(rooms[i] for i, c in enumerate(columns) if c == column) for column in set(columns))
+    within = defaultdict[int, list[int]](list)
+    for i, column in enumerate(columns):
+        within[column].append(i)
+    tallest = max(sum(rooms[i] for i in here) for here in within.values())
     middle = _TOP + max(tallest, split_pitch * towers) / 2
     boxes, x = [list[_Box]() for _ in stages], _MARGIN
-    for column in range(max(columns) + 1):
-        here = [i for i, c in enumerate(columns) if c == column]
+    for _, here in sorted(within.items()):
         y = middle - sum(rooms[i] for i in here) / 2
         caption = max(_text_width(stages[i]) for i in here)
         solid = max(extents[i][0] + _RIGHT * extents[i][2] for i in here)

@@ -61,6 +61,8 @@ _LAST = re.compile(r"[/._](w|weights?|kernel|b|bias(?:es)?)$", re.IGNORECASE)
 _UNFOLDED = 1 << 27
 _MAX_COMMENT = 65535
 _SPEC = f"{METADATA_KEY}=".encode()
+# A network that is too large for it; what it is unpacked to has a limit as well.
+_PACKED, _MAX_SPEC = f"{METADATA_KEY}.zlib=".encode(), 1 << 24
 
 # What NumPy's header reader (it tokenizes headers of Python 2) and zipfile raise for damaged bytes.
 _DAMAGED = (
@@ -142,8 +144,16 @@ def _read_archive(path: Path, data: memoryview, *, whole: bool) -> NativeFile:
                 content = member_bytes(archive, member, data) if whole else None
                 tensors[name] = _array(name, header, member.file_size, content)
         comment = archive.comment
-    spec = spec_loads(comment[len(_SPEC) :].decode()) if comment.startswith(_SPEC) else None
-    return NativeFile(tensors=tensors, spec=spec)
+    return NativeFile(tensors=tensors, spec=_spec(comment))
+
+
+def _spec(comment: bytes) -> ModelSpec | None:
+    if comment.startswith(_PACKED):
+        unpacked = zlib.decompressobj()
+        comment = _SPEC + unpacked.decompress(comment[len(_PACKED) :], _MAX_SPEC)
+        if not unpacked.eof:
+            raise ValueError(f"its network is cut short, or a text of more than {_MAX_SPEC:,} bytes")
+    return spec_loads(comment[len(_SPEC) :].decode()) if comment.startswith(_SPEC) else None
 
 
 def _array(name: str, header: _Header, size: int, content: memoryview | None) -> Array:
@@ -231,9 +241,13 @@ def _write_archive(file: Any, weights: Weights) -> None:
                 header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": tensor.shape}
                 _format.write_array_header_1_0(member, header)
                 member.write(contiguous(tensor).astype("<f4", copy=False).reshape(-1).view(np.uint8).data)
-        comment = _SPEC + spec_dumps(weights.spec).encode()
-        if len(comment) <= _MAX_COMMENT:  # a network too large for it has to be named when the file is read
-            archive.comment = comment
+        text = spec_dumps(weights.spec).encode()
+        comment = _SPEC + text if len(_SPEC + text) <= _MAX_COMMENT else _PACKED + zlib.compress(text, 9)
+        if len(comment) > _MAX_COMMENT:
+            raise UnsupportedError(
+                f"{weights.spec.name}: a network of so many layers or names; write .safetensors or .onnx"
+            )
+        archive.comment = comment
 
 
 def main_file(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import assert_never
 
 from zoo.frameworks.tf_slim.calls import Call, Expression, call
@@ -34,7 +35,8 @@ class Initializers:
 
     def _commonest(self, kind: str) -> Call:
         found = [made for name, made in self._of.items() if name.endswith(f".{kind}")]
-        return max(found, key=found.count) if found else _initializer(Constant())
+        spelt = {repr(made): made for made in found}
+        return spelt[Counter(map(repr, found)).most_common(1)[0][0]] if found else _initializer(Constant())
 
     def options(self, layer: Layer) -> dict[str, Expression]:
         """The options of a layer's call: what is not the arg_scope's, and None for a bias that it has not."""
