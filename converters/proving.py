@@ -96,6 +96,8 @@ def card(options: argparse.Namespace) -> int:
         report=result,
     )
     write_text(options.output, card_text(told), force=options.force)
+    if result.exit_status:
+        _LOG.warning("%s: %s", options.output, report.verdict_sentence(result))
     print_text(str(options.output))
     return result.exit_status
 

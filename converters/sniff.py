@@ -92,6 +92,8 @@ def sniffed(path: Path) -> str | None:
     if path.is_dir():
         if (path / ".metadata").is_file():
             raise FileFormatError(path, _DISTRIBUTED)
+        if (path / "saved_model.pb").is_file() and not checkpoint_in(path):
+            raise FileFormatError(path, "is a SavedModel without the folder variables, in which its weights are kept")
         return "tf_slim" if checkpoint_in(path) else None
     check_regular(path)
     if not path.exists():

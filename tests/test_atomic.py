@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -163,7 +165,7 @@ def test_targets_are_checked_before_the_work(tmp_path: Path, monkeypatch: pytest
         check_target(tmp_path, force=True)
     check_target(tmp_path, force=True, folder=True)
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(ZooError, match="cannot write to .*: it is read-only, or another user's"):
+    with pytest.raises(ZooError, match=r"cannot write to .*: it is read-only, or another user's"):
         check_target(tmp_path / "a", force=True)
 
 
@@ -309,6 +311,39 @@ def test_threads_that_write_one_name_without_force_have_one_winner(tmp_path: Pat
         won = list(pool.map(write, range(400)))
     assert [sum(won[i : i + 4]) for i in range(0, 400, 4)] == [1] * 100
     assert all(won[int(path.read_text())] for path in tmp_path.iterdir())
+
+
+def test_one_run_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    with folders.alone_in(tmp_path):
+        with pytest.raises(ZooError, match="another run works there"), folders.alone_in(tmp_path):
+            pass
+        reader, writer = os.pipe()
+        if not (child := os.fork()):  # one that reads images holds nothing: it may outlive the run
+            os.write(writer, b"here")
+            time.sleep(60)
+        assert os.read(reader, 4) == b"here"
+    with folders.alone_in(tmp_path):
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_on_a_disk_without_locks_what_is_young_is_alive(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lustre is often mounted so, and NFS without its lock daemon is."""
+
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with staging(tmp_path / "a") as first, staging(tmp_path / "a") as second, folders.alone_in(tmp_path):
+        (second / "a").write_text("new")
+        publish(second, tmp_path / "a", force=False)
+        assert first.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_without_locks_of_folders_an_old_one_is_a_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

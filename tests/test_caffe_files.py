@@ -124,7 +124,7 @@ DAMAGED = {
     "both dialects": (FORMS["v1"] + FORMS["current"], "'layer' and 'layers'"),
     "cut": (FORMS["current"][:-3], "cut short"),
     "empty": (b"", "empty"),
-    "text": (b'name: "alexnet"\nlayer {}', r'is a text \(name: "alexnet" layer'),
+    "text": (b'name: "alexnet"\nlayer {}', "a network without weights; give its .caffemodel"),
     "no layers": (text(1, "net"), "there are no layers"),
     "too few numbers": (
         current("conv", "Convolution", message(7, message(1, varint(5))) + message(5, b"\0" * 16)),

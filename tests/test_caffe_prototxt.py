@@ -607,6 +607,11 @@ def test_stages_and_sizes_may_be_given_beside_the_text() -> None:
         read(text)
     with pytest.raises(FileFormatError, match="nothing feeds date"):
         parse_prototxt(text, Path("net.prototxt"), sizes={"data": (3, 6, 8), "date": (1,)})
+    with pytest.raises(FileFormatError, match="unknown stage 'deply'; did you mean deploy"):
+        parse_prototxt(text, Path("net.prototxt"), stages=["deply"], sizes={"data": (3, 6, 8)})
+    fed = f'{INPUT} layer {{ name: "r" type: "ReLU" bottom: "data" top: "r" }}'
+    with pytest.raises(FileFormatError, match="the input 'data' is 4 x 12 x 12 there, not 3 x 6 x 8"):
+        parse_prototxt(fed, Path("net.prototxt"), sizes={"data": (3, 6, 8)})
     cropped = text.replace('data_param { source: "x" }', "transform_param { crop_size: 7 }")
     with pytest.raises(FileFormatError, match="says 3 x 7 x 7 itself, not 3 x 6 x 8"):
         parse_prototxt(cropped, Path("net.prototxt"), sizes={"data": (3, 6, 8)})

@@ -135,3 +135,14 @@ def test_a_lineage_that_is_none_is_refused(desk: Path, capsys: pytest.CaptureFix
 def metadata(path: Path) -> dict[str, str]:
     data = path.read_bytes()
     return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+
+
+def test_a_card_says_what_could_not_be_run(
+    desk: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.frameworks.keras.live.find_spec", lambda name: None if name == "jax" else name)
+    monkeypatch.setattr("zoo.frameworks.keras.live._running", {})
+    command = ["card", "mine.caffemodel", "--prototxt", "deploy.prototxt", "--frameworks", "onnx,keras-jax"]
+    assert main([*command, "-o", "R.md"]) == 2
+    assert "R.md: mini_alexnet: NOT PROVED BY ALL" in caplog.text
+    assert "alexnet-zoo[jax]" in (desk / "R.md").read_text()

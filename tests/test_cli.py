@@ -32,6 +32,7 @@ from zoo import registry
 from zoo.errors import ZooError
 from zoo.frameworks import onnx as frameworks_onnx
 from zoo.layers import ModelSpec
+from zoo.wire.onnx import IR_VERSIONS, OPSET
 
 MINE = ("mine.caffemodel", "--prototxt", "deploy.prototxt")
 SUFFIXES = (".safetensors", ".pt", ".pth", ".caffemodel", ".ckpt", ".onnx", ".npy", ".npz")
@@ -612,6 +613,8 @@ def test_help_of_every_command(capsys: pytest.CaptureFixture[str], monkeypatch: 
         told = capsys.readouterr().out
         assert told.startswith("usage: zoo") and "\nexamples:\n  zoo " in told
         assert all(len(line) <= 80 for line in told.splitlines())
+        if command == ("export",):
+            assert f"{min(IR_VERSIONS)} to {max(IR_VERSIONS)}; left out, {OPSET}" in " ".join(told.split())
 
 
 COMMANDS = (

@@ -317,3 +317,9 @@ def test_a_header_of_nested_brackets_is_refused(tmp_path: Path, nested: Any) -> 
         archive.writestr("w.npy", b"\x93NUMPY\x01\x00" + len(nested).to_bytes(2, "little") + nested.encode())
     with pytest.raises(FileFormatError, match="no sound NumPy file"):
         npy.read(tmp_path / "w.npz")
+
+
+def test_a_mean_image_among_weights_is_told_where_it_belongs(tmp_path: Path) -> None:
+    np.save(tmp_path / "ilsvrc_2012_mean.npy", np.zeros((3, 2, 2)))
+    with pytest.raises(FileFormatError, match="give a mean with --mean"):
+        load(tmp_path / "ilsvrc_2012_mean.npy")

@@ -129,8 +129,11 @@ def test_only_a_slip_is_taken_for_a_name(typed: str, meant: list[str]) -> None:
     assert nearest(typed, registry.models()) == meant
 
 
-def test_no_letter_of_three_may_be_wrong() -> None:
+def test_no_letter_of_three_may_be_wrong_and_a_part_may_be_of_several() -> None:
     assert nearest("gpu", ("auto", "cpu", "cuda", "mps")) == []
+    subjects = ("keras-jax", "keras-onnx", "keras-torch", "onnx", "pytorch", "pytorch-onnx")
+    assert nearest("keras", subjects) == ["keras-jax", "keras-onnx", "keras-torch"]
+    assert nearest("torch", subjects) == ["pytorch", "keras-torch", "pytorch-onnx"]
     assert nearest("bgr", ("RGB", "BGR")) == ["BGR"] and nearest("onx", ("onnx", "caffe")) == ["onnx"]
 
 

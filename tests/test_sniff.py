@@ -167,6 +167,7 @@ def test_folders_and_archives_of_other_things_are_named(tmp_path: Path) -> None:
         (b"\x3a\x03\x0a\x01\x01\x2a\x04\0\0\0\0", "give it with --mean"),
         (b"\x0a\x03\x0a\x01a\x22\x02\x08\x01", "a graph of TensorFlow"),
         (b"\x0a\x03\x0a\x01a\x12\0", "a graph of TensorFlow"),  # frozen
+        (b'# of 2015\n\nname: "VGG"\nlayer {', "a network without weights; give its .caffemodel, and this with"),
         (b"\x08\xf4\x03\x12\x0ca.caffemodel\x1a\x02\x28\x00", "solver's state"),
     ],
 )
@@ -176,6 +177,13 @@ def test_what_is_no_weights_is_called_by_its_name(tmp_path: Path, content: bytes
         with pytest.raises(FileFormatError, match=told) as caught:
             load(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_saved_model_that_lost_its_variables_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01\x12\x02\x0a\0")
+    for path in (tmp_path, tmp_path / "saved_model.pb"):
+        with pytest.raises(FileFormatError, match="a SavedModel without the folder variables"):
+            load(path)
 
 
 def test_a_pipe_is_called_one(tmp_path: Path) -> None:

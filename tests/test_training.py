@@ -42,6 +42,7 @@ from zoo.training.journal import Journal, draw_curves, read_metrics
 from zoo.training.launch import train
 from zoo.training.optimiser import Momentum
 from zoo.training.pytorch import PyTorchLearner
+from zoo.wire.folders import alone_in
 
 pytestmark = pytest.mark.slow  # whole runs
 
@@ -426,6 +427,13 @@ def test_a_run_is_not_overwritten_nor_continued_with_other_numbers(alone: Path) 
         train(_options(alone, resume=True, batch_size=32))
     with pytest.raises(ZooError, match=r"is of another network \(tiny\), not of this alexnet_mini: .* in the check"):
         train(_options(alone, resume=True, model=MINI))
+
+
+def test_of_two_runs_in_one_folder_the_second_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with alone_in(tmp_path / "run"), pytest.raises(ZooError, match="run: another run works there"):
+        train(_options(tmp_path / "run", steps=1))
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_a_damaged_checkpoint_is_named(stopped: Path, tmp_path: Path) -> None:

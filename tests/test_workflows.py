@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,19 @@ def test_the_oldest_versions_that_are_run_are_the_lower_bounds() -> None:
     for line in (ROOT / "tests" / "oldest.txt").read_text().splitlines():
         name, _, pinned = line.partition("==")
         assert pinned.startswith(bounds[name]), line
+
+
+@pytest.mark.slow  # make is not everywhere
+def test_tools_that_are_missing_alone_are_installed() -> None:
+    """Ubuntu has no package of Chromium's name, and asking for it as well would leave the shells out."""
+    told = subprocess.run(
+        ["make", "-nB", "setup", "TOOLS=make no-such-tool"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "apt-get install -y -qq no-such-tool >" in told.stdout
+
+
+def test_git_changes_no_ends_of_lines() -> None:
+    assert "* -text" in (ROOT / ".gitattributes").read_text().splitlines()
 
 
 def test_a_wheel_has_its_provenance() -> None:

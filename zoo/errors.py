@@ -86,21 +86,22 @@ class UnknownNameError(ZooError):
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """What a slip of the hand may have been meant for, two at most: a letter in four is wrong, or a part is missing.
+    """What a slip of the hand may have been meant for, four at most: a letter in four is wrong, or a part is missing.
 
     Of three letters none may be wrong: who asks for a gpu means no cpu.
     """
-    typed, found = _folded(name), list[tuple[int, str]]()
+    typed, near, parts = _folded(name), list[tuple[int, str]](), list[tuple[int, str]]()
     for other in known:
         wanted = _folded(other)
-        most = max(len(typed), len(wanted)) // 4
-        apart = abs(len(typed) - len(wanted))
+        most, apart = max(len(typed), len(wanted)) // 4, abs(len(typed) - len(wanted))
         is_part = min(len(typed), len(wanted)) >= 4 and (typed in wanted or wanted in typed)
         slips = apart if is_part or apart > most else _slips(typed, wanted)
-        if is_part or slips <= most:
-            found.append((slips, other))
-    found.sort()
-    return [other for slips, other in found if slips == found[0][0]][:2]
+        if slips <= most:
+            near.append((slips, other))
+        elif is_part:
+            parts.append((slips, other))
+    fewest = min(near, default=(0, ""))[0]
+    return [other for slips, other in sorted(near) if slips == fewest][:4] or [other for _, other in sorted(parts)][:4]
 
 
 def _folded(name: str) -> str:

@@ -121,7 +121,10 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """How a SRC is read, of several files the first; and the limits of what it asks for."""
     parser.add_argument(
-        "--from", dest="from_format", metavar="F", help="the source's format, if neither its bytes nor its suffix tell"
+        "--from",
+        dest="from_format",
+        metavar="F",
+        help="the source's format (caffe, pytorch, ...), if neither its bytes nor its suffix tell",
     )
     parser.add_argument("--map", dest="names", type=path, metavar="FILE", help="YAML, their tensor: our parameter")
     parser.add_argument("--map-out", type=path, metavar="FILE", help="write that table, with what is open in it")

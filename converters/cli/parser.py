@@ -55,7 +55,12 @@ def _list(add: argparse.ArgumentParser) -> None:
 
 def _info(add: argparse.ArgumentParser) -> None:
     add.add_argument("source", type=named, metavar="FILE", help="any file of weights")
-    add.add_argument("--from", dest="from_format", metavar="F", help="its format, if neither bytes nor suffix tell")
+    add.add_argument(
+        "--from",
+        dest="from_format",
+        metavar="F",
+        help="its format (caffe, pytorch, ...), if neither bytes nor suffix tell",
+    )
     add.add_argument("--ema", action="store_true", help="the moving averages in the place of the weights")
     add_limits(add)
     add_json(add)
@@ -114,7 +119,12 @@ def _fetch(add: argparse.ArgumentParser) -> None:
 def _convert(add: argparse.ArgumentParser) -> None:
     add_source(add)
     add.add_argument("-o", "--output", type=path, required=True, metavar="DST", help="its suffix says the format")
-    add.add_argument("--to", dest="to_format", metavar="F", help="the target's format, if its suffix does not tell")
+    add.add_argument(
+        "--to",
+        dest="to_format",
+        metavar="F",
+        help="the target's format (caffe, pytorch, ...), if its suffix does not tell",
+    )
     add.add_argument("--num-classes", type=positive, metavar="N", help="a new head for so many classes")
     add_force(add)
 
@@ -126,7 +136,7 @@ def _export(add: argparse.ArgumentParser) -> None:
     )
     own = exporters.names()
     add.add_argument("--framework", choices=own, metavar="F", help=f"written by its own exporter: {', '.join(own)}")
-    add.add_argument("--opset", type=positive, metavar="N", help="ONNX's operator set; left out, the usual one")
+    add.add_argument("--opset", type=positive, metavar="N", help="ONNX's operator set, 7 to 28; left out, 17")
     add.add_argument("--fast-lrn", action="store_true", help="LRN in the form that ONNX Runtime runs fastest")
     add.add_argument("--fold-preprocessing", action="store_true", help="a network that takes RGB 0..1")
     add.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of an ONNX file")
@@ -197,13 +207,19 @@ def _train(add: argparse.ArgumentParser) -> None:
     add.add_argument("-o", "--output", type=path, required=True, metavar="DIR", help="the folder of the run")
     add.add_argument("--framework", type=trainer, choices=TRAINERS, default="pytorch", help="what trains")
     add.add_argument("--devices", type=devices, default=1, metavar="N", help="processes, each on a device")
-    add.add_argument("--parallel", choices=("towers", "data", "hybrid"), help="how several devices share the work")
+    add.add_argument(
+        "--parallel",
+        choices=("towers", "data", "hybrid"),
+        help="how several devices share the work; left out, towers where there are two and N is even, else data",
+    )
     add_hardware(add)
     add.add_argument("--deterministic", action="store_true", help="the same bits every time, as far as torch can")
     length = add.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=positive, metavar="N", help="times over the images; left out, the recipe's")
     length.add_argument("--steps", type=positive, metavar="N", help="steps, instead of epochs")
-    add.add_argument("--batch-size", type=positive, metavar="N", help="images a step, over all devices")
+    add.add_argument(
+        "--batch-size", type=positive, metavar="N", help="images a step, over all devices; left out, the recipe's"
+    )
     add.add_argument(
         "--recipe", type=path, metavar="FILE", help="instead of the network's own; zoo show MODEL --recipe"
     )
@@ -212,7 +228,12 @@ def _train(add: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--freeze", type=patterns, metavar="a,b*", default=[], help="layers, or patterns of layers, that do not learn"
     )
-    add.add_argument("--head-rate", type=float, metavar="X", help="the multiple of the rate at which the head learns")
+    add.add_argument(
+        "--head-rate",
+        type=float,
+        metavar="X",
+        help="the multiple of the rate at which the head learns; left out, the recipe's",
+    )
     add.add_argument("--new-head", action="store_true", help="draw the head anew even where the old one would fit")
     add.add_argument("--seed", type=natural, default=0, metavar="N", help="of all that is random")
     add.add_argument("--profile", type=positive, default=0, metavar="N", help="record N steps in DIR/profile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ _NO_WEIGHTS = {
     ".prototxt": "a network without weights; give its .caffemodel, and this with --prototxt",
     ".solverstate": "a solver's state, its momenta and no weights; these are in {}.caffemodel beside it",
 }
+
+# How a prototxt begins, whatever its suffix: Faster R-CNN calls its own .pt.
+_PROTOTXT = re.compile(r"(#.*\s+)*(name|input|input_dim|layers?)\s*[:{]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +161,8 @@ def format_name(path: Path, explicit: str | None = None) -> str:
     if form is None and path.is_dir() and path.suffix not in known:
         raise ZooError(f"{path}: is a folder without a checkpoint in it, expected a file")
     if form is None and path.suffix not in _NO_WEIGHTS and (text := text_of(path)):
-        raise FileFormatError(path, f"is a text ({one_line(text)[:40]}), expected weights")
+        what = f"is a text ({one_line(text)[:40]}), expected weights"
+        raise FileFormatError(path, f"is {_NO_WEIGHTS['.prototxt']}" if _PROTOTXT.match(text) else what)
     return form or _by_suffix(path, None, known)
 
 

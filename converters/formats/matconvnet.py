@@ -56,7 +56,7 @@ def _read(path: Path, largest: int | None) -> NativeFile:
         found = _variables(path, largest)
         net = found.get("net", found)
         if not isinstance(net, dict) or "layers" not in net:
-            raise ValueError(f"none of {', '.join(_VARIABLES[:3])} is there with layers in it")
+            raise ValueError(f"none of {', '.join(_VARIABLES[:3])} is there with layers in it; give a mean with --mean")
         layers = _dag(net) if "params" in net else _rows(net["layers"])
         tensors, steps = _tensors(layers), [step for layer in layers if (step := _step(layer))]
         images = _images(_struct(net.get("meta", net)))

@@ -99,7 +99,7 @@ def _read(path: Path, *, whole: bool) -> NativeFile:
 def _read_dictionary(data: memoryview) -> dict[str, Array]:
     shape, _, dtype, start = _header(data)
     if not dtype.hasobject:
-        raise ValueError(f"one array of shape {shape}, expected a dictionary of layers")
+        raise ValueError(f"one array of shape {shape}, expected a dictionary of layers; give a mean with --mean")
     return loads(data[start:])
 
 

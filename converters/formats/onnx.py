@@ -54,7 +54,9 @@ def read(path: Path) -> NativeFile:
         tensors = _tensors(model, graph, constants) if own is None else own
     except FileFormatError:
         raise
-    except (ValueError, IndexError, OverflowError, ZooError) as error:
+    except ZooError as error:
+        raise FileFormatError(path, str(error)) from error
+    except (ValueError, IndexError, OverflowError) as error:
         raise FileFormatError(path, f"no ONNX file that can be read: {error}") from error
     silent = [name for name in tensors if ignored(name)]
     if silent and not (graph and graph.spec):  # which says itself what has a bias

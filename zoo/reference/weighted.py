@@ -97,7 +97,7 @@ def _steps(size: int, step: int) -> list[slice]:
 
 
 def _deconv(layer: Deconv, x: Float64, parameters: Mapping[str, Array]) -> Float64:
-    (height, width), (ph, pw), (sh, sw) = size, pad, stride = deconv_size(layer, x.shape[1:]), layer.pad, layer.stride
+    size, stride, pad = deconv_size(layer, x.shape[1:]), layer.stride, layer.pad
     read = x.reshape(len(x), layer.groups, x.shape[1] // layer.groups, prod(x.shape[2:]))
     kernels = _float64(parameters["weight"])
     outputs, taps = kernels.shape[1], prod(layer.kernel)
@@ -112,13 +112,13 @@ def _deconv(layer: Deconv, x: Float64, parameters: Mapping[str, Array]) -> Float
         factors = factors.reshape(*factors.shape[:2], -1).swapaxes(1, 2)
         found = factors @ read[sample, groups] if factors.shape[2] > 1 else factors * read[sample, groups]
         found = found.reshape(len(factors), -1, *layer.kernel, *x.shape[2:])
-        # Pixel (i, j) at [i % sh, j % sw, i // sh, j // sw], where what a tap reaches lies side by side.
-        whole = np.zeros((*found.shape[:2], sh, sw, rows, columns))
+        # Pixel (i, j) is at [rests of i and j by the stride, i and j in strides]: what a tap reaches lies side by side.
+        whole = np.zeros((*found.shape[:2], *stride, rows, columns))
         for (down, i, above), (right, j, left) in product(*map(_reached, layer.kernel, stride, layer.dilation)):
             part = whole[:, :, above, left, down : down + x.shape[2], right : right + x.shape[3]]
             part += found[:, :, i, j]
-        whole = whole.transpose(0, 1, 4, 2, 5, 3).reshape(*whole.shape[:2], rows * sh, columns * sw)
-        found = whole[..., ph : ph + height, pw : pw + width]
+        whole = whole.transpose(0, 1, 4, 2, 5, 3).reshape(*whole.shape[:2], rows * stride[0], columns * stride[1])
+        found = whole[..., pad[0] : pad[0] + size[0], pad[1] : pad[1] + size[1]]
         _put(found, None if bias is None else bias[groups, made], y[sample, groups, made])
 
     groups, made = _steps(layer.groups, max(1, channels // outputs)), _steps(outputs, channels)
@@ -128,10 +128,10 @@ def _deconv(layer: Deconv, x: Float64, parameters: Mapping[str, Array]) -> Float
 
 def _reached(kernel: int, stride: int, dilation: int) -> Iterator[tuple[int, slice, slice]]:
     """Of the taps of an axis those that reach equally many strides far: how many, which they are, which rests."""
-    for strides, taps in groupby(range(kernel), lambda tap: tap * dilation // stride):
-        first, *_, last = [*taps] * 2
-        rests = slice(first * dilation - strides * stride, last * dilation - strides * stride + 1, dilation)
-        yield strides, slice(first, last + 1), rests
+    for strides, together in groupby(range(kernel), lambda tap: tap * dilation // stride):
+        taps = [*together]
+        first, last = (tap * dilation - strides * stride for tap in (taps[0], taps[-1]))
+        yield strides, slice(taps[0], taps[-1] + 1), slice(first, last + 1, dilation)
 
 
 def _dense(layer: Dense, x: Array, parameters: Mapping[str, Array], widened: Widened) -> Array:

@@ -185,9 +185,7 @@ def prepare(options: TrainOptions, listed: tuple[Images, Images] | None = None) 
         raise ZooError(f"{options.out}: is no folder; choose another -o")
     if options.profile:
         check_no_link(options.out / "profile")
-    found = checkpoints(options.out)
-    if found and not options.resume:
-        raise ZooError(f"{options.out}: holds a run already ({found[-1].name}); give --resume, or another -o")
+    check_new(options)
     return Job(
         options=options,
         spec=spec,
@@ -198,6 +196,13 @@ def prepare(options: TrainOptions, listed: tuple[Images, Images] | None = None) 
         batch_size=batch_size,
         steps=options.steps or math.ceil(recipe.epochs * len(train) / batch_size),
     )
+
+
+def check_new(options: TrainOptions) -> None:
+    """Refuse a folder with a run in it, unless that is to go on; raises `ZooError`."""
+    found = checkpoints(options.out)
+    if found and not options.resume:
+        raise ZooError(f"{options.out}: holds a run already ({found[-1].name}); give --resume, or another -o")
 
 
 def _recipe(options: TrainOptions, spec: ModelSpec) -> Recipe:

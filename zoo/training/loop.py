@@ -26,8 +26,9 @@ from zoo.training.checkpoint import Checkpoint, checkpoints, save_checkpoint, sa
 from zoo.training.data import Batch, Batches, TrainingStream
 from zoo.training.evaluate import Scores
 from zoo.training.images import check_broken
-from zoo.training.job import Job, new_head
+from zoo.training.job import Job, check_new, new_head
 from zoo.training.optimiser import Progress
+from zoo.wire.folders import alone_in
 
 if TYPE_CHECKING:
     from zoo.training.journal import Journal
@@ -110,8 +111,18 @@ def run(job: Job, learner: Learner) -> None:
 
     Raises:
         ZooError: the loss is no number, an image is broken, or the end was asked for (SIGTERM): a checkpoint is then
-            written first.
+            written first. Or another run works in the same folder.
     """
+    if not learner.is_first:
+        _run(job, learner)
+        return
+    job.options.out.mkdir(parents=True, exist_ok=True)
+    with alone_in(job.options.out):
+        check_new(job.options)  # another may have begun, and ended, since the options were looked at
+        _run(job, learner)
+
+
+def _run(job: Job, learner: Learner) -> None:
     journal, progress, named = _journal(job, learner), learner.start, set[str]()
     taken, profile = _Taken(job, journal), _Profiled(job, learner)
     try:

@@ -6,6 +6,7 @@ of a run that was killed (a link, a pipe, somebody else's folder) is passed over
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -24,8 +25,10 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-# Where the system has no locks of folders, what nobody has written to for a day is a leftover.
+# Where there are no locks of folders, what nobody has written to for a day is a leftover.
 _QUIET = 24 * 3600.0
+# What the system says of a disk without locks: Lustre as it is often mounted, NFS without its lock daemon.
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 # The folders that this process works in.
 _living = set[Path]()
 
@@ -36,7 +39,7 @@ class Held:
 
     Attributes:
         path: where it is.
-        lock: what holds it; None where the system has no locks of folders.
+        lock: what holds it; None where the system, or this disk, has no locks of folders.
         kept: it is to stay for a later run.
     """
 
@@ -50,6 +53,26 @@ class Held:
             shutil.rmtree(self.path, ignore_errors=True)
         if self.lock is not None:
             os.close(self.lock)
+            self.lock = None
+
+
+@contextmanager
+def alone_in(folder: Path) -> Generator[None]:
+    """A folder of the user's in which no other run works meanwhile, where folders can be locked.
+
+    Raises:
+        ZooError: another run works there.
+    """
+    held = _locked(folder.resolve())
+    if held is None:
+        raise ZooError(f"{folder}: another run works there; choose another -o, or wait for its end")
+    held.kept = True
+    if held.lock is not None:  # a process that was forked to read images may outlive this one, and would go on holding
+        os.register_at_fork(after_in_child=held.end)
+    try:
+        yield
+    finally:
+        held.end()
 
 
 @contextmanager
@@ -94,14 +117,16 @@ def remove_all() -> None:
 def leftovers(target: Path, mark: str, quiet: float = _QUIET) -> tuple[list[Held], bool]:
     """What killed runs left beside `target`, now this process's own; and whether another run works there.
 
-    `quiet`: seconds without a write after which a folder is a leftover where the system has no locks.
+    `quiet`: seconds without a write after which a folder is a leftover where there are no locks.
     """
     found, others = list[Held](), False
     for path in target.parent.glob(f"{escape(f'.{target.name}{mark}')}*"):
         try:
             if not _is_own(path):
                 continue
-            held = None if fcntl is None and time.time() - _last_write(path) < quiet else _locked(path)
+            held = _locked(path)
+            if held and held.lock is None and time.time() - _last_write(path) < quiet:
+                held = None
         except OSError:  # its owner, or another run that cleans up, has removed it meanwhile
             continue
         found += [held] if held else []
@@ -135,5 +160,10 @@ def _locked(folder: Path) -> Held | None:
             return Held(folder, lock)
     except (BlockingIOError, FileNotFoundError):
         pass
+    except OSError as error:
+        os.close(lock)
+        if error.errno in _NO_LOCKS:
+            return Held(folder)
+        raise
     os.close(lock)
     return None

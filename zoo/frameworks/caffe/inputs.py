@@ -39,6 +39,9 @@ def add_input(walk: Walk, top: str, sizes: Shape) -> None:
         raise PrototxtError(
             0, f"the input {top!r} must have at most {_MOST_AXES} positive sizes, got {shape_text(sizes)}"
         )
+    told = walk.given.sizes.get(top, sizes[1:])
+    if told != sizes[1:]:
+        raise PrototxtError(0, f"the input {top!r} is {shape_text(sizes[1:])} there, not {shape_text(told)}")
     if not sizes:
         walk.scalars.add(top)
         sizes = (1,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zoo import layers
-from zoo.errors import UnsupportedError
+from zoo.errors import UnknownNameError, UnsupportedError
 from zoo.frameworks.caffe import forks, shaping
 from zoo.frameworks.caffe.around import CONSTANT, DATA, FEEDS, OMITTED, check_counts, count_tops
 from zoo.frameworks.caffe.batches import across_batch, by_numbers, leaves_no_axis
@@ -106,8 +106,13 @@ def _check_net(net: Message) -> None:
 def _phases(net: Message, given: Given) -> tuple[list[Message], list[Message]]:
     """The layers of the deployed network, and those that are left out of it."""
     stages = {*net.message("state").strings("stage"), *given.stages}
-    kept, left_out = list[Message](), list[Message]()
-    for layer in current_layers(net):
+    layers, kept, left_out = current_layers(net), list[Message](), list[Message]()
+    rules = [rule for layer in layers for which in ("include", "exclude") for rule in layer.messages(which)]
+    asked = {stage for rule in rules for which in ("stage", "not_stage") for stage in rule.strings(which)}
+    for stage in given.stages:
+        if stage not in asked:
+            raise PrototxtError(0, str(UnknownNameError("stage", stage, asked)))
+    for layer in layers:
         (kept if _in_test_phase(layer, stages) else left_out).append(layer)
     return kept, left_out
 
