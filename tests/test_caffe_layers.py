@@ -80,6 +80,26 @@ def test_axes_that_are_not_there_count_as_1_where_caffe_asks_for_four(
     assert made(layer, *shapes) == got
 
 
+@pytest.mark.parametrize(
+    ("layer", "got"),
+    [
+        ('"Reshape" reshape_param { axis: 0 num_axes: 0 shape { dim: 1 } }', (1,)),
+        ('"Reshape" reshape_param { axis: -1 shape { dim: 1 dim: -1 } }', (1, 1)),
+        ('"Reshape" reshape_param { shape { dim: 0 } }', None),
+        ('"Reshape" reshape_param { axis: 1 shape { dim: 1 } }', None),
+        ('"Scale" scale_param { axis: -1 }', None),
+        ('"Bias" bias_param { axis: 0 num_axes: 0 }', None),
+    ],
+)
+def test_a_blob_without_axes_has_none_to_name(layer: str, got: Shape | None) -> None:
+    if got is None:
+        with pytest.raises(FileFormatError, match="a number without axes"):
+            one_layer(f'type: {layer} top: "op"', ())
+    else:
+        spec = one_layer(f'type: {layer} top: "op"', ()).spec
+        assert reference.forward(spec, {}, {"in0": np.ones(1)})["op"].shape == got
+
+
 def test_regions_are_read_as_they_are() -> None:
     net = one_layer('type: "ROIPooling" top: "op" roi_pooling_param { pooled_h: 1 pooled_w: 1 }', (1, 3, 4, 4), (2, 5))
     assert [layer.name for layer in net.spec.layers] == ["op"]
