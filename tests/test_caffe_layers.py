@@ -224,3 +224,12 @@ def test_a_constant_that_nothing_reads_is_proved_as_other_outputs(tmp_path: Path
         spec, inputs=(Input(name="in0", shape=(3,)),), layers=(*spec.layers, ReLU(name="r", inputs=("in0",)))
     )
     export(Weights(spec=spec, tensors={}, source="none"), str(tmp_path / "op.onnx"), ExportOptions())
+
+
+def test_the_rates_of_the_dialect_of_2013_are_those_of_blobs() -> None:
+    conv = "layer { name: 'op' type: 'conv' num_output: 2 kernelsize: 1 biasterm: false blobs_lr: 1 blobs_lr: 2 }"
+    text = f"input: 'in0' input_dim: [1, 2, 3, 3] layers {{ {conv} bottom: 'in0' top: 'op' }}"
+    with pytest.raises(FileFormatError, match="2 param blocks, but 1 blobs"):
+        parse_prototxt(text, Path("net.prototxt"))
+    (layer,) = parse_prototxt(text.replace("biasterm: false", ""), Path("net.prototxt")).spec.layers
+    assert layer.name == "op"
