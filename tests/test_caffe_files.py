@@ -406,3 +406,16 @@ def test_a_file_is_not_proved_to_be_what_its_description_does_not_say(tmp_path: 
         verify_files([tmp_path / "a.caffemodel", tmp_path / "b.caffemodel"])
     given = read_network(tmp_path / "a.prototxt").spec
     assert verify_file(tmp_path / "b.caffemodel", given, ["onnx"]).passed
+
+
+@pytest.mark.parametrize(
+    ("words", "count", "said"), [("", 2, "bn_mode or scale_filler"), ("bn_param { bn_mode: LEARN }", 4, "neither")]
+)
+def test_a_bn_has_as_many_blobs_as_the_fork_whose_words_it_has(
+    words: str, count: int, said: str, tmp_path: Path
+) -> None:
+    net = f"input: 'in' input_dim: [1, 2, 3, 3] layer {{ name: 'bn' type: 'BN' bottom: 'in' top: 'bn' {words} }}"
+    (tmp_path / "w.prototxt").write_text(net)
+    (tmp_path / "w.caffemodel").write_bytes(current("bn", "BN", *[blob(np.ones((1, 2, 1, 1)))] * count))
+    with pytest.raises(ZooError, match=f"a BN of {count} blobs; two are SegNet's, four PSPNet's: .* say {said}"):
+        load(tmp_path / "w.caffemodel")

@@ -224,6 +224,13 @@ def _apart(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> dict[s
         is_whole = f"{layer.name}.0" in loaded  # as it is written here: two layers
         if not isinstance(layer, BatchNorm) or owner == layer.name or len(blobs) not in _AFFINE or is_whole:
             continue
+        if layer.batch_stats != (len(blobs) == 2):
+            told = "bn_mode or scale_filler" if len(blobs) == 2 else "neither bn_mode nor scale_filler"
+            raise FileFormatError(
+                source,
+                f"layer {owner!r} is a BN of {len(blobs)} blobs; two are SegNet's, four PSPNet's: its network must say"
+                f" {told}",
+            )
         found = {role: blobs[i].reshape(-1) for role, i in _AFFINE[len(blobs)].items()}
         if len(blobs) == 2:  # SegNet's: by the batch, so that nobody reads what is stored
             found |= {"mean": np.zeros_like(found["weight"]), "variance": np.ones_like(found["weight"])}
