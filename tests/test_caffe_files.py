@@ -16,7 +16,7 @@ from converters.parity import probe_weights, verify_file, verify_files
 from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, WeightsError, ZooError
-from zoo.layers import LRN, BatchNorm, Bias, Conv, Dense, Input, ModelSpec, Scale, Slice
+from zoo.layers import LRN, BatchNorm, Bias, Conv, Dense, Input, Layer, ModelSpec, Normalize, PReLU, Scale, Slice
 from zoo.shapes import parameter_shapes
 from zoo.wire.protobuf import FIXED32, FIXED64, integer, message, tag, text, varint
 
@@ -419,3 +419,12 @@ def test_a_bn_has_as_many_blobs_as_the_fork_whose_words_it_has(
     (tmp_path / "w.caffemodel").write_bytes(current("bn", "BN", *[blob(np.ones((1, 2, 1, 1)))] * count))
     with pytest.raises(ZooError, match=f"a BN of {count} blobs; two are SegNet's, four PSPNet's: .* say {said}"):
         load(tmp_path / "w.caffemodel")
+
+
+@pytest.mark.parametrize("layer", [PReLU(name="p", shared=True), Normalize(name="p")])
+def test_a_number_without_axes_is_read_with_the_four_it_had_before_2015(layer: Layer, tmp_path: Path) -> None:
+    spec = ModelSpec(name="n", title="n", inputs=SPEC.inputs, layers=(layer,))
+    number = np.full((1, 1, 1, 1), 0.5, np.float32)
+    (tmp_path / "w.caffemodel").write_bytes(current("p", "PReLU", blob(number, legacy=True)))
+    (tensor,) = load(tmp_path / "w.caffemodel", spec=spec).tensors.values()
+    assert tensor.shape == () and tensor == 0.5

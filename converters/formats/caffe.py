@@ -189,6 +189,9 @@ def _loaded(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> Mappi
     the file serves all.
     """
     loaded, natives = _apart(source, tensors, spec), {entry.canonical: entry.native for entry in entries(spec, None)}
+    for name, row in parameter_table(spec).items():
+        if row.shape == () and (blob := loaded.get(natives[name])) is not None and blob.shape == (1, 1, 1, 1):
+            loaded[natives[name]] = blob.reshape(())  # a number without axes, as files before 2015 have it
     for tie in spec.ties:
         twins = [natives[name] for name in tie.parameters]
         copies = [name for name in loaded if name in twins]
