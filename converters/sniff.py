@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.errors import FileFormatError
 from zoo.registry import optional
-from zoo.wire.checkpoint_files import checkpoint_in, checkpoint_of, index_path
+from zoo.wire.checkpoint_files import checkpoint_in, checkpoint_of, index_path, saved_model_of
 from zoo.wire.mapped import mapped
 from zoo.wire.protobuf import BYTES, VARINT, fields
 from zoo.wire.regular import check_regular
@@ -92,7 +92,7 @@ def sniffed(path: Path) -> str | None:
     if path.is_dir():
         if (path / ".metadata").is_file():
             raise FileFormatError(path, _DISTRIBUTED)
-        if (path / "saved_model.pb").is_file() and not checkpoint_in(path):
+        if saved_model_of(path) and not checkpoint_in(path):
             raise FileFormatError(path, "is a SavedModel without the folder variables, in which its weights are kept")
         return "tf_slim" if checkpoint_in(path) else None
     check_regular(path)

@@ -24,11 +24,13 @@ from zoo import registry
 from zoo.errors import FileFormatError, SpecError, WeightsError, ZooError, said
 from zoo.layers import Dropout, ModelSpec, Softmax
 from zoo.show import field_differences
+from zoo.wire.checkpoint_files import saved_model_of
 
 Runtime: TypeAlias = registry.RunsOnnx | registry.RunsTflite
 # Of what is wrong with weights, so many letters are told.
 _LONGEST = 300
 Forward: TypeAlias = Callable[[ModelSpec, Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
+Answers: TypeAlias = Callable[[ModelSpec, Mapping[str, Array]], tuple[Declared, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class FileSubject:
         preparation: how it prepares images otherwise than the first file; empty where it does not.
         as_read: its network is what its own graph was read as.
         graph: its own, where it is read as that.
+        answers: its answer by a graph that it has, and that is none of the network's: the network, inputs -> outputs.
         structures: what it was held against, and what reading it said, by the identity of the first, which is kept
             so that nothing else gets it: every runtime asks again.
     """
@@ -59,6 +62,7 @@ class FileSubject:
     preparation: str = ""
     as_read: bool = False
     graph: GraphNetwork | None = None
+    answers: Answers | None = None
     structures: dict[int, tuple[Weights, Structure]] = field(default_factory=dict[int, tuple[Weights, Structure]])
 
     def subject(self, right: Weights, runtime: str | None = None) -> Subject:
@@ -92,7 +96,7 @@ class FileSubject:
         if self.format == "onnx":
             said_nothing = self.as_read and mine is right
             return None if said_nothing else lambda: self._read(right, lambda: structure_of_graph(self.path, right))
-        if mine is None or mine is right or self.network:
+        if mine is None or mine is right or self.network or self.answers:
             return None
         return lambda: self._read(right, lambda: structure_of_weights(mine, right))
 
@@ -115,9 +119,16 @@ class FileSubject:
 
         def feed(inputs: Mapping[str, Array], reference: Mapping[str, Array]) -> Ran:
             ran = self._run_weights(mine, right, inputs, reference, written or self._forward())
-            return replace(ran, notes=(*note, *ran.notes))
+            ran = replace(ran, notes=(*note, *ran.notes))
+            return self._with_answers(ran, right.spec, inputs)
 
         return feed
+
+    def _with_answers(self, ran: Ran, ours: ModelSpec, inputs: Mapping[str, Array]) -> Ran:
+        if self.answers is None:
+            return ran
+        declared = self.answers(ours, inputs)
+        return replace(ran, declared=declared, strange=ran.strange or not any(item.layer for item in declared))
 
     def _forward(self) -> Forward:
         """What runs its weights."""
@@ -291,12 +302,23 @@ def open_subject(
         return FileSubject(path=path, format="onnx", weights=None, parts=(path,), note=note)
     if file.native.unread and (spec is None or first is not None):
         raise FileFormatError(path, f"the network it describes cannot be read: {file.native.unread}")
-    opened = FileSubject(path=path, format=file.format, weights=None, parts=_parts(path, file.format))
+    parts, answers = _parts(path, file.format), _answers(path, file)
+    opened = FileSubject(path=path, format=file.format, weights=None, parts=parts, answers=answers)
     if first is None:
         weights, own = file.fitted(spec), file.native.graph
         as_read = own is not None and own.spec is not None and weights.spec.layers is own.spec.layers
         return replace(opened, weights=weights, as_read=as_read, graph=own if as_read else None)
     return _beside(opened, file, first, graph)
+
+
+def _answers(path: Path, file: OpenedFile) -> Answers | None:
+    """Those of a SavedModel, whose graph is its own."""
+    folder = saved_model_of(path)
+    if folder is None:
+        return None
+    with registry.optional("tf_slim"):
+        from converters.parity.saved_model import SavedGraph
+    return SavedGraph(folder, file.native.tensors).declared
 
 
 def _beside(opened: FileSubject, file: OpenedFile, first: Weights, graph: GraphNetwork | None) -> FileSubject:

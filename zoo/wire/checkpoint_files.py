@@ -8,6 +8,8 @@ from pathlib import Path
 _OTHERS = re.compile(r"\.(meta|data-\d{5}-of-\d{5})$")
 # How the text in a folder begins that says which of its checkpoints was written last (CheckpointState).
 _STATE = b"model_checkpoint_path"
+# What holds the graph of a SavedModel, in its folder.
+_GRAPH = "saved_model.pb"
 
 
 # CheckpointState, in protobuf's text form: which checkpoint of the folder was written last.
@@ -38,13 +40,20 @@ def checkpoint_in(folder: Path) -> Path | None:
     return found[0].with_suffix("") if len(found) == 1 else None
 
 
+def saved_model_of(path: Path) -> Path | None:
+    """The folder of the SavedModel that somebody means, by it or by the file of its graph; None of anything else."""
+    folder = path if path.is_dir() else path.parent
+    is_meant = (path.is_dir() or path.name == _GRAPH) and (folder / _GRAPH).is_file()
+    return folder if is_meant else None
+
+
 def checkpoint_of(path: Path) -> Path:
     """The checkpoint, or the folder of it, that somebody means who names another of its files; else the path itself."""
     prefix = path.with_name(_OTHERS.sub("", path.name)) if path.name else path
     if prefix != path and index_path(prefix).is_file():
         return prefix
-    if path.name == "saved_model.pb" and path.is_file():
-        return path.parent
+    if path.is_file() and (folder := saved_model_of(path)):
+        return folder
     if path.name == "checkpoint" and path.is_file():
         with path.open("rb") as file:
             return path.parent if file.read(len(_STATE)) == _STATE else path
