@@ -383,7 +383,9 @@ def _share_blobs(walk: Walk, node: Node, layer: Layer) -> None:
     blobs: list[tuple[str, Shape]] = [(row.role, row.shape) for row in rows]
     if isinstance(layer, layers.BatchNorm):
         blobs.append((FACTOR, (1,)))
-        if any(param.number("lr_mult", 1.0) for param in node.message.messages("param")[:3]):
+        params = node.message.messages("param")
+        # Three are of its first definition, and set to 0 (upgrade_proto.cpp, UpgradeNetBatchNorm).
+        if len(params) != 3 and any(param.number("lr_mult", 1.0) for param in params):
             raise PrototxtError(node.message.line, "has an lr_mult other than 0; the statistics are not learned")
     walk.sharing.add(node.name, node.message, blobs, transposed=node.name in walk.transposed)
 
