@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import h5py
 import numpy as np
@@ -17,7 +17,7 @@ import pytest
 
 from converters.convert import Reading, load, save
 from converters.formats import keras as files
-from converters.formats._keras_config import described, is_of
+from converters.formats._keras_config import described, other_layer
 from converters.info import info
 from converters.parity import probe_weights
 from converters.sniff import sniffed
@@ -29,7 +29,7 @@ from zoo import reference, registry
 from zoo.errors import FileFormatError, UnsupportedError, WeightsError, ZooError
 from zoo.frameworks.caffe import parse_prototxt
 from zoo.frameworks.keras import generate, model_config, table
-from zoo.layers import MVN, Concat, Conv, Dense, Eltwise, Flatten, Input, ModelSpec, Pool, ReLU, Tie
+from zoo.layers import MVN, Concat, Conv, Dense, Eltwise, Flatten, Input, ModelSpec, Pool, ReLU, Softmax, Tie
 from zoo.preprocess import normalise
 from zoo.wire.hdf5 import hdf5_pieces, read_hdf5
 
@@ -240,16 +240,114 @@ def test_a_description_is_ours_where_keras_has_only_added_to_it() -> None:
         if layer["class_name"] == "ZeroPadding2D":
             layer["config"]["padding"] = [[layer["config"]["padding"]] * 2] * 2
     theirs["config"]["layers"].reverse()
-    assert is_of(json.dumps(theirs), ours)
+    assert other_layer(json.dumps(theirs), ours) == ""
     for key, value in (("class_name", "Maximum"), ("inbound_nodes", []), ("config", {})):
         layers = [
             layer | {key: value} if layer["class_name"] == "Add" else layer for layer in theirs["config"]["layers"]
         ]
         changed = theirs | {"config": theirs["config"] | {"layers": layers}}
-        assert not is_of(json.dumps(changed), ours), key
+        assert other_layer(json.dumps(changed), ours) != "", key
     more = [*theirs["config"]["layers"], theirs["config"]["layers"][0] | {"name": "more"}]
-    assert not is_of(json.dumps(theirs | {"config": theirs["config"] | {"layers": more}}), ours)
-    assert not is_of("[]", ours)
+    assert other_layer(json.dumps(theirs | {"config": theirs["config"] | {"layers": more}}), ours) is None
+    assert other_layer("[]", ours) is None
+
+
+def _layer(config: Any, name: str) -> Any:
+    return next(layer for layer in config["layers"] if layer["name"] == name)
+
+
+def _setting(layer: str, **settings: object) -> Callable[[Any], None]:
+    return lambda config: _layer(config, layer)["config"].update(settings)
+
+
+def _reads_another(config: Any) -> None:
+    _layer(config, "right")["inbound_nodes"][0]["args"][0]["config"]["keras_history"][0] = "relu"
+
+
+def _reads_twice(config: Any) -> None:
+    _layer(config, "left")["inbound_nodes"] *= 2
+
+
+def _answers_another(config: Any) -> None:
+    config["output_layers"] = config["output_layers"][:1]
+
+
+def _answers_in_another_order(config: Any) -> None:
+    config["output_layers"].reverse()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(_setting("left", activation="relu"), _setting("left", strides=2), _setting("left", dilation_rate=2)),
+        *(_setting("pool", padding="same"), _setting("right", use_bias=False), _setting("prob", axis=1)),
+        *(_setting("data", batch_shape=[None, 16, 16, 3]), _setting("left", dtype="float16")),
+        *(_reads_another, _reads_twice, _answers_another, _answers_in_another_order),
+    ],
+)
+def test_a_description_that_differs_in_anything_is_another_network(
+    change: Callable[[Any], None], tmp_path: Path
+) -> None:
+    layers = (
+        Conv(name="first", out_channels=4, kernel=(3, 3)),
+        ReLU(name="relu"),
+        Pool(name="pool", mode="max", kernel=(2, 2), stride=(2, 2)),
+        Conv(name="left", out_channels=4, kernel=(1, 1)),
+        Softmax(name="prob"),
+        Conv(name="right", inputs=("pool",), out_channels=4, kernel=(1, 1)),
+    )
+    spec = ModelSpec(name="forked", title="", inputs=(Input(shape=(3, 8, 8)),), layers=layers)
+    save(probe_weights(spec), tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as ours, zipfile.ZipFile(tmp_path / "t.keras", "w") as theirs:
+        for name in ours.namelist():
+            data = ours.read(name)
+            if name == "config.json":
+                model = json.loads(data)
+                change(model["config"])
+                data = json.dumps(model).encode()
+            theirs.writestr(name, data)
+    with pytest.raises(ZooError, match="describes another network than forked"):
+        load(tmp_path / "t.keras", spec=spec)
+
+
+def test_layers_of_others_are_compared_in_one_line_alone(tmp_path: Path) -> None:
+    """Of layers in a line their order says what each reads; of any others it does not."""
+    data = keras.Input((8, 8, 3), name="image")
+    one = keras.layers.Conv2D(4, 3, name="one")(data)
+    two = keras.layers.Conv2D(4, 3, name="two")(one)
+    layers = (Conv(name="one", out_channels=4, kernel=(3, 3)), Conv(name="two", out_channels=4, kernel=(3, 3)))
+    spec = ModelSpec(name="line", title="", inputs=(Input(shape=(3, 8, 8)),), layers=layers)
+    keras.Model(data, two).save(tmp_path / "line.keras")
+    assert load(tmp_path / "line.keras", spec=spec).spec == spec
+    keras.Model(data, [two, one]).save(tmp_path / "fork.keras")
+    with pytest.raises(
+        ZooError, match="its answer is two, one, and branches are compared only in what is written here"
+    ):
+        load(tmp_path / "fork.keras", spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "size", "pad", "rounding", "told"),
+    [
+        (3, 8, 0, "ceil", None),  # TensorFlow puts the odd pixel at the end, as rounding up does
+        (3, 8, 1, "floor", "padding of conv is same in it, not of its own"),
+        (3, 7, 1, "floor", None),
+        (3, 7, 0, "floor", "padding of conv is same in it, not of its own"),
+        (2, 8, 0, "floor", None),
+    ],
+)
+def test_what_same_adds_is_held_against_the_network(
+    kernel: int, size: int, pad: int, rounding: Literal["ceil", "floor"], told: str | None, tmp_path: Path
+) -> None:
+    conv = keras.layers.Conv2D(4, kernel, strides=2, padding="same", name="conv")
+    keras.Sequential([keras.layers.Input((size, size, 3)), conv]).save(tmp_path / "m.keras")
+    layer = Conv(name="conv", out_channels=4, kernel=(kernel, kernel), stride=(2, 2), pad=(pad, pad), rounding=rounding)
+    spec = ModelSpec(name="same", title="", inputs=(Input(shape=(3, size, size)),), layers=(layer,))
+    if told is None:
+        assert load(tmp_path / "m.keras", spec=spec).spec == spec
+        return
+    with pytest.raises(ZooError, match=told):
+        load(tmp_path / "m.keras", spec=spec)
 
 
 def test_what_is_described_is_held_against_the_network(tmp_path: Path) -> None:

@@ -12,7 +12,23 @@ from dataclasses import dataclass, field
 from math import isclose
 from typing import Literal, TypeAlias
 
-from zoo.layers import LRN, BatchNorm, Conv, Dense, Layer, ModelSpec, Pair, Pool, ReLU, Sigmoid, Softmax, TanH, Unary
+from zoo.layers import (
+    LRN,
+    BatchNorm,
+    Conv,
+    Dense,
+    Layer,
+    ModelSpec,
+    Pair,
+    Pool,
+    ReLU,
+    Shape,
+    Sigmoid,
+    Softmax,
+    TanH,
+    Unary,
+)
+from zoo.shapes import activation_shapes, window
 
 Fact: TypeAlias = str | float | Pair
 Kind: TypeAlias = Literal["weighted", "activation", "pooling", "normalisation", "batch normalisation", "softmax"]
@@ -39,7 +55,12 @@ def unlike(theirs: Sequence[Step], spec: ModelSpec, *, complete: bool) -> str | 
         spec: the network that its weights are taken for.
         complete: a layer that is not described is not there. A softmax at the end may be missing all the same.
     """
-    named = [(layer.name, step) for layer in spec.layers if (step := _step(layer)) is not None]
+    wiring, shapes = spec.wiring(), activation_shapes(spec)
+    named = [
+        (layer.name, step)
+        for layer in spec.layers
+        if (step := _step(layer, [shapes[source] for source in wiring[layer.name]])) is not None
+    ]
     ours = _parts([step for _, step in named])
     names = ["the input", *(name for name, step in named if step.kind == "weighted")]
     parts = _parts(theirs)
@@ -82,10 +103,11 @@ def _parts(steps: Sequence[Step]) -> list[dict[str, Mapping[str, Fact]]]:
     return parts
 
 
-def _step(layer: Layer) -> Step | None:
+def _step(layer: Layer, reads: Sequence[Shape]) -> Step | None:
     match layer:
         case Conv():
-            return Step(kind="weighted", facts=_facts(layer, "kernel", "stride", "pad", "dilation", "groups"))
+            facts = _facts(layer, "kernel", "stride", "pad", "dilation", "groups")
+            return Step(kind="weighted", facts=facts | {"padding": _padding(layer, reads[0])})
         case Dense():
             return Step(kind="weighted")
         case ReLU():
@@ -99,7 +121,8 @@ def _step(layer: Layer) -> Step | None:
         case Pool(global_pool=True):
             return Step(kind="pooling", facts=_facts(layer, "mode"))
         case Pool():
-            return Step(kind="pooling", facts=_facts(layer, "mode", "kernel", "stride", "pad"))
+            facts = _facts(layer, "mode", "kernel", "stride", "pad") | {"padding": _padding(layer, reads[0])}
+            return Step(kind="pooling", facts=facts)
         case LRN():
             return Step(kind="normalisation", facts=_facts(layer, "size", "alpha", "beta", "k"))
         case BatchNorm():
@@ -108,6 +131,19 @@ def _step(layer: Layer) -> Step | None:
             return Step(kind="softmax")
         case _:
             return None
+
+
+def _padding(layer: Conv | Pool, read: Shape) -> str:
+    """Whether a layer pads as TensorFlow calls ``same``: a window for every stride, the odd pixel at the end."""
+    at, dilation = window(layer, read), layer.dilation if isinstance(layer, Conv) else (1, 1)
+    for i, size in enumerate(read[1:]):
+        reach = dilation[i] * (at.kernel[i] - 1) + 1
+        total = max((at.out[i] - 1) * at.stride[i] + reach - size, 0)
+        counted = isinstance(layer, Pool) and layer.mode == "ave" and total > 0  # TensorFlow leaves it out
+        wanted = (-(-size // at.stride[i]), total // 2, total - total // 2)
+        if counted or (at.out[i], at.before[i], max(at.after[i], 0)) != wanted:
+            return "of its own"
+    return "same"
 
 
 def _facts(layer: Layer, *names: str) -> dict[str, Fact]:

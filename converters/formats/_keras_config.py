@@ -34,6 +34,19 @@ _KERAS_1 = {"nb_filter", "border_mode"}
 _NESTED = {"Sequential", "Functional", "Model"}
 # Keras divides by no less (`keras.config.epsilon`).
 _LEAST = 1e-7
+# Settings of a layer that go without saying; of any other, None and False do.
+_DEFAULTS: dict[str, Any] = {
+    **{"activation": "linear", "padding": "valid", "data_format": "channels_last"},
+    **{"strides": 1, "dilation_rate": 1, "groups": 1, "depth_multiplier": 1, "towers": 1},
+    **{"use_bias": True, "center": True, "scale": True},
+    **{"axis": -1, "epsilon": 1e-3, "negative_slope": 0.0, "threshold": 0.0},
+}
+# What says nothing of what a layer computes in use.
+_IDLE = {
+    *("name", "module", "shared_object_id", "build_config"),
+    *("trainable", "momentum", "renorm_momentum", "seed", "noise_shape", "autocast"),
+}
+_LAYER = "layer "
 # Before the classes of generated source, whose arguments are known here (`zoo.frameworks.keras.ops`).
 _OURS = "alexnet_zoo>"
 # The class of a layer, and what makes it.
@@ -69,20 +82,60 @@ def described(config: str, holders: Collection[str]) -> tuple[list[Step], SaidOf
         raise ValueError(f"its description of the network cannot be read ({error})") from error
 
 
-def is_of(config: str, ours: Mapping[str, Any]) -> bool:
-    """Whether a description is, layer by layer, that of a model of ours; Keras adds to it when it saves it again."""
+def other_layer(config: str, ours: Mapping[str, Any]) -> str | None:
+    """The first layer that is not as in a model of ours, in words; empty where none is.
+
+    Keras may have saved it again, and then says more of each layer. None where it is none of ours at all: its layers
+    have other names, or are of other classes.
+    """
     try:
-        return _same(_graph(ours), _graph(json.loads(config)))
+        wanted, found = _graph(ours), _graph(json.loads(config))
+        kinds = [
+            {name: said[0] for name, said in graph.items() if name.startswith(_LAYER)} for graph in (wanted, found)
+        ]
     except (TypeError, LookupError, AttributeError, RecursionError):
-        return False
+        return None
+    if kinds[0] != kinds[1]:
+        return None
+    others = (name for name in wanted if not _same(wanted[name], found[name]))
+    return next((f"its {name} is not what is written here" for name in others), "")
 
 
 def _graph(model: Mapping[str, Any]) -> dict[str, Any]:
     """The layers by name, with what each reads, and what the model reads and gives."""
     found: dict[str, Any] = {key: [*_words(model["config"][f"{key}_layers"])] for key in ("input", "output")}
     for layer in _layers(model):
-        found[f"layer {layer['name']}"] = [_registered(layer), [*_read(layer["inbound_nodes"])], layer["config"]]
+        found[f"{_LAYER}{layer['name']}"] = [_registered(layer), ", ".join(_reads(layer)), layer["config"]]
     return found
+
+
+def branch(config: str) -> str | None:
+    """Where layers do not stand in one line, each reading the one before it and the last the answer; None if nowhere.
+
+    Of such a line, the layers in their order are all that there is to compare.
+    """
+    try:
+        return _branch(json.loads(config))
+    except (TypeError, LookupError, AttributeError, RecursionError):
+        return "its layers are joined in a way that is not known"
+
+
+def _branch(model: Mapping[str, Any]) -> str | None:
+    layers, alone = _layers(model), ", and branches are compared only in what is written here"
+    if model["class_name"] != "Sequential":
+        for before, layer in zip([None, *layers], layers, strict=False):
+            if _reads(layer) != ([before["name"]] if before else []):
+                return f"{layer['name']} reads {', '.join(_reads(layer)) or 'nothing'}{alone}"
+        answer = [*_words(model["config"]["output_layers"])]
+        if answer != [layers[-1]["name"]]:
+            return f"its answer is {', '.join(answer)}{alone}"
+    return next((told for layer in layers if layer["class_name"] in _NESTED and (told := _branch(layer))), None)
+
+
+def _reads(layer: Mapping[str, Any]) -> list[str]:
+    """The layers that one reads, as Keras 3 says it or as Keras 2 does."""
+    nodes = layer["inbound_nodes"]
+    return [*_read(nodes)] or [*_words(nodes)]
 
 
 def _words(ends: Any) -> Iterator[str]:
@@ -100,15 +153,35 @@ def _read(nodes: Any) -> Iterator[str]:
 
 
 def _same(ours: Any, theirs: Any) -> bool:
-    """Whether all that ours says is said by theirs: a number may stand for several alike, and starts do not count."""
+    """Whether theirs says what ours does and else what goes without saying.
+
+    A number may stand for several alike, and starts do not count.
+    """
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        keys = [key for key in ours if not str(key).endswith("_initializer") and key not in ("initializer", "module")]
-        layers = {key for key in theirs if key.startswith("layer ")}
-        return layers <= ours.keys() and all(key in theirs and _same(ours[key], theirs[key]) for key in keys)
+        wanted = {key for key in ours if not _is_start(key) and key != "module"}
+        more = theirs.keys() - ours.keys()
+        return (
+            wanted <= theirs.keys()
+            and all(_same(ours[key], theirs[key]) for key in wanted)
+            and all(_goes_without_saying(key, theirs[key]) for key in more)
+        )
     ours, theirs = _short(ours), _short(theirs)
     if isinstance(ours, list) and isinstance(theirs, list):
         return len(ours) == len(theirs) and all(map(_same, ours, theirs))
     return type(ours) is type(theirs) and ours == theirs
+
+
+def _is_start(key: str) -> bool:
+    return key.endswith("initializer")
+
+
+def _goes_without_saying(key: str, value: Any) -> bool:
+    """Whether a setting is as if it were not said, or says nothing of what is computed in use."""
+    if key in _IDLE or _is_start(key) or key.endswith(("_regularizer", "_constraint")):
+        return True
+    if key == "dtype":
+        return "float32" in str(value)
+    return _short(value) == _DEFAULTS[key] if key in _DEFAULTS else value is None or value is False
 
 
 def _short(value: Any) -> Any:
@@ -310,8 +383,10 @@ def _window(config: Mapping[str, Any], size: str, border: Pair | None) -> dict[s
         return facts | ({} if border is None else {"pad": border})
     # What "same" adds depends on the image, but for a stride of 1 and an odd reach.
     rows, columns = (d * (k - 1) for d, k in zip(_pair(config.get("dilation_rate", 1)), kernel, strict=True))
-    even = stride != (1, 1) or rows % 2 or columns % 2 or border != (0, 0)
-    return facts if even else facts | {"pad": (rows // 2, columns // 2)}
+    if border != (0, 0):
+        return facts
+    odd = stride == (1, 1) and not rows % 2 and not columns % 2
+    return facts | ({"pad": (rows // 2, columns // 2)} if odd else {"padding": "same"})
 
 
 def _both(value: Any) -> tuple[Any, Any]:

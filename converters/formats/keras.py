@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from converters.formats import LARGE, NativeFile, _slim_names
 from converters.formats._described import Step, unlike
-from converters.formats._keras_config import described, generated, is_of, unlike_ours
+from converters.formats._keras_config import branch, described, generated, other_layer, unlike_ours
 from converters.formats._slim_names import layout_of
 from converters.tensormap import Entry, native_numbers
 from converters.weights import Array, Weights
@@ -106,15 +106,16 @@ def _read(path: Path, largest: int | None) -> NativeFile:
 def _unlike(config: str, steps: Sequence[Step], spec: ModelSpec) -> str | None:
     """In what a network differs from the one described; None if in nothing, as from one that is written here."""
     told, own = unlike(steps, spec, complete=True), generated(json.loads(config))
-    if told is None and not own:
-        return None
     try:
         ours = model_config(spec)
     except UnsupportedError:  # written here, it is not
-        return told
-    if told:  # layers of branches stand in any order; those that we wrote are told by their names
-        return None if is_of(config, ours) else told
-    return unlike_ours(own, generated(ours))
+        return told or branch(config)
+    other = other_layer(config, ours)
+    if other == "":
+        return None
+    if told is None and own:
+        told = unlike_ours(own, generated(ours))
+    return told or other or branch(config)
 
 
 def _unpacked(path: Path, *, checked: bool) -> tuple[memoryview, str, str]:
