@@ -16,7 +16,7 @@ from converters.parity import probe_weights, verify_file, verify_files
 from tests.small import shrink, small_weights
 from zoo import registry
 from zoo.errors import FileFormatError, WeightsError, ZooError
-from zoo.layers import LRN, BatchNorm, Bias, Conv, Dense, Input, ModelSpec, Scale, Slice
+from zoo.layers import LRN, BatchNorm, Bias, Conv, Dense, Input, Layer, ModelSpec, Normalize, PReLU, Scale, Slice
 from zoo.shapes import parameter_shapes
 from zoo.wire.protobuf import FIXED32, FIXED64, integer, message, tag, text, varint
 
@@ -406,3 +406,25 @@ def test_a_file_is_not_proved_to_be_what_its_description_does_not_say(tmp_path: 
         verify_files([tmp_path / "a.caffemodel", tmp_path / "b.caffemodel"])
     given = read_network(tmp_path / "a.prototxt").spec
     assert verify_file(tmp_path / "b.caffemodel", given, ["onnx"]).passed
+
+
+@pytest.mark.parametrize(
+    ("words", "count", "said"), [("", 2, "bn_mode or scale_filler"), ("bn_param { bn_mode: LEARN }", 4, "neither")]
+)
+def test_a_bn_has_as_many_blobs_as_the_fork_whose_words_it_has(
+    words: str, count: int, said: str, tmp_path: Path
+) -> None:
+    net = f"input: 'in' input_dim: [1, 2, 3, 3] layer {{ name: 'bn' type: 'BN' bottom: 'in' top: 'bn' {words} }}"
+    (tmp_path / "w.prototxt").write_text(net)
+    (tmp_path / "w.caffemodel").write_bytes(current("bn", "BN", *[blob(np.ones((1, 2, 1, 1)))] * count))
+    with pytest.raises(ZooError, match=f"a BN of {count} blobs; two are SegNet's, four PSPNet's: .* say {said}"):
+        load(tmp_path / "w.caffemodel")
+
+
+@pytest.mark.parametrize("layer", [PReLU(name="p", shared=True), Normalize(name="p")])
+def test_a_number_without_axes_is_read_with_the_four_it_had_before_2015(layer: Layer, tmp_path: Path) -> None:
+    spec = ModelSpec(name="n", title="n", inputs=SPEC.inputs, layers=(layer,))
+    number = np.full((1, 1, 1, 1), 0.5, np.float32)
+    (tmp_path / "w.caffemodel").write_bytes(current("p", "PReLU", blob(number, legacy=True)))
+    (tensor,) = load(tmp_path / "w.caffemodel", spec=spec).tensors.values()
+    assert tensor.shape == () and tensor == 0.5

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from converters.export import ExportOptions, export
+from converters.weights import Weights
 from zoo import reference, registry
 from zoo.errors import FileFormatError
 from zoo.frameworks.caffe import CaffeNet, parse_prototxt
-from zoo.layers import BatchNorm, Shape
+from zoo.layers import BatchNorm, Input, ReLU, Shape
 from zoo.shapes import activation_shapes, parameter_shapes
 
 
@@ -75,6 +78,26 @@ def test_axes_that_are_not_there_count_as_1_where_caffe_asks_for_four(
     layer: str, shapes: list[Shape], got: Shape
 ) -> None:
     assert made(layer, *shapes) == got
+
+
+@pytest.mark.parametrize(
+    ("layer", "got"),
+    [
+        ('"Reshape" reshape_param { axis: 0 num_axes: 0 shape { dim: 1 } }', (1,)),
+        ('"Reshape" reshape_param { axis: -1 shape { dim: 1 dim: -1 } }', (1, 1)),
+        ('"Reshape" reshape_param { shape { dim: 0 } }', None),
+        ('"Reshape" reshape_param { axis: 1 shape { dim: 1 } }', None),
+        ('"Scale" scale_param { axis: -1 }', None),
+        ('"Bias" bias_param { axis: 0 num_axes: 0 }', None),
+    ],
+)
+def test_a_blob_without_axes_has_none_to_name(layer: str, got: Shape | None) -> None:
+    if got is None:
+        with pytest.raises(FileFormatError, match="a number without axes"):
+            one_layer(f'type: {layer} top: "op"', ())
+    else:
+        spec = one_layer(f'type: {layer} top: "op"', ()).spec
+        assert reference.forward(spec, {}, {"in0": np.ones(1)})["op"].shape == got
 
 
 def test_regions_are_read_as_they_are() -> None:
@@ -174,3 +197,39 @@ def test_nvidias_batch_norm_takes_what_is_stored_and_an_eps_of_at_least_1e_5() -
     assert isinstance(norm, BatchNorm)
     assert not norm.batch_stats
     assert norm.eps == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("layer", "shapes"),
+    [
+        ('type: "Reduction" top: "op"', [(3, 5)]),
+        ('type: "Softmax" top: "op" softmax_param { axis: 0 }', [(3, 4)]),
+        ('type: "Slice" top: "a" top: "b" slice_param { axis: 0 }', [(4, 2)]),
+        ('type: "Scale" top: "op"', [(2, 3, 4), (3, 4)]),
+        ('type: "Crop" top: "op" crop_param { axis: 0 offset: 1 offset: 0 }', [(3, 4), (2, 4)]),
+        ('type: "DummyData" top: "op" dummy_data_param { shape { dim: 2 dim: 3 } }', []),
+        (BOXES, [(2, 48), (2, 24), (1, 2, 48)]),
+        (BOXES, [(1, 48), (1, 24), (2, 2, 48)]),
+    ],
+)
+def test_what_is_described_for_one_batch_is_proved_on_that(layer: str, shapes: list[Shape], tmp_path: Path) -> None:
+    spec = one_layer(layer, *shapes).spec
+    export(Weights(spec=spec, tensors={}, source="none"), str(tmp_path / "op.onnx"), ExportOptions())
+    assert (tmp_path / "op.onnx").exists()
+
+
+def test_a_constant_that_nothing_reads_is_proved_as_other_outputs(tmp_path: Path) -> None:
+    spec = one_layer('type: "DummyData" top: "a" top: "b" dummy_data_param { shape { dim: 2 dim: 3 } }').spec
+    spec = replace(
+        spec, inputs=(Input(name="in0", shape=(3,)),), layers=(*spec.layers, ReLU(name="r", inputs=("in0",)))
+    )
+    export(Weights(spec=spec, tensors={}, source="none"), str(tmp_path / "op.onnx"), ExportOptions())
+
+
+def test_the_rates_of_the_dialect_of_2013_are_those_of_blobs() -> None:
+    conv = "layer { name: 'op' type: 'conv' num_output: 2 kernelsize: 1 biasterm: false blobs_lr: 1 blobs_lr: 2 }"
+    text = f"input: 'in0' input_dim: [1, 2, 3, 3] layers {{ {conv} bottom: 'in0' top: 'op' }}"
+    with pytest.raises(FileFormatError, match="2 param blocks, but 1 blobs"):
+        parse_prototxt(text, Path("net.prototxt"))
+    (layer,) = parse_prototxt(text.replace("biasterm: false", ""), Path("net.prototxt")).spec.layers
+    assert layer.name == "op"

@@ -112,6 +112,7 @@ def test_a_batch_norm_shares_all_three_blobs_or_none() -> None:
         batch_norms("".join(names[:2]), "".join(names[:2]))
     with pytest.raises(FileFormatError, match="lr_mult other than 0"):
         batch_norms('param { name: "m" }', "")
+    assert not batch_norms("param { lr_mult: 1 } " * 3, "").spec.ties  # its first definition, which Caffe upgrades
 
 
 def test_the_dialect_of_2014_names_blobs_in_a_list() -> None:

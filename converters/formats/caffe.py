@@ -189,6 +189,9 @@ def _loaded(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> Mappi
     the file serves all.
     """
     loaded, natives = _apart(source, tensors, spec), {entry.canonical: entry.native for entry in entries(spec, None)}
+    for name, row in parameter_table(spec).items():
+        if row.shape == () and (blob := loaded.get(natives[name])) is not None and blob.shape == (1, 1, 1, 1):
+            loaded[natives[name]] = blob.reshape(())  # a number without axes, as files before 2015 have it
     for tie in spec.ties:
         twins = [natives[name] for name in tie.parameters]
         copies = [name for name in loaded if name in twins]
@@ -224,6 +227,13 @@ def _apart(source: str, tensors: Mapping[str, Array], spec: ModelSpec) -> dict[s
         is_whole = f"{layer.name}.0" in loaded  # as it is written here: two layers
         if not isinstance(layer, BatchNorm) or owner == layer.name or len(blobs) not in _AFFINE or is_whole:
             continue
+        if layer.batch_stats != (len(blobs) == 2):
+            told = "bn_mode or scale_filler" if len(blobs) == 2 else "neither bn_mode nor scale_filler"
+            raise FileFormatError(
+                source,
+                f"layer {owner!r} is a BN of {len(blobs)} blobs; two are SegNet's, four PSPNet's: its network must say"
+                f" {told}",
+            )
         found = {role: blobs[i].reshape(-1) for role, i in _AFFINE[len(blobs)].items()}
         if len(blobs) == 2:  # SegNet's: by the batch, so that nobody reads what is stored
             found |= {"mean": np.zeros_like(found["weight"]), "variance": np.ones_like(found["weight"])}

@@ -139,7 +139,9 @@ def _hands_on(layer: Layer) -> bool:
 
 def _keeps_items(layer: Layer, shapes: Mapping[str, Shape]) -> bool:
     reads = [shapes[name] for name in layer.inputs]
-    return kept_from(layer, reads, shapes[layer.name]) == 0 and not mixes_items(layer, reads)
+    # A batch that is repeated whole has the same statistics.
+    alone = isinstance(layer, BatchNorm) or not mixes_items(layer, reads)
+    return alone and kept_from(layer, reads, shapes[layer.name]) == 0
 
 
 # What is smaller than float32's smallest normal number (1.2e-38) is zero to runtimes that flush it, and a few digits to

@@ -50,7 +50,7 @@ _V0_FIELDS = {
 # Fields of a V0 layer that say nothing about the deployed network; the first two do, in a data layer.
 _V0_IMAGES = {"scale", "meanfile"}
 _V0_TRAINING = {
-    *("name", "type", "blobs_lr", "weight_decay", "source", "batchsize", "mirror"),
+    *("name", "type", "source", "batchsize", "mirror"),
     *("rand_skip", "shuffle_images", "new_height", "new_width", "hdf5_output_param", "det_fg_threshold"),
     *("det_bg_threshold", "det_fg_fraction", "det_context_pad", "det_crop_mode"),
 }
@@ -71,12 +71,16 @@ def _from_v1(layer: Message) -> Message:
     known = (current for name, (number, current) in V1_TYPES.items() if written in (name, number))
     current = forks.V1_TYPES.get(str(written)) or next(known, "NONE")
     fields = {name: values for name, values in layer.fields.items() if name not in _V1_PARAMS}
+    return Message(line=layer.line, fields={**fields, "type": [current]}).add("param", *_params(layer))
+
+
+def _params(layer: Message) -> list[Message]:
+    """What a layer of the older dialects says of each of its blobs."""
     given = {_V1_PARAMS[name]: values for name, values in layer.fields.items() if name in _V1_PARAMS}
-    params = [
+    return [
         Message(line=layer.line, fields={name: values[i : i + 1] for name, values in given.items() if i < len(values)})
         for i in range(max(map(len, given.values()), default=0))
     ]
-    return Message(line=layer.line, fields={**fields, "type": [current]}).add("param", *params)
 
 
 def _from_v0(connection: Message) -> Message:
@@ -87,8 +91,9 @@ def _from_v0(connection: Message) -> Message:
     layer = Message(line=connection.line).add("name", old.string("name")).add("type", current)
     layer.add("bottom", *connection.strings("bottom")).add("top", *connection.strings("top"))
     dropped = _V0_TRAINING if block == "transform_param" else _V0_TRAINING | _V0_IMAGES
+    dropped = dropped | _V1_PARAMS.keys()
     moved = {_V0_FIELDS.get(name, name): values for name, values in old.fields.items() if name not in dropped}
-    layer.add("blobs", *moved.pop("blobs", []))
+    layer.add("blobs", *moved.pop("blobs", [])).add("param", *_params(old))
     if moved and current == "padding":
         layer.fields.update(moved)
     elif moved and block:

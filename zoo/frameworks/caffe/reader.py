@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zoo import layers
 from zoo.errors import UnknownNameError, UnsupportedError
@@ -325,6 +325,8 @@ def _visit_layer(walk: Walk, node: Node) -> None:
     if isinstance(layer, layers.Flatten):
         layer = shaping.of_nothing(layer, walk.shapes[sources[0]]) or layer
     elif isinstance(layer, layers.Reshape):
+        if sources[0] in walk.scalars:  # no axes are all of them
+            layer = replace(layer, axis=0, num_axes=-1)
         if leaves_no_axis(layer, walk.batches[sources[0]], walk.shapes[sources[0]]):
             walk.scalars.add(layer.name)
         layer = by_numbers(layer, walk.batches[sources[0]], walk.shapes[sources[0]])
@@ -343,12 +345,25 @@ def _visit_layer(walk: Walk, node: Node) -> None:
 def _check_scalars(walk: Walk, node: Node, sources: list[str]) -> None:
     """Refuse what wants axes of a blob that has none, and an Eltwise of such a blob and another."""
     scalars = [name for name in sources if name in walk.scalars]
-    of_one = issubclass(BY_TYPE[node.type].kind, layers.Pointwise | layers.Reshape)
-    if scalars and not (len(scalars) == len(sources) if node.type == "Eltwise" else of_one):
+    if scalars and not _takes_scalars(node, sources, scalars):
         raise PrototxtError(
             node.message.line,
             f"reads {node.bottoms[sources.index(scalars[0])]!r}, a number without axes; give it some with a Reshape",
         )
+
+
+def _takes_scalars(node: Node, sources: list[str], scalars: list[str]) -> bool:
+    match node.type:
+        case "Eltwise":
+            return len(scalars) == len(sources)
+        case "Scale" | "Bias":
+            return len(sources) == 2 and sources[1] in scalars
+        case "Reshape":
+            block = node.message.message("reshape_param")
+            anywhere = block.integer("axis", 0) in (0, -1) and block.integer("num_axes", -1) in (0, -1)
+            return anywhere and 0 not in block.message("shape").integers("dim")
+        case _:
+            return issubclass(BY_TYPE[node.type].kind, layers.Pointwise)
 
 
 def _check_alone(walk: Walk, node: Node, blob: str) -> None:
@@ -368,7 +383,9 @@ def _share_blobs(walk: Walk, node: Node, layer: Layer) -> None:
     blobs: list[tuple[str, Shape]] = [(row.role, row.shape) for row in rows]
     if isinstance(layer, layers.BatchNorm):
         blobs.append((FACTOR, (1,)))
-        if any(param.number("lr_mult", 1.0) for param in node.message.messages("param")[:3]):
+        params = node.message.messages("param")
+        # Three are of its first definition, and set to 0 (upgrade_proto.cpp, UpgradeNetBatchNorm).
+        if len(params) != 3 and any(param.number("lr_mult", 1.0) for param in params):
             raise PrototxtError(node.message.line, "has an lr_mult other than 0; the statistics are not learned")
     walk.sharing.add(node.name, node.message, blobs, transposed=node.name in walk.transposed)
 
