@@ -336,5 +336,5 @@ def test_the_runtimes_refusals_take_one_line(tmp_path: Path) -> None:
     for inputs in ({}, {"in0": np.zeros((1, 2), np.float32)}, {"in0": np.zeros((1, *IMAGE))}):
         with pytest.raises(FileFormatError, match="refuses"):
             ours.run(data, inputs)
-    with pytest.raises(UnknownNameError, match="did you mean op"):
+    with pytest.raises(UnknownNameError, match="known: op"):
         ours.run(data, {"in0": np.zeros((1, *IMAGE), np.float32)}, ["opp"])

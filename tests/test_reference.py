@@ -148,6 +148,16 @@ def test_maps_and_places_are_the_same_in_parts_of_any_size(name: str, monkeypatc
         np.testing.assert_array_equal(apply(PARTS[name], [x], {}), whole)
 
 
+def test_what_interp_does_not_enlarge_is_copied_and_its_last_row_has_no_neighbour() -> None:
+    """interp.cpp copies equal sizes, and its last row and column are their own neighbours."""
+    x = np.zeros((1, 1, 3, 3))
+    x[0, 0, 1, 1] = np.inf
+    np.testing.assert_array_equal(apply(Interp(name="i", zoom=1), [x], {}), x)
+    with np.errstate(invalid="ignore"):
+        y = apply(Interp(name="i", zoom=2), [x], {})
+    np.testing.assert_array_equal([*y[0, 0, -1], *y[0, 0, :, -1]], 0)
+
+
 def test_an_empty_batch_has_an_empty_answer() -> None:
     for layer in BLOCKS.values():
         spec = ModelSpec(name="n", title="n", inputs=(Input(name="x", shape=(8, 9, 8)),), layers=(layer,))

@@ -94,10 +94,13 @@ def _windows(image: Float64, at: Window, combine: np.ufunc) -> Float64:
 
 def _interp(layer: Interp, x: Float64, y: Float64) -> None:
     x = x[:, :, -layer.pad_beg : x.shape[2] + layer.pad_end, -layer.pad_beg : x.shape[3] + layer.pad_end]
+    if x.shape == y.shape:  # interp.cpp copies; multiplied by 0, a neighbour that is infinite would be NaN
+        y[...] = x
+        return
     for axis in (3, 2):
         out, size = y.shape[axis], x.shape[axis]
         at = np.linspace(0, size - 1, out) if out > 1 else np.zeros(1)
-        first = np.minimum(at.astype(int), max(size - 2, 0))
+        first = at.astype(int)
         share = (at - first).reshape(-1, *[1] * (3 - axis))
         here, there = x.take(first, axis), x.take(np.minimum(first + 1, size - 1), axis)
         here *= 1 - share
