@@ -430,7 +430,7 @@ def test_names_that_want_to_steer_a_terminal_or_a_page(
 
 
 @pytest.mark.parametrize(
-    "command", ["info w.safetensors", "show w.safetensors", "diff w.safetensors alexnet", "show w.safetensors --svg p"]
+    "command", ["info w.safetensors", "show w.safetensors", "diff w.safetensors alexnet", "show w.safetensors --svg p.svg"]
 )
 def test_names_that_want_to_steer_a_terminal_are_shown_harmless(
     home: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -441,7 +441,7 @@ def test_names_that_want_to_steer_a_terminal_are_shown_harmless(
     renamed = replace(spec, name=STEERING, title=STEERING, layers=layers, classes=(STEERING, *"123456789"))
     save(probe_weights(renamed), home / "w.safetensors")
     assert main(command.split()) == 0
-    texts = [capsys.readouterr().out, *(path.read_text() for path in home.glob("p"))]
+    texts = [capsys.readouterr().out, *(path.read_text() for path in home.glob("p.svg"))]
     for text in texts:
         assert all(letter.isprintable() or letter == "\n" for letter in text)
         assert not any(line.startswith("relu1 passed") for line in text.split("\n"))
