@@ -430,7 +430,8 @@ def test_names_that_want_to_steer_a_terminal_or_a_page(
 
 
 @pytest.mark.parametrize(
-    "command", ["info w.safetensors", "show w.safetensors", "diff w.safetensors alexnet", "show w.safetensors --svg p.svg"]
+    "command",
+    ["info w.safetensors", "show w.safetensors", "diff w.safetensors alexnet", "show w.safetensors --svg p.svg"],
 )
 def test_names_that_want_to_steer_a_terminal_are_shown_harmless(
     home: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
