@@ -13,7 +13,7 @@ import pytest
 from converters import exporters
 from converters.convert import save
 from converters.formats import tf_slim
-from converters.parity import probe_weights, verify_files
+from converters.parity import probe_weights, verify_file, verify_files
 from converters.parity.saved_model import SavedGraph
 from zoo.errors import FileFormatError, UnsupportedError
 from zoo.frameworks.tf_slim.runtime import tf
@@ -77,9 +77,12 @@ def test_another_answer_of_the_same_variables_fails(
     def negated(meta: Any) -> None:
         node(meta, "prob").op = "Neg"
 
-    report = verify_files([exported / "w.safetensors", edited(negated)])
+    folder = edited(negated)
+    report = verify_files([exported / "w.safetensors", folder])
     assert not report.passed
     assert report.subjects[1].first_failure == "prob"
+    alone = verify_file(folder, SPEC, ["onnx"])
+    assert [(item.status, item.first_failure) for item in alone.subjects] == [("failed", "prob"), ("passed", None)]
 
 
 def test_it_may_call_its_one_input_and_its_answer_as_it_likes(

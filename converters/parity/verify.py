@@ -149,7 +149,8 @@ def verify_file(
     """Prove that the network and weights of one file compute the same function in every framework.
 
     Args:
-        file: any format of `converters.formats`. An ONNX graph is a subject itself, run as it is.
+        file: any format of `converters.formats`. An ONNX graph and a SavedModel are subjects themselves, run as they
+            are.
         spec, images, data, seed, budget, progress, command: as for `verify_files`.
         frameworks: as for `verify_model`.
         runtimes: likewise; an ONNX graph is run there as it is.
@@ -166,7 +167,8 @@ def verify_file(
     opened = open_subject(Path(file), spec, None, how)
     weights, facts = _weights_of(opened), hashing(opened.parts if hashes else ())
     proof = Proof(weights, images=images, data=data, seed=seed, budget=budget, progress=progress)
-    subjects = [opened.subject(weights)] if opened.format == "onnx" and names else []
+    by_itself = opened.format == "onnx" or opened.answers is not None
+    subjects = [opened.subject(weights)] if by_itself and names else []
     subjects += [subject(name, weights) for name in names]
     beside = next((part for part in opened.parts if part != opened.path and part.suffix == ".prototxt"), None)
     own = Path(prototxt) if prototxt else beside
