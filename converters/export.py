@@ -26,6 +26,7 @@ from zoo.errors import CheckFailedError, UnknownNameError, UnsupportedError, Zoo
 from zoo.frameworks import onnx
 from zoo.shapes import check_cost
 from zoo.wire.atomic import check_target, publish, publish_folder, staging
+from zoo.wire.checkpoint_files import saved_model_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def check_export(target: str, options: ExportOptions) -> None:
     """Refuse what cannot be done before the weights are read."""
     path = Path(target)
     check_target(path, force=options.force, folder=_kind(target) == "SavedModel")
-    if path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").is_file():
+    if path.is_dir() and any(path.iterdir()) and saved_model_of(path) is None:
         raise ZooError(f"{target}: is a folder of other things than a SavedModel, which is never replaced")
     if _kind(target) != "onnx" and (options.opset or options.fast_lrn or options.precision != "fp32"):
         raise ZooError(f"{target}: --opset, --fast-lrn and --precision are for .onnx targets")

@@ -20,6 +20,7 @@ from zoo.environment import quiet_loggers
 from zoo.errors import FileFormatError, UnsupportedError, one_line, said
 from zoo.frameworks.tf_slim.runtime import session, tf
 from zoo.layers import ModelSpec, Shape
+from zoo.wire.checkpoint_files import SAVED_GRAPH
 from zoo.wire.layout import contiguous
 
 # After TensorFlow, which is quiet only if its runtime loads it.
@@ -90,7 +91,7 @@ class SavedGraph:
 
     def _meta_graph(self) -> Any:
         saved: Any = SavedModel()
-        path = self._folder / "saved_model.pb"
+        path = self._folder / SAVED_GRAPH
         try:
             saved.ParseFromString(path.read_bytes())
         except (OSError, DecodeError) as error:

@@ -9,7 +9,7 @@ _OTHERS = re.compile(r"\.(meta|data-\d{5}-of-\d{5})$")
 # How the text in a folder begins that says which of its checkpoints was written last (CheckpointState).
 _STATE = b"model_checkpoint_path"
 # What holds the graph of a SavedModel, in its folder.
-_GRAPH = "saved_model.pb"
+SAVED_GRAPH = "saved_model.pb"
 
 
 # CheckpointState, in protobuf's text form: which checkpoint of the folder was written last.
@@ -43,7 +43,7 @@ def checkpoint_in(folder: Path) -> Path | None:
 def saved_model_of(path: Path) -> Path | None:
     """The folder of the SavedModel that somebody means, by it or by the file of its graph; None of anything else."""
     folder = path if path.is_dir() else path.parent
-    is_meant = (path.is_dir() or path.name == _GRAPH) and (folder / _GRAPH).is_file()
+    is_meant = (path.is_dir() or path.name == SAVED_GRAPH) and (folder / SAVED_GRAPH).is_file()
     return folder if is_meant else None
 
 

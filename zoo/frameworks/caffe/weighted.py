@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, assert_never
 
@@ -71,14 +72,7 @@ _DEPTHWISE = Row(
     kind=Conv, type="ConvolutionDepthwise", block="convolution_param", read=_read_depthwise, write=_write_conv
 )
 # yonghenglh6's depthwise_conv_layer: an ordinary Convolution by another routine.
-_GROUPED = Row(
-    kind=Conv,
-    type="DepthwiseConvolution",
-    block="convolution_param",
-    read=partial(_read_conv, Conv),
-    write=_write_conv,
-    tops=MANY,
-)
+_GROUPED = replace(_CONVOLUTION, type="DepthwiseConvolution")
 _INNER_PRODUCT = plain_row(Dense, "InnerProduct", "inner_product_param", _OUTPUTS, _BIAS, Setting("axis", 1))
 ROWS: tuple[Row[Any], ...] = (_CONVOLUTION, _DECONVOLUTION, _DEPTHWISE, _GROUPED, _INNER_PRODUCT, _EMBED)
 
